@@ -1,0 +1,70 @@
+# SSE Gateway. `make help` lists what can be done.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+GO        ?= go
+TOOL      := $(GO) tool -modfile=tools.mod
+BIN       := bin/ssegateway
+FUZZTIME  ?= 20s   # for each fuzz target
+BENCH     ?= .     # which benchmarks: a regular expression
+COUNT     ?= 1     # how often each test or benchmark runs
+VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
+TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
+
+.PHONY: help build demo test test-deps test-portable vet-others lint fmt bench load fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Without cgo the binary is static: it runs in an empty container image.
+build: ## build bin/ssegateway
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(strip $(VERSION))' -o $(BIN) ./cmd/ssegateway
+
+demo: build ## build, then run the gateway with a small backend and a page to open
+	$(BIN) demo
+
+# The plain run is the last one, so that a reader finds its result at the end.
+test: test-deps vet-others test-portable ## install what the tests need where it is missing, then run every test
+	$(GO) test -race -count=$(strip $(COUNT)) -timeout 15m $(TESTFLAGS) ./...
+
+# Chromium, nginx, Node and its packages: looked for first, installed through apt-get and npm where missing.
+test-deps:
+	@scripts/test-deps
+
+# What macOS and Windows run, on Linux: the tag leaves the detached sockets out.
+test-portable:
+	$(GO) test -race -count=$(strip $(COUNT)) -timeout 10m -tags portable $(TESTFLAGS) ./sse/... ./internal/... ./cmd/...
+
+# Type checks everything, tests included, as the other systems compile it.
+vet-others:
+	GOOS=darwin $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+
+lint: ## go vet and golangci-lint (gofumpt included), for both builds
+	$(GO) vet ./...
+	$(GO) vet -tags portable ./...
+	$(TOOL) golangci-lint run ./...
+	$(TOOL) golangci-lint run --build-tags portable ./...
+
+fmt: ## format the Go files
+	$(TOOL) golangci-lint fmt ./...
+
+bench: ## run the benchmarks (BENCH=regexp COUNT=n); compare two saved outputs with: go tool -modfile=tools.mod benchstat old new
+	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchmem -count=$(strip $(COUNT)) ./...
+
+load: ## measure memory, slow clients, a drain and an outage with thousands of streams; minutes
+	$(GO) test -tags load -count=1 -timeout 20m -v ./e2e/load
+
+fuzz: ## run each fuzz target for FUZZTIME
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
+			echo "== $$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(strip $(FUZZTIME)) "$$package"; \
+		done; \
+	done
+
+clean: ## remove what was built
+	rm -rf bin
