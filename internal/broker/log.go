@@ -1,0 +1,251 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ssegateway/internal/frame"
+	"ssegateway/sse"
+)
+
+// recordOverhead is what a stored record costs beside its frame and its topics'
+// names, in bytes: itself and its entries in the indexes. It is counted, so that
+// the bound holds for tiny events too.
+const recordOverhead = 160
+
+// Log is a log within bounds of bytes and age: the newest records, by topic.
+// It has one writer, the engine, and any number of readers.
+type Log struct {
+	epoch    string
+	maxBytes int64
+	maxAge   time.Duration
+
+	mu      sync.Mutex
+	changed sync.Cond // something was appended, or closed is set
+	last    *node     // the newest, stored or not
+	stored  []entry   // the oldest first
+	topics  map[string][]*Record
+	bytes   int64
+	next    uint64 // offset of the next stored record
+	records uint64 // so far, stored or not
+	closed  bool
+}
+
+// node is a link of the chain that tailers follow. Records that nobody follows any
+// more are the garbage collector's, so that what is not stored lives only as long
+// as it is on its way.
+type node struct {
+	record *Record
+	next   atomic.Pointer[node]
+}
+
+type entry struct {
+	record *Record
+	at     time.Time
+}
+
+// NewLog makes an empty log.
+func NewLog(epoch string, maxBytes int64, maxAge time.Duration) *Log {
+	l := &Log{epoch: epoch, maxBytes: maxBytes, maxAge: maxAge, last: new(node), topics: map[string][]*Record{}, next: 1}
+	l.changed.L = &l.mu
+	return l
+}
+
+// Append adds a record; for engines only.
+func (l *Log) Append(p Publication) (Position, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return Position{}, ErrClosed
+	}
+	l.records++
+	r := &Record{Offset: l.next - 1, Topics: p.Topics, Stored: p.Store, Ref: p.Ref, Place: l.records}
+	e := p.Event
+	e.ID = sse.ID{}
+	if p.Store {
+		r.Offset = l.next
+		l.next++
+		e.ID, _ = sse.NewID(Position{l.epoch, r.Offset}.String()) // an epoch has nothing that an id must not have
+	}
+	r.Frame = frame.Event(e)
+	if p.Store {
+		l.storeLocked(r)
+	}
+	link := &node{record: r}
+	l.last.next.Store(link)
+	l.last = link
+	l.changed.Broadcast()
+	return Position{l.epoch, r.Offset}, nil
+}
+
+func (r *Record) cost() int64 {
+	n := int64(r.Frame.Size()) + recordOverhead
+	for _, t := range r.Topics {
+		n += int64(len(t)) + recordOverhead/4
+	}
+	return n
+}
+
+func (l *Log) storeLocked(r *Record) {
+	now := time.Now()
+	l.stored = append(l.stored, entry{r, now})
+	l.bytes += r.cost()
+	for _, t := range r.Topics {
+		l.topics[t] = append(l.topics[t], r)
+	}
+	l.trimLocked(now)
+}
+
+// Trim drops what is too old. Appending trims as well; this is for a log at rest.
+func (l *Log) Trim() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trimLocked(time.Now())
+}
+
+// trimLocked drops the oldest records until the log is within its bounds. The
+// newest is kept whatever its size.
+func (l *Log) trimLocked(now time.Time) {
+	n := 0
+	for ; n < len(l.stored); n++ {
+		old := l.stored[n]
+		if now.Sub(old.at) < l.maxAge && (l.bytes <= l.maxBytes || n == len(l.stored)-1) {
+			break
+		}
+		l.bytes -= old.record.cost()
+		for _, t := range old.record.Topics {
+			if rest := l.topics[t][1:]; len(rest) > 0 {
+				l.topics[t][0] = nil
+				l.topics[t] = rest
+			} else {
+				delete(l.topics, t)
+			}
+		}
+	}
+	clear(l.stored[:n])
+	l.stored = l.stored[n:]
+	if len(l.stored) == 0 {
+		l.stored = nil
+	}
+}
+
+// Close ends all tailing, and appending.
+func (l *Log) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.changed.Broadcast()
+}
+
+// Stats are the log's extent.
+type Stats struct {
+	Epoch         string
+	Oldest, Last  uint64 // offsets; Oldest is that of the next record if there is none
+	Records       uint64 // so far, stored or not: the last one's Place
+	Bytes, Events int64  // that are kept
+}
+
+// Stats tells the log's extent now.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Stats{Epoch: l.epoch, Oldest: l.oldestLocked(), Last: l.next - 1, Records: l.records, Bytes: l.bytes, Events: int64(len(l.stored))}
+}
+
+func (l *Log) oldestLocked() uint64 {
+	if len(l.stored) > 0 {
+		return l.stored[0].record.Offset
+	}
+	return l.next
+}
+
+// Epoch of the log.
+func (l *Log) Epoch() string { return l.epoch }
+
+// Missed returns stored records of any of the topics, each once and in order, from
+// behind the offset after up to and with the offset upto, at most limit of them.
+// reaches says whether the log still has everything behind after.
+func (l *Log) Missed(after, upto uint64, topics []string, limit int) (missed []*Record, reaches bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var lists [][]*Record
+	for _, t := range topics {
+		list := l.topics[t]
+		if i := sort.Search(len(list), func(i int) bool { return list[i].Offset > after }); i < len(list) {
+			lists = append(lists, list[i:])
+		}
+	}
+	for len(missed) < limit {
+		var first *Record
+		for _, list := range lists {
+			if len(list) > 0 && list[0].Offset <= upto && (first == nil || list[0].Offset < first.Offset) {
+				first = list[0]
+			}
+		}
+		if first == nil {
+			break
+		}
+		missed = append(missed, first)
+		for i, list := range lists {
+			if len(list) > 0 && list[0] == first {
+				lists[i] = list[1:]
+			}
+		}
+	}
+	return missed, after+1 >= l.oldestLocked()
+}
+
+// Tailer follows the log. It is one goroutine's.
+type Tailer struct {
+	log *Log
+	at  *node
+}
+
+// Tail follows the log from now on. It also tells the offset of the last stored
+// record that the tailer will not see.
+func (l *Log) Tail() (*Tailer, uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &Tailer{l, l.last}, l.next - 1
+}
+
+// Next waits for the next record. It answers nil when the log is closed or ctx ended.
+func (t *Tailer) Next(ctx context.Context) *Record {
+	next := t.at.next.Load()
+	if next == nil {
+		if next = t.wait(ctx); next == nil {
+			return nil
+		}
+	}
+	t.at = next
+	return next.record
+}
+
+func (t *Tailer) wait(ctx context.Context) *node {
+	defer context.AfterFunc(ctx, func() {
+		t.log.mu.Lock()
+		defer t.log.mu.Unlock()
+		t.log.changed.Broadcast()
+	})()
+	t.log.mu.Lock()
+	defer t.log.mu.Unlock()
+	for {
+		if next := t.at.next.Load(); next != nil {
+			return next
+		}
+		if t.log.closed || ctx.Err() != nil {
+			return nil
+		}
+		t.log.changed.Wait()
+	}
+}
+
+// SortTopics sorts topics and drops repetitions, for a Publication.
+func SortTopics(topics []string) []string {
+	slices.Sort(topics)
+	return slices.Compact(topics)
+}
