@@ -1,0 +1,18 @@
+package stream
+
+import "net"
+
+// sendBuffer is SO_SNDBUF in bytes (the kernel takes it twice). Left to itself
+// Linux lets a client that stopped reading pin about 4 MB.
+const sendBuffer = 32 << 10
+
+// ListenConfig is how a listener for streams has to be made.
+func ListenConfig() net.ListenConfig {
+	lc := net.ListenConfig{
+		Control: controlListener,
+		// Heartbeats find dead peers; keep-alive probes beside them would only cost.
+		KeepAlive: -1,
+	}
+	lc.SetMultipathTCP(false) // it would hide TCP_USER_TIMEOUT from the listener's sockets
+	return lc
+}

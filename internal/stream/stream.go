@@ -1,0 +1,113 @@
+// Package stream is how bytes reach one client. It has three kinds of
+// [gateway.Stream]:
+//
+//   - detached: a plaintext HTTP/1.x socket on Linux, taken over from net/http and
+//     watched by one epoll for all; no goroutine, written by whoever sends.
+//   - parked: any other HTTP/1.x connection (TLS, other systems), with a goroutine
+//     parked in a read and one that writes.
+//   - response: HTTP/2, where the handler's goroutine writes by its ResponseWriter.
+//
+// HTTP/1.x connections are always taken over, since net/http notices a client that
+// leaves only as long as that client has not sent a byte more than its request.
+package stream
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"net/http"
+	"net/textproto"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+)
+
+// Opener opens the streams of accepted connections.
+type Opener struct {
+	detacher *detacher
+	sockets  atomic.Int64
+}
+
+// NewOpener makes an Opener. It needs Run.
+func NewOpener() (*Opener, error) {
+	o := &Opener{}
+	var err error
+	o.detacher, err = newDetacher(&o.sockets)
+	return o, err
+}
+
+// Run watches detached clients until ctx ends.
+func (o *Opener) Run(ctx context.Context) error { return o.detacher.run(ctx) }
+
+// Sockets is how many connections taken over from net/http are open.
+func (o *Opener) Sockets() int { return int(o.sockets.Load()) }
+
+// SetHeader says what every event stream says of itself.
+func SetHeader(h http.Header) {
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+}
+
+// Open answers a request with the stream of a connection that the backend has
+// accepted. What the response's header holds already (CORS) goes with it. For
+// HTTP/2 it returns when the stream is over.
+func (o *Opener) Open(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant) {
+	h := w.Header()
+	SetHeader(h)
+	if r.ProtoMajor > 1 {
+		serveResponse(w, r, c, g)
+		return
+	}
+	nc, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		c.Leave(gateway.Error, gateway.OpenFailed)
+		return
+	}
+	o.open(nc, buffered, r, h, c, g)
+}
+
+func (o *Opener) open(nc net.Conn, buffered *bufio.ReadWriter, r *http.Request, h http.Header, c *gateway.Conn, g gateway.Grant) {
+	if buffered.Reader.Buffered() > 0 {
+		c.Leave(gateway.Error, gateway.UnexpectedData)
+		_ = nc.Close()
+		return
+	}
+	chunked := r.ProtoAtLeast(1, 1)
+	head := frame.Head(appendHead(nil, h, chunked))
+	if o.detacher.detach(nc, chunked, head, c, g) {
+		return
+	}
+	if !c.Open(newParked(nc, chunked, c, &o.sockets), head, g) {
+		_ = nc.Close()
+	}
+}
+
+// appendHead encodes the head of a stream's response (RFC 9112 section 2.1).
+func appendHead(b []byte, h http.Header, chunked bool) []byte {
+	if chunked {
+		b = append(b, "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n"...)
+	} else {
+		b = append(b, "HTTP/1.0 200 OK\r\nConnection: close\r\n"...)
+	}
+	b = append(b, "Date: "...)
+	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
+	b = append(b, "\r\n"...)
+	names := make([]string, 0, len(h))
+	for name := range h {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		for _, value := range h[name] {
+			b = append(b, name...)
+			b = append(b, ": "...)
+			b = append(b, textproto.TrimString(value)...)
+			b = append(b, "\r\n"...)
+		}
+	}
+	return append(b, "\r\n"...)
+}
