@@ -1,0 +1,109 @@
+package gateway_test
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"ssegateway/internal/gateway"
+)
+
+// openMany opens streams that take everything.
+func openMany(t testing.TB, s site, n int) []*gateway.Conn {
+	t.Helper()
+	conns, _ := s.sinks(t, n, gateway.Grant{})
+	return conns
+}
+
+// What happens again and again allocates nothing.
+func TestAllocations(t *testing.T) {
+	s := newSite(nil)
+	conns := openMany(t, s, 100)
+	f := eventOf(t, 256)
+	done := make(chan error, 1)
+	for _, test := range []struct {
+		name string
+		do   func()
+	}{
+		{"a send to each of many streams", func() {
+			for _, c := range conns {
+				c.Send(f, false, nil)
+			}
+		}},
+		{"a send that waits", func() {
+			conns[0].Send(f, false, done)
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}},
+		{"a look-up", func() { s.gw.Find(conns[0].Token()) }},
+		{"a state", func() { conns[0].State() }},
+	} {
+		if n := testing.AllocsPerRun(1000, test.do); n > 0 {
+			t.Errorf("%s: %v allocations", test.name, n)
+		}
+	}
+}
+
+// BenchmarkSend is an encoded event to one open stream of many.
+func BenchmarkSend(b *testing.B) {
+	conns := openMany(b, newSite(nil), 10000)
+	f := eventOf(b, 256)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := rand.IntN(len(conns)); pb.Next(); i = (i + 1) % len(conns) {
+			conns[i].Send(f, false, nil)
+		}
+	})
+}
+
+// BenchmarkSendQueued is an event to a stream that is full, and its taking.
+func BenchmarkSendQueued(b *testing.B) {
+	s := newSite(nil)
+	c, tp := s.open(b, 0)
+	f := eventOf(b, 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.Send(f, false, nil)
+		tp.wire, tp.times = tp.wire[:0], tp.times[:0]
+		tp.takes(256)
+	}
+}
+
+// BenchmarkRegister is a whole life without a stream: register, ask, leave, tell.
+func BenchmarkRegister(b *testing.B) {
+	s := newSite(nil)
+	openMany(b, s, 10000)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.connect(b).Leave(gateway.ClientClosed, 0)
+		s.notices, s.times = s.notices[:0], s.times[:0]
+	}
+}
+
+// BenchmarkFind looks up one connection of many by its token.
+func BenchmarkFind(b *testing.B) {
+	s := newSite(nil)
+	conns := openMany(b, s, 20000)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := rand.IntN(len(conns)); pb.Next(); i = (i + 1) % len(conns) {
+			if s.gw.Find(conns[i].Token()) == nil {
+				b.Error("not found")
+				return
+			}
+		}
+	})
+}
+
+// BenchmarkHeartbeatTurn is a heartbeat of each of 20,000 streams.
+func BenchmarkHeartbeatTurn(b *testing.B) {
+	s := newSite(nil)
+	openMany(b, s, 20000)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.gw.Turn()
+	}
+	if n := s.gw.Stats().Heartbeats.Load(); n < 20000 {
+		b.Fatalf("%d heartbeats", n)
+	}
+}

@@ -1,0 +1,189 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+)
+
+// A drain's own last word does not count against the queue: a client that lags
+// is closed for the drain, not for being slow.
+func TestDrainOfFullQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 1000 })
+		c, tp := s.open(t, 0)
+		c.Send(eventOf(t, 5000), false, nil)
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			s.gw.Drain(0, time.Second)
+		}()
+		synctest.Wait()
+		tp.takes(plenty)
+		<-over
+		if wire := tp.written(); len(wire) < 5000 || !strings.HasPrefix(wire[5000:], "retry: ") || tp.aborted {
+			t.Errorf("the client received %d bytes, aborted %v", len(wire), tp.aborted)
+		}
+		s.expectEnds(t, "server_closed/draining")
+		s.expectNothingLeft(t)
+	})
+}
+
+// The window spreads closes evenly.
+func TestDrainWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(nil)
+		var tapes []*tape
+		for range 100 {
+			_, tp := s.open(t, plenty)
+			tapes = append(tapes, tp)
+		}
+		const window = 10 * time.Second
+		start := time.Now()
+		s.gw.Drain(window, time.Minute)
+		if took := time.Since(start); took != window*99/100 {
+			t.Errorf("took %v", took)
+		}
+		perSecond := map[int]int{}
+		for _, tp := range tapes {
+			perSecond[int(tp.closedAt.Sub(start).Seconds())]++
+			ms, ok := strings.CutPrefix(tp.written(), "retry: ")
+			if !ok || len(ms) != len("1000\n\n") || tp.aborted {
+				t.Errorf("a client received %q, aborted %v", tp.written(), tp.aborted)
+			}
+		}
+		for second := range 10 {
+			if n := perSecond[second]; n != 10 {
+				t.Errorf("in second %d %d streams were closed, of 100 in 10 s", second, n)
+			}
+		}
+		if n := len(s.ends()); n != 100 {
+			t.Errorf("%d disconnects, of 100", n)
+		}
+		s.expectNothingLeft(t)
+	})
+}
+
+// A window ends when nobody is left.
+func TestDrainOfLeavers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(nil)
+		var conns []*gateway.Conn
+		for range 10 {
+			c, _ := s.open(t, plenty)
+			conns = append(conns, c)
+		}
+		start := time.Now()
+		go func() {
+			time.Sleep(time.Second) // fake clock
+			for _, c := range conns {
+				c.Leave(gateway.ClientClosed, 0)
+			}
+		}()
+		s.gw.Drain(time.Hour, time.Minute)
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("took %v", took)
+		}
+		s.expectNothingLeft(t)
+	})
+}
+
+// A drain without connections has nothing to wait for, and one comes no more.
+func TestDrainEmpty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(nil)
+		start := time.Now()
+		s.gw.Drain(time.Hour, time.Hour)
+		if took := time.Since(start); took != 0 {
+			t.Errorf("took %v", took)
+		}
+		if _, _, err := s.gw.Connect(t.Context(), request); !errors.Is(err, gateway.ErrDraining) {
+			t.Errorf("a connection to a drained gateway: %v", err)
+		}
+		s.expectNothingLeft(t)
+	})
+}
+
+// Pending connections have half of the grace for the backend's answer; then the
+// asking ends, and the backend is told of the end if it may have accepted.
+func TestDrainPending(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer time.Duration
+		unsent bool // the asking had not begun
+		took   time.Duration
+		ends   []string
+	}{
+		{"answered", 300 * time.Millisecond, false, 300 * time.Millisecond, []string{"server_closed/draining"}},
+		{"unanswered", time.Hour, false, time.Second, []string{"server_closed/draining"}},
+		{"unasked", time.Hour, true, time.Second, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(nil)
+				s.answer = func(ctx context.Context) gateway.Answer {
+					select {
+					case <-time.After(test.answer):
+						return accepted
+					case <-ctx.Done():
+						return gateway.Answer{Outcome: gateway.TimedOut, Unsent: test.unsent}
+					}
+				}
+				handled := make(chan *gateway.Conn)
+				go func() {
+					c, _, _ := s.gw.Connect(t.Context(), request)
+					handled <- c
+				}()
+				synctest.Wait()
+				start := time.Now()
+				go s.gw.Drain(0, 2*time.Second)
+				c := <-handled
+				if took := time.Since(start); took != test.took {
+					t.Errorf("the pending connection ended after %v", took)
+				}
+				if c.State() != gateway.Closed || c.Open(&tape{}, frame.Frame{}, gateway.Grant{}) {
+					t.Error("the connection could still be opened")
+				}
+				synctest.Wait()
+				s.expectEnds(t, test.ends...)
+				s.expectNothingLeft(t)
+			})
+		})
+	}
+}
+
+// What has not ended when the grace is over is cut, even a close that was asked
+// for before and still writes.
+func TestDrainCuts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(nil)
+		_, idle := s.open(t, plenty)
+		lagging, slow := s.open(t, 10)
+		lagging.Send(eventOf(t, 100), false, nil)
+		closing, slower := s.open(t, 10)
+		closing.Send(eventOf(t, 100), true, nil)
+		start := time.Now()
+		s.gw.Drain(0, 2*time.Second)
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("took %v", took)
+		}
+		if !idle.closed || idle.aborted || !slow.closed || !slow.aborted || !slower.closed || !slower.aborted {
+			t.Errorf("idle %v %v, slow %v %v, slower %v %v", idle.closed, idle.aborted, slow.closed, slow.aborted, slower.closed, slower.aborted)
+		}
+		if n := len(s.ends()); n != 3 {
+			t.Errorf("%d disconnects, of 3", n)
+		}
+		for i, n := range s.notices {
+			if n.Reason != gateway.ServerClosed {
+				t.Errorf("end %d is told as %v/%v", i, n.Reason, n.Detail)
+			}
+		}
+		s.expectNothingLeft(t)
+	})
+}

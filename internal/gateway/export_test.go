@@ -1,0 +1,68 @@
+package gateway
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+
+	"ssegateway/internal/frame"
+)
+
+// NewSharded is New with a number of shards.
+func NewSharded(cfg Config, backend Backend, shards int) *Gateway {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(shards))
+	return New(cfg, backend)
+}
+
+// ShardOf is the number of a connection's shard.
+func (g *Gateway) ShardOf(c *Conn) int { return slices.Index(g.topics.shards, g.topics.of(c)) }
+
+// GapFrame is what a client gets that comes back with an id that the log does not reach back to.
+func GapFrame(lastEventID string) frame.Frame { return gapFrame(lastEventID) }
+
+// Leftovers says what the gateway still holds, of all that it should not once
+// every connection has ended.
+func (g *Gateway) Leftovers() []string {
+	var left []string
+	add := func(what string, n int64) {
+		if n != 0 {
+			left = append(left, fmt.Sprintf("%s: %d", what, n))
+		}
+	}
+	add("connections counted", g.count.Load())
+	add("connections registered", int64(len(g.conns.all())))
+	add("pending", g.stats.Pending.Load())
+	add("open", g.stats.Open.Load())
+	add("bytes queued", g.backlog.bytes.Load())
+	add("connections in the backlog", int64(len(g.backlog.all())))
+	for i := range g.beats.slots {
+		s := &g.beats.slots[i]
+		s.mu.Lock()
+		add("connections in a slot of the wheel", int64(len(s.conns)))
+		s.mu.Unlock()
+	}
+	for _, s := range g.topics.shards {
+		s.mu.Lock()
+		add("topics in a shard", int64(len(s.index)))
+		s.mu.Unlock()
+	}
+	g.topics.waiters.Range(func(any, any) bool {
+		add("publications waited for", 1)
+		return true
+	})
+	return left
+}
+
+// Turn does what a turn of the wheel does, without its time.
+func (g *Gateway) Turn() {
+	var beating []*Conn
+	for i := range g.beats.slots {
+		s := &g.beats.slots[i]
+		s.mu.Lock()
+		beating = append(beating[:0], s.conns...)
+		s.mu.Unlock()
+		for _, c := range beating {
+			c.heartbeat()
+		}
+	}
+}

@@ -1,0 +1,250 @@
+// Package gateway is the heart: connections and their life, from the client's
+// request to the last word to the backend. It knows no HTTP, no broker and no
+// metrics library; those are behind Stream and Backend.
+//
+// Locks are taken in the order gateway, connection, and the locks of registry,
+// wheel and backlog are innermost. A connection's lock is never held during I/O
+// that can block, nor during a call outward other than to its Stream.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/frame"
+	"ssegateway/sse"
+)
+
+// Config is what a Gateway needs to know.
+type Config struct {
+	Heartbeat      time.Duration // between two heartbeats of a stream; at least a second
+	MaxConnections int           // pending and open ones together
+	QueueBytes     int64         // bound of what waits for one connection
+	BudgetBytes    int64         // bound of what waits for all of them
+	Broker         broker.Engine // the log of what is published
+	Log            *slog.Logger
+}
+
+// Stats are the gateway's counters. All but the gauges only grow.
+type Stats struct {
+	Pending, Open atomic.Int64 // gauges: connections by state
+	Opened        atomic.Uint64
+	Closed        [Error + 1]atomic.Uint64 // by Reason: each end that the backend is owed
+	Events        atomic.Uint64            // handed to clients' sockets
+	Bytes         atomic.Uint64            // the same, framing and heartbeats included
+	Heartbeats    atomic.Uint64
+	Dropped       atomic.Uint64 // events accepted for a connection that ended before they were written
+}
+
+// Turnover is how many streams have opened and connections ended so far.
+func (s *Stats) Turnover() uint64 {
+	n := s.Opened.Load()
+	for i := range s.Closed {
+		n += s.Closed[i].Load()
+	}
+	return n
+}
+
+// Gateway holds the connections. Its methods are safe for concurrent use.
+type Gateway struct {
+	cfg     Config
+	backend Backend
+	started time.Time
+
+	conns    registry
+	count    atomic.Int64 // of conns
+	beats    *wheel
+	backlog  backlog
+	topics   *topics
+	replayer *replayer
+	stats    Stats
+
+	draining atomic.Bool
+	empty    chan struct{} // has a value when count fell to 0 while draining
+
+	// connecting ends the connect callbacks that a drain cannot wait for.
+	connecting context.Context
+	giveUp     context.CancelFunc
+}
+
+// Errors of Connect.
+var (
+	ErrDraining = errors.New("the gateway is draining")
+	ErrFull     = errors.New("too many connections")
+)
+
+// New makes a gateway. It needs Run for heartbeats, and to notice stalled clients.
+func New(cfg Config, backend Backend) *Gateway {
+	g := &Gateway{
+		cfg: cfg, backend: backend, started: time.Now(),
+		beats:    newWheel(cfg.Heartbeat),
+		topics:   newTopics(cfg.Broker),
+		replayer: newReplayer(),
+		empty:    make(chan struct{}, 1),
+	}
+	g.backlog.budget = cfg.BudgetBytes
+	g.connecting, g.giveUp = context.WithCancel(context.Background())
+	return g
+}
+
+// Run does what time brings, until ctx ends.
+func (g *Gateway) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { g.beats.run(ctx) })
+	wg.Go(func() { g.backlog.run(ctx) })
+	wg.Go(func() { g.topics.run(ctx) })
+	wg.Go(func() { g.replayer.run(ctx) })
+	wg.Wait()
+	return nil
+}
+
+// Stats are the counters, for reading.
+func (g *Gateway) Stats() *Stats { return &g.stats }
+
+// QueuedBytes is what waits for all connections, in bytes.
+func (g *Gateway) QueuedBytes() int64 { return g.backlog.bytes.Load() }
+
+// Log tells the extent of the log.
+func (g *Gateway) Log() broker.Stats { return g.topics.engine.Log().Stats() }
+
+// Draining says that the gateway takes no new connections.
+func (g *Gateway) Draining() bool { return g.draining.Load() }
+
+// now is monotonic.
+func (g *Gateway) now() time.Duration { return time.Since(g.started) }
+
+// Find is the connection with this token, or nil. It may have closed.
+func (g *Gateway) Find(t Token) *Conn { return g.conns.find(t) }
+
+// Connect registers a pending connection and asks the backend about it. client
+// ends when the client goes away. The connection returned, if the answer is
+// Accepted, waits for Open, or for Leave if there will be no stream; any other
+// answer has ended it.
+func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer, error) {
+	c, err := g.register(request)
+	if err != nil {
+		return nil, Answer{}, err
+	}
+	stop := context.AfterFunc(client, func() { c.Leave(ClientClosed, 0) })
+	defer stop()
+	g.log(c, "connect")
+	a := g.backend.Connect(g.connecting, c.token, request)
+	c.settle(a)
+	return c, a, nil
+}
+
+func (g *Gateway) register(request []byte) (*Conn, error) {
+	if g.count.Add(1) > int64(g.cfg.MaxConnections) {
+		g.leave()
+		return nil, ErrFull
+	}
+	c := &Conn{gw: g, token: NewToken(), request: request, since: time.Now().Unix()}
+	g.stats.Pending.Add(1)
+	g.conns.add(c)
+	// Only now: a drain either sees the connection, or is seen here.
+	if g.draining.Load() {
+		c.settle(Answer{Outcome: Unreachable}) // the backend is not asked; the drain may have closed it already
+		return nil, ErrDraining
+	}
+	return c, nil
+}
+
+// leave takes one connection off the count.
+func (g *Gateway) leave() {
+	if g.count.Add(-1) == 0 && g.draining.Load() {
+		select {
+		case g.empty <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// log writes a line of a connection's life. What it says of the connection is not
+// put together where nobody wants it.
+func (g *Gateway) log(c *Conn, message string, attrs ...slog.Attr) {
+	ctx := context.Background()
+	if !g.cfg.Log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	all := append([]slog.Attr{slog.String("token", c.token.String())}, attrs...)
+	g.cfg.Log.LogAttrs(ctx, slog.LevelInfo, message, append(all, slog.String("path", c.Path()))...)
+}
+
+// forget is the last step of a connection's life: it tells who needs to know.
+func (g *Gateway) forget(c *Conn) {
+	g.conns.remove(c.token)
+	if c.owed {
+		g.stats.Closed[c.reason].Add(1)
+		attrs := []slog.Attr{slog.String("reason", c.reason.String())}
+		if c.detail != 0 {
+			attrs = append(attrs, slog.String("detail", c.detail.String()))
+		}
+		g.log(c, "close", attrs...)
+		g.backend.Disconnect(Notice{Token: c.token, Request: c.request, Reason: c.reason, Detail: c.detail})
+	}
+	g.leave()
+}
+
+const (
+	// A browser that is told to come back does so at random in this range, in
+	// milliseconds: clients of one gateway must not arrive at the next all at once.
+	minRetry, maxRetry = 1000, 5000
+)
+
+// RetryBlock asks a client to come back at a random time.
+func RetryBlock() []byte {
+	ms := minRetry + rand.Uint64N(maxRetry-minRetry) //nolint:gosec // jitter, not a secret
+	return sse.AppendRetry(nil, sse.RetryMillis(ms))
+}
+
+// Drain closes every connection, spread evenly over window, and returns when all
+// have ended. What has not ended when the window and then grace are over is cut.
+func (g *Gateway) Drain(window, grace time.Duration) {
+	g.draining.Store(true)
+	conns := g.conns.all()
+	start := time.Now()
+	for i, c := range conns {
+		due := start.Add(window * time.Duration(i) / time.Duration(len(conns)))
+		for time.Now().Before(due) && g.count.Load() > 0 {
+			select {
+			case <-time.After(time.Until(due)):
+			case <-g.empty: // they all left by themselves
+			}
+		}
+		c.drain()
+	}
+	// The backend's answers to pending connects may take as long as half of what
+	// is left; then it is told that they ended.
+	halfTime := time.AfterFunc(grace/2, g.giveUp)
+	defer halfTime.Stop()
+	cut := time.After(grace)
+	for g.count.Load() > 0 {
+		select {
+		case <-g.empty:
+		case <-cut:
+			g.giveUp()
+			for _, c := range g.conns.all() {
+				c.Leave(Error, Stalled)
+			}
+			return
+		}
+	}
+}
+
+// drain closes the connection because the gateway shuts down.
+func (c *Conn) drain() {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.state == Open {
+		c.appendLocked(item{frame: frame.Block(RetryBlock())}) // no queue is too full for it
+	}
+	if c.state != Closed {
+		c.closeLocked(ServerClosed, Draining)
+	}
+}

@@ -1,0 +1,218 @@
+package gateway
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"ssegateway/internal/frame"
+	"ssegateway/sse"
+)
+
+// Grant is what the backend said of a connection when it accepted it. The zero
+// Grant is that of an answer without a word.
+type Grant struct {
+	Topics   []string    // what is published on these it receives
+	Subject  string      // whose connection it is
+	Events   []sse.Event // written first
+	Retry    sse.Retry   // for the start of the stream
+	MaxAge   time.Duration
+	Overflow Overflow
+
+	// LastEventID is the client's own: what it had when it lost its last stream.
+	LastEventID string
+}
+
+// Overflow is what happens when a connection's queue is full.
+type Overflow uint8
+
+const (
+	// Disconnect cuts the connection (error, slow_consumer).
+	Disconnect Overflow = iota
+	// DropOldest drops the events that wait longest.
+	DropOldest
+	// Latest drops events that have a newer one of their name behind them, then the oldest.
+	Latest
+)
+
+var overflowNames = [...]string{Disconnect: "disconnect", DropOldest: "drop_oldest", Latest: "latest"}
+
+// String is the form in which the backend names it.
+func (o Overflow) String() string { return overflowNames[o] }
+
+// ParseOverflow reads what String writes.
+func ParseOverflow(s string) (Overflow, bool) {
+	i := slices.Index(overflowNames[:], s)
+	return Overflow(max(i, 0)), i >= 0 //nolint:gosec // a few
+}
+
+// extras is what only some connections have. Guarded by the connection's lock.
+type extras struct {
+	subject  string
+	overflow Overflow
+	drops    uint64
+	member   *member       // nil without topics
+	age      *time.Timer   // closes it; nil: it may become as old as it likes
+	gone     chan struct{} // closed when the connection closes; nil: nobody waits
+}
+
+func (c *Conn) extrasLocked() *extras {
+	if c.extras == nil {
+		c.extras = &extras{}
+	}
+	return c.extras
+}
+
+// grantLocked makes the connection what the grant says, a member of its topics too.
+// It returns what the stream begins with, and the replay behind that, if there is any.
+func (c *Conn) grantLocked(g Grant) (opening []frame.Frame, missed *replay) {
+	if g.Subject != "" || g.Overflow != Disconnect || g.MaxAge > 0 || len(g.Topics) > 0 {
+		x := c.extrasLocked()
+		x.subject, x.overflow = strings.Clone(g.Subject), g.Overflow
+		if g.MaxAge > 0 {
+			// Never later, since credentials are to be checked again by then.
+			x.age = time.AfterFunc(g.MaxAge-rand.N(g.MaxAge/10+1), c.expire) //nolint:gosec // jitter, not a secret
+		}
+	}
+	if retry := sse.AppendRetry(nil, g.Retry); len(retry) > 0 {
+		opening = append(opening, frame.Block(retry))
+	}
+	if len(g.Topics) > 0 {
+		c.extras.member = &member{conn: c}
+		var welcome []frame.Frame
+		welcome, missed = c.gw.topics.of(c).welcome(c.extras.member, g.Topics, g.LastEventID)
+		opening = append(opening, welcome...)
+	}
+	for _, e := range g.Events {
+		opening = append(opening, frame.Event(e))
+	}
+	return opening, missed
+}
+
+// revokeLocked takes back, as the connection closes, what it was granted.
+func (c *Conn) revokeLocked() {
+	x := c.extras
+	if x == nil {
+		return
+	}
+	if x.age != nil {
+		x.age.Stop()
+	}
+	if x.member != nil {
+		c.gw.topics.of(c).leaveAll(x.member)
+	}
+	if x.gone != nil {
+		close(x.gone)
+	}
+}
+
+// expire closes a connection that is as old as it may become.
+func (c *Conn) expire() {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.state == Open {
+		c.closeLocked(ServerClosed, MaxAge)
+	}
+}
+
+// Gone is closed when the connection closes.
+func (c *Conn) Gone() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x := c.extrasLocked()
+	if x.gone == nil {
+		x.gone = make(chan struct{})
+		if c.state == Closed {
+			close(x.gone)
+		}
+	}
+	return x.gone
+}
+
+// Change adds topics to an open connection's, then removes some, and returns what it
+// then has. A topic that is added brings what is published from now on. It answers
+// false if the connection is not open.
+func (c *Conn) Change(add, remove []string) (topics []string, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != Open {
+		return nil, false
+	}
+	x := c.extrasLocked()
+	if x.member == nil {
+		x.member = &member{conn: c}
+	}
+	return c.gw.topics.of(c).change(x.member, add, remove), true
+}
+
+// Info describes a connection.
+type Info struct {
+	Token    Token
+	State    State
+	Path     string
+	Subject  string
+	Topics   []string
+	Overflow Overflow
+	Since    time.Time
+	Events   uint64 // written
+	Bytes    uint64 // written
+	Queued   int64  // bytes
+	Drops    uint64
+}
+
+// Info describes the connection as it is now.
+func (c *Conn) Info() Info {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := Info{
+		Token: c.token, State: c.state, Path: c.Path(), Since: time.Unix(c.since, 0).UTC(),
+		Events: c.events, Bytes: c.bytes,
+	}
+	if c.queue != nil {
+		i.Queued = c.queue.size.Load()
+	}
+	if x := c.extras; x != nil {
+		i.Subject, i.Overflow, i.Drops = x.subject, x.overflow, x.drops
+		if x.member != nil {
+			i.Topics = c.gw.topics.of(c).change(x.member, nil, nil)
+		}
+	}
+	return i
+}
+
+// Filter selects connections: by a topic, by a subject, or, where both are empty, all.
+// Both together select those that fit both.
+type Filter struct{ Topic, Subject string }
+
+func (f Filter) fits(i Info) bool {
+	return (f.Topic == "" || slices.Contains(i.Topics, f.Topic)) && (f.Subject == "" || f.Subject == i.Subject)
+}
+
+// List returns the connections that fit, by token, from behind the token after,
+// at most limit of them.
+func (g *Gateway) List(f Filter, after Token, limit int) []Info {
+	conns := slices.DeleteFunc(g.conns.all(), func(c *Conn) bool { return slices.Compare(c.token[:], after[:]) <= 0 })
+	slices.SortFunc(conns, func(a, b *Conn) int { return slices.Compare(a.token[:], b.token[:]) })
+	var list []Info
+	for _, c := range conns {
+		if len(list) == limit {
+			break
+		}
+		if i := c.Info(); i.State != Closed && f.fits(i) {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// CloseAll closes the connections that fit, and says how many.
+func (g *Gateway) CloseAll(f Filter) int {
+	n := 0
+	for _, c := range g.conns.all() {
+		if f.fits(c.Info()) && c.Send(frame.Frame{}, true, nil) != Gone {
+			n++
+		}
+	}
+	return n
+}

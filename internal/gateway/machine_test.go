@@ -1,0 +1,713 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+	"ssegateway/sse"
+)
+
+// TestMachine does one thing after the other to a gateway, and knows exactly what
+// must come of each: every answer, every byte, every counter.
+func TestMachine(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			m := newMachine(t)
+			t.Repeat(map[string]func(*rapid.T){
+				"connect": m.connect,
+				"answer":  m.answer,
+				"open":    m.open,
+				"send":    m.send,
+				"send2":   m.send, // more often than the rest
+				"take":    m.take,
+				"ack":     m.ack,
+				"leave":   m.leave,
+				"late":    m.late,
+				"break":   m.breakStream,
+				"wait":    m.wait,
+				"":        m.check,
+			})
+			m.drain(t)
+			m.check(t)
+			for _, what := range m.gw.Leftovers() {
+				t.Errorf("left behind: %s", what)
+			}
+		})
+	})
+}
+
+// machine is a gateway and what it must look like.
+type machine struct {
+	cfg     gateway.Config
+	gw      *gateway.Gateway
+	backend *askedBackend
+	start   time.Time // of the gateway's Run: stalled clients are looked for at whole multiples of sweep
+
+	conns   []*machineConn
+	backlog []*machineConn // in the gateway's order, which decides between equally full ones
+	count   machineCount
+}
+
+// machineCount is what the counters must say.
+type machineCount struct {
+	pending, open, queued, opened, events, bytes, dropped int
+	closed                                                [gateway.Error + 1]int
+}
+
+// machineConn is a connection and what it must look like.
+type machineConn struct {
+	conn     *gateway.Conn
+	leaving  context.CancelFunc // the client's, while pending
+	asked    *question
+	answered bool
+	owed     bool
+
+	state   gateway.State
+	reason  gateway.Reason
+	detail  gateway.Detail
+	ended   bool
+	closing bool // a close is buffered
+
+	items  []*machineItem // buffered or queued
+	offset int
+	moved  time.Duration
+	looked bool // the search for stalled clients has seen the queue
+	acked  bool // since it looked
+
+	tape   *tape // nil unless it was opened
+	live   bool  // the stream is in use
+	broken bool
+	wire   string
+	all    []*machineItem
+}
+
+// machineItem is something to be written.
+type machineItem struct {
+	chunked, plain string
+	size           int // in the gateway's books
+	event          bool
+	done           chan error
+	told           error
+	isTold         bool
+}
+
+func (i *machineItem) bytes(c *machineConn) string {
+	if c.tape.chunked {
+		return i.chunked
+	}
+	return i.plain
+}
+
+func (i *machineItem) tell(err error) { i.told, i.isTold = err, true }
+
+func newItem(plain string, event bool) *machineItem {
+	chunked := fmt.Sprintf("%x\r\n%s\r\n", len(plain), plain)
+	return &machineItem{chunked: chunked, plain: plain, size: len(chunked) + 64, event: event}
+}
+
+func newEnd() *machineItem { return &machineItem{chunked: "0\r\n\r\n", size: 5 + 64} }
+
+// askedBackend answers when the test says so.
+type askedBackend struct {
+	asked chan *question
+
+	mu      sync.Mutex
+	notices []gateway.Notice
+}
+
+type question struct {
+	token  gateway.Token
+	answer chan gateway.Answer
+}
+
+func (b *askedBackend) Connect(ctx context.Context, token gateway.Token, _ []byte) gateway.Answer {
+	q := &question{token, make(chan gateway.Answer, 1)}
+	b.asked <- q
+	select {
+	case a := <-q.answer:
+		return a
+	case <-ctx.Done():
+		return gateway.Answer{Outcome: gateway.TimedOut}
+	}
+}
+
+func (b *askedBackend) Disconnect(n gateway.Notice) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.notices = append(b.notices, n)
+}
+
+func (b *askedBackend) told() []gateway.Notice {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.notices)
+}
+
+func newMachine(t *rapid.T) *machine {
+	m := &machine{
+		cfg: gateway.Config{
+			Broker:         broker.NewMemory(1<<20, time.Hour),
+			Heartbeat:      24 * time.Hour, // none, within a test
+			MaxConnections: rapid.IntRange(2, 6).Draw(t, "max connections"),
+			QueueBytes:     rapid.Int64Range(200, 1500).Draw(t, "queue bytes"),
+			BudgetBytes:    rapid.Int64Range(200, 4000).Draw(t, "budget bytes"),
+			Log:            slog.New(slog.DiscardHandler),
+		},
+		backend: &askedBackend{asked: make(chan *question, 1)},
+		start:   time.Now(),
+	}
+	m.gw = gateway.New(m.cfg, m.backend)
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_ = m.gw.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		m.gw.Drain(0, time.Second) // whatever a failure has left
+		cancel()
+		<-over
+	})
+	time.Sleep(time.Millisecond) // fake clock: nothing else happens at a whole multiple of sweep
+	return m
+}
+
+func (m *machine) now() time.Duration { return time.Since(m.start) }
+
+// pick draws a connection for which ok holds.
+func (m *machine) pick(t *rapid.T, ok func(c *machineConn) bool) *machineConn {
+	var fit []int
+	for i, c := range m.conns {
+		if ok(c) {
+			fit = append(fit, i)
+		}
+	}
+	if len(fit) == 0 {
+		t.Skip("no such connection")
+	}
+	return m.conns[rapid.SampledFrom(fit).Draw(t, "connection")]
+}
+
+func (m *machine) connect(t *rapid.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	failed := make(chan error, 1)
+	go func() {
+		_, _, err := m.gw.Connect(ctx, request)
+		failed <- err
+	}()
+	synctest.Wait()
+	if m.registered() == m.cfg.MaxConnections {
+		if err := <-failed; !errors.Is(err, gateway.ErrFull) {
+			t.Fatalf("a connection too many: %v", err)
+		}
+		return
+	}
+	q := <-m.backend.asked
+	m.conns = append(m.conns, &machineConn{conn: m.gw.Find(q.token), leaving: cancel, asked: q})
+	m.count.pending++
+}
+
+// registered is how many connections have not ended.
+func (m *machine) registered() int {
+	n := 0
+	for _, c := range m.conns {
+		if !c.ended {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *machine) answer(t *rapid.T) {
+	c := m.pick(t, func(c *machineConn) bool { return !c.answered })
+	a := rapid.SampledFrom([]gateway.Answer{
+		accepted, accepted, accepted, accepted,
+		{Outcome: gateway.Refused, Status: 401},
+		{Outcome: gateway.Unreachable},
+		{Outcome: gateway.TimedOut},
+		{Outcome: gateway.TimedOut, Unsent: true},
+		{Outcome: gateway.Unanswered},
+	}).Draw(t, "answer")
+	c.asked.answer <- a
+	synctest.Wait()
+	m.settle(c, a)
+}
+
+func (m *machine) settle(c *machineConn, a gateway.Answer) {
+	c.answered = true
+	c.owed = a.Outcome == gateway.Accepted || a.Outcome == gateway.Unanswered || a.Outcome == gateway.TimedOut && !a.Unsent
+	switch a.Outcome {
+	case gateway.TimedOut:
+		m.close(c, gateway.Error, gateway.ConnectTimeout)
+	case gateway.Unanswered:
+		m.close(c, gateway.Error, gateway.ConnectUnanswered)
+	case gateway.Refused, gateway.Unreachable:
+		m.close(c, gateway.Error, 0)
+	case gateway.Accepted:
+	}
+	if c.state == gateway.Closed {
+		m.end(c)
+	}
+}
+
+func (m *machine) open(t *rapid.T) {
+	c := m.pick(t, func(c *machineConn) bool { return c.answered && c.tape == nil })
+	c.tape = &tape{conn: c.conn, chunked: rapid.Bool().Draw(t, "chunked"), room: rapid.IntRange(0, 600).Draw(t, "room")}
+	if rapid.IntRange(0, 9).Draw(t, "fault") == 0 {
+		c.tape.fault, c.broken = gateway.WriteFailed, true
+	}
+	opens := c.conn.Open(c.tape, frame.Head([]byte("HEAD")), gateway.Grant{})
+	if want := c.state == gateway.Pending; opens != want {
+		t.Fatalf("Open answers %v", opens)
+	} else if !want {
+		return
+	}
+	c.state, c.live = gateway.Open, true
+	m.count.pending--
+	m.count.open++
+	m.count.opened++
+	buffered := c.items
+	c.items = nil
+	for _, i := range buffered {
+		m.count.queued -= i.size
+	}
+	m.write(c, &machineItem{chunked: "HEAD", plain: "HEAD", size: 4 + 64}, false)
+	for _, i := range buffered {
+		if c.state != gateway.Open || !m.write(c, i, false) {
+			m.drop(i)
+		}
+	}
+	if c.closing && c.state == gateway.Open {
+		m.close(c, gateway.ServerClosed, 0)
+	}
+}
+
+func (m *machine) send(t *rapid.T) {
+	c := m.pick(t, func(*machineConn) bool { return true })
+	end := rapid.IntRange(0, 7).Draw(t, "end") == 0
+	var f frame.Frame
+	var i *machineItem
+	if n := rapid.OneOf(rapid.IntRange(-20, 200), rapid.IntRange(0, 2000)).Draw(t, "data"); n >= 0 {
+		f = frame.Event(sse.Event{Data: zeros(n)})
+		i = newItem("data: "+zeros(n)+"\n\n", true)
+		if rapid.Bool().Draw(t, "done") {
+			i.done = make(chan error, 2)
+		}
+	}
+	var done chan<- error
+	if i != nil && i.done != nil {
+		done = i.done
+	}
+	result := c.conn.Send(f, end, done)
+	if want := m.sent(c, i, end); result != want {
+		t.Fatalf("Send answers %d instead of %d", result, want)
+	}
+	m.relieve()
+}
+
+// sent is what must come of a send.
+func (m *machine) sent(c *machineConn, i *machineItem, end bool) gateway.Result {
+	switch {
+	case c.state == gateway.Closed:
+		return gateway.Gone
+	case c.state == gateway.Pending && c.closing:
+		if i != nil {
+			c.all = append(c.all, i)
+			m.drop(i)
+		}
+		return gateway.Buffered
+	case c.state == gateway.Pending:
+		if i != nil {
+			if m.count.queued+i.size > int(m.cfg.BudgetBytes) || !m.room(c, i) {
+				return gateway.Full
+			}
+			m.push(c, i)
+			c.all = append(c.all, i)
+		}
+		c.closing = end
+		return gateway.Buffered
+	}
+	if i != nil {
+		if !m.write(c, i, true) {
+			return gateway.Failed
+		}
+		c.all = append(c.all, i)
+	}
+	if end {
+		m.close(c, gateway.ServerClosed, 0)
+	}
+	return gateway.Sent
+}
+
+// room says whether one connection's bound admits an item more.
+func (m *machine) room(c *machineConn, i *machineItem) bool {
+	return len(c.items) == 0 || size(c)+i.size <= int(m.cfg.QueueBytes)
+}
+
+func size(c *machineConn) int {
+	n := 0
+	for _, i := range c.items {
+		n += i.size
+	}
+	return n
+}
+
+func (m *machine) push(c *machineConn, i *machineItem) {
+	if len(c.items) == 0 {
+		c.moved, c.looked, c.acked = m.now(), false, false
+		if c.live {
+			m.backlog = append(m.backlog, c)
+		}
+	}
+	c.items = append(c.items, i)
+	m.count.queued += i.size
+}
+
+// write says whether an item is taken, written or queued.
+func (m *machine) write(c *machineConn, i *machineItem, bounded bool) bool {
+	if len(c.items) > 0 {
+		if bounded && !m.room(c, i) {
+			m.close(c, gateway.Error, gateway.SlowConsumer)
+			return false
+		}
+		m.push(c, i)
+		return true
+	}
+	if c.broken {
+		m.close(c, gateway.Error, gateway.WriteFailed)
+		return false
+	}
+	c.offset = 0
+	if !m.hand(c, i) {
+		m.push(c, i)
+	}
+	return true
+}
+
+// hand gives the stream what it takes of an item and says whether that was all.
+func (m *machine) hand(c *machineConn, i *machineItem) bool {
+	b := i.bytes(c)
+	n := min(len(b)-c.offset, c.taking()-len(c.wire))
+	c.wire += b[c.offset : c.offset+n]
+	m.count.bytes += n
+	c.offset += n
+	if n > 0 {
+		c.moved = m.now()
+	}
+	if c.offset < len(b) {
+		return false
+	}
+	c.offset = 0
+	if i.event {
+		m.count.events++
+	}
+	i.tell(nil)
+	return true
+}
+
+// taking is how many bytes the stream will have taken when it is full.
+func (c *machineConn) taking() (n int) {
+	c.tape.set(func(tp *tape) { n = len(tp.wire) + tp.room })
+	return n
+}
+
+func (m *machine) drop(i *machineItem) {
+	if i.event {
+		m.count.dropped++
+	}
+	i.tell(gateway.ErrNotWritten)
+}
+
+func (m *machine) flush(c *machineConn) {
+	for len(c.items) > 0 {
+		if c.broken {
+			m.close(c, gateway.Error, gateway.WriteFailed)
+			return
+		}
+		i := c.items[0]
+		if !m.hand(c, i) {
+			return
+		}
+		c.items = c.items[1:]
+		m.count.queued -= i.size
+		if len(c.items) == 0 {
+			m.unlist(c)
+		}
+	}
+	if c.state == gateway.Closed {
+		m.end(c)
+	}
+}
+
+func (m *machine) unlist(c *machineConn) {
+	for i := range m.backlog {
+		if m.backlog[i] == c {
+			last := len(m.backlog) - 1
+			m.backlog[i] = m.backlog[last]
+			m.backlog = m.backlog[:last]
+			return
+		}
+	}
+}
+
+func (m *machine) close(c *machineConn, r gateway.Reason, d gateway.Detail) {
+	if c.state == gateway.Closed {
+		m.end(c)
+		return
+	}
+	if c.state == gateway.Open {
+		m.count.open--
+	} else {
+		m.count.pending--
+	}
+	c.state, c.reason, c.detail = gateway.Closed, r, d
+	if r == gateway.ServerClosed && c.live {
+		m.write(c, newEnd(), false)
+		if len(c.items) > 0 {
+			return
+		}
+	}
+	m.end(c)
+}
+
+func (m *machine) end(c *machineConn) {
+	for _, i := range c.items {
+		m.count.queued -= i.size
+		m.drop(i)
+	}
+	c.items = nil
+	m.unlist(c)
+	c.live = false
+	if c.answered && !c.ended {
+		c.ended = true
+		if c.owed {
+			m.count.closed[c.reason]++
+		}
+	}
+}
+
+// relieve cuts the fullest until all queues are within their budget.
+func (m *machine) relieve() {
+	for m.count.queued > int(m.cfg.BudgetBytes) && len(m.backlog) > 0 {
+		fullest := m.backlog[0]
+		for _, c := range m.backlog {
+			if size(c) > size(fullest) {
+				fullest = c
+			}
+		}
+		m.close(fullest, gateway.Error, gateway.SlowConsumer)
+	}
+}
+
+func isLive(c *machineConn) bool { return c.live }
+
+// take lets the client take bytes.
+func (m *machine) take(t *rapid.T) {
+	c := m.pick(t, isLive)
+	n := rapid.OneOf(rapid.IntRange(0, 100), rapid.IntRange(0, 3000)).Draw(t, "bytes")
+	c.tape.takes(n)
+	m.flush(c)
+}
+
+// ack lets the client acknowledge something that it took.
+func (m *machine) ack(t *rapid.T) {
+	c := m.pick(t, func(c *machineConn) bool { return c.live && len(c.items) > 0 && c.looked })
+	c.tape.set(func(tp *tape) { tp.unacked-- })
+	c.acked = true
+}
+
+func (m *machine) leave(t *rapid.T) {
+	c := m.pick(t, func(c *machineConn) bool { return c.tape == nil || c.live })
+	if !c.live {
+		if c.answered {
+			t.Skip("the handler has the answer, and does not look any more")
+		}
+		c.leaving()
+		synctest.Wait()
+		m.close(c, gateway.ClientClosed, 0)
+		return
+	}
+	c.tape.reason = gateway.ClientClosed
+	if rapid.Bool().Draw(t, "with a byte") {
+		c.tape.reason, c.tape.detail = gateway.Error, gateway.UnexpectedData
+	}
+	c.conn.Ready(c.tape, true, rapid.Bool().Draw(t, "writable as well"))
+	m.close(c, c.tape.reason, c.tape.detail)
+}
+
+// late is an event for a stream that is not the connection's any more.
+func (m *machine) late(t *rapid.T) {
+	c := m.pick(t, func(c *machineConn) bool { return c.tape != nil && !c.live })
+	c.tape.reason = gateway.ClientClosed
+	c.conn.Ready(c.tape, true, true)
+	if c.conn.Pump(c.tape, func([]byte) gateway.Detail { panic("a late write") }) {
+		t.Fatal("Pump goes on with a stream that was dropped")
+	}
+}
+
+// breakStream makes the next write fail.
+func (m *machine) breakStream(t *rapid.T) {
+	c := m.pick(t, isLive)
+	c.tape.set(func(tp *tape) { tp.fault = gateway.WriteFailed })
+	c.broken = true
+}
+
+// wait lets time pass.
+func (m *machine) wait(t *rapid.T) {
+	tenths := rapid.OneOf(rapid.IntRange(1, 10), rapid.IntRange(1, 110)).Draw(t, "tenths of a second")
+	m.pass(time.Duration(tenths) * 100 * time.Millisecond)
+}
+
+// pass lets time pass, in which stalled clients are looked for.
+func (m *machine) pass(d time.Duration) {
+	until := m.now() + d
+	time.Sleep(d) // fake clock
+	synctest.Wait()
+	for at := (until - d).Truncate(sweep) + sweep; at <= until; at += sweep {
+		m.look(at)
+	}
+}
+
+func (m *machine) look(at time.Duration) {
+	for _, c := range append([]*machineConn(nil), m.backlog...) {
+		if !c.looked || c.acked {
+			c.moved = at
+		}
+		c.looked, c.acked = true, false
+		if at-c.moved >= gateway.StallDeadline {
+			m.close(c, gateway.Error, gateway.Stalled)
+		}
+	}
+}
+
+// drain ends the life of the gateway, and with it all connections.
+func (m *machine) drain(t *rapid.T) {
+	const grace = 8 * time.Second
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		m.gw.Drain(0, grace)
+	}()
+	synctest.Wait()
+	for _, c := range m.conns {
+		if c.state == gateway.Open {
+			m.write(c, newItem("retry: 0000\n\n", false), false)
+		}
+		if c.state != gateway.Closed {
+			m.close(c, gateway.ServerClosed, gateway.Draining)
+		}
+	}
+	m.check(t)
+	if _, _, err := m.gw.Connect(context.Background(), request); err == nil {
+		t.Fatal("a connection while draining")
+	}
+	m.pass(grace / 2)
+	for _, c := range m.conns {
+		if !c.answered {
+			m.settle(c, gateway.Answer{Outcome: gateway.TimedOut})
+		}
+	}
+	m.check(t)
+	m.pass(grace / 2)
+	for _, c := range m.conns {
+		if !c.ended {
+			m.close(c, gateway.Error, gateway.Stalled)
+		}
+	}
+	<-over
+}
+
+// check compares the gateway with what it must look like.
+func (m *machine) check(t *rapid.T) {
+	owed := map[gateway.Token]*machineConn{}
+	for n, c := range m.conns {
+		if got := c.conn.State(); got != c.state {
+			t.Fatalf("connection %d is in state %d instead of %d", n, got, c.state)
+		}
+		if found := m.gw.Find(c.conn.Token()); (found != nil) == c.ended {
+			t.Fatalf("connection %d: ended %v, found %v", n, c.ended, found != nil)
+		}
+		if c.ended && c.owed {
+			owed[c.conn.Token()] = c
+		}
+		if c.tape != nil {
+			m.checkTape(t, n, c)
+		}
+		for k, i := range c.all {
+			if told := len(i.done) > 0; i.done != nil && told != i.isTold {
+				t.Fatalf("connection %d, event %d: told %v instead of %v", n, k, told, i.isTold)
+			}
+			if len(i.done) > 0 {
+				if err := <-i.done; !errors.Is(err, i.told) || len(i.done) > 0 {
+					t.Fatalf("connection %d, event %d: told %v instead of %v", n, k, err, i.told)
+				}
+				i.done = nil
+			}
+		}
+	}
+	told := m.backend.told()
+	if len(told) != len(owed) {
+		t.Fatalf("%d disconnects instead of %d", len(told), len(owed))
+	}
+	for _, n := range told {
+		c := owed[n.Token]
+		if c == nil || n.Reason != c.reason || n.Detail != c.detail || !bytes.Equal(n.Request, request) {
+			t.Fatalf("a disconnect that is wrong: %v/%v", n.Reason, n.Detail)
+		}
+	}
+	if got := m.counted(); got != m.count {
+		t.Fatalf("the counters are\n%+v instead of\n%+v", got, m.count)
+	}
+}
+
+func (m *machine) checkTape(t *rapid.T, n int, c *machineConn) {
+	if got := maskRetry(c.tape.written()); got != c.wire {
+		t.Fatalf("connection %d: written %q instead of %q", n, got, c.wire)
+	}
+	closed, _ := c.tape.state()
+	if opened := c.live || c.wire != "" || closed; opened && closed == c.live {
+		t.Fatalf("connection %d: stream closed %v, in use %v", n, closed, c.live)
+	}
+}
+
+// maskRetry replaces the random digits of a retry.
+func maskRetry(s string) string {
+	const before = "retry: "
+	for i := 0; i+len(before) <= len(s); i++ {
+		if s[i:i+len(before)] != before {
+			continue
+		}
+		masked := []byte(s)
+		for j := i + len(before); j < len(s) && masked[j] >= '0' && masked[j] <= '9'; j++ {
+			masked[j] = '0'
+		}
+		return string(masked)
+	}
+	return s
+}
+
+func (m *machine) counted() machineCount {
+	s := m.gw.Stats()
+	got := machineCount{
+		pending: int(s.Pending.Load()), open: int(s.Open.Load()), queued: int(m.gw.QueuedBytes()),
+		opened: int(s.Opened.Load()), events: int(s.Events.Load()), bytes: int(s.Bytes.Load()), dropped: int(s.Dropped.Load()),
+	}
+	for _, r := range gateway.Reasons() {
+		got.closed[r] = int(s.Closed[r].Load())
+	}
+	return got
+}

@@ -1,0 +1,315 @@
+package gateway_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"pgregory.net/rapid"
+
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+	"ssegateway/sse"
+)
+
+// named is an event of 100 bytes of memory and more.
+func named(name string, n int) frame.Frame {
+	valid, err := sse.NewName(name)
+	if err != nil {
+		panic(err)
+	}
+	return frame.Event(sse.Event{Name: valid, Data: fmt.Sprintf("%04d%s", n, strings.Repeat("x", 60))})
+}
+
+// arrived are the numbers of the named events that a client received.
+func arrived(wire string) []string {
+	numbers := []string{}
+	for line := range strings.Lines(wire) {
+		if data, ok := strings.CutPrefix(line, "data: "); ok {
+			numbers = append(numbers, strings.TrimLeft(data[:4], "0"))
+		}
+	}
+	return numbers
+}
+
+func TestOverflow(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		overflow gateway.Overflow
+		names    string // of events 1, 2, …; the queue has room for five
+		room     int    // bytes that the client takes before the others
+		want     string // numbers that arrive
+		ends     []string
+	}{
+		{"disconnect", gateway.Disconnect, "aaaaaaaa", 0, "", []string{"error/slow_consumer"}},
+		{"the oldest", gateway.DropOldest, "aaaaaaaa", 0, "4 5 6 7 8", nil},
+		{"but not one on its way", gateway.DropOldest, "aaaaaaaa", 1, "1 5 6 7 8", nil},
+		{"nor what was written", gateway.DropOldest, "aaaaaaaa", 81, "1 4 5 6 7 8", nil},
+		{"the oldest of all names", gateway.DropOldest, "abcabcab", 0, "4 5 6 7 8", nil},
+		{"the newest of one name", gateway.Latest, "aaaaaaaa", 0, "6 7 8", nil},
+		{"the newest of one name, but one on its way", gateway.Latest, "aaaaaaaa", 1, "1 6 7 8", nil},
+		{"the newest of each name", gateway.Latest, "abcababb", 0, "3 5 6 7 8", nil},
+		{"the oldest where all names differ", gateway.Latest, "abcdefgh", 0, "4 5 6 7 8", nil},
+		{"nothing", gateway.DropOldest, "aaaaa", 0, "1 2 3 4 5", nil},
+		{"nothing of one name", gateway.Latest, "aaaaa", 0, "1 2 3 4 5", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cost := int64(named("a", 1).Size() + 64)
+			s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 5 * cost })
+			c, tp := s.grant(t, test.room, gateway.Grant{Overflow: test.overflow})
+			var told []chan error
+			sent := 0
+			for i, name := range test.names {
+				done := make(chan error, 2)
+				if r := c.Send(named(string(name), i+1), false, done); r == gateway.Sent {
+					told = append(told, done)
+					sent++
+				}
+			}
+			if n := s.gw.QueuedBytes(); n > 5*cost {
+				t.Errorf("%d bytes are queued, the bound is %d", n, 5*cost)
+			}
+			drops := c.Info().Drops
+			if test.ends == nil {
+				tp.takes(plenty)
+			}
+			got := arrived(tp.written())
+			if want := strings.Fields(test.want); !slices.Equal(got, want) {
+				t.Errorf("arrived %q, want %q", got, want)
+			}
+			if test.ends == nil && drops != uint64(sent-len(got)) {
+				t.Errorf("%d drops, of %d", drops, sent-len(got))
+			}
+			if n := s.gw.Stats().Dropped.Load(); n != uint64(sent-len(got)) {
+				t.Errorf("%d events counted as dropped, of %d", n, sent-len(got))
+			}
+			for i, done := range told {
+				err := <-done
+				if here := slices.Contains(got, strconv.Itoa(i+1)); here != (err == nil) || err != nil && !errors.Is(err, gateway.ErrNotWritten) {
+					t.Errorf("event %d: told %v", i+1, err)
+				}
+				if len(done) > 0 {
+					t.Errorf("event %d: told twice", i+1)
+				}
+			}
+			s.expectEnds(t, test.ends...)
+			c.Leave(gateway.ClientClosed, 0)
+			s.expectNothingLeft(t)
+		})
+	}
+}
+
+// An event larger than the bound is taken by a queue that has nothing else, whatever
+// the policy: the others have to give way.
+func TestOverflowOfOneLarge(t *testing.T) {
+	for overflow, want := range map[gateway.Overflow]string{gateway.DropOldest: "3", gateway.Latest: "3"} {
+		t.Run(overflow.String(), func(t *testing.T) {
+			s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 1000 })
+			c, tp := s.grant(t, 0, gateway.Grant{Overflow: overflow})
+			c.Send(named("a", 1), false, nil)
+			c.Send(named("b", 2), false, nil)
+			if r := c.Send(frame.Event(sse.Event{Data: "0003" + strings.Repeat("x", 5000)}), false, nil); r != gateway.Sent {
+				t.Fatalf("a large event: %d", r)
+			}
+			if drops := c.Info().Drops; drops != 2 {
+				t.Errorf("%d drops, of 2", drops)
+			}
+			tp.takes(plenty)
+			if got := strings.Join(arrived(tp.written()), " "); got != want {
+				t.Errorf("arrived %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// What a Pump is writing is neither dropped nor moved.
+func TestOverflowWhilePumping(t *testing.T) {
+	for _, overflow := range []gateway.Overflow{gateway.DropOldest, gateway.Latest} {
+		t.Run(overflow.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cost := int64(named("a", 1).Size() + 64)
+				s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 5 * cost })
+				c := s.connect(t)
+				stream := &heldPump{conn: c, work: make(chan struct{}, 1), turn: make(chan struct{})}
+				if !c.Open(stream, frame.Frame{}, gateway.Grant{Overflow: overflow}) {
+					t.Fatal("the connection did not open")
+				}
+				c.Send(named("a", 1), false, nil)
+				c.Send(named("a", 2), false, nil)
+				c.Send(named("a", 3), false, nil)
+				stream.start()
+				synctest.Wait() // it is writing 1 to 3
+				for n := 4; n <= 9; n++ {
+					if r := c.Send(named("a", n), false, nil); r != gateway.Sent {
+						t.Fatalf("send %d: %d", n, r)
+					}
+				}
+				close(stream.turn)
+				synctest.Wait()
+				want := map[gateway.Overflow]string{gateway.DropOldest: "1 2 3 8 9", gateway.Latest: "1 2 3 8 9"}[overflow]
+				if got := strings.Join(arrived(stream.written()), " "); got != want {
+					t.Errorf("arrived %q, want %q", got, want)
+				}
+				if drops := c.Info().Drops; drops != 4 {
+					t.Errorf("%d drops, of 4", drops)
+				}
+				c.Leave(gateway.ClientClosed, 0)
+				stream.over.Wait()
+				s.expectNothingLeft(t)
+			})
+		})
+	}
+}
+
+// heldPump is a stream that pumps from when it is started, and whose writes wait for
+// their turn.
+type heldPump struct {
+	conn *gateway.Conn
+	work chan struct{}
+	turn chan struct{}
+	over sync.WaitGroup
+	mu   sync.Mutex
+	wire []byte
+}
+
+func (s *heldPump) start() {
+	s.over.Go(func() {
+		for range s.work {
+			if !s.conn.Pump(s, func(p []byte) gateway.Detail {
+				<-s.turn
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.wire = append(s.wire, p...)
+				return 0
+			}) {
+				return
+			}
+		}
+	})
+}
+
+func (s *heldPump) written() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.wire)
+}
+
+func (s *heldPump) Start() gateway.Detail { return 0 }
+
+func (s *heldPump) Write([]byte) (int, gateway.Detail) {
+	wake(s.work)
+	return 0, 0
+}
+
+func (s *heldPump) Left() (gateway.Reason, gateway.Detail) { return 0, 0 }
+
+func (s *heldPump) Unacked() int { return 0 }
+
+func (s *heldPump) Close(bool) { close(s.work) }
+
+func (s *heldPump) Chunked() bool { return false }
+
+// What opens a stream is not dropped, nor what a client missed: it would not know.
+func TestOverflowKeepsReplay(t *testing.T) {
+	for _, overflow := range []gateway.Overflow{gateway.DropOldest, gateway.Latest} {
+		t.Run(overflow.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 20000 })
+				s.run(t)
+				for n := range 150 {
+					s.publish(t, fmt.Sprintf("%04d", n+1), true, "t")
+				}
+				_, tp := s.grant(t, 0, gateway.Grant{
+					Topics: []string{"t"}, Overflow: overflow, Events: []sse.Event{{Data: "0999"}},
+					LastEventID: s.gw.Log().Epoch + "-0",
+				})
+				_, gap := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, Overflow: overflow, LastEventID: "other-1"})
+				tp.takes(10) // now the replay is in the queue
+				tp.takes(200)
+				synctest.Wait()
+				for n := range 300 {
+					s.publish(t, fmt.Sprintf("%04d%s", 1000+n, strings.Repeat("x", 300)), true, "t")
+				}
+				tp.takes(plenty)
+				gap.takes(plenty)
+				synctest.Wait()
+				got := arrived(tp.written())
+				want := []string{"999"}
+				for n := range 150 {
+					want = append(want, strconv.Itoa(n+1))
+				}
+				if len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+					t.Errorf("arrived %q", got)
+				}
+				if got[len(got)-1] != "1299" || len(got) > len(want)+50 {
+					t.Errorf("%d arrived, the last is %s", len(got), got[len(got)-1])
+				}
+				if wire := gap.written(); !strings.HasPrefix(wire, "event: gap\ndata: {\"last_event_id\":\"other-1\"}\n\nid: ") {
+					t.Errorf("written %.200q", wire)
+				}
+			})
+		})
+	}
+}
+
+// Random sends and reads: what is dropped is what the policy says, and what arrives
+// is in order.
+func TestOverflowRandom(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		overflow := rapid.SampledFrom([]gateway.Overflow{gateway.DropOldest, gateway.Latest}).Draw(rt, "overflow")
+		bound := rapid.Int64Range(100, 3000).Draw(rt, "bound")
+		s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = bound })
+		c, tp := s.grant(t, 0, gateway.Grant{Overflow: overflow})
+		newest := map[string]int{}
+		told := []chan error{nil}
+		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
+			if rapid.IntRange(0, 3).Draw(rt, "read") == 0 {
+				tp.takes(rapid.IntRange(0, 300).Draw(rt, "room"))
+				continue
+			}
+			name := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "name")
+			done := make(chan error, 2)
+			told = append(told, done)
+			newest[name] = len(told) - 1
+			if r := c.Send(named(name, len(told)-1), false, done); r != gateway.Sent {
+				rt.Fatalf("a send: %d", r)
+			}
+			if n := s.gw.QueuedBytes(); n > bound+400 { // one event on its way, and one more
+				rt.Errorf("%d bytes are queued, the bound is %d", n, bound)
+			}
+		}
+		drops := c.Info().Drops
+		tp.takes(plenty)
+		got := arrived(tp.written())
+		if drops != uint64(len(told)-1-len(got)) {
+			rt.Errorf("%d drops, but %d of %d arrived", drops, len(got), len(told)-1)
+		}
+		last := 0
+		for _, text := range got {
+			n, _ := strconv.Atoi(text)
+			if n <= last || <-told[n] != nil {
+				rt.Errorf("%d comes behind %d, or was told not to", n, last)
+			}
+			last = n
+		}
+		if last != len(told)-1 {
+			rt.Errorf("the last to arrive is %d, of %d", last, len(told)-1)
+		}
+		if overflow == gateway.Latest && bound > 1500 {
+			for name, n := range newest {
+				if !slices.Contains(got, strconv.Itoa(n)) {
+					rt.Errorf("the newest %s, %d, did not arrive: %q", name, n, got)
+				}
+			}
+		}
+		c.Leave(gateway.ClientClosed, 0)
+		for _, what := range s.gw.Leftovers() {
+			rt.Errorf("left behind: %s", what)
+		}
+	})
+}

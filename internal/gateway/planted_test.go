@@ -1,0 +1,370 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// plant is a bug to be put into the code: at one exact place, so that a change of
+// the code that touches it has to say here what the bug would be now.
+type plant struct {
+	bug  string
+	file string
+	old  string
+	// new has BUG where the code is to ask whether the bug is on.
+	new string
+	// says is what has to be seen of it: one of these, as chance has it. None: it
+	// is a further part of the bug before.
+	says []string
+	test string // that has to see it; TestModel if empty
+	args []string
+}
+
+var plants = []plant{
+	{
+		bug: "a lost close", file: "conn.go",
+		old:  "\tif end {\n",
+		new:  "\tif end && (!BUG || c.queue == nil) {\n",
+		says: []string{"Sent, but the connection had closed", "closes were answered with Sent", "0 disconnects instead of one", "is still found"},
+	},
+	{
+		bug: "a second disconnect", file: "conn.go",
+		old:  "\tc.told = c.told || last\n",
+		new:  "\tc.told = (c.told || last) && !BUG\n",
+		says: []string{"disconnects instead of one"},
+	},
+	{
+		bug: "a send after the close", file: "conn.go",
+		old:  "\t\treturn Gone\n",
+		new:  "\t\tif BUG && c.stream != nil {\n\t\t\tc.appendLocked(i)\n\t\t}\n\t\treturn Gone\n",
+		says: []string{"bytes behind the last chunk"},
+	},
+	{
+		bug: "a descriptor used after its close", file: "conn.go",
+		old:  "\tif c.stream != nil {\n\t\tc.stream.Close(abort)\n",
+		new:  "\tif c.stream != nil {\n\t\tif BUG {\n\t\t\tdefer c.stream.Write(frame.End.Wire(true))\n\t\t}\n\t\tc.stream.Close(abort)\n",
+		says: []string{"in the state 2 of its stream"},
+	},
+	{
+		bug: "a descriptor used when it is another's", file: "conn.go",
+		old:  "\t\tc.stream = nil\n\t}\n",
+		new:  "\t\tif !BUG {\n\t\t\tc.stream = nil\n\t\t}\n\t}\n",
+		says: []string{"the client received", "but it is not open", "on the closed descriptor"},
+		args: []string{"-model.blind"},
+	},
+	{
+		bug: "a descriptor used when it is another's", file: "conn.go",
+		old: "\tcase Closed:\n",
+		new: "\tcase Closed:\n\t\tif BUG && c.stream != nil && c.queue == nil && !i.frame.IsZero() {\n\t\t\t_, _ = c.stream.Write(i.frame.Wire(true))\n\t\t}\n",
+	},
+	{
+		bug: "a descriptor used when it is another's", file: "conn.go",
+		old: "\t\tif c.stream != s {\n\t\t\tbreak\n",
+		new: "\t\tif c.stream != s || BUG && c.queue == nil {\n\t\t\tbreak\n",
+	},
+	{
+		bug: "a descriptor closed twice", file: "conn.go",
+		old:  "\t\tc.stream.Close(abort)\n",
+		new:  "\t\tc.stream.Close(abort)\n\t\tif BUG {\n\t\t\tc.stream.Close(abort)\n\t\t}\n",
+		says: []string{"in the state 2 of its stream"},
+	},
+	{
+		bug: "a late event reaches the next owner of a descriptor", file: "conn.go",
+		old:  "\tif c.stream != s {\n\t\treturn\n\t}\n",
+		new:  "\tif c.stream != s && !BUG {\n\t\treturn\n\t}\n",
+		says: []string{"in the state 2 of its stream"},
+	},
+	{
+		bug: "an event lost on a short write", file: "conn.go",
+		old:  "\tdefault:\n\t\tc.pushLocked(i)\n",
+		new:  "\tdefault:\n\t\tif BUG && n > 0 {\n\t\t\tc.writtenLocked(i)\n\t\t\treturn true\n\t\t}\n\t\tc.pushLocked(i)\n",
+		says: []string{"the client received"},
+	},
+	{
+		bug: "a short write begun anew", file: "conn.go",
+		old:  "\t\tc.queue.offset = n\n",
+		new:  "\t\tif !BUG {\n\t\t\tc.queue.offset = n\n\t\t}\n",
+		says: []string{"the client received"},
+	},
+	{
+		bug: "a heartbeat inside another frame", file: "conn.go",
+		old:  "\tif c.state != Open || c.queue != nil {\n",
+		new:  "\tif BUG && c.state == Open && c.queue != nil {\n\t\t_, _ = c.stream.Write(heartbeatFrame.Wire(c.chunked))\n\t}\n\tif c.state != Open || c.queue != nil {\n",
+		says: []string{"the client received"},
+	},
+	{
+		bug: "a write outside the lock", file: "conn.go",
+		old:  "\tc.gw.stats.Heartbeats.Add(1)\n",
+		new:  "\tif s := c.stream; BUG {\n\t\tc.mu.Unlock()\n\t\t_, _ = s.Write(heartbeatFrame.Wire(c.chunked))\n\t\tc.mu.Lock()\n\t\treturn\n\t}\n\tc.gw.stats.Heartbeats.Add(1)\n",
+		says: []string{"during another call to its stream", "in the state 2 of its stream", "the client received"},
+	},
+	{
+		bug: "a queue dropped at an orderly close", file: "conn.go",
+		old:  "\t\tif c.stream != nil && r == ServerClosed {\n",
+		new:  "\t\tif BUG && c.queue != nil {\n\t\t\tc.endLocked(false)\n\t\t\treturn\n\t\t}\n\t\tif c.stream != nil && r == ServerClosed {\n",
+		says: []string{"before an orderly end", "an orderly end without the last chunk"},
+	},
+	{
+		bug: "an end without the last chunk", file: "conn.go",
+		old:  "\t\t\tc.appendLocked(item{frame: frame.End})\n",
+		new:  "\t\t\tif !BUG {\n\t\t\t\tc.appendLocked(item{frame: frame.End})\n\t\t\t}\n",
+		says: []string{"an orderly end without the last chunk"},
+	},
+	{
+		bug: "a disconnect before the answer", file: "conn.go",
+		old:  "\tc.ended = c.answered\n",
+		new:  "\tc.owed, c.ended = c.owed || BUG && !c.answered, c.answered || BUG\n",
+		says: []string{"a disconnect before the answer to the connect"},
+	},
+	{
+		bug: "a disconnect of a refused client", file: "gateway.go",
+		old:  "\tif c.owed {\n",
+		new:  "\tif c.owed || BUG {\n",
+		says: []string{"disconnects of a connection that the backend never had", "a disconnect callback for an unknown token"},
+	},
+	{
+		bug: "no disconnect for one who left while connecting", file: "conn.go",
+		old:  "\tcase Accepted:\n\t\tc.owed = true\n",
+		new:  "\tcase Accepted:\n\t\tc.owed = !BUG || c.state != Closed\n",
+		says: []string{"0 disconnects instead of one"},
+	},
+	{
+		bug: "the last reason instead of the first", file: "conn.go",
+		old:  "\t} else if r == ServerClosed {\n",
+		new:  "\t} else if BUG && !c.told {\n\t\tc.reason, c.detail = r, d\n\t} else if r == ServerClosed {\n",
+		says: []string{"did not occur, or not first"},
+	},
+	{
+		bug: "an opening after the close", file: "conn.go",
+		old:  "\tif c.state != Pending || !c.answered {\n",
+		new:  "\tif c.state != Pending && !BUG || !c.answered {\n",
+		says: []string{"is in state 1", "left behind: pending: -1", "the client of a stream that never opened"},
+	},
+	{
+		bug: "what was buffered comes in another order", file: "conn.go",
+		old:  "\tbuffered := c.queue\n",
+		new:  "\tbuffered := c.queue\n\tif BUG && buffered != nil && len(buffered.items) > 1 {\n\t\tbuffered.items[0], buffered.items[1] = buffered.items[1], buffered.items[0]\n\t}\n",
+		says: []string{"but was sent before"},
+	},
+	{
+		bug: "what is behind a buffered close is kept", file: "conn.go",
+		old:  "\tif c.closing {\n",
+		new:  "\tif c.closing && (!BUG || i.frame.IsZero()) {\n",
+		says: []string{"was sent behind a buffered close, but arrived", "did not occur, or not first"},
+	},
+	{
+		bug: "a flush that stops early", file: "conn.go",
+		old:  "\t\tif n < len(b) {\n\t\t\treturn\n",
+		new:  "\t\tif n < len(b) || BUG {\n\t\t\treturn\n",
+		says: []string{"the reason error/stalled did not occur", "0 disconnects instead of one", "an orderly end without the last chunk", "before an orderly end"},
+	},
+	{
+		bug: "nobody is told that an event was dropped", file: "conn.go",
+		old:  "\ti.settle(ErrNotWritten)\n",
+		new:  "\tif !BUG {\n\t\ti.settle(ErrNotWritten)\n\t}\n",
+		says: []string{"told 0 times whether it was written, promised 1"},
+	},
+	{
+		bug: "a lie about what was written", file: "conn.go",
+		old:  "\t\t\tc.dropLocked(i)\n\t\t}\n\t}\n\tif c.stream",
+		new:  "\t\t\tif BUG {\n\t\t\t\ti.settle(nil)\n\t\t\t\ti.done = nil\n\t\t\t}\n\t\t\tc.dropLocked(i)\n\t\t}\n\t}\n\tif c.stream",
+		says: []string{"told to be written, but it was not"},
+	},
+	{
+		bug: "told twice", file: "conn.go",
+		old:  "\ti.settle(nil)\n}",
+		new:  "\ti.settle(nil)\n\tif BUG {\n\t\ti.settle(nil)\n\t}\n}",
+		says: []string{"told 2 times whether it was written, promised 1"},
+	},
+	{
+		bug: "a stalled client kept", file: "conn.go",
+		old:  "\tif now-c.queue.moved >= StallDeadline {\n",
+		new:  "\tif now-c.queue.moved >= StallDeadline && !BUG {\n",
+		says: []string{"is still found"},
+	},
+	{
+		bug: "a client's progress not seen", file: "conn.go",
+		old:  "\tif n > 0 {\n\t\tq.moved = c.gw.now()\n",
+		new:  "\tif n > 0 && !BUG {\n\t\tq.moved = c.gw.now()\n",
+		says: []string{"after the last progress"}, // which the model's clients acknowledge as well
+		test: "TestStall",
+	},
+	{
+		bug: "a stream left in the wheel", file: "conn.go",
+		old:  "\t\t\tc.gw.beats.remove(c)\n",
+		new:  "\t\t\tif !BUG {\n\t\t\t\tc.gw.beats.remove(c)\n\t\t\t}\n",
+		says: []string{"left behind: connections in a slot of the wheel"},
+	},
+	{
+		bug: "a queue left in the backlog", file: "conn.go",
+		old:  "\t\t\tc.gw.backlog.remove(q)\n\t\t}\n",
+		new:  "\t\t\tif !BUG {\n\t\t\t\tc.gw.backlog.remove(q)\n\t\t\t}\n\t\t}\n",
+		says: []string{"left behind: connections in the backlog"},
+	},
+	{
+		bug: "bytes that wait for ever", file: "conn.go",
+		old:  "\ti := c.queue.pop()\n\tc.gw.backlog.bytes.Add(-i.cost())\n",
+		new:  "\ti := c.queue.pop()\n\tif !BUG {\n\t\tc.gw.backlog.bytes.Add(-i.cost())\n\t}\n",
+		says: []string{"left behind: bytes queued"},
+	},
+	{
+		bug: "a gauge that drifts", file: "conn.go",
+		old:  "\t\tif c.state == Pending {\n\t\t\tc.gw.stats.Pending.Add(-1)\n",
+		new:  "\t\tif c.state == Pending && !BUG {\n\t\t\tc.gw.stats.Pending.Add(-1)\n",
+		says: []string{"left behind: pending"},
+	},
+	{
+		bug: "a token never forgotten", file: "gateway.go",
+		old:  "\tg.conns.remove(c.token)\n",
+		new:  "\tif !BUG {\n\t\tg.conns.remove(c.token)\n\t}\n",
+		says: []string{"left behind: connections registered"},
+	},
+	{
+		bug: "a connection counted for ever", file: "gateway.go",
+		old:  "\t}\n\tg.leave()\n}",
+		new:  "\t}\n\tif !BUG {\n\t\tg.leave()\n\t}\n}",
+		says: []string{"left behind: connections counted"},
+	},
+	{
+		bug: "a queue without a bound", file: "conn.go",
+		old:  "\treturn c.queue == nil ||",
+		new:  "\treturn BUG || c.queue == nil ||",
+		says: []string{"Send answers 1 instead of 5", "Send answers 2 instead of 4"},
+		test: "TestMachine",
+	},
+	{
+		bug: "pending connections beyond the budget", file: "conn.go",
+		old:  "\tif c.state == Pending && c.gw.backlog",
+		new:  "\tif !BUG && c.state == Pending && c.gw.backlog",
+		says: []string{"Send answers 2 instead of 4"},
+		test: "TestMachine",
+	},
+	{
+		bug: "a budget that nobody keeps", file: "backlog.go",
+		old:  "\tfor b.bytes.Load() > b.budget {\n",
+		new:  "\tfor b.bytes.Load() > b.budget && !BUG {\n",
+		says: []string{"is in state 1 instead of 2", "ended true, found true"},
+		test: "TestMachine",
+	},
+	{
+		bug: "not the fullest queue is cut", file: "backlog.go",
+		old:  "n > most {\n",
+		new:  "(n > most) != (BUG && fullest != nil) {\n",
+		says: []string{"is in state 1 instead of 2", "is in state 2 instead of 1", "ended true, found true", "ended false, found false"},
+		test: "TestMachine",
+	},
+	{
+		bug: "a chunk of the wrong size", file: "../frame/frame.go",
+		old:  "\tf := open(e.Len())\n",
+		new:  "\tn := e.Len()\n\tif BUG && n > 255 {\n\t\tn--\n\t}\n\tf := open(n)\n",
+		says: []string{"the client received a chunk of"},
+	},
+}
+
+// A model that cannot fail proves nothing. So each bug is planted in turn, and
+// the test that is there to find it has to, and to say so in the right words.
+func TestPlantedBugs(t *testing.T) {
+	program := buildPlanted(t)
+	t.Run("none", func(t *testing.T) {
+		if out, err := runPlanted(t, program, plant{}); err != nil {
+			t.Fatalf("without any bug: %v\n%s", err, out)
+		}
+	})
+	turns := make(chan struct{}, 2)
+	var running sync.WaitGroup
+	defer running.Wait()
+	for _, p := range slices.Concat(plants, seamPlants) {
+		running.Go(func() {
+			if p.says == nil {
+				return
+			}
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			out, err := runPlanted(t, program, p)
+			var failed *exec.ExitError
+			switch {
+			case err == nil:
+				t.Errorf("%s: not found", p.bug)
+			case !errors.As(err, &failed):
+				t.Errorf("%s: %v", p.bug, err)
+			case !slices.ContainsFunc(p.says, func(says string) bool { return strings.Contains(out, says) }):
+				t.Errorf("%s: found, but not as %q:\n%.3000s", p.bug, p.says, out)
+			}
+		})
+	}
+}
+
+// buildPlanted builds this package's tests with all the bugs in the code, each of
+// them off until the environment names it: one build instead of one for each bug.
+func buildPlanted(t *testing.T) (program string) {
+	t.Helper()
+	dir := t.TempDir()
+	const ask = "\n\nimport \"os\"\n\nvar plantedBug = os.Getenv(\"PLANTED_BUG\")\n\nfunc planted(bug string) bool { return plantedBug == bug }\n"
+	sources := map[string]string{
+		"planted.go":          "package gateway" + ask,
+		"../frame/planted.go": "package frame" + ask,
+	}
+	for _, p := range slices.Concat(plants, seamPlants) {
+		source, ok := sources[p.file]
+		if !ok {
+			b, err := os.ReadFile(p.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			source = string(b)
+		}
+		if n := strings.Count(source, p.old); n != 1 {
+			t.Fatalf("%s: %d places in %s to plant it, one expected: the code has changed, say what the bug would be now\n%s", p.bug, n, p.file, p.old)
+		}
+		sources[p.file] = strings.Replace(source, p.old, strings.ReplaceAll(p.new, "BUG", `planted("`+p.bug+`")`), 1)
+	}
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	for file, source := range sources {
+		here, err := filepath.Abs(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
+		if err := os.WriteFile(there, []byte(source), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		overlay.Replace[here] = there
+	}
+	b, err := json.Marshal(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(list, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program = filepath.Join(dir, "planted.test")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", list, "-o", program, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
+}
+
+func runPlanted(t *testing.T, program string, p plant) (out string, err error) {
+	test := p.test
+	if test == "" {
+		test = "TestModel"
+	}
+	// The test's own context ends before its last goroutines do.
+	run := exec.CommandContext(context.WithoutCancel(t.Context()), program, "-test.run", "^"+test+"$", "-test.timeout", "2m",
+		"-model.n", "20000", "-model.seed", "1", "-seam.n", "60000", "-seam.seed", "1",
+		"-rapid.checks", "5000", "-rapid.nofailfile", "-rapid.shrinktime", "0s")
+	run.Args = append(run.Args, p.args...)
+	run.Env = append(os.Environ(), "PLANTED_BUG="+p.bug)
+	b, err := run.CombinedOutput()
+	return string(b), err
+}

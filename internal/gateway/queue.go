@@ -1,0 +1,233 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/frame"
+)
+
+// ErrNotWritten tells who waits for an event's writing that its stream ended
+// first, or that the overflow policy dropped it.
+var ErrNotWritten = errors.New("the event was not written")
+
+// itemOverhead is what a queued frame costs beside its bytes. It is counted, so
+// that the bounds on queues hold for tiny events too.
+const itemOverhead = 64
+
+// queue is what waits to be written to one stream. A connection has one only
+// while something waits. Guarded by the connection's lock.
+type queue struct {
+	items  []item
+	offset int // bytes of items[0] that are already written
+	busy   int // items in the hands of a Pump
+
+	replaying bool // it is the replayer's turn: items[0] is a replay
+
+	size    atomic.Int64 // the items' cost in bytes; read without the lock to find the fullest queue
+	moved   time.Duration
+	unacked int // the stream's Unacked when last looked at
+
+	place int // in the backlog, guarded by the backlog's lock
+}
+
+// notLooked is more than a stream's Unacked ever is, so that the first look at a
+// queue counts as progress.
+const notLooked = math.MaxInt / 2
+
+// item is a frame that waits, or a replay, which stands for all frames it has yet
+// to take from the log.
+type item struct {
+	frame  frame.Frame
+	done   chan<- error // nil where nobody waits; buffered, gets exactly one value
+	replay *replay
+	shared bool // the frame is the log's: it costs this queue nothing
+	kept   bool // no overflow policy drops it: what a client missed, and that it missed something
+}
+
+func (i item) cost() int64 {
+	if i.shared {
+		return itemOverhead
+	}
+	return int64(i.frame.Size()) + itemOverhead
+}
+
+func (i item) settle(err error) {
+	if i.done != nil {
+		i.done <- err
+	}
+}
+
+// droppable says whether an overflow policy may drop it.
+func (i item) droppable() bool { return i.frame.Events() > 0 && !i.kept }
+
+// front is what is to be written next of the first item.
+func (q *queue) front(chunked bool) []byte { return q.items[0].frame.Wire(chunked)[q.offset:] }
+
+// batch is what is to be written next, at most writeBytes: of the first item, or of
+// several put together in buf, for one system call. It also says of how many items.
+func (q *queue) batch(chunked bool, buf []byte) (b []byte, items int) {
+	b = q.front(chunked)
+	if len(q.items) == 1 || len(b) > writeBytes/2 {
+		return b[:min(len(b), writeBytes)], 1
+	}
+	buf = append(buf, b...)
+	for items = 1; items < len(q.items); items++ {
+		i := q.items[items]
+		b := i.frame.Wire(chunked)
+		if i.replay != nil || len(buf)+len(b) > writeBytes {
+			break
+		}
+		buf = append(buf, b...)
+	}
+	return buf, items
+}
+
+// pop removes the first item, which has been written or is given up.
+func (q *queue) pop() item {
+	i := q.items[0]
+	q.items[0] = item{}
+	q.items = q.items[1:]
+	q.offset = 0
+	q.size.Add(-i.cost())
+	return i
+}
+
+func (q *queue) push(i item) {
+	q.items = append(q.items, i)
+	q.size.Add(i.cost())
+}
+
+// droppable is the index of the first item that is not yet on its way.
+func (q *queue) droppable() int {
+	if q.offset > 0 {
+		return max(q.busy, 1)
+	}
+	return q.busy
+}
+
+// dropOldest removes the oldest event that is not yet on its way.
+func (q *queue) dropOldest() (dropped item, ok bool) {
+	for n := q.droppable(); n < len(q.items); n++ {
+		if i := q.items[n]; i.droppable() {
+			q.items = slices.Delete(q.items, n, n+1)
+			q.size.Add(-i.cost())
+			return i, true
+		}
+	}
+	return item{}, false
+}
+
+// dropSuperseded removes the events that are not yet on their way and have a newer
+// one of their name behind them, or in next.
+func (q *queue) dropSuperseded(next frame.Frame) (dropped []item) {
+	newer := map[string]bool{eventName(next): true}
+	start := q.droppable()
+	kept := len(q.items)
+	for n := len(q.items) - 1; n >= start; n-- {
+		i := q.items[n]
+		if i.droppable() {
+			name := eventName(i.frame)
+			if newer[name] {
+				dropped = append(dropped, i)
+				q.size.Add(-i.cost())
+				continue
+			}
+			newer[name] = true
+		}
+		kept--
+		q.items[kept] = i
+	}
+	q.items = slices.Delete(q.items, start, kept)
+	return dropped
+}
+
+// eventName is the name of a frame's event. Only an overflow looks, so frames do not keep it.
+func eventName(f frame.Frame) string {
+	rest, ok := bytes.CutPrefix(f.Wire(false), []byte("event: "))
+	if !ok {
+		return ""
+	}
+	name, _, _ := bytes.Cut(rest, []byte("\n"))
+	return string(name)
+}
+
+// replay is what a client missed: the stored records of its topics behind after, up
+// to and with upto. They are taken from the log a few at a time, as the client takes
+// them, so that a long replay takes no memory.
+type replay struct {
+	log         *broker.Log
+	topics      []string
+	after, upto uint64
+}
+
+// replayer goes on with all replays in turn, from one goroutine: however many clients
+// come back at once, their replays take one core, and the others are the live events'.
+type replayer struct {
+	mu    sync.Mutex
+	conns []*Conn
+	some  chan struct{} // has a value when conns has
+}
+
+func newReplayer() *replayer { return &replayer{some: make(chan struct{}, 1)} }
+
+// add is called under the connection's lock.
+func (r *replayer) add(c *Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conns = append(r.conns, c)
+	select {
+	case r.some <- struct{}{}:
+	default:
+	}
+}
+
+func (r *replayer) take() []*Conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	conns := r.conns
+	r.conns = nil
+	return conns
+}
+
+// run replays until ctx ends.
+func (r *replayer) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.some:
+		}
+		for _, c := range r.take() {
+			c.replay()
+		}
+	}
+}
+
+// replayBatch is how many records a replay takes at a time.
+const replayBatch = 64
+
+// next are the next records, in order, as items; none when the replay is over. Where
+// the log was trimmed meanwhile there is a gap in front of them.
+func (r *replay) next() []item {
+	missed, reaches := r.log.Missed(r.after, r.upto, r.topics, replayBatch)
+	var items []item
+	if !reaches && r.after < r.upto {
+		items = append(items, item{frame: gapFrame(broker.Position{Epoch: r.log.Epoch(), Offset: r.after}.String()), kept: true})
+	}
+	for _, record := range missed {
+		items = append(items, item{frame: record.Frame, shared: true, kept: true})
+		r.after = record.Offset
+	}
+	if len(missed) < replayBatch {
+		r.after = r.upto
+	}
+	return items
+}

@@ -1,0 +1,693 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"net/http/httputil"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+	"ssegateway/sse"
+)
+
+var (
+	seamN    = flag.Int("seam.n", 60000, "how many random steps TestSeam takes")
+	seamSeed = flag.Uint64("seam.seed", 0, "the seed of TestSeam's first round; 0 for a random one")
+)
+
+const (
+	seamRound   = 3000 // steps
+	seamClients = 24
+)
+
+var seamTopics = []string{"a", "b", "c", "d", "e"}
+
+// TestSeam publishes, connects, disconnects, comes back with ids of all kinds, changes
+// topics and trims the log, all at once, on several shards, with clients fast and
+// slow. Then each client has to have received what a model says of its topics:
+// every event, in the log's order, none twice, and a gap where the log did not reach
+// back, and nowhere else.
+//
+// What happens at the same time may come out one way or the other. The model knows
+// from a clock what was over before what began, and accepts exactly the outcomes
+// that some order of the rest explains.
+func TestSeam(t *testing.T) {
+	seed := *seamSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	defer func() {
+		if t.Failed() {
+			t.Logf("to repeat: -run '^TestSeam$' -seam.n=1 -seam.seed=%d", seed)
+		}
+	}()
+	for n := 0; n < *seamN && !t.Failed(); n += seamRound {
+		synctest.Test(t, func(t *testing.T) { newSeam(t, seed).run() })
+		seed++
+	}
+}
+
+// seam is a gateway, and all that is done with its topics.
+type seam struct {
+	t      *testing.T
+	engine broker.Engine
+	gw     *gateway.Gateway
+	truth  *broker.Tailer
+	clock  atomic.Int64
+	steps  atomic.Int64 // left
+
+	publishers []*seamPublisher
+	clients    []*seamClient
+
+	chain []*broker.Record // after the round: what was published, in its order
+	spans []seamSpan       // of chain's publishing
+	fail  atomic.Int32
+}
+
+// seamSpan is when something began and was over, by the seam's clock.
+type seamSpan struct{ start, finish int64 }
+
+type seamPublisher struct {
+	number int
+	random *rand.Rand
+	spans  []seamSpan
+}
+
+// seamClient is a browser.
+type seamClient struct {
+	number   int
+	random   *rand.Rand
+	lastID   string
+	seen     []string // ids
+	conn     *gateway.Conn
+	stream   *seamStream
+	sessions []*session // the last is that of conn, if there is one
+}
+
+// session is one stream of a client.
+type session struct {
+	topics        []string // granted
+	lastEventID   string
+	before, after broker.Stats // around its opening
+	opening       seamSpan
+	changes       []seamChange
+	wire          []byte
+	end           broker.Stats // when it was over
+	last          bool
+	shard         int
+}
+
+// seamChange says which topics the client had behind it.
+type seamChange struct {
+	topics []string
+	span   seamSpan
+}
+
+func newSeam(t *testing.T, seed uint64) *seam {
+	random := rand.New(rand.NewPCG(seed, 0))
+	bound := int64(64 << 20)
+	if random.IntN(3) > 0 {
+		bound = 2000 + random.Int64N(40000)
+	}
+	s := &seam{t: t, engine: broker.NewMemory(bound, time.Hour)}
+	s.truth, _ = s.engine.Log().Tail()
+	cfg := gateway.Config{
+		Heartbeat: time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
+		Broker: s.engine, Log: slog.New(slog.DiscardHandler),
+	}
+	if random.IntN(4) == 0 {
+		cfg.QueueBytes = 6000 + random.Int64N(10000) // who lags is cut
+	}
+	s.gw = gateway.NewSharded(cfg, &backend{}, 1+random.IntN(6))
+	s.steps.Store(seamRound)
+	for i := range 1 + random.IntN(4) {
+		s.publishers = append(s.publishers, &seamPublisher{number: i, random: rand.New(rand.NewPCG(seed, uint64(1+i)))})
+	}
+	for i := range seamClients {
+		s.clients = append(s.clients, &seamClient{number: i, random: rand.New(rand.NewPCG(seed, uint64(1000+i)))})
+	}
+	return s
+}
+
+func (s *seam) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	background.Go(func() { _ = s.gw.Run(ctx) })
+
+	var actors sync.WaitGroup
+	for _, p := range s.publishers {
+		actors.Go(func() {
+			for s.steps.Add(-1) >= 0 {
+				s.publish(p)
+			}
+		})
+	}
+	for _, c := range s.clients {
+		actors.Go(func() {
+			for s.steps.Add(-1) >= 0 {
+				s.step(c)
+			}
+		})
+	}
+	actors.Wait()
+
+	// Now all come back and take all that is left; then they leave.
+	for _, c := range s.clients {
+		if c.gone() {
+			s.disconnect(c)
+		}
+		if c.conn == nil {
+			s.connect(c)
+		}
+		c.stream.takes(plenty)
+	}
+	synctest.Wait()
+	for _, c := range s.clients {
+		c.sessions[len(c.sessions)-1].last = !c.gone()
+		s.disconnect(c)
+	}
+	synctest.Wait()
+	for _, what := range s.gw.Leftovers() {
+		s.t.Errorf("left behind: %s", what)
+	}
+
+	for range s.engine.Log().Stats().Records {
+		r := s.truth.Next(ctx)
+		publisher, number, err := published(r.Frame)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.chain = append(s.chain, r)
+		s.spans = append(s.spans, s.publishers[publisher].spans[number])
+	}
+	cancel()
+	background.Wait()
+	s.check()
+}
+
+// published tells which event it is.
+func published(f frame.Frame) (publisher, number int, err error) {
+	_, data, _ := strings.Cut(string(f.Wire(false)), "data: ")
+	_, err = fmt.Sscanf(data, "%d.%d", &publisher, &number)
+	return publisher, number, err
+}
+
+// sometimes lets others go first.
+func sometimes(random *rand.Rand) {
+	if random.IntN(3) == 0 {
+		runtime.Gosched()
+	}
+}
+
+func (s *seam) publish(p *seamPublisher) {
+	topics := []string{}
+	for len(topics) == 0 || p.random.IntN(3) == 0 {
+		topics = append(topics, seamTopics[p.random.IntN(len(seamTopics))])
+	}
+	e := sse.Event{Data: fmt.Sprintf("%d.%d.%s", p.number, len(p.spans), strings.Repeat("x", p.random.IntN(100)))}
+	span := seamSpan{start: s.clock.Add(1)}
+	if _, _, err := s.gw.Publish(context.Background(), topics, e, p.random.IntN(4) > 0); err != nil {
+		s.t.Error(err)
+	}
+	span.finish = s.clock.Add(1)
+	p.spans = append(p.spans, span)
+	sometimes(p.random)
+}
+
+// gone says that the gateway has ended the client's stream.
+func (c *seamClient) gone() bool { return c.conn != nil && c.conn.State() == gateway.Closed }
+
+// step is one of a client, and of the backend for its sake.
+func (s *seam) step(c *seamClient) {
+	sometimes(c.random)
+	switch n := c.random.IntN(100); {
+	case c.conn == nil:
+		s.connect(c)
+	case c.gone() || n < 10:
+		s.disconnect(c)
+	case n < 12:
+		c.conn.Send(frame.Frame{}, true, nil)
+	case n < 13:
+		s.gw.CloseAll(gateway.Filter{Subject: strconv.Itoa(c.random.IntN(seamClients))})
+	case n < 14:
+		s.gw.CloseAll(gateway.Filter{Subject: strconv.Itoa(c.number), Topic: "a"})
+	case n < 15:
+		s.gw.List(gateway.Filter{Topic: seamTopics[c.random.IntN(len(seamTopics))]}, gateway.Token{}, 3)
+	case n < 35:
+		s.change(c)
+	default:
+		c.stream.takes(c.random.IntN(400))
+	}
+}
+
+func someTopics(random *rand.Rand, outOf int) []string {
+	return slices.DeleteFunc(slices.Clone(seamTopics), func(string) bool { return random.IntN(outOf) > 0 })
+}
+
+// resume is the id that the client comes back with.
+func (s *seam) resume(c *seamClient) string {
+	log := s.engine.Log().Stats()
+	position := func(offset uint64) string { return broker.Position{Epoch: log.Epoch, Offset: offset}.String() }
+	switch n := c.random.IntN(20); {
+	case n == 0:
+		return ""
+	case n == 1:
+		return [...]string{"x", "0", "-5", log.Epoch, log.Epoch + "-", position(3) + "x", "\"\\\x01\xff\u2028"}[c.random.IntN(7)]
+	case n == 2:
+		return "other-" + strconv.Itoa(c.random.IntN(10))
+	case n == 3:
+		return position(log.Last + 1000000)
+	case n < 6:
+		return position(c.random.Uint64N(log.Last + 1))
+	case n < 9 && len(c.seen) > 0:
+		return c.seen[len(c.seen)-1-c.random.IntN(min(len(c.seen), 30))]
+	}
+	return c.lastID
+}
+
+func (s *seam) connect(c *seamClient) {
+	conn, _, err := s.gw.Connect(context.Background(), request)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	g := gateway.Grant{Topics: someTopics(c.random, 2), Subject: strconv.Itoa(c.number), LastEventID: s.resume(c)}
+	if n := len(c.sessions); n > 0 && c.random.IntN(2) == 0 {
+		g.Topics = c.sessions[n-1].topics
+	}
+	room := plenty
+	if c.random.IntN(2) == 0 {
+		room = c.random.IntN(200)
+	}
+	c.conn, c.stream = conn, newSeamStream(conn, room, c.random)
+	session := &session{topics: g.Topics, lastEventID: g.LastEventID, shard: s.gw.ShardOf(conn)}
+	session.before, session.opening.start = s.engine.Log().Stats(), s.clock.Add(1)
+	if !conn.Open(c.stream, frame.Frame{}, g) {
+		s.t.Error("the connection did not open")
+	}
+	session.opening.finish, session.after = s.clock.Add(1), s.engine.Log().Stats()
+	c.sessions = append(c.sessions, session)
+}
+
+func (s *seam) disconnect(c *seamClient) {
+	session := c.sessions[len(c.sessions)-1]
+	c.conn.Leave(gateway.ClientClosed, 0)
+	session.wire = c.stream.received()
+	session.end = s.engine.Log().Stats()
+	c.conn, c.stream = nil, nil
+	blocks, err := parseBlocks(session.wire)
+	if err != nil {
+		s.failf("client %d: %v", c.number, err)
+	}
+	for _, b := range blocks {
+		if b.hasID {
+			c.lastID = b.id
+			c.seen = append(c.seen, b.id)
+		}
+	}
+}
+
+func (s *seam) change(c *seamClient) {
+	session := c.sessions[len(c.sessions)-1]
+	add, remove := someTopics(c.random, 4), someTopics(c.random, 4)
+	want := slices.Clone(session.topics)
+	if n := len(session.changes); n > 0 {
+		want = slices.Clone(session.changes[n-1].topics)
+	}
+	want = broker.SortTopics(append(want, add...))
+	want = slices.DeleteFunc(want, func(name string) bool { return slices.Contains(remove, name) })
+	change := seamChange{topics: want, span: seamSpan{start: s.clock.Add(1)}}
+	got, ok := c.conn.Change(add, remove)
+	change.span.finish = s.clock.Add(1)
+	switch {
+	case !ok && c.conn.State() != gateway.Closed:
+		s.failf("client %d: an open connection's topics cannot be changed", c.number)
+	case ok && !slices.Equal(got, want):
+		s.failf("client %d: has the topics %q after a change, want %q", c.number, got, want)
+	case ok:
+		session.changes = append(session.changes, change)
+	}
+}
+
+// failf tells the first few failures of a round.
+func (s *seam) failf(format string, args ...any) {
+	if s.fail.Add(1) <= 5 {
+		s.t.Errorf(format, args...)
+	}
+}
+
+func (s *seam) check() {
+	for _, c := range s.clients {
+		for n, session := range c.sessions {
+			if err := s.checkSession(session); err != nil {
+				s.failf("client %d, stream %d, on shard %d, with the topics %q, back with %q: %v", c.number, n, session.shard, session.topics, session.lastEventID, err)
+			}
+		}
+	}
+}
+
+// offsetBy is the offset that the shards had all reached when something began.
+func (s *seam) offsetBy(start int64) uint64 { return s.at(s.placeBy(start)) }
+
+// placeBy is the place that all shards had reached at a time: publishing ends when they have.
+func (s *seam) placeBy(start int64) int {
+	for place := len(s.chain); place > 0; place-- {
+		if s.spans[place-1].finish < start {
+			return place
+		}
+	}
+	return 0
+}
+
+// placeAt is the last place that any shard can have reached at a time.
+func (s *seam) placeAt(finish int64) int {
+	for place := len(s.chain); place > 0; place-- {
+		if s.spans[place-1].start < finish {
+			return place
+		}
+	}
+	return 0
+}
+
+func (s *seam) at(place int) uint64 {
+	if place == 0 {
+		return 0
+	}
+	return s.chain[place-1].Offset
+}
+
+// checkSession holds one stream to the model.
+func (s *seam) checkSession(x *session) error {
+	blocks, err := parseBlocks(x.wire)
+	if err != nil {
+		return err
+	}
+	start, blocks, err := s.checkOpening(x, blocks)
+	if err != nil {
+		return err
+	}
+	return s.checkEvents(x, start, blocks)
+}
+
+// checkOpening holds the opening to the model: a gap, if there is one, and the id
+// that the client has from there on, whose offset it returns.
+func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []block, err error) {
+	if len(x.topics) == 0 {
+		return 0, blocks, nil
+	}
+	gap := len(blocks) > 0 && blocks[0].name == "gap"
+	if gap {
+		if err := blocks[0].checkGap(x.lastEventID); err != nil {
+			return 0, nil, err
+		}
+		blocks = blocks[1:]
+	}
+	if len(blocks) == 0 {
+		if x.last {
+			return 0, nil, errors.New("no opening at all")
+		}
+		return math.MaxUint64, nil, nil // it left before it had the opening
+	}
+	at, ok := broker.ParsePosition(blocks[0].id)
+	if !ok || !blocks[0].hasID || blocks[0].event || at.Epoch != x.before.Epoch {
+		return 0, nil, fmt.Errorf("it opens with %+v instead of an id", blocks[0])
+	}
+	reached := s.offsetBy(x.opening.start)
+	had, ok := broker.ParsePosition(x.lastEventID)
+	known := ok && had.Epoch == x.before.Epoch && had.Offset <= x.after.Last
+	switch {
+	case !known && gap != (x.lastEventID != ""):
+		return 0, nil, fmt.Errorf("gap said: %v", gap)
+	case !known && (at.Offset < reached || at.Offset > x.after.Last):
+		return 0, nil, fmt.Errorf("it opens at %d, but what is live was between %d and %d", at.Offset, reached, x.after.Last)
+	case known && gap && x.after.Oldest <= had.Offset+1:
+		return 0, nil, fmt.Errorf("a gap, but the log reaches back to %d", x.after.Oldest)
+	case known && gap && (at.Offset < min(x.before.Oldest-1, reached) || at.Offset >= x.after.Oldest || at.Offset < had.Offset):
+		return 0, nil, fmt.Errorf("behind the gap it opens at %d; the log begins between %d and %d", at.Offset, x.before.Oldest, x.after.Oldest)
+	case known && !gap && x.before.Oldest > had.Offset+1 && reached > had.Offset:
+		return 0, nil, fmt.Errorf("no gap, but the log begins at %d", x.before.Oldest)
+	case known && !gap && at.Offset != had.Offset:
+		return 0, nil, fmt.Errorf("it opens at %d", at.Offset)
+	}
+	return at.Offset, blocks[1:], nil
+}
+
+// checkEvents holds what comes behind the opening to the model: each record of the
+// log was received or was not, and some moment of the opening (from which on the
+// client gets what is not stored) and of each change of topics explains that.
+func (s *seam) checkEvents(x *session, start uint64, blocks []block) error {
+	if start == math.MaxUint64 {
+		return nil
+	}
+	type bounds struct{ low, high int } // a moment, as the last place before it
+	moments := make([]bounds, 0, len(x.changes))
+	sets := [][]string{x.topics}
+	for _, c := range x.changes {
+		moments = append(moments, bounds{s.placeBy(c.span.start), s.placeAt(c.span.finish)})
+		sets = append(sets, c.topics)
+	}
+	// What is not stored is for it if it came into the log behind its opening, however
+	// far its shard was by then; one that opens without topics is where its shard is.
+	opening := bounds{int(x.before.Records), int(x.after.Records)}
+	if len(x.topics) == 0 {
+		opening = bounds{}
+	}
+	// states are how many of the moments may be over, before the opening and behind it.
+	states := [2][]bool{make([]bool, len(moments)+1), make([]bool, len(moments)+1)}
+	states[0][0] = true
+	last := start // offset received, or begun at
+	skipping := false
+	received := map[string]bool{}
+	for i, r := range s.chain {
+		for len(blocks) > 0 && blocks[0].name == "gap" {
+			if err := blocks[0].checkGap(broker.Position{Epoch: x.before.Epoch, Offset: last}.String()); err != nil {
+				return err
+			}
+			if x.end.Oldest <= last+1 {
+				return fmt.Errorf("a gap behind %d, but the log reaches back to %d", last, x.end.Oldest)
+			}
+			skipping = true
+			blocks = blocks[1:]
+		}
+		if len(blocks) == 0 && !x.last {
+			return nil
+		}
+		got := len(blocks) > 0 && blocks[0].raw == string(r.Frame.Wire(false))
+		next := [2][]bool{make([]bool, len(moments)+1), make([]bool, len(moments)+1)}
+		explained, possible := false, false
+		for open := range 2 {
+			for k := range states[open] {
+				// The next moment may have been before this record.
+				if k > 0 && states[open][k-1] && moments[k-1].low <= i {
+					states[open][k] = true
+				}
+				if open > 0 && states[0][k] && opening.low <= i {
+					states[1][k] = true
+				}
+				if !states[open][k] || k < len(moments) && moments[k].high <= i || open == 0 && opening.high <= i {
+					continue
+				}
+				possible = true
+				want := slices.ContainsFunc(r.Topics, func(name string) bool { return slices.Contains(sets[k], name) })
+				if r.Stored {
+					want = want && r.Offset > start
+				} else {
+					want = want && open > 0
+				}
+				if want == got || want && skipping && r.Stored && r.Offset < x.end.Oldest {
+					next[open][k], explained = true, true
+				}
+			}
+		}
+		switch {
+		case !possible:
+			return fmt.Errorf("the model is at a loss at %d", i)
+		case !explained && got:
+			return fmt.Errorf("received %q, which has the topics %q and is not for it", r.Frame.Wire(false), r.Topics)
+		case !explained && len(blocks) > 0 && received[blocks[0].raw]:
+			return fmt.Errorf("%q came twice", blocks[0].raw)
+		case !explained:
+			return fmt.Errorf("%q is missing, of the topics %q, stored %v%s", r.Frame.Wire(false), r.Topics, r.Stored, upNext(blocks))
+		}
+		states = next
+		if got {
+			received[blocks[0].raw] = true
+			blocks = blocks[1:]
+			skipping = false
+			if r.Stored {
+				last = r.Offset
+			}
+		}
+	}
+	if len(blocks) > 0 {
+		if received[blocks[0].raw] {
+			return fmt.Errorf("%q came twice", blocks[0].raw)
+		}
+		return fmt.Errorf("%q came out of order, or from nowhere", blocks[0].raw)
+	}
+	return nil
+}
+
+func upNext(blocks []block) string {
+	if len(blocks) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", before %q", blocks[0].raw)
+}
+
+// block is one of a stream.
+type block struct {
+	raw            string
+	name, data, id string
+	hasID, event   bool
+}
+
+func (b block) checkGap(lastEventID string) error {
+	want := gateway.GapFrame(lastEventID)
+	if b.raw != string(want.Wire(false)) {
+		return fmt.Errorf("the gap says %q, want %q", b.raw, want.Wire(false))
+	}
+	return nil
+}
+
+// parseBlocks reads the whole blocks of a stream.
+func parseBlocks(wire []byte) ([]block, error) {
+	var blocks []block
+	for rest := string(wire); ; {
+		raw, after, whole := strings.Cut(rest, "\n\n")
+		if !whole {
+			return blocks, nil
+		}
+		rest = after
+		b := block{raw: raw + "\n\n"}
+		for line := range strings.SplitSeq(raw, "\n") {
+			field, value, _ := strings.Cut(line, ": ")
+			switch field {
+			case "id":
+				b.id, b.hasID = value, true
+			case "event":
+				b.name = value
+			case "data":
+				b.data, b.event = b.data+value, true
+			default:
+				return nil, fmt.Errorf("a torn block %q", b.raw)
+			}
+		}
+		blocks = append(blocks, b)
+	}
+}
+
+// seamStream is a stream that takes what it has room for: as sockets do, or by a
+// goroutine that pumps.
+type seamStream struct {
+	conn    *gateway.Conn
+	chunked bool
+	pumped  bool
+
+	mu     sync.Mutex
+	room   int
+	wire   []byte
+	closed bool
+	some   chan struct{} // for the pump: has a value when there may be something to do
+}
+
+func newSeamStream(c *gateway.Conn, room int, random *rand.Rand) *seamStream {
+	return &seamStream{conn: c, room: room, chunked: random.IntN(2) == 0, pumped: random.IntN(3) == 0, some: make(chan struct{}, 1)}
+}
+
+func (s *seamStream) Start() gateway.Detail {
+	if s.pumped {
+		go func() {
+			for range s.some {
+				if !s.conn.Pump(s, s.writeAll) {
+					return
+				}
+			}
+		}()
+	}
+	return 0
+}
+
+func (s *seamStream) Write(p []byte) (int, gateway.Detail) {
+	if s.pumped {
+		wake(s.some)
+		return 0, 0
+	}
+	return s.take(p)
+}
+
+func (s *seamStream) take(p []byte) (int, gateway.Detail) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, gateway.WriteFailed
+	}
+	n := min(len(p), s.room)
+	s.room -= n
+	s.wire = append(s.wire, p[:n]...)
+	return n, 0
+}
+
+// writeAll takes all of it, as room comes.
+func (s *seamStream) writeAll(p []byte) gateway.Detail {
+	for {
+		n, fault := s.take(p)
+		if p = p[n:]; len(p) == 0 || fault != 0 {
+			return fault
+		}
+		<-s.some
+	}
+}
+
+func (s *seamStream) Left() (gateway.Reason, gateway.Detail) { return 0, 0 }
+
+func (s *seamStream) Unacked() int { return 0 }
+
+func (s *seamStream) Close(bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	close(s.some)
+}
+
+func (s *seamStream) Chunked() bool { return s.chunked }
+
+func (s *seamStream) takes(n int) {
+	s.mu.Lock()
+	s.room += n
+	if s.pumped && !s.closed {
+		wake(s.some)
+	}
+	s.mu.Unlock()
+	if !s.pumped {
+		s.conn.Ready(s, false, true)
+	}
+}
+
+// received is what the client read, without the chunks around it.
+func (s *seamStream) received() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.chunked {
+		return s.wire
+	}
+	body, _ := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(s.wire))) // it may be cut
+	return body
+}

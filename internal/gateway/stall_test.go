@@ -1,0 +1,108 @@
+package gateway_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+)
+
+// sweep is how exact the deadline is kept: stalled clients are looked for so often.
+const sweep = 500 * time.Millisecond
+
+// expectStalled lets time pass until the stream is cut, which must be when the
+// deadline after the last progress is over.
+func expectStalled(t *testing.T, s site, tp *tape, progress time.Time) {
+	t.Helper()
+	time.Sleep(time.Until(progress.Add(gateway.StallDeadline - time.Millisecond))) // fake clock
+	if closed, _ := tp.state(); closed {
+		t.Fatalf("cut %v after the last progress", tp.closedAt.Sub(progress))
+	}
+	time.Sleep(2*sweep + 2*time.Millisecond) // fake clock
+	if closed, aborted := tp.state(); !closed || !aborted {
+		t.Fatalf("closed %v, aborted %v %v after the last progress", closed, aborted, time.Since(progress))
+	}
+	s.expectNothingLeft(t)
+}
+
+func TestStall(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		end  string
+		do   func(t *testing.T, s site, c *gateway.Conn, tp *tape) // leaves the client stalled, with the last progress now
+	}{
+		{"takes nothing", "error/stalled", func(*testing.T, site, *gateway.Conn, *tape) {}},
+		{"takes something", "error/stalled", func(_ *testing.T, _ site, _ *gateway.Conn, tp *tape) {
+			for range 5 {
+				time.Sleep(9 * time.Second) // fake clock
+				tp.takes(1)
+			}
+		}},
+		{"acknowledges something", "error/stalled", func(_ *testing.T, _ site, _ *gateway.Conn, tp *tape) {
+			tp.set(func(tp *tape) { tp.unacked = 1000 })
+			for range 5 {
+				time.Sleep(9 * time.Second) // fake clock
+				tp.set(func(tp *tape) { tp.unacked-- })
+			}
+		}},
+		{"acknowledges something before it was first looked at", "error/stalled", func(_ *testing.T, _ site, _ *gateway.Conn, tp *tape) {
+			tp.set(func(tp *tape) { tp.unacked = 1000 })
+			time.Sleep(sweep - 2*time.Millisecond) // fake clock
+			tp.set(func(tp *tape) { tp.unacked = 900 })
+		}},
+		{"takes more than it acknowledges", "error/stalled", func(_ *testing.T, _ site, _ *gateway.Conn, tp *tape) {
+			tp.set(func(tp *tape) { tp.unacked = 1000 })
+			time.Sleep(sweep) // fake clock
+			synctest.Wait()
+			tp.takes(20)
+			time.Sleep(sweep - time.Millisecond) // fake clock
+			tp.set(func(tp *tape) { tp.unacked -= 10 })
+		}},
+		{"is sent more", "error/stalled", func(t *testing.T, _ site, c *gateway.Conn, _ *tape) {
+			start := time.Now()
+			go func() {
+				for time.Since(start) < 9*time.Second {
+					time.Sleep(time.Second) // fake clock
+					if r := c.Send(eventOf(t, 100), false, nil); r != gateway.Sent {
+						t.Errorf("a send to a client that lags: %d", r)
+					}
+				}
+			}()
+		}},
+		{"is being closed", "server_closed/", func(_ *testing.T, _ site, c *gateway.Conn, _ *tape) {
+			c.Send(frame.Frame{}, true, nil)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(nil)
+				s.run(t)
+				time.Sleep(sweep) // fake clock
+				synctest.Wait()   // the next sweep is the longest possible time away
+				c, tp := s.open(t, 10)
+				c.Send(eventOf(t, 100), false, nil)
+				test.do(t, s, c, tp)
+				expectStalled(t, s, tp, time.Now())
+				s.expectEnds(t, test.end)
+			})
+		})
+	}
+}
+
+// A client that has taken everything has not stalled, however long nothing comes.
+func TestNoStallWithoutBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(nil)
+		s.run(t)
+		c, tp := s.open(t, 10)
+		c.Send(eventOf(t, 100), false, nil)
+		tp.takes(90)
+		tp.set(func(tp *tape) { tp.unacked = 1000 })
+		time.Sleep(25 * time.Minute) // fake clock
+		if closed, _ := tp.state(); closed || c.State() != gateway.Open {
+			t.Error("cut, though nothing waits")
+		}
+	})
+}

@@ -1,0 +1,33 @@
+package gateway
+
+// Stream carries bytes to one client. The gateway calls all its methods under
+// the lock of the connection that it was given to, so none may block, and none
+// may call back into that connection.
+//
+// A Stream reports to its Conn from outside that lock: Ready, Pump and Leave.
+type Stream interface {
+	// Start begins to watch the client. It is called once, before anything is
+	// written; a Detail other than zero says that it failed.
+	Start() Detail
+
+	// Write hands to the client what it takes now of p. Fewer bytes than len(p)
+	// mean that the stream is full (or writes from a goroutine of its own, by
+	// Pump); it then calls Ready or Pump when it can go on. A Detail other than
+	// zero says that the stream is broken.
+	Write(p []byte) (n int, fault Detail)
+
+	// Left tells whether the client has ended the stream, and how; zero if not.
+	Left() (Reason, Detail)
+
+	// Unacked is how many bytes written are still on their way to the client,
+	// so that a slow client can be told from a stalled one; 0 if not known.
+	Unacked() int
+
+	// Close releases everything. A clean close follows the stream's end, which
+	// has been written; an abort tells the client, where the protocol can, that
+	// the stream was cut. It is called exactly once, unless Start failed.
+	Close(abort bool)
+
+	// Chunked says whether frames go with their HTTP/1.1 chunk framing.
+	Chunked() bool
+}

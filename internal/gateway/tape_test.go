@@ -1,0 +1,233 @@
+package gateway_test
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+	"ssegateway/sse"
+)
+
+// tape is a stream that records what is written to it, as far as it has room.
+type tape struct {
+	conn    *gateway.Conn
+	chunked bool
+	// forgetful keeps nothing of what is written.
+	forgetful bool
+
+	// Guarded by mu, beside the connection's lock, so that a test may look.
+	mu       sync.Mutex
+	room     int // bytes it still takes
+	wire     []byte
+	times    []time.Time // of each write
+	fault    gateway.Detail
+	reason   gateway.Reason // what Left says
+	detail   gateway.Detail
+	unacked  int
+	closed   bool
+	aborted  bool
+	closedAt time.Time
+}
+
+const plenty = 1 << 30
+
+func (s *tape) Start() gateway.Detail { return 0 }
+
+func (s *tape) Write(p []byte) (int, gateway.Detail) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		panic("a write to a closed stream")
+	}
+	if s.fault != 0 {
+		return 0, s.fault
+	}
+	n := min(len(p), s.room)
+	s.room -= n
+	s.unacked += n
+	if s.forgetful {
+		return n, 0
+	}
+	s.wire = append(s.wire, p[:n]...)
+	s.times = append(s.times, time.Now())
+	return n, 0
+}
+
+func (s *tape) Left() (gateway.Reason, gateway.Detail) { return s.reason, s.detail }
+
+func (s *tape) Unacked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unacked
+}
+
+func (s *tape) Close(abort bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		panic("a second close of a stream")
+	}
+	s.closed, s.aborted, s.closedAt = true, abort, time.Now()
+}
+
+func (s *tape) Chunked() bool { return s.chunked }
+
+// set changes the tape by f.
+func (s *tape) set(f func(s *tape)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(s)
+}
+
+// takes makes room for n bytes more and says so.
+func (s *tape) takes(n int) {
+	s.set(func(s *tape) { s.room += n })
+	s.conn.Ready(s, false, true)
+}
+
+// state says whether the stream is closed, and was aborted.
+func (s *tape) state() (closed, aborted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed, s.aborted
+}
+
+func (s *tape) written() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.wire)
+}
+
+// backend answers at once, or when told to, and collects notices.
+type backend struct {
+	answer func(ctx context.Context) gateway.Answer
+
+	mu      sync.Mutex
+	notices []gateway.Notice
+	times   []time.Time
+}
+
+func (b *backend) Connect(ctx context.Context, _ gateway.Token, _ []byte) gateway.Answer {
+	if b.answer != nil {
+		return b.answer(ctx)
+	}
+	return accepted
+}
+
+var accepted = gateway.Answer{Outcome: gateway.Accepted, Status: 200}
+
+func (b *backend) Disconnect(n gateway.Notice) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.notices = append(b.notices, n)
+	b.times = append(b.times, time.Now())
+}
+
+// ends are the reasons told so far.
+func (b *backend) ends() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ends := []string{}
+	for _, n := range b.notices {
+		ends = append(ends, n.Reason.String()+"/"+n.Detail.String())
+	}
+	return ends
+}
+
+// site is a gateway with its backend.
+type site struct {
+	gw     *gateway.Gateway
+	engine broker.Engine
+	*backend
+}
+
+// newSite makes a gateway with wide limits but for what change narrows.
+func newSite(change func(cfg *gateway.Config)) site {
+	cfg := gateway.Config{
+		Heartbeat: time.Hour, MaxConnections: 100000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
+		Broker: broker.NewMemory(64<<20, time.Hour), Log: slog.New(slog.DiscardHandler),
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	b := &backend{}
+	return site{gateway.New(cfg, b), cfg.Broker, b}
+}
+
+var request = []byte(`{"url":"/stream?secret=1","headers":{}}`)
+
+// connect makes an accepted connection, which is still pending.
+func (s site) connect(t testing.TB) *gateway.Conn {
+	t.Helper()
+	c, _, err := s.gw.Connect(context.Background(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// open makes an open connection whose stream has room.
+func (s site) open(t testing.TB, room int) (*gateway.Conn, *tape) {
+	t.Helper()
+	c := s.connect(t)
+	tp := &tape{conn: c, room: room}
+	if !c.Open(tp, frame.Frame{}, gateway.Grant{}) {
+		t.Fatal("the connection did not open")
+	}
+	return c, tp
+}
+
+// run runs the gateway until the test is over, but not its log's trimming by age.
+func (s site) run(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		_ = s.gw.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-over
+	})
+}
+
+// eventOf is an event whose block has n bytes.
+func eventOf(t testing.TB, n int) frame.Frame {
+	t.Helper()
+	const around = len("data: \n\n")
+	if n < around {
+		t.Fatalf("no event has a block of %d bytes", n)
+	}
+	f := frame.Event(sse.Event{Data: string(make([]byte, n-around))})
+	if f.Len() != n {
+		t.Fatalf("a block of %d bytes instead of %d", f.Len(), n)
+	}
+	return f
+}
+
+func zeros(n int) string { return string(make([]byte, n)) }
+
+func (s site) expectEnds(t *testing.T, want ...string) {
+	t.Helper()
+	got := s.ends()
+	if len(got) != len(want) {
+		t.Fatalf("the backend was told of the ends %q, want %q", got, want)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("the backend was told of the ends %q, want %q", got, want)
+		}
+	}
+}
+
+func (s site) expectNothingLeft(t *testing.T) {
+	t.Helper()
+	for _, what := range s.gw.Leftovers() {
+		t.Errorf("left behind: %s", what)
+	}
+}

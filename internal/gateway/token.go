@@ -1,0 +1,27 @@
+package gateway
+
+import "github.com/google/uuid"
+
+// Token names one connection: a version-4 UUID from a cryptographic source.
+type Token [16]byte
+
+// NewToken makes a token. It panics only if the system has no randomness left to give.
+func NewToken() Token { return Token(uuid.New()) }
+
+// ParseToken reads the canonical form that String writes, and no other: a token
+// is an opaque string to its users, so another spelling is another token.
+func ParseToken(s string) (Token, bool) {
+	if len(s) != 36 {
+		return Token{}, false
+	}
+	for i := range len(s) {
+		if c := s[i]; 'A' <= c && c <= 'F' {
+			return Token{}, false
+		}
+	}
+	u, err := uuid.Parse(s)
+	return Token(u), err == nil
+}
+
+// String is the canonical form: 36 characters, lower case.
+func (t Token) String() string { return uuid.UUID(t).String() }

@@ -1,0 +1,313 @@
+package gateway
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/frame"
+	"ssegateway/sse"
+)
+
+// topics delivers what is published. Connections are divided into shards, each with
+// a goroutine that follows the log and writes to the shard's connections: so every
+// connection gets the records in the log's order, and all cores share the work.
+type topics struct {
+	engine  broker.Engine
+	shards  []*shard
+	refs    atomic.Uint64
+	waiters sync.Map // Publication.Ref to *waiter
+}
+
+// shard is a part of the connections that have topics. Its lock is taken under
+// connections' locks, never the other way round.
+type shard struct {
+	topics *topics
+	tailer *broker.Tailer
+
+	mu       sync.Mutex
+	position uint64 // the last stored record that was delivered to the members of that time
+	index    map[string]*topic
+}
+
+// topic has the members of a shard that get it.
+type topic struct {
+	name    string
+	members []seat
+}
+
+// seat is one member of a topic; place is the index of the topic in the member's topics.
+type seat struct {
+	member *member
+	place  int32
+}
+
+// member is a connection as far as it has topics. Guarded by the shard's lock.
+type member struct {
+	conn   *Conn
+	topics []ticket
+	after  uint64 // what is stored up to this offset the client has, or gets by a replay
+	place  uint64 // what is not stored up to this place it has, or is never to get
+}
+
+// ticket is a topic of a member; place is the index of the member in the topic's members.
+type ticket struct {
+	topic *topic
+	place int32
+}
+
+func newTopics(engine broker.Engine) *topics {
+	t := &topics{engine: engine, shards: make([]*shard, runtime.GOMAXPROCS(0))}
+	for i := range t.shards {
+		s := &shard{topics: t, index: map[string]*topic{}}
+		s.tailer, s.position = engine.Log().Tail()
+		t.shards[i] = s
+	}
+	return t
+}
+
+// run delivers until ctx ends.
+func (t *topics) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, s := range t.shards {
+		wg.Go(func() { s.run(ctx) })
+	}
+	wg.Wait()
+}
+
+// of is the shard of a connection.
+func (t *topics) of(c *Conn) *shard { return t.shards[int(c.token[shardByte])%len(t.shards)] }
+
+func (s *shard) run(ctx context.Context) {
+	var chosen []*Conn // reused: a delivery allocates nothing
+	for {
+		record := s.tailer.Next(ctx)
+		if record == nil {
+			return
+		}
+		chosen = s.choose(record, chosen[:0])
+		receivers := 0
+		for _, c := range chosen {
+			if c.Send(record.Frame, false, nil) == Sent {
+				receivers++
+			}
+		}
+		clear(chosen)
+		if record.Ref != 0 {
+			if w, ok := s.topics.waiters.Load(record.Ref); ok {
+				w.(*waiter).add(receivers) //nolint:forcetypeassert // there is nothing else
+			}
+		}
+	}
+}
+
+// choose appends the connections that a record goes to. Who joins later gets it by
+// its replay, since the shard's position is moved at the same time.
+func (s *shard) choose(record *broker.Record, chosen []*Conn) []*Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.position = record.Offset
+	for _, name := range record.Topics {
+		t := s.index[name]
+		if t == nil {
+			continue
+		}
+		for _, seat := range t.members {
+			if seat.member.wants(record) {
+				chosen = append(chosen, seat.member.conn)
+			}
+		}
+	}
+	return chosen
+}
+
+// wants says whether a record that has come up is one more for the member: one with
+// several of its topics comes once.
+func (m *member) wants(record *broker.Record) bool {
+	n, had := record.Place, &m.place
+	if record.Stored {
+		n, had = record.Offset, &m.after
+	}
+	if n <= *had {
+		return false
+	}
+	*had = n
+	return true
+}
+
+// joinLocked adds a topic that the member does not have.
+func (s *shard) joinLocked(m *member, name string) {
+	t := s.index[name]
+	if t == nil {
+		t = &topic{name: strings.Clone(name)}
+		s.index[t.name] = t
+	}
+	m.topics = append(m.topics, ticket{t, int32(len(t.members))})    //nolint:gosec // fewer than 2^31
+	t.members = append(t.members, seat{m, int32(len(m.topics) - 1)}) //nolint:gosec // fewer than 2^31
+}
+
+// leaveLocked gives up the topic at an index of the member's topics.
+func (s *shard) leaveLocked(m *member, index int) {
+	gone := m.topics[index]
+	t := gone.topic
+	// The last of the topic's members takes the free seat, and the last of the
+	// member's tickets the free place.
+	last := len(t.members) - 1
+	t.members[gone.place] = t.members[last]
+	t.members[gone.place].member.topics[t.members[gone.place].place].place = gone.place
+	t.members[last] = seat{}
+	if t.members = t.members[:last]; last == 0 {
+		delete(s.index, t.name)
+	}
+	end := len(m.topics) - 1
+	if index != end {
+		m.topics[index] = m.topics[end]
+		moved := m.topics[index]
+		moved.topic.members[moved.place].place = int32(index) //nolint:gosec // fewer than 2^31
+	}
+	m.topics[end] = ticket{}
+	m.topics = m.topics[:end]
+}
+
+func (s *shard) leaveAll(m *member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(m.topics) > 0 {
+		s.leaveLocked(m, len(m.topics)-1)
+	}
+	m.topics = nil
+	if len(s.index) == 0 {
+		s.index = map[string]*topic{} // a map never shrinks: let a storm's go
+	}
+}
+
+// change adds topics, then removes some, and returns what the member then has.
+func (s *shard) change(m *member, add, remove []string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range add {
+		if m.find(name) < 0 {
+			s.joinLocked(m, name)
+		}
+	}
+	for _, name := range remove {
+		if i := m.find(name); i >= 0 {
+			s.leaveLocked(m, i)
+		}
+	}
+	return m.namesLocked()
+}
+
+// find is the index of a topic among the member's, or -1.
+func (m *member) find(name string) int {
+	return slices.IndexFunc(m.topics, func(t ticket) bool { return t.topic.name == name })
+}
+
+func (m *member) namesLocked() []string {
+	names := make([]string, len(m.topics))
+	for i, t := range m.topics {
+		names[i] = t.topic.name
+	}
+	slices.Sort(names)
+	return names
+}
+
+// welcome makes the connection a member for the first time. It returns what the
+// client has to be told first, and the replay of what it missed, if there is any.
+// From that moment on the shard delivers to the connection, whose lock is held, so
+// that the replay comes first and nothing is lost or doubled between the two.
+func (s *shard) welcome(m *member, names []string, lastEventID string) (opening []frame.Frame, missed *replay) {
+	log := s.topics.engine.Log()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range broker.SortTopics(slices.Clone(names)) {
+		s.joinLocked(m, name)
+	}
+	// The shard may be behind the log. What is stored and not yet delivered is still
+	// to come; of what is not stored the client may have had some from another shard,
+	// and it was published before the client came.
+	extent := log.Stats()
+	m.after, m.place = s.position, extent.Records
+	start := s.position // what the client has after this opening
+	if lastEventID != "" {
+		had, ok := broker.ParsePosition(lastEventID)
+		switch {
+		case !ok || had.Epoch != extent.Epoch || had.Offset > extent.Last:
+			// Nothing is known of what it has. It learns so, and goes on from now.
+			opening = append(opening, gapFrame(lastEventID))
+		case had.Offset+1 < extent.Oldest && had.Offset < s.position:
+			// What is left of what it missed still comes.
+			opening = append(opening, gapFrame(lastEventID))
+			start = min(extent.Oldest-1, s.position)
+			missed = &replay{log: log, topics: m.namesLocked(), after: start, upto: s.position}
+		case had.Offset < s.position:
+			start = had.Offset
+			missed = &replay{log: log, topics: m.namesLocked(), after: start, upto: s.position}
+		default:
+			// It may be ahead of this shard, by what it got from another.
+			start, m.after = had.Offset, had.Offset
+		}
+	}
+	// The id without an event comes behind a gap: a client that leaves between the
+	// two must be told of the gap again.
+	id, _ := sse.NewID(broker.Position{Epoch: log.Epoch(), Offset: start}.String()) // an epoch is a valid id
+	return append(opening, frame.Block(sse.AppendID(nil, id))), missed
+}
+
+// gapFrame tells a client that events between what it has and what comes next are lost.
+func gapFrame(lastEventID string) frame.Frame {
+	quoted, _ := jsontext.AppendQuote(nil, strings.ToValidUTF8(lastEventID, "\ufffd")) // fails for invalid UTF-8 only
+	name, _ := sse.NewName("gap")                                                      // valid
+	return frame.Event(sse.Event{Name: name, Data: `{"last_event_id":` + string(quoted) + `}`})
+}
+
+// waiter waits until every shard has delivered a record.
+type waiter struct {
+	receivers atomic.Int64
+	shards    atomic.Int32 // that have not yet
+	done      chan struct{}
+}
+
+func (w *waiter) add(receivers int) {
+	w.receivers.Add(int64(receivers))
+	if w.shards.Add(-1) == 0 {
+		close(w.done)
+	}
+}
+
+// Publish appends an event to the log and delivers it to the connections that have
+// any of the topics; each gets it once. It returns the event's position, and how
+// many connections of this node it went to.
+func (g *Gateway) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
+	t := g.topics
+	ref := t.refs.Add(1)
+	w := &waiter{done: make(chan struct{})}
+	w.shards.Store(int32(len(t.shards))) //nolint:gosec // a few
+	t.waiters.Store(ref, w)
+	defer t.waiters.Delete(ref)
+	position, err := t.engine.Append(ctx, broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: ref})
+	if err != nil {
+		return position, 0, err
+	}
+	select {
+	case <-w.done:
+	case <-ctx.Done(): // it is in the log, and on its way
+	}
+	return position, int(w.receivers.Load()), nil
+}
+
+// ValidTopic says whether a string can be a topic: 1 to 256 bytes of UTF-8 without
+// control characters.
+func ValidTopic(s string) bool {
+	if s == "" || len(s) > 256 {
+		return false
+	}
+	_, err := sse.NewName(s) // the same rule, but for the length
+	return err == nil
+}

@@ -1,0 +1,94 @@
+package gatewaytest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"ssegateway/internal/gateway"
+)
+
+// Backend is the [gateway.Backend] of a test: it keeps what it is told in the
+// histories of the connections.
+type Backend struct {
+	// Answer is the backend's answer to a connect. It may take its time.
+	Answer func(ctx context.Context, h *History) gateway.Answer
+
+	mu sync.Mutex
+	// Guarded by mu.
+	byNumber map[int]*History
+	byToken  map[gateway.Token]*History
+	strange  []string
+}
+
+// Expect says which connection will come.
+func (b *Backend) Expect(h *History) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.byNumber == nil {
+		b.byNumber = map[int]*History{}
+		b.byToken = map[gateway.Token]*History{}
+	}
+	b.byNumber[h.Number] = h
+}
+
+// Connect is part of gateway.Backend.
+func (b *Backend) Connect(ctx context.Context, token gateway.Token, request []byte) gateway.Answer {
+	h := b.meet(token, request)
+	if h == nil {
+		return gateway.Answer{Outcome: gateway.Refused, Status: 404}
+	}
+	close(h.Known)
+	a := b.Answer(ctx, h)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answer, h.answered = a, true
+	return a
+}
+
+func (b *Backend) meet(token gateway.Token, request []byte) *History {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n, err := numberOf(request)
+	h := b.byNumber[n]
+	if err != nil || h == nil {
+		b.strange = append(b.strange, fmt.Sprintf("a connect callback for an unknown request %q", request))
+		return nil
+	}
+	if b.byToken[token] != nil {
+		b.strange = append(b.strange, "a second connect callback for a token")
+		return nil
+	}
+	b.byToken[token] = h
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.token = token
+	h.asked++
+	return h
+}
+
+// Disconnect is part of gateway.Backend.
+func (b *Backend) Disconnect(n gateway.Notice) {
+	b.mu.Lock()
+	h := b.byToken[n.Token]
+	if h == nil {
+		b.strange = append(b.strange, "a disconnect callback for an unknown token")
+	}
+	b.mu.Unlock()
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.notices = append(h.notices, notice{n, !h.answered})
+	if len(h.notices) == 1 {
+		close(h.Told)
+	}
+}
+
+// Strange is what the backend was told that it never should be.
+func (b *Backend) Strange() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.strange
+}

@@ -1,0 +1,7 @@
+// Package gatewaytest holds connections to what the gateway promises, whatever
+// carries their bytes: a model's memory, or real sockets.
+//
+// A test makes a random [Plan] for each connection, carries it out, and keeps a
+// [History] of what was done and answered. When all is over, [History.Check] says
+// where that and what the client received contradict the promises.
+package gatewaytest
