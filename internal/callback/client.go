@@ -1,0 +1,163 @@
+// Package callback is the backend's HTTP client: it asks whether a connection may
+// open, and tells that one ended.
+//
+// It brings its own pool and round trip, on net/http's response parser, rather than
+// using http.Transport. A refused client is gone for good (an EventSource does not
+// come back after an error status), so the package has to know more about a
+// connection that the backend closed than Transport tells: whether it was closed
+// before a callback was sent on it, and where not, whether anything of the callback
+// was received (see fate). It also does without Transport's two goroutines for each
+// connection, which is half of what a callback costs.
+package callback
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"ssegateway/internal/gateway"
+)
+
+// The actions of a callback, as they appear in its body, in logs and in metrics.
+const (
+	ActionConnect    = "connect"
+	ActionDisconnect = "disconnect"
+)
+
+// The results of a callback, as they appear in logs and metrics. Of a connect:
+const (
+	ResultAccepted    = "accepted"    // answered 2xx
+	ResultRefused     = "refused"     // answered anything else
+	ResultUnreachable = "unreachable" // the backend cannot have received it
+	ResultTimeout     = "timeout"     // no answer in time, or no longer wanted
+	ResultUnanswered  = "unanswered"  // the connection broke, or what came was not HTTP
+)
+
+// Of each attempt of a disconnect:
+const (
+	ResultDelivered = "delivered" // answered 2xx
+	ResultRetry     = "retry"     // failed, to be tried again
+	ResultRejected  = "rejected"  // answered with a status that no retry will change
+	ResultGivenUp   = "given_up"  // failed for so long that it is not tried again
+)
+
+// Config says where and how callbacks are made.
+type Config struct {
+	// URL is where callbacks are POSTed: http or https, query and userinfo as given.
+	URL string
+	// Timeout is what the backend has for one attempt, from the start of the dial to the
+	// end of the answer's body; 5 s if zero. Waiting for a turn does not count.
+	Timeout time.Duration
+	// Concurrency bounds the callbacks in flight: so many connects, and as many
+	// disconnects; 256 if zero.
+	Concurrency int
+	// Log gets a line for each callback. None of them shows the URL. nil: no log.
+	Log *slog.Logger
+	// Observe, if not nil, is told of each attempt: an Action, a Result, and how long the
+	// backend took. It must not block.
+	Observe func(action, result string, took time.Duration)
+}
+
+const (
+	defaultTimeout     = 5 * time.Second
+	defaultConcurrency = 256
+
+	// turnTimeout bounds how long a connect waits for its turn, before its own timeout
+	// begins. With that it stays below the 60 s after which common proxies give up on a
+	// client's request, and lets a storm of clients through that only has to be patient.
+	turnTimeout = 50 * time.Second
+)
+
+// Client makes the callbacks. Its methods may be called concurrently, Connect and
+// Disconnect also before Run.
+type Client struct {
+	cfg   Config
+	head  []byte // of every request, up to the fields that differ
+	turns chan struct{}
+	pool  pool
+
+	notifier notifier
+}
+
+var _ gateway.Backend = (*Client)(nil)
+
+// New checks the configuration and makes a Client. No error shows the URL.
+func New(cfg Config) (*Client, error) {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = defaultTimeout
+	}
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = defaultConcurrency
+	}
+	if cfg.Timeout < 0 || cfg.Concurrency < 0 {
+		return nil, errors.New("callback: timeout and concurrency must be positive")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(string, string, time.Duration) {}
+	}
+	u, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{cfg: cfg, head: requestHead(u), turns: make(chan struct{}, cfg.Concurrency)}
+	c.pool.init(u, 2*cfg.Concurrency)
+	c.notifier.init(c)
+	return c, nil
+}
+
+// parseURL refuses what could not be sent as given. What url.Parse says of a bad URL
+// quotes it, with its secrets, so the errors here are our own.
+func parseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, errors.New("callback: the URL cannot be parsed")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("callback: the URL must begin with http:// or https://")
+	case u.Hostname() == "":
+		return nil, errors.New("callback: the URL names no host")
+	case strings.ContainsFunc(u.Host, func(r rune) bool { return r > '~' || r <= ' ' }):
+		return nil, errors.New("callback: the URL's host must be ASCII (write an international name in its xn-- form)")
+	case strings.ContainsFunc(u.RequestURI(), func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		return nil, errors.New("callback: the URL must not contain spaces or control characters (write %20)")
+	}
+	return u, nil
+}
+
+// Run delivers notices until ctx ends. It returns, always with nil, when every
+// goroutine and connection that the Client started is gone; what was not delivered by
+// then never will be. Call it once.
+func (c *Client) Run(ctx context.Context) error {
+	c.notifier.begin(ctx)
+	<-ctx.Done()
+	c.notifier.end()
+	c.pool.close()
+	c.notifier.workers.Wait()
+	return nil
+}
+
+// dialFunc is how connections are made; tests bring their own.
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+func newDialer() dialFunc {
+	// No keep-alive probes: a connection never waits longer than the timeout.
+	d := net.Dialer{KeepAlive: -1}
+	return d.DialContext
+}
+
+func newTLSConfig(host string) *tls.Config {
+	return &tls.Config{
+		ServerName:         host,
+		MinVersion:         tls.VersionTLS12,
+		NextProtos:         []string{"http/1.1"},
+		ClientSessionCache: tls.NewLRUClientSessionCache(1), // the pool's idle time is short, full handshakes are dear
+	}
+}

@@ -1,0 +1,117 @@
+package callback
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"ssegateway/internal/gateway"
+)
+
+var errNoTurn = errors.New("too many callbacks in flight")
+
+// Connect implements gateway.Backend. The caller waits for its turn for as long as ctx
+// lives, but at most turnTimeout; only then do the backend's 5 s begin. The answer's
+// head decides. The body of a 2xx is waited for, since it may say more; any other that
+// is slow to come delays nobody but the next in turn.
+func (c *Client) Connect(ctx context.Context, token gateway.Token, request []byte) gateway.Answer {
+	if !c.takeTurn(ctx) {
+		r := reply{err: errNoTurn, late: true}
+		c.connected(token, &r, 0)
+		return r.answer()
+	}
+	start := time.Now()
+	message := getBuffer()
+	*message = c.appendConnect((*message)[:0], token, request)
+	r := c.exchange(ctx, start.Add(c.cfg.Timeout), *message)
+	putBuffer(message)
+	took := time.Since(start)
+
+	answer := r.answer() // before r may be another goroutine's
+	c.connected(token, &r, took)
+	switch {
+	case r.status == 0:
+		c.yieldTurn()
+	case r.ok():
+		answer.Body = c.body(ctx, &r)
+		c.yieldTurn()
+	case r.atHand():
+		c.finish(&r)
+		c.yieldTurn()
+	default:
+		rest := r
+		go func() {
+			c.finish(&rest)
+			c.yieldTurn()
+		}()
+	}
+	return answer
+}
+
+func (c *Client) takeTurn(ctx context.Context) bool {
+	select {
+	case c.turns <- struct{}{}:
+		return true
+	default:
+	}
+	timeout := time.NewTimer(turnTimeout)
+	defer timeout.Stop()
+	select {
+	case c.turns <- struct{}{}:
+		return true
+	case <-ctx.Done():
+	case <-timeout.C:
+	}
+	return false
+}
+
+func (c *Client) yieldTurn() { <-c.turns }
+
+func (r *reply) answer() gateway.Answer {
+	switch {
+	case r.ok():
+		return gateway.Answer{Outcome: gateway.Accepted, Status: r.status}
+	case r.status != 0:
+		return gateway.Answer{Outcome: gateway.Refused, Status: r.status}
+	case r.late:
+		return gateway.Answer{Outcome: gateway.TimedOut, Unsent: !r.sent}
+	case r.sent:
+		return gateway.Answer{Outcome: gateway.Unanswered}
+	default:
+		return gateway.Answer{Outcome: gateway.Unreachable}
+	}
+}
+
+var connectResults = [...]string{
+	gateway.Accepted:    ResultAccepted,
+	gateway.Refused:     ResultRefused,
+	gateway.Unreachable: ResultUnreachable,
+	gateway.TimedOut:    ResultTimeout,
+	gateway.Unanswered:  ResultUnanswered,
+}
+
+func (c *Client) connected(token gateway.Token, r *reply, took time.Duration) {
+	result := connectResults[r.answer().Outcome]
+	c.cfg.Observe(ActionConnect, result, took)
+	c.log(slog.LevelInfo, ActionConnect, token, result, r, took)
+}
+
+// log writes a callback's line.
+func (c *Client) log(level slog.Level, action string, token gateway.Token, result string, r *reply, took time.Duration, more ...slog.Attr) {
+	ctx := context.Background()
+	if !c.cfg.Log.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs, slog.String("action", action), slog.String("token", token.String()))
+	if r.status != 0 {
+		attrs = append(attrs, slog.Int("status", r.status))
+	}
+	attrs = append(attrs, slog.String("result", result), slog.Int64("ms", took.Milliseconds()))
+	attrs = append(attrs, more...)
+	if r.err != nil {
+		attrs = append(attrs, slog.Any("error", r.err))
+	}
+	c.cfg.Log.LogAttrs(ctx, level, "callback", attrs...)
+}

@@ -1,0 +1,214 @@
+package callback
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+var (
+	errTooLong   = errors.New("the answer is too long")
+	errCut       = errors.New("the answer was cut")
+	errMalformed = errors.New("the answer is not HTTP")
+	errTimeout   = errors.New("no answer in time")
+	errBroken    = errors.New("the connection broke before an answer")
+)
+
+// reply is what came of a callback. With an answer, finish must be called.
+type reply struct {
+	status int // of the answer; 0: none
+	// Without an answer:
+	err  error // free of the URL and of what the backend sent
+	sent bool  // the backend may have received the callback
+	late bool  // because the time ran out, or ctx ended
+
+	conn     *conn
+	response *http.Response
+	keep     bool // the connection can be used again once the body is read
+}
+
+func (r *reply) ok() bool { return 200 <= r.status && r.status <= 299 }
+
+// exchange sends a message and reads the head of the answer.
+//
+// It starts over, on a new connection, in one case only: the backend closed the
+// connection as the callback set out, and cannot have acted on it. That is no retry: the
+// backend sees the callback once.
+func (c *Client) exchange(ctx context.Context, deadline time.Time, message []byte) reply {
+	r, again := c.attempt(ctx, deadline, message, false)
+	for n := 1; again && n < maxConnections; n++ {
+		r, again = c.attempt(ctx, deadline, message, true)
+	}
+	return r
+}
+
+// maxConnections bounds how many connections one callback may be begun on. Two do, but
+// for a backend that closes even new ones, as when it restarts.
+const maxConnections = 3
+
+func (c *Client) attempt(ctx context.Context, deadline time.Time, message []byte, fresh bool) (r reply, again bool) {
+	conn, err := c.pool.get(ctx, deadline, fresh)
+	if err != nil {
+		return reply{err: err, late: ctx.Err() != nil || isTimeout(err)}, false
+	}
+	_ = conn.SetDeadline(deadline) // where it fails, so will what follows
+	stop := func() bool { return true }
+	if ctx.Done() != nil {
+		stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(longAgo) })
+	}
+
+	before := *conn.written
+	started := time.Now()
+	_, writeErr := conn.Write(message)
+	// A backend may refuse a callback before it has read all of it: after a failed write
+	// there can be an answer still. If nothing was written there is none.
+	var response *http.Response
+	err = writeErr
+	if err == nil || *conn.written > before && !isTimeout(err) {
+		conn.limit.left = headLimit + bodyLimit
+		response, err = readHead(conn) //nolint:bodyclose // finish reads it; the body's own Close would wait for all of it
+	}
+	stopped := stop() // if not, the deadline of longAgo may still be on its way
+	if err == nil {
+		return reply{
+			status: response.StatusCode, response: response, conn: conn,
+			keep: stopped && writeErr == nil && !response.Close,
+		}, false
+	}
+
+	defer conn.raw.Close() // without a farewell by TLS, which might block
+	if ctx.Err() != nil || isTimeout(err) {
+		return reply{err: errTimeout, late: true, sent: *conn.written > before}, false
+	}
+	if errors.Is(err, errMalformed) || errors.Is(err, errTooLong) || errors.Is(err, errCut) {
+		return reply{err: err, sent: true}, false
+	}
+	soon := time.Since(started) < staleWindow
+	f := conn.fate(before, err)
+	again = f == untouched || f == unread && conn.reused && soon
+	return reply{err: errBroken, sent: f != untouched}, again
+}
+
+// staleWindow is how soon after a callback was sent a reset must come to be taken for
+// the crossing of the callback with the backend's close of an idle connection.
+const staleWindow = 500 * time.Millisecond
+
+// fate is what became of a callback whose connection ended before any byte of an answer.
+type fate uint8
+
+const (
+	// unknown: the backend may have read it.
+	unknown fate = iota
+	// untouched: no byte of it was received before the backend closed the connection.
+	untouched
+	// unread: the backend's host reset the connection, as a host does with one that is
+	// closed while bytes are left that no one read, or of which it no longer knows. A
+	// backend that had acted on the callback would have read all of it. A crash can look
+	// the same, hence not as good as untouched.
+	unread
+)
+
+func isTimeout(err error) bool {
+	var t net.Error
+	return errors.As(err, &t) && t.Timeout() || errors.Is(err, context.DeadlineExceeded)
+}
+
+// The head of the request that an answer is to, for the parser: a POST's answer has a body.
+var posted = &http.Request{Method: http.MethodPost}
+
+// readHead reads up to the head of the final answer.
+func readHead(c *conn) (*http.Response, error) {
+	// Distinguishes a connection that ended from an answer that was cut.
+	if _, err := c.in.Peek(1); err != nil {
+		return nil, err
+	}
+	for {
+		response, err := http.ReadResponse(c.in, posted)
+		switch {
+		case err == nil:
+		case isTimeout(err), errors.Is(err, errTooLong):
+			return nil, err
+		case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, new(*net.OpError)):
+			return nil, errCut
+		default:
+			return nil, errMalformed // the parser's own words quote the answer
+		}
+		switch {
+		case response.StatusCode >= 200 && response.StatusCode <= 999:
+			return response, nil
+		case response.StatusCode < 100 || response.StatusCode == http.StatusSwitchingProtocols:
+			return nil, errMalformed
+		}
+	}
+}
+
+// atHand tells whether the rest of the answer can be read without waiting.
+func (r *reply) atHand() bool {
+	waiting, _ := r.conn.in.Peek(r.conn.in.Buffered())
+	if n := r.response.ContentLength; n >= 0 {
+		return int64(len(waiting)) >= n || n > bodyLimit
+	}
+	// Chunked: what ends like the last chunk most probably is it. The wrong guess costs
+	// a wait, no more.
+	return len(r.response.TransferEncoding) > 0 && bytes.HasSuffix(waiting, lastChunk)
+}
+
+var lastChunk = []byte("0\r\n\r\n")
+
+// finish reads the rest of the answer, for nothing but the connection's next use. It
+// waits for it until the deadline of the attempt.
+func (c *Client) finish(r *reply) {
+	read := func() {
+		if r.keep = r.keep && r.skipBody(); r.keep {
+			c.pool.put(r.conn)
+		} else {
+			r.conn.raw.Close()
+		}
+	}
+	if r.atHand() {
+		read()
+	} else if !c.pool.drain(r.conn, read) {
+		r.conn.raw.Close()
+	}
+}
+
+// body is finish, but returns what it read: nothing, if the body did not come in whole
+// by the deadline or before ctx ended, or is too long.
+func (c *Client) body(ctx context.Context, r *reply) (body []byte) {
+	stop := context.AfterFunc(ctx, func() { r.conn.SetDeadline(longAgo) })
+	whole := r.response.ContentLength <= bodyLimit
+	if whole {
+		var err error
+		body, err = io.ReadAll(io.LimitReader(r.response.Body, bodyLimit+1))
+		whole = err == nil && len(body) <= bodyLimit
+	}
+	if stop() && whole && r.keep && r.conn.in.Buffered() == 0 {
+		c.pool.put(r.conn)
+	} else {
+		r.conn.raw.Close()
+	}
+	if !whole {
+		return nil
+	}
+	return body
+}
+
+// skipBody reports whether the body ended where the connection can be used again.
+func (r *reply) skipBody() bool {
+	n := r.response.ContentLength
+	if n > bodyLimit {
+		return false
+	}
+	if n >= 0 {
+		if _, err := r.conn.in.Discard(int(n)); err != nil {
+			return false
+		}
+	} else if m, err := io.CopyN(io.Discard, r.response.Body, bodyLimit+1); m > bodyLimit || !errors.Is(err, io.EOF) {
+		return false
+	}
+	return r.conn.in.Buffered() == 0
+}

@@ -1,0 +1,22 @@
+//go:build !linux
+
+package callback
+
+import (
+	"errors"
+	"syscall"
+)
+
+const wsaeConnReset = syscall.Errno(10054) // what Windows calls ECONNRESET
+
+// fate has only the error to go by. before is what had been written when the callback began.
+func (c *conn) fate(before int64, err error) fate {
+	switch {
+	case *c.written == before:
+		return untouched
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, wsaeConnReset):
+		return unread
+	default:
+		return unknown
+	}
+}

@@ -1,0 +1,111 @@
+package callback
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+
+	"ssegateway/internal/gateway"
+)
+
+// A callback is written with one Write from one buffer: the head that all of them
+// share, the fields that differ, the body.
+
+// requestHead is the head of every callback, up to and without the value of Content-Length.
+func requestHead(u *url.URL) []byte {
+	host := strings.TrimSuffix(u.Host, ":")
+	if i := strings.IndexByte(host, '%'); i >= 0 { // an IPv6 zone means something to us only
+		host = host[:i] + host[strings.LastIndexByte(host, ']'):]
+	}
+	var b bytes.Buffer
+	b.WriteString("POST " + u.RequestURI() + " HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: ssegateway\r\n")
+	if u.User != nil {
+		password, _ := u.User.Password()
+		b.WriteString("Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password)) + "\r\n")
+	}
+	b.WriteString("Content-Type: application/json\r\nContent-Length: ")
+	return b.Bytes()
+}
+
+// The parts of the bodies around their values.
+const (
+	connectOpen    = `{"action":"connect","token":"`
+	disconnectOpen = `{"action":"disconnect","reason":"`
+	detailKey      = `","detail":"`
+	tokenKey       = `","token":"`
+	requestKey     = `","request":`
+	bodyEnd        = `}`
+)
+
+const tokenLen = 36
+
+// appendHead adds the fields that differ and ends the head. The webhook-id is unique
+// for each callback and the same on each attempt.
+func (c *Client) appendHead(dst []byte, action string, token gateway.Token, bodyLen int) []byte {
+	dst = append(dst, c.head...)
+	dst = strconv.AppendInt(dst, int64(bodyLen), 10)
+	dst = append(dst, "\r\nwebhook-id: "...)
+	dst = appendToken(dst, token)
+	dst = append(dst, '-')
+	dst = append(dst, action...)
+	return append(dst, "\r\n\r\n"...)
+}
+
+func (c *Client) appendConnect(dst []byte, token gateway.Token, request []byte) []byte {
+	n := len(connectOpen) + tokenLen + len(requestKey) + len(request) + len(bodyEnd)
+	dst = c.appendHead(dst, ActionConnect, token, n)
+	dst = append(dst, connectOpen...)
+	dst = appendToken(dst, token)
+	dst = append(dst, requestKey...)
+	dst = append(dst, request...)
+	return append(dst, bodyEnd...)
+}
+
+func (c *Client) appendDisconnect(dst []byte, n *gateway.Notice) []byte {
+	reason, detail := n.Reason.String(), n.Detail.String()
+	size := len(disconnectOpen) + len(reason) + len(tokenKey) + tokenLen + len(requestKey) + len(n.Request) + len(bodyEnd)
+	if detail != "" {
+		size += len(detailKey) + len(detail)
+	}
+	dst = c.appendHead(dst, ActionDisconnect, n.Token, size)
+	dst = append(dst, disconnectOpen...)
+	dst = append(dst, reason...)
+	if detail != "" {
+		dst = append(dst, detailKey...)
+		dst = append(dst, detail...)
+	}
+	dst = append(dst, tokenKey...)
+	dst = appendToken(dst, n.Token)
+	dst = append(dst, requestKey...)
+	dst = append(dst, n.Request...)
+	return append(dst, bodyEnd...)
+}
+
+// appendToken is Token.String without its allocation.
+func appendToken(dst []byte, t gateway.Token) []byte {
+	dst = hex.AppendEncode(dst, t[0:4])
+	dst = append(dst, '-')
+	dst = hex.AppendEncode(dst, t[4:6])
+	dst = append(dst, '-')
+	dst = hex.AppendEncode(dst, t[6:8])
+	dst = append(dst, '-')
+	dst = hex.AppendEncode(dst, t[8:10])
+	dst = append(dst, '-')
+	return hex.AppendEncode(dst, t[10:16])
+}
+
+// buffers are for messages and scratch space.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}
+
+func getBuffer() *[]byte { return buffers.Get().(*[]byte) }
+
+func putBuffer(b *[]byte) {
+	if cap(*b) <= 64<<10 { // a rare giant must not stay
+		*b = (*b)[:0]
+		buffers.Put(b)
+	}
+}

@@ -1,0 +1,227 @@
+package callback
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"net"
+	"net/url"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// idleTimeout is shorter than what backends grant an idle connection (2 s at
+	// gunicorn, 5 s at Node), so that it is we who close.
+	idleTimeout = time.Second
+
+	// headLimit bounds the head of an answer, bodyLimit what is read of its body.
+	headLimit = 64 << 10
+	bodyLimit = 64 << 10
+)
+
+// conn is a connection to the backend. One exchange at a time owns it, or the pool.
+type conn struct {
+	net.Conn                 // what is written to: raw, or TLS around it
+	raw      net.Conn        // the transport
+	sys      syscall.RawConn // of raw; nil if it is no socket
+	in       *bufio.Reader   // reads through limit
+	limit    limitedReader
+	written  *int64 // bytes written to raw
+	probe    probe
+
+	reused    bool
+	idleSince time.Time
+}
+
+// limitedReader bounds what one answer may be. Beyond it is the end of the input.
+type limitedReader struct {
+	net.Conn
+	left int
+}
+
+func (r *limitedReader) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		return 0, errTooLong
+	}
+	n, err := r.Conn.Read(p[:min(len(p), r.left)])
+	r.left -= n
+	return n, err
+}
+
+// countedConn counts what goes out below TLS.
+type countedConn struct {
+	net.Conn
+	written int64
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.written += int64(n)
+	return n, err
+}
+
+// pool makes connections and keeps the idle ones for a while. The most recently used
+// goes first, so that after a rush the others fall idle.
+type pool struct {
+	addr    string
+	tls     *tls.Config // nil: plaintext
+	dial    dialFunc
+	maxIdle int
+
+	mu       sync.Mutex
+	idle     []*conn // the longest idle first
+	closed   bool
+	timer    *time.Timer        // closes what was idle for too long; nil: none is armed
+	draining map[*conn]struct{} // answers whose bodies are still coming
+	drains   sync.WaitGroup
+}
+
+func (p *pool) init(u *url.URL, maxIdle int) {
+	port := "80"
+	if u.Scheme == "https" {
+		p.tls, port = newTLSConfig(u.Hostname()), "443"
+	}
+	p.addr = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
+	p.dial = newDialer()
+	p.maxIdle = maxIdle
+	p.draining = make(map[*conn]struct{})
+}
+
+// get returns a connection that was idle, if there is one that looks alive and fresh
+// is not asked for, or else a new one.
+func (p *pool) get(ctx context.Context, deadline time.Time, fresh bool) (*conn, error) {
+	for !fresh {
+		c := p.pop()
+		if c == nil {
+			break
+		}
+		// The backend may have closed it. Whatever can be read now cannot be the answer to
+		// something not yet asked, so it disqualifies as much as an end does.
+		if c.quiet() {
+			c.reused = true
+			return c, nil
+		}
+		c.Close()
+	}
+	return p.connect(ctx, deadline)
+}
+
+func (p *pool) connect(ctx context.Context, deadline time.Time) (*conn, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	raw, err := p.dial(ctx, "tcp", p.addr)
+	if err != nil {
+		return nil, err
+	}
+	counted := &countedConn{Conn: raw}
+	c := &conn{Conn: counted, raw: raw, written: &counted.written}
+	if s, ok := raw.(syscall.Conn); ok {
+		c.sys, _ = s.SyscallConn()
+	}
+	if p.tls != nil {
+		t := tls.Client(counted, p.tls)
+		if err := t.HandshakeContext(ctx); err != nil {
+			raw.Close()
+			return nil, err
+		}
+		c.Conn = t
+	}
+	c.probe.init(c)
+	c.limit.Conn = c.Conn
+	c.in = bufio.NewReader(&c.limit)
+	return c, nil
+}
+
+func (p *pool) pop() *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle) - 1
+	if n < 0 {
+		return nil
+	}
+	c := p.idle[n]
+	p.idle[n] = nil
+	p.idle = p.idle[:n]
+	return c
+}
+
+// put takes back a connection whose exchange is over, and that can carry another.
+func (p *pool) put(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || len(p.idle) >= p.maxIdle {
+		c.Close()
+		return
+	}
+	c.idleSince = time.Now()
+	p.idle = append(p.idle, c)
+	if p.timer == nil {
+		p.timer = time.AfterFunc(idleTimeout, p.expire)
+	}
+}
+
+// expire closes what has been idle for too long, and comes back for the rest.
+func (p *pool) expire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, n := time.Now(), 0
+	for n < len(p.idle) && now.Sub(p.idle[n].idleSince) >= idleTimeout {
+		p.idle[n].Close()
+		n++
+	}
+	rest := copy(p.idle, p.idle[n:])
+	clear(p.idle[rest:])
+	p.idle = p.idle[:rest]
+	if rest == 0 || p.closed {
+		p.timer = nil
+		return
+	}
+	p.timer.Reset(p.idle[0].idleSince.Add(idleTimeout).Sub(now))
+}
+
+// drain runs f, which reads the rest of an answer on c, and has it cut when the pool
+// closes. It reports false, without running f, if that has happened.
+func (p *pool) drain(c *conn, f func()) bool {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return false
+	}
+	p.draining[c] = struct{}{}
+	p.drains.Add(1)
+	p.mu.Unlock()
+
+	f()
+
+	p.mu.Lock()
+	delete(p.draining, c)
+	p.mu.Unlock()
+	p.drains.Done()
+	return true
+}
+
+// close closes the idle connections, cuts what is left of answers, and waits for that.
+// Connections made later are closed after one exchange.
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	for _, c := range p.idle {
+		c.Close()
+	}
+	p.idle = nil
+	if p.timer != nil {
+		p.timer.Stop()
+		p.timer = nil
+	}
+	for c := range p.draining {
+		_ = c.SetDeadline(longAgo)
+	}
+	p.mu.Unlock()
+	p.drains.Wait()
+}
+
+// longAgo as a deadline ends all I/O.
+var longAgo = time.Unix(1, 0)

@@ -1,0 +1,106 @@
+package callback
+
+import (
+	"container/heap"
+	"math/rand/v2"
+	"time"
+
+	"ssegateway/internal/gateway"
+)
+
+// notice is a disconnect that the backend has to be told of. There may be very many
+// when the backend is away: what waits is 80 bytes and no goroutine, no timer, and
+// shares the request's bytes.
+type notice struct {
+	gateway.Notice
+	attempts uint16        // made and failed
+	first    time.Duration // when the first attempt failed, since the notifier's start
+	due      time.Duration // when the next is due, since the notifier's start
+	next     *notice       // in the fifo
+}
+
+// fifo is what is ready to be sent, in order.
+type fifo struct {
+	head, tail *notice
+	len        int
+}
+
+func (q *fifo) push(n *notice) {
+	n.next = nil
+	if q.tail == nil {
+		q.head = n
+	} else {
+		q.tail.next = n
+	}
+	q.tail = n
+	q.len++
+}
+
+func (q *fifo) pop() *notice {
+	n := q.head
+	if n == nil {
+		return nil
+	}
+	if q.head = n.next; q.head == nil {
+		q.tail = nil
+	}
+	n.next = nil
+	q.len--
+	return n
+}
+
+// schedule is what waits for its next attempt, the earliest first.
+type schedule []*notice
+
+func (s schedule) Len() int           { return len(s) }
+func (s schedule) Less(i, j int) bool { return s[i].due < s[j].due }
+func (s schedule) Swap(i, j int)      { s[i], s[j] = s[j], s[i] }
+func (s *schedule) Push(x any)        { *s = append(*s, x.(*notice)) }
+
+func (s *schedule) Pop() any {
+	last := len(*s) - 1
+	n := (*s)[last]
+	(*s)[last] = nil
+	if *s = (*s)[:last]; last == 0 {
+		*s = nil // what an outage made large must not stay
+	}
+	return n
+}
+
+// popDue returns the earliest if it is due by now, or nil.
+func (s *schedule) popDue(now time.Duration) *notice {
+	if len(*s) == 0 || (*s)[0].due > now {
+		return nil
+	}
+	return heap.Pop(s).(*notice)
+}
+
+// hasten makes all of it due within the given time from now, spread over it.
+func (s *schedule) hasten(now, within time.Duration) {
+	for _, n := range *s {
+		n.due = min(n.due, now+rand.N(within)) //nolint:gosec // to spread, not to hide
+	}
+	heap.Init(s)
+}
+
+const (
+	firstDelay = 500 * time.Millisecond
+	maxDelay   = 10 * time.Second
+	flushDelay = 250 * time.Millisecond
+	// giveUpAfter is how long after its first failure a notice is still tried.
+	giveUpAfter = 10 * time.Minute
+)
+
+// delay is how long to wait after so many failed attempts: doubling, within bounds,
+// minus up to half at random, so that what failed together does not come back together.
+// (cenkalti/backoff keeps a state for each retry, which would double a notice's memory,
+// and its jitter goes above the bound.)
+func delay(attempts uint16) time.Duration {
+	d := maxDelay
+	if attempts < 6 {
+		d = min(d, firstDelay<<(attempts-1))
+	}
+	return jitter(d)
+}
+
+func jitter(d time.Duration) time.Duration { return d - rand.N(d/2) } //nolint:gosec // to spread, not to hide

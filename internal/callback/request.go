@@ -1,0 +1,153 @@
+package callback
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// EncodeRequest returns AppendRequest's object in a slice of its own of exactly its
+// size: it is kept for as long as the stream is open.
+func EncodeRequest(r *http.Request) []byte {
+	b := getBuffer()
+	*b = AppendRequest((*b)[:0], r)
+	exact := make([]byte, len(*b))
+	copy(exact, *b)
+	putBuffer(b)
+	return exact
+}
+
+// AppendRequest appends the callback's field "request", a JSON object such as
+//
+//	{"url":"/raw/path?and=query","headers":{"accept":"text/event-stream","host":"example.org"}}
+//
+// with the request target as received and every header under its lower-case name,
+// sorted, each value one string: repeated headers are joined with ", ", cookies with
+// "; ". Bytes that are not part of valid UTF-8 are read as Latin-1.
+func AppendRequest(dst []byte, r *http.Request) []byte {
+	dst = append(dst, `{"url":"`...)
+	dst = appendText(dst, r.RequestURI, false)
+	dst = append(dst, `","headers":{`...)
+
+	// Usual requests have few enough headers for the stack.
+	var space [32]string
+	names := space[:0]
+	for name, values := range r.Header {
+		if len(values) > 0 && (r.Host == "" || !equalNames(name, hostName)) {
+			names = append(names, name)
+		}
+	}
+	if r.Host != "" { // net/http keeps it apart, and out of Header
+		names = append(names, hostName)
+	}
+	slices.SortFunc(names, compareNames)
+
+	for i := 0; i < len(names); {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, '"')
+		dst = appendText(dst, names[i], true)
+		dst = append(dst, `":"`...)
+		separator := ", "
+		if equalNames(names[i], "cookie") {
+			separator = "; "
+		}
+		// Names that differ in case only are one header. net/http has merged them, a
+		// Header made by hand may have not.
+		first := i
+		for more := false; i < len(names) && equalNames(names[first], names[i]); i++ {
+			if r.Host != "" && names[i] == hostName {
+				dst = appendText(dst, r.Host, false)
+				continue
+			}
+			for _, value := range r.Header[names[i]] {
+				if more {
+					dst = append(dst, separator...)
+				}
+				dst = appendText(dst, value, false)
+				more = true
+			}
+		}
+		dst = append(dst, '"')
+	}
+	return append(dst, "}}"...)
+}
+
+const hostName = "host"
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + ('a' - 'A')
+	}
+	return c
+}
+
+func equalNames(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// compareNames orders by the lower-case names; names equal in that by their bytes, so
+// that the order is always the same.
+func compareNames(a, b string) int {
+	for i := range min(len(a), len(b)) {
+		if x, y := lower(a[i]), lower(b[i]); x != y {
+			return int(x) - int(y)
+		}
+	}
+	if len(a) != len(b) {
+		return len(a) - len(b)
+	}
+	return strings.Compare(a, b)
+}
+
+// plain marks the bytes that stand for themselves in a JSON string.
+var plain = func() (t [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
+
+// appendText appends s as the inside of a JSON string, with A to Z in lower case if asked.
+func appendText(dst []byte, s string, lowerCase bool) []byte {
+	for i := 0; i < len(s); {
+		start := i
+		for i < len(s) && plain[s[i]] && (!lowerCase || s[i] == lower(s[i])) {
+			i++
+		}
+		dst = append(dst, s[start:i]...)
+		if i == len(s) {
+			break
+		}
+		c := s[i]
+		switch {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c < ' ':
+			const hexDigits = "0123456789abcdef"
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		case c < utf8.RuneSelf:
+			dst = append(dst, lower(c))
+		default:
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && size == 1 {
+				dst = utf8.AppendRune(dst, rune(c)) // Latin-1 is the first 256 code points
+			} else {
+				dst = append(dst, s[i:i+size]...)
+			}
+			i += size - 1
+		}
+		i++
+	}
+	return dst
+}
