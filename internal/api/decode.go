@@ -1,0 +1,305 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"ssegateway/sse"
+)
+
+// request is the body of a request and what decodes it. Both are used again:
+// whatever is taken out of a body must not outlive its request.
+type request struct {
+	body    []byte
+	input   bytes.Buffer // of decoder, over body
+	decoder jsontext.Decoder
+}
+
+var requests = sync.Pool{New: func() any { return new(request) }}
+
+// keptBody is the largest body that is used again, in bytes.
+const keptBody = 64 << 10
+
+func (q *request) release() {
+	if cap(q.body) > keptBody {
+		q.body = nil
+	}
+	q.input = bytes.Buffer{}
+	requests.Put(q)
+}
+
+// readJSON reads the body of a request that is JSON by its Content-Type.
+func (q *request) readJSON(w http.ResponseWriter, r *http.Request, maxBody int64) *Error {
+	if !isJSON(r.Header.Get("Content-Type")) {
+		return errMediaType
+	}
+	if r.ContentLength > maxBody {
+		return errPayload
+	}
+	if err := q.read(http.MaxBytesReader(w, r.Body, maxBody), r.ContentLength); err != nil {
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			return errPayload
+		}
+		return errRequestAborted
+	}
+	return nil
+}
+
+// read reads a body of length bytes, or of a length not known if it is negative.
+func (q *request) read(body io.Reader, length int64) (err error) {
+	if length < 0 {
+		q.body, err = io.ReadAll(body)
+		return err
+	}
+	if int64(cap(q.body)) < length {
+		q.body = make([]byte, length)
+	}
+	q.body = q.body[:length]
+	_, err = io.ReadFull(body, q.body)
+	return err
+}
+
+func isJSON(contentType string) bool {
+	if contentType == "application/json" {
+		return true // nearly always
+	}
+	t, params, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return false
+	}
+	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return false
+	}
+	return t == "application/json" || strings.HasPrefix(t, "application/") && strings.HasSuffix(t, "+json")
+}
+
+// start begins to decode the body: one JSON object, which d then stands before.
+func (q *request) start() (d *jsontext.Decoder, ok bool) {
+	d = q.decoderOf(q.body) // from a Buffer the decoder takes without a copy
+	return d, d.PeekKind() == '{'
+}
+
+// end checks that nothing follows the object.
+func (q *request) end() bool {
+	_, err := q.decoder.ReadToken()
+	return errors.Is(err, io.EOF)
+}
+
+// decoderOf is a decoder of a value that is a part of a body.
+func (q *request) decoderOf(value jsontext.Value) *jsontext.Decoder {
+	q.body = value
+	q.input = *bytes.NewBuffer(value)
+	q.decoder.Reset(&q.input)
+	return &q.decoder
+}
+
+// members decodes an object: for each member it calls f, which has to read the
+// value. Duplicate names are an error, as is everything else that is not strictly
+// JSON (RFC 8259) in UTF-8.
+func members(d *jsontext.Decoder, f func(name string) error) error {
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() != '}' {
+		quoted, err := d.ReadValue()
+		if err != nil {
+			return err
+		}
+		name, _ := unquote(quoted)
+		if err := f(name); err != nil {
+			return err
+		}
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+// unquote reads a JSON string; anything else is none. The result shares v's bytes
+// where it can.
+func unquote(v jsontext.Value) (string, bool) {
+	if v.Kind() != '"' {
+		return "", false
+	}
+	b := []byte(v[1 : len(v)-1])
+	if bytes.IndexByte(b, '\\') >= 0 {
+		var err error
+		if b, err = jsontext.AppendUnquote(make([]byte, 0, len(b)), v); err != nil {
+			return "", false
+		}
+	}
+	return unsafe.String(unsafe.SliceData(b), len(b)), true // nothing writes to b while the request is in use
+}
+
+// take reads the next value. It shares the body's bytes.
+func (q *request) take(into *jsontext.Value) error {
+	v, err := q.decoder.ReadValue()
+	if err != nil {
+		return err
+	}
+	end := q.decoder.InputOffset()
+	*into = q.body[end-int64(len(v)) : end]
+	return nil
+}
+
+// elements decodes an array: for each element it calls f, which has to read it.
+func elements(d *jsontext.Decoder, f func() error) error {
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() != ']' {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+// sendRequest is a send that was found valid.
+type sendRequest struct {
+	token    string
+	event    sse.Event
+	hasEvent bool
+	end      bool // close the connection, after the event
+	wait     bool // answer when the event was written
+}
+
+// rawSend is a send as it came; what is absent is nil.
+type rawSend struct {
+	token, end, wait jsontext.Value
+	event            rawEvent
+}
+
+// rawEvent is an event as it came. value is "{}" for any object.
+type rawEvent struct{ value, data, name, id, retry jsontext.Value }
+
+// decodeSend reads a send. Fields are checked in the contract's order. Nothing
+// is looked up and nothing happens before all of them are valid.
+func (q *request) decodeSend() (s sendRequest, problem *Error) {
+	raw, err := q.readSend()
+	if err != nil {
+		return s, errJSON
+	}
+	var ok bool
+	if s.token, ok = unquote(raw.token); !ok || s.token == "" {
+		return s, errTokenMissing
+	}
+	if raw.event.value != nil {
+		s.hasEvent = true
+		if s.event, problem = raw.event.decode(); problem != nil {
+			return s, problem
+		}
+	}
+	switch raw.end.Kind() {
+	case 't':
+		s.end = true
+	case 'f', jsontext.KindInvalid: // the latter: absent
+	default:
+		return s, errCloseType
+	}
+	if raw.wait != nil {
+		if w, ok := unquote(raw.wait); !ok || w != "written" {
+			return s, errWait
+		}
+		s.wait = true
+	}
+	return s, nil
+}
+
+var errNotAnObject = errors.New("not one JSON object")
+
+// readSend reads the whole body, whatever it says, in one pass.
+func (q *request) readSend() (raw rawSend, err error) {
+	d, ok := q.start()
+	if !ok {
+		return raw, errNotAnObject
+	}
+	err = members(d, func(name string) error {
+		switch name {
+		case "token":
+			return q.take(&raw.token)
+		case "close":
+			return q.take(&raw.end)
+		case "wait":
+			return q.take(&raw.wait)
+		case "event":
+			return q.takeEvent(&raw.event)
+		default:
+			return d.SkipValue()
+		}
+	})
+	if err == nil && !q.end() {
+		err = errNotAnObject
+	}
+	return raw, err
+}
+
+// takeEvent reads a value that should be an event.
+func (q *request) takeEvent(raw *rawEvent) error {
+	if q.decoder.PeekKind() != '{' {
+		return q.take(&raw.value)
+	}
+	raw.value = jsontext.Value("{}")
+	return members(&q.decoder, func(name string) error {
+		switch name {
+		case "data":
+			return q.take(&raw.data)
+		case "name":
+			return q.take(&raw.name)
+		case "id":
+			return q.take(&raw.id)
+		case "retry":
+			return q.take(&raw.retry)
+		default:
+			return q.decoder.SkipValue()
+		}
+	})
+}
+
+func (raw *rawEvent) decode() (e sse.Event, problem *Error) {
+	if raw.value.Kind() != '{' {
+		return e, errEventType
+	}
+	var ok bool
+	if e.Data, ok = unquote(raw.data); !ok {
+		return e, errEventData
+	}
+	if raw.name != nil {
+		name, ok := unquote(raw.name)
+		if !ok {
+			return e, errEventNameType
+		}
+		var err error
+		if e.Name, err = sse.NewName(name); err != nil {
+			return e, errEventName
+		}
+	}
+	if raw.id != nil {
+		id, ok := unquote(raw.id)
+		if !ok {
+			return e, errEventID
+		}
+		var err error
+		if e.ID, err = sse.NewID(id); err != nil {
+			return e, errEventID
+		}
+	}
+	if raw.retry != nil {
+		// Whole milliseconds in plain digits, as they go on the wire.
+		ms, err := strconv.ParseUint(string(raw.retry), 10, 53)
+		if err != nil {
+			return e, errEventRetry
+		}
+		e.Retry = sse.RetryMillis(ms)
+	}
+	return e, nil
+}

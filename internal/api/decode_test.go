@@ -1,0 +1,121 @@
+package api
+
+import (
+	"strings"
+	"testing"
+)
+
+func decode(t testing.TB, body string) (sendRequest, *Error) {
+	t.Helper()
+	q := &request{body: []byte(body)}
+	return q.decodeSend()
+}
+
+func TestDecodeSend(t *testing.T) {
+	const token = `"token":"t"`
+	for name, c := range map[string]struct {
+		body string
+		want *Error
+	}{
+		"only a token":                 {`{` + token + `}`, nil},
+		"white space around":           {" {" + token + "}\r\n", nil},
+		"escaped names":                {`{"tok\u0065n":"t","event":{"d\u0061ta":""}}`, nil},
+		"everything":                   {`{` + token + `,"event":{"name":"n","data":"d","id":"","retry":0},"close":true,"wait":"written"}`, nil},
+		"unknown fields":               {`{` + token + `,"x":{"y":[1,null]},"event":{"data":"","x":[]}}`, nil},
+		"empty body":                   {``, errJSON},
+		"null":                         {`null`, errJSON},
+		"array":                        {`[]`, errJSON},
+		"two objects":                  {`{` + token + `}{}`, errJSON},
+		"trailing data":                {`{` + token + `}x`, errJSON},
+		"unfinished":                   {`{` + token, errJSON},
+		"byte order mark":              {"\ufeff{" + token + "}", errJSON},
+		"duplicate name":               {`{` + token + `,` + token + `}`, errJSON},
+		"duplicate name, escaped":      {`{` + token + `,"tok\u0065n":"t"}`, errJSON},
+		"duplicate name in event":      {`{` + token + `,"event":{"data":"","data":""}}`, errJSON},
+		"duplicate name, ignored":      {`{` + token + `,"x":{"a":1,"a":1}}`, errJSON},
+		"invalid UTF-8":                {"{\"token\":\"\xff\"}", errJSON},
+		"invalid UTF-8 in a name":      {"{" + token + ",\"\xff\":1}", errJSON},
+		"lone surrogate":               {`{"token":"\ud800"}`, errJSON},
+		"too deep":                     {`{` + token + `,"x":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`, errJSON},
+		"no token":                     {`{}`, errTokenMissing},
+		"empty token":                  {`{"token":""}`, errTokenMissing},
+		"token is no string":           {`{"token":1}`, errTokenMissing},
+		"token in another case":        {`{"TOKEN":"t"}`, errTokenMissing},
+		"event is null":                {`{` + token + `,"event":null}`, errEventType},
+		"event is an array":            {`{` + token + `,"event":[]}`, errEventType},
+		"no data":                      {`{` + token + `,"event":{}}`, errEventData},
+		"data is null":                 {`{` + token + `,"event":{"data":null}}`, errEventData},
+		"name is null":                 {`{` + token + `,"event":{"data":"","name":null}}`, errEventNameType},
+		"name with a line end":         {`{` + token + `,"event":{"data":"","name":"a\nb"}}`, errEventName},
+		"name with an escape sequence": {`{` + token + `,"event":{"data":"","name":"\u001b"}}`, errEventName},
+		"id is a number":               {`{` + token + `,"event":{"data":"","id":1}}`, errEventID},
+		"id with NUL":                  {`{` + token + `,"event":{"data":"","id":"\u0000"}}`, errEventID},
+		"id too long":                  {`{` + token + `,"event":{"data":"","id":"` + strings.Repeat("i", 129) + `"}}`, errEventID},
+		"retry is a fraction":          {`{` + token + `,"event":{"data":"","retry":1.5}}`, errEventRetry},
+		"retry is negative":            {`{` + token + `,"event":{"data":"","retry":-1}}`, errEventRetry},
+		"retry is a string":            {`{` + token + `,"event":{"data":"","retry":"1"}}`, errEventRetry},
+		"close is null":                {`{` + token + `,"close":null}`, errCloseType},
+		"close is a string":            {`{` + token + `,"close":"true"}`, errCloseType},
+		"wait is something else":       {`{` + token + `,"wait":"read"}`, errWait},
+		"token before event":           {`{"event":1}`, errTokenMissing},
+		"data before name":             {`{` + token + `,"event":{"name":1}}`, errEventData},
+		"event before close":           {`{"close":1,` + token + `,"event":1}`, errEventType},
+		"JSON before all":              {`{"token":1}x`, errJSON},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, problem := decode(t, c.body); problem != c.want {
+				t.Errorf("%s: %+v, want %+v", c.body, problem, c.want)
+			}
+		})
+	}
+}
+
+// What is decoded is what was meant, also where the request is used again.
+func TestDecodeSendValues(t *testing.T) {
+	q := &request{}
+	for range 3 {
+		q.body = append(q.body[:0], `{"token":"t\"","event":{"name":"näme","data":"a\nb\u00e9","id":"7","retry":1500},"close":true,"wait":"written"}`...)
+		s, problem := q.decodeSend()
+		if problem != nil {
+			t.Fatal(problem)
+		}
+		e := s.event
+		if s.token != `t"` || e.Name.String() != "näme" || e.Data != "a\nbé" || e.ID.String() != "7" || !s.end || !s.wait ||
+			string(e.AppendTo(nil)) != "event: näme\nid: 7\nretry: 1500\ndata: a\ndata: bé\n\n" {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// A body is refused or decodes to an event that encodes as exactly one block.
+func FuzzDecodeSend(f *testing.F) {
+	f.Add(`{"token":"t","event":{"name":"n","data":"a\r\nb","id":"1","retry":5},"close":true}`)
+	f.Add(`{"token":"t","event":{"data":"\r\ndata: forged"}}`)
+	f.Add(`{"token":"\ud83d\ude00","x":[[[{}]]]}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		s, problem := decode(t, body)
+		if problem != nil {
+			return
+		}
+		if s.token == "" {
+			t.Error("no token")
+		}
+		block := string(s.event.AppendTo(nil))
+		if strings.Count(block, "\n\n") != 1 || !strings.HasSuffix(block, "\n\n") || strings.ContainsAny(block, "\r\x00") && !strings.Contains(s.event.Data, "\x00") {
+			t.Errorf("%q", block)
+		}
+	})
+}
+
+const typicalSend = `{"token":"0190a0a0-0000-4000-8000-000000000000","event":{"name":"message","data":"{\"text\":\"hello there\"}"}}`
+
+func BenchmarkDecodeSend(b *testing.B) {
+	q := &request{}
+	b.ReportAllocs()
+	for b.Loop() {
+		q.body = append(q.body[:0], typicalSend...)
+		if _, problem := q.decodeSend(); problem != nil {
+			b.Fatal(problem)
+		}
+	}
+}

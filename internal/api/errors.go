@@ -1,0 +1,133 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Error is an answer that is not a success: its HTTP status, a code for programs,
+// a message for people. Every error of the gateway has this form on the wire:
+//
+//	{"error":{"message":"Token not found","code":"TOKEN_NOT_FOUND"}}
+type Error struct {
+	Status  int
+	Code    string
+	Message string
+}
+
+// The registry of errors. Codes are part of the contract and never change.
+var (
+	// Of the backend's requests.
+	errTokenMissing   = &Error{400, "INVALID_TOKEN_MISSING", "token is required and must be a string"}
+	errEventType      = &Error{400, "INVALID_EVENT_TYPE", "event must be an object"}
+	errEventData      = &Error{400, "INVALID_EVENT_DATA_MISSING", "event.data is required and must be a string"}
+	errEventNameType  = &Error{400, "INVALID_EVENT_NAME_TYPE", "event.name must be a string"}
+	errEventName      = &Error{400, "INVALID_EVENT_NAME", "event.name must not contain control characters"}
+	errEventID        = &Error{400, "INVALID_EVENT_ID", "event.id must be a string of at most 128 bytes without CR, LF and NUL"}
+	errEventRetry     = &Error{400, "INVALID_EVENT_RETRY", "event.retry must be a whole number of milliseconds, 0 or more"}
+	errCloseType      = &Error{400, "INVALID_CLOSE_TYPE", "close must be a boolean"}
+	errWait           = &Error{400, "INVALID_WAIT", `wait must be "written"`}
+	errJSON           = &Error{400, "INVALID_JSON", "body must be one JSON object in valid UTF-8"}
+	errPublishedID    = &Error{400, "INVALID_EVENT_ID", "event.id must be absent: a published event's id is its position in the log"}
+	errTopics         = &Error{400, "INVALID_TOPICS", "topics (or topic) must name at least one topic: strings of 1 to 256 bytes without control characters"}
+	errStoreType      = &Error{400, "INVALID_STORE_TYPE", "store must be a boolean"}
+	errCount          = &Error{400, "INVALID_COUNT", `count must be "node" or "all"`}
+	errOperations     = &Error{400, "INVALID_OPERATIONS", "operations must be an array"}
+	errOperation      = &Error{400, "INVALID_OPERATION", "an operation must be an object: a send with token, or a publish with topics"}
+	errPatch          = &Error{400, "INVALID_TOPICS", "topics must be an object with add and remove: arrays of strings of 1 to 256 bytes without control characters"}
+	errQuery          = &Error{400, "INVALID_QUERY", "the query string is malformed"}
+	errFilter         = &Error{400, "INVALID_FILTER", "subject or topic is required: all connections are never closed at once"}
+	errLimit          = &Error{400, "INVALID_LIMIT", "limit must be a whole number from 1 to 1000"}
+	errCursor         = &Error{400, "INVALID_CURSOR", "cursor must be the next_cursor of a page before"}
+	errCoalesce       = &Error{400, "INVALID_COALESCE", "coalesce_ms must be a whole number from 0 to 1000"}
+	errCloseQuery     = &Error{400, "INVALID_CLOSE_TYPE", "close must be true or false"}
+	errStreamType     = &Error{415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type must be text/event-stream or application/x-ndjson"}
+	errPending        = &Error{409, "CONNECTION_PENDING", "the connection is not open yet"}
+	errGone           = &Error{410, "CONNECTION_GONE", "the client has left"}
+	errBroker         = &Error{503, "BROKER_UNAVAILABLE", "the event could not be added to the log"}
+	errTokenNotFound  = &Error{404, "TOKEN_NOT_FOUND", "Token not found"}
+	errPayload        = &Error{413, "PAYLOAD_TOO_LARGE", "body is too large"}
+	errMediaType      = &Error{415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type must be application/json"}
+	errWriteFailed    = &Error{500, "WRITE_FAILED", "event could not be written, the connection has ended"}
+	errBufferFull     = &Error{503, "BUFFER_FULL", "the buffer of the pending connection is full, nothing of this request was kept"}
+	errWriteTimeout   = &Error{504, "WRITE_TIMEOUT", "event is queued, but was not written in time"}
+	errUnknownOp      = &Error{404, "NOT_FOUND", "no such internal endpoint"}
+	errRequestAborted = &Error{400, "REQUEST_ABORTED", "body ended early"}
+
+	// Of access to /internal.
+
+	ErrForbidden = &Error{
+		403, "INTERNAL_FORBIDDEN",
+		"/internal is open to this caller by configuration only: name its address in INTERNAL_ALLOW, give it the INTERNAL_TOKEN, or use the listener at INTERNAL_ADDR",
+	}
+	ErrUnauthorized = &Error{401, "UNAUTHORIZED", "Authorization: Bearer with the configured INTERNAL_TOKEN is required"}
+
+	// Of clients' requests.
+
+	ErrMethod          = &Error{405, "METHOD_NOT_ALLOWED", "method not allowed"}
+	ErrTarget          = &Error{400, "INVALID_REQUEST_TARGET", "the request target must be a path"}
+	ErrBody            = &Error{400, "BODY_NOT_ALLOWED", "a GET must not have a body"}
+	ErrNotConfigured   = &Error{503, "SERVICE_NOT_CONFIGURED", "CALLBACK_URL is not configured"}
+	ErrBackendTimeout  = &Error{504, "GATEWAY_TIMEOUT", "Backend did not answer in time"}
+	ErrBackendDown     = &Error{503, "BACKEND_UNAVAILABLE", "Backend is not reachable"}
+	ErrTooManyConns    = &Error{503, "TOO_MANY_CONNECTIONS", "the gateway holds as many connections as it may"}
+	errBackendAuth     = Error{401, "BACKEND_AUTH_FAILED", "Backend refused the authentication"}
+	errBackendForbiden = Error{403, "BACKEND_FORBIDDEN", "Backend forbids the connection"}
+)
+
+// BackendError is how a client learns that the backend refused it with a status.
+func BackendError(status int) *Error {
+	switch status {
+	case http.StatusUnauthorized:
+		return &errBackendAuth
+	case http.StatusForbidden:
+		return &errBackendForbiden
+	default:
+		return &Error{status, "BACKEND_ERROR", "Backend returned " + strconv.Itoa(status)}
+	}
+}
+
+// Write answers a request with the error.
+func (e *Error) Write(w http.ResponseWriter) {
+	WriteJSON(w, e.Status, e.body())
+}
+
+func (e *Error) body() []byte {
+	body := append([]byte(`{"error":{"message":`), quote(e.Message)...)
+	body = append(append(body, `,"code":`...), quote(e.Code)...)
+	return append(body, "}}"...)
+}
+
+func quote(s string) []byte {
+	q, _ := jsontext.AppendQuote(nil, s) // fails only for invalid UTF-8, which no message of ours has
+	return q
+}
+
+var (
+	jsonType = []string{"application/json"}
+	noStore  = []string{"no-store"}
+)
+
+// WriteJSON answers a request with a JSON body.
+func WriteJSON(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["Cache-Control"] = noStore
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
+	_, _ = w.Write(body) //nolint:gosec // JSON by its type, not a page; and a caller that left does not want it
+}
+
+// Allow checks the method of a request, and answers it if it is another.
+func Allow(w http.ResponseWriter, r *http.Request, methods ...string) bool {
+	for _, m := range methods {
+		if r.Method == m {
+			return true
+		}
+	}
+	w.Header()["Allow"] = methods
+	ErrMethod.Write(w)
+	return false
+}

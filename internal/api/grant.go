@@ -1,0 +1,123 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"ssegateway/internal/gateway"
+	"ssegateway/sse"
+)
+
+func clone(s string) string { return strings.Clone(s) }
+
+// decodeStrings reads an array of strings, which may share value's bytes.
+func decodeStrings(value jsontext.Value) (list []string, ok bool) {
+	if value.Kind() != '[' {
+		return nil, false
+	}
+	q := new(request)
+	d := q.decoderOf(value)
+	err := elements(d, func() error {
+		var v jsontext.Value
+		if err := q.take(&v); err != nil {
+			return err
+		}
+		s, ok := unquote(v)
+		if !ok {
+			return errNotAnObject
+		}
+		list = append(list, s)
+		return nil
+	})
+	return list, err == nil
+}
+
+// DecodeGrant reads what a backend said when it accepted a connection. All fields are
+// optional and unknown ones ignored, and an empty body is a grant without a word. The
+// error says in which field the body is not what it could be; none of it counts then.
+func DecodeGrant(body []byte) (g gateway.Grant, err error) {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return g, nil
+	}
+	q := &request{body: body}
+	d, ok := q.start()
+	if !ok {
+		return g, errors.New("not a JSON object")
+	}
+	fields := map[string]func(jsontext.Value) bool{
+		"topics": func(v jsontext.Value) (ok bool) {
+			g.Topics, ok = decodeTopics(v)
+			return ok
+		},
+		"subject": func(v jsontext.Value) (ok bool) {
+			g.Subject, ok = unquote(v)
+			return ok
+		},
+		"events": func(v jsontext.Value) (ok bool) {
+			g.Events, ok = decodeEvents(v)
+			return ok
+		},
+		"retry_ms": func(v jsontext.Value) bool {
+			ms, err := strconv.ParseUint(string(v), 10, 53)
+			g.Retry = sse.RetryMillis(ms)
+			return err == nil
+		},
+		"max_age_seconds": func(v jsontext.Value) bool {
+			seconds, err := strconv.ParseUint(string(v), 10, 32)
+			g.MaxAge = time.Duration(seconds) * time.Second
+			return err == nil && seconds > 0
+		},
+		"overflow": func(v jsontext.Value) (ok bool) {
+			s, _ := unquote(v)
+			g.Overflow, ok = gateway.ParseOverflow(s)
+			return ok
+		},
+	}
+	wrong := ""
+	err = members(d, func(name string) error {
+		field := fields[name]
+		if field == nil {
+			return d.SkipValue()
+		}
+		var v jsontext.Value
+		if err := q.take(&v); err != nil {
+			return err
+		}
+		if !field(v) && wrong == "" {
+			wrong = name
+		}
+		return nil
+	})
+	switch {
+	case err != nil || !q.end():
+		return gateway.Grant{}, errors.New("not one JSON object in valid UTF-8")
+	case wrong != "":
+		return gateway.Grant{}, errors.New(wrong + " is not as documented")
+	}
+	return g, nil
+}
+
+func decodeEvents(value jsontext.Value) (events []sse.Event, ok bool) {
+	if value.Kind() != '[' {
+		return nil, false
+	}
+	q := new(request)
+	err := elements(q.decoderOf(value), func() error {
+		var raw rawEvent
+		if err := q.takeEvent(&raw); err != nil {
+			return err
+		}
+		e, problem := raw.decode()
+		if problem != nil {
+			return errNotAnObject
+		}
+		events = append(events, e)
+		return nil
+	})
+	return events, err == nil
+}

@@ -1,0 +1,132 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"ssegateway/internal/gateway"
+	"ssegateway/sse"
+)
+
+// publication is a publish that was found valid.
+type publication struct {
+	topics []string
+	event  sse.Event
+	store  bool
+}
+
+// publish serves POST /internal/publish.
+func (a *API) publish(w http.ResponseWriter, r *http.Request) {
+	if !Allow(w, r, http.MethodPost) {
+		return
+	}
+	q, _ := requests.Get().(*request)
+	defer q.release()
+	problem := q.readJSON(w, r, a.maxBody)
+	var p publication
+	if problem == nil {
+		p, problem = q.decodePublish()
+	}
+	var answer []byte
+	if problem == nil {
+		answer, problem = a.performPublish(r.Context(), p)
+	}
+	if problem != nil {
+		problem.Write(w)
+		return
+	}
+	WriteJSON(w, http.StatusOK, answer)
+}
+
+// performPublish carries a valid publish out.
+func (a *API) performPublish(ctx context.Context, p publication) ([]byte, *Error) {
+	position, receivers, err := a.gw.Publish(ctx, p.topics, p.event, p.store)
+	if err != nil {
+		return nil, errBroker
+	}
+	a.log.Debug("publish", "topics", len(p.topics), "event", p.event.Name.String(), "bytes", len(p.event.Data), "receivers", receivers)
+	answer := []byte(`{"status":"ok"`)
+	if p.store {
+		answer = append(append(append(answer, `,"id":"`...), position.String()...), '"')
+	}
+	answer = append(answer, `,"receivers":`...)
+	return append(strconv.AppendInt(answer, int64(receivers), 10), '}'), nil
+}
+
+// decodePublish reads a publish.
+func (q *request) decodePublish() (p publication, problem *Error) {
+	var topic, topics, store, count jsontext.Value
+	var event rawEvent
+	d, ok := q.start()
+	if !ok {
+		return p, errJSON
+	}
+	err := members(d, func(name string) error {
+		switch name {
+		case "topic":
+			return q.take(&topic)
+		case "topics":
+			return q.take(&topics)
+		case "event":
+			return q.takeEvent(&event)
+		case "store":
+			return q.take(&store)
+		case "count":
+			return q.take(&count)
+		default:
+			return d.SkipValue()
+		}
+	})
+	if err != nil || !q.end() {
+		return p, errJSON
+	}
+	switch {
+	case topic != nil && topics == nil:
+		one, ok := unquote(topic)
+		if !ok || !gateway.ValidTopic(one) {
+			return p, errTopics
+		}
+		p.topics = []string{clone(one)}
+	case topics != nil && topic == nil:
+		if p.topics, ok = decodeTopics(topics); !ok || len(p.topics) == 0 {
+			return p, errTopics
+		}
+	default:
+		return p, errTopics
+	}
+	if p.event, problem = event.decode(); problem != nil {
+		return p, problem
+	}
+	if event.id != nil {
+		return p, errPublishedID
+	}
+	switch store.Kind() {
+	case jsontext.KindInvalid, 't':
+		p.store = true
+	case 'f':
+	default:
+		return p, errStoreType
+	}
+	if count != nil {
+		// One node is all there are.
+		if c, ok := unquote(count); !ok || c != "all" && c != "node" {
+			return p, errCount
+		}
+	}
+	return p, nil
+}
+
+// decodeTopics reads an array of topics. Nothing of the result shares value's bytes.
+func decodeTopics(value jsontext.Value) (topics []string, ok bool) {
+	list, ok := decodeStrings(value)
+	for i, t := range list {
+		if !gateway.ValidTopic(t) {
+			return nil, false
+		}
+		list[i] = clone(t)
+	}
+	return list, ok
+}

@@ -1,0 +1,148 @@
+package api
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestSend(t *testing.T) {
+	a, gw := newAPI(t)
+	opened, slow, pending := open(t, gw, &sink{}), open(t, gw, &sink{full: true}), open(t, gw, nil)
+	event := func(token, rest string) string { return `{"token":"` + token + `","event":{"data":"x"}` + rest + `}` }
+	big := strings.Repeat("x", 400)
+	for _, c := range []struct {
+		name, body string
+		status     int
+		want       string
+	}{
+		{"open", event(opened, ""), 200, `{"status":"ok"}`},
+		{"open, nothing to do", `{"token":"` + opened + `"}`, 200, `{"status":"ok"}`},
+		{"open, written", event(opened, `,"wait":"written"`), 200, `{"status":"written"}`},
+		{"pending", event(pending, ""), 200, `{"status":"buffered"}`},
+		{"pending, large", event(pending, `,"x":"`+big+`"`), 200, `{"status":"buffered"}`},
+		{"close", event(opened, `,"close":true`), 200, `{"status":"ok"}`},
+		{"closed", event(opened, ""), 404, `{"error":{"message":"Token not found","code":"TOKEN_NOT_FOUND"}}`},
+		{"no such token", event("00000000-0000-4000-8000-000000000000", ""), 404, `"code":"TOKEN_NOT_FOUND"`},
+		{"no token at all", event("x", ""), 404, `"code":"TOKEN_NOT_FOUND"`},
+		{"too large", event(slow, `,"x":"`+big+big+`"`), 413, `"code":"PAYLOAD_TOO_LARGE"`},
+		{"invalid", `[]`, 400, `"code":"INVALID_JSON"`},
+		{"first to a slow one", `{"token":"` + slow + `","event":{"data":"` + big + `"}}`, 200, `{"status":"ok"}`},
+		{"second", `{"token":"` + slow + `","event":{"data":"` + big + `"}}`, 200, `{"status":"ok"}`},
+		{"beyond its queue", `{"token":"` + slow + `","event":{"data":"` + big + `"}}`, 500, `"code":"WRITE_FAILED"`},
+		{"cut", event(slow, ""), 404, `"code":"TOKEN_NOT_FOUND"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := post(t, a, c.body)
+			if body := w.Body.String(); w.Code != c.status || !strings.Contains(body, c.want) || w.Header().Get("Content-Type") != "application/json" {
+				t.Errorf("%d %s, want %d %s", w.Code, body, c.status, c.want)
+			}
+		})
+	}
+	counted := map[string]uint64{}
+	a.Sends(func(result string, n uint64) { counted[result] = n })
+	want := map[string]uint64{"ok": 5, "written": 1, "buffered": 2, "not_found": 4, "invalid": 2, "write_failed": 1, "buffer_full": 0, "timeout": 0}
+	for result, n := range want {
+		if counted[result] != n {
+			t.Errorf("counted %d as %s, want %d", counted[result], result, n)
+		}
+	}
+	if len(counted) != len(want) {
+		t.Errorf("results %v, want %v", counted, want)
+	}
+}
+
+func TestBufferFull(t *testing.T) {
+	a, gw := newAPI(t)
+	pending := open(t, gw, nil)
+	body := `{"token":"` + pending + `","event":{"data":"` + strings.Repeat("x", 350) + `"}}`
+	for i, want := range []int{200, 200, 503, 503} {
+		if w := post(t, a, body); w.Code != want || want == 503 && !strings.Contains(w.Body.String(), "BUFFER_FULL") {
+			t.Errorf("send %d: %d %s, want %d", i, w.Code, w.Body, want)
+		}
+	}
+	if w := post(t, a, `{"token":"`+pending+`","event":{"data":"small"}}`); w.Code != 200 {
+		t.Errorf("what still fits: %d", w.Code)
+	}
+}
+
+func TestMediaTypes(t *testing.T) {
+	a, gw := newAPI(t)
+	body := `{"token":"` + open(t, gw, &sink{}) + `"}`
+	for contentType, want := range map[string]int{
+		"application/json":                     200,
+		"Application/JSON; charset=UTF-8":      200,
+		"application/cloudevents+json":         200,
+		"application/json; charset=iso-8859-1": 415,
+		"text/plain":                           415,
+		"application/x-www-form-urlencoded":    415,
+		"":                                     415,
+		"application/json; charset":            415,
+	} {
+		if w := post(t, a, body, "Content-Type", contentType); w.Code != want {
+			t.Errorf("%q: %d, want %d", contentType, w.Code, want)
+		}
+	}
+}
+
+func TestMethodsAndPaths(t *testing.T) {
+	a, _ := newAPI(t)
+	for target, want := range map[string]int{
+		"GET /internal/send": 405, "PUT /internal/send": 405, "POST /internal/nothing": 404, "POST /internal//send": 404,
+	} {
+		method, path, _ := strings.Cut(target, " ")
+		w := do(t, a, method, path, "")
+		if w.Code != want {
+			t.Errorf("%s: %d, want %d", target, w.Code, want)
+		}
+		if want == 405 && w.Header().Get("Allow") != "POST" {
+			t.Errorf("%s: Allow %q", target, w.Header().Get("Allow"))
+		}
+	}
+}
+
+// blank is a ResponseWriter that costs nothing.
+type blank struct{ h http.Header }
+
+func (b *blank) Header() http.Header         { return b.h }
+func (b *blank) Write(p []byte) (int, error) { return len(p), nil }
+func (b *blank) WriteHeader(int)             {}
+
+// A whole send costs at most 25 allocations outside net/http.
+func TestSendAllocations(t *testing.T) {
+	a, gw := newAPI(t)
+	body := []byte(`{"token":"` + open(t, gw, &sink{}) + `","event":{"name":"message","data":"{\"text\":\"hello\\nthere\"}","id":"7"}}`)
+	r := httptest.NewRequest(http.MethodPost, "/internal/send", nil)
+	r.Header.Set("Content-Type", "application/json")
+	r.ContentLength = int64(len(body))
+	w := &blank{h: http.Header{}}
+	reader := bytes.NewReader(body)
+	n := testing.AllocsPerRun(1000, func() {
+		reader.Reset(body)
+		r.Body = io.NopCloser(reader)
+		a.ServeHTTP(w, r)
+	})
+	t.Logf("%v allocations", n)
+	if n > 15 { // under the race detector the pool forgets at random
+		t.Errorf("%v allocations, want at most 15", n)
+	}
+}
+
+func BenchmarkSend(b *testing.B) {
+	a, gw := newAPI(b)
+	body := []byte(`{"token":"` + open(b, gw, &sink{}) + `","event":{"name":"message","data":"{\"text\":\"hello there\"}"}}`)
+	r := httptest.NewRequest(http.MethodPost, "/internal/send", nil)
+	r.Header.Set("Content-Type", "application/json")
+	r.ContentLength = int64(len(body))
+	w := &blank{h: http.Header{}}
+	reader := bytes.NewReader(body)
+	r.Body = io.NopCloser(reader)
+	b.ReportAllocs()
+	for b.Loop() {
+		reader.Reset(body)
+		a.ServeHTTP(w, r)
+	}
+}

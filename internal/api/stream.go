@@ -1,0 +1,280 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+	"ssegateway/sse"
+)
+
+// Bounds of what is joined into one write.
+const (
+	maxCoalesceMillis = 1000
+	joinBytes         = 16 << 10
+	joinEvents        = 1000
+)
+
+// stream serves POST /internal/connections/{token}/stream: each event of the body is
+// passed on as it arrives. The next is read when the one before was written, so that
+// a slow client slows the sender down. A client that leaves is told of at once,
+// while the body is still coming.
+func (a *API) stream(w http.ResponseWriter, r *http.Request, token string) {
+	if !Allow(w, r, http.MethodPost) {
+		return
+	}
+	rc := http.NewResponseController(w)
+	_ = rc.EnableFullDuplex() // to answer while the body still comes; HTTP/2 always can
+	s, problem := a.newStreaming(r, token)
+	var events chan parsed
+	stop := make(chan struct{})
+	if problem == nil {
+		events = make(chan parsed)
+		go s.read(events, stop)
+		if problem = s.pass(events); problem == nil {
+			answer := strconv.AppendInt([]byte(`{"status":"ok","events":`), int64(s.events), 10)
+			WriteJSON(w, http.StatusOK, append(answer, '}'))
+			return
+		}
+	}
+	// The answer comes before the end of the body. What is left of that is nobody's, but
+	// it is taken for a while: a connection closed over unread bytes may lose the answer.
+	var patience time.Duration
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+		patience = lingering
+	}
+	problem.Write(w)
+	_ = rc.Flush()
+	_ = rc.SetReadDeadline(time.Now().Add(patience))
+	close(stop)
+	if events != nil {
+		for range events { // until the reader is done with the body
+		}
+	}
+	_, _ = io.Copy(io.Discard, r.Body)
+}
+
+// lingering is how long a sender has to see an answer that came before the end of its body.
+const lingering = time.Second
+
+// streaming is a streaming request.
+type streaming struct {
+	conn     *gateway.Conn
+	next     func() (sse.Event, error)
+	line     func() int // of the body, that next has come to
+	coalesce time.Duration
+	end      bool // close the connection behind the body
+	events   int  // passed on
+}
+
+// parsed is an event of the body, or what ended it.
+type parsed struct {
+	event sse.Event
+	err   error
+}
+
+func (a *API) newStreaming(r *http.Request, token string) (*streaming, *Error) {
+	s := &streaming{}
+	switch mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mediaType {
+	case "text/event-stream":
+		s.fromEventStream(r.Body, a.maxBody)
+	case "application/x-ndjson":
+		s.fromLines(r.Body, a.maxBody)
+	default:
+		return nil, errStreamType
+	}
+	_, query, _ := strings.Cut(r.RequestURI, "?")
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, errQuery
+	}
+	if v := values.Get("coalesce_ms"); v != "" {
+		ms, err := strconv.Atoi(v)
+		if err != nil || ms < 0 || ms > maxCoalesceMillis {
+			return nil, errCoalesce
+		}
+		s.coalesce = time.Duration(ms) * time.Millisecond
+	}
+	switch values.Get("close") {
+	case "true":
+		s.end = true
+	case "", "false":
+	default:
+		return nil, errCloseQuery
+	}
+	if s.conn = a.find(token); s.conn == nil || s.conn.State() == gateway.Closed {
+		return nil, errTokenNotFound
+	}
+	return s, nil
+}
+
+// read reads the body's events until it ends, or stop says that nobody takes them.
+func (s *streaming) read(events chan<- parsed, stop <-chan struct{}) {
+	defer close(events)
+	for {
+		event, err := s.next()
+		select {
+		case events <- parsed{event, err}:
+		case <-stop:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// pass passes events on until the body ends or the client leaves. What came before
+// an error is passed on as well.
+func (s *streaming) pass(events <-chan parsed) *Error {
+	var held []frame.Frame // for one write
+	size := 0
+	var due <-chan time.Time
+	flush := func(end bool) *Error {
+		problem := s.write(held, end)
+		held, size, due = held[:0], 0, nil
+		return problem
+	}
+	gone := s.conn.Gone()
+	for {
+		select {
+		case <-gone:
+			return errGone
+		case <-due:
+			if problem := flush(false); problem != nil {
+				return problem
+			}
+		case p := <-events:
+			if p.err != nil {
+				problem := s.problem(p.err)
+				if failed := flush(s.end && problem == nil); failed != nil {
+					return failed
+				}
+				return problem
+			}
+			f := frame.Event(p.event)
+			held, size = append(held, f), size+f.Len()
+			if s.coalesce > 0 && size < joinBytes && len(held) < joinEvents {
+				if due == nil {
+					due = time.After(s.coalesce)
+				}
+				continue
+			}
+			if problem := flush(false); problem != nil {
+				return problem
+			}
+		}
+	}
+}
+
+// write writes frames at once and waits until that is done.
+func (s *streaming) write(frames []frame.Frame, end bool) *Error {
+	var joined frame.Frame
+	var done chan error
+	if len(frames) > 0 {
+		joined, done = frame.Join(frames), make(chan error, 1)
+	}
+	switch s.conn.Send(joined, end, done) {
+	case gateway.Sent, gateway.Buffered:
+		if done != nil && <-done != nil {
+			return errGone
+		}
+		s.events += joined.Events()
+		return nil
+	case gateway.Full:
+		return errBufferFull
+	case gateway.Failed, gateway.Gone:
+	}
+	return errGone
+}
+
+// malformedError is a body that is not as it must be.
+type malformedError struct{ what string }
+
+func (e *malformedError) Error() string { return e.what }
+
+// problem is the answer to an error of next; none to the orderly end of the body.
+func (s *streaming) problem(err error) *Error {
+	malformed := (*malformedError)(nil)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case errors.Is(err, sse.ErrTooLong), errors.Is(err, bufio.ErrTooLong):
+		return errPayload
+	case errors.As(err, &malformed):
+		return &Error{http.StatusBadRequest, "INVALID_STREAM", fmt.Sprintf("line %d: %s; what came before was sent", s.line(), malformed.what)}
+	default:
+		return errRequestAborted
+	}
+}
+
+// fromEventStream reads events as a browser would, but refuses what a browser would drop.
+func (s *streaming) fromEventStream(body io.Reader, limit int64) {
+	d := sse.NewDecoderMax(body, int(limit))
+	var last sse.ID
+	s.line = d.Line
+	s.next = func() (sse.Event, error) {
+		e, err := d.Next()
+		if errors.Is(err, io.EOF) && d.Unfinished() {
+			return e, &malformedError{"the last event has no empty line behind it"}
+		}
+		if err != nil {
+			return e, err
+		}
+		// Names and ids may hold more in a foreign stream than in ours.
+		if e.Name, err = sse.NewName(e.Name.String()); err != nil {
+			return e, &malformedError{"the event's name must not contain control characters"}
+		}
+		if id := e.ID; id == last {
+			e.ID = sse.ID{} // it is the one before, which the client has
+		} else if e.ID, err = sse.NewID(id.String()); err != nil {
+			return e, &malformedError{"the event's id is over 128 bytes"}
+		} else {
+			last = id
+		}
+		return e, nil
+	}
+}
+
+// fromLines reads an event a line, as JSON.
+func (s *streaming) fromLines(body io.Reader, limit int64) {
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, int(limit))
+	n := 0
+	s.line = func() int { return n }
+	q := new(request)
+	s.next = func() (sse.Event, error) {
+		for lines.Scan() {
+			n++
+			if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+				continue
+			}
+			// The event shares the bytes, and is encoded while the next line is read: a copy.
+			var raw rawEvent
+			q.decoderOf(bytes.Clone(lines.Bytes()))
+			if err := q.takeEvent(&raw); err != nil || !q.end() {
+				return sse.Event{}, &malformedError{"not one JSON value"}
+			}
+			e, problem := raw.decode()
+			if problem != nil {
+				return e, &malformedError{problem.Message}
+			}
+			return e, nil
+		}
+		if err := lines.Err(); err != nil {
+			return sse.Event{}, err
+		}
+		return sse.Event{}, io.EOF
+	}
+}

@@ -1,0 +1,155 @@
+// Package internal_test keeps the architecture true: which package may know which.
+package internal_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// module is the path of this module; the packages below are named without it.
+const module = "ssegateway/"
+
+// arrows lists for each package which packages of this module it may reach,
+// directly or through others. Dependencies point downwards only: a package may
+// not be added to a line because it is convenient, only because the house has
+// changed (see docs/architecture.md).
+var arrows = map[string][]string{
+	"sse":               {},
+	"internal/config":   {},
+	"internal/logging":  {},
+	"internal/frame":    {"sse"},
+	"internal/broker":   {"sse", "internal/frame"},
+	"internal/gateway":  {"sse", "internal/frame", "internal/broker"},
+	"internal/stream":   {"sse", "internal/frame", "internal/broker", "internal/gateway"},
+	"internal/callback": {"sse", "internal/frame", "internal/broker", "internal/gateway"},
+	"internal/api":      {"sse", "internal/frame", "internal/broker", "internal/gateway"},
+	"internal/metrics":  {"sse", "internal/frame", "internal/broker", "internal/gateway", "internal/api"},
+	"internal/server": {
+		"sse", "internal/config", "internal/logging", "internal/frame", "internal/broker", "internal/gateway",
+		"internal/stream", "internal/callback", "internal/api", "internal/metrics",
+	},
+	"internal/demo": {
+		"sse", "internal/config", "internal/logging", "internal/frame", "internal/broker", "internal/gateway",
+		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/server",
+	},
+
+	"internal/broker/brokertest": {"sse", "internal/frame", "internal/broker"},
+	"internal/gatewaytest":       {"sse", "internal/frame", "internal/broker", "internal/gateway"},
+}
+
+// unlimited packages may reach everything: the wiring, and what tests or
+// measures the whole. Only their like may import them, and nobody the commands.
+var unlimited = []string{"cmd/", "e2e", "bench", "docs", "examples", "internal"}
+
+// standardOnly packages reach nothing but the standard library.
+var standardOnly = []string{"sse"}
+
+// kept away are packages (and all below them) that a package must not reach,
+// directly or through others.
+var keptAway = map[string][]string{
+	// The heart knows no HTTP, no broker driver and no metrics library.
+	"internal/gateway": {"net/http", "github.com/prometheus", "github.com/nats-io"},
+	// How bytes reach a client has nothing to do with how they are counted or routed.
+	"internal/stream":   {"github.com/prometheus", "github.com/nats-io"},
+	"internal/callback": {"github.com/prometheus", "github.com/nats-io"},
+	"internal/api":      {"github.com/prometheus", "github.com/nats-io"},
+}
+
+// pkg is what `go list -json` says of a package, as far as it matters here.
+type pkg struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+	Standard   bool
+}
+
+func TestDependenciesPointDownwards(t *testing.T) {
+	for _, build := range []struct {
+		name string
+		env  []string
+		args []string
+	}{
+		{name: "linux", env: []string{"GOOS=linux"}},
+		{name: "linux portable", env: []string{"GOOS=linux"}, args: []string{"-tags", "portable"}},
+		{name: "darwin", env: []string{"GOOS=darwin"}},
+		{name: "windows", env: []string{"GOOS=windows"}},
+	} {
+		t.Run(build.name, func(t *testing.T) {
+			packages := list(t, build.env, build.args)
+			if len(packages) == 0 {
+				t.Fatal("go list found no packages")
+			}
+			check(t, packages)
+		})
+	}
+}
+
+func check(t *testing.T, packages map[string]pkg) {
+	for path, p := range packages {
+		name, ours := strings.CutPrefix(path, module)
+		if !ours {
+			continue
+		}
+		allowed, known := arrows[name]
+		free := isUnlimited(name)
+		if !known && !free {
+			t.Errorf("%s: a new package: say in arrows what it may reach", name)
+			continue
+		}
+		for _, dep := range p.Deps {
+			to, ours := strings.CutPrefix(dep, module)
+			switch {
+			case ours && strings.HasPrefix(to, "cmd/"):
+				t.Errorf("%s reaches %s, which nobody may import", name, to)
+			case ours && !free && !slices.Contains(allowed, to):
+				t.Errorf("%s reaches %s: the arrow points the wrong way", name, to)
+			case !packages[dep].Standard && slices.Contains(standardOnly, name):
+				t.Errorf("%s reaches %s: it may use the standard library only", name, dep)
+			}
+			for _, away := range keptAway[name] {
+				if dep == away || strings.HasPrefix(dep, away+"/") {
+					t.Errorf("%s reaches %s, which it must know nothing of", name, dep)
+				}
+			}
+		}
+	}
+}
+
+func isUnlimited(name string) bool {
+	return slices.ContainsFunc(unlimited, func(u string) bool {
+		return name == strings.TrimSuffix(u, "/") || u != "internal" && strings.HasPrefix(name, strings.TrimSuffix(u, "/")+"/")
+	})
+}
+
+// list asks the go command for all packages of the module and for what they
+// reach, by import path. Test files are left out: a test may import more.
+func list(t *testing.T, env, args []string) map[string]pkg {
+	t.Helper()
+	args = append([]string{"list", "-deps", "-json=ImportPath,Imports,Deps,Standard"}, args...)
+	cmd := exec.CommandContext(t.Context(), "go", append(args, "./...")...)
+	cmd.Dir = ".."
+	cmd.Env = append(cmd.Environ(), env...)
+	cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.Bytes())
+	}
+	packages := map[string]pkg{}
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		packages[p.ImportPath] = p
+	}
+}

@@ -1,0 +1,284 @@
+// Package config is the reference for every setting of the gateway: [Config] says
+// what there is and in which types, one table (settings.go) what each is called,
+// its default, its bounds and its meaning. Flags, environment variables, keys of
+// the file, messages and docs/configuration.md all derive from that table.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+)
+
+// Config is everything that can be set. [Load] fills it and is the only place
+// where values are checked; whoever receives a Config may rely on the bounds.
+type Config struct {
+	// ConfigFile is the YAML file that was read; empty: none.
+	ConfigFile string
+
+	// Port of the public listener, 1 to 65535.
+	Port int
+	// TLSCertFile and TLSKeyFile are PEM files for the public listener; both or neither.
+	TLSCertFile, TLSKeyFile string
+	// H2C offers HTTP/2 without TLS on the public listener; never together with TLS.
+	H2C bool
+	// MaxConnections is how many streams may be open or pending at a time.
+	// 0: to be derived from the limit on open files.
+	MaxConnections int
+	// CORSAllowedOrigins are the origins whose pages may open streams: each as a
+	// browser sends it, or the single entry "*". Empty: CORS is off.
+	CORSAllowedOrigins []string
+
+	// CallbackURL is POSTed to, exactly as given; an http or https URL with a host.
+	// Empty: not configured, streams are refused. Its query and userinfo are secret.
+	CallbackURL string
+	// CallbackConcurrency bounds the callbacks under way: so many connects and as many disconnects.
+	CallbackConcurrency int
+
+	// HeartbeatInterval between the heartbeats of a stream; whole seconds, at least one.
+	HeartbeatInterval time.Duration
+	// QueueBytes may wait for one client that reads slowly, or for one pending connection.
+	QueueBytes int64
+	// QueueBudgetBytes may wait in all queues together.
+	QueueBudgetBytes int64
+	// LogBytes and LogAge bound what the log of published events keeps.
+	LogBytes int64
+	LogAge   time.Duration
+
+	// InternalAddr is the listener of /internal and /metrics; zero: they are on the public one.
+	InternalAddr Addr
+	// InternalAllow names callers of /internal besides those on this host. IPv4
+	// prefixes are never in their IPv6-mapped form: unmap an address before the look-up.
+	InternalAllow []netip.Prefix
+	// InternalToken is what callers of /internal have to present; empty: none. Secret.
+	InternalToken string
+	// MaxBodyBytes bounds the body of an internal request.
+	MaxBodyBytes int64
+
+	// DrainWindow is the time over which a shutdown spreads the closing of streams.
+	// 0: all at once, everything done within 4.5 s.
+	DrainWindow time.Duration
+
+	LogLevel  slog.Level
+	LogFormat string // "text" or "json"
+}
+
+// Addr is where to listen, as net.Listen takes it. The zero Addr is nowhere.
+type Addr struct {
+	Network string // "tcp" or "unix"
+	Address string // host:port, or the path of the socket
+}
+
+// String is the form in which it is configured.
+func (a Addr) String() string {
+	if a.Network == "unix" {
+		return "unix:" + a.Address
+	}
+	return a.Address
+}
+
+// Flags registers a flag for every setting, to be shown in the order of the table.
+func Flags(fs *pflag.FlagSet) {
+	fs.SortFlags = false
+	for _, s := range settings(new(Config)) {
+		help := strings.ReplaceAll(s.meaning, "`", "") + " (" + s.allowed + ")"
+		f := fs.VarPF(&flagValue{text: s.standard, kind: s.name}, s.flag(), "", help)
+		if s.name == "bool" {
+			f.NoOptDefVal = "true"
+		}
+	}
+}
+
+// flagValue keeps a flag's text as given; it is Load that looks into it.
+type flagValue struct{ text, kind string }
+
+func (v *flagValue) String() string     { return v.text }
+func (v *flagValue) Set(s string) error { v.text = s; return nil }
+func (v *flagValue) Type() string       { return v.kind }
+
+// Load makes a Config of flags, else environment, else file, else defaults. An
+// empty value counts as none. fs, which may be nil, has been through [Flags] and
+// was parsed; environ has the form of os.Environ.
+//
+// The error joins all problems found. Warnings are values that were invalid and
+// replaced by their default on purpose; they should be logged as errors. The Config
+// is complete even beside an error (defaults stand in), so that a program can log in
+// the way it was told to before it exits.
+func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err error) {
+	table := settings(&c)
+	l := loader{
+		flags: map[string]any{}, env: map[string]any{},
+		values: koanf.New("\x00"), // no key is nested
+	}
+	for _, s := range table {
+		l.add(map[string]any{s.key(): s.standard})
+		if fs != nil {
+			if f := fs.Lookup(s.flag()); f != nil && f.Changed && f.Value.String() != "" {
+				l.flags[s.key()] = f.Value.String()
+			}
+		}
+		for _, variable := range environ {
+			if name, value, _ := strings.Cut(variable, "="); name == s.env && value != "" {
+				l.env[s.key()] = value
+			}
+		}
+	}
+	l.addFile(table)
+	l.add(l.env)
+	l.add(l.flags)
+
+	for _, s := range table {
+		problem := l.set(s)
+		if problem == nil {
+			continue
+		}
+		if s.standard != "" {
+			_ = s.parse(s.standard)
+		}
+		if s.lenient {
+			warnings = append(warnings, fmt.Errorf("%w; the default of %s is used", problem, s.standard))
+		} else {
+			l.problem(problem)
+		}
+	}
+	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
+		l.problem(errors.New("TLS_CERT_FILE and TLS_KEY_FILE: one is set, the other is not; set both or neither"))
+	}
+	if c.H2C && c.TLSCertFile != "" {
+		l.problem(errors.New("H2C: not possible together with TLS_CERT_FILE, which offers HTTP/2 already"))
+	}
+	return c, warnings, errors.Join(l.problems...)
+}
+
+// loader holds the layers while a Config is made of them.
+type loader struct {
+	flags, env map[string]any // what was set, by key; kept to name the source of a problem
+	file       string         // path of the file, if one was read
+	values     *koanf.Koanf   // all layers, merged
+	problems   []error
+}
+
+func (l *loader) problem(err error) { l.problems = append(l.problems, err) }
+
+func (l *loader) add(layer map[string]any) {
+	if err := l.values.Load(confmap.Provider(layer, ""), nil); err != nil {
+		l.problem(err) // cannot happen: a map does not fail
+	}
+}
+
+// addFile adds the layer of the configuration file, if there is one.
+func (l *loader) addFile(table []setting) {
+	const key = "config_file"
+	path, ok := l.flags[key].(string)
+	if !ok {
+		if path, ok = l.env[key].(string); !ok {
+			return
+		}
+	}
+	l.file = path
+	content := koanf.New("\x00")
+	if err := content.Load(file.Provider(path), yamlParser{}); err != nil {
+		l.problem(fmt.Errorf("configuration file %s: %w", path, err))
+		return
+	}
+	known := map[string]bool{}
+	for _, s := range table {
+		known[s.key()] = s.key() != key // a file does not name another one
+	}
+	for _, k := range content.Keys() {
+		if !known[k] {
+			l.problem(fmt.Errorf("configuration file %s: unknown key %q", path, k))
+			content.Delete(k)
+		} else if v := content.Get(k); v == nil || v == "" {
+			content.Delete(k) // counts as none
+		}
+	}
+	if err := l.values.Merge(content); err != nil {
+		l.problem(fmt.Errorf("configuration file %s: %w", path, err))
+	}
+}
+
+// source names where the value of a setting was given.
+func (l *loader) source(s setting) string {
+	if _, ok := l.flags[s.key()]; ok {
+		return "--" + s.flag()
+	}
+	if _, ok := l.env[s.key()]; ok {
+		return s.env
+	}
+	return fmt.Sprintf("%s in %s", s.key(), l.file)
+}
+
+// text is the value of a setting as it was given; empty: none.
+func (l *loader) text(s setting) (string, error) {
+	switch v := l.values.Get(s.key()).(type) {
+	case string:
+		return v, nil
+	case []string:
+		if s.list {
+			return strings.Join(v, ","), nil
+		}
+	}
+	return "", fmt.Errorf("%s: not a value of the right shape; allowed is %s", l.source(s), s.allowed)
+}
+
+// set parses the value of one setting into its field.
+func (l *loader) set(s setting) error {
+	text, err := l.text(s)
+	if err != nil {
+		return err
+	}
+	source, shown := l.source(s), s.quoted(text)
+	if s.secret {
+		path, err := l.text(s.fromFile())
+		if err != nil {
+			return nil //nolint:nilerr // reported for the path's own setting
+		}
+		if path != "" {
+			source, shown = l.source(s.fromFile()), "what the file "+path+" holds"
+			if text != "" {
+				return fmt.Errorf("%s and %s: both are set; set one of them", l.source(s), source)
+			}
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return fmt.Errorf("%s: %w", source, err)
+			}
+			// An empty secret is an error, or a failed mount would open what it should lock.
+			if text = strings.TrimRight(string(content), "\r\n"); text == "" {
+				return fmt.Errorf("%s: the file %s is empty", source, path)
+			}
+		}
+	}
+	if text == "" {
+		return nil
+	}
+	if err := s.parse(text); err != nil {
+		return fmt.Errorf("%s: %s is not possible%w; allowed is %s", source, shown, err, s.allowed)
+	}
+	return nil
+}
+
+// Redacted is the configuration for the log, under the keys of the file, without
+// what is not set and without secrets: of the callback URL neither query nor userinfo,
+// of the token only that there is one.
+func (c Config) Redacted() []slog.Attr {
+	var attrs []slog.Attr
+	for _, s := range settings(&c) {
+		if v := s.show(); v != "" {
+			attrs = append(attrs, slog.Any(s.key(), v))
+		}
+	}
+	return attrs
+}
+
+// LogValue keeps secrets out of a log that is given a whole Config.
+func (c Config) LogValue() slog.Value { return slog.GroupValue(c.Redacted()...) }

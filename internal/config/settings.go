@@ -1,0 +1,141 @@
+package config
+
+import (
+	"math"
+	"strings"
+)
+
+// setting is one row of the table: how a field of Config is called from outside.
+type setting struct {
+	env      string // the environment variable; flag and key of the file follow from it
+	standard string // the default, written as a user would; empty: none
+	value
+	secret  bool   // may also be read from a file, named by <env>_FILE
+	lenient bool   // an invalid value is a warning, and the default is used
+	meaning string // one or a few sentences; Markdown
+}
+
+const kib, mib, gib = 1 << 10, 1 << 20, 1 << 30
+
+// settings is the table, bound to the fields of c, in the order of the documentation.
+func settings(c *Config) []setting {
+	table := []setting{
+		{
+			env: "CONFIG_FILE", value: path(&c.ConfigFile),
+			meaning: "Configuration file, in YAML.",
+		},
+		{
+			env: "PORT", standard: "3000", value: number(&c.Port, 1, math.MaxUint16),
+			meaning: "Port of the public listener.",
+		},
+		{
+			env: "CALLBACK_URL", value: callbackURL(&c.CallbackURL), secret: true,
+			meaning: "Where callbacks are POSTed, query string included. " +
+				"Without it the gateway runs, is not ready, and refuses streams with 503.",
+		},
+		{
+			env: "HEARTBEAT_INTERVAL_SECONDS", standard: "15", value: seconds(&c.HeartbeatInterval, 1, forever),
+			lenient: true,
+			meaning: "Time between two heartbeats of a stream. " +
+				"An invalid value is logged as an error and the default is used.",
+		},
+		{
+			env: "INTERNAL_ADDR", value: address(&c.InternalAddr),
+			meaning: "Moves `/internal/…` and `/metrics` to a listener of their own, which answers callers from anywhere. " +
+				"Without it they are on the public port and answer this host only.",
+		},
+		{
+			env: "INTERNAL_ALLOW", value: prefixes(&c.InternalAllow),
+			meaning: "Further callers that may use `/internal/…` and `/metrics`, besides those on this host.",
+		},
+		{
+			env: "INTERNAL_TOKEN", value: token(&c.InternalToken), secret: true,
+			meaning: "Callers of `/internal/…` and `/metrics` have to send `Authorization: Bearer` with this token, and may then come from anywhere.",
+		},
+		{
+			env: "CORS_ALLOWED_ORIGINS", value: origins(&c.CORSAllowedOrigins),
+			meaning: "Origins whose pages may open streams from another origin. Without it CORS is off. Never applies to `/internal/…`.",
+		},
+		{
+			env: "TLS_CERT_FILE", value: path(&c.TLSCertFile),
+			meaning: "Certificate chain in PEM: the public listener speaks TLS and HTTP/2. Read again when it changes. Needs `TLS_KEY_FILE`.",
+		},
+		{
+			env: "TLS_KEY_FILE", value: path(&c.TLSKeyFile),
+			meaning: "Private key in PEM that belongs to `TLS_CERT_FILE`.",
+		},
+		{
+			env: "H2C", standard: "false", value: boolean(&c.H2C),
+			meaning: "HTTP/2 without TLS on the public listener, behind a proxy that speaks it. Not together with TLS.",
+		},
+		{
+			env: "MAX_CONNECTIONS", standard: "0", value: number(&c.MaxConnections, 0, 10_000_000),
+			meaning: "Streams at a time; beyond it new ones get 503. " +
+				"0: as many as the soft limit on open files leaves when 768 are kept for callbacks, internal calls and health, but at least a quarter of that limit.",
+		},
+		{
+			env: "MAX_BODY_BYTES", standard: "1048576", value: byteCount(&c.MaxBodyBytes, 1, gib),
+			meaning: "Largest body of an internal request; a larger one gets 413.",
+		},
+		{
+			env: "QUEUE_BYTES", standard: "1048576", value: byteCount(&c.QueueBytes, 1, gib),
+			meaning: "What may wait for one client that reads slowly, or for one connection that is still pending.",
+		},
+		{
+			env: "QUEUE_BUDGET_BYTES", standard: "134217728", value: byteCount(&c.QueueBudgetBytes, 1, 1024*gib),
+			meaning: "What may wait in all queues together; beyond it the fullest connections are cut first.",
+		},
+		{
+			env: "TOPIC_LOG_BYTES", standard: "67108864", value: byteCount(&c.LogBytes, 1, 1024*gib),
+			meaning: "What the log of published events keeps for clients that come back.",
+		},
+		{
+			env: "TOPIC_LOG_SECONDS", standard: "600", value: seconds(&c.LogAge, 1, math.MaxUint32),
+			meaning: "How long the log of published events keeps an event.",
+		},
+		{
+			env: "CALLBACK_CONCURRENCY", standard: "256", value: number(&c.CallbackConcurrency, 1, math.MaxUint16),
+			meaning: "Callbacks under way at a time: at most so many for connects, and as many again for disconnects.",
+		},
+		{
+			env: "DRAIN_SECONDS", standard: "0", value: seconds(&c.DrainWindow, 0, 3600),
+			meaning: "Time over which a shutdown spreads the closing of streams. " +
+				"0: all are closed at once and everything is done within 4.5 s.",
+		},
+		{
+			env: "LOG_LEVEL", standard: "info", value: level(&c.LogLevel),
+			meaning: "Least level that is logged.",
+		},
+		{
+			env: "LOG_FORMAT", standard: "text", value: choice(&c.LogFormat, "text", "json"),
+			meaning: "Form of the log lines.",
+		},
+	}
+	var all []setting
+	for _, s := range table {
+		all = append(all, s)
+		if s.secret {
+			all = append(all, s.fromFile())
+		}
+	}
+	return all
+}
+
+// fromFile is the setting that names the file with the value of a secret one.
+func (s setting) fromFile() setting {
+	return setting{
+		env: s.env + "_FILE", value: path(new(string)),
+		meaning: "File that holds the value of `" + s.env + "`. Not both.",
+	}
+}
+
+// flag is the name of the command line flag.
+func (s setting) flag() string {
+	if s.env == "CONFIG_FILE" {
+		return "config"
+	}
+	return strings.ReplaceAll(s.key(), "_", "-")
+}
+
+// key is the name in the configuration file and in the log.
+func (s setting) key() string { return strings.ToLower(s.env) }

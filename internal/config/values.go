@@ -1,0 +1,349 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// value is a field of a Config and the rules for its text.
+type value struct {
+	name    string // what the help of a flag calls it
+	allowed string // completes "allowed is …"
+	list    bool   // a list in the file is joined with commas
+
+	// parse sets the field, or leaves it and returns an error: what is wrong, as a
+	// continuation of "… is not possible", without a word of the text; may be empty.
+	parse func(text string) error
+	// quoted is the text as it may appear in a message.
+	quoted func(text string) string
+	// show is the field for the log; "" where it is not set.
+	show func() any
+}
+
+var errNotAllowed = errors.New("")
+
+func because(format string, args ...any) error { return fmt.Errorf(": "+format, args...) }
+
+// forever stands for no upper bound: 136 years of seconds are still a time.Duration twice over.
+const forever = math.MaxUint32
+
+func within(low, high int64) string {
+	if high == forever {
+		return fmt.Sprintf("at least %d", low)
+	}
+	return fmt.Sprintf("%d to %d", low, high)
+}
+
+// parseWhole reads digits only: no sign, no space, no fraction.
+func parseWhole(text string, low, high int64) (int64, error) {
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil || int64(n) < low || int64(n) > high {
+		return 0, errNotAllowed
+	}
+	return int64(n), nil
+}
+
+func number(field *int, low, high int64) value {
+	return value{
+		name: "number", allowed: "a whole number, " + within(low, high), quoted: strconv.Quote,
+		parse: func(text string) error {
+			n, err := parseWhole(text, low, high)
+			if err == nil {
+				*field = int(n)
+			}
+			return err
+		},
+		show: func() any { return *field },
+	}
+}
+
+func byteCount(field *int64, low, high int64) value {
+	return value{
+		name: "bytes", allowed: "bytes, " + within(low, high), quoted: strconv.Quote,
+		parse: func(text string) error {
+			n, err := parseWhole(text, low, high)
+			if err == nil {
+				*field = n
+			}
+			return err
+		},
+		show: func() any { return *field },
+	}
+}
+
+func seconds(field *time.Duration, low, high int64) value {
+	return value{
+		name: "seconds", allowed: "whole seconds, " + within(low, high), quoted: strconv.Quote,
+		parse: func(text string) error {
+			n, err := parseWhole(text, low, high)
+			if err == nil {
+				*field = time.Duration(n) * time.Second
+			}
+			return err
+		},
+		show: func() any { return int64(*field / time.Second) },
+	}
+}
+
+func boolean(field *bool) value {
+	return value{
+		name: "bool", allowed: "true or false", quoted: strconv.Quote,
+		parse: func(text string) error {
+			b, err := strconv.ParseBool(text)
+			if err != nil {
+				return errNotAllowed
+			}
+			*field = b
+			return nil
+		},
+		show: func() any { return *field },
+	}
+}
+
+func choice(field *string, choices ...string) value {
+	return value{
+		name: "name", allowed: strings.Join(choices, ", "), quoted: strconv.Quote,
+		parse: func(text string) error {
+			for _, c := range choices {
+				if strings.EqualFold(text, c) {
+					*field = c
+					return nil
+				}
+			}
+			return errNotAllowed
+		},
+		show: func() any { return *field },
+	}
+}
+
+func level(field *slog.Level) value {
+	var name string
+	v := choice(&name, "debug", "info", "warn", "error")
+	parseName := v.parse
+	v.parse = func(text string) error {
+		if err := parseName(text); err != nil {
+			return err
+		}
+		return field.UnmarshalText([]byte(name))
+	}
+	v.show = func() any { return strings.ToLower(field.String()) }
+	return v
+}
+
+func path(field *string) value {
+	return value{
+		name: "path", allowed: "the path of a file", quoted: strconv.Quote,
+		parse: func(text string) error {
+			if strings.ContainsRune(text, 0) {
+				return errNotAllowed
+			}
+			*field = text
+			return nil
+		},
+		show: func() any { return *field },
+	}
+}
+
+// token accepts what an Authorization header can carry as one word.
+func token(field *string) value {
+	return value{
+		name: "token", allowed: "visible ASCII characters without spaces",
+		quoted: func(string) string { return "the given value" },
+		parse: func(text string) error {
+			if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+				return errNotAllowed
+			}
+			*field = text
+			return nil
+		},
+		show: func() any {
+			if *field == "" {
+				return ""
+			}
+			return "(set)"
+		},
+	}
+}
+
+func callbackURL(field *string) value {
+	return value{
+		name: "url", allowed: "an http or https URL with a host",
+		quoted: func(text string) string {
+			if shown := redactURL(text); shown != "" {
+				return strconv.Quote(shown)
+			}
+			return "the given value"
+		},
+		parse: func(text string) error {
+			if err := checkCallbackURL(text); err != nil {
+				return err
+			}
+			*field = text
+			return nil
+		},
+		show: func() any { return redactURL(*field) },
+	}
+}
+
+// checkCallbackURL leaves the errors of url.Parse aside: they quote the URL.
+func checkCallbackURL(text string) error {
+	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return because("it contains a space or a control character") // which would end up in the request line
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return because("it is malformed")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return because("it does not begin with http:// or https://")
+	case u.Hostname() == "":
+		return because("it has no host")
+	}
+	if port := u.Port(); port != "" {
+		if _, err := parseWhole(port, 1, math.MaxUint16); err != nil {
+			return because("its port is none")
+		}
+	}
+	return nil
+}
+
+// redactURL is a URL without query, fragment and userinfo; "" if that cannot be told for sure.
+func redactURL(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+}
+
+func address(field *Addr) value {
+	return value{
+		name: "address", allowed: "host:port, or unix: and the absolute path of a socket", quoted: strconv.Quote,
+		parse: func(text string) error {
+			if socket, ok := strings.CutPrefix(text, "unix:"); ok {
+				if !filepath.IsAbs(socket) || strings.ContainsRune(socket, 0) {
+					return because("the path of the socket is not absolute")
+				}
+				*field = Addr{Network: "unix", Address: socket}
+				return nil
+			}
+			_, port, err := net.SplitHostPort(text)
+			if err != nil {
+				return errNotAllowed
+			}
+			if _, err := parseWhole(port, 1, math.MaxUint16); err != nil {
+				return because("the port is not a number from 1 to 65535")
+			}
+			*field = Addr{Network: "tcp", Address: text}
+			return nil
+		},
+		show: func() any { return field.String() },
+	}
+}
+
+// items splits at commas and trims spaces; an empty item is an error.
+func items(text string) ([]string, error) {
+	parts := strings.Split(text, ",")
+	for i, p := range parts {
+		if parts[i] = strings.TrimSpace(p); parts[i] == "" {
+			return nil, because("it has an empty entry")
+		}
+	}
+	return parts, nil
+}
+
+func prefixes(field *[]netip.Prefix) value {
+	return value{
+		name: "list", list: true, quoted: strconv.Quote,
+		allowed: "IP addresses and CIDR prefixes, separated by commas",
+		parse: func(text string) error {
+			parts, err := items(text)
+			if err != nil {
+				return err
+			}
+			all := make([]netip.Prefix, len(parts))
+			for i, part := range parts {
+				if all[i], err = parsePrefix(part); err != nil {
+					return because("%q is neither", part)
+				}
+			}
+			*field = all
+			return nil
+		},
+		show: func() any {
+			texts := make([]string, len(*field))
+			for i, p := range *field {
+				texts[i] = p.String()
+			}
+			return strings.Join(texts, ",")
+		},
+	}
+}
+
+// parsePrefix reads an address as the prefix of all its bits. Host bits are dropped,
+// an IPv4 prefix in IPv6-mapped form becomes a plain one.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if !strings.Contains(text, "/") {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return netip.Prefix{}, err
+		}
+		if addr.Zone() != "" {
+			return netip.Prefix{}, errNotAllowed
+		}
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	if p.Addr().Is4In6() {
+		if p.Bits() < 96 {
+			return netip.Prefix{}, errNotAllowed
+		}
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), nil
+}
+
+func origins(field *[]string) value {
+	return value{
+		name: "list", list: true, quoted: strconv.Quote,
+		allowed: "origins such as https://app.example.com, separated by commas, or * for any",
+		parse: func(text string) error {
+			parts, err := items(text)
+			if err != nil {
+				return err
+			}
+			if len(parts) > 1 || parts[0] != "*" {
+				for _, part := range parts {
+					if !isOrigin(part) {
+						return because("%q is not an origin (scheme and host, port if any, nothing else)", part)
+					}
+				}
+			}
+			*field = parts
+			return nil
+		},
+		show: func() any { return strings.Join(*field, ",") },
+	}
+}
+
+// isOrigin is strict: an entry that no browser ever sends would be a silent mistake.
+func isOrigin(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme == "" || u.Hostname() == "" || strings.ContainsAny(text, "* ") {
+		return false
+	}
+	return text == u.Scheme+"://"+u.Host
+}

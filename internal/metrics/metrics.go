@@ -1,0 +1,100 @@
+// Package metrics is the Prometheus view of the gateway's counters. All labels
+// come from closed sets: reasons, results and actions, never a token or a path.
+package metrics
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"ssegateway/internal/api"
+	"ssegateway/internal/gateway"
+)
+
+// Metrics serves /metrics.
+type Metrics struct {
+	http.Handler
+
+	registry  *prometheus.Registry
+	callbacks *prometheus.CounterVec
+	latency   *prometheus.HistogramVec
+	gw        *gateway.Gateway
+	api       *api.API
+}
+
+// New makes Metrics; Watch gives them something to show.
+func New() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		callbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ssegateway_callbacks_total",
+			Help: "Callbacks to the backend, each attempt, by action and result.",
+		}, []string{"action", "result"}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "ssegateway_callback_duration_seconds",
+			Help:    "Time from a callback's start to its answer, by action.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}, []string{"action"}),
+	}
+	m.registry.MustRegister(m.callbacks, m.latency, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.Handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return m
+}
+
+// ObserveCallback counts one attempt of a callback.
+func (m *Metrics) ObserveCallback(action, result string, took time.Duration) {
+	m.callbacks.WithLabelValues(action, result).Inc()
+	m.latency.WithLabelValues(action).Observe(took.Seconds())
+}
+
+// Watch adds the counters of a gateway and its API.
+func (m *Metrics) Watch(gw *gateway.Gateway, a *api.API) {
+	m.gw, m.api = gw, a
+	m.registry.MustRegister(m)
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("ssegateway_"+name, help, labels, nil)
+}
+
+var (
+	connections = desc("connections", "Connections now, by state.", "state")
+	opened      = desc("streams_opened_total", "Streams opened.")
+	closed      = desc("connections_closed_total", "Ends that the backend is told of, by reason.", "reason")
+	events      = desc("events_written_total", "Events handed to clients' sockets, one for each client.")
+	bytes       = desc("written_bytes_total", "Bytes handed to clients' sockets, heads, framing and heartbeats included.")
+	queued      = desc("queued_bytes", "Bytes that wait for clients now, bookkeeping included.")
+	heartbeats  = desc("heartbeats_total", "Heartbeats written.")
+	dropped     = desc("events_dropped_total", "Events accepted for a connection that ended before they were written.")
+	sends       = desc("sends_total", "Requests to /internal/send, by result.", "result")
+)
+
+// Describe is part of prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+// Collect is part of prometheus.Collector.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	s := m.gw.Stats()
+	gauge := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(connections, s.Pending.Load(), "pending")
+	gauge(connections, s.Open.Load(), "open")
+	counter(opened, s.Opened.Load())
+	for _, r := range gateway.Reasons() {
+		counter(closed, s.Closed[r].Load(), r.String())
+	}
+	counter(events, s.Events.Load())
+	counter(bytes, s.Bytes.Load())
+	gauge(queued, m.gw.QueuedBytes())
+	counter(heartbeats, s.Heartbeats.Load())
+	counter(dropped, s.Dropped.Load())
+	m.api.Sends(func(result string, n uint64) { counter(sends, n, result) })
+}

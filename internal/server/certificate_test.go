@@ -1,0 +1,86 @@
+package server
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// writePair writes a certificate with this serial number, and its key.
+func writePair(t *testing.T, certFile, keyFile string, serial int64) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	write(t, keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
+}
+
+func write(t *testing.T, file string, content []byte) {
+	t.Helper()
+	// A new file each time, as certificate managers do.
+	if err := os.WriteFile(file+".new", content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCertificateFollowsItsFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		certFile, keyFile := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
+		var logged strings.Builder
+		log := slog.New(slog.NewTextHandler(&logged, nil))
+		if _, err := newCertificate(certFile, keyFile, log); err == nil || !strings.Contains(err.Error(), "TLS_CERT_FILE") {
+			t.Errorf("no files: %v", err)
+		}
+		writePair(t, certFile, keyFile, 1)
+		c, err := newCertificate(certFile, keyFile, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		serves := func(serial int64) {
+			t.Helper()
+			pair, err := c.get(nil)
+			if err != nil || pair.Leaf.SerialNumber.Int64() != serial {
+				t.Errorf("%v %v, want serial %d", pair.Leaf.SerialNumber, err, serial)
+			}
+		}
+		serves(1)
+		writePair(t, certFile, keyFile, 2)
+		serves(1)                    // not looked at again within a second
+		time.Sleep(certificateCheck) // fake clock
+		serves(2)
+		write(t, keyFile, []byte("half written"))
+		time.Sleep(certificateCheck) // fake clock
+		serves(2)
+		if !strings.Contains(logged.String(), "not usable") {
+			t.Errorf("log: %s", logged.String())
+		}
+		writePair(t, certFile, keyFile, 3)
+		time.Sleep(certificateCheck) // fake clock
+		serves(3)
+	})
+}

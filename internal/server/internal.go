@@ -1,0 +1,105 @@
+package server
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"ssegateway/internal/api"
+	"ssegateway/internal/config"
+)
+
+// serveInternalListener routes what comes in at a listener of /internal's own.
+func (s *Server) serveInternalListener(w http.ResponseWriter, r *http.Request) {
+	if path := target(r); path == "/healthz" || path == "/readyz" {
+		s.serveHealth(w, r)
+		return
+	}
+	if problem := s.mayCallInternalListener(r); problem != nil {
+		problem.Write(w)
+		return
+	}
+	s.serveInternal(w, r)
+}
+
+// serveInternal serves a caller who may call.
+func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
+	if target(r) == "/metrics" {
+		if api.Allow(w, r, http.MethodGet, http.MethodHead) {
+			s.metrics.ServeHTTP(w, r)
+		}
+		return
+	}
+	s.api.ServeHTTP(w, r)
+}
+
+// mayCall decides about an internal request at the public port, where browsers
+// call, too: without a token only a caller on this host, or one listed, that
+// is not a proxy passing on somebody else's request.
+func (s *Server) mayCall(r *http.Request) *api.Error {
+	switch {
+	case s.cfg.InternalAddr != (config.Addr{}):
+		return api.ErrForbidden
+	case s.cfg.InternalToken != "":
+		return s.checkToken(r)
+	case !s.isListed(r) || isForwarded(r):
+		return api.ErrForbidden
+	}
+	return nil
+}
+
+// mayCallInternalListener decides at the listener of /internal's own: whoever
+// reaches it may call, unless a token or a list of callers is configured.
+func (s *Server) mayCallInternalListener(r *http.Request) *api.Error {
+	switch {
+	case s.cfg.InternalToken != "":
+		return s.checkToken(r)
+	case len(s.cfg.InternalAllow) > 0 && s.cfg.InternalAddr.Network != "unix" && !s.isListed(r):
+		return api.ErrForbidden
+	}
+	return nil
+}
+
+// checkToken compares in constant time, also for tokens of different lengths.
+func (s *Server) checkToken(r *http.Request) *api.Error {
+	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	want, got := sha256.Sum256([]byte(s.cfg.InternalToken)), sha256.Sum256([]byte(given))
+	if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
+		return api.ErrUnauthorized
+	}
+	return nil
+}
+
+// isListed says whether the caller's address is of this host or in INTERNAL_ALLOW.
+func (s *Server) isListed(r *http.Request) bool {
+	caller, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	addr := caller.Addr().Unmap().WithZone("")
+	if addr.IsLoopback() {
+		return true
+	}
+	for _, prefix := range s.cfg.InternalAllow {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// isForwarded says whether a request bears the marks of a proxy or a browser.
+func isForwarded(r *http.Request) bool {
+	for name := range r.Header {
+		switch name {
+		case "Forwarded", "X-Real-Ip", "Via", "Origin":
+			return true
+		}
+		if strings.HasPrefix(name, "X-Forwarded-") {
+			return true
+		}
+	}
+	return false
+}

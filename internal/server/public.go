@@ -1,0 +1,120 @@
+package server
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"ssegateway/internal/api"
+	"ssegateway/internal/callback"
+	"ssegateway/internal/gateway"
+	"ssegateway/internal/stream"
+)
+
+// callbackTimeout bounds one callback.
+const callbackTimeout = 5 * time.Second
+
+// target is the path of the raw request target, which is never cleaned.
+func target(r *http.Request) string {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	return path
+}
+
+func isInternal(path string) bool {
+	return strings.HasPrefix(path, "/internal/") || path == "/metrics"
+}
+
+// servePublic routes what comes in at the public port.
+func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
+	switch path := target(r); {
+	case path == "/healthz" || path == "/readyz":
+		s.serveHealth(w, r)
+	case !isInternal(path):
+		s.clients.ServeHTTP(w, r)
+	default:
+		if problem := s.mayCall(r); problem != nil {
+			problem.Write(w)
+			return
+		}
+		s.serveInternal(w, r)
+	}
+}
+
+// serveStream turns a client's GET into a connection.
+func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
+	if !api.Allow(w, r, http.MethodGet) {
+		return
+	}
+	// Stricter than net/http: what a proxy in front could read otherwise than we do is refused.
+	if !strings.HasPrefix(r.RequestURI, "/") {
+		refuse(w, api.ErrTarget)
+		return
+	}
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+		refuse(w, api.ErrBody)
+		return
+	}
+	if s.callbacks == nil {
+		api.ErrNotConfigured.Write(w)
+		return
+	}
+	if s.gw.Draining() {
+		comeBack(w)
+		return
+	}
+	c, answer, err := s.gw.Connect(r.Context(), callback.EncodeRequest(r))
+	if err != nil {
+		if s.gw.Draining() {
+			comeBack(w)
+			return
+		}
+		w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5))) //nolint:gosec // jitter, not a secret
+		refuse(w, api.ErrTooManyConns)
+		return
+	}
+	switch answer.Outcome {
+	case gateway.Accepted:
+		if c.State() == gateway.Pending {
+			s.streams.Open(w, r, c, s.grant(r, c, answer.Body))
+			return
+		}
+		comeBack(w) // closed meanwhile: the gateway drains, or the client is not there to read this
+	case gateway.Refused:
+		api.BackendError(answer.Status).Write(w)
+	case gateway.TimedOut:
+		if s.gw.Draining() {
+			comeBack(w)
+			return
+		}
+		api.ErrBackendTimeout.Write(w)
+	case gateway.Unreachable, gateway.Unanswered:
+		api.ErrBackendDown.Write(w)
+	}
+}
+
+// grant is what the backend said of a connection that it accepted.
+func (s *Server) grant(r *http.Request, c *gateway.Conn, body []byte) gateway.Grant {
+	g, err := api.DecodeGrant(body)
+	if err != nil {
+		s.log.Warn("the answer to the connect callback is ignored", "token", c.Token().String(), "error", err.Error())
+	}
+	g.LastEventID = r.Header.Get("Last-Event-ID")
+	return g
+}
+
+// refuse answers with an error after which the connection is of no use.
+func refuse(w http.ResponseWriter, e *api.Error) {
+	w.Header().Set("Connection", "close")
+	e.Write(w)
+}
+
+// comeBack answers with a stream that only asks the client to try again. A
+// browser gives up for ever on an error status, but reconnects after this.
+func comeBack(w http.ResponseWriter) {
+	h := w.Header()
+	stream.SetHeader(h)
+	h.Set("Connection", "close")
+	_, _ = w.Write(gateway.RetryBlock())
+}

@@ -1,0 +1,291 @@
+// Package server puts the gateway on the network: listeners, routing, access
+// rules, health, and the handler that turns a client's GET into a connection.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/cors"
+
+	"ssegateway/internal/api"
+	"ssegateway/internal/broker"
+	"ssegateway/internal/callback"
+	"ssegateway/internal/config"
+	"ssegateway/internal/gateway"
+	"ssegateway/internal/metrics"
+	"ssegateway/internal/stream"
+)
+
+const (
+	// headerTimeout bounds the time from a connection's start, TLS included, to
+	// the end of its request's header.
+	headerTimeout = 10 * time.Second
+	// idleTimeout is longer than the idle time of common HTTP client pools, so
+	// that it is the backend that closes an idle connection, not we under its request.
+	idleTimeout = 2 * time.Minute
+	// maxHeaderBytes bounds a request's header (431 beyond it; net/http adds 4 KiB of slack).
+	maxHeaderBytes = 32 << 10
+
+	// A drain without a window is over after endGrace + flushGrace + closeGrace,
+	// within the 4.5 s of the contract.
+	endGrace   = 2 * time.Second // for streams and pending connects to end
+	flushGrace = 4200 * time.Millisecond
+	closeGrace = 100 * time.Millisecond // for requests that are being answered
+)
+
+// Server is the whole program as a value.
+type Server struct {
+	cfg     config.Config
+	version string
+	log     *slog.Logger
+
+	gw        *gateway.Gateway
+	broker    broker.Engine
+	callbacks *callback.Client // nil without a CALLBACK_URL
+	streams   *stream.Opener
+	api       *api.API
+	metrics   *metrics.Metrics
+	clients   http.Handler // what is neither health nor internal
+
+	waiting *waitingRoom
+	started atomic.Bool
+}
+
+// noBackend stands in where no CALLBACK_URL is configured; it is never asked.
+type noBackend struct{}
+
+func (noBackend) Connect(context.Context, gateway.Token, []byte) gateway.Answer {
+	return gateway.Answer{Outcome: gateway.Unreachable}
+}
+func (noBackend) Disconnect(gateway.Notice) {}
+
+// New makes a Server. Nothing happens before Run.
+func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
+	files := openFilesLimit()
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = max(files-reservedFiles, files/4)
+	}
+	s := &Server{cfg: cfg, version: version, log: log, metrics: metrics.New()}
+
+	var backend gateway.Backend = noBackend{}
+	var err error
+	if cfg.CallbackURL != "" {
+		s.callbacks, err = callback.New(callback.Config{
+			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency,
+			Log: log, Observe: s.metrics.ObserveCallback,
+		})
+		if err != nil {
+			return nil, err
+		}
+		backend = s.callbacks
+	}
+	s.broker = broker.NewMemory(cfg.LogBytes, cfg.LogAge)
+	s.gw = gateway.New(gateway.Config{
+		Broker:    s.broker,
+		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections,
+		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, Log: log,
+	}, backend)
+	if s.streams, err = stream.NewOpener(); err != nil {
+		return nil, err
+	}
+	s.waiting = newWaitingRoom(files-ownFiles-2*cfg.CallbackConcurrency, s.streams.Sockets)
+	s.api = api.New(s.gw, cfg.MaxBodyBytes, hostname(), log)
+	s.metrics.Watch(s.gw, s.api)
+
+	s.clients = http.HandlerFunc(s.serveStream)
+	if len(cfg.CORSAllowedOrigins) > 0 {
+		s.clients = cors.New(cors.Options{
+			AllowedOrigins:   cfg.CORSAllowedOrigins,
+			AllowedMethods:   []string{http.MethodGet},
+			AllowedHeaders:   []string{"*"}, // clients that use fetch may authenticate by any header
+			AllowCredentials: true,          // cookies, if the page asks for it (withCredentials)
+		}).Handler(s.clients)
+	}
+	return s, nil
+}
+
+// Run serves until ctx ends, then drains. An error means that it could not
+// start, or that the backend could not be told of every end.
+func (s *Server) Run(ctx context.Context) error {
+	listeners, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	// What serves must outlive ctx, for as long as the drain takes.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer stop()
+	failed := make(chan error, 8)
+	run := func(f func(context.Context) error) {
+		background.Go(func() {
+			if err := f(serving); err != nil && serving.Err() == nil {
+				failed <- err
+			}
+		})
+	}
+	run(s.broker.Run)
+	run(s.gw.Run)
+	run(s.streams.Run)
+	run(s.keepMemory)
+	if s.callbacks != nil {
+		run(s.callbacks.Run)
+	}
+	for _, l := range listeners {
+		run(func(context.Context) error {
+			err := l.server.Serve(l.listener)
+			if errors.Is(err, http.ErrServerClosed) {
+				return nil
+			}
+			return err
+		})
+	}
+	s.logStart()
+	s.started.Store(true)
+
+	select {
+	case <-ctx.Done():
+	case err := <-failed:
+		return err
+	}
+	return s.drain(listeners)
+}
+
+// hostname names this node where connections are shown.
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return name
+}
+
+func (s *Server) logStart() {
+	attrs := append([]slog.Attr{slog.String("version", s.version)}, s.cfg.Redacted()...)
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "ssegateway started", attrs...)
+	if s.callbacks == nil {
+		s.log.Warn("CALLBACK_URL is not set: not ready, streams are refused")
+	}
+	if s.cfg.InternalAddr == (config.Addr{}) && s.cfg.InternalToken == "" {
+		s.log.Warn("/internal shares the public port: a proxy in front must deny /internal/ and /metrics, or set INTERNAL_ADDR or INTERNAL_TOKEN")
+	}
+}
+
+func (s *Server) drain(listeners []listening) error {
+	begin := time.Now()
+	s.log.Info("draining", "connections", s.gw.Stats().Open.Load(), "pending", s.gw.Stats().Pending.Load(), "window", s.cfg.DrainWindow.String())
+	s.gw.Drain(s.cfg.DrainWindow, endGrace)
+	undelivered := 0
+	if s.callbacks != nil {
+		flushing, cancel := context.WithDeadline(context.Background(), begin.Add(s.cfg.DrainWindow+flushGrace))
+		defer cancel()
+		undelivered = s.callbacks.Flush(flushing)
+	}
+	closing, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
+	for _, l := range listeners {
+		_ = l.server.Shutdown(closing)
+		_ = l.server.Close() // what Shutdown could not wait for
+	}
+	if undelivered > 0 {
+		s.log.Error("stopped before the backend was told of every end", "undelivered", undelivered)
+		return fmt.Errorf("%d disconnect callbacks could not be delivered", undelivered)
+	}
+	s.log.Info("stopped", "ms", time.Since(begin).Milliseconds())
+	return nil
+}
+
+type listening struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// listen opens the public listener, and the internal one if it has moved.
+func (s *Server) listen(ctx context.Context) ([]listening, error) {
+	lc := stream.ListenConfig()
+	l, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(s.cfg.Port))
+	if err != nil {
+		return nil, err
+	}
+	public := s.httpServer(http.HandlerFunc(s.servePublic))
+	public.ConnState = s.waiting.track
+	public.Protocols.SetUnencryptedHTTP2(s.cfg.H2C)
+	if s.cfg.TLSCertFile != "" {
+		certificate, err := newCertificate(s.cfg.TLSCertFile, s.cfg.TLSKeyFile, s.log)
+		if err != nil {
+			_ = l.Close()
+			return nil, err
+		}
+		public.Protocols.SetHTTP2(true)
+		public.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
+		l = tls.NewListener(l, public.TLSConfig)
+	}
+	listeners := []listening{{l, public}}
+	if addr := s.cfg.InternalAddr; addr != (config.Addr{}) {
+		if addr.Network == "unix" {
+			removeStaleSocket(addr.Address)
+			lc = net.ListenConfig{} // the other's socket options are TCP's
+		}
+		l, err := lc.Listen(ctx, addr.Network, addr.Address)
+		if err != nil {
+			_ = listeners[0].listener.Close()
+			return nil, err
+		}
+		listeners = append(listeners, listening{l, s.httpServer(http.HandlerFunc(s.serveInternalListener))})
+	}
+	return listeners, nil
+}
+
+// removeStaleSocket removes a socket that a killed process left, and that nobody
+// listens on any more.
+func removeStaleSocket(path string) {
+	if info, err := os.Stat(path); err != nil || info.Mode().Type() != os.ModeSocket {
+		return
+	}
+	c, err := net.Dial("unix", path) //nolint:noctx // a local socket answers at once
+	if err == nil {
+		_ = c.Close()
+		return
+	}
+	_ = os.Remove(path)
+}
+
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          log.New(serverLog{s.log}, "", 0),
+		Protocols:         new(http.Protocols),
+	}
+	server.Protocols.SetHTTP1(true)
+	return server
+}
+
+// serverLog takes the words of net/http. What a client did wrong in its TLS
+// handshake is of interest only to who debugs it.
+type serverLog struct{ log *slog.Logger }
+
+func (l serverLog) Write(p []byte) (int, error) {
+	message := strings.TrimSpace(string(p))
+	level := slog.LevelError
+	if strings.Contains(message, "TLS handshake error") {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, message)
+	return len(p), nil
+}
