@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"ssegateway/internal/demo"
+)
+
+// demoCommand runs the gateway with a backend and a page to try it with.
+func demoCommand() *cobra.Command {
+	var pagePort string
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Run the gateway with a small backend and a page to open",
+		Long: "demo runs the gateway together with a small backend, whose page shows what the gateway does.\n" +
+			"All settings are the gateway's, but CALLBACK_URL, which is the demo's backend; its page is added to CORS_ALLOWED_ORIGINS.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, log, err := load(c)
+			if err != nil {
+				return err
+			}
+			if env := os.Getenv("PAGE_PORT"); env != "" && !c.Flags().Changed("page-port") {
+				pagePort = env
+			}
+			port, err := strconv.ParseUint(pagePort, 10, 16)
+			if err != nil || port == 0 {
+				return errors.New("--page-port: " + strconv.Quote(pagePort) + " is not possible; allowed is a whole number, 1 to 65535")
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			context.AfterFunc(ctx, stop) // a second signal does not wait for the drain
+			if err := demo.Run(ctx, cfg, int(port), versionString(), c.OutOrStdout(), log); err != nil {
+				log.Error(err.Error())
+				return errLogged
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&pagePort, "page-port", strconv.Itoa(demo.DefaultPagePort), "Port of the page and its backend, on this host only (a whole `number`, 1 to 65535)")
+	return c
+}

@@ -1,0 +1,117 @@
+// Command ssegateway holds browsers' Server-Sent-Events streams on behalf of any
+// backend.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/spf13/cobra"
+
+	"ssegateway/internal/config"
+	"ssegateway/internal/logging"
+	"ssegateway/internal/server"
+)
+
+// version is set by the linker for releases.
+var version string
+
+func main() {
+	if err := command().Execute(); err != nil {
+		if !errors.Is(err, errLogged) {
+			fmt.Fprintln(os.Stderr, "[ERROR]", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// errLogged is the error of a command that has logged what went wrong.
+var errLogged = errors.New("failed")
+
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "ssegateway",
+		Short:         "Holds Server-Sent-Events streams on behalf of any backend",
+		Long:          "ssegateway holds browsers' Server-Sent-Events streams on behalf of any backend.\nWithout a command it serves. Every flag can be given as an environment variable too: --callback-url as CALLBACK_URL.",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       versionString(),
+		RunE:          serve,
+	}
+	config.Flags(root.PersistentFlags())
+	root.AddCommand(
+		&cobra.Command{Use: "serve", Short: "Run the gateway (the default)", Args: cobra.NoArgs, RunE: serve},
+		demoCommand(),
+		&cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Run: func(c *cobra.Command, _ []string) {
+			fmt.Fprintln(c.OutOrStdout(), "ssegateway", versionString())
+		}},
+	)
+	return root
+}
+
+func versionString() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// serve runs the gateway until a signal ends it.
+func serve(c *cobra.Command, _ []string) error {
+	cfg, log, err := load(c)
+	if err != nil {
+		return err
+	}
+	s, err := server.New(cfg, versionString(), log)
+	if err != nil {
+		log.Error(err.Error())
+		return errLogged
+	}
+	ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal does not wait for the drain
+	if err := s.Run(ctx); err != nil {
+		log.Error(err.Error())
+		return errLogged
+	}
+	return nil
+}
+
+// load reads the settings, and makes the logger that they ask for.
+func load(c *cobra.Command) (config.Config, *slog.Logger, error) {
+	cfg, warnings, err := config.Load(c.Flags(), os.Environ())
+	log := logging.New(os.Stderr, cfg.LogLevel, cfg.LogFormat)
+	for _, w := range warnings {
+		log.Error(w.Error())
+	}
+	if err != nil {
+		for _, problem := range problems(err) {
+			log.Error(problem.Error())
+		}
+		return cfg, log, errLogged
+	}
+	// In a container the collector works harder as its memory limit comes near.
+	if _, err := memlimit.Set(); err != nil {
+		log.Debug("no memory limit", "error", err.Error())
+	}
+	return cfg, log, nil
+}
+
+// problems are the errors that were joined to err.
+func problems(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}

@@ -1,0 +1,201 @@
+// Package demo runs the gateway together with a small backend that is a model of
+// how to integrate: backend.go is what to copy, site.go a page to try it with.
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"ssegateway/internal/config"
+	"ssegateway/internal/server"
+)
+
+// DefaultPagePort is where the page is, unless told otherwise.
+const DefaultPagePort = 8080
+
+// Run runs both until ctx ends, and tells on out what to do with them. Of cfg it
+// replaces the callback URL, and adds the page to the origins that may open streams.
+func Run(ctx context.Context, cfg config.Config, pagePort int, version string, out io.Writer, logger *slog.Logger) error {
+	if cfg.TLSCertFile != "" {
+		return errors.New("the demo is plain HTTP: run it without TLS_CERT_FILE and TLS_KEY_FILE")
+	}
+	s := newSite(cfg, pagePort)
+	gateway, err := server.New(s.configure(cfg, pagePort), version, logger)
+	if err != nil {
+		return err
+	}
+	listeners, err := listen(ctx, pagePort, cfg.Port)
+	if err != nil {
+		return err
+	}
+	s.introduce(out)
+
+	// The backend outlives the gateway, which tells it the end of every stream.
+	pages := &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute, // longer than the gateway keeps an idle connection
+		ErrorLog:          log.New(io.Discard, "", 0),
+	}
+	ctx, stop := context.WithCancel(ctx)
+	failed := make(chan error, len(listeners))
+	var running sync.WaitGroup
+	for _, l := range listeners {
+		running.Go(func() {
+			if err := pages.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+				stop()
+			}
+		})
+	}
+	running.Go(func() { s.clock(ctx) })
+	err = gateway.Run(ctx)
+	stop()
+	_ = pages.Close()
+	running.Wait()
+	s.client.CloseIdleConnections()
+	close(failed)
+	return errors.Join(err, <-failed) // nil, unless the page's port could not be served
+}
+
+func newSite(cfg config.Config, pagePort int) *site {
+	b := &backend{
+		secret:  rand.Text(),
+		streams: map[string]stream{},
+		// No proxy from the environment: the gateway is next door.
+		client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+			DialContext: dial(cfg.InternalAddr), MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute,
+		}},
+	}
+	s := &site{backend: b, started: time.Now().UnixMilli()}
+	b.app = s
+	s.view = view{
+		GatewayPort: cfg.Port,
+		Page:        "http://localhost:" + strconv.Itoa(pagePort),
+		Gateway:     "http://localhost:" + strconv.Itoa(cfg.Port),
+	}
+	s.view.OpenCommand = "curl -N " + s.view.Gateway + streamPath + "/terminal"
+
+	internal := s.view.Gateway
+	switch cfg.InternalAddr.Network {
+	case "tcp":
+		internal = "http://" + local(cfg.InternalAddr.Address)
+	case "unix":
+		internal = "http://localhost" // whatever: dial knows
+		s.curlFlags = " --unix-socket '" + cfg.InternalAddr.Address + "'"
+	}
+	b.sendURL = internal + "/internal/send"
+	if cfg.InternalToken != "" {
+		b.authorization = "Bearer " + cfg.InternalToken
+		s.curlFlags += ` -H "Authorization: Bearer $INTERNAL_TOKEN"` // a terminal is no place for a secret
+	}
+	return s
+}
+
+// configure is the gateway's configuration: the user's, with what makes it the demo's.
+func (s *site) configure(cfg config.Config, pagePort int) config.Config {
+	port := strconv.Itoa(pagePort)
+	cfg.CallbackURL = "http://" + net.JoinHostPort("127.0.0.1", port) + "/callback?secret=" + url.QueryEscape(s.secret)
+	// Not "any": a page whose cookies are to reach the backend has to be named.
+	own := []string{s.view.Page, "http://127.0.0.1:" + port}
+	others := slices.DeleteFunc(slices.Clone(cfg.CORSAllowedOrigins), func(o string) bool { return o == "*" || slices.Contains(own, o) })
+	cfg.CORSAllowedOrigins = append(own, others...)
+	s.view.CORS = "CORS_ALLOWED_ORIGINS=" + s.view.Page
+	return cfg
+}
+
+// dial reaches a gateway whose internal listener is a socket; nil: the usual way.
+func dial(a config.Addr) func(context.Context, string, string) (net.Conn, error) {
+	if a.Network != "unix" {
+		return nil
+	}
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, a.Network, a.Address)
+	}
+}
+
+// local is an address to listen on as one to connect to.
+func local(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("localhost", port)
+	}
+	return addr
+}
+
+// listen opens the page's port on the loopback addresses, and makes sure that the
+// gateway's is free, before the introduction promises both.
+func listen(ctx context.Context, pagePort, gatewayPort int) ([]net.Listener, error) {
+	var lc net.ListenConfig
+	var listeners []net.Listener
+	// "localhost" is both, and browsers differ in which they try first.
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(pagePort)))
+		switch {
+		case err == nil:
+			listeners = append(listeners, l)
+		case host == "127.0.0.1" || hasLoopback6(ctx):
+			closeAll(listeners)
+			return nil, fmt.Errorf("the page cannot have port %d, choose another with --page-port: %w", pagePort, err)
+		}
+	}
+	gateway, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(gatewayPort))
+	if err != nil {
+		closeAll(listeners)
+		return nil, fmt.Errorf("the gateway cannot have port %d, choose another with --port: %w", gatewayPort, err)
+	}
+	return listeners, gateway.Close()
+}
+
+func hasLoopback6(ctx context.Context) bool {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "[::1]:0")
+	if err == nil {
+		_ = l.Close()
+	}
+	return err == nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		_ = l.Close()
+	}
+}
+
+// sendCommand is a line for a terminal that sends to the stream of a token.
+func (s *site) sendCommand(token string) string {
+	return "curl " + s.sendURL + s.curlFlags + ` -H 'Content-Type: application/json' -d '{"token": "` + token +
+		`", "event": {"name": "hello", "data": "Hello from the terminal"}}'`
+}
+
+func (s *site) introduce(out io.Writer) {
+	fmt.Fprintf(out, `
+  Open this page in a browser:  %[1]s
+
+  Or open a stream here, in a second terminal:
+
+    %[3]s
+
+  and send to it, in a third:
+
+    %[4]s
+
+  The page comes from its backend at %[1]s, its streams from the gateway at %[2]s.
+  These are two origins, so the gateway has %[5]s.
+  Ctrl-C ends both. The gateway's log follows.
+
+`, s.view.Page, s.view.Gateway, s.view.OpenCommand, s.sendCommand(`'"$(curl -s `+s.view.Page+`/token/terminal)"'`), s.view.CORS)
+}
