@@ -1,0 +1,284 @@
+package browser
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"ssegateway/e2e/harness"
+)
+
+func TestEventSource(t *testing.T) {
+	for _, s := range setups {
+		t.Run(s.name, func(t *testing.T) {
+			// A drain that is spread over a minute: there is time to look at it.
+			x := s.start(t, "DRAIN_SECONDS=60")
+			testLatency(t, x)
+			t.Parallel() // not before: what is measured is not disturbed by other tests here
+			testEvents(t, x)
+			testServerClose(t, x)
+			testRefusal(t, x)
+			testLeave(t, x)
+			testCut(t, x)
+			testDrain(t, x)
+			for _, r := range x.page.received(func(r response) bool { return strings.HasPrefix(r.URL, x.streams+"/events/") }) {
+				if r.Protocol != s.protocol() {
+					t.Errorf("%s came by %s, want %s", r.URL, r.Protocol, s.protocol())
+				}
+			}
+		})
+	}
+}
+
+// testLatency: each event reaches the page before the next one is sent, and soon.
+func testLatency(t *testing.T, x *site) {
+	token := x.open(t, "latency")
+	var latencies harness.Latencies
+	for i := range 100 {
+		data := fmt.Sprintf("event %d", i)
+		sent := time.Now()
+		x.gw.Event(t, token, object{"data": data})
+		r := x.page.want(t, "latency", "message", 1)
+		latencies = append(latencies, time.Since(sent))
+		if r.Data != data {
+			t.Fatalf("got %q, want %q", r.Data, data)
+		}
+	}
+	t.Logf("send to the page's callback: %v", latencies)
+	if median := latencies.Quantile(0.5); median > 100*time.Millisecond {
+		t.Errorf("half of the events take longer than %v, want 100ms", median)
+	}
+	x.page.close(t, "latency")
+	x.wantDisconnect(t, token, "client_closed")
+}
+
+// testEvents: what the backend sends is what the page gets, to the letter.
+func testEvents(t *testing.T, x *site) {
+	token := x.open(t, "events")
+	for _, c := range []struct {
+		event               object
+		kind, data, eventID string
+	}{
+		{object{"data": "plain"}, "message", "plain", ""},
+		{object{"data": "x", "name": "named"}, "named", "x", ""},
+		{object{"data": "x", "name": ""}, "message", "x", ""},
+		{object{"data": ""}, "message", "", ""},
+		{object{"data": "Line 1\nLine 2"}, "message", "Line 1\nLine 2", ""},
+		{object{"data": "a\r\nb\rc\nd"}, "message", "a\nb\nc\nd", ""},
+		{object{"data": "\n\nbetween\n\n"}, "message", "\n\nbetween\n\n", ""},
+		{object{"data": "  two before, two after  "}, "message", "  two before, two after  ", ""},
+		{object{"data": ": no comment\nevent: named\nid: 1\n\ndata: x"}, "message", ": no comment\nevent: named\nid: 1\n\ndata: x", ""},
+		{object{"data": "Grüße, 世界 👋 \u2028\u2029\ufeff\x00\x01"}, "message", "Grüße, 世界 👋 \u2028\u2029\ufeff\x00\x01", ""},
+		{object{"data": `{"json":"\\n"}`}, "message", `{"json":"\\n"}`, ""},
+		{object{"data": strings.Repeat("0123456789", 30_000)}, "message", strings.Repeat("0123456789", 30_000), ""},
+		{object{"data": "x", "id": "41"}, "message", "x", "41"},
+		{object{"data": "the id stays"}, "message", "the id stays", "41"},
+		{object{"data": "x", "id": "näxt 42", "name": "named"}, "named", "x", "näxt 42"},
+		{object{"data": "x", "id": ""}, "message", "x", ""},
+		{object{"data": "x", "retry": 1}, "message", "x", ""},
+	} {
+		x.gw.Event(t, token, c.event)
+		r := x.page.want(t, "events", c.kind, 1)
+		if r.Data != c.data || r.ID != c.eventID {
+			t.Errorf("%.200v arrived with data %.200q and id %q", c.event, r.Data, r.ID)
+		}
+	}
+	x.page.close(t, "events")
+	x.wantDisconnect(t, token, "client_closed")
+}
+
+// testServerClose: after a close by the backend the browser comes back, with the id
+// of the last event.
+func testServerClose(t *testing.T, x *site) {
+	token := x.open(t, "closed")
+	if id, ok := x.connects(t, "closed", 1)[0].Headers["last-event-id"]; ok {
+		t.Errorf("a first connection has Last-Event-ID %q", id)
+	}
+	x.gw.Event(t, token, object{"data": "x", "id": "näxt 42", "retry": 10})
+	x.page.want(t, "closed", "message", 1)
+	x.gw.CloseStream(t, token)
+	x.page.want(t, "closed", "error", connecting)
+	x.wantDisconnect(t, token, "server_closed")
+	x.wantReturn(t, "closed", "näxt 42")
+}
+
+// wantReturn waits until an EventSource has come back for the first time, and closes it.
+func (x *site) wantReturn(t *testing.T, source, lastEventID string) (opened report) {
+	t.Helper()
+	token, opened := x.wantOpen(t, source, 2)
+	if id := x.connects(t, source, 2)[1].Headers["last-event-id"]; id != lastEventID {
+		t.Errorf("%s came back with Last-Event-ID %q, want %q", source, id, lastEventID)
+	}
+	x.gw.Event(t, token, object{"data": "welcome back"})
+	if r := x.page.want(t, source, "message", 1); r.Data != "welcome back" || r.ID != lastEventID {
+		t.Errorf("after the return of %s: %q with id %q", source, r.Data, r.ID)
+	}
+	x.page.close(t, source)
+	x.wantDisconnect(t, token, "client_closed")
+	return opened
+}
+
+// testRefusal: an EventSource that the backend refuses gives up.
+func testRefusal(t *testing.T, x *site) {
+	x.page.open(t, "refused", x.streams+path("refused"))
+	x.page.want(t, "refused", "error", closed)
+	if got := x.page.received(func(r response) bool { return r.URL == x.streams+path("refused") }); len(got) != 1 || got[0].Status != 403 {
+		t.Errorf("the refused one was answered %v, want one 403", got)
+	}
+}
+
+// testLeave: the backend hears of a tab that is closed.
+func testLeave(t *testing.T, x *site) {
+	tab := newPage(t, x.pages)
+	other := &site{setup: x.setup, gw: x.gw, page: tab, streams: x.streams}
+	token := other.open(t, "tab")
+	tab.closeTab(t)
+	x.wantDisconnect(t, token, "client_closed")
+}
+
+// testCut: a browser whose connection is cut comes back after the time it was told.
+func testCut(t *testing.T, x *site) {
+	const retry = 3200 // longer than the 3 s that Chromium waits by itself
+	token := x.open(t, "cut")
+	x.gw.Event(t, token, object{"data": "x", "id": "cut-7", "retry": retry})
+	x.page.want(t, "cut", "message", 1)
+	if x.nginx {
+		x.front.Kill()
+		x.wantDisconnect(t, token, "client_closed")
+		x.front.Restart(t)
+	} else {
+		x.gw.Kill()
+		x.gw.Restart(t)
+	}
+	lost := x.page.want(t, "cut", "error", connecting)
+	opened := x.wantReturn(t, "cut", "cut-7")
+	if waited := opened.At - lost.At; waited < retry-10 { // the page's clocks differ by a little
+		t.Errorf("came back after %.0f ms, was told %d", waited, retry)
+	}
+}
+
+// testDrain: during a drain old and new EventSources are told to come back, and do so
+// when there is a gateway again.
+func testDrain(t *testing.T, x *site) {
+	// The drain ends one of two at once and the other after half of its window.
+	for _, source := range []string{"drained1", "drained2"} {
+		x.gw.Event(t, x.open(t, source), object{"data": "x", "id": "last of " + source})
+		x.page.want(t, source, "message", 1)
+	}
+	if err := x.gw.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	x.gw.Await(t, 1, "disconnect", func(c *harness.Callback) bool {
+		return c.Reason == "server_closed" && strings.Contains(c.URL, "drained")
+	})
+	x.page.open(t, "late", x.streams+path("late"))
+	x.page.want(t, "late", "open", 1)
+	x.page.want(t, "late", "error", connecting)
+	if calls := x.gw.Backend.Calls(of("late")); len(calls) > 0 {
+		t.Errorf("during a drain the backend was called: %s", calls[0].Body)
+	}
+	x.gw.Kill()
+	if x.nginx && !x.shipped {
+		return // says 502 while there is no gateway, after which browsers give up
+	}
+	x.gw.Restart(t)
+	for _, source := range []string{"drained1", "drained2"} {
+		x.wantReturn(t, source, "last of "+source)
+	}
+	token, _ := x.wantOpen(t, "late", 1)
+	x.gw.Event(t, token, object{"data": "hello"})
+	if r := x.page.want(t, "late", "message", 1); r.Data != "hello" {
+		t.Errorf("after the restart: %q", r.Data)
+	}
+}
+
+// Pages may open more streams than the six connections that a browser makes to a site
+// over HTTP/1.1: with HTTP/2 all of them share one.
+func TestManyStreamsOverOneConnection(t *testing.T) {
+	t.Parallel()
+	const n = 150
+	x := setup{tls: true}.start(t)
+	name := func(i int) string { return fmt.Sprintf("stream%d", i) }
+	var tokens [n]string
+	tokens[0] = x.open(t, name(0)) // with it the browser learns that HTTP/2 is spoken here
+	for i := 1; i < n; i++ {
+		x.page.open(t, name(i), x.streams+path(name(i)))
+	}
+	for i := 1; i < n; i++ {
+		tokens[i], _ = x.wantOpen(t, name(i), 1)
+	}
+	var latencies harness.Latencies
+	for i := range n {
+		sent := time.Now()
+		x.gw.Event(t, tokens[i], object{"data": name(i)})
+		if r := x.page.want(t, name(i), "message", 1); r.Data != name(i) {
+			t.Errorf("%s got %q", name(i), r.Data)
+		}
+		latencies = append(latencies, time.Since(sent))
+	}
+	t.Logf("send to the page's callback: %v", latencies)
+	heads := x.page.received(func(r response) bool { return strings.HasPrefix(r.URL, x.streams) })
+	if len(heads) != n {
+		t.Errorf("%d responses, want %d", len(heads), n)
+	}
+	for _, r := range heads {
+		if r.Protocol != "h2" || r.ConnectionID != heads[0].ConnectionID {
+			t.Fatalf("%s came by %s on connection %v, another one on connection %v", r.URL, r.Protocol, r.ConnectionID, heads[0].ConnectionID)
+		}
+	}
+	x.page.closeTab(t)
+	for _, token := range tokens {
+		x.wantDisconnect(t, token, "client_closed")
+	}
+}
+
+// A page can see by which protocol the streams of its own origin come.
+func TestNextHopProtocol(t *testing.T) {
+	t.Parallel()
+	x := setup{tls: true}.start(t)
+	x.page.navigate(t, x.streams+"/healthz")
+	token := x.open(t, "seen")
+	x.gw.CloseStream(t, token)
+	x.page.want(t, "seen", "error", connecting)
+	x.page.close(t, "seen")
+	var protocol string
+	x.page.call(t, &protocol, "nextHopProtocol", x.streams+path("seen"))
+	if protocol != "h2" {
+		t.Errorf("nextHopProtocol is %q, want h2", protocol)
+	}
+}
+
+// Cookies go along from another origin if the page asks for it, and only then.
+func TestCredentials(t *testing.T) {
+	for _, s := range []setup{{name: "direct"}, {name: "nginx", nginx: true}} {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			x := s.start(t)
+			for _, with := range []bool{false, true} {
+				source := fmt.Sprintf("credentials-%v", with)
+				x.page.call(t, nil, "openSource", source, x.streams+path(source), with)
+				x.page.wantOpen(t, source)
+				want := ""
+				if with {
+					want = "session=secret-1"
+				}
+				headers := x.connects(t, source, 1)[0].Headers
+				if headers["cookie"] != want || headers["origin"] != x.pages || headers["accept"] != "text/event-stream" {
+					t.Errorf("withCredentials %v: request.headers are %v", with, headers)
+				}
+			}
+		})
+	}
+}
+
+// A page of an origin that is not listed gets nothing, and the backend hears that it left.
+func TestForeignOrigin(t *testing.T) {
+	t.Parallel()
+	x := setup{tls: true}.start(t)
+	x.page = newPage(t, strings.Replace(x.pages, "127.0.0.1", "localhost", 1))
+	x.page.open(t, "foreign", x.streams+path("foreign"))
+	x.page.want(t, "foreign", "error", closed)
+	x.wantDisconnect(t, x.connects(t, "foreign", 1)[0].Token, "client_closed")
+}

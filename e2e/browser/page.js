@@ -1,0 +1,29 @@
+// What every page of these tests knows. `report` is the binding by which it tells the
+// test what happened.
+const sources = {};
+
+function openSource(name, url, withCredentials) {
+  const source = new EventSource(url, { withCredentials });
+  sources[name] = source;
+  const tell = (event) => report(JSON.stringify({
+    source: name, type: event.type, data: event.data, id: event.lastEventId,
+    state: source.readyState, at: performance.now(),
+  }));
+  for (const type of ["open", "error", "message", "named"]) source.addEventListener(type, tell);
+}
+
+function closeSource(name) {
+  sources[name].close();
+}
+
+// nextHopProtocol is how a finished request of the page's own origin was made.
+function nextHopProtocol(url) {
+  return new Promise((resolve) => {
+    new PerformanceObserver((list) => {
+      const entry = list.getEntriesByName(url)[0];
+      if (entry) resolve(entry.nextHopProtocol);
+    }).observe({ type: "resource", buffered: true });
+  });
+}
+
+addEventListener("load", () => report(JSON.stringify({ source: "page" })));

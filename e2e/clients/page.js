@@ -1,0 +1,9 @@
+// An EventSource in a page; `report` is the binding by which it tells the test.
+function openSource(url) {
+  const source = new EventSource(url);
+  const tell = (type, event) => report(JSON.stringify({
+    type, name: type === "open" ? "" : event.type, data: event.data ?? "", id: event.lastEventId ?? "",
+  }));
+  source.onopen = (event) => tell("open", event);
+  for (const name of ["message", "named", "gap"]) source.addEventListener(name, (event) => tell("event", event));
+}

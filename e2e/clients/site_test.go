@@ -1,0 +1,219 @@
+package clients
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"ssegateway/e2e/harness"
+)
+
+type object = map[string]any
+
+var binary string // the gateway
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "clients")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if binary, err = harness.Build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// forwarder is the network between a client and the gateway, which can fail.
+type forwarder struct {
+	listener net.Listener
+	to       string
+	running  sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]net.Conn // of clients: the gateway's
+	ended bool
+}
+
+func newForwarder(t *testing.T, to string) *forwarder {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &forwarder{listener: l, to: to, conns: map[net.Conn]net.Conn{}}
+	f.running.Go(f.accept)
+	t.Cleanup(func() {
+		f.mu.Lock()
+		f.ended = true
+		f.mu.Unlock()
+		l.Close()
+		f.cut()
+		f.running.Wait()
+	})
+	return f
+}
+
+func (f *forwarder) accept() {
+	for {
+		client, err := f.listener.Accept()
+		if err != nil {
+			return
+		}
+		gateway, err := net.Dial("tcp", f.to)
+		f.mu.Lock()
+		if err != nil || f.ended {
+			client.Close()
+			if err == nil {
+				gateway.Close()
+			}
+			f.mu.Unlock()
+			continue
+		}
+		f.conns[client] = gateway
+		f.mu.Unlock()
+		for _, way := range [][2]net.Conn{{client, gateway}, {gateway, client}} {
+			f.running.Go(func() {
+				_, _ = io.Copy(way[1], way[0])
+				// What ends in one direction ends, in order, in the other.
+				client.Close()
+				gateway.Close()
+			})
+		}
+	}
+}
+
+// cut resets all connections: the client sees an error in the middle of its stream.
+func (f *forwarder) cut() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for client, gateway := range f.conns {
+		_ = client.(*net.TCPConn).SetLinger(0)
+		client.Close()
+		gateway.Close()
+	}
+	clear(f.conns)
+}
+
+// site is one client's stream through a network to a gateway whose backend grants it
+// a topic of its own.
+type site struct {
+	gw      *harness.Gateway
+	network *forwarder
+	path    string
+	topic   string
+	next    func() (report, error) // from the client
+	seen    int                    // connects
+	token   string                 // of the last one
+	reports []report
+	admit   chan struct{} // lets one connect in
+}
+
+// report is what a client tells.
+type report struct {
+	Type string // open or event
+	Name string
+	Data string
+	ID   string // of the event; with EventSource the last one
+}
+
+// connected waits for the next connect callback, which is then kept waiting for
+// admission, and returns the Last-Event-ID.
+func (s *site) connected(t *testing.T) (lastEventID string) {
+	t.Helper()
+	s.seen++
+	c := s.gw.Await(t, s.seen, "connect", func(c *harness.Callback) bool { return c.URL == s.path })[s.seen-1]
+	s.token = c.Token
+	return c.Headers["last-event-id"]
+}
+
+// backend is the script of all connections of the path.
+func (s *site) backend(c *harness.Callback) harness.Answer {
+	select {
+	case <-s.admit:
+	case <-c.Context.Done():
+	}
+	text, _ := json.Marshal(object{"topics": []string{s.topic}, "retry_ms": 10})
+	return harness.Answer{Body: string(text)}
+}
+
+// open lets the client in and waits until it is open.
+func (s *site) open(t *testing.T) {
+	t.Helper()
+	s.admit <- struct{}{}
+	if r := s.want(t); r.Type != "open" {
+		t.Fatalf("got %+v, want it to open", r)
+	}
+}
+
+func (s *site) want(t *testing.T) report {
+	t.Helper()
+	r, err := s.next()
+	if err != nil {
+		t.Fatalf("%v; before it were %+v", err, s.reports[max(0, len(s.reports)-3):])
+	}
+	s.reports = append(s.reports, r)
+	return r
+}
+
+// wantEvent waits for the next event, which must be this.
+func (s *site) wantEvent(t *testing.T, name, data, id string) {
+	t.Helper()
+	if r, want := s.want(t), (report{"event", name, data, id}); r != want {
+		t.Fatalf("got %+v, want %+v", r, want)
+	}
+}
+
+// publish publishes to the client's topic and returns the event's id.
+func (s *site) publish(t *testing.T, data string) (id string) {
+	t.Helper()
+	text, err := json.Marshal(object{"topic": s.topic, "event": object{"data": data}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Post("http://"+s.gw.Endpoint.Addr+"/internal/publish", "application/json", bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var answer struct{ ID string }
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || resp.StatusCode != http.StatusOK || answer.ID == "" {
+		t.Fatalf("publish: %d %+v %v", resp.StatusCode, answer, err)
+	}
+	return answer.ID
+}
+
+// byPath finds the site of a callback.
+type byPath struct {
+	mu    sync.Mutex
+	sites map[string]*site
+}
+
+func (b *byPath) add(s *site) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sites[s.path] = s
+}
+
+func (b *byPath) connect(c *harness.Callback) harness.Answer {
+	b.mu.Lock()
+	s := b.sites[c.URL]
+	b.mu.Unlock()
+	if s == nil {
+		return harness.Answer{Status: http.StatusNotFound}
+	}
+	return s.backend(c)
+}
+
+func slug(s string) string { return strings.ReplaceAll(s, " ", "-") }

@@ -1,0 +1,320 @@
+package contract
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"ssegateway/e2e/harness"
+)
+
+var access = section{title: "7 who may call internal", cases: []contractCase{
+	{name: "nothing configured: callers from a loopback address are served", run: func(t *T) {
+		s := t.Shared()
+		s.wantServed(s.client, s.endpoint)
+		if got := s.Call(http.MethodGet, "/metrics", ""); got.Status != http.StatusOK {
+			t.Errorf("metrics: %d %s", got.Status, quoted(got.Body))
+		}
+	}},
+	{name: "a forwarding header or an Origin: 403 INTERNAL_FORBIDDEN, with a message that says how to configure access", run: func(t *T) {
+		s := t.Shared()
+		x := s.Open("/")
+		hint := regexp.MustCompile(`INTERNAL_(ALLOW|ADDR|TOKEN)`)
+		for _, header := range [][2]string{
+			{"Forwarded", "for=192.0.2.1"},
+			{"X-Forwarded-For", "192.0.2.1"},
+			{"X-Forwarded-For", "127.0.0.1"},
+			{"X-Forwarded-Proto", "https"},
+			{"X-Forwarded-Host", "h"},
+			{"X-Forwarded-Anything", "x"},
+			{"X-Real-IP", "127.0.0.1"},
+			{"Via", "1.1 proxy"},
+			{"Origin", "https://app.example"},
+			{"Origin", "null"},
+			{"X-Forwarded-For", ""},
+		} {
+			got := s.Call(http.MethodPost, sendPath, encode(object{"token": x.token, "event": object{"data": "wrong"}}),
+				"Content-Type", "application/json", header[0], header[1])
+			if problem := got.notError(http.StatusForbidden, "INTERNAL_FORBIDDEN", ""); problem != "" || !hint.MatchString(got.Body) {
+				t.Errorf("%s: %s: %s %s", header[0], header[1], problem, quoted(got.Body))
+			}
+			got = s.Call(http.MethodGet, "/metrics", "", header[0], header[1])
+			if problem := got.notError(http.StatusForbidden, "INTERNAL_FORBIDDEN", ""); problem != "" {
+				t.Errorf("metrics with %s: %s: %s", header[0], header[1], problem)
+			}
+		}
+		s.Event(x.token, "right")
+		x.Want("data: right\n\n")
+	}},
+	{name: "anyone else gets 403 INTERNAL_FORBIDDEN, whatever the method, path and body", run: func(t *T) {
+		s := t.Shared()
+		e := t.kind.at(otherAddress(t), s.gw.Port)
+		client := e.Client()
+		defer client.CloseIdleConnections()
+		for _, c := range []struct{ method, path, body string }{
+			{"POST", sendPath, `{"token":"x"}`},
+			{"POST", sendPath, "{"},
+			{"GET", sendPath, ""},
+			{"PUT", sendPath, "x"},
+			{"GET", "/internal/", ""},
+			{"GET", "/internal/connections", ""},
+			{"OPTIONS", sendPath, ""},
+			{"GET", "/metrics", ""},
+			{"GET", "/internal/x?y=1", ""},
+		} {
+			got, err := call(t, client, e, c.method, c.path, strings.NewReader(c.body), "Content-Type", "application/json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if problem := got.notError(http.StatusForbidden, "INTERNAL_FORBIDDEN", ""); problem != "" {
+				t.Errorf("%s %s: %s", c.method, c.path, problem)
+			}
+		}
+		// Streams and health are for everybody.
+		if head := wantHead(t, do(t, e, harness.Request{Target: "/"})); head.Status != http.StatusOK {
+			t.Errorf("stream: status %d", head.Status)
+		}
+		if got, err := call(t, client, e, "GET", "/healthz", http.NoBody); err != nil || got.Status != http.StatusOK {
+			t.Errorf("healthz: %v %v", got, err)
+		}
+	}},
+	{name: "INTERNAL_ALLOW names further callers", run: func(t *T) {
+		address := otherAddress(t)
+		for _, allow := range []string{address + "/32", "10.255.0.0/16, " + address + "/24"} {
+			s := t.Start("INTERNAL_ALLOW=" + allow)
+			e := t.kind.at(address, s.gw.Port)
+			client := e.Client()
+			s.wantServed(client, e)
+			s.wantServed(s.client, s.endpoint)
+			if got, err := call(t, client, e, "GET", "/metrics", http.NoBody); err != nil || got.Status != http.StatusOK {
+				t.Errorf("metrics: %d %v", got.Status, err)
+			}
+			client.CloseIdleConnections()
+		}
+	}},
+	{name: "INTERNAL_ALLOW leaves all others out", run: func(t *T) {
+		s := t.Start("INTERNAL_ALLOW=10.255.0.0/16")
+		e := t.kind.at(otherAddress(t), s.gw.Port)
+		client := e.Client()
+		defer client.CloseIdleConnections()
+		s.wantForbidden(client, e)
+		s.wantServed(s.client, s.endpoint)
+	}},
+	{name: "INTERNAL_ADDR host:port moves it, without the loopback rule; the public port answers 403", run: func(t *T) {
+		port, err := harness.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := t.Start("INTERNAL_ADDR=0.0.0.0:" + itoa(port))
+		for _, host := range []string{"127.0.0.1", otherAddress(t)} {
+			s.wantMoved(harness.Endpoint{Addr: net.JoinHostPort(host, itoa(port))})
+		}
+	}},
+	{name: "INTERNAL_ADDR unix socket moves it; the public port answers 403", run: func(t *T) {
+		dir, err := os.MkdirTemp("", "gw") // a short path: sockets have a limit of about 100 bytes
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		socket := filepath.Join(dir, "internal.sock")
+		t.Start("INTERNAL_ADDR=unix:" + socket).wantMoved(harness.Endpoint{Addr: socket})
+	}},
+	{name: "moved: the public port never answers internal paths with a stream or a 404, nor with a callback", run: func(t *T) {
+		port, err := harness.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := t.Start("INTERNAL_ADDR=127.0.0.1:" + itoa(port))
+		for _, target := range []string{"/internal/send", "/internal/", "/internal/no/such", "/internal/../x", "/internal/connections?x=1", "/metrics"} {
+			x := s.Begin(harness.Request{Target: target}, harness.Script{})
+			x.Refusal(http.StatusForbidden, "INTERNAL_FORBIDDEN", "")
+			if calls := s.backend.Calls(func(c *harness.Callback) bool { return c.Key == x.key }); len(calls) > 0 {
+				t.Errorf("%s: callback %s", target, calls[0].Body)
+			}
+		}
+		wantStreams(s, []string{"/internal", "/%69nternal/send", "//internal/send", "/metrics/x"})
+	}},
+	{name: "INTERNAL_TOKEN: 401 UNAUTHORIZED without it, with it from anywhere", run: func(t *T) {
+		const secret = "s3cret-of-some-length-4711"
+		s := t.Start("INTERNAL_TOKEN=" + secret)
+		s.wantToken(secret)
+	}},
+	{name: "INTERNAL_TOKEN_FILE: the same, from a file", run: func(t *T) {
+		const secret = "s3cret-in-a-file-0815-4711"
+		file := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Start("INTERNAL_TOKEN_FILE=" + file).wantToken(secret)
+	}},
+	{name: "INTERNAL_TOKEN on a listener of its own", run: func(t *T) {
+		port, err := harness.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		const secret = "s3cret-of-some-length-4711"
+		s := t.Start("INTERNAL_TOKEN="+secret, "INTERNAL_ADDR=127.0.0.1:"+itoa(port))
+		e := harness.Endpoint{Addr: "127.0.0.1:" + itoa(port)}
+		client := e.Client()
+		defer client.CloseIdleConnections()
+		for _, path := range []string{sendPath, "/metrics"} {
+			got, err := call(t, client, e, "GET", path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.WantError(got, http.StatusUnauthorized, "UNAUTHORIZED", "")
+		}
+		s.wantServed(client, e, "Authorization", "Bearer "+secret)
+		s.WantError(s.Call(http.MethodPost, sendPath, `{"token":"x"}`, "Content-Type", "application/json", "Authorization", "Bearer "+secret),
+			http.StatusForbidden, "INTERNAL_FORBIDDEN", "")
+	}},
+	{name: "start-up warns while internal and public share a port", run: func(t *T) {
+		t.Start().WantLog(`(?i)\bWARN`, `(?i)internal`)
+	}},
+}}
+
+var cors = section{title: "7 CORS", cases: []contractCase{
+	{name: "off by default", run: func(t *T) {
+		x := t.Shared().OpenWith(fromOrigin("https://app.example"), harness.Script{})
+		for _, f := range x.WantHead().Header {
+			if strings.HasPrefix(strings.ToLower(f.Name), "access-control-") {
+				t.Errorf("%s: %s", f.Name, f.Value)
+			}
+		}
+	}},
+	{name: "CORS_ALLOWED_ORIGINS applies to streams of these origins", run: func(t *T) {
+		s := t.Start("CORS_ALLOWED_ORIGINS=https://app.example,https://other.example:8443")
+		for _, origin := range []string{"https://app.example", "https://other.example:8443"} {
+			head := s.OpenWith(fromOrigin(origin), harness.Script{}).WantHead()
+			wantField(t, head, "Access-Control-Allow-Origin", origin)
+			if !strings.Contains(strings.ToLower(head.Get("Vary")), "origin") {
+				t.Errorf("Vary %q, want Origin", head.Get("Vary"))
+			}
+		}
+		for _, origin := range []string{"https://evil.example", "http://app.example", "https://app.example.evil.example", "null"} {
+			x := s.Begin(fromOrigin(origin), harness.Script{})
+			if got := x.WantHead().Get("Access-Control-Allow-Origin"); got != "" {
+				t.Errorf("%s is told %q", origin, got)
+			}
+		}
+	}},
+	{name: "CORS never applies to internal", run: func(t *T) {
+		const secret = "s3cret-of-some-length-4711"
+		s := t.Start("CORS_ALLOWED_ORIGINS=https://app.example", "INTERNAL_TOKEN="+secret)
+		for _, method := range []string{"POST", "OPTIONS"} {
+			for _, authorization := range []string{"", "Bearer " + secret} {
+				got := s.Call(method, sendPath, `{"token":"x"}`, "Content-Type", "application/json", "Origin", "https://app.example",
+					"Authorization", authorization, "Access-Control-Request-Method", "POST")
+				for name := range got.Header {
+					if strings.HasPrefix(name, "Access-Control-") {
+						t.Errorf("%s with authorization %q: %s: %v", method, authorization, name, got.Header[name])
+					}
+				}
+			}
+		}
+	}},
+	{name: "a preflight causes no callback", run: func(t *T) {
+		s := t.Start("CORS_ALLOWED_ORIGINS=https://app.example")
+		r := fromOrigin("https://app.example")
+		r.Method = "OPTIONS"
+		r.Header = append(r.Header, harness.Field{Name: "access-control-request-method", Value: "GET"}, harness.Field{Name: "access-control-request-headers", Value: "last-event-id"})
+		x := s.Begin(r, harness.Script{})
+		x.Reply()
+		s.wantNoCallback(x.key)
+	}},
+}}
+
+func fromOrigin(origin string) harness.Request {
+	return harness.Request{Target: "/", Header: []harness.Field{{Name: "origin", Value: origin}}}
+}
+
+// otherAddress is an IPv4 address of this machine that is not a loopback one. Who
+// connects to it comes from it.
+func otherAddress(t *T) string {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addresses {
+		if ip, ok := a.(*net.IPNet); ok && ip.IP.To4() != nil && ip.IP.IsGlobalUnicast() {
+			return ip.IP.String()
+		}
+	}
+	t.Fatal("this machine has only loopback addresses: nothing can show who is kept out (a dummy interface is enough)")
+	return ""
+}
+
+// wantServed makes sure that internal calls are answered there: a token is looked up.
+func (s *Site) wantServed(client *http.Client, e harness.Endpoint, header ...string) {
+	s.t.Helper()
+	got, err := call(s.t, client, e, http.MethodPost, sendPath, strings.NewReader(`{"token":"x"}`), append(header, "Content-Type", "application/json")...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.WantError(got, http.StatusNotFound, "TOKEN_NOT_FOUND", "Token not found")
+}
+
+func (s *Site) wantForbidden(client *http.Client, e harness.Endpoint, header ...string) {
+	s.t.Helper()
+	got, err := call(s.t, client, e, http.MethodPost, sendPath, strings.NewReader(`{"token":"x"}`), append(header, "Content-Type", "application/json")...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.WantError(got, http.StatusForbidden, "INTERNAL_FORBIDDEN", "")
+}
+
+// wantMoved makes sure that internal calls are answered at e, and not on the public port.
+func (s *Site) wantMoved(e harness.Endpoint) {
+	s.t.Helper()
+	client := e.Client()
+	defer client.CloseIdleConnections()
+	s.wantServed(client, e)
+	s.wantServed(client, e, "X-Forwarded-For", "192.0.2.1", "Via", "1.1 proxy")
+	x := s.Open("/")
+	got, err := call(s.t, client, e, http.MethodPost, sendPath, jsonBody(object{"token": x.token, "event": object{"data": "moved"}}), "Content-Type", "application/json")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.WantStatusOK(got, "ok")
+	x.Want("data: moved\n\n")
+	if got, err := call(s.t, client, e, http.MethodGet, "/metrics", http.NoBody); err != nil || got.Status != http.StatusOK {
+		s.t.Errorf("metrics there: %d %v", got.Status, err)
+	}
+	s.wantForbidden(s.client, s.endpoint)
+	s.WantError(s.Call(http.MethodGet, "/metrics", ""), http.StatusForbidden, "INTERNAL_FORBIDDEN", "")
+	s.WantError(s.Call(http.MethodPost, sendPath, encode(object{"token": x.token, "event": object{"data": "x"}}), "Content-Type", "application/json"),
+		http.StatusForbidden, "INTERNAL_FORBIDDEN", "")
+}
+
+// wantToken makes sure that internal calls need the bearer token, and nothing else.
+func (s *Site) wantToken(secret string) {
+	s.t.Helper()
+	x := s.Open("/")
+	event := encode(object{"token": x.token, "event": object{"data": "wrong"}})
+	for _, authorization := range []string{"", "Bearer", "Bearer ", "Bearer wrong", "Bearer " + secret + "x", "Bearer " + secret[1:], secret, "Basic " + secret, "Bearer " + strings.ToUpper(secret)} {
+		for _, c := range []struct{ method, path, body string }{{"POST", sendPath, event}, {"POST", sendPath, "{"}, {"GET", sendPath, ""}, {"GET", "/metrics", ""}} {
+			got := s.Call(c.method, c.path, c.body, "Content-Type", "application/json", "Authorization", authorization)
+			if problem := got.notError(http.StatusUnauthorized, "UNAUTHORIZED", ""); problem != "" {
+				s.t.Errorf("%s %s with Authorization %q: %s", c.method, c.path, authorization, problem)
+			}
+		}
+	}
+	s.WantError(s.Send(event), http.StatusUnauthorized, "UNAUTHORIZED", "")
+	bearer := []string{"Authorization", "Bearer " + secret}
+	s.wantServed(s.client, s.endpoint, bearer...)
+	s.wantServed(s.client, s.endpoint, append(bearer, "X-Forwarded-For", "192.0.2.1", "X-Real-IP", "192.0.2.1")...)
+	e := s.t.kind.at(otherAddress(s.t), s.gw.Port)
+	client := e.Client()
+	defer client.CloseIdleConnections()
+	s.wantServed(client, e, bearer...)
+	if got, err := call(s.t, client, e, http.MethodGet, "/metrics", http.NoBody, bearer...); err != nil || got.Status != http.StatusOK {
+		s.t.Errorf("metrics: %d %v", got.Status, err)
+	}
+	got := s.Call(http.MethodPost, sendPath, encode(object{"token": x.token, "event": object{"data": "right"}}), append(bearer, "Content-Type", "application/json")...)
+	s.WantStatusOK(got, "ok")
+	x.Want("data: right\n\n")
+}

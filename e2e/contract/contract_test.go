@@ -1,0 +1,137 @@
+package contract
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// section is a part of the contract with its cases.
+type section struct {
+	title string
+	core  bool // belongs to the core contract, which foreign implementations share
+	cases []contractCase
+}
+
+// contractCase is one line of the contract.
+type contractCase struct {
+	name string // quotes or closely paraphrases the line
+	slow bool   // spends its time waiting: runs beside the others without taking a slot
+	run  func(*T)
+
+	section section // filled by allCases
+}
+
+// sections are the whole suite, in the order of the contract.
+var sections = []section{
+	configuration, clients, callbacks, lifecycle, sending, bodies, pendingSends, wire, health, logging, draining,
+	ownLogging, ownDraining, access, cors, events, queues, halfClosing, hardening,
+}
+
+func allCases() []contractCase {
+	var all []contractCase
+	for _, s := range sections {
+		for _, c := range s.cases {
+			c.section = s
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// runsOn is the whole selection: what is selected out is not part of the run, and
+// nothing is ever skipped.
+func (c contractCase) runsOn(kindName string) bool {
+	if kindName == foreign && !c.section.core {
+		return false
+	}
+	specific, ok := wireSpecific[c.name]
+	return !ok || slices.Contains(specific.kinds, kindName)
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(runMain(m))
+}
+
+func runMain(m *testing.M) int {
+	// Most cases wait most of the time; those that work take a slot (see slots).
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("2000")
+	}
+	dir, err := os.MkdirTemp("", "contract")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if theKinds, err = makeKinds(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// slots bounds how many cases work at a time, starts how many gateways start at a
+// time, so that a small machine stays responsive.
+var (
+	slots  = make(chan struct{}, 6)
+	starts = make(chan struct{}, 2)
+)
+
+// TestContract runs TestContract/<kind>/<section>/<case>, all of them in parallel.
+func TestContract(t *testing.T) {
+	var mu sync.Mutex
+	ran := map[string][]string{}
+	t.Cleanup(func() {
+		if !narrowed() {
+			checkCounts(t, ran)
+		}
+	})
+	for _, k := range theKinds {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			shared := &sharedSite{kind: k}
+			t.Cleanup(func() { shared.close(t) })
+			for _, s := range sections {
+				t.Run(s.title, func(t *testing.T) {
+					t.Parallel()
+					for _, c := range s.cases {
+						c.section = s
+						if !c.runsOn(k.name) {
+							continue
+						}
+						t.Run(c.name, func(t *testing.T) {
+							t.Parallel()
+							if !c.slow {
+								slots <- struct{}{}
+								defer func() { <-slots }()
+							}
+							defer func() {
+								mu.Lock()
+								defer mu.Unlock()
+								if !t.Skipped() {
+									ran[k.name] = append(ran[k.name], c.name)
+								}
+							}()
+							c.run(&T{T: t, kind: k, shared: shared})
+						})
+					}
+				})
+			}
+		})
+	}
+}
+
+// narrowed says that a flag selects some of the cases, so that they cannot be counted.
+func narrowed() bool {
+	return strings.Contains(flag.Lookup("test.run").Value.String(), "/") || flag.Lookup("test.skip").Value.String() != ""
+}
+
+// patience is how long something that must happen may take on a loaded machine.
+const patience = 20 * time.Second

@@ -1,0 +1,240 @@
+package contract
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"ssegateway/e2e/harness"
+)
+
+var hardening = section{title: "hardening of the public listener", cases: []contractCase{
+	{name: "a body on GET is refused with 400, whichever way it is framed, without a callback", run: func(t *T) {
+		s := t.Shared()
+		for _, r := range []harness.Request{
+			{Target: "/", Body: []byte("x")},
+			{Target: "/", Body: []byte(`{"a":1}`), Header: []harness.Field{{Name: "content-type", Value: "application/json"}}},
+		} {
+			x := s.Begin(r, harness.Script{})
+			x.Refusal(http.StatusBadRequest, "", "")
+			s.wantNoCallback(x.key)
+		}
+	}},
+	{name: "a chunked body on GET is refused with 400, even an empty one", run: func(t *T) {
+		s := t.Shared()
+		for _, body := range []string{"1\r\nx\r\n0\r\n\r\n", "0\r\n\r\n"} {
+			x := s.Begin(harness.Request{Target: "/", Body: []byte(body), Header: []harness.Field{{Name: "Transfer-Encoding", Value: "chunked"}}}, harness.Script{})
+			x.Refusal(http.StatusBadRequest, "", "")
+			s.wantNoCallback(x.key)
+		}
+	}},
+	{name: "a Content-Length of 0 is no body", run: func(t *T) {
+		s := t.Shared()
+		x := s.OpenWith(harness.Request{Target: "/", Header: []harness.Field{{Name: "content-length", Value: "0"}}}, harness.Script{})
+		s.Event(x.token, "x")
+		x.Want("data: x\n\n")
+	}},
+	{name: "absolute-form targets are refused with 400, without a callback", run: func(t *T) {
+		s := t.Shared()
+		for _, target := range []string{"http://gateway.example/stream", "https://gateway.example/", "http://gateway.example/internal/send", "ftp://x/y"} {
+			x := s.Begin(harness.Request{Target: target}, harness.Script{})
+			x.Refusal(http.StatusBadRequest, "", "")
+			s.wantNoCallback(x.key)
+		}
+	}},
+	{name: "a malformed request is a 400 and the connection ends", run: func(t *T) {
+		s := t.Shared()
+		for _, raw := range []string{
+			"GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nBad Name: y\r\n\r\n", "GET /\x01 HTTP/1.1\r\nHost: x\r\n\r\n",
+			"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", "nonsense\r\n\r\n", "GET stream HTTP/1.1\r\nHost: x\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+		} {
+			if head := wantHead(t, s.Do(harness.Request{Raw: raw})); head.Status != http.StatusBadRequest {
+				t.Errorf("%q: status %d", raw, head.Status)
+			}
+		}
+	}},
+	{name: "request headers over the limit: 431", run: func(t *T) {
+		s := t.Shared()
+		x := s.Do(harness.Request{Target: "/", Header: s.tooManyHeaders()})
+		if head := wantHead(t, x); head.Status != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("status %d", head.Status)
+		}
+	}},
+	{name: "headers of 6 KiB, a few cookies and a long query, are within the limit", run: func(t *T) {
+		s := t.Shared()
+		r := harness.Request{Target: "/?q=" + strings.Repeat("q", 2<<10), Header: []harness.Field{{Name: "cookie", Value: strings.Repeat("c", 2<<10)}, {Name: "x-long", Value: strings.Repeat("v", 2<<10)}}}
+		c := s.OpenWith(r, harness.Script{}).Connect()
+		if c.URL != r.Target || c.Headers["cookie"] != r.Header[0].Value || c.Headers["x-long"] != r.Header[1].Value {
+			t.Errorf("callback %s", quoted(string(c.Body)))
+		}
+	}},
+	{name: "a request head that does not come to its end: the connection is closed", slow: true, run: func(t *T) {
+		s := t.Shared()
+		begun := "GET /slow HTTP/1.1\r\nHost: x\r\n"
+		if !t.http1() {
+			begun = "PRI * HT"
+		}
+		for _, begun := range []string{begun, ""} {
+			conn, err := s.endpoint.Dial(t.Context(), 0, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Write([]byte(begun)); err != nil {
+				t.Fatal(err)
+			}
+			wantClosed(t, conn, begun)
+			conn.Close()
+		}
+	}},
+	{name: "MAX_CONNECTIONS: 503 with Retry-After beyond it, while health and internal keep working", run: func(t *T) {
+		s := t.Start("MAX_CONNECTIONS=3")
+		first, second := s.Open("/1"), s.Open("/2")
+		pending, accept := s.pending() // counts as well
+		for range 3 {
+			x := s.Begin(harness.Request{Target: "/beyond"}, harness.Script{})
+			got := x.Reply()
+			s.WantError(got, http.StatusServiceUnavailable, "", "")
+			if seconds, err := strconv.Atoi(got.Header.Get("Retry-After")); err != nil || seconds < 1 {
+				t.Errorf("Retry-After %q", got.Header.Get("Retry-After"))
+			}
+			if calls := s.backend.Calls(func(c *harness.Callback) bool { return c.Key == x.key }); len(calls) > 0 {
+				t.Errorf("callback %s", calls[0].Body)
+			}
+		}
+		s.WantJSON(s.Call(http.MethodGet, "/healthz", ""), http.StatusOK, object{"status": "ok"})
+		s.Readiness(http.StatusOK)
+		s.Event(first.token, "works")
+		first.Want("data: works\n\n")
+		accept()
+		pending.WantHead()
+		s.CloseStream(second.token)
+		second.WantEnd()
+		second.Disconnect()
+		s.Event(s.Open("/again").token, "a place was free")
+	}},
+	{name: "a connection that was refused does not count", run: func(t *T) {
+		s := t.Start("MAX_CONNECTIONS=2")
+		for range 5 {
+			s.Begin(harness.Request{Target: "/"}, connectAnswer(403)).Refusal(http.StatusForbidden, "BACKEND_FORBIDDEN", "")
+		}
+		s.Open("/1")
+		s.Open("/2")
+	}},
+	{name: "the certificate is read again when it changes", slow: true, run: func(t *T) {
+		dir := t.TempDir()
+		cert, err := harness.NewCertificate(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.kind.cert = cert
+		t.kind.settings = []string{"TLS_CERT_FILE=" + filepath.Join(dir, "cert.pem"), "TLS_KEY_FILE=" + filepath.Join(dir, "key.pem")}
+		s := t.Start()
+		old := s.Open("/old")
+		renewed, err := harness.NewCertificate(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.kind.cert = renewed
+		e := t.kind.endpoint(s.gw.Port)
+		deadline := time.Now().Add(75 * time.Second)
+		for {
+			// A handshake that trusts only the new certificate is the thing itself.
+			conn, err := e.Dial(t.Context(), 0, "")
+			if err == nil {
+				conn.Close()
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("still the old certificate: %v", err)
+			}
+			pause(100 * time.Millisecond)
+		}
+		s.client.CloseIdleConnections()
+		s.endpoint, s.client = e, e.Client()
+		s.Event(old.token, "still open")
+		old.Want("data: still open\n\n")
+	}},
+	{name: "two streams on one HTTP 2 connection live and die apart", run: func(t *T) {
+		s := t.Shared()
+		conn, err := s.endpoint.Dial(t.Context(), 0, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := harness.NewHTTP2(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.HangUp)
+		open := func() *Stream {
+			x := &Stream{s: s, key: NewKey()}
+			x.Exchange, err = client.Do(s.endpoint, harness.Request{Method: "GET", Target: "/", Host: "x", Header: []harness.Field{{Name: harness.KeyHeader, Value: x.key}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			x.WantHead()
+			x.token = x.Connect().Token
+			return x
+		}
+		one, two, three := open(), open(), open()
+		one.Leave()
+		one.WantDisconnect("client_closed")
+		s.CloseStream(two.token)
+		two.WantEnd()
+		two.WantDisconnect("server_closed")
+		s.Event(three.token, "alone")
+		three.Want("data: alone\n\n")
+		client.HangUp()
+		three.WantDisconnect("client_closed")
+	}},
+}}
+
+// wantClosed waits until the gateway closes the connection, at most 60 s.
+func wantClosed(t *T, conn net.Conn, after string) {
+	t.Helper()
+	_ = conn.SetReadDeadline(time.Now().Add(60 * time.Second))
+	buffer := make([]byte, 4096)
+	for {
+		if _, err := conn.Read(buffer); os.IsTimeout(err) {
+			t.Errorf("still open 60 s after %q", after)
+			return
+		} else if err != nil {
+			return
+		}
+	}
+}
+
+// tooManyHeaders is more than the gateway takes: over HTTP/2 a little more than it
+// announces, over HTTP/1 more than anybody takes.
+func (s *Site) tooManyHeaders() []harness.Field {
+	s.t.Helper()
+	size := 1100 << 10
+	if !s.t.http1() {
+		conn, err := s.endpoint.Dial(s.t.Context(), 0, "")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		client, err := harness.NewHTTP2(conn)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		defer client.HangUp()
+		announced, err := client.MaxHeaderList(patience)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		size = int(announced) + 1<<10
+	}
+	const each = 1000
+	var fields []harness.Field
+	for i := range size/each + 1 {
+		fields = append(fields, harness.Field{Name: fmt.Sprintf("x-filler-%d", i), Value: string(bytes.Repeat([]byte("f"), each))})
+	}
+	return fields
+}

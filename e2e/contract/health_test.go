@@ -1,0 +1,236 @@
+package contract
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+
+	"ssegateway/e2e/harness"
+)
+
+var health = section{title: "6 errors and health", core: true, cases: []contractCase{
+	{name: "GET healthz: 200 {status ok}", run: func(t *T) {
+		s := t.Shared()
+		s.WantJSON(s.Call(http.MethodGet, "/healthz", ""), http.StatusOK, object{"status": "ok"})
+	}},
+	{name: "GET readyz: 200 {status ready, configured true}", run: func(t *T) {
+		ready := t.Shared().Readiness(http.StatusOK)
+		if ready.Status != "ready" || ready.Configured == nil || !*ready.Configured || len(ready.Reasons) > 0 {
+			t.Errorf("%+v", ready)
+		}
+	}},
+	{name: "health is no stream and causes no callback", run: func(t *T) {
+		s := t.Shared()
+		for _, target := range []string{"/healthz", "/readyz"} {
+			x := s.Begin(harness.Request{Target: target}, harness.Script{})
+			if got := x.Reply(); got.Status != http.StatusOK {
+				t.Errorf("%s: %d %s", target, got.Status, got.Body)
+			}
+			s.wantNoCallback(x.key)
+		}
+	}},
+	{name: "errors, everywhere: the status and {error: {message, code}}", run: func(t *T) {
+		s := t.Shared()
+		for _, c := range []struct {
+			method, path, body string
+			status             int
+		}{
+			{"POST", "/stream", "", 405},
+			{"DELETE", "/", "", 405},
+			{"GET", sendPath, "", 405},
+			{"POST", sendPath, "{", 400},
+			{"POST", sendPath, "{}", 400},
+			{"POST", sendPath, `{"token":"x"}`, 404},
+			{"POST", sendPath, strings.Repeat(" ", 2<<20), 413},
+		} {
+			s.WantError(s.Call(c.method, c.path, c.body, "Content-Type", "application/json"), c.status, "", "")
+		}
+		s.WantError(s.Call("POST", sendPath, "{}", "Content-Type", "text/plain"), 415, "", "")
+		for _, status := range []int{400, 401, 403, 404, 500} {
+			x := s.Begin(harness.Request{Target: "/"}, connectAnswer(status))
+			x.Refusal(status, "", "")
+		}
+	}},
+}}
+
+// secrets are planted wherever the log must not show them.
+const (
+	secretQuery    = "canary-query-7f3a"
+	secretCookie   = "canary-cookie-91bc"
+	secretAuth     = "canary-auth-d02e"
+	secretData     = "canary-data-5ee8"
+	secretCallback = "canary-callback-c4d1"
+	secretToken    = "canary-internal-token-aa17"
+)
+
+var logging = section{title: "6 log lines", core: true, cases: []contractCase{
+	{name: "start, with the port", run: func(t *T) {
+		s := t.Start()
+		s.WantLog(`\b` + itoa(s.gw.Port) + `\b`)
+	}},
+	{name: "connect with token and path; callback result with action, token and status; close with token and reason", run: func(t *T) {
+		s := t.Start()
+		x := s.OpenWith(harness.Request{Target: "/logged/path?q=1"}, harness.Script{Connect: answerAlways(harness.Answer{Status: 202})})
+		s.CloseStream(x.token)
+		x.Disconnect()
+		token := regexp.QuoteMeta(x.token)
+		s.WantLog(token, `/logged/path\b`)
+		s.WantLog(token, `\bconnect\b`, `\b202\b`)
+		s.WantLog(token, `\bdisconnect\b`, `\b200\b`)
+		s.WantLog(token, `\bserver_closed\b`)
+	}},
+	{name: "never a query string, a cookie, an authorization, event data or the callback URL's query", run: func(t *T) {
+		backend := t.newBackend()
+		s := t.StartWith(backend, "LOG_LEVEL=debug", "CALLBACK_URL="+backend.URL("/callback?key="+secretCallback))
+		x := s.OpenWith(secretRequest("/"), harness.Script{})
+		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"name": "n", "data": secretData}}), "ok")
+		s.Send(`{"token":"` + x.token + `","event":{"data":"` + secretData + `"},"close":1}`)
+		s.Send(`{"token":"` + x.token + `","event":{"data":"` + secretData)
+		s.CloseStream(x.token)
+		x.Disconnect()
+		for _, a := range []harness.Answer{
+			{Status: 401, Body: secretData},
+			{Status: 302, Header: http.Header{"Location": {"http://127.0.0.1/" + secretCallback}}},
+			{Drop: true},
+		} {
+			refused := s.Begin(secretRequest("/refused"), harness.Script{Connect: answerAlways(a)})
+			refused.Reply()
+		}
+		odd := s.Begin(secretRequest("//a/../%00"), harness.Script{Disconnect: answerOnce(harness.Answer{Drop: true}, harness.Answer{Status: 404, Body: secretData})})
+		odd.Leave()
+		odd.callbacks("disconnect", 2)
+		s.Barrier()
+		s.wantNoSecrets()
+	}},
+	{name: "no secrets where the backend is unreachable or does not answer", slow: true, run: func(t *T) {
+		port, err := harness.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, callback := range []string{
+			"http://user:" + secretCallback + "@127.0.0.1:" + itoa(port) + "/callback?key=" + secretCallback,
+			"http://127.0.0.1:" + itoa(port) + "/callback?" + secretCallback,
+			"http://no-such-host.invalid/callback?key=" + secretCallback,
+		} {
+			s := t.StartWith(nil, "LOG_LEVEL=debug", "CALLBACK_URL="+callback)
+			if got := reply(t, s.Do(secretRequest("/"))); got.Status < 500 {
+				t.Errorf("status %d", got.Status)
+			}
+			s.wantNoSecrets()
+		}
+		backend := t.newBackend()
+		s := t.StartWith(backend, "LOG_LEVEL=debug", "CALLBACK_URL="+backend.URL("/callback?key="+secretCallback))
+		s.wantExit = -1
+		x := s.Begin(secretRequest("/"), harness.Script{Connect: hang, Disconnect: hang})
+		x.Reply()
+		x.Disconnect()
+		s.wantNoSecrets()
+		stop(t.T, s.gw, -1)
+		s.wantNoSecrets()
+	}},
+}}
+
+var ownLogging = section{title: "6 log lines by level and form", cases: []contractCase{
+	{name: "plain [INFO] message key=value lines by default", run: func(t *T) {
+		s := t.Start()
+		x := s.Open("/logged?q=1")
+		x.Leave()
+		x.Disconnect()
+		s.WantLog(`^\[INFO\] `, `\bport=`+itoa(s.gw.Port)+`\b`)
+		s.WantLog(`^\[INFO\] `, `\btoken=`+x.token, `\bpath=/logged( |$)`)
+		s.WantLog(`^\[INFO\] `, `\btoken=`+x.token, `\baction=connect\b`, `\bstatus=200\b`, `ms=\d`)
+		s.WantLog(`^\[INFO\] `, `\btoken=`+x.token, `\baction=disconnect\b`, `\bstatus=200\b`, `ms=\d`)
+		s.WantLog(`^\[INFO\] `, `\btoken=`+x.token, `\breason=client_closed\b`, `\bpath=/logged( |$)`)
+	}},
+	{name: "the detail of a close is logged", run: func(t *T) {
+		s := t.Start()
+		x := s.Open("/stalled")
+		if err := x.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		x.Disconnect()
+		s.WantLog(`\btoken=`+x.token, `\breason=error\b`, `\bdetail=unexpected_data\b`, `\bpath=/stalled( |$)`)
+	}},
+	{name: "each send is logged at level debug: token, event name, data length, path", run: func(t *T) {
+		s := t.Start("LOG_LEVEL=debug")
+		x := s.Open("/sent?q=1")
+		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"name": "the-name", "data": "12345678901234567"}}), "ok")
+		s.WantLog(`^\[DEBUG\] `, x.token, `\bthe-name\b`, `\b17\b`, `/sent( |$)`)
+	}},
+	{name: "sends are not logged at level info", run: func(t *T) {
+		s := t.Start()
+		x := s.Open("/sent")
+		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"name": "the-name", "data": "x"}}), "ok")
+		x.Leave()
+		s.WantLog(x.token, "client_closed")
+		if strings.Contains(s.gw.Log.Text(), "the-name") {
+			t.Error("the send was logged")
+		}
+	}},
+	{name: "LOG_FORMAT=json: one JSON object a line", run: func(t *T) {
+		s := t.Start("LOG_FORMAT=json", "LOG_LEVEL=debug")
+		x := s.Open("/json?q=" + secretQuery)
+		s.Event(x.token, secretData)
+		x.Leave()
+		s.WantLog(x.token, "client_closed")
+		for _, line := range s.gw.Log.Lines(0) {
+			var entry map[string]any
+			if err := decode(line, &entry); err != nil || entry["level"] == nil || entry["msg"] == nil {
+				t.Errorf("line %q: %v", line, err)
+			}
+		}
+		s.wantNoSecrets()
+	}},
+	{name: "the internal token is never logged", run: func(t *T) {
+		s := t.Start("LOG_LEVEL=debug", "INTERNAL_TOKEN="+secretToken)
+		s.Send(`{"token":"x"}`)
+		s.Call(http.MethodPost, sendPath, `{"token":"x"}`, "Content-Type", "application/json", "Authorization", "Bearer "+secretToken)
+		s.Call(http.MethodPost, sendPath, `{"token":"x"}`, "Content-Type", "application/json", "Authorization", "Bearer "+secretToken+"x")
+		s.wantNoSecrets()
+	}},
+	{name: "a malformed request leaves no secret in the log", run: func(t *T) {
+		s := t.Start("LOG_LEVEL=debug")
+		for _, raw := range []string{
+			"GET /?q=" + secretQuery + " HTTP/1.1\r\nHost: x\r\nBad Header: " + secretAuth + "\r\n\r\n",
+			"GET /%zz?q=" + secretQuery + " HTTP/1.1\r\nHost: x\r\n\r\n",
+			"GET http://x/?q=" + secretQuery + " HTTP/1.1\r\nHost: x\r\n\r\n",
+			"POST /?q=" + secretQuery + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nCookie: " + secretCookie + "\r\n\r\nx",
+		} {
+			reply(t, s.Do(harness.Request{Raw: raw}))
+		}
+		s.wantNoSecrets()
+	}},
+}}
+
+func secretRequest(path string) harness.Request {
+	return harness.Request{Target: path + "?q=" + secretQuery, Header: []harness.Field{
+		{Name: "cookie", Value: "session=" + secretCookie},
+		{Name: "authorization", Value: "Bearer " + secretAuth},
+		{Name: "referer", Value: "https://app.example/?q=" + secretQuery},
+	}}
+}
+
+// answerOnce gives the first answer once, and then the other.
+func answerOnce(first, then harness.Answer) func(*harness.Callback) harness.Answer {
+	once := make(chan harness.Answer, 1)
+	once <- first
+	return func(*harness.Callback) harness.Answer {
+		select {
+		case a := <-once:
+			return a
+		default:
+			return then
+		}
+	}
+}
+
+func (s *Site) wantNoSecrets() {
+	s.t.Helper()
+	for _, line := range s.gw.Log.Lines(0) {
+		for _, secret := range []string{secretQuery, secretCookie, secretAuth, secretData, secretCallback, secretToken} {
+			if strings.Contains(line, secret) {
+				s.t.Errorf("%s in the log: %s", secret, line)
+			}
+		}
+	}
+}

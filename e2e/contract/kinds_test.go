@@ -1,0 +1,132 @@
+package contract
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"ssegateway/e2e/harness"
+)
+
+// kind is one way in which streams are served and reached. The whole suite runs on each.
+type kind struct {
+	name     string
+	protocol harness.Protocol
+	command  []string
+	settings []string // NAME=value
+	cert     *harness.Certificate
+}
+
+// The names of the kinds.
+const (
+	detached = "detached"  // HTTP/1.1 on a socket taken over from net/http (Linux)
+	parked   = "parked"    // HTTP/1.1, the kind of the other systems
+	tlsHTTP1 = "tls-http1" // HTTP/1.1 over TLS
+	tlsHTTP2 = "tls-http2" // HTTP/2 by ALPN
+	h2c      = "h2c"       // HTTP/2 by prior knowledge
+	foreign  = "foreign"   // CONTRACT_COMMAND, over HTTP/1.1
+)
+
+var (
+	http1Kinds = []string{detached, parked, tlsHTTP1, foreign}
+	http2Kinds = []string{tlsHTTP2, h2c}
+	tlsKinds   = []string{tlsHTTP1, tlsHTTP2}
+)
+
+// wireSpecific names the cases that make sense on some kinds only, and says why.
+// Every other case has to run on every kind.
+var wireSpecific = map[string]struct {
+	kinds []string
+	why   string
+}{
+	"response head on HTTP 1.1: Connection keep-alive, chunked":                            {http1Kinds, "HTTP/2 has neither field"},
+	"response head on HTTP 2: nothing about the connection":                                {http2Kinds, "HTTP/1.1 has these fields"},
+	"HTTP 1.0: no chunking, Connection close, ended by the close":                          {http1Kinds, "HTTP/2 has no older form on its connection"},
+	"headers of the connection itself are headers too":                                     {http1Kinds, "HTTP/2 forbids them"},
+	"the same header in different cases is one header":                                     {http1Kinds, "HTTP/2 has names in lower case only"},
+	"on HTTP 1.1 each event is one chunk, its end the last chunk":                          {http1Kinds, "HTTP/2 has DATA frames, which may be cut anywhere"},
+	"on HTTP 1.1 an event is a chunk byte by byte":                                         {http1Kinds, "HTTP/2 has no chunks"},
+	"a byte from the client after its request ends the connection: error, unexpected_data": {http1Kinds, "in HTTP/2 the request has an END_STREAM, and the protocol's own error behind it"},
+	"bytes behind the request, there with it: error, unexpected_data":                      {http1Kinds, "as above"},
+	"bytes behind the request while the connect is pending: error, unexpected_data":        {http1Kinds, "as above"},
+	"the detail of a close is logged":                                                      {http1Kinds, "uses unexpected_data, see above"},
+	"a malformed request leaves no secret in the log":                                      {http1Kinds, "the requests are HTTP/1.1 bytes"},
+	"a chunked body on GET is refused with 400, even an empty one":                         {http1Kinds, "HTTP/2 has no chunked coding"},
+	"absolute-form targets are refused with 400, without a callback":                       {http1Kinds, "HTTP/2 has :scheme and :authority instead"},
+	"a malformed request is a 400 and the connection ends":                                 {http1Kinds, "HTTP/2 has protocol errors instead"},
+	"the certificate is read again when it changes":                                        {tlsKinds, "needs TLS"},
+	"two streams on one HTTP 2 connection live and die apart":                              {http2Kinds, "HTTP/1.1 has one stream on a connection"},
+}
+
+// theKinds are filled by TestMain.
+var theKinds []kind
+
+// makeKinds builds what has to be built.
+func makeKinds(dir string) ([]kind, error) {
+	if command := os.Getenv("CONTRACT_COMMAND"); command != "" {
+		return []kind{{name: foreign, command: []string{"/bin/sh", "-c", "exec " + command}}}, nil
+	}
+	cert, err := harness.NewCertificate(dir)
+	if err != nil {
+		return nil, err
+	}
+	standard, err := binary("CONTRACT_BINARY", filepath.Join(dir, "ssegateway"))
+	if err != nil {
+		return nil, err
+	}
+	portable, err := binary("CONTRACT_BINARY_PORTABLE", filepath.Join(dir, "ssegateway-portable"), "-tags", "portable")
+	if err != nil {
+		return nil, err
+	}
+	withTLS := []string{"TLS_CERT_FILE=" + cert.CertFile, "TLS_KEY_FILE=" + cert.KeyFile}
+	return []kind{
+		{name: detached, command: []string{standard}},
+		{name: parked, command: []string{portable}},
+		{name: tlsHTTP1, protocol: harness.HTTP1TLS, command: []string{standard}, settings: withTLS, cert: cert},
+		{name: tlsHTTP2, protocol: harness.HTTP2TLS, command: []string{standard}, settings: withTLS, cert: cert},
+		{name: h2c, protocol: harness.H2C, command: []string{standard}, settings: []string{"H2C=true"}},
+	}, nil
+}
+
+// binary returns what the variable names, or else builds the gateway with the race detector.
+func binary(variable, path string, flags ...string) (string, error) {
+	if given := os.Getenv(variable); given != "" {
+		return filepath.Abs(given)
+	}
+	args := append([]string{"build", "-race", "-o", path}, flags...)
+	build := exec.Command("go", append(args, "ssegateway/cmd/ssegateway")...)
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)
+	}
+	return path, nil
+}
+
+// checkCounts makes sure that every kind ran every case: a kind that is missing or
+// a case that was skipped on one of them is a failure.
+func checkCounts(t *testing.T, ran map[string][]string) {
+	t.Helper()
+	for _, k := range theKinds {
+		for _, c := range allCases() {
+			if want, got := c.runsOn(k.name), slices.Contains(ran[k.name], c.name); want != got {
+				t.Errorf("kind %s, case %q: ran %v, should run %v", k.name, c.name, got, want)
+			}
+		}
+		t.Logf("%-10s %3d cases", k.name, len(ran[k.name]))
+	}
+	names := map[string]bool{}
+	for _, c := range allCases() {
+		if names[c.name] {
+			t.Errorf("two cases are called %q", c.name)
+		}
+		names[c.name] = true
+	}
+	for name := range wireSpecific {
+		if !names[name] {
+			t.Errorf("wireSpecific names a case that does not exist: %q", name)
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package examples
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"ssegateway/e2e/harness"
+)
+
+// Each language's example does the same.
+var languages = []example{
+	{"go", []string{"BACKEND"}, "listening on", ""},
+	{"java", []string{"java", path("java", "Backend.java")}, "listening on", "default-jdk-headless"},
+	{"node", []string{"node", path("node", "backend.mjs")}, "listening on", "nodejs"},
+	{"php", []string{"php", "-S", "127.0.0.1:PORT", path("php", "backend.php")}, "Development Server .* started", "php-cli"},
+	{"python", []string{"python3", path("python", "backend.py")}, "listening on", "python3"},
+}
+
+func TestLanguages(t *testing.T) {
+	for _, e := range languages {
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			s := e.start(t)
+			s.open(t, "/events", 401).Leave()
+			s.wantStreams(t, "[]")
+
+			// It accepts, and greets.
+			name := `Ada "Ü" & co`
+			ada := s.open(t, "/events?x=1&name=Ada%20%22%C3%9C%22+%26%20co", 200)
+			ada.want(t, "welcome", "Hello, "+name)
+			bob := s.open(t, "/events?name=bob", 200)
+			bob.want(t, "welcome", "Hello, bob")
+			s.wantStreams(t, `["Ada \"Ü\" & co" "bob"]`)
+
+			// It sends to one.
+			const note = "two\nlines, \"quoted\" \\ 👋"
+			s.do(t, "POST", "/send?name=bob", note, 200, nil)
+			bob.want(t, "note", note)
+
+			// It publishes to all.
+			var published struct {
+				ID        string
+				Receivers int
+			}
+			s.do(t, "POST", "/publish", "rain", 200, &published)
+			for _, x := range []*stream{ada, bob} {
+				if id := x.want(t, "news", "rain"); id != published.ID || published.Receivers != 2 {
+					t.Errorf("id %q, published as %+v to 2", id, published)
+				}
+			}
+
+			// It streams.
+			words := strings.Fields("To be, or not to be, that is the question")
+			s.do(t, "POST", "/stream?name=bob", strings.Join(words, " "), 200, nil)
+			for _, word := range words {
+				bob.want(t, "word", word)
+			}
+
+			// Who comes back gets what was missed.
+			token := s.token(t, "subject=bob")
+			bob.Leave()
+			s.wantDisconnect(t, token, "client_closed")
+			rain := published.ID
+			s.do(t, "POST", "/publish", "sun", 200, &published)
+			bob = s.open(t, "/events?name=bob", 200, harness.Field{Name: "Last-Event-ID", Value: rain})
+			if got := []event{bob.next(t), bob.next(t)}; !slices.Contains(got, event{"welcome", "", "Hello, bob"}) ||
+				!slices.Contains(got, event{"news", published.ID, "sun"}) {
+				t.Errorf("bob came back to %+v", got)
+			}
+			ada.want(t, "news", "sun")
+
+			// It forgets who has left.
+			token = s.token(t, "subject=bob")
+			bob.Leave()
+			s.wantDisconnect(t, token, "client_closed")
+			s.wantStreams(t, `["Ada \"Ü\" & co"]`)
+			s.do(t, "POST", "/send?name=bob", "nobody", 404, nil)
+		})
+	}
+}
+
+func (s *site) wantStreams(t *testing.T, want string) {
+	t.Helper()
+	var names []string
+	s.do(t, "GET", "/streams", "", 200, &names)
+	if got := fmt.Sprintf("%q", names); got != want {
+		t.Errorf("it remembers the streams of %s, want %s", got, want)
+	}
+}

@@ -1,0 +1,285 @@
+package examples
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"ssegateway/e2e/clients/chromium"
+	"ssegateway/e2e/harness"
+)
+
+var (
+	binary    string // the gateway
+	goExample string // a program, too
+	browser   context.Context
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "examples")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binary, err = harness.Build(dir)
+	if err == nil {
+		goExample = filepath.Join(dir, "backend")
+		build := exec.Command("go", "build", "-o", goExample, "ssegateway/examples/go")
+		var out []byte
+		if out, err = build.CombinedOutput(); err != nil {
+			err = fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var stop func()
+	if browser, stop, err = chromium.Start(filepath.Join(dir, "profile")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer stop()
+	return m.Run()
+}
+
+// example is how a program under examples/ is run.
+type example struct {
+	name    string
+	command []string // with PORT and BACKEND in place of the port and of the Go program
+	started string   // what it prints once it listens
+	install string   // the package that has its runtime
+}
+
+// site is a gateway with an example as its backend.
+type site struct {
+	gateway  *harness.Process
+	settings []string // of the gateway
+	port     int      // of the gateway
+	example  *harness.Process
+	streams  string // base URL of the gateway
+	app      string // base URL of the example
+	client   *http.Client
+}
+
+// start runs both for as long as the test.
+func (e example) start(t *testing.T, settings ...string) *site {
+	t.Helper()
+	if _, err := exec.LookPath(e.command[0]); err != nil && e.install != "" {
+		t.Fatalf("%s is not installed, and this example needs it: install %s, or run `make test-deps`", e.command[0], e.install)
+	}
+	dir := t.TempDir()
+	port, err := harness.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{app: "http://127.0.0.1:" + strconv.Itoa(port), client: harness.Local(port, nil).Client()}
+	s.client.Transport = nil // not one server's alone
+	s.startGateway(t, append([]string{
+		"CALLBACK_URL=" + s.app + "/callback", "CORS_ALLOWED_ORIGINS=" + s.app, "HEARTBEAT_INTERVAL_SECONDS=3600",
+	}, settings...))
+	s.streams = "http://127.0.0.1:" + strconv.Itoa(s.port)
+	t.Cleanup(func() {
+		s.stopGateway(t)
+		if s.example != nil {
+			s.example.Kill()
+			if t.Failed() {
+				t.Logf("output of the example:\n%s", s.example.Log.Text())
+			}
+		}
+	})
+	var args []string
+	for _, arg := range e.command {
+		args = append(args, strings.NewReplacer("PORT", strconv.Itoa(port), "BACKEND", goExample).Replace(arg))
+	}
+	s.example, err = harness.Run(harness.Command{Args: args, Env: []string{
+		"PORT=" + strconv.Itoa(port), "GATEWAY=" + s.streams, "TMPDIR=" + dir, "STEP_MS=20",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(e.started)); !ok {
+		t.Fatalf("the example does not listen:\n%s", s.example.Log.Text())
+	}
+	return s
+}
+
+func (s *site) startGateway(t *testing.T, settings []string) {
+	t.Helper()
+	var err error
+	s.settings = settings
+	s.gateway, err = harness.Start(harness.Command{Args: []string{binary}, Env: settings}, func(port int) harness.Endpoint {
+		if s.port > 0 {
+			port = s.port
+		}
+		return harness.Local(port, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.port = max(s.port, s.gateway.Port)
+}
+
+func (s *site) stopGateway(t *testing.T) {
+	t.Helper()
+	if code, err := s.gateway.Stop(harness.Patience); code != 0 || err != nil {
+		t.Errorf("the gateway exited with code %d: %v", code, err)
+	}
+	if text := s.gateway.Log.Text(); strings.Contains(text, "WARNING: DATA RACE") || t.Failed() {
+		t.Errorf("log of the gateway:\n%s", text)
+	}
+}
+
+// restartGateway starts it anew on the same port: what it remembered is lost.
+func (s *site) restartGateway(t *testing.T) {
+	t.Helper()
+	s.stopGateway(t)
+	s.startGateway(t, append(s.settings, "PORT="+strconv.Itoa(s.port))) // of two the last counts
+}
+
+// path is where an example is.
+func path(name ...string) string {
+	return filepath.Join(append([]string{"..", "..", "examples"}, name...)...)
+}
+
+// do makes a request to the example and decodes the answer, which must have that status.
+func (s *site) do(t *testing.T, method, target, body string, status int, into any) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, s.app+target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && into != nil {
+		err = json.Unmarshal(text, into)
+	}
+	if err != nil || resp.StatusCode != status {
+		t.Fatalf("%s %s: %d %s (%v), want %d", method, target, resp.StatusCode, text, err, status)
+	}
+}
+
+// stream is a client's stream.
+type stream struct {
+	*harness.Exchange
+	name string
+}
+
+// open opens a stream, whose answer must have that status.
+func (s *site) open(t *testing.T, target string, status int, header ...harness.Field) *stream {
+	t.Helper()
+	x, err := harness.Local(s.port, nil).Do(t.Context(), harness.Request{Target: target, Header: header})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(x.Leave)
+	head, err := x.Head(harness.Patience)
+	if err != nil || head.Status != status {
+		t.Fatalf("%s: %+v %v, want %d", target, head, err, status)
+	}
+	return &stream{x, target}
+}
+
+// event is what a stream brings.
+type event struct{ name, id, data string }
+
+// next waits for the next event. What has no data is none.
+func (s *stream) next(t *testing.T) event {
+	t.Helper()
+	for {
+		var block bytes.Buffer
+		for !bytes.HasSuffix(block.Bytes(), []byte("\n\n")) {
+			b, err := s.Next(1, harness.Patience)
+			if err != nil {
+				t.Fatalf("%s: no event but %q: %v", s.name, block.String(), err)
+			}
+			block.WriteString(b)
+		}
+		var e event
+		var data []string
+		for line := range strings.Lines(block.String()) {
+			field, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+			switch field {
+			case "event":
+				e.name = value
+			case "id":
+				e.id = value
+			case "data":
+				data = append(data, value)
+			}
+		}
+		if data != nil {
+			e.data = strings.Join(data, "\n")
+			return e
+		}
+	}
+}
+
+// want waits for the next event, which must be this one, and returns its id.
+func (s *stream) want(t *testing.T, name, data string) (id string) {
+	t.Helper()
+	e := s.next(t)
+	if e.name != name || e.data != data {
+		t.Fatalf("%s got %q %q, want %q %q", s.name, e.name, e.data, name, data)
+	}
+	return e.id
+}
+
+// token is the token of the only stream that the query selects.
+func (s *site) token(t *testing.T, query string) string {
+	t.Helper()
+	resp, err := s.client.Get(s.streams + "/internal/connections?" + query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var page struct{ Connections []struct{ Token string } }
+	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil || len(page.Connections) != 1 {
+		t.Fatalf("streams of %s: %+v (%v), want one", query, page, err)
+	}
+	return page.Connections[0].Token
+}
+
+// closeStream has the gateway close a stream.
+func (s *site) closeStream(t *testing.T, token string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.streams+"/internal/connections/"+token, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("close: %s", resp.Status)
+	}
+}
+
+// wantDisconnect waits until the example has taken note of the end of a stream.
+func (s *site) wantDisconnect(t *testing.T, token, reason string) {
+	t.Helper()
+	// The gateway logs it behind the example's answer.
+	line, ok := s.gateway.Log.Find(harness.Patience, regexp.MustCompile("callback action=disconnect token="+token+" .*result=delivered"))
+	if !ok || !strings.Contains(line, " reason="+reason) {
+		t.Fatalf("disconnect of %s: %q, want reason %s", token, line, reason)
+	}
+}

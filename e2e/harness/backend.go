@@ -1,0 +1,285 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// KeyHeader is the request header by which a client names one of its connections:
+// its value comes back in the callbacks of that connection and selects their script.
+const KeyHeader = "x-open"
+
+// Callback is what the backend received.
+type Callback struct {
+	At     time.Time
+	Method string
+	Target string // raw
+	Header http.Header
+	Body   []byte // raw
+	Err    error  // what is wrong with the body, if anything
+
+	Action, Token, Reason, Detail string
+	URL                           string            // request.url
+	Headers                       map[string]string // request.headers
+	Key                           string            // of the connection, see KeyHeader
+
+	// Context ends when the gateway no longer waits for the answer, or the test is over.
+	Context context.Context
+}
+
+// Answer is what the backend says to a callback. The zero Answer is an empty 200.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   string
+	Drop   bool // close the connection instead of answering
+	HangUp bool // close the connection right after answering, without announcing it
+	// Then is called once the connection is dropped or hung up.
+	Then func()
+	// Write takes over the answer.
+	Write func(http.ResponseWriter)
+}
+
+// Script says how to answer the callbacks of a connection; nil is an empty 200.
+// The functions run on goroutines of the backend and may block until the callback's
+// Context ends.
+type Script struct {
+	Connect    func(*Callback) Answer
+	Disconnect func(*Callback) Answer
+}
+
+// Backend takes callbacks on a real listener, records all of them and answers by script.
+type Backend struct {
+	Port int
+
+	server   *http.Server
+	calm     context.Context
+	calmDown context.CancelFunc
+
+	mu       sync.Mutex
+	changed  chan struct{}
+	calls    []*Callback
+	scripts  map[string]Script           // by key; "" is for connections without one
+	conns    map[net.Conn]http.ConnState // those that are open
+	accepted int
+}
+
+// NewBackend listens on a free port of all addresses.
+func NewBackend() (*Backend, error) {
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		return nil, err
+	}
+	b := &Backend{
+		Port:    l.Addr().(*net.TCPAddr).Port,
+		changed: make(chan struct{}), scripts: map[string]Script{}, conns: map[net.Conn]http.ConnState{},
+	}
+	b.calm, b.calmDown = context.WithCancel(context.Background())
+	b.server = &http.Server{
+		Handler:           http.HandlerFunc(b.serve),
+		ReadHeaderTimeout: time.Minute,
+		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		ConnState:         b.track,
+	}
+	go func() { _ = b.server.Serve(l) }()
+	return b, nil
+}
+
+// URL is the callback URL with this path and query.
+func (b *Backend) URL(pathAndQuery string) string {
+	return fmt.Sprintf("http://127.0.0.1:%d%s", b.Port, pathAndQuery)
+}
+
+// On sets the script of the connections with that key.
+func (b *Backend) On(key string, s Script) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.scripts[key] = s
+}
+
+// CalmDown ends all scripts: from here on everything is answered with an empty 200 at once.
+func (b *Backend) CalmDown() { b.calmDown() }
+
+// Close calms down and stops listening.
+func (b *Backend) Close() {
+	b.calmDown()
+	_ = b.server.Close()
+}
+
+// Accepted is how many connections were accepted so far.
+func (b *Backend) Accepted() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.accepted
+}
+
+// track follows the connections.
+func (b *Backend) track(conn net.Conn, s http.ConnState) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch s {
+	case http.StateNew:
+		b.accepted++
+		b.conns[conn] = s
+	case http.StateActive, http.StateIdle:
+		b.conns[conn] = s
+	case http.StateHijacked, http.StateClosed:
+		delete(b.conns, conn)
+	}
+	b.notifyLocked()
+}
+
+// notifyLocked wakes all who wait for something to change.
+func (b *Backend) notifyLocked() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// CloseIdle waits until no callback is under way and closes all connections, as a
+// server does with those that were idle for too long. It says how many there were.
+func (b *Backend) CloseIdle(patience time.Duration) (int, error) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		n, changed := b.closeIdle()
+		if changed == nil {
+			return n, nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return 0, fmt.Errorf("callbacks are still under way: %w after %v", ErrTimeout, patience)
+		}
+	}
+}
+
+// closeIdle closes all connections or, if a callback is under way, none: then it
+// returns what to wait for.
+func (b *Backend) closeIdle() (int, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, state := range b.conns {
+		if state == http.StateActive {
+			return 0, b.changed
+		}
+	}
+	for conn := range b.conns {
+		conn.Close()
+	}
+	return len(b.conns), nil
+}
+
+// Calls are the callbacks so far for which match says true, in the order of arrival.
+func (b *Backend) Calls(match func(*Callback) bool) []*Callback {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.callsLocked(match)
+}
+
+func (b *Backend) callsLocked(match func(*Callback) bool) []*Callback {
+	var calls []*Callback
+	for _, c := range b.calls {
+		if match(c) {
+			calls = append(calls, c)
+		}
+	}
+	return calls
+}
+
+// Await waits until there are n such callbacks and returns those there are.
+func (b *Backend) Await(patience time.Duration, n int, match func(*Callback) bool) ([]*Callback, error) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		b.mu.Lock()
+		calls, changed := b.callsLocked(match), b.changed
+		b.mu.Unlock()
+		if len(calls) >= n {
+			return calls, nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return calls, fmt.Errorf("%d of %d callbacks: %w after %v", len(calls), n, ErrTimeout, patience)
+		}
+	}
+}
+
+func (b *Backend) serve(w http.ResponseWriter, r *http.Request) {
+	c := &Callback{At: time.Now(), Method: r.Method, Target: r.RequestURI, Header: r.Header}
+	c.Body, c.Err = io.ReadAll(r.Body)
+	if c.Err == nil {
+		c.Err = c.decode()
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(b.calm, cancel)()
+	c.Context = ctx
+
+	b.mu.Lock()
+	b.calls = append(b.calls, c)
+	script := b.scripts[c.Key]
+	b.notifyLocked()
+	b.mu.Unlock()
+
+	var a Answer
+	switch {
+	case b.calm.Err() != nil:
+	case c.Action == "connect" && script.Connect != nil:
+		a = script.Connect(c)
+	case c.Action == "disconnect" && script.Disconnect != nil:
+		a = script.Disconnect(c)
+	}
+	a.write(w)
+}
+
+// decode reads the body as a backend would that expects strings.
+func (c *Callback) decode() error {
+	var body struct {
+		Action, Token, Reason, Detail string
+		Request                       struct {
+			URL     string
+			Headers map[string]string
+		}
+	}
+	if err := json.Unmarshal(c.Body, &body); err != nil {
+		return err
+	}
+	c.Action, c.Token, c.Reason, c.Detail = body.Action, body.Token, body.Reason, body.Detail
+	c.URL, c.Headers = body.Request.URL, body.Request.Headers
+	c.Key = c.Headers[KeyHeader]
+	return nil
+}
+
+func (a Answer) write(w http.ResponseWriter) {
+	if a.Write != nil {
+		a.Write(w)
+		return
+	}
+	if a.Drop || a.HangUp {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		if a.Then != nil {
+			defer a.Then()
+		}
+		defer conn.Close()
+		if a.HangUp {
+			fmt.Fprintf(conn, "HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s", max(a.Status, 200), len(a.Body), a.Body)
+		}
+		return
+	}
+	for name, values := range a.Header {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(max(a.Status, 200))
+	_, _ = io.WriteString(w, a.Body)
+}

@@ -1,0 +1,157 @@
+package harness
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Patience is how long something that must happen may take on a loaded machine.
+const Patience = 20 * time.Second
+
+// Build compiles the gateway with the race detector into dir.
+func Build(dir string) (binary string, err error) {
+	binary = filepath.Join(dir, "ssegateway")
+	build := exec.Command("go", "build", "-race", "-o", binary, "ssegateway/cmd/ssegateway")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)
+	}
+	return binary, nil
+}
+
+// Gateway is a running gateway together with its backend.
+type Gateway struct {
+	*Process
+	Backend  *Backend
+	Endpoint Endpoint // of the public listener
+
+	command Command
+	client  *http.Client // what the backend calls the gateway with
+	killed  bool
+}
+
+// StartGateway runs a gateway, with heartbeats out of the way, for as long as the
+// test. With a certificate it serves HTTP/2 over TLS. In the end it must have
+// exited with code 0, without a report of a race.
+func StartGateway(t testing.TB, binary string, cert *Certificate, settings ...string) *Gateway {
+	t.Helper()
+	backend, err := NewBackend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(backend.Close)
+	g := &Gateway{Backend: backend, command: Command{Args: []string{binary}}}
+	g.command.Env = []string{"HEARTBEAT_INTERVAL_SECONDS=3600", "CALLBACK_URL=" + backend.URL("/callback")}
+	if cert != nil {
+		g.command.Env = append(g.command.Env, "TLS_CERT_FILE="+cert.CertFile, "TLS_KEY_FILE="+cert.KeyFile)
+	}
+	g.command.Env = append(g.command.Env, settings...)
+	g.Process, err = Start(g.command, func(port int) Endpoint {
+		g.Endpoint = Local(port, cert)
+		return g.Endpoint
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.client = g.Endpoint.Client()
+	t.Cleanup(func() {
+		g.client.CloseIdleConnections()
+		backend.CalmDown()
+		g.finish(t)
+		if t.Failed() {
+			t.Logf("log of the gateway:\n%s", g.Log.Text())
+		}
+	})
+	return g
+}
+
+// Local is a port of this machine: HTTP/1.1, or with a certificate HTTP/2 over TLS.
+func Local(port int, cert *Certificate) Endpoint {
+	e := Endpoint{Addr: "127.0.0.1:" + strconv.Itoa(port)}
+	if cert != nil {
+		e.Protocol, e.TLS = HTTP2TLS, &tls.Config{RootCAs: cert.Roots, MinVersion: tls.VersionTLS12}
+	}
+	return e
+}
+
+func (g *Gateway) finish(t testing.TB) {
+	t.Helper()
+	code, err := g.Stop(Patience)
+	if !g.killed && (err != nil || code != 0) {
+		t.Errorf("the gateway exited with code %d: %v", code, err)
+	}
+	if text := g.Log.Text(); strings.Contains(text, "WARNING: DATA RACE") || strings.Contains(text, "panic: ") {
+		t.Errorf("the gateway reported a race or a panic:\n%s", text)
+	}
+}
+
+// Kill ends the gateway at once; what its exit says no longer counts.
+func (g *Gateway) Kill() {
+	g.killed = true
+	g.Process.Kill()
+}
+
+// Restart starts the gateway anew on the same port, once it has exited.
+func (g *Gateway) Restart(t testing.TB) {
+	t.Helper()
+	g.finish(t)
+	g.client.CloseIdleConnections()
+	again := g.command
+	again.Env = append(again.Env[:len(again.Env):len(again.Env)], "PORT="+strconv.Itoa(g.Port)) // of two the last counts
+	next, err := Start(again, func(int) Endpoint { return g.Endpoint })
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Port = g.Port
+	g.Process, g.killed = next, false
+}
+
+// Send posts this to /internal/send, which must be answered with that status.
+func (g *Gateway) Send(t testing.TB, body map[string]any, status string) {
+	t.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := g.client.Post(g.Endpoint.Scheme()+"://"+g.Endpoint.Addr+"/internal/send", "application/json", bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var answer struct{ Status string }
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || json.Unmarshal(got, &answer) != nil || resp.StatusCode != http.StatusOK || answer.Status != status {
+		t.Fatalf("send of %.200s: %d %s (%v), want %q", text, resp.StatusCode, got, err, status)
+	}
+}
+
+// Event sends an event.
+func (g *Gateway) Event(t testing.TB, token string, event map[string]any) {
+	t.Helper()
+	g.Send(t, map[string]any{"token": token, "event": event}, "ok")
+}
+
+// CloseStream closes a connection.
+func (g *Gateway) CloseStream(t testing.TB, token string) {
+	t.Helper()
+	g.Send(t, map[string]any{"token": token, "close": true}, "ok")
+}
+
+// Await waits for n callbacks of this action for which match says true.
+func (g *Gateway) Await(t testing.TB, n int, action string, match func(*Callback) bool) []*Callback {
+	t.Helper()
+	calls, err := g.Backend.Await(Patience, n, func(c *Callback) bool { return c.Action == action && match(c) })
+	if err != nil {
+		t.Fatalf("%s: %v", action, err)
+	}
+	return calls
+}

@@ -1,0 +1,83 @@
+package harness
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Log collects what a process prints, line by line.
+type Log struct {
+	mu      sync.Mutex
+	changed chan struct{}
+	partial []byte
+	lines   []string
+}
+
+func newLog() *Log { return &Log{changed: make(chan struct{})} }
+
+// Write takes output as it comes.
+func (l *Log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.partial = append(l.partial, b...)
+	for {
+		line, rest, found := bytes.Cut(l.partial, []byte("\n"))
+		if !found {
+			break
+		}
+		l.lines = append(l.lines, strings.TrimRight(string(line), "\r"))
+		l.partial = rest
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+	return len(b), nil
+}
+
+// Lines are the whole lines so far, from line number first on.
+func (l *Log) Lines(first int) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]string(nil), l.lines[min(first, len(l.lines)):]...)
+}
+
+// Text is everything so far.
+func (l *Log) Text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "\n") + "\n" + string(l.partial)
+}
+
+// Find waits for a line in which every pattern is found, and returns it.
+func (l *Log) Find(patience time.Duration, patterns ...*regexp.Regexp) (string, bool) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	next := 0
+	for {
+		l.mu.Lock()
+		fresh, changed := l.lines[next:], l.changed
+		l.mu.Unlock()
+		for _, line := range fresh {
+			if all(line, patterns) {
+				return line, true
+			}
+		}
+		next += len(fresh)
+		select {
+		case <-changed:
+		case <-timer.C:
+			return "", false
+		}
+	}
+}
+
+func all(line string, patterns []*regexp.Regexp) bool {
+	for _, p := range patterns {
+		if !p.MatchString(line) {
+			return false
+		}
+	}
+	return true
+}

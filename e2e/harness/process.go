@@ -1,0 +1,165 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Command is how a gateway is started.
+type Command struct {
+	Args []string
+	Env  []string // NAME=value; the harness adds PORT, PATH and HOME, and nothing else is inherited
+}
+
+// Process is a running gateway.
+type Process struct {
+	Port int
+	Log  *Log // standard output and standard error
+
+	cmd    *exec.Cmd
+	exited chan struct{}
+	code   int // once exited
+	at     time.Time
+}
+
+// startPatience is long for the sake of a loaded machine; a start takes a fraction of a second.
+const startPatience = 30 * time.Second
+
+// Run starts the command without waiting for it to serve. The process is always
+// reaped; it dies with this one at the latest.
+func Run(c Command) (*Process, error) {
+	p := &Process{Log: newLog(), exited: make(chan struct{})}
+	p.cmd = exec.Command(c.Args[0], c.Args[1:]...)
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, c.Env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.Log, p.Log
+	p.cmd.WaitDelay = 5 * time.Second
+	dieWithParent(p.cmd)
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		err := p.cmd.Wait()
+		p.at = time.Now()
+		p.code = p.cmd.ProcessState.ExitCode()
+		if err != nil && p.code == 0 {
+			p.code = -1
+		}
+		close(p.exited)
+	}()
+	return p, nil
+}
+
+// Start runs the command on a free port and waits until /healthz answers at the
+// endpoint that endpoint returns for the port. A port lost to somebody else between
+// choice and use is replaced by another.
+func Start(c Command, endpoint func(port int) Endpoint) (*Process, error) {
+	for attempt := 1; ; attempt++ {
+		port, err := FreePort()
+		if err != nil {
+			return nil, err
+		}
+		run := c
+		run.Env = append([]string{"PORT=" + strconv.Itoa(port)}, c.Env...)
+		p, err := Run(run)
+		if err != nil {
+			return nil, err
+		}
+		p.Port = port
+		err = p.awaitHealth(endpoint(port))
+		if err == nil {
+			return p, nil
+		}
+		p.Kill()
+		text := p.Log.Text()
+		lost := strings.Contains(text, "address already in use") || strings.Contains(text, "EADDRINUSE")
+		if attempt == 3 || !lost {
+			return nil, fmt.Errorf("%w\n%s", err, text)
+		}
+	}
+}
+
+func (p *Process) awaitHealth(e Endpoint) error {
+	client := e.Client()
+	defer client.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(context.Background(), startPatience)
+	defer cancel()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.Scheme()+"://"+e.Addr+"/healthz", nil)
+		if err != nil {
+			return err
+		}
+		if resp, err := client.Do(req); err == nil {
+			resp.Body.Close()
+			select {
+			case <-p.exited: // then it was somebody else who answered
+				return errors.New("the gateway exited at its start")
+			default:
+			}
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-poll.C:
+		case <-p.exited:
+			return fmt.Errorf("the gateway exited at its start with code %d", p.code)
+		case <-ctx.Done():
+			return errors.New("the gateway did not answer /healthz")
+		}
+	}
+}
+
+// Signal sends a signal.
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+// Exit waits for the process to exit and returns its code.
+func (p *Process) Exit(patience time.Duration) (code int, err error) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-p.exited:
+		return p.code, nil
+	case <-timer.C:
+		return 0, fmt.Errorf("still running: %w after %v", ErrTimeout, patience)
+	}
+}
+
+// Pid is the process's id.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Exited is closed once the process is gone.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// ExitedAt is when the process was gone; to be called after it was.
+func (p *Process) ExitedAt() time.Time { return p.at }
+
+// Kill ends the process at once, if it still runs, and waits for that.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.exited
+}
+
+// Stop asks the process to end and waits. If it does not end, its stacks are
+// dumped to the log (a Go program does that on SIGQUIT) and it is killed.
+func (p *Process) Stop(patience time.Duration) (code int, err error) {
+	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return 0, err
+	}
+	code, err = p.Exit(patience)
+	if err != nil {
+		_ = p.Signal(syscall.SIGQUIT)
+		_, _ = p.Exit(2 * time.Second)
+		p.Kill()
+	}
+	return code, err
+}

@@ -1,0 +1,149 @@
+//go:build load
+
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ssegateway/e2e/harness"
+)
+
+// publish publishes an event with the time in it, and returns its id.
+func (s *site) publish(data string) string {
+	s.t.Helper()
+	body := fmt.Sprintf(`{"topic":"everybody","event":{"data":%q}}`, data)
+	resp, err := s.http.Post("http://"+s.addr+"/internal/publish", "application/json", strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var answer struct{ ID string }
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || resp.StatusCode != http.StatusOK {
+		s.t.Fatal(resp.Status, err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return answer.ID
+}
+
+// follow reads a stream of numbered events until the event last, and checks that none
+// is missing, doubled or out of order. It reports the delay of each to seen.
+func follow(r *bufio.Reader, first, last uint64, seen func(n uint64, delay time.Duration)) error {
+	next := first
+	var id uint64
+	for next <= last {
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return fmt.Errorf("behind %d: %w", next-1, err)
+		}
+		if rest, ok := bytes.CutPrefix(line, []byte("id: ")); ok {
+			_, digits, _ := strings.Cut(strings.TrimSpace(string(rest)), "-")
+			if id, err = strconv.ParseUint(digits, 10, 64); err != nil {
+				return err
+			}
+		}
+		if bytes.HasPrefix(line, []byte("event: gap")) {
+			return fmt.Errorf("a gap behind %d", next-1)
+		}
+		if rest, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
+			if id != next {
+				return fmt.Errorf("event %d instead of %d", id, next)
+			}
+			nanos, err := strconv.ParseInt(strings.TrimSpace(string(rest)), 10, 64)
+			if err != nil {
+				return err
+			}
+			seen(next, time.Since(time.Unix(0, nanos)))
+			next++
+		}
+	}
+	return nil
+}
+
+// 1,000 clients come back at once and miss 1,000 events each: all of them get all, in
+// order, while live publishing goes on, whose p99 to the others at most doubles.
+func TestReplayStorm(t *testing.T) {
+	const live, returning, missed, before, during = 1_000, 1_000, 1_000, 500, 500
+	s := start(t)
+	s.backend.topic = "everybody"
+	stamp := func() string { return strconv.FormatInt(time.Now().UnixNano(), 10) }
+	beginning, _, _ := strings.Cut(s.publish(stamp()), "-")
+	for range missed - 1 {
+		s.publish(stamp())
+	}
+
+	const last = missed + before + during
+	var mu sync.Mutex
+	delays := map[bool][]time.Duration{} // by whether the storm had begun
+	var wg sync.WaitGroup
+	for _, c := range s.open(live, 0) {
+		wg.Go(func() {
+			var mine [2][]time.Duration
+			err := follow(c.rest, missed+1, last, func(n uint64, d time.Duration) {
+				phase := 0
+				if n > missed+before {
+					phase = 1
+				}
+				mine[phase] = append(mine[phase], d)
+			})
+			if err != nil {
+				t.Error("a live client:", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			delays[false] = append(delays[false], mine[0]...)
+			delays[true] = append(delays[true], mine[1]...)
+		})
+	}
+	pace := time.NewTicker(20 * time.Millisecond)
+	defer pace.Stop()
+	for range before {
+		<-pace.C
+		s.publish(stamp())
+	}
+	storm := time.Now()
+	var caughtUp []time.Duration
+	for range returning {
+		wg.Go(func() {
+			e := harness.Endpoint{Addr: s.addr}
+			conn, err := e.Dial(t.Context(), 0, "")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "GET /back HTTP/1.1\r\nHost: x\r\nX-Client: 1\r\nLast-Event-ID: %s-0\r\n\r\n", beginning)
+			err = follow(bufio.NewReader(conn), 1, last, func(n uint64, _ time.Duration) {
+				if n == missed+before {
+					mu.Lock()
+					caughtUp = append(caughtUp, time.Since(storm))
+					mu.Unlock()
+				}
+			})
+			if err != nil {
+				t.Error("a returning client:", err)
+			}
+		})
+	}
+	for range during {
+		<-pace.C
+		s.publish(stamp())
+	}
+	wg.Wait()
+	p99before, p99during := percentile(delays[false], .99), percentile(delays[true], .99)
+	t.Logf("live delivery p50 and p99: before %v %v, during %v %v; %d clients had caught up after %v",
+		percentile(delays[false], .5), p99before, percentile(delays[true], .5), p99during, len(caughtUp), slices.Max(caughtUp))
+	if p99during > 2*p99before {
+		t.Error("the p99 of live delivery more than doubled")
+	}
+}

@@ -1,0 +1,358 @@
+//go:build load
+
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"ssegateway/e2e/harness"
+)
+
+// site is a gateway process with its backend.
+type site struct {
+	t       *testing.T
+	gateway *harness.Process
+	backend *backend
+	addr    string
+	http    *http.Client
+}
+
+var binary struct {
+	once sync.Once
+	path string
+	err  error
+}
+
+// build makes the binary as a user would get it: no race detector.
+func build(t *testing.T) string {
+	binary.once.Do(func() {
+		dir, err := os.MkdirTemp("", "ssegateway-load")
+		if err != nil {
+			binary.err = err
+			return
+		}
+		binary.path = filepath.Join(dir, "ssegateway")
+		out, err := exec.Command("go", "build", "-o", binary.path, "ssegateway/cmd/ssegateway").CombinedOutput()
+		if err != nil {
+			binary.err = fmt.Errorf("%w\n%s", err, out)
+		}
+	})
+	if binary.err != nil {
+		t.Fatal(binary.err)
+	}
+	return binary.path
+}
+
+func start(t *testing.T, env ...string) *site {
+	t.Helper()
+	s := &site{t: t, backend: newBackend(t)}
+	var err error
+	env = append([]string{"CALLBACK_URL=http://" + s.backend.addr + "/callback", "LOG_LEVEL=warn"}, env...)
+	s.gateway, err = harness.Start(harness.Command{Args: []string{build(t)}, Env: env}, func(port int) harness.Endpoint {
+		return harness.Endpoint{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.gateway.Kill)
+	s.addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.gateway.Port))
+	s.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 30 * time.Second}
+	t.Cleanup(s.http.CloseIdleConnections)
+	return s
+}
+
+// status reads a number from /proc/PID/status of the gateway.
+func (s *site) status(key string) int64 {
+	s.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.gateway.Pid()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, key+":"); ok {
+			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	s.t.Fatalf("no %s in /proc", key)
+	return 0
+}
+
+// residentBytes of the gateway, read from outside.
+func (s *site) residentBytes() int64 { return s.status("VmRSS") << 10 }
+
+// kernelTCPBytes is what the kernel holds for all TCP sockets of the machine.
+func kernelTCPBytes(t *testing.T) int64 {
+	b, err := os.ReadFile("/proc/net/sockstat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); f[0] == "TCP:" {
+			pages, err := strconv.ParseInt(f[len(f)-1], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pages * int64(os.Getpagesize())
+		}
+	}
+	return 0
+}
+
+// metric reads one sample of /metrics.
+func (s *site) metric(name string) float64 {
+	s.t.Helper()
+	resp, err := s.http.Get("http://" + s.addr + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return v
+		}
+	}
+	s.t.Fatalf("no metric %s", name)
+	return 0
+}
+
+// client is the socket of an open stream whose head has been read.
+type client struct {
+	conn  net.Conn
+	rest  *bufio.Reader
+	token string
+}
+
+// request has 200 bytes of headers, like a small browser's.
+func request(host string, n int) []byte {
+	head := fmt.Sprintf("GET /stream/%d HTTP/1.1\r\n", n)
+	headers := "Host: " + host + "\r\nAccept: text/event-stream\r\nX-Client: " + strconv.Itoa(n) + "\r\nUser-Agent: "
+	headers += strings.Repeat("u", 200-len(headers)-len("\r\n")) + "\r\n"
+	return []byte(head + headers + "\r\n")
+}
+
+// open opens n streams, a few at a time, with a receive buffer if it is not 0.
+func (s *site) open(n, receiveBuffer int) []*client {
+	s.t.Helper()
+	clients := make([]*client, n)
+	var next atomic.Int64
+	var failed atomic.Value
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n || failed.Load() != nil {
+					return
+				}
+				c, err := s.openOne(i, receiveBuffer)
+				if err != nil {
+					failed.Store(err)
+					return
+				}
+				clients[i] = c
+			}
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		for _, c := range clients {
+			c.conn.Close()
+		}
+	})
+	// Who is who the backend knows.
+	for i, c := range clients {
+		c.token = s.backend.token(i)
+	}
+	s.backend.forget()
+	return clients
+}
+
+func (s *site) openOne(i, receiveBuffer int) (*client, error) {
+	e := harness.Endpoint{Addr: s.addr}
+	conn, err := e.Dial(s.t.Context(), receiveBuffer, "")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(request(s.addr, i)); err != nil {
+		return nil, err
+	}
+	// A small reader: there are many.
+	c := &client{conn: conn, rest: bufio.NewReaderSize(conn, 512)}
+	for first := true; ; first = false {
+		line, err := c.rest.ReadSlice('\n')
+		if err != nil {
+			return nil, fmt.Errorf("head of stream %d: %w", i, err)
+		}
+		if first && !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")) {
+			return nil, fmt.Errorf("stream %d: %s", i, line)
+		}
+		if len(line) == 2 {
+			return c, nil
+		}
+	}
+}
+
+// send posts one event.
+func (s *site) send(token, data string) (status int, err error) {
+	body, err := json.Marshal(map[string]any{"token": token, "event": map[string]string{"data": data}})
+	if err != nil {
+		return 0, err
+	}
+	resp, err := s.http.Post("http://"+s.addr+"/internal/send", "application/json", bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}
+
+// backend answers callbacks and counts them. It can be slow, hang and be away.
+type backend struct {
+	addr string
+
+	topic string // granted to every connection, if not empty
+
+	delay atomic.Int64                  // a time.Duration, before each answer
+	hang  atomic.Pointer[chan struct{}] // callbacks of disconnects that take one wait for it
+
+	mu          sync.Mutex
+	tokens      map[int]string // by X-Client, of connects since forget
+	disconnects map[string]int // by token
+	reasons     map[string]int // by reason and detail
+	server      *http.Server
+}
+
+func newBackend(t *testing.T) *backend {
+	b := &backend{tokens: map[int]string{}, disconnects: map[string]int{}, reasons: map[string]int{}}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.addr = l.Addr().String()
+	b.serve(l)
+	t.Cleanup(func() { b.server.Close() })
+	return b
+}
+
+func (b *backend) serve(l net.Listener) {
+	b.server = &http.Server{Handler: b, ReadHeaderTimeout: 10 * time.Second}
+	go b.server.Serve(l) //nolint:errcheck // ends by Close
+}
+
+// leave makes the backend unreachable, comeBack reachable again at the same address.
+// A callback that hangs keeps its connection.
+func (b *backend) leave() {
+	atOnce, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = b.server.Shutdown(atOnce)
+}
+
+func (b *backend) comeBack(t *testing.T) {
+	l, err := net.Listen("tcp", b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.serve(l)
+}
+
+func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var call struct {
+		Action, Token, Reason, Detail string
+		Request                       struct{ Headers map[string]string }
+	}
+	if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
+		panic(err)
+	}
+	time.Sleep(time.Duration(b.delay.Load()))
+	if call.Action == "connect" {
+		n, err := strconv.Atoi(call.Request.Headers["x-client"])
+		if err != nil {
+			panic(err)
+		}
+		b.mu.Lock()
+		b.tokens[n] = call.Token
+		b.mu.Unlock()
+		if b.topic != "" {
+			fmt.Fprintf(w, `{"topics":[%q]}`, b.topic)
+		}
+		return
+	}
+	if hang := b.hang.Swap(nil); hang != nil {
+		<-*hang
+		return
+	}
+	b.mu.Lock()
+	b.disconnects[call.Token]++
+	b.reasons[strings.TrimSuffix(call.Reason+"/"+call.Detail, "/")]++
+	b.mu.Unlock()
+}
+
+func (b *backend) token(n int) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.tokens[n]
+}
+
+func (b *backend) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tokens = map[int]string{}
+}
+
+// told is how many tokens were reported as ended, and why.
+func (b *backend) told() (tokens int, reasons map[string]int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	reasons = map[string]int{}
+	for r, n := range b.reasons {
+		reasons[r] = n
+	}
+	return len(b.disconnects), reasons
+}
+
+// await polls until ready, since what is awaited happens in another process.
+func await(t *testing.T, patience time.Duration, what string, ready func() bool) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for !ready() {
+		if time.Since(begin) > patience {
+			t.Fatalf("%s: not within %v", what, patience)
+		}
+		<-ticker.C
+	}
+	return time.Since(begin)
+}

@@ -1,0 +1,3 @@
+// Package proxy holds no code of its own: its tests put a real nginx between the
+// gateway and its clients.
+package proxy

@@ -1,0 +1,229 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"ssegateway/e2e/harness"
+)
+
+var (
+	binary string // the gateway
+	cert   *harness.Certificate
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "proxy")
+	if err == nil {
+		defer func() { _ = os.RemoveAll(dir) }()
+		binary, err = harness.Build(dir)
+	}
+	if err == nil {
+		cert, err = harness.NewCertificate(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// setup is one way in which nginx stands in front of the gateway.
+type setup struct {
+	name     string
+	site     string // directives beside the location
+	location string // directives beside proxy_pass
+	tls      bool   // HTTP/2 over TLS to the client; the gateway is always spoken to in HTTP/1
+	shipped  bool   // deploy/nginx.conf
+}
+
+const keepAlive = `proxy_http_version 1.1; proxy_set_header Connection "";`
+
+// In none of them nginx is told not to buffer. An old nginx speaks HTTP/1.0 to the
+// gateway by default, one since 1.29.7 HTTP/1.1.
+var setups = []setup{
+	{name: "defaults"},
+	{name: "upstream HTTP 1.0", location: "proxy_http_version 1.0;"},
+	{name: "upstream HTTP 1.1", location: "proxy_http_version 1.1;"},
+	{name: "upstream HTTP 1.1 keep-alive", location: keepAlive},
+	{name: "gzip", site: "gzip on; gzip_proxied any; gzip_min_length 1;"},
+	{name: "TLS and HTTP 2", tls: true},
+	{name: "TLS and HTTP 2 keep-alive", tls: true, location: keepAlive},
+	{name: "shipped file", shipped: true},
+	{name: "shipped file, TLS and HTTP 2", tls: true, shipped: true},
+}
+
+// start runs nginx in front of a gateway.
+func (s setup) start(t *testing.T, gatewayPort int) *harness.Nginx {
+	t.Helper()
+	secured := cert
+	if !s.tls {
+		secured = nil
+	}
+	if s.shipped {
+		return harness.StartShippedNginx(t, secured, gatewayPort, serveApplication(t, nothing))
+	}
+	return harness.StartNginx(t, secured, gatewayPort, s.site, s.location)
+}
+
+// client is a stream through nginx.
+type client struct {
+	*harness.Exchange
+	gw    *harness.Gateway
+	key   string
+	token string
+}
+
+// open opens a stream: its head has to arrive although there is no event yet. Only
+// where nginx speaks HTTP/2 over TLS an event has to come first, since nginx keeps
+// such a head in its TLS buffer until something of the body follows.
+func open(t *testing.T, gw *harness.Gateway, nginx *harness.Nginx, key string) *client {
+	t.Helper()
+	c := request(t, gw, nginx, key)
+	if nginx.Endpoint.Protocol == harness.HTTP2TLS {
+		c.token = gw.Await(t, 1, "connect", c.mine)[0].Token
+		gw.Send(t, map[string]any{"token": c.token, "event": map[string]any{"data": "first"}, "wait": "written"}, "written")
+		c.want(t, "data: first\n\n")
+	}
+	head, err := c.Head(harness.Patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if head.Status != http.StatusOK || head.Get("Content-Type") != "text/event-stream" || head.Get("Content-Encoding") != "" {
+		t.Fatalf("head of the stream: %d %v", head.Status, head.Header)
+	}
+	c.token = gw.Await(t, 1, "connect", c.mine)[0].Token
+	return c
+}
+
+// request asks for a stream as a browser does.
+func request(t *testing.T, gw *harness.Gateway, nginx *harness.Nginx, key string) *client {
+	t.Helper()
+	x, err := nginx.Endpoint.Do(t.Context(), harness.Request{
+		Target: "/events/" + key,
+		Header: []harness.Field{{Name: harness.KeyHeader, Value: key}, {Name: "accept-encoding", Value: "gzip, deflate, br"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(x.HangUp)
+	return &client{Exchange: x, gw: gw, key: key}
+}
+
+func (c *client) mine(call *harness.Callback) bool { return call.Key == c.key }
+
+// want waits for exactly these bytes.
+func (c *client) want(t *testing.T, want string) {
+	t.Helper()
+	if got, err := c.Next(len(want), harness.Patience); got != want {
+		t.Fatalf("the stream has %.300q, want %.300q (%v)", got, want, err)
+	}
+}
+
+// wantDisconnect waits for the disconnect callback.
+func (c *client) wantDisconnect(t *testing.T, reason string) {
+	t.Helper()
+	if call := c.gw.Await(t, 1, "disconnect", c.mine)[0]; call.Token != c.token || call.Reason != reason {
+		t.Fatalf("disconnect of %s with reason %q, want %s with %q", call.Token, call.Reason, c.token, reason)
+	}
+}
+
+func TestThroughNginx(t *testing.T) {
+	for _, s := range setups {
+		t.Run(s.name, func(t *testing.T) {
+			// A drain that is spread over a minute: there is time to look at it.
+			gw := harness.StartGateway(t, binary, nil, "DRAIN_SECONDS=60")
+			nginx := s.start(t, gw.Port)
+			testEvents(t, gw, nginx)
+			t.Parallel() // not before: what is measured is not disturbed by other tests here
+			testLeave(t, gw, nginx)
+			testDrain(t, gw, nginx)
+		})
+	}
+}
+
+// testEvents: every event arrives before the next one is sent, which nginx as a
+// buffering proxy would make impossible, and soon; a close ends the stream cleanly.
+func testEvents(t *testing.T, gw *harness.Gateway, nginx *harness.Nginx) {
+	c := open(t, gw, nginx, "events")
+	var latencies harness.Latencies
+	for i := range 100 {
+		data := fmt.Sprintf("event %d ", i)
+		if i%10 == 9 {
+			data += strings.Repeat("x", 20_000) // more than a buffer of nginx's
+		}
+		sent := time.Now()
+		gw.Event(t, c.token, map[string]any{"data": data})
+		c.want(t, "data: "+data+"\n\n")
+		latencies = append(latencies, time.Since(sent))
+	}
+	t.Logf("send to receipt: %v", latencies)
+	if median := latencies.Quantile(0.5); median > 100*time.Millisecond {
+		t.Errorf("half of the events take longer than %v, want 100ms", median)
+	}
+
+	gw.CloseStream(t, c.token)
+	if rest, end, err := c.Rest(harness.Patience); rest != "" || end != harness.Clean {
+		t.Errorf("after the close: %q and %v (%v), want a clean end", rest, end, err)
+	}
+	c.wantDisconnect(t, "server_closed")
+}
+
+// testLeave: the backend hears of a client that leaves behind nginx.
+func testLeave(t *testing.T, gw *harness.Gateway, nginx *harness.Nginx) {
+	c := open(t, gw, nginx, "leave")
+	gw.Event(t, c.token, map[string]any{"data": "hello"})
+	c.want(t, "data: hello\n\n")
+	c.Leave()
+	c.wantDisconnect(t, "client_closed")
+}
+
+var retryOnly = regexp.MustCompile(`^retry: [0-9]+\n\n$`)
+
+// testDrain: streams that a drain ends, and clients that come during it, are told
+// through nginx to come back. It leaves the gateway killed.
+func testDrain(t *testing.T, gw *harness.Gateway, nginx *harness.Nginx) {
+	// The drain ends one of two at once and the other after half of its window.
+	streams := []*client{open(t, gw, nginx, "drain1"), open(t, gw, nginx, "drain2")}
+	if err := gw.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	ended := gw.Await(t, 1, "disconnect", func(c *harness.Callback) bool { return strings.HasPrefix(c.Key, "drain") })[0]
+	for _, c := range streams {
+		if c.key != ended.Key {
+			continue
+		}
+		c.wantDisconnect(t, "server_closed")
+		if rest, end, err := c.Rest(harness.Patience); end != harness.Clean || !retryOnly.MatchString(rest) {
+			t.Errorf("a drained stream has %q and %v (%v), want a retry and a clean end", rest, end, err)
+		}
+	}
+
+	late := request(t, gw, nginx, "late")
+	head, err := late.Head(harness.Patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, end, err := late.Rest(harness.Patience)
+	if head.Status != http.StatusOK || head.Get("Content-Type") != "text/event-stream" || end != harness.Clean || !retryOnly.MatchString(rest) {
+		t.Errorf("during a drain: %d %v with %q and %v (%v), want 200, a retry and a clean end", head.Status, head.Header, rest, end, err)
+	}
+	if calls := gw.Backend.Calls(late.mine); len(calls) > 0 {
+		t.Errorf("during a drain the backend was called: %s", calls[0].Body)
+	}
+	gw.Kill()
+}
