@@ -1,0 +1,213 @@
+// The program go is a backend that has its event streams held by a gateway. Go,
+// standard library.
+//
+// It answers the gateway's callbacks, remembers which streams are whose, and reaches
+// them with plain HTTP requests to the gateway.
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+type backend struct {
+	gateway string // its base URL
+	client  *http.Client
+
+	mu      sync.Mutex
+	streams map[string]string // token of an open stream: whose it is
+}
+
+type object = map[string]any
+
+// callback is what the gateway POSTs.
+type callback struct {
+	Action  string `json:"action"` // connect or disconnect
+	Token   string `json:"token"`
+	Request struct {
+		URL     string            `json:"url"`
+		Headers map[string]string `json:"headers"` // a real backend looks at a cookie here
+	} `json:"request"`
+}
+
+func main() {
+	b := &backend{
+		gateway: cmp.Or(os.Getenv("GATEWAY"), "http://127.0.0.1:3000"),
+		client:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
+		streams: map[string]string{},
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /callback", b.serveCallback) // for the gateway only: do not let others reach it
+	mux.HandleFunc("POST /send", b.serveSend)
+	mux.HandleFunc("POST /stream", b.serveStream)
+	mux.HandleFunc("POST /publish", b.servePublish)
+	mux.HandleFunc("GET /streams", b.serveStreams)
+
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:"+cmp.Or(os.Getenv("PORT"), "8000"))
+	if err == nil {
+		fmt.Fprintf(os.Stdout, "listening on http://%s\n", listener.Addr())
+		server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+		err = server.Serve(listener)
+	}
+	slog.Error("the backend does not run", "error", err)
+	os.Exit(1)
+}
+
+// serveCallback is what the gateway asks and tells.
+func (b *backend) serveCallback(w http.ResponseWriter, r *http.Request) {
+	var c callback
+	if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c.Action != "connect" {
+		delete(b.streams, c.Token) // may be told twice, which does no harm
+		answer(w, http.StatusOK, object{})
+		return
+	}
+	_, query, _ := strings.Cut(c.Request.URL, "?")
+	values, _ := url.ParseQuery(query)
+	name := values.Get("name")
+	if name == "" {
+		answer(w, http.StatusUnauthorized, object{}) // anything but a 2xx refuses the stream
+		return
+	}
+	b.streams[c.Token] = name
+	answer(w, http.StatusOK, object{
+		"subject": name,
+		"topics":  []string{"news"},
+		"events":  []object{{"name": "welcome", "data": "Hello, " + name}},
+	})
+}
+
+// serveSend sends to each of a user's streams, and says to how many.
+func (b *backend) serveSend(w http.ResponseWriter, r *http.Request) {
+	text, _ := io.ReadAll(r.Body)
+	b.serveEach(w, r, func(token string) (int, error) {
+		event := object{"name": "note", "data": string(text)}
+		status, _, err := b.postJSON(r.Context(), "/internal/send", object{"token": token, "event": event})
+		return status, err
+	})
+}
+
+// serveStream streams the words to each of a user's streams: one request carries all events.
+func (b *backend) serveStream(w http.ResponseWriter, r *http.Request) {
+	text, _ := io.ReadAll(r.Body)
+	b.serveEach(w, r, func(token string) (int, error) {
+		body, events := io.Pipe()
+		go func() {
+			encoder := json.NewEncoder(events) // an object a line
+			for word := range strings.FieldsSeq(string(text)) {
+				if encoder.Encode(object{"name": "word", "data": word}) != nil {
+					return // the reader has left
+				}
+			}
+			_ = events.Close()
+		}()
+		status, _, err := b.post(r.Context(), "/internal/connections/"+token+"/stream", "application/x-ndjson", body)
+		return status, err
+	})
+}
+
+// serveEach does something with each of a user's streams.
+func (b *backend) serveEach(w http.ResponseWriter, r *http.Request, do func(token string) (status int, err error)) {
+	sent := 0
+	for _, token := range b.tokens(r.URL.Query().Get("name")) {
+		status, err := do(token)
+		switch {
+		case err != nil:
+			answer(w, http.StatusBadGateway, object{"error": err.Error()})
+			return
+		case status == http.StatusOK:
+			sent++
+		case status == http.StatusNotFound: // it has just ended
+			b.mu.Lock()
+			delete(b.streams, token)
+			b.mu.Unlock()
+		}
+	}
+	status := http.StatusOK
+	if sent == 0 {
+		status = http.StatusNotFound
+	}
+	answer(w, status, object{"sent": sent})
+}
+
+func (b *backend) tokens(name string) (tokens []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for token, whose := range b.streams {
+		if whose == name {
+			tokens = append(tokens, token)
+		}
+	}
+	return tokens
+}
+
+// servePublish publishes to all who have the topic, wherever they are connected.
+func (b *backend) servePublish(w http.ResponseWriter, r *http.Request) {
+	text, _ := io.ReadAll(r.Body)
+	event := object{"name": "news", "data": string(text)}
+	status, body, err := b.postJSON(r.Context(), "/internal/publish", object{"topic": "news", "event": event})
+	if err != nil {
+		answer(w, http.StatusBadGateway, object{"error": err.Error()})
+		return
+	}
+	answer(w, status, json.RawMessage(body))
+}
+
+func (b *backend) serveStreams(w http.ResponseWriter, _ *http.Request) {
+	b.mu.Lock()
+	names := []string{}
+	for _, name := range b.streams {
+		names = append(names, name)
+	}
+	b.mu.Unlock()
+	slices.Sort(names)
+	answer(w, http.StatusOK, names)
+}
+
+func (b *backend) postJSON(ctx context.Context, path string, value any) (status int, body []byte, err error) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return 0, nil, err
+	}
+	return b.post(ctx, path, "application/json", bytes.NewReader(text))
+}
+
+// post calls the gateway. The body goes out as it comes.
+func (b *backend) post(ctx context.Context, path, contentType string, body io.Reader) (status int, answer []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.gateway+path, body)
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	resp, err := b.client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, answer, err
+}
+
+func answer(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(value) // a caller that left does not want it
+}

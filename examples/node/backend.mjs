@@ -1,0 +1,104 @@
+// A backend that has its event streams held by a gateway. Node, no dependencies.
+//
+// It answers the gateway's callbacks, remembers which streams are whose, and reaches
+// them with plain HTTP requests to the gateway.
+
+import { createServer } from "node:http";
+import { text } from "node:stream/consumers";
+
+const PORT = Number(process.env.PORT ?? 8000);
+const GATEWAY = process.env.GATEWAY ?? "http://127.0.0.1:3000";
+
+const streams = new Map(); // token of an open stream: whose it is
+
+// What the gateway asks and tells. Anything but a 2xx refuses a stream.
+
+function callback({ action, token, request }) {
+  if (action !== "connect") {
+    streams.delete(token); // may be told twice, which does no harm
+    return [200, {}];
+  }
+  // A real backend looks at a cookie in request.headers.
+  const name = new URLSearchParams(request.url.split("?")[1]).get("name");
+  if (!name) return [401, {}];
+  streams.set(token, name);
+  return [200, {
+    subject: name,
+    topics: ["news"],
+    events: [{ name: "welcome", data: `Hello, ${name}` }],
+  }];
+}
+
+// What this backend does with the gateway.
+
+const post = (path, value) => fetch(GATEWAY + path, {
+  method: "POST",
+  headers: { "Content-Type": "application/json" },
+  body: JSON.stringify(value),
+});
+
+const tokensOf = (name) => [...streams].filter(([, whose]) => whose === name).map(([token]) => token);
+
+// send sends to each of a user's streams, and says to how many.
+async function send(name, data) {
+  let sent = 0;
+  for (const token of tokensOf(name)) {
+    const { status } = await post("/internal/send", { token, event: { name: "note", data } });
+    if (status === 404) streams.delete(token); // it has just ended
+    if (status === 200) sent++;
+  }
+  return sent;
+}
+
+// stream streams the words to each of a user's streams: one request carries all events.
+async function stream(name, words) {
+  let sent = 0;
+  for (const token of tokensOf(name)) {
+    const { status } = await fetch(`${GATEWAY}/internal/connections/${token}/stream`, {
+      method: "POST",
+      headers: { "Content-Type": "application/x-ndjson" },
+      body: ReadableStream.from(lines(words)),
+      duplex: "half",
+    });
+    if (status === 200) sent++;
+  }
+  return sent;
+}
+
+async function* lines(words) {
+  for (const word of words) yield new TextEncoder().encode(JSON.stringify({ name: "word", data: word }) + "\n");
+}
+
+// The application's own HTTP server.
+
+const server = createServer(async (req, res) => {
+  const { pathname, searchParams } = new URL(req.url, "http://localhost");
+  const body = await text(req);
+  const [status, value] = await handle(`${req.method} ${pathname}`, searchParams.get("name"), body);
+  res.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(value));
+});
+
+async function handle(route, name, body) {
+  switch (route) {
+    case "POST /callback": // for the gateway only: do not let others reach it
+      return callback(JSON.parse(body));
+    case "POST /send": {
+      const sent = await send(name, body);
+      return [sent ? 200 : 404, { sent }];
+    }
+    case "POST /stream": {
+      const sent = await stream(name, body.split(/\s+/));
+      return [sent ? 200 : 404, { sent }];
+    }
+    case "POST /publish": {
+      const answer = await post("/internal/publish", { topic: "news", event: { name: "news", data: body } });
+      return [answer.status, await answer.json()];
+    }
+    case "GET /streams":
+      return [200, [...streams.values()].sort()];
+    default:
+      return [404, {}];
+  }
+}
+
+server.listen(PORT, "127.0.0.1", () => console.log(`listening on http://127.0.0.1:${PORT}`));

@@ -1,0 +1,138 @@
+<?php
+
+// A backend that has its event streams held by a gateway. PHP, no extensions.
+//
+// It answers the gateway's callbacks, remembers which streams are whose, and reaches
+// them with plain HTTP requests to the gateway. PHP never holds a stream open itself.
+
+declare(strict_types=1);
+
+define('GATEWAY', getenv('GATEWAY') ?: 'http://127.0.0.1:3000');
+
+// One small file for each open stream: its name is the token, its content whose it is.
+// A real backend has a table for that.
+define('STREAMS', sys_get_temp_dir() . '/streams-' . (getenv('PORT') ?: '8000'));
+is_dir(STREAMS) || @mkdir(STREAMS, 0700) || is_dir(STREAMS) || exit(1);
+
+// What the gateway asks and tells. Anything but a 2xx refuses a stream.
+function callback(array $call): array
+{
+    $file = STREAMS . '/' . basename($call['token']);
+    if ($call['action'] !== 'connect') {
+        @unlink($file); // may be told twice, which does no harm
+        return [200, new stdClass()];
+    }
+    // A real backend looks at a cookie in $call['request']['headers'].
+    parse_str(explode('?', $call['request']['url'], 2)[1] ?? '', $query);
+    $name = $query['name'] ?? '';
+    if (!is_string($name) || $name === '') {
+        return [401, new stdClass()];
+    }
+    file_put_contents($file, $name);
+    return [200, [
+        'subject' => $name,
+        'topics' => ['news'],
+        'events' => [['name' => 'welcome', 'data' => "Hello, $name"]],
+    ]];
+}
+
+/** The streams there are: token => whose it is. */
+function streams(): array
+{
+    $streams = [];
+    foreach (glob(STREAMS . '/*') as $file) {
+        $name = @file_get_contents($file);
+        if ($name !== false) {
+            $streams[basename($file)] = $name;
+        }
+    }
+    return $streams;
+}
+
+/** POSTs JSON to the gateway and returns [status, answer]. */
+function post(string $path, array $value): array
+{
+    $answer = file_get_contents(GATEWAY . $path, false, stream_context_create(['http' => [
+        'method' => 'POST',
+        'header' => 'Content-Type: application/json',
+        'content' => json_encode($value, JSON_THROW_ON_ERROR),
+        'ignore_errors' => true, // they have a body, too
+    ]]));
+    return [(int) explode(' ', $http_response_header[0])[1], json_decode($answer, true)];
+}
+
+/** Sends to each of a user's streams, and says to how many. */
+function send(string $name, string $text): int
+{
+    $sent = 0;
+    foreach (array_keys(streams(), $name, true) as $token) {
+        [$status] = post('/internal/send', ['token' => $token, 'event' => ['name' => 'note', 'data' => $text]]);
+        if ($status === 404) {
+            @unlink(STREAMS . "/$token"); // it has just ended
+        }
+        $sent += $status === 200 ? 1 : 0;
+    }
+    return $sent;
+}
+
+/** Streams events to one stream, as they come: one request carries all of them. */
+function stream(string $token, iterable $events): int
+{
+    ['host' => $host, 'port' => $port] = parse_url(GATEWAY) + ['port' => 80];
+    $gateway = fsockopen($host, $port, $code, $message, 5);
+    fwrite($gateway, "POST /internal/connections/$token/stream HTTP/1.1\r\nHost: $host:$port\r\nConnection: close\r\n"
+        . "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n");
+    foreach ($events as $event) {
+        $line = json_encode($event, JSON_THROW_ON_ERROR) . "\n";
+        if (@fwrite($gateway, dechex(strlen($line)) . "\r\n$line\r\n") === false) {
+            break; // the reader has left
+        }
+    }
+    @fwrite($gateway, "0\r\n\r\n");
+    $status = (int) explode(' ', (string) fgets($gateway))[1];
+    fclose($gateway);
+    return $status;
+}
+
+function words(string $text): iterable
+{
+    foreach (preg_split('/\s+/', $text, -1, PREG_SPLIT_NO_EMPTY) as $word) {
+        yield ['name' => 'word', 'data' => $word];
+    }
+}
+
+// The application's own pages.
+
+$name = $_GET['name'] ?? '';
+$body = file_get_contents('php://input');
+
+switch ($_SERVER['REQUEST_METHOD'] . ' ' . parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH)) {
+    case 'POST /callback': // for the gateway only: do not let others reach it
+        [$status, $answer] = callback(json_decode($body, true, 512, JSON_THROW_ON_ERROR));
+        break;
+    case 'POST /send':
+        $sent = send($name, $body);
+        [$status, $answer] = [$sent ? 200 : 404, ['sent' => $sent]];
+        break;
+    case 'POST /stream':
+        $sent = 0;
+        foreach (array_keys(streams(), $name, true) as $token) {
+            $sent += stream($token, words($body)) === 200 ? 1 : 0;
+        }
+        [$status, $answer] = [$sent ? 200 : 404, ['sent' => $sent]];
+        break;
+    case 'POST /publish':
+        [$status, $answer] = post('/internal/publish', ['topic' => 'news', 'event' => ['name' => 'news', 'data' => $body]]);
+        break;
+    case 'GET /streams':
+        $answer = array_values(streams());
+        sort($answer);
+        $status = 200;
+        break;
+    default:
+        [$status, $answer] = [404, new stdClass()];
+}
+
+http_response_code($status);
+header('Content-Type: application/json');
+echo json_encode($answer, JSON_THROW_ON_ERROR);
