@@ -164,7 +164,7 @@ func (c *Conn) roomLocked(i item) bool {
 	if c.state == Pending && c.gw.backlog.bytes.Load()+i.cost() > c.gw.backlog.budget {
 		return false
 	}
-	return c.queue == nil || c.queue.size.Load()+i.cost() <= c.gw.cfg.QueueBytes
+	return c.queue == nil || c.queue.waiting()+i.cost() <= c.gw.cfg.QueueBytes
 }
 
 // pushLocked appends to the queue.

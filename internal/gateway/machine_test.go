@@ -353,9 +353,10 @@ func (m *machine) sent(c *machineConn, i *machineItem, end bool) gateway.Result 
 	return gateway.Sent
 }
 
-// room says whether one connection's bound admits an item more.
+// room says whether one connection's bound admits an item more: what is written of
+// the first one does not count.
 func (m *machine) room(c *machineConn, i *machineItem) bool {
-	return len(c.items) == 0 || size(c)+i.size <= int(m.cfg.QueueBytes)
+	return len(c.items) == 0 || size(c)-c.offset+i.size <= int(m.cfg.QueueBytes)
 }
 
 func size(c *machineConn) int {

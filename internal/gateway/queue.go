@@ -105,6 +105,16 @@ func (q *queue) push(i item) {
 	q.size.Add(i.cost())
 }
 
+// waiting is the cost of what is yet to be written. A frame that is partly written
+// is held whole, and counts so in size.
+func (q *queue) waiting() int64 {
+	n := q.size.Load()
+	if q.offset > 0 && !q.items[0].shared {
+		n -= int64(q.offset)
+	}
+	return n
+}
+
 // droppable is the index of the first item that is not yet on its way.
 func (q *queue) droppable() int {
 	if q.offset > 0 {
