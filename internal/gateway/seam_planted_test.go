@@ -12,7 +12,7 @@ var seamPlants = []plant{
 		bug: "an event doubled at the seam", file: "topics.go", test: "TestSeam",
 		old:  "\t\t\tstart = had.Offset\n",
 		new:  "\t\t\tstart = had.Offset\n\t\t\tif BUG {\n\t\t\t\tdefer func() { missed.upto++ }()\n\t\t\t}\n",
-		says: []string{"came twice"},
+		says: []string{"came twice", "is not for it"}, // either may be the one in the wrong place
 	},
 	{
 		bug: "the last event missed not replayed", file: "topics.go", test: "TestSeam",
