@@ -101,16 +101,13 @@ func (a *API) connection(w http.ResponseWriter, r *http.Request, token string) {
 	if !Allow(w, r, http.MethodGet, http.MethodDelete, http.MethodPatch) {
 		return
 	}
-	c := a.find(token)
-	if c == nil {
-		errTokenNotFound.Write(w)
-		return
-	}
 	switch r.Method {
 	case http.MethodGet:
-		if info := c.Info(); info.State != gateway.Closed {
-			writeValue(w, a.show(info))
-			return
+		if c := a.find(token); c != nil {
+			if info := c.Info(); info.State != gateway.Closed {
+				writeValue(w, a.show(info))
+				return
+			}
 		}
 		errTokenNotFound.Write(w)
 	case http.MethodDelete:
@@ -121,7 +118,7 @@ func (a *API) connection(w http.ResponseWriter, r *http.Request, token string) {
 		}
 		WriteJSON(w, http.StatusOK, answer.ok)
 	case http.MethodPatch:
-		a.patch(w, r, c)
+		a.patch(w, r, token)
 	}
 }
 
@@ -134,8 +131,9 @@ func (a *API) find(token string) *gateway.Conn {
 	return a.gw.Find(t)
 }
 
-// patch changes the topics of a connection.
-func (a *API) patch(w http.ResponseWriter, r *http.Request, c *gateway.Conn) {
+// patch changes the topics of a connection. As for a send, the request is looked at
+// before the token.
+func (a *API) patch(w http.ResponseWriter, r *http.Request, token string) {
 	q, _ := requests.Get().(*request)
 	defer q.release()
 	problem := q.readJSON(w, r, a.maxBody)
@@ -145,6 +143,11 @@ func (a *API) patch(w http.ResponseWriter, r *http.Request, c *gateway.Conn) {
 	}
 	if problem != nil {
 		problem.Write(w)
+		return
+	}
+	c := a.find(token)
+	if c == nil {
+		errTokenNotFound.Write(w)
 		return
 	}
 	topics, ok := c.Change(add, remove)

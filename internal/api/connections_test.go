@@ -228,6 +228,7 @@ func TestChangeConnection(t *testing.T) {
 	want(t, do(t, a, http.MethodPatch, target, `{"topics":{}}`, "Content-Type", "text/plain"), 415, "UNSUPPORTED_MEDIA_TYPE")
 	want(t, do(t, a, http.MethodPatch, "/internal/connections/"+open(t, gw, nil), `{"topics":{"add":["a"]}}`), 409, "CONNECTION_PENDING")
 	want(t, do(t, a, http.MethodPatch, "/internal/connections/x", `{"topics":{"add":["a"]}}`), 404, "TOKEN_NOT_FOUND")
+	want(t, do(t, a, http.MethodPatch, "/internal/connections/x", `{`), 400, "INVALID_JSON") // the request is looked at first
 }
 
 func TestStats(t *testing.T) {

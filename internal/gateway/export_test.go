@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"ssegateway/internal/frame"
+	"ssegateway/sse"
 )
 
 // NewSharded is New with a number of shards.
@@ -18,7 +19,7 @@ func NewSharded(cfg Config, backend Backend, shards int) *Gateway {
 func (g *Gateway) ShardOf(c *Conn) int { return slices.Index(g.topics.shards, g.topics.of(c)) }
 
 // GapFrame is what a client gets that comes back with an id that the log does not reach back to.
-func GapFrame(lastEventID string) frame.Frame { return gapFrame(lastEventID) }
+func GapFrame(lastEventID string, id sse.ID) frame.Frame { return gapFrame(lastEventID, id) }
 
 // Leftovers says what the gateway still holds, of all that it should not once
 // every connection has ended.

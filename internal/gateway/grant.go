@@ -131,19 +131,26 @@ func (c *Conn) Gone() <-chan struct{} {
 }
 
 // Change adds topics to an open connection's, then removes some, and returns what it
-// then has. A topic that is added brings what is published from now on. It answers
-// false if the connection is not open.
+// then has. A topic that is added brings what is published from now on. With its
+// first topics the connection gets an id to come back with, as it would at its
+// opening. Change answers false if the connection is not open.
 func (c *Conn) Change(add, remove []string) (topics []string, ok bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	if c.state != Open {
 		return nil, false
 	}
 	x := c.extrasLocked()
-	if x.member == nil {
-		x.member = &member{conn: c}
+	m := x.member
+	if m == nil {
+		m = &member{conn: c}
 	}
-	return c.gw.topics.of(c).change(x.member, add, remove), true
+	topics, id := c.gw.topics.of(c).change(m, add, remove)
+	if x.member == nil && len(topics) > 0 {
+		x.member = m
+		c.appendLocked(item{frame: frame.Block(sse.AppendID(nil, id)), kept: true})
+	}
+	return topics, true
 }
 
 // Info describes a connection.
@@ -175,7 +182,7 @@ func (c *Conn) Info() Info {
 	if x := c.extras; x != nil {
 		i.Subject, i.Overflow, i.Drops = x.subject, x.overflow, x.drops
 		if x.member != nil {
-			i.Topics = c.gw.topics.of(c).change(x.member, nil, nil)
+			i.Topics = c.gw.topics.of(c).names(x.member)
 		}
 	}
 	return i

@@ -12,6 +12,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
+	"ssegateway/sse"
 )
 
 // ErrNotWritten tells who waits for an event's writing that its stream ended
@@ -230,7 +231,7 @@ func (r *replay) next() []item {
 	missed, reaches := r.log.Missed(r.after, r.upto, r.topics, replayBatch)
 	var items []item
 	if !reaches && r.after < r.upto {
-		items = append(items, item{frame: gapFrame(broker.Position{Epoch: r.log.Epoch(), Offset: r.after}.String()), kept: true})
+		items = append(items, item{frame: gapFrame(broker.Position{Epoch: r.log.Epoch(), Offset: r.after}.String(), sse.ID{}), kept: true})
 	}
 	for _, record := range missed {
 		items = append(items, item{frame: record.Frame, shared: true, kept: true})

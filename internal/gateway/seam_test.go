@@ -410,12 +410,15 @@ func (s *seam) checkSession(x *session) error {
 // that the client has from there on, whose offset it returns.
 func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []block, err error) {
 	if len(x.topics) == 0 {
-		return 0, blocks, nil
+		return s.checkFirstTopics(x, blocks)
 	}
 	gap := len(blocks) > 0 && blocks[0].name == "gap"
 	if gap {
-		if err := blocks[0].checkGap(x.lastEventID); err != nil {
+		if err := blocks[0].checkGap(x.lastEventID, blocks[0].id); err != nil {
 			return 0, nil, err
+		}
+		if len(blocks) > 1 && blocks[1].id != blocks[0].id {
+			return 0, nil, fmt.Errorf("the id %q behind a gap with the id %q", blocks[1].id, blocks[0].id)
 		}
 		blocks = blocks[1:]
 	}
@@ -449,6 +452,27 @@ func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []bl
 	return at.Offset, blocks[1:], nil
 }
 
+// checkFirstTopics holds a stream that opened without topics to the model: it begins
+// with the id of the change that brought its first ones.
+func (s *seam) checkFirstTopics(x *session, blocks []block) (start uint64, rest []block, err error) {
+	first := slices.IndexFunc(x.changes, func(c seamChange) bool { return len(c.topics) > 0 })
+	switch {
+	case first < 0:
+		return 0, blocks, nil
+	case len(blocks) == 0 && x.last:
+		return 0, nil, errors.New("no id for the first topics")
+	case len(blocks) == 0:
+		return math.MaxUint64, nil, nil // it left before it had the id
+	}
+	at, ok := broker.ParsePosition(blocks[0].id)
+	span := x.changes[first].span
+	low, high := s.offsetBy(span.start), s.at(s.placeAt(span.finish))
+	if !ok || blocks[0].event || at.Epoch != x.before.Epoch || at.Offset < low || at.Offset > high {
+		return 0, nil, fmt.Errorf("its first topics come with %+v instead of an id from %d to %d", blocks[0], low, high)
+	}
+	return at.Offset, blocks[1:], nil
+}
+
 // checkEvents holds what comes behind the opening to the model: each record of the
 // log was received or was not, and some moment of the opening (from which on the
 // client gets what is not stored) and of each change of topics explains that.
@@ -477,7 +501,7 @@ func (s *seam) checkEvents(x *session, start uint64, blocks []block) error {
 	received := map[string]bool{}
 	for i, r := range s.chain {
 		for len(blocks) > 0 && blocks[0].name == "gap" {
-			if err := blocks[0].checkGap(broker.Position{Epoch: x.before.Epoch, Offset: last}.String()); err != nil {
+			if err := blocks[0].checkGap(broker.Position{Epoch: x.before.Epoch, Offset: last}.String(), ""); err != nil {
 				return err
 			}
 			if x.end.Oldest <= last+1 {
@@ -559,8 +583,12 @@ type block struct {
 	hasID, event   bool
 }
 
-func (b block) checkGap(lastEventID string) error {
-	want := gateway.GapFrame(lastEventID)
+func (b block) checkGap(lastEventID, id string) error {
+	var goesOn sse.ID
+	if id != "" {
+		goesOn, _ = sse.NewID(id)
+	}
+	want := gateway.GapFrame(lastEventID, goesOn)
 	if b.raw != string(want.Wire(false)) {
 		return fmt.Errorf("the gap says %q, want %q", b.raw, want.Wire(false))
 	}

@@ -187,8 +187,9 @@ func (s *shard) leaveAll(m *member) {
 	}
 }
 
-// change adds topics, then removes some, and returns what the member then has.
-func (s *shard) change(m *member, add, remove []string) []string {
+// change adds topics, then removes some. It returns what the member then has, and the
+// id of the position from which on it gets what it did not get before.
+func (s *shard) change(m *member, add, remove []string) ([]string, sse.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, name := range add {
@@ -201,6 +202,13 @@ func (s *shard) change(m *member, add, remove []string) []string {
 			s.leaveLocked(m, i)
 		}
 	}
+	return m.namesLocked(), s.id(s.position)
+}
+
+// names is what the member has.
+func (s *shard) names(m *member) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return m.namesLocked()
 }
 
@@ -235,15 +243,16 @@ func (s *shard) welcome(m *member, names []string, lastEventID string) (opening 
 	extent := log.Stats()
 	m.after, m.place = s.position, extent.Records
 	start := s.position // what the client has after this opening
+	gap := false
 	if lastEventID != "" {
 		had, ok := broker.ParsePosition(lastEventID)
 		switch {
 		case !ok || had.Epoch != extent.Epoch || had.Offset > extent.Last:
 			// Nothing is known of what it has. It learns so, and goes on from now.
-			opening = append(opening, gapFrame(lastEventID))
+			gap = true
 		case had.Offset+1 < extent.Oldest && had.Offset < s.position:
 			// What is left of what it missed still comes.
-			opening = append(opening, gapFrame(lastEventID))
+			gap = true
 			start = min(extent.Oldest-1, s.position)
 			missed = &replay{log: log, topics: m.namesLocked(), after: start, upto: s.position}
 		case had.Offset < s.position:
@@ -254,17 +263,26 @@ func (s *shard) welcome(m *member, names []string, lastEventID string) (opening 
 			start, m.after = had.Offset, had.Offset
 		}
 	}
-	// The id without an event comes behind a gap: a client that leaves between the
-	// two must be told of the gap again.
-	id, _ := sse.NewID(broker.Position{Epoch: log.Epoch(), Offset: start}.String()) // an epoch is a valid id
+	id := s.id(start)
+	if gap {
+		// With the id, since some clients take none from a block without an event.
+		opening = append(opening, gapFrame(lastEventID, id))
+	}
 	return append(opening, frame.Block(sse.AppendID(nil, id))), missed
 }
 
-// gapFrame tells a client that events between what it has and what comes next are lost.
-func gapFrame(lastEventID string) frame.Frame {
+// id is the position of an offset, as clients keep it.
+func (s *shard) id(offset uint64) sse.ID {
+	id, _ := sse.NewID(broker.Position{Epoch: s.topics.engine.Log().Epoch(), Offset: offset}.String()) // an epoch is a valid id
+	return id
+}
+
+// gapFrame tells a client that events between what it has and what comes next are
+// lost, and the id from which it goes on, if it is known.
+func gapFrame(lastEventID string, id sse.ID) frame.Frame {
 	quoted, _ := jsontext.AppendQuote(nil, strings.ToValidUTF8(lastEventID, "\ufffd")) // fails for invalid UTF-8 only
 	name, _ := sse.NewName("gap")                                                      // valid
-	return frame.Event(sse.Event{Name: name, Data: `{"last_event_id":` + string(quoted) + `}`})
+	return frame.Event(sse.Event{Name: name, ID: id, Data: `{"last_event_id":` + string(quoted) + `}`})
 }
 
 // waiter waits until every shard has delivered a record.
