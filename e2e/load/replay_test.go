@@ -70,51 +70,65 @@ func follow(r *bufio.Reader, first, last uint64, seen func(n uint64, delay time.
 	return nil
 }
 
-// 1,000 clients come back at once and miss 1,000 events each: all of them get all, in
-// order, while live publishing goes on, whose p99 to the others at most doubles.
+// 1,000 of 2,000 clients lose their streams, miss 1,000 events each, and come back at
+// once: all of them get all, in order, while live publishing goes on, whose p99 to the
+// others at most doubles.
 func TestReplayStorm(t *testing.T) {
-	const live, returning, missed, before, during = 1_000, 1_000, 1_000, 500, 500
+	const live, returning, before, missed, during = 1_000, 1_000, 500, 1_000, 500
+	const last = before + missed + during
 	s := start(t)
 	s.backend.topic = "everybody"
 	stamp := func() string { return strconv.FormatInt(time.Now().UnixNano(), 10) }
-	beginning, _, _ := strings.Cut(s.publish(stamp()), "-")
-	for range missed - 1 {
-		s.publish(stamp())
-	}
 
-	const last = missed + before + during
 	var mu sync.Mutex
 	delays := map[bool][]time.Duration{} // by whether the storm had begun
-	var wg sync.WaitGroup
-	for _, c := range s.open(live, 0) {
-		wg.Go(func() {
-			var mine [2][]time.Duration
-			err := follow(c.rest, missed+1, last, func(n uint64, d time.Duration) {
-				phase := 0
-				if n > missed+before {
-					phase = 1
-				}
-				mine[phase] = append(mine[phase], d)
-			})
-			if err != nil {
-				t.Error("a live client:", err)
+	measure := func(r *bufio.Reader, upto uint64) error {
+		mine := map[bool][]time.Duration{}
+		err := follow(r, 1, upto, func(n uint64, d time.Duration) {
+			if n <= before || n > before+missed {
+				mine[n > before] = append(mine[n > before], d)
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			delays[false] = append(delays[false], mine[0]...)
-			delays[true] = append(delays[true], mine[1]...)
+		})
+		mu.Lock()
+		defer mu.Unlock()
+		for storm, some := range mine {
+			delays[storm] = append(delays[storm], some...)
+		}
+		return err
+	}
+	var staying, leaving sync.WaitGroup
+	for n, c := range s.open(live+returning, 0) {
+		if n < live {
+			staying.Go(func() {
+				if err := measure(c.rest, last); err != nil {
+					t.Error("a live client:", err)
+				}
+			})
+			continue
+		}
+		leaving.Go(func() {
+			defer c.conn.Close()
+			if err := measure(c.rest, before); err != nil {
+				t.Error("a client before it left:", err)
+			}
 		})
 	}
 	pace := time.NewTicker(20 * time.Millisecond)
 	defer pace.Stop()
+	var id string
 	for range before {
 		<-pace.C
+		id = s.publish(stamp())
+	}
+	leaving.Wait()
+	for range missed {
 		s.publish(stamp())
 	}
+
 	storm := time.Now()
 	var caughtUp []time.Duration
 	for range returning {
-		wg.Go(func() {
+		staying.Go(func() {
 			e := harness.Endpoint{Addr: s.addr}
 			conn, err := e.Dial(t.Context(), 0, "")
 			if err != nil {
@@ -122,9 +136,9 @@ func TestReplayStorm(t *testing.T) {
 				return
 			}
 			defer conn.Close()
-			fmt.Fprintf(conn, "GET /back HTTP/1.1\r\nHost: x\r\nX-Client: 1\r\nLast-Event-ID: %s-0\r\n\r\n", beginning)
-			err = follow(bufio.NewReader(conn), 1, last, func(n uint64, _ time.Duration) {
-				if n == missed+before {
+			fmt.Fprintf(conn, "GET /back HTTP/1.1\r\nHost: x\r\nX-Client: 1\r\nLast-Event-ID: %s\r\n\r\n", id)
+			err = follow(bufio.NewReader(conn), before+1, last, func(n uint64, _ time.Duration) {
+				if n == before+missed {
 					mu.Lock()
 					caughtUp = append(caughtUp, time.Since(storm))
 					mu.Unlock()
@@ -139,7 +153,7 @@ func TestReplayStorm(t *testing.T) {
 		<-pace.C
 		s.publish(stamp())
 	}
-	wg.Wait()
+	staying.Wait()
 	p99before, p99during := percentile(delays[false], .99), percentile(delays[true], .99)
 	t.Logf("live delivery p50 and p99: before %v %v, during %v %v; %d clients had caught up after %v",
 		percentile(delays[false], .5), p99before, percentile(delays[true], .5), p99during, len(caughtUp), slices.Max(caughtUp))
