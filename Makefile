@@ -14,7 +14,7 @@ COUNT     ?= 1     # how often each test or benchmark runs
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
-.PHONY: help build demo test test-deps test-portable vet-others lint fmt bench load fuzz clean
+.PHONY: help build demo test test-deps test-portable vet-others lint fmt bench simulate load fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ fmt: ## format the Go files
 
 bench: ## run the benchmarks (BENCH=regexp COUNT=n); compare two saved outputs with: go tool -modfile=tools.mod benchstat old new
 	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchmem -count=$(strip $(COUNT)) ./...
+
+simulate: ## measure a gateway with up to 1,000,000 connections in memory; writes bin/simulation.md and .svg
+	@mkdir -p bin
+	$(GO) test -tags simulate -run '^TestSimulation$$' -count=1 -timeout 10m -v ./internal/gateway -out $(CURDIR)/bin
+	@cat bin/simulation.md
 
 load: ## measure memory, slow clients, a drain and an outage with thousands of streams; minutes
 	$(GO) test -tags load -count=1 -timeout 20m -v ./e2e/load

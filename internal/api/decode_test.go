@@ -119,3 +119,17 @@ func BenchmarkDecodeSend(b *testing.B) {
 		}
 	}
 }
+
+// What a send is read into shares the body's bytes; only what has escapes is copied.
+func TestDecodeSendAllocations(t *testing.T) {
+	q := &request{}
+	n := testing.AllocsPerRun(1000, func() {
+		q.body = append(q.body[:0], typicalSend...)
+		if _, problem := q.decodeSend(); problem != nil {
+			t.Error(problem)
+		}
+	})
+	if n > 3 { // the data, which has escapes, among them
+		t.Errorf("%v allocations", n)
+	}
+}

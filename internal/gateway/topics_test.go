@@ -223,3 +223,25 @@ func BenchmarkFanOut(b *testing.B) {
 		perDelivery(b)
 	})
 }
+
+// A publish allocates for itself, not for each connection.
+func TestFanOutAllocations(t *testing.T) {
+	s := newSite(nil)
+	const conns = 1000
+	s.sinks(t, conns, gateway.Grant{Topics: []string{"t"}})
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error)
+	go func() { over <- s.gw.Run(ctx) }()
+	n := testing.AllocsPerRun(100, func() {
+		if _, n, err := s.gw.Publish(ctx, []string{"t"}, sse.Event{Data: "x"}, false); err != nil || n != conns {
+			t.Errorf("%d receivers, %v", n, err)
+		}
+	})
+	if n > conns/10 {
+		t.Errorf("%v allocations for %d connections", n, conns)
+	}
+	cancel()
+	if err := <-over; err != nil {
+		t.Error(err)
+	}
+}
