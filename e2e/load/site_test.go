@@ -163,7 +163,7 @@ func (s *site) open(n, receiveBuffer int) []*client {
 	s.t.Helper()
 	clients := make([]*client, n)
 	var next atomic.Int64
-	var failed atomic.Value
+	var failed atomic.Pointer[error] // the first errors that come are of several types
 	var wg sync.WaitGroup
 	for range 64 {
 		wg.Go(func() {
@@ -174,7 +174,7 @@ func (s *site) open(n, receiveBuffer int) []*client {
 				}
 				c, err := s.openOne(i, receiveBuffer)
 				if err != nil {
-					failed.Store(err)
+					failed.Store(&err)
 					return
 				}
 				clients[i] = c
@@ -183,7 +183,7 @@ func (s *site) open(n, receiveBuffer int) []*client {
 	}
 	wg.Wait()
 	if err := failed.Load(); err != nil {
-		s.t.Fatal(err)
+		s.t.Fatal(*err)
 	}
 	s.t.Cleanup(func() {
 		for _, c := range clients {
