@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ssegateway/e2e/harness"
+	"ssegateway/sse"
 )
 
 // Stream is one connection of a client.
@@ -16,6 +17,8 @@ type Stream struct {
 	s     *Site
 	key   string
 	token string // once the connect callback is known
+
+	decoder *sse.Decoder // once NextEvent is used
 }
 
 var keys atomic.Int64

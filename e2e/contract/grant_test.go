@@ -1,0 +1,159 @@
+package contract
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ssegateway/e2e/harness"
+)
+
+// grants are what the backend may answer to a connect.
+var grants = section{title: "9 the answer to a connect", cases: []contractCase{
+	{name: "topics: what this connection receives", run: func(t *T) {
+		s := t.Shared()
+		a, b := NewTopic(), NewTopic()
+		x := s.OpenWith(harness.Request{Target: "/"}, granting(encode(object{"topics": []string{b, a, b}})))
+		if got, want := s.Connection(x.token).Topics, []string{a, b}; !cmp.Equal(sorted(want), got) {
+			t.Errorf("topics %q, want %q", got, want)
+		}
+		s.Publish(object{"topic": b, "event": object{"data": "hello"}}, 1)
+		s.Publish(object{"topic": NewTopic(), "event": object{"data": "for nobody"}}, 0)
+		s.Publish(object{"topic": a, "event": object{"data": "again"}}, 1)
+		x.WantEvents("hello", "again")
+	}},
+	{name: "subject: whose connection it is", run: func(t *T) {
+		s := t.Shared()
+		subject := "user " + NewTopic() + " é"
+		x := s.OpenWith(harness.Request{Target: "/"}, granting(encode(object{"subject": subject})))
+		if got := s.Connection(x.token).Subject; got != subject {
+			t.Errorf("subject %q, want %q", got, subject)
+		}
+	}},
+	{name: "events are written first, before anything buffered", run: func(t *T) {
+		s := t.Shared()
+		x, accept := s.pendingWith(`{"events":[{"name":"hello","data":"one"},{"data":"two\nlines","id":"7","retry":10}]}`)
+		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"data": "buffered"}}), "buffered")
+		accept()
+		x.Want("event: hello\ndata: one\n\nid: 7\nretry: 10\ndata: two\ndata: lines\n\ndata: buffered\n\n")
+	}},
+	{name: "retry_ms: the retry the client gets at the start", run: func(t *T) {
+		s := t.Shared()
+		for _, ms := range []string{"0", "3000", "9007199254740991"} {
+			x := s.OpenWith(harness.Request{Target: "/"}, granting(`{"events":[{"data":"x"}],"retry_ms":`+ms+`}`))
+			x.Want("retry: " + ms + "\n\ndata: x\n\n")
+		}
+	}},
+	{name: "a stream begins with: retry, position, events, what was missed, what was buffered, live", run: func(t *T) {
+		s := t.Shared()
+		topic := NewTopic()
+		first := s.Publish(object{"topic": topic, "event": object{"data": "had"}}, 0)
+		missed := s.Publish(object{"topic": topic, "event": object{"data": "missed"}}, 0)
+		release := make(chan struct{})
+		answer := harness.Answer{Body: encode(object{"topics": []string{topic}, "retry_ms": 50, "events": []object{{"data": "granted"}}})}
+		x := s.Begin(comingBack(first), harness.Script{Connect: answerAfter(release, answer)})
+		x.token = x.Connect().Token
+		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"data": "buffered"}}), "buffered")
+		close(release)
+		x.Want("retry: 50\n\nid: " + first + "\n\ndata: granted\n\nid: " + missed + "\ndata: missed\n\ndata: buffered\n\n")
+		live := s.Publish(object{"topic": topic, "event": object{"data": "live"}}, 1)
+		s.Event(x.token, "sent")
+		x.Want("id: " + live + "\ndata: live\n\ndata: sent\n\n")
+	}},
+	{name: "max_age_seconds: the stream is closed after so long: server_closed, max_age", slow: true, run: func(t *T) {
+		s := t.Shared()
+		x := s.OpenWith(harness.Request{Target: "/"}, granting(`{"max_age_seconds":1,"events":[{"data":"x"}]}`))
+		x.Want("data: x\n\n")
+		x.WantEnd()
+		if c := x.WantDisconnect("server_closed"); c.Detail != "max_age" {
+			t.Errorf("detail %q", c.Detail)
+		}
+		s.wantGone(x.token)
+	}},
+	{name: "overflow: the connection's overflow policy", run: func(t *T) {
+		s := t.Shared()
+		for _, policy := range []string{"disconnect", "drop_oldest", "latest"} {
+			x := s.OpenWith(harness.Request{Target: "/"}, granting(encode(object{"overflow": policy})))
+			if got := s.Connection(x.token).Overflow; got != policy {
+				t.Errorf("overflow %q, want %q", got, policy)
+			}
+		}
+		if got := s.Connection(s.Open("/").token).Overflow; got != "disconnect" {
+			t.Errorf("overflow %q without a word about it", got)
+		}
+	}},
+	{name: "unknown fields are ignored, an empty object says nothing", run: func(t *T) {
+		s := t.Shared()
+		for _, body := range []string{`{}`, ` {} `, `{"topic":"x","Topics":1,"other":{"a":[1]},"Events":[{"data":"x"}]}`} {
+			x := s.OpenWith(harness.Request{Target: "/"}, granting(body))
+			if topics := s.Connection(x.token).Topics; len(topics) != 0 {
+				t.Errorf("topics %q after %s", topics, body)
+			}
+			s.Event(x.token, "first")
+			x.Want("data: first\n\n")
+		}
+	}},
+	{name: "a body that is not such an object counts as {} with a warning in the log", run: func(t *T) {
+		s := t.Shared()
+		for _, body := range []string{
+			`OK`, `null`, `[]`, `"topics"`, `1`, `{`, `{} {}`, "\xff", `{"subject":"a","subject":"a"}`,
+			`{"topics":"x","subject":"a"}`, `{"topics":[1]}`, `{"topics":[""]}`, `{"topics":["a\nb"]}`, `{"topics":["` + strings.Repeat("x", 257) + `"]}`,
+			`{"topics":null}`, `{"subject":1}`, `{"events":{}}`, `{"events":[{"data":"x"},{}]}`, `{"events":[{"data":"x","name":"a\nb"}]}`, `{"events":[{"data":"x"},null]}`,
+			`{"retry_ms":-1,"events":[{"data":"x"}]}`, `{"retry_ms":1.5}`, `{"retry_ms":"1"}`, `{"max_age_seconds":0}`, `{"max_age_seconds":"1"}`,
+			`{"overflow":"none"}`, `{"overflow":""}`, `{"overflow":1}`,
+		} {
+			x := s.OpenWith(harness.Request{Target: "/"}, granting(body))
+			c := s.Connection(x.token)
+			if len(c.Topics) != 0 || c.Subject != "" || c.Overflow != "disconnect" {
+				t.Errorf("topics %q, subject %q, overflow %q after %s", c.Topics, c.Subject, c.Overflow, body)
+			}
+			s.WantLog("WARN", x.token)
+			s.Event(x.token, "first")
+			x.Want("data: first\n\n")
+		}
+	}},
+	{name: "only a 2xx grants anything", run: func(t *T) {
+		s := t.Shared()
+		topic := NewTopic()
+		body := encode(object{"topics": []string{topic}, "events": []object{{"data": "secret"}}})
+		x := s.Begin(harness.Request{Target: "/"}, harness.Script{Connect: answerAlways(harness.Answer{Status: http.StatusForbidden, Body: body})})
+		x.Refusal(http.StatusForbidden, "BACKEND_FORBIDDEN", "")
+		s.Publish(object{"topic": topic, "event": object{"data": "x"}}, 0)
+		accepted := s.OpenWith(harness.Request{Target: "/"}, harness.Script{Connect: answerAlways(harness.Answer{Status: http.StatusAccepted, Body: body})})
+		s.Publish(object{"topic": topic, "event": object{"data": "x"}}, 1)
+		accepted.WantEvents("secret", "x")
+	}},
+}}
+
+// granting accepts a connect with this body.
+func granting(body string) harness.Script {
+	return harness.Script{Connect: answerAlways(harness.Answer{Body: body})}
+}
+
+// pendingWith is pending with the body of the answer to come.
+func (s *Site) pendingWith(grant string) (x *Stream, accept func()) {
+	s.t.Helper()
+	release := make(chan struct{})
+	x = s.Begin(harness.Request{Target: "/pending"}, harness.Script{Connect: answerAfter(release, harness.Answer{Body: grant})})
+	x.token = x.Connect().Token
+	return x, func() { close(release) }
+}
+
+// NewTopic is a topic, or a subject, that no other case uses.
+func NewTopic() string { return "topic." + NewKey() }
+
+func sorted(list []string) []string { slices.Sort(list); return list }
+
+func contains(list []int, n int) bool { return slices.Contains(list, n) }
+
+func atoi(t *T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
