@@ -1,0 +1,189 @@
+package contract
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"ssegateway/sse"
+)
+
+// replays are what a client that comes back gets.
+var replays = section{title: "10 replay", cases: []contractCase{
+	{name: "a stream that has topics opens with a block of only id, one without does not", run: func(t *T) {
+		s := t.Start()
+		topic := NewTopic()
+		id := s.Publish(object{"topic": topic, "event": object{"data": "before"}}, 0)
+		s.OpenTopics(topic).Want("id: " + id + "\n\n") // the position now
+		x := s.Open("/")
+		s.Event(x.token, "first")
+		x.Want("data: first\n\n")
+	}},
+	{name: "a client that leaves before its first event misses nothing either", run: func(t *T) {
+		s := t.Shared()
+		topic := NewTopic()
+		x := s.OpenTopics(topic)
+		position := x.wantPosition()
+		x.Leave()
+		x.Disconnect()
+		id := s.Publish(object{"topic": topic, "event": object{"data": "missed"}}, 0)
+		s.ComeBack(position, topic).Want("id: " + position + "\n\nid: " + id + "\ndata: missed\n\n")
+	}},
+	{name: "what was missed of the topics granted anew, in order, each once, then live", run: func(t *T) {
+		s := t.Shared()
+		a, b, other := NewTopic(), NewTopic(), NewTopic()
+		had := s.Publish(object{"topics": []string{a, other}, "event": object{"data": "had"}}, 0)
+		want := "id: " + had + "\n\n"
+		for i := range 30 {
+			event := object{"name": "n", "data": itoa(i)}
+			id := ""
+			switch i % 4 {
+			case 0:
+				id = s.Publish(object{"topic": a, "event": event}, 0)
+			case 1:
+				id = s.Publish(object{"topics": []string{other, b, a}, "event": event}, 0)
+			case 2:
+				id = s.Publish(object{"topic": b, "event": event}, 0)
+			case 3: // the backend no longer grants this one
+				s.Publish(object{"topic": other, "event": event}, 0)
+				continue
+			}
+			want += "event: n\nid: " + id + "\ndata: " + itoa(i) + "\n\n"
+		}
+		x := s.ComeBack(had, b, a)
+		x.Want(want)
+		live := s.Publish(object{"topics": []string{a, b}, "event": object{"data": "live"}}, 1)
+		x.Want("id: " + live + "\ndata: live\n\n")
+	}},
+	{name: "nothing missed: the block of only id, then live", run: func(t *T) {
+		s := t.Shared()
+		topic := NewTopic()
+		id := s.Publish(object{"topic": topic, "event": object{"data": "had"}}, 0)
+		x := s.ComeBack(id, topic)
+		live := s.Publish(object{"topic": topic, "event": object{"data": "live"}}, 1)
+		x.Want("id: " + id + "\n\nid: " + live + "\ndata: live\n\n")
+	}},
+	{name: "a Last-Event-ID without topics means nothing", run: func(t *T) {
+		s := t.Shared()
+		for _, id := range []string{s.Publish(object{"topic": NewTopic(), "event": object{"data": "x"}}, 0), "anything"} {
+			x := s.ComeBack(id)
+			s.Event(x.token, "first")
+			x.Want("data: first\n\n")
+		}
+	}},
+	{name: "no event lost and none twice at the seam between replay and live", run: func(t *T) {
+		s := t.Shared()
+		topic := NewTopic()
+		id := s.Publish(object{"topic": topic, "event": object{"data": "0"}}, 0)
+		const events = 150
+		problem := make(chan string, 1)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for i := 1; i <= events; i++ {
+				body := object{"topic": topic, "event": object{"data": itoa(i)}}
+				if got, err := s.call(http.MethodPost, publishPath, jsonBody(body), "Content-Type", "application/json"); err != nil || got.Status != http.StatusOK {
+					problem <- fmt.Sprintf("status %d with %s (%v)", got.Status, quoted(got.Body), err)
+					return
+				}
+			}
+		})
+		// Each round takes some events and comes back while more are published.
+		next := 1
+		for next <= events {
+			x := s.ComeBack(id, topic)
+			for range min(10, events-next+1) {
+				e := x.NextEvent()
+				if e.Data != itoa(next) || e.Name.String() != "" {
+					t.Fatalf("event %q %s, want number %d", e.Name, quoted(e.Data), next)
+				}
+				id = e.ID.String()
+				next++
+			}
+			x.Leave()
+		}
+		wg.Wait()
+		select {
+		case p := <-problem:
+			t.Fatal(p)
+		default:
+		}
+	}},
+	{name: "gap: another epoch, a position yet to come, an id that is none", run: func(t *T) {
+		s := t.Shared()
+		topic := NewTopic()
+		id := s.Publish(object{"topic": topic, "event": object{"data": "kept"}}, 0)
+		epoch, _, _ := strings.Cut(id, "-")
+		for _, had := range []string{"AAAAAAAAAA-1", epoch + "-99999999999", "17", "x", epoch, epoch + "-", epoch + "--1", epoch + "-1x", id + " x", `"\`, "é", "\xff", "0", strings.Repeat("9", 1000)} {
+			x := s.ComeBack(had, topic)
+			x.wantGap(had)
+			// What follows is what is published from now on.
+			x.wantPosition()
+			s.Publish(object{"topic": topic, "event": object{"data": "live"}}, 1)
+			x.WantEvents("live")
+			x.Leave()
+			x.Disconnect()
+		}
+	}},
+	{name: "gap: its id is one to come back with", run: func(t *T) {
+		s := t.Shared()
+		topic := NewTopic()
+		x := s.ComeBack("foreign", topic)
+		gap := x.wantGap("foreign")
+		if position := x.wantPosition(); position != gap.ID.String() {
+			t.Errorf("the gap has the id %s, the block behind it %s", gap.ID, position)
+		}
+		x.Leave()
+		x.Disconnect()
+		missed := s.Publish(object{"topic": topic, "event": object{"data": "missed"}}, 0)
+		s.ComeBack(gap.ID.String(), topic).Want("id: " + gap.ID.String() + "\n\nid: " + missed + "\ndata: missed\n\n")
+	}},
+	{name: "gap: where the log was trimmed, then what is left of it", run: func(t *T) {
+		s := t.Start("TOPIC_LOG_BYTES=40000")
+		topic := NewTopic()
+		had := s.Publish(object{"topic": topic, "event": object{"data": "-1"}}, 0)
+		const events = 100
+		for i := range events {
+			s.Publish(object{"topic": topic, "event": object{"data": itoa(i) + " " + strings.Repeat("x", 1000)}}, 0)
+		}
+		x := s.ComeBack(had, topic)
+		x.wantGap(had)
+		x.wantPosition()
+		next, n := -1, 0
+		for next < events {
+			number, _, _ := strings.Cut(x.NextEvent().Data, " ")
+			got := atoi(t, number)
+			if next >= 0 && got != next {
+				t.Fatalf("event %d, want %d", got, next)
+			}
+			next = got + 1
+			n++
+		}
+		live := s.Publish(object{"topic": topic, "event": object{"data": "live"}}, 1)
+		x.Want("id: " + live + "\ndata: live\n\n")
+		if n < 5 || n > 45 {
+			t.Errorf("%d events of 1 kB came from a log of 40 kB", n)
+		}
+	}},
+	{name: "gap: the position of a log that was lost", run: func(t *T) {
+		first, second := t.Start(), t.Start()
+		topic := NewTopic()
+		id := first.Publish(object{"topic": topic, "event": object{"data": "x"}}, 0)
+		second.Publish(object{"topic": topic, "event": object{"data": "y"}}, 0)
+		second.ComeBack(id, topic).wantGap(id)
+	}},
+}}
+
+// wantGap waits for the event that says that something may be missing.
+func (x *Stream) wantGap(had string) sse.Event {
+	x.s.t.Helper()
+	e := x.NextEvent()
+	var data map[string]string
+	if err := decode(e.Data, &data); err != nil || e.Name.String() != "gap" || len(data) != 1 || data["last_event_id"] != strings.ToValidUTF8(had, "\ufffd") {
+		x.s.t.Fatalf("event %q with data %s, want a gap behind %q (%v)", e.Name, quoted(e.Data), had, err)
+	}
+	if e.ID.String() == "" {
+		x.s.t.Fatal("the gap has no id")
+	}
+	return e
+}
