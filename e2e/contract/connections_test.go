@@ -353,12 +353,15 @@ var steering = section{title: "11 looking at and steering connections", cases: [
 		x := s.OpenWith(harness.Request{Target: "/"}, granting(encode(object{"topics": []string{topic}, "subject": subject})))
 		for _, c := range [][3]string{
 			{http.MethodPost, publishPath, encode(object{"topic": topic, "event": object{"data": "wrong"}})},
-			{http.MethodGet, connectionsPath, ""}, {http.MethodDelete, connectionsPath + "?subject=" + subject, ""},
-			{http.MethodGet, connectionsPath + "/" + x.token, ""}, {http.MethodDelete, connectionsPath + "/" + x.token, ""},
+			{http.MethodGet, connectionsPath, ""},
+			{http.MethodDelete, connectionsPath + "?subject=" + subject, ""},
+			{http.MethodGet, connectionsPath + "/" + x.token, ""},
+			{http.MethodDelete, connectionsPath + "/" + x.token, ""},
 			{http.MethodPatch, connectionsPath + "/" + x.token, `{"topics":{"remove":["` + topic + `"]}}`},
 			{http.MethodPost, connectionsPath + "/" + x.token + "/stream", "data: wrong\n\n"},
 			{http.MethodPost, "/internal/batch", encode(object{"operations": []object{{"token": x.token, "close": true}}})},
-			{http.MethodGet, "/internal/stats", ""}, {http.MethodGet, "/internal/openapi.yaml", ""},
+			{http.MethodGet, "/internal/stats", ""},
+			{http.MethodGet, "/internal/openapi.yaml", ""},
 		} {
 			for _, header := range []string{"X-Forwarded-For", "Origin"} {
 				got := s.Call(c[0], c[1], c[2], header, "http://192.0.2.1", "Content-Type", "application/json")
