@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -307,7 +308,7 @@ func TestPlantedBugs(t *testing.T) {
 func buildPlanted(t *testing.T) (program string) {
 	t.Helper()
 	dir := t.TempDir()
-	const ask = "\n\nimport \"os\"\n\nvar plantedBug = os.Getenv(\"PLANTED_BUG\")\n\nfunc planted(bug string) bool { return plantedBug == bug }\n"
+	const ask = "\n\nimport (\n\t\"os\"\n\t\"time\"\n)\n\nvar plantedBug = os.Getenv(\"PLANTED_BUG\")\n\nfunc planted(bug string) bool { return plantedBug == bug }\n\nfunc later(do func()) { time.AfterFunc(time.Second, do) }\n"
 	sources := map[string]string{
 		"planted.go":          "package gateway" + ask,
 		"../frame/planted.go": "package frame" + ask,
@@ -359,9 +360,14 @@ func runPlanted(t *testing.T, program string, p plant) (out string, err error) {
 	if test == "" {
 		test = "TestModel"
 	}
+	// A bug may take its time to show on a busy machine, without one there is nothing to wait for.
+	n := 10
+	if p.bug == "" {
+		n = 1
+	}
 	// The test's own context ends before its last goroutines do.
 	run := exec.CommandContext(context.WithoutCancel(t.Context()), program, "-test.run", "^"+test+"$", "-test.timeout", "2m",
-		"-model.n", "20000", "-model.seed", "1", "-seam.n", "60000", "-seam.seed", "1",
+		"-model.n", strconv.Itoa(n*20000), "-model.seed", "1", "-seam.n", strconv.Itoa(n*60000), "-seam.seed", "1",
 		"-rapid.checks", "5000", "-rapid.nofailfile", "-rapid.shrinktime", "0s")
 	run.Args = append(run.Args, p.args...)
 	run.Env = append(os.Environ(), "PLANTED_BUG="+p.bug)
