@@ -93,9 +93,14 @@ func (c *Client) attempt(ctx context.Context, deadline time.Time, message []byte
 	return reply{err: errBroken, sent: f != untouched}, again
 }
 
-// staleWindow is how soon after a callback was sent a reset must come to be taken for
-// the crossing of the callback with the backend's close of an idle connection.
-const staleWindow = 500 * time.Millisecond
+// Variables, as the tests run on machines that are too busy for these.
+var (
+	// staleWindow is how soon after a callback was sent a reset must come to be taken for
+	// the crossing of the callback with the backend's close of an idle connection.
+	staleWindow = 500 * time.Millisecond
+	// endWait is how long to wait for the end of a connection that has begun to end.
+	endWait = 250 * time.Millisecond
+)
 
 // fate is what became of a callback whose connection ended before any byte of an answer.
 type fate uint8

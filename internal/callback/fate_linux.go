@@ -65,9 +65,6 @@ const (
 	tcpClose     = 7
 )
 
-// endWait is how long to wait for the end of a connection that has begun to end.
-const endWait = 250 * time.Millisecond
-
 // skipToEnd reads until the transport ends, and returns how. TLS says farewell by a
 // message of its own, and the end comes right behind it; without TLS it has come already.
 func (c *conn) skipToEnd() error {

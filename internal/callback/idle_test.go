@@ -27,6 +27,10 @@ func TestIdleConnectionsThatTheBackendCloses(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("elsewhere a few of these races cannot be told from a lost answer")
 	}
+	stale, end := staleWindow, endWait
+	defer func() { staleWindow, endWait = stale, end }()
+	staleWindow, endWait = 10*time.Second, 10*time.Second
+
 	connects := 2000
 	if testing.Short() {
 		connects = 200
