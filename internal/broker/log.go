@@ -30,7 +30,8 @@ type Log struct {
 	stored  []entry   // the oldest first
 	topics  map[string][]*Record
 	bytes   int64
-	next    uint64 // offset of the next stored record
+	offset  uint64 // of the last stored record
+	trimmed uint64 // offset of the last record that is no longer kept
 	records uint64 // so far, stored or not
 	closed  bool
 }
@@ -50,7 +51,7 @@ type entry struct {
 
 // NewLog makes an empty log.
 func NewLog(epoch string, maxBytes int64, maxAge time.Duration) *Log {
-	l := &Log{epoch: epoch, maxBytes: maxBytes, maxAge: maxAge, last: new(node), topics: map[string][]*Record{}, next: 1}
+	l := &Log{epoch: epoch, maxBytes: maxBytes, maxAge: maxAge, last: new(node), topics: map[string][]*Record{}}
 	l.changed.L = &l.mu
 	return l
 }
@@ -59,21 +60,41 @@ func NewLog(epoch string, maxBytes int64, maxAge time.Duration) *Log {
 func (l *Log) Append(p Publication) (Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.appendLocked(p, l.offset+1, time.Now())
+}
+
+// AppendAt adds a record that got its offset, higher than all before, and its time
+// elsewhere; for engines only. The offset is that of p if p is to be stored.
+func (l *Log) AppendAt(p Publication, offset uint64, at time.Time) (Position, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.appendLocked(p, offset, at)
+}
+
+// BeginAt says that nothing up to and with the offset is in this log; for engines
+// only, before anything is appended behind it.
+func (l *Log) BeginAt(offset uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.offset, l.trimmed = max(l.offset, offset), max(l.trimmed, offset)
+}
+
+func (l *Log) appendLocked(p Publication, offset uint64, at time.Time) (Position, error) {
 	if l.closed {
 		return Position{}, ErrClosed
 	}
 	l.records++
-	r := &Record{Offset: l.next - 1, Topics: p.Topics, Stored: p.Store, Ref: p.Ref, Place: l.records}
+	r := &Record{Offset: l.offset, Topics: p.Topics, Stored: p.Store, Ref: p.Ref, Place: l.records}
 	e := p.Event
 	e.ID = sse.ID{}
 	if p.Store {
-		r.Offset = l.next
-		l.next++
+		r.Offset = offset
+		l.offset = offset
 		e.ID, _ = sse.NewID(Position{l.epoch, r.Offset}.String()) // an epoch has nothing that an id must not have
 	}
 	r.Frame = frame.Event(e)
 	if p.Store {
-		l.storeLocked(r)
+		l.storeLocked(r, at)
 	}
 	link := &node{record: r}
 	l.last.next.Store(link)
@@ -90,14 +111,13 @@ func (r *Record) cost() int64 {
 	return n
 }
 
-func (l *Log) storeLocked(r *Record) {
-	now := time.Now()
-	l.stored = append(l.stored, entry{r, now})
+func (l *Log) storeLocked(r *Record, at time.Time) {
+	l.stored = append(l.stored, entry{r, at})
 	l.bytes += r.cost()
 	for _, t := range r.Topics {
 		l.topics[t] = append(l.topics[t], r)
 	}
-	l.trimLocked(now)
+	l.trimLocked(time.Now())
 }
 
 // Trim drops what is too old. Appending trims as well; this is for a log at rest.
@@ -117,6 +137,7 @@ func (l *Log) trimLocked(now time.Time) {
 			break
 		}
 		l.bytes -= old.record.cost()
+		l.trimmed = old.record.Offset
 		for _, t := range old.record.Topics {
 			if rest := l.topics[t][1:]; len(rest) > 0 {
 				l.topics[t][0] = nil
@@ -153,14 +174,14 @@ type Stats struct {
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Stats{Epoch: l.epoch, Oldest: l.oldestLocked(), Last: l.next - 1, Records: l.records, Bytes: l.bytes, Events: int64(len(l.stored))}
+	return Stats{Epoch: l.epoch, Oldest: l.oldestLocked(), Last: l.offset, Records: l.records, Bytes: l.bytes, Events: int64(len(l.stored))}
 }
 
 func (l *Log) oldestLocked() uint64 {
 	if len(l.stored) > 0 {
 		return l.stored[0].record.Offset
 	}
-	return l.next
+	return l.offset + 1
 }
 
 // Epoch of the log.
@@ -196,7 +217,7 @@ func (l *Log) Missed(after, upto uint64, topics []string, limit int) (missed []*
 			}
 		}
 	}
-	return missed, after+1 >= l.oldestLocked()
+	return missed, after >= l.trimmed
 }
 
 // Tailer follows the log. It is one goroutine's.
@@ -210,7 +231,7 @@ type Tailer struct {
 func (l *Log) Tail() (*Tailer, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return &Tailer{l, l.last}, l.next - 1
+	return &Tailer{l, l.last}, l.offset
 }
 
 // Next waits for the next record. It answers nil when the log is closed or ctx ended.
