@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/server",
 	},
 
+	"internal/broker/nats":       {"sse", "internal/frame", "internal/broker"},
 	"internal/broker/brokertest": {"sse", "internal/frame", "internal/broker"},
 	"internal/gatewaytest":       {"sse", "internal/frame", "internal/broker", "internal/gateway"},
 }

@@ -1,0 +1,49 @@
+package nats
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"ssegateway/internal/broker"
+	"ssegateway/sse"
+)
+
+// message is a publication as it is in the stream. Its position is the stream's to say.
+type message struct {
+	Origin string   `json:"origin"` // the engine that appended it
+	Number uint64   `json:"number"` // among the appends of that engine
+	Ref    uint64   `json:"ref,omitempty"`
+	Topics []string `json:"topics"`
+	Store  bool     `json:"store,omitempty"`
+	Name   string   `json:"name,omitempty"`
+	Retry  *uint64  `json:"retry,omitempty"`
+	Data   string   `json:"data"`
+}
+
+func encode(p broker.Publication, origin string, number uint64) ([]byte, error) {
+	m := message{
+		Origin: origin, Number: number, Ref: p.Ref, Topics: p.Topics, Store: p.Store,
+		Name: p.Event.Name.String(), Data: p.Event.Data,
+	}
+	if p.Event.Retry.IsSet() {
+		ms := p.Event.Retry.Millis()
+		m.Retry = &ms
+	}
+	return json.Marshal(m)
+}
+
+func decode(data []byte) (p broker.Publication, origin string, number uint64, err error) {
+	var m message
+	if err := json.Unmarshal(data, &m); err != nil {
+		return p, "", 0, fmt.Errorf("not an event: %w", err)
+	}
+	name, err := sse.NewName(m.Name)
+	if err != nil {
+		return p, "", 0, fmt.Errorf("not an event: %w", err)
+	}
+	p = broker.Publication{Topics: m.Topics, Store: m.Store, Ref: m.Ref, Event: sse.Event{Name: name, Data: m.Data}}
+	if m.Retry != nil {
+		p.Event.Retry = sse.RetryMillis(*m.Retry)
+	}
+	return p, m.Origin, m.Number, nil
+}

@@ -1,0 +1,191 @@
+package nats
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/broker/brokertest"
+	"ssegateway/sse"
+)
+
+const patience = 30 * time.Second
+
+// serve runs a NATS server with a file store.
+func serve(t testing.TB, options server.Options) *server.Server {
+	t.Helper()
+	options.Host, options.NoSigs, options.NoLog = "127.0.0.1", true, true
+	options.JetStream = true
+	s, err := server.NewServer(&options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(patience) {
+		t.Fatal("the NATS server is not ready")
+	}
+	return s
+}
+
+func mustOpen(t testing.TB, cfg Config) *Engine {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	e, err := Open(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func run(t testing.TB, e *Engine) (over chan error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	over = make(chan error, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		over <- e.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return over
+}
+
+func publish(t testing.TB, e *Engine, text string) broker.Position {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	p, err := e.Append(ctx, broker.Publication{Topics: []string{"a", "b"}, Event: sse.Event{Data: text}, Store: true, Ref: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func next(t testing.TB, tailer *broker.Tailer) *broker.Record {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r := tailer.Next(ctx)
+	if r == nil {
+		t.Fatal("no record")
+	}
+	return r
+}
+
+func TestEngine(t *testing.T) {
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	brokertest.Run(t, brokertest.Suite{Open: func(t testing.TB, maxBytes int64, maxAge time.Duration) broker.Engine {
+		prefix := strings.NewReplacer("/", "_").Replace(t.Name()) + rand.Text()
+		return mustOpen(t, Config{URL: s.ClientURL(), Prefix: prefix, MaxBytes: maxBytes, MaxAge: maxAge})
+	}})
+}
+
+// What one node appends every node has, at the same position, also one that comes
+// later; a Ref is its publisher's alone.
+func TestNodesHaveOneLog(t *testing.T) {
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	cfg := Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
+	a, b := mustOpen(t, cfg), mustOpen(t, cfg)
+	run(t, a)
+	run(t, b)
+	ta, _ := a.Log().Tail()
+	tb, _ := b.Log().Tail()
+	var positions []broker.Position
+	for _, e := range []*Engine{a, b, a} {
+		positions = append(positions, publish(t, e, "x"))
+		ra, rb := next(t, ta), next(t, tb)
+		if !slices.Equal(ra.Frame.Wire(false), rb.Frame.Wire(false)) || ra.Offset != rb.Offset {
+			t.Errorf("%+v on one node, %+v on the other", ra, rb)
+		}
+		if mine := ra.Ref == 7; mine != (e == a) || (rb.Ref == 7) != (e == b) {
+			t.Errorf("the ref is %d on one node, %d on the other", ra.Ref, rb.Ref)
+		}
+	}
+	late := mustOpen(t, cfg)
+	run(t, late)
+	missed, reaches := late.Log().Missed(positions[0].Offset, positions[2].Offset, []string{"a", "b"}, 10)
+	if len(missed) != 2 || !reaches || missed[1].Offset != positions[2].Offset || late.Log().Epoch() != positions[0].Epoch {
+		t.Errorf("a node that comes later has %d of 2 records, reaches: %v", len(missed), reaches)
+	}
+}
+
+// The log outlives its server, and the engine the server's absence: appending
+// fails while it lasts, and goes on behind the last position.
+func TestServerRestarts(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, server.Options{Port: -1, StoreDir: dir})
+	port := s.Addr().(*net.TCPAddr).Port
+	e := mustOpen(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
+	run(t, e)
+	tailer, _ := e.Log().Tail()
+	before := publish(t, e, "1")
+	next(t, tailer)
+	s.Shutdown()
+	s.WaitForShutdown()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := e.Append(ctx, broker.Publication{Topics: []string{"a"}, Store: true}); err == nil {
+		t.Error("appended without a server")
+	}
+	back := make(chan struct{}, 1)
+	e.conn.SetReconnectHandler(func(*nats.Conn) { back <- struct{}{} })
+	serve(t, server.Options{Port: port, StoreDir: dir})
+	select {
+	case <-back:
+	case <-time.After(patience):
+		t.Fatal("not connected again")
+	}
+	after := publish(t, e, "2")
+	if after.Epoch != before.Epoch || after.Offset != before.Offset+1 || next(t, tailer).Offset != after.Offset {
+		t.Errorf("%v comes behind %v", after, before)
+	}
+}
+
+// A stream that is made anew is another log: nothing of it is taken for this one's.
+func TestStreamMadeAnew(t *testing.T) {
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	cfg := Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
+	e := mustOpen(t, cfg)
+	over := run(t, e)
+	publish(t, e, "1")
+	if err := e.js.DeleteStream(t.Context(), "x_log"); err != nil {
+		t.Fatal(err)
+	}
+	other := mustOpen(t, cfg)
+	run(t, other)
+	if p := publish(t, other, "2"); p.Epoch == e.Log().Epoch() {
+		t.Errorf("another log has the same epoch: %v", p)
+	}
+	select {
+	case err := <-over:
+		if !errors.Is(err, ErrLogLost) {
+			t.Errorf("Run: %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("the loss of the log is not noticed")
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for version, good := range map[string]bool{"2.9.10": false, "2.10.29": false, "2.11.0": true, "2.12.1": true, "3.0.0": true, "1.20.0": false, "": false} {
+		if err := checkVersion(version); (err == nil) != good {
+			t.Errorf("%q: %v", version, err)
+		}
+	}
+}
