@@ -1,8 +1,9 @@
 package nats
 
 import (
-	"encoding/json"
 	"fmt"
+
+	"github.com/go-json-experiment/json"
 
 	"ssegateway/internal/broker"
 	"ssegateway/sse"
@@ -12,11 +13,11 @@ import (
 type message struct {
 	Origin string   `json:"origin"` // the engine that appended it
 	Number uint64   `json:"number"` // among the appends of that engine
-	Ref    uint64   `json:"ref,omitempty"`
+	Ref    uint64   `json:"ref,omitzero"`
 	Topics []string `json:"topics"`
-	Store  bool     `json:"store,omitempty"`
-	Name   string   `json:"name,omitempty"`
-	Retry  *uint64  `json:"retry,omitempty"`
+	Store  bool     `json:"store,omitzero"`
+	Name   string   `json:"name,omitzero"`
+	Retry  *uint64  `json:"retry,omitzero"`
 	Data   string   `json:"data"`
 }
 

@@ -51,9 +51,9 @@ func mustOpen(t testing.TB, cfg Config) *Engine {
 	return e
 }
 
-func run(t testing.TB, e *Engine) (over chan error) {
+func run(t testing.TB, e *Engine) <-chan error {
 	ctx, cancel := context.WithCancel(context.Background())
-	over = make(chan error, 1)
+	over := make(chan error, 1)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
