@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/url"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ const (
 	reconnectJitter = 2 * time.Second // nodes do not come back all at once
 	trimInterval    = time.Second
 	checkInterval   = 2 * time.Second // of whether the stream is still the same
+	apiTimeout      = 5 * time.Second
 
 	epochKey = "epoch" // in the stream's metadata
 )
@@ -47,14 +49,14 @@ var ErrLogLost = errors.New("the log on NATS was lost or made anew, or this node
 
 // Engine implements broker.Engine.
 type Engine struct {
-	conn     *nats.Conn
-	js       jetstream.JetStream
-	log      *broker.Log
-	name     string // of the stream
-	subject  string // has the epoch in it, so that nothing gets into, or is taken from, another log
-	origin   string // this engine's, so that a Ref comes back to its publisher alone
-	messages jetstream.MessagesContext
-	seen     uint64 // sequence of the last message that is in the log
+	conn    *nats.Conn
+	js      jetstream.JetStream
+	log     *broker.Log
+	name    string          // of the stream
+	subject string          // has the epoch in it, so that nothing gets into, or is taken from, another log
+	origin  string          // this engine's, so that a Ref comes back to its publisher alone
+	again   <-chan struct{} // the connection was lost and is there again
+	seen    uint64          // sequence of the last message that is in the log; Run's
 
 	mu      sync.Mutex
 	waiting map[uint64]chan broker.Position // appends, by their number
@@ -65,7 +67,8 @@ type Engine struct {
 // Open connects, makes the stream if there is none, and reads what it holds. Run
 // has to be called then.
 func Open(ctx context.Context, cfg Config) (*Engine, error) {
-	conn, err := connect(cfg)
+	again := make(chan struct{}, 1)
+	conn, err := connect(cfg, again)
 	if err != nil {
 		return nil, err
 	}
@@ -74,14 +77,21 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		conn.Close()
 		return nil, err
 	}
+	e.again = again
 	return e, nil
 }
 
-func connect(cfg Config) (*nats.Conn, error) {
+func connect(cfg Config, again chan<- struct{}) (*nats.Conn, error) {
 	options := []nats.Option{
 		nats.Name("ssegateway"), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
 		nats.ReconnectBufSize(-1), // what cannot be sent fails at once
+		nats.ReconnectHandler(func(*nats.Conn) {
+			select {
+			case again <- struct{}{}:
+			default: // it is known already
+			}
+		}),
 	}
 	if cfg.CredentialsFile != "" {
 		options = append(options, nats.UserCredentials(cfg.CredentialsFile))
@@ -90,6 +100,9 @@ func connect(cfg Config) (*nats.Conn, error) {
 		options = append(options, nats.RootCAs(cfg.CAFile))
 	}
 	conn, err := nats.Connect(cfg.URL, options...)
+	if wrong := (*url.Error)(nil); errors.As(err, &wrong) {
+		err = wrong.Err // without the URL, which may have a password
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connecting to NATS: %w", err)
 	}
@@ -122,6 +135,9 @@ func open(ctx context.Context, conn *nats.Conn, cfg Config) (*Engine, error) {
 		waiting: map[uint64]chan broker.Position{}, closed: make(chan struct{}),
 	}
 	stream, err := e.stream(ctx, cfg)
+	if errors.Is(err, nats.ErrNoResponders) {
+		err = jetstream.ErrJetStreamNotEnabled
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the log's stream on NATS: %w", err)
 	}
@@ -131,16 +147,7 @@ func open(ctx context.Context, conn *nats.Conn, cfg Config) (*Engine, error) {
 		return nil, fmt.Errorf("the stream %s on NATS is not this gateway's: it has no epoch", info.Config.Name)
 	}
 	e.name, e.subject = info.Config.Name, subject(cfg, epoch)
-	e.log = broker.NewLog(epoch, cfg.MaxBytes, cfg.MaxAge)
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		return nil, fmt.Errorf("reading the log on NATS: %w", err)
-	}
-	if e.messages, err = consumer.Messages(); err != nil {
-		return nil, fmt.Errorf("reading the log on NATS: %w", err)
-	}
-	if err := e.load(ctx, info.State); err != nil {
-		e.messages.Stop()
+	if err := e.load(ctx, stream, cfg); err != nil {
 		return nil, fmt.Errorf("reading the log on NATS: %w", err)
 	}
 	return e, nil
@@ -168,36 +175,9 @@ func (e *Engine) stream(ctx context.Context, cfg Config) (jetstream.Stream, erro
 	if have.Metadata[epochKey] == "" {
 		return stream, nil // not ours to change
 	}
-	want.Metadata, want.Subjects = have.Metadata, have.Subjects
-	return e.js.UpdateStream(ctx, want)
-}
-
-// load reads up to where the stream was.
-func (e *Engine) load(ctx context.Context, state jetstream.StreamState) error {
-	if state.Msgs == 0 {
-		e.seen = state.LastSeq
-		e.log.BeginAt(state.LastSeq)
-		return nil
-	}
-	defer context.AfterFunc(ctx, e.messages.Stop)()
-	for first := true; e.seen < state.LastSeq; first = false {
-		m, err := e.messages.Next()
-		if err != nil {
-			return errors.Join(ctx.Err(), err)
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return err
-		}
-		if first {
-			e.seen = meta.Sequence.Stream - 1
-			e.log.BeginAt(e.seen)
-		}
-		if err := e.take(m); err != nil {
-			return err
-		}
-	}
-	return nil
+	have.MaxBytes, have.MaxAge, have.Replicas = want.MaxBytes, want.MaxAge, want.Replicas
+	have.Duplicates = 0 // NATS's default, which is within the age
+	return e.js.UpdateStream(ctx, have)
 }
 
 // Log implements broker.Engine.
@@ -227,6 +207,10 @@ func (e *Engine) Append(ctx context.Context, p broker.Publication) (broker.Posit
 	if err != nil {
 		return broker.Position{}, err
 	}
+	if limit := e.conn.MaxPayload(); int64(len(data)) > limit {
+		return broker.Position{}, fmt.Errorf("the event takes %d bytes in the log, and a message on NATS (max_payload) at most %d: %w",
+			len(data), limit, nats.ErrMaxPayload)
+	}
 	if _, err := e.js.Publish(ctx, e.subject, data); err != nil {
 		return broker.Position{}, fmt.Errorf("appending to the log on NATS: %w", err)
 	}
@@ -251,22 +235,29 @@ func (e *Engine) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch.Go(func() { e.watch(ctx, cancel) })
-	defer e.messages.Stop()
-	defer context.AfterFunc(ctx, e.messages.Stop)()
 	for {
-		m, err := e.messages.Next()
+		err := e.read(ctx)
 		if errors.Is(context.Cause(ctx), ErrLogLost) {
 			return ErrLogLost
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrLogLost, err)
-		}
-		if err := e.take(m); err != nil {
+		if errors.Is(err, ErrLogLost) || errors.Is(err, errBadMessage) || e.conn.IsClosed() {
 			return err
 		}
+		if err != nil {
+			wait(ctx, reconnectWait)
+		}
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 
@@ -283,7 +274,7 @@ func (e *Engine) watch(ctx context.Context, end context.CancelCauseFunc) {
 		case <-trim.C:
 			e.log.Trim()
 		case <-check.C:
-			if e.replaced(ctx) {
+			if _, err := e.current(ctx); errors.Is(err, ErrLogLost) {
 				end(ErrLogLost)
 				return
 			}
@@ -291,42 +282,19 @@ func (e *Engine) watch(ctx context.Context, end context.CancelCauseFunc) {
 	}
 }
 
-// replaced says whether the log's stream is known to be gone or another one.
-func (e *Engine) replaced(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, checkInterval)
+// current is the log's stream, unless it is known to be gone or another one.
+func (e *Engine) current(ctx context.Context) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	stream, err := e.js.Stream(ctx, e.name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, ErrLogLost
+	}
 	if err != nil {
-		return errors.Is(err, jetstream.ErrStreamNotFound)
+		return nil, err
 	}
-	return stream.CachedInfo().Config.Metadata[epochKey] != e.log.Epoch()
-}
-
-// take puts the next message into the log.
-func (e *Engine) take(m jetstream.Msg) error {
-	meta, err := m.Metadata()
-	if err != nil {
-		return fmt.Errorf("a message in the log on NATS: %w", err)
+	if stream.CachedInfo().Config.Metadata[epochKey] != e.log.Epoch() {
+		return nil, ErrLogLost
 	}
-	if m.Subject() != e.subject || meta.Sequence.Stream != e.seen+1 {
-		return fmt.Errorf("%w: %d comes behind %d", ErrLogLost, meta.Sequence.Stream, e.seen)
-	}
-	e.seen = meta.Sequence.Stream
-	p, origin, number, err := decode(m.Data())
-	if err != nil {
-		return fmt.Errorf("message %d in the log on NATS: %w", e.seen, err)
-	}
-	if origin != e.origin {
-		p.Ref = 0
-	}
-	at, err := e.log.AppendAt(p, e.seen, meta.Timestamp)
-	if err != nil || origin != e.origin {
-		return err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if mine, ok := e.waiting[number]; ok {
-		mine <- at
-	}
-	return nil
+	return stream, nil
 }

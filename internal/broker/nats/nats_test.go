@@ -4,27 +4,39 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"go.uber.org/goleak"
+
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/brokertest"
 	"ssegateway/sse"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 30 * time.Second
 
 // serve runs a NATS server with a file store.
 func serve(t testing.TB, options server.Options) *server.Server {
 	t.Helper()
-	options.Host, options.NoSigs, options.NoLog = "127.0.0.1", true, true
 	options.JetStream = true
+	return start(t, options)
+}
+
+func start(t testing.TB, options server.Options) *server.Server {
+	t.Helper()
+	options.Host, options.NoSigs, options.NoLog = "127.0.0.1", true, true
 	s, err := server.NewServer(&options)
 	if err != nil {
 		t.Fatal(err)
@@ -130,8 +142,8 @@ func TestNodesHaveOneLog(t *testing.T) {
 func TestServerRestarts(t *testing.T) {
 	dir := t.TempDir()
 	s := serve(t, server.Options{Port: -1, StoreDir: dir})
-	port := s.Addr().(*net.TCPAddr).Port
-	e := mustOpen(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
+	relay := newRelay(t, s)
+	e := mustOpen(t, Config{URL: relay.url(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
 	run(t, e)
 	tailer, _ := e.Log().Tail()
 	before := publish(t, e, "1")
@@ -143,11 +155,10 @@ func TestServerRestarts(t *testing.T) {
 	if _, err := e.Append(ctx, broker.Publication{Topics: []string{"a"}, Store: true}); err == nil {
 		t.Error("appended without a server")
 	}
-	back := make(chan struct{}, 1)
-	e.conn.SetReconnectHandler(func(*nats.Conn) { back <- struct{}{} })
-	serve(t, server.Options{Port: port, StoreDir: dir})
+	status := e.conn.StatusChanged(nats.CONNECTED)
+	relay.to(serve(t, server.Options{Port: -1, StoreDir: dir}))
 	select {
-	case <-back:
+	case <-status:
 	case <-time.After(patience):
 		t.Fatal("not connected again")
 	}
@@ -180,6 +191,62 @@ func TestStreamMadeAnew(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("the loss of the log is not noticed")
 	}
+}
+
+// relay is an address that stays while the server behind it restarts: a port given
+// up meanwhile may be somebody else's.
+type relay struct {
+	net.Listener
+	target atomic.Pointer[string]
+	group  sync.WaitGroup
+}
+
+func newRelay(t testing.TB, s *server.Server) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{Listener: l}
+	r.to(s)
+	r.group.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			r.group.Go(func() { r.relay(client) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		r.group.Wait()
+	})
+	return r
+}
+
+func (r *relay) url() string { return "nats://" + r.Addr().String() }
+
+func (r *relay) to(s *server.Server) {
+	address := s.Addr().String()
+	r.target.Store(&address)
+}
+
+func (r *relay) relay(client net.Conn) {
+	defer func() { _ = client.Close() }()
+	s, err := net.Dial("tcp", *r.target.Load())
+	if err != nil {
+		return
+	}
+	defer func() { _ = s.Close() }()
+	var back sync.WaitGroup
+	defer back.Wait()
+	back.Go(func() {
+		defer func() { _ = client.Close() }()
+		_, _ = io.Copy(client, s)
+	})
+	defer func() { _ = s.Close() }()
+	_, _ = io.Copy(s, client)
 }
 
 func TestVersion(t *testing.T) {

@@ -1,0 +1,196 @@
+package nats
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"ssegateway/e2e/harness"
+	"ssegateway/internal/broker"
+	"ssegateway/sse"
+)
+
+// works says that an engine can be opened, and takes an event.
+func works(t *testing.T, cfg Config) {
+	t.Helper()
+	e := mustOpen(t, cfg)
+	run(t, e)
+	publish(t, e, "x")
+}
+
+// refused says that no engine can be opened, for a reason that has the words given.
+func refused(t *testing.T, cfg Config, words string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	e, err := Open(ctx, cfg)
+	if err == nil {
+		run(t, e)
+		t.Fatalf("opened, want %q", words)
+	}
+	if !strings.Contains(err.Error(), words) || strings.Contains(err.Error(), "secret") {
+		t.Errorf("%v, want %q and no password", err, words)
+	}
+}
+
+func TestPassword(t *testing.T) {
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir(), Username: "gateway", Password: "secret"})
+	cfg := Config{Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
+	at := func(user string) Config {
+		cfg.URL = strings.Replace(s.ClientURL(), "//", "//"+user, 1)
+		return cfg
+	}
+	works(t, at("gateway:secret@"))
+	refused(t, at("gateway:secret2@"), "Authorization Violation")
+	refused(t, at(""), "Authorization Violation")
+	cfg.URL = "nats://gateway:secret@127.0.0.1:port"
+	refused(t, cfg, "invalid port")
+}
+
+func TestTLS(t *testing.T) {
+	ours, err := harness.NewCertificate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := harness.NewCertificate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(ours.CertFile, ours.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, server.Options{
+		Port: -1, StoreDir: t.TempDir(), TLS: true, TLSTimeout: patience.Seconds(),
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}},
+	})
+	cfg := Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
+	with := func(file string) Config {
+		cfg.CAFile = file
+		return cfg
+	}
+	works(t, with(ours.CertFile))
+	refused(t, with(other.CertFile), "certificate")
+	refused(t, with(""), "certificate")
+	refused(t, with(filepath.Join(t.TempDir(), "none.pem")), "none.pem")
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, with(empty), "empty.pem")
+	// A CA file asks for TLS: a server without it is refused, not spoken to in the clear.
+	cfg.URL = serve(t, server.Options{Port: -1, StoreDir: t.TempDir()}).ClientURL()
+	refused(t, with(ours.CertFile), "secure connection not available")
+}
+
+// old speaks as much of the protocol as it takes to be connected to, as an old server.
+func old(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, `INFO {"server_id":"x","version":"2.10.29","proto":1,"headers":true,"jetstream":true,"max_payload":1048576}`+"\r\n")
+		for lines := bufio.NewScanner(conn); lines.Scan(); {
+			if lines.Text() == "PING" {
+				_, _ = io.WriteString(conn, "PONG\r\n")
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-ended
+	})
+	return "nats://" + l.Addr().String()
+}
+
+func TestServerTooOld(t *testing.T) {
+	refused(t, Config{URL: old(t), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}, "2.10.29 is too old: at least 2.11 is needed")
+}
+
+func TestNoJetStream(t *testing.T) {
+	s := start(t, server.Options{Port: -1})
+	refused(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}, "jetstream not enabled")
+}
+
+// An event that is too large for NATS is refused with the sizes, and is not in the log.
+func TestTooLarge(t *testing.T) {
+	const limit = 4096
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir(), MaxPayload: limit})
+	e := mustOpen(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
+	run(t, e)
+	before := publish(t, e, strings.Repeat("x", limit/2))
+	_, err := e.Append(t.Context(), broker.Publication{Topics: []string{"a"}, Event: sse.Event{Data: strings.Repeat("x", limit)}, Store: true})
+	if !errors.Is(err, nats.ErrMaxPayload) || !strings.Contains(err.Error(), "at most 4096") {
+		t.Errorf("an event of %d bytes: %v", limit, err)
+	}
+	if after := publish(t, e, "x"); after.Offset != before.Offset+1 {
+		t.Errorf("%v comes behind %v", after, before)
+	}
+}
+
+// New bounds are the stream's too when the engine is opened with them.
+func TestNewBounds(t *testing.T) {
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	cfg := Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
+	works(t, cfg)
+	cfg.MaxBytes, cfg.MaxAge = 2<<20, time.Minute // an age below the default window of NATS for duplicates
+	e := mustOpen(t, cfg)
+	run(t, e)
+	if last := e.Log().Stats().Last; last != 1 {
+		t.Errorf("the log ends at %d, want 1", last)
+	}
+	stream, err := e.js.Stream(t.Context(), e.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if have := stream.CachedInfo().Config; have.MaxAge != time.Minute || have.MaxBytes != 2<<20+streamMargin {
+		t.Errorf("%+v", have)
+	}
+}
+
+// Run ends at once while the server is away: it waits for nothing of it.
+func TestEndWithoutServer(t *testing.T) {
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	e := mustOpen(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() { over <- e.Run(ctx) }()
+	publish(t, e, "x")
+	status := e.conn.StatusChanged(nats.RECONNECTING)
+	s.Shutdown()
+	s.WaitForShutdown()
+	select {
+	case <-status:
+	case <-time.After(patience):
+		t.Error("the server's end is not noticed")
+	}
+	cancel()
+	select {
+	case err := <-over:
+		if err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Run does not end")
+	}
+}
