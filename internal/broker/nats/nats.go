@@ -243,8 +243,11 @@ func (e *Engine) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, ErrLogLost) || errors.Is(err, errBadMessage) || e.conn.IsClosed() {
+		if errors.Is(err, ErrLogLost) || errors.Is(err, errBadMessage) {
 			return err
+		}
+		if e.conn.IsClosed() { // by the library, when it is refused again and again
+			return fmt.Errorf("the connection to NATS is closed: %w", errors.Join(nats.ErrConnectionClosed, e.conn.LastError()))
 		}
 		if err != nil {
 			wait(ctx, reconnectWait)

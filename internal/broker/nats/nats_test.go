@@ -3,7 +3,6 @@ package nats
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"io"
 	"net"
 	"slices"
@@ -169,28 +168,43 @@ func TestServerRestarts(t *testing.T) {
 }
 
 // A stream that is made anew is another log: nothing of it is taken for this one's.
+// It is on a server of its own, as if the first had lost its disk.
 func TestStreamMadeAnew(t *testing.T) {
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
-	cfg := Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
+	relay := newRelay(t, s)
+	cfg := Config{URL: relay.url(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
 	e := mustOpen(t, cfg)
 	over := run(t, e)
 	publish(t, e, "1")
-	if err := e.js.DeleteStream(t.Context(), "x_log"); err != nil {
-		t.Fatal(err)
-	}
+
+	anew := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	cfg.URL = anew.ClientURL()
 	other := mustOpen(t, cfg)
 	run(t, other)
-	if p := publish(t, other, "2"); p.Epoch == e.Log().Epoch() {
-		t.Errorf("another log has the same epoch: %v", p)
-	}
-	select {
-	case err := <-over:
-		if !errors.Is(err, ErrLogLost) {
-			t.Errorf("Run: %v", err)
+	for range 3 {
+		if p := publish(t, other, "2"); p.Epoch == e.Log().Epoch() {
+			t.Errorf("another log has the same epoch: %v", p)
 		}
-	case <-time.After(patience):
-		t.Error("the loss of the log is not noticed")
 	}
+	relay.to(anew)
+	s.Shutdown()
+	s.WaitForShutdown()
+	ends(t, over, ErrLogLost)
+	if stats := e.Log().Stats(); stats.Records != 1 {
+		t.Errorf("%d records, want the one that is this log's", stats.Records)
+	}
+}
+
+// A stream that is deleted ends Run, though nothing comes that would tell.
+func TestStreamDeleted(t *testing.T) {
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	e := mustOpen(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
+	over := run(t, e)
+	publish(t, e, "1")
+	if err := e.js.DeleteStream(t.Context(), e.name); err != nil {
+		t.Fatal(err)
+	}
+	ends(t, over, ErrLogLost)
 }
 
 // relay is an address that stays while the server behind it restarts: a port given
