@@ -139,6 +139,7 @@ func TestNodesHaveOneLog(t *testing.T) {
 // The log outlives its server, and the engine the server's absence: appending
 // fails while it lasts, and goes on behind the last position.
 func TestServerRestarts(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := serve(t, server.Options{Port: -1, StoreDir: dir})
 	relay := newRelay(t, s)
@@ -170,6 +171,7 @@ func TestServerRestarts(t *testing.T) {
 // A stream that is made anew is another log: nothing of it is taken for this one's.
 // It is on a server of its own, as if the first had lost its disk.
 func TestStreamMadeAnew(t *testing.T) {
+	t.Parallel()
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
 	relay := newRelay(t, s)
 	cfg := Config{URL: relay.url(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
@@ -197,6 +199,7 @@ func TestStreamMadeAnew(t *testing.T) {
 
 // A stream that is deleted ends Run, though nothing comes that would tell.
 func TestStreamDeleted(t *testing.T) {
+	t.Parallel()
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
 	e := mustOpen(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
 	over := run(t, e)

@@ -34,6 +34,7 @@ func mustStream(t *testing.T, e *Engine) jetstream.Stream {
 
 // A reader that NATS has forgotten is made anew, and nothing is missed.
 func TestReaderForgotten(t *testing.T) {
+	t.Parallel()
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
 	e := mustOpen(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
 	run(t, e)
@@ -62,6 +63,7 @@ func TestReaderForgotten(t *testing.T) {
 // What a node has not read and the stream no longer has ends Run: it is not passed
 // over in silence, neither at the beginning nor behind what was read.
 func TestFellBehind(t *testing.T) {
+	t.Parallel()
 	for gone := range uint64(2) {
 		s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
 		cfg := Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
