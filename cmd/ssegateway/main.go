@@ -50,6 +50,7 @@ func command() *cobra.Command {
 	root.AddCommand(
 		&cobra.Command{Use: "serve", Short: "Run the gateway (the default)", Args: cobra.NoArgs, RunE: serve},
 		demoCommand(),
+		benchCommand(),
 		&cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Run: func(c *cobra.Command, _ []string) {
 			fmt.Fprintln(c.OutOrStdout(), "ssegateway", versionString())
 		}},

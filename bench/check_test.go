@@ -1,0 +1,156 @@
+package bench
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+
+// event is the block with event number n of a stream.
+func event(stream int, n uint64) string {
+	return "id: 7\ndata: " + string(appendData(nil, stream, n, 12345, 100)) + "\n\n"
+}
+
+func events(numbers ...uint64) string {
+	var b strings.Builder
+	for _, n := range numbers {
+		b.WriteString(event(3, n))
+	}
+	return b.String()
+}
+
+// chunked frames text in chunks of at most size bytes.
+func chunked(text string, size int) string {
+	var b strings.Builder
+	for len(text) > 0 {
+		n := min(size, len(text))
+		fmt.Fprintf(&b, "%x\r\n%s\r\n", n, text[:n])
+		text = text[n:]
+	}
+	return b.String()
+}
+
+// checked feeds stream 3 with a response in pieces, to which sent events belong.
+func checked(t *testing.T, response string, piece int, sent uint64) (Check, error) {
+	t.Helper()
+	c := checker{stream: 3}
+	for b := []byte(response); len(b) > 0; {
+		n := min(piece, len(b))
+		if err := c.feed(b[:n], func(at int64) {
+			if at != 12345 {
+				t.Errorf("sent at %d", at)
+			}
+		}); err != nil {
+			return c.finish(sent), err
+		}
+		b = b[n:]
+	}
+	return c.finish(sent), nil
+}
+
+func TestChecker(t *testing.T) {
+	whole := event(3, 2)
+	for _, test := range []struct {
+		name, body string
+		want       Check
+	}{
+		{"in order", events(1, 2, 3), Check{Events: 3}},
+		{"a block of only an id, heartbeats, CRLF", "id: 1\n\n" + event(3, 1) + ": heartbeat\n\n" + strings.ReplaceAll(events(2, 3), "\n", "\r\n"), Check{Events: 3}},
+		{"to everybody", event(everybody, 1) + event(everybody, 2) + event(everybody, 3), Check{Events: 3}},
+		{"a heartbeat has begun", events(1, 2, 3) + ": hea", Check{Events: 3}},
+		{"lost in the middle", events(1, 3), Check{Events: 2, Lost: 1}},
+		{"lost at the start", events(2, 3), Check{Events: 2, Lost: 1}},
+		{"lost at the end", events(1, 2), Check{Events: 2, Lost: 1}},
+		{"all lost", "", Check{Lost: 3}},
+		{"doubled", events(1, 2, 2, 3), Check{Events: 4, Doubled: 1}},
+		{"doubled later", events(1, 2, 3, 1), Check{Events: 4, Doubled: 1}},
+		{"reordered", events(1, 3, 2), Check{Events: 3, Reordered: 1}},
+		{"reordered and doubled", events(1, 3, 2, 2), Check{Events: 4, Reordered: 1, Doubled: 1}},
+		{"a byte changed", events(1) + strings.Replace(whole, "xxx", "xyx", 1) + events(3), Check{Events: 2, Lost: 1, Torn: 1}},
+		{"a byte missing", events(1) + strings.Replace(whole, "xxx", "xx", 1) + events(3), Check{Events: 2, Lost: 1, Torn: 1}},
+		{"two interleaved", events(1) + whole[:60] + event(3, 3) + whole[60:], Check{Events: 1, Lost: 2, Torn: 2}},
+		{"the rest of one", events(1) + whole[20:] + events(3), Check{Events: 2, Lost: 1, Torn: 1}},
+		{"ends within one", events(1, 2) + event(3, 3)[:60], Check{Events: 2, Lost: 1, Torn: 1}},
+		{"ends before the empty line", events(1, 2) + strings.TrimSuffix(event(3, 3), "\n"), Check{Events: 2, Lost: 1, Torn: 1}},
+		{"meant for another stream", events(1) + event(4, 2) + events(2, 3), Check{Events: 3, Misdelivered: 1}},
+		{"not ours", "event: gap\ndata: {}\n\n" + events(1, 2, 3), Check{Events: 3, Torn: 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, piece := range []int{1, 7, 100, 1 << 20} {
+				responses := []string{head + "\r\n" + test.body}
+				for _, size := range []int{1, 50, 1 << 20} {
+					responses = append(responses, head+"Transfer-Encoding: chunked\r\n\r\n"+chunked(test.body, size))
+				}
+				for i, response := range responses {
+					got, err := checked(t, response, piece, 3)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got != test.want {
+						t.Fatalf("response %d in pieces of %d: %+v, want %+v", i, piece, got, test.want)
+					}
+				}
+			}
+			if faultless := test.want == (Check{Events: 3}); (test.want.err() == nil) != faultless {
+				t.Errorf("%+v: %v", test.want, test.want.err())
+			}
+		})
+	}
+}
+
+// What cannot be read on is an error.
+func TestCheckerGivesUp(t *testing.T) {
+	for name, response := range map[string]string{
+		"refused":                "HTTP/1.1 503 " + http.StatusText(503) + "\r\n\r\n",
+		"no HTTP":                "hello\r\n",
+		"a head without end":     head + strings.Repeat("x", maxLine+1),
+		"no size of a chunk":     head + "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+		"a chunk that is longer": head + "Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, piece := range []int{1, 1 << 20} {
+				if _, err := checked(t, response, piece, 0); err == nil {
+					t.Errorf("pieces of %d: no error", piece)
+				}
+			}
+		})
+	}
+}
+
+func TestDataHasItsSize(t *testing.T) {
+	for _, size := range []int{minSize, 256, 10_000} {
+		if b := appendData(nil, 123_456, 1<<40, 1<<60, size); len(b) != size {
+			t.Errorf("%d bytes, want %d", len(b), size)
+		}
+	}
+}
+
+// FuzzChecker: nothing panics, and the pieces in which bytes come change nothing.
+func FuzzChecker(f *testing.F) {
+	f.Add(head+"\r\n"+events(1, 2), 7)
+	f.Add(head+"Transfer-Encoding: chunked\r\n\r\n"+chunked(events(1, 3, 2), 50), 1)
+	f.Fuzz(func(t *testing.T, response string, piece int) {
+		if piece < 1 {
+			return
+		}
+		run := func(piece int) (Check, string) {
+			c := checker{stream: 3}
+			for b := []byte(response); len(b) > 0; {
+				n := min(piece, len(b))
+				if err := c.feed(b[:n], func(int64) {}); err != nil {
+					return c.finish(3), "failed"
+				}
+				b = b[n:]
+			}
+			return c.finish(3), ""
+		}
+		whole, err1 := run(max(len(response), 1))
+		pieces, err2 := run(piece)
+		if whole != pieces || err1 != err2 {
+			t.Errorf("at once %+v %s, in pieces of %d %+v %s", whole, err1, piece, pieces, err2)
+		}
+	})
+}

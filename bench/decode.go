@@ -1,0 +1,152 @@
+package bench
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// maxLine bounds a line of the head, and of the chunk framing.
+const maxLine = 16 << 10
+
+type phase uint8
+
+const (
+	inHead phase = iota
+	inChunkSize
+	inChunk
+	inChunkEnd // the line end behind a chunk
+	inBody     // that is not chunked
+	atEnd
+)
+
+// decoder takes the events out of an HTTP/1.1 response, whatever the pieces it comes in.
+type decoder struct {
+	phase   phase
+	chunked bool
+	left    int    // bytes of this chunk to come
+	framing []byte // of an unfinished line of the head or of the chunk framing
+	line    []byte // an unfinished line of the stream
+	data    []byte // of the event so far
+	hasData bool
+}
+
+// opened says whether the head came, and allowed the stream.
+func (d *decoder) opened() bool { return d.phase != inHead }
+
+// inEvent says whether an event has begun, and not ended.
+func (d *decoder) inEvent() bool { return d.hasData || bytes.HasPrefix(d.line, []byte("data")) }
+
+func (d *decoder) decode(b []byte, event func(data []byte), torn func()) error {
+	for len(b) > 0 {
+		switch d.phase {
+		case inHead, inChunkSize, inChunkEnd:
+			end := bytes.IndexByte(b, '\n')
+			if len(d.framing)+max(end, 0) > maxLine || end < 0 && len(d.framing)+len(b) > maxLine {
+				torn()
+				return errors.New("a line of the head or of the chunk framing is too long")
+			}
+			if end < 0 {
+				d.framing = append(d.framing, b...)
+				return nil
+			}
+			line := append(d.framing, b[:end]...)
+			b = b[end+1:]
+			if err := d.frame(strings.TrimSuffix(string(line), "\r")); err != nil {
+				if d.phase != inHead {
+					torn()
+				}
+				return err
+			}
+			d.framing = line[:0]
+		case inChunk:
+			n := min(len(b), d.left)
+			d.events(b[:n], event, torn)
+			b, d.left = b[n:], d.left-n
+			if d.left == 0 {
+				d.phase = inChunkEnd
+			}
+		case inBody:
+			d.events(b, event, torn)
+			return nil
+		case atEnd:
+			// The empty line behind the last chunk, or a trailer: nothing of the stream.
+			return nil
+		}
+	}
+	return nil
+}
+
+// frame takes one line of the head, or of the chunk framing.
+func (d *decoder) frame(line string) error {
+	switch d.phase {
+	case inChunkSize:
+		size, _, _ := strings.Cut(line, ";")
+		n, err := strconv.ParseUint(strings.TrimSpace(size), 16, 31)
+		if err != nil {
+			return fmt.Errorf("%.40q is no size of a chunk", line)
+		}
+		d.left, d.phase = int(n), inChunk
+		if n == 0 {
+			d.phase = atEnd
+		}
+	case inChunkEnd:
+		if line != "" {
+			return fmt.Errorf("%.40q behind a chunk", line)
+		}
+		d.phase = inChunkSize
+	case inHead:
+		name, value, field := strings.Cut(line, ":")
+		switch {
+		case strings.HasPrefix(line, "HTTP/"):
+			if _, status, _ := strings.Cut(line, " "); !strings.HasPrefix(status, "200") {
+				return fmt.Errorf("the stream was refused: %.80q", line)
+			}
+		case line == "" && d.chunked:
+			d.phase = inChunkSize
+		case line == "":
+			d.phase = inBody
+		case !field:
+			return fmt.Errorf("%.40q in the head", line)
+		case strings.EqualFold(name, "Transfer-Encoding"):
+			d.chunked = strings.EqualFold(strings.TrimSpace(value), "chunked")
+		}
+	case inChunk, inBody, atEnd:
+	}
+	return nil
+}
+
+// events takes bytes of the stream itself. Lines end in LF or CRLF.
+func (d *decoder) events(b []byte, event func(data []byte), torn func()) {
+	for {
+		end := bytes.IndexByte(b, '\n')
+		if end < 0 {
+			d.line = append(d.line, b...)
+			return
+		}
+		line := b[:end]
+		if len(d.line) > 0 {
+			d.line = append(d.line, line...)
+			line, d.line = d.line, d.line[:0]
+		}
+		b = b[end+1:]
+		line = bytes.TrimSuffix(line, []byte{'\r'})
+		switch field, value, _ := bytes.Cut(line, []byte{':'}); string(field) {
+		case "data":
+			if d.hasData {
+				d.data = append(d.data, '\n')
+			}
+			d.data, d.hasData = append(d.data, bytes.TrimPrefix(value, []byte{' '})...), true
+		case "event", "id", "retry":
+		case "":
+			if len(line) == 0 && d.hasData { // else a comment, or a block that is no event
+				event(d.data)
+				d.data, d.hasData = d.data[:0], false
+			}
+		default:
+			torn() // no field: the rest of a line that was cut
+		}
+	}
+}
