@@ -43,7 +43,7 @@ func parseData(b []byte) (stream int64, sequence uint64, sent int64, err error) 
 		return 0, 0, 0, errTorn
 	}
 	sum, err := strconv.ParseUint(string(b[end+1:]), 16, 32)
-	if err != nil || uint32(sum) != crc32.Checksum(b[:end], castagnoli) {
+	if err != nil || sum != uint64(crc32.Checksum(b[:end], castagnoli)) {
 		return 0, 0, 0, errTorn
 	}
 	fields := bytes.SplitN(b[:end], []byte{' '}, 4)

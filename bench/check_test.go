@@ -2,7 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 )
@@ -104,7 +103,7 @@ func TestChecker(t *testing.T) {
 // What cannot be read on is an error.
 func TestCheckerGivesUp(t *testing.T) {
 	for name, response := range map[string]string{
-		"refused":                "HTTP/1.1 503 " + http.StatusText(503) + "\r\n\r\n",
+		"refused":                "HTTP/1.1 503 Service Unavailable\r\n\r\n",
 		"no HTTP":                "hello\r\n",
 		"a head without end":     head + strings.Repeat("x", maxLine+1),
 		"no size of a chunk":     head + "Transfer-Encoding: chunked\r\n\r\nzz\r\n",

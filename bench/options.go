@@ -15,8 +15,8 @@ import (
 // Scenarios are what can be measured, in the order in which they run.
 var Scenarios = []string{"connect", "idle", "fanout", "unicast"}
 
-// patience is how long anything that has to happen may take before the run fails.
-const patience = 60 * time.Second
+// patience is how long a run waits for anything that has to happen before it fails.
+const patience = 20 * time.Second
 
 // Options say what to measure, and on which server.
 type Options struct {

@@ -28,7 +28,7 @@ var begin = time.Now()
 func clock() int64 { return int64(time.Since(begin)) }
 
 func newHistogram() *hdrhistogram.Histogram {
-	return hdrhistogram.New(1000, int64(2*patience), 3) // of nanoseconds
+	return hdrhistogram.New(1000, int64(10*patience), 3) // of nanoseconds
 }
 
 // record clamps what the histogram cannot hold, so that the worst is never left out.
@@ -72,7 +72,6 @@ func (m *mark) aim(target int64) {
 // readers hold the streams, divided among one epoll set for each core.
 type readers struct {
 	url      string
-	addr     unix.SockaddrInet4
 	loopback bool
 	checks   []checker
 	workers  []*worker
@@ -87,6 +86,7 @@ type readers struct {
 
 type worker struct {
 	*readers
+	addr        unix.SockaddrInet4 // one's own: connect writes into it
 	epoll, wake int
 	limit       int // of streams being opened at a time
 	next        int // the stream to open next
@@ -118,14 +118,13 @@ func newReaders(ctx context.Context, fail context.CancelCauseFunc, o *Options, t
 		return nil, err
 	}
 	r := &readers{url: target, checks: make([]checker, o.Streams), fail: fail}
-	r.addr.Port = int(number)
-	copy(r.addr.Addr[:], ips[0].To4())
+	addr := unix.SockaddrInet4{Port: int(number), Addr: [4]byte(ips[0].To4())}
 	r.loopback = ips[0].IsLoopback()
 	r.opened.reached, r.arrived.reached = make(chan int64, 1), make(chan int64, 1)
 	cores := runtime.GOMAXPROCS(0)
 	for i := range cores {
 		w := &worker{
-			readers: r, limit: max(1, o.Connecting/cores), next: i, buf: make([]byte, 64<<10),
+			readers: r, addr: addr, limit: max(1, o.Connecting/cores), next: i, buf: make([]byte, 64<<10),
 			fds: map[int]int{}, began: map[int]int64{}, connect: newHistogram(), events: newHistogram(),
 		}
 		if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -154,16 +153,17 @@ func (r *readers) open(ctx context.Context, n int) error {
 	r.wanted.Store(int64(n))
 	r.wakeAll()
 	if _, err := r.wait(ctx, &r.opened); err != nil {
-		return fmt.Errorf("%d of %d streams open: %w", r.opened.count.Load(), n, err)
+		return fmt.Errorf("opening streams: %w", err)
 	}
 	return nil
 }
 
-// wait is over when the mark is reached; it says at what time that was.
+// wait is over when the mark is reached; it says at what time that was. It gives up
+// when nothing has come for a while.
 func (r *readers) wait(ctx context.Context, m *mark) (int64, error) {
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	for {
+	ticker := time.NewTicker(patience)
+	defer ticker.Stop()
+	for before := int64(-1); ; {
 		select {
 		case at := <-m.reached:
 			if m.count.Load() >= m.target.Load() {
@@ -171,8 +171,12 @@ func (r *readers) wait(ctx context.Context, m *mark) (int64, error) {
 			}
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
-		case <-timer.C:
-			return 0, fmt.Errorf("not within %v", patience)
+		case <-ticker.C:
+			count := m.count.Load()
+			if count == before {
+				return 0, fmt.Errorf("%d of %d, and no more within %v", count, m.target.Load(), patience)
+			}
+			before = count
 		}
 	}
 }

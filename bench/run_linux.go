@@ -196,7 +196,7 @@ func (r *run) fanout() error {
 			}
 			at, err := r.readers.wait(r.ctx, &r.readers.arrived)
 			if err != nil {
-				return err
+				return fmt.Errorf("deliveries: %w", err)
 			}
 			record(last, at-sent)
 		}
@@ -245,8 +245,10 @@ func (r *run) unicast() error {
 			}
 			all += sends
 			r.readers.arrived.aim(all)
-			_, err = r.readers.wait(r.ctx, &r.readers.arrived)
-			return err
+			if _, err = r.readers.wait(r.ctx, &r.readers.arrived); err != nil {
+				return fmt.Errorf("deliveries: %w", err)
+			}
+			return nil
 		})
 		if err != nil {
 			return err
@@ -258,4 +260,3 @@ func (r *run) unicast() error {
 	}
 	return nil
 }
-

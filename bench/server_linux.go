@@ -61,8 +61,10 @@ func startGateway(ctx context.Context, o *Options, scenario string, b *backend) 
 	if err != nil {
 		return nil, err
 	}
-	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port) //nolint:errcheck // a TCP listener
-	l.Close()
+	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	if err := l.Close(); err != nil {
+		return nil, err
+	}
 	args := append(o.Gateway[1:len(o.Gateway):len(o.Gateway)],
 		"--port="+port, "--callback-url=http://"+b.addr+"/", "--log-level=error")
 	cmd := exec.Command(o.Gateway[0], args...) // stopped by a signal, so that it drains
@@ -86,7 +88,7 @@ func startGateway(ctx context.Context, o *Options, scenario string, b *backend) 
 		s.publishURL, s.publishBody = base+"/internal/send", `{"token":"{token}","event":{"data":"{data}"}}`
 	}
 	s.stop = func() error {
-		defer b.server.Close()                   //nolint:errcheck // it has nothing more to say
+		defer b.server.Close()                  //nolint:errcheck // it has nothing more to say
 		_ = cmd.Process.Signal(syscall.SIGTERM) // if it is gone, Wait says why
 		select {
 		case err := <-exited:
@@ -96,8 +98,8 @@ func startGateway(ctx context.Context, o *Options, scenario string, b *backend) 
 			return nil
 		case <-time.After(patience):
 			_ = cmd.Process.Kill()
-			<-exited
-			return fmt.Errorf("the gateway did not end within %v\n%s", patience, log.String())
+			err := <-exited
+			return fmt.Errorf("the gateway did not end within %v: %w\n%s", patience, err, log.String())
 		}
 	}
 	return s, nil

@@ -31,8 +31,10 @@ func benchCommand() *cobra.Command {
 				return err
 			}
 			o.Gateway = []string{program}
-			c.InheritedFlags().Visit(func(f *pflag.Flag) {
-				o.Gateway = append(o.Gateway, "--"+f.Name+"="+f.Value.String())
+			c.InheritedFlags().VisitAll(func(f *pflag.Flag) {
+				if f.Changed {
+					o.Gateway = append(o.Gateway, "--"+f.Name+"="+f.Value.String())
+				}
 			})
 			if o.URL != "" && len(o.Gateway) > 1 {
 				return errors.New("a gateway's settings, and --url: bench does not start the server that --url names")

@@ -1,0 +1,261 @@
+package bench_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ssegateway/bench"
+	"ssegateway/e2e/harness"
+)
+
+// binary is the program, built with the race detector.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "bench")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
+		if binary, err = harness.Build(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// run runs `ssegateway bench` with these arguments, for JSON.
+func run(t *testing.T, args ...string) (report bench.Report, messages string, err error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), binary, append([]string{"bench", "--json", "--senders=8", "--duration=300ms", "--settle=100ms"}, args...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	if out.Len() > 0 {
+		if err := json.Unmarshal(out.Bytes(), &report); err != nil {
+			t.Fatalf("%v\n%s", err, out.Bytes())
+		}
+	}
+	return report, errs.String(), err
+}
+
+// figures are the names of a result's figures.
+func figures(r bench.Result) (names []string) {
+	for _, f := range r.Figures {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+// Each scenario, with a gateway that bench starts itself.
+func TestScenarios(t *testing.T) {
+	const streams, events, rate = 300, 5, 200
+	for _, test := range []struct {
+		scenario string
+		figures  []string
+		least    int64 // events that are checked
+	}{
+		{"connect", []string{"streams opened", "first byte p50", "server CPU per stream", "bench CPU per stream"}, 0},
+		{"idle", []string{"server RSS per stream", "server PSS per stream", "kernel slab per stream, both ends", "bench CPU at rest"}, 0},
+		{"fanout", []string{"deliveries", "last stream has it p99", "server CPU per delivery", "bench CPU per delivery"}, streams * events},
+		{"unicast", []string{"paced sends", "paced latency p99", "saturated sends", "saturated latency p99", "server CPU per saturated send"}, rate * 3 / 10},
+	} {
+		t.Run(test.scenario, func(t *testing.T) {
+			report, messages, err := run(t, test.scenario, "--streams", strconv.Itoa(streams), "--events", strconv.Itoa(events), "--rate", strconv.Itoa(rate))
+			if err != nil {
+				t.Fatalf("%v\n%s", err, messages)
+			}
+			if len(report.Results) != 1 {
+				t.Fatalf("%d results, want 1", len(report.Results))
+			}
+			result := report.Results[0]
+			for _, name := range test.figures {
+				if !slices.Contains(figures(result), name) {
+					t.Errorf("no figure %q in %q", name, figures(result))
+				}
+			}
+			if c := result.Check; c.Events < test.least || c != (bench.Check{Events: c.Events}) {
+				t.Errorf("checked %+v, want at least %d events", c, test.least)
+			}
+		})
+	}
+}
+
+// other is another server of event streams: /stream/{n} is one, /publish takes the
+// events of all and /publish/{n} of one. plant may change what a stream gets.
+type other struct {
+	plant func(stream string, nth int, event string) string
+
+	mu      sync.Mutex
+	streams map[string]chan string
+	counts  map[string]int
+}
+
+func startOther(t *testing.T, plant func(stream string, nth int, event string) string) *httptest.Server {
+	o := &other{plant: plant, streams: map[string]chan string{}, counts: map[string]int{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /stream/{n}", o.stream)
+	mux.HandleFunc("POST /publish/{n}", o.publish)
+	mux.HandleFunc("POST /publish", o.publish)
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (o *other) stream(w http.ResponseWriter, r *http.Request) {
+	events := make(chan string, 1000)
+	o.mu.Lock()
+	o.streams[r.PathValue("n")] = events
+	o.mu.Unlock()
+	w.Header().Set("Content-Type", "text/event-stream")
+	out := http.NewResponseController(w)
+	_ = out.Flush()
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case e := <-events:
+			if e == "end" {
+				return
+			}
+			_, _ = io.WriteString(w, e)
+			_ = out.Flush()
+		}
+	}
+}
+
+func (o *other) publish(w http.ResponseWriter, r *http.Request) {
+	data, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for n, events := range o.streams {
+		if only := r.PathValue("n"); only == "" || only == n {
+			o.counts[n]++
+			events <- o.plant(n, o.counts[n], "data: "+string(data)+"\n\n")
+		}
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// Another server is driven by templates.
+func TestOtherServer(t *testing.T) {
+	s := startOther(t, func(_ string, _ int, event string) string { return event })
+	for scenario, publish := range map[string]string{"fanout": "/publish", "unicast": "/publish/{n}"} {
+		report, messages, err := run(t, scenario, "--streams=50", "--events=5", "--rate=100", "--pid", strconv.Itoa(os.Getpid()),
+			"--url", s.URL+"/stream/{n}", "--publish-url", s.URL+publish)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", scenario, err, messages)
+		}
+		if c := report.Results[0].Check; c.Events == 0 || c != (bench.Check{Events: c.Events}) {
+			t.Errorf("%s: %+v", scenario, c)
+		}
+		s.CloseClientConnections() // of the streams: the next ones have the same names
+	}
+}
+
+// What a server does wrong fails the run.
+func TestPlantedFaults(t *testing.T) {
+	held := ""
+	for name, test := range map[string]struct {
+		plant func(stream string, nth int, event string) string
+		want  bench.Check
+	}{
+		// One comes twice where another is lost, so that the number of events is right.
+		"lost and doubled": {func(stream string, nth int, event string) string {
+			switch {
+			case nth == 3 && stream == "7":
+				return ": nothing\n\n"
+			case nth == 3 && stream == "8":
+				return event + event
+			}
+			return event
+		}, bench.Check{Events: 50, Lost: 1, Doubled: 1}},
+		"torn, then whole": {func(stream string, nth int, event string) string {
+			if nth == 3 && stream == "7" {
+				return event[:40] + "\n\n" + event
+			}
+			return event
+		}, bench.Check{Events: 50, Torn: 1}},
+		"reordered": {func(stream string, nth int, event string) string {
+			switch {
+			case nth == 4 && stream == "7":
+				held = event
+				return ": later\n\n"
+			case nth == 4 && stream == "8":
+				return event + event
+			case nth == 5 && stream == "7":
+				return event + held
+			case nth == 5 && stream == "8":
+				return ": nothing\n\n"
+			}
+			return event
+		}, bench.Check{Events: 50, Reordered: 1, Lost: 1, Doubled: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startOther(t, test.plant)
+			report, messages, err := run(t, "fanout", "--streams=10", "--events=5", "--url", s.URL+"/stream/{n}", "--publish-url", s.URL+"/publish")
+			if err == nil || !strings.Contains(messages, "events: ") {
+				t.Errorf("exit %v, said %q", err, messages)
+			}
+			if len(report.Results) != 1 || report.Results[0].Check != test.want || report.Results[0].Error == "" {
+				t.Errorf("%+v, want %+v", report.Results, test.want)
+			}
+		})
+	}
+	t.Run("a stream ended", func(t *testing.T) {
+		s := startOther(t, func(stream string, nth int, event string) string {
+			if nth == 3 && stream == "7" {
+				return "end"
+			}
+			return event
+		})
+		_, messages, err := run(t, "fanout", "--streams=10", "--events=5", "--url", s.URL+"/stream/{n}", "--publish-url", s.URL+"/publish")
+		if err == nil || !strings.Contains(messages, "stream 7: the server ended the stream") {
+			t.Errorf("exit %v, said %q", err, messages)
+		}
+	})
+}
+
+// Wrong arguments are told at once.
+func TestArguments(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"sprint"}, `"sprint" is no scenario`},
+		{[]string{"--streams=0"}, "--streams: 0 is too small"},
+		{[]string{"--streams=100000000"}, "open files"},
+		{[]string{"--size=10"}, "--size: 10 is too small"},
+		{[]string{"--pid=1"}, "only together with --url"},
+		{[]string{"--url=http://127.0.0.1:1/{n}"}, "--publish-url: fanout and unicast need it"},
+		{[]string{"connect", "--url=https://127.0.0.1:1/{n}"}, "is not an http URL"},
+		{[]string{"connect", "--url=http://127.0.0.1:1/{n}"}, "connection refused"},
+		{[]string{"connect", "--url=http://127.0.0.1:1/{n}", "--queue-bytes=70000"}, "bench does not start the server"},
+		{[]string{"connect", "--queue-bytes=none"}, "the gateway did not start"},
+	} {
+		begin := time.Now()
+		_, messages, err := run(t, test.args...)
+		if err == nil || !strings.Contains(messages, test.want) {
+			t.Errorf("%q: exit %v after %v, said %q, want %q", test.args, err, time.Since(begin), messages, test.want)
+		}
+	}
+}
