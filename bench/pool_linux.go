@@ -27,11 +27,11 @@ type pool struct {
 	streams int
 	workers []*remote
 
-	mu    sync.Mutex
-	pids  []int         // of worker processes, until they end
-	spent time.Duration // processor time of those that have ended
-	lastID  atomic.Int64
-	over    atomic.Bool // so that workers may end
+	mu     sync.Mutex
+	pids   []int         // of worker processes, until they end
+	spent  time.Duration // processor time of those that have ended
+	lastID atomic.Int64
+	over   atomic.Bool // so that workers may end
 }
 
 // remote is a worker as its pool sees it.
