@@ -44,6 +44,14 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
+// A connection is two cache lines, and the allocator aligns what has that size: a
+// send touches one of them.
+func TestConnSize(t *testing.T) {
+	if gateway.ConnBytes > 128 || gateway.ConnHotBytes > 64 {
+		t.Errorf("%d bytes, of which a send touches %d", gateway.ConnBytes, gateway.ConnHotBytes)
+	}
+}
+
 // BenchmarkSend is an encoded event to one open stream of many.
 func BenchmarkSend(b *testing.B) {
 	conns := openMany(b, newSite(nil), 10000)

@@ -4,9 +4,16 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"unsafe"
 
 	"ssegateway/internal/frame"
 	"ssegateway/sse"
+)
+
+// ConnBytes are a Conn's size, and the part of it that a send touches.
+const (
+	ConnBytes    = unsafe.Sizeof(Conn{})
+	ConnHotBytes = unsafe.Offsetof(Conn{}.token)
 )
 
 // NewSharded is New with a number of shards.

@@ -43,7 +43,7 @@ func newWheel(interval time.Duration) *wheel {
 // together do not beat together; then one every interval.
 func (w *wheel) add(c *Conn) {
 	n := len(w.slots)
-	c.slot = int32((int(w.now.Load()) + n/2 + rand.IntN(n-n/2)) % n) //nolint:gosec // at most maxSlots; a phase needs no secrecy
+	c.slot = int16((int(w.now.Load()) + n/2 + rand.IntN(n-n/2)) % n) //nolint:gosec // at most maxSlots; a phase needs no secrecy
 	s := &w.slots[c.slot]
 	s.mu.Lock()
 	defer s.mu.Unlock()
