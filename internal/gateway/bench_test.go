@@ -103,6 +103,18 @@ func BenchmarkFind(b *testing.B) {
 	})
 }
 
+// BenchmarkList is a page of a hundred of 20,000 connections.
+func BenchmarkList(b *testing.B) {
+	s := newSite(nil)
+	openMany(b, s, 20000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if n := len(s.gw.List(gateway.Filter{}, gateway.Token{}, 100)); n != 100 {
+			b.Fatalf("%d on the page", n)
+		}
+	}
+}
+
 // BenchmarkHeartbeatTurn is a heartbeat of each of 20,000 streams.
 func BenchmarkHeartbeatTurn(b *testing.B) {
 	s := newSite(nil)
