@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"ssegateway/internal/gateway"
@@ -42,6 +43,38 @@ func TestAllocations(t *testing.T) {
 			t.Errorf("%s: %v allocations", test.name, n)
 		}
 	}
+}
+
+// What allocates does so as often as is known.
+func TestKnownAllocations(t *testing.T) {
+	s := newSite(nil)
+	conns := openMany(t, s, 1000)
+	full, tp := s.open(t, 0)
+	tp.forgetful = true
+	f := eventOf(t, 256)
+	for _, test := range []struct {
+		name string
+		most float64
+		do   func()
+	}{
+		// The connection, its token's random bytes, and three for the client's context.
+		{"a connection without a stream", 5, func() {
+			s.connect(t).Leave(gateway.ClientClosed, 0)
+			s.notices, s.times = s.notices[:0], s.times[:0]
+		}},
+		// The queue, its items, its two places in the backlog.
+		{"a send that is queued", 4, func() {
+			full.Send(f, false, nil)
+			tp.takes(f.Size())
+		}},
+		// The list of a slot's streams, which grows.
+		{"a heartbeat of each of 1,000", 4, s.gw.Turn},
+	} {
+		if n := testing.AllocsPerRun(1000, test.do); n > test.most {
+			t.Errorf("%s: %v allocations", test.name, n)
+		}
+	}
+	runtime.KeepAlive(conns)
 }
 
 // A connection is two cache lines, and the allocator aligns what has that size: a

@@ -65,12 +65,6 @@ func (g *Gateway) Leftovers() []string {
 func (g *Gateway) Turn() {
 	var beating []*Conn
 	for i := range g.beats.slots {
-		s := &g.beats.slots[i]
-		s.mu.Lock()
-		beating = append(beating[:0], s.conns...)
-		s.mu.Unlock()
-		for _, c := range beating {
-			c.heartbeat()
-		}
+		beating = g.beats.slots[i].beat(beating)
 	}
 }
