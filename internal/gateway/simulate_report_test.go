@@ -30,7 +30,7 @@ var figureNames = [figures]struct {
 	pause:      {"longest pause of the garbage collector, µs", "", 0},
 	postP50:    {"POST /internal/send to one, p50 µs", "#9aa0a6", 1},
 	postP99:    {"POST /internal/send to one, p99 µs", "", 1},
-	postGrowth: {"that p99 compared with that of 10,000, by turns", "#000000", 1},
+	postGrowth: {"POST /internal/send, p99, times that of 10,000 by turns", "#000000", 1},
 	sendP50:    {"send in memory to one of all, p50 ns", "#2ca02c", 1},
 	sendP99:    {"send in memory to one of all, p99 ns", "#98c379", 1},
 	hotP50:     {"send in memory to one of 1,000 of them, p50 ns", "#d62728", 1},
@@ -65,7 +65,8 @@ func table(rows []*measured) string {
 	}
 	line("connections", func(m *measured) string { return thousands(m.conns) })
 	line("---", func(*measured) string { return "---:" })
-	for f, about := range figureNames {
+	for f := range figures {
+		about := &figureNames[f]
 		line(about.name, func(m *measured) string { return written(m.of[f]) })
 	}
 	return b.String()
@@ -97,7 +98,7 @@ func writeDocs(t *testing.T, dir string, rows []*measured) {
 	}
 	text := fmt.Sprintf("%s%s\nMedians of %d rounds; %s.\n\n%s\n%s%s", before, begin, rounds, platform(), table(rows), end, after)
 	for name, content := range map[string]string{"scale.md": text, "scale.svg": plot(rows)} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil { //nolint:gosec // a document
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -143,9 +144,9 @@ func panel(b *strings.Builder, rows []*measured, number int, title string) {
 	}
 	var drawn []figure
 	ratio := func(f figure, m *measured) float64 { return m.of[f] / first.of[f] }
-	for f, about := range figureNames {
-		if about.colour != "" && about.panel == number {
-			drawn = append(drawn, figure(f))
+	for f := range figures {
+		if about := &figureNames[f]; about.colour != "" && about.panel == number {
+			drawn = append(drawn, f)
 		}
 	}
 	// The labels stand in the order of the lines' ends, the highest first, each as near

@@ -113,9 +113,9 @@ func TestSimulation(t *testing.T) {
 // touched is how many cache lines something fetches from memory where the caches hold
 // nothing of it. Each is where the one before says, so none comes in advance.
 var touched = map[figure]float64{
-	beat:    2, // the connection, its stream
-	fanOut:  3, // the member too
-	sendP50: 4, // the registry's group of tokens, that is 8 bytes and a place behind it; the connection; its stream
+	beat:    2, // the connection and its stream
+	fanOut:  3, // what it has of topics, too
+	sendP50: 4, // two of the registry's map, too
 }
 
 // judge fails the test where something grows faster than it may.
@@ -241,10 +241,10 @@ func simulate(t *testing.T, n int, few *simulation) *measured {
 // the p99 has grown to.
 func timePosts(t *testing.T, many, few *simulation) (p50, p99, grown float64) {
 	t.Helper()
-	toMany, close := many.sender(t)
-	defer close()
-	toFew, close := few.sender(t)
-	defer close()
+	toMany, stop := many.sender(t)
+	defer stop()
+	toFew, stop := few.sender(t)
+	defer stop()
 	var p50s, p99s, fewP99s []float64
 	for range turns {
 		_, p99 := timesOf(posts, few.tokens, toFew)
@@ -256,7 +256,7 @@ func timePosts(t *testing.T, many, few *simulation) (p50, p99, grown float64) {
 }
 
 // sender serves the simulation's API on a socket, and returns what sends by it.
-func (s *simulation) sender(t *testing.T) (send func(gateway.Token), close func()) {
+func (s *simulation) sender(t *testing.T) (send func(gateway.Token), stop func()) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
