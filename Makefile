@@ -53,13 +53,14 @@ lint: test-deps ## go vet and golangci-lint (gofumpt included), for both builds;
 fmt: ## format the Go files
 	$(TOOL) golangci-lint fmt ./...
 
-bench: ## run the benchmarks (BENCH=regexp COUNT=n); compare two saved outputs with: go tool -modfile=tools.mod benchstat old new
-	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchmem -count=$(strip $(COUNT)) ./...
+bench: build ## run the benchmarks (BENCH=regexp COUNT=n), and, if all of them, the program under load; minutes
+	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchtime 0.5s -benchmem -count=$(strip $(COUNT)) ./...
+ifeq ($(strip $(BENCH)),.)
+	$(BIN) bench --streams 1000 --duration 2s
+endif
 
-simulate: ## measure a gateway with up to 1,000,000 connections in memory; writes bin/simulation.md and .svg
-	@mkdir -p bin
-	$(GO) test -tags simulate -run '^TestSimulation$$' -count=1 -timeout 10m -v ./internal/gateway -out $(CURDIR)/bin
-	@cat bin/simulation.md
+simulate: ## measure a gateway with up to 1,000,000 connections in memory; minutes; writes docs/scale.md and .svg
+	$(GO) test -tags simulate -run '^TestSimulation$$' -count=1 -timeout 15m -v ./internal/gateway -docs $(CURDIR)/docs
 
 load: ## measure memory, slow clients, a drain and an outage with thousands of streams; minutes
 	$(GO) test -tags load -count=1 -timeout 20m -v ./e2e/load

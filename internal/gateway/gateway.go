@@ -36,9 +36,9 @@ type Stats struct {
 	Pending, Open atomic.Int64 // gauges: connections by state
 	Opened        atomic.Uint64
 	Closed        [Error + 1]atomic.Uint64 // by Reason: each end that the backend is owed
-	Events        atomic.Uint64            // handed to clients' sockets
-	Bytes         atomic.Uint64            // the same, framing and heartbeats included
-	Heartbeats    atomic.Uint64
+	Events        Counter                  // handed to clients' sockets
+	Bytes         Counter                  // the same, framing and heartbeats included
+	Heartbeats    Counter
 	Dropped       atomic.Uint64 // events accepted for a connection that ended before they were written
 }
 
@@ -145,6 +145,7 @@ func (g *Gateway) register(request []byte) (*Conn, error) {
 		return nil, ErrFull
 	}
 	c := &Conn{gw: g, token: NewToken(), request: request, since: time.Now().Unix()}
+	c.cell = c.token[shardByte]
 	g.stats.Pending.Add(1)
 	g.conns.add(c)
 	// Only now: a drain either sees the connection, or is seen here.

@@ -52,8 +52,8 @@ type seat struct {
 type member struct {
 	conn   *Conn
 	topics []ticket
-	after  uint64 // what is stored up to this offset the client has, or gets by a replay
-	place  uint64 // what is not stored up to this place it has, or is never to get
+	after  uint64 // what is stored up to this offset the client has, or gets by a replay: no less
+	place  uint64 // what is not stored up to this place it has, or is never to get: no less
 }
 
 // ticket is a topic of a member; place is the index of the member in the topic's members.
@@ -128,7 +128,8 @@ func (s *shard) choose(record *broker.Record, chosen []*Conn) []*Conn {
 }
 
 // wants says whether a record that has come up is one more for the member: one with
-// several of its topics comes once.
+// several of its topics comes once. Of one with a single topic no note is taken: that
+// would be a write to each member, whose cache line another shard's may share.
 func (m *member) wants(record *broker.Record) bool {
 	n, had := record.Place, &m.place
 	if record.Stored {
@@ -137,7 +138,9 @@ func (m *member) wants(record *broker.Record) bool {
 	if n <= *had {
 		return false
 	}
-	*had = n
+	if len(record.Topics) > 1 {
+		*had = n
+	}
 	return true
 }
 
