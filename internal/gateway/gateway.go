@@ -195,6 +195,13 @@ func (g *Gateway) Abandon() {
 	}
 }
 
+// Each calls f with every connection, in no order.
+func (g *Gateway) Each(f func(token Token, request []byte)) {
+	for _, c := range g.conns.all() {
+		f(c.token, c.request)
+	}
+}
+
 // leave takes one connection off the count.
 func (g *Gateway) leave() {
 	if g.count.Add(-1) == 0 && g.draining.Load() {
