@@ -22,13 +22,15 @@ type Nodes interface {
 	// revisions, until ctx ends or something fails. Called again, it begins anew.
 	Watch(ctx context.Context, f func(Key)) error
 
-	// Hold writes the record of a connection that a node holds.
+	// Hold writes the record of a connection that a node holds, if there is none. It
+	// fails with ErrTaken where another node has taken it over.
 	Hold(ctx context.Context, node uint32, token Token, request []byte) error
-	// Release removes a record. With trace set, TakeOver sees that for an hour.
-	Release(ctx context.Context, node uint32, token Token, trace bool) error
-	// TakeOver removes a record, if there is one, and says whether it was the first to
-	// do so: false where Release left its trace.
-	TakeOver(ctx context.Context, node uint32, token Token) (first bool, err error)
+	// Release removes a record.
+	Release(ctx context.Context, node uint32, token Token) error
+	// TakeOver removes a record, whether there is one or not, in the name of another
+	// node, and leaves a trace of that for an hour. It answers whether the trace is of
+	// that node: only one can take a record over, however often it tries.
+	TakeOver(ctx context.Context, node uint32, token Token, by uint32) (taken bool, err error)
 	// Held calls f with the records of a node, until f fails.
 	Held(ctx context.Context, node uint32, f func(token Token, request []byte) error) error
 	// Forget removes all records of a node, and traces.
@@ -57,6 +59,7 @@ type Key struct {
 // Errors of Nodes.
 var (
 	ErrConflict  = errors.New("the key has another revision")
+	ErrTaken     = errors.New("another node has taken the record over")
 	ErrStoreLost = errors.New("the store of the nodes was lost or made anew")
 	ErrNobody    = errors.New("the node does not listen")
 	ErrTooLarge  = errors.New("the message is larger than the broker takes")

@@ -23,14 +23,14 @@ func (n *Node) Backend(t Teller) gateway.Backend {
 
 // Connect implements gateway.Backend.
 func (b *backend) Connect(ctx context.Context, token gateway.Token, request []byte) gateway.Answer {
-	b.ledger.hold(ctx, token.Node(), token, request)
+	_ = b.ledger.hold(ctx, token.Node(), token, request) // or later
 	answer := b.Teller.Connect(ctx, token, request)
 	switch answer.Outcome {
 	case gateway.Refused, gateway.Unreachable:
-		b.ledger.release(token.Node(), token, false, nil)
+		b.ledger.release(token.Node(), token, nil)
 	case gateway.TimedOut:
 		if answer.Unsent {
-			b.ledger.release(token.Node(), token, false, nil)
+			b.ledger.release(token.Node(), token, nil)
 		}
 	case gateway.Accepted, gateway.Unanswered: // it will be told of
 	}

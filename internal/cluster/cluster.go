@@ -85,10 +85,10 @@ type Node struct {
 	claimed  bool         // the key was acknowledged: the number is ours until others take it
 	certain  time.Time    // until then the lease holds for certain
 	keys     map[uint32]key
-	contact  time.Time // since when own renewals come by without a break
-	ownSeen  time.Time // the last of them
-	ownFrom  uint64    // its revision
-	adopted  map[gateway.Token]adoption
+	contact  time.Time                // since when own renewals come by without a break
+	ownSeen  time.Time                // the last of them
+	ownFrom  uint64                   // its revision
+	adopted  map[gateway.Token]func() // connections of other numbers that are ours to tell; called when that is done
 	disputed []dispute
 	slots    chan struct{} // one for each connection of a dead node that is being told
 	session  context.Context
@@ -111,7 +111,7 @@ func New(cfg Config) *Node {
 	n := &Node{
 		cfg: cfg, instance: rand.Text(), started: time.Now(),
 		judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave),
-		keys: map[uint32]key{}, adopted: map[gateway.Token]adoption{}, slots: make(chan struct{}, reapAtOnce),
+		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, slots: make(chan struct{}, reapAtOnce),
 	}
 	n.session, n.end = context.WithCancel(context.Background())
 	n.ledger.init(n.lease)

@@ -151,7 +151,7 @@ func (n *Node) lose() {
 	number, had := n.number, n.claimed
 	n.number, n.revision, n.claimed, n.certain = 0, 0, false, time.Time{}
 	n.contact, n.ownSeen, n.ownFrom = time.Time{}, time.Time{}, 0
-	if k, ok := n.keys[number]; ok && had {
+	if k, ok := n.keys[number]; ok && k.State == live && had {
 		k.State = lost
 		n.keys[number] = k
 	}

@@ -40,7 +40,6 @@ type ledger struct {
 type operation struct {
 	node    uint32     // whose record it is
 	request []byte     // of a record to be written; nil: it is to be removed
-	trace   bool       // of a removal: others are to see that there was one
 	done    func()     // of a removal; may be nil
 	busy    bool       // under way
 	stored  time.Time  // when it was acknowledged while the lease was in doubt
@@ -78,9 +77,8 @@ func (l *ledger) addLocked(token gateway.Token, op *operation) {
 	l.open[token] = op
 }
 
-// hold writes a record, and returns when it is written, or was tried for a while. It
-// says whether it is written for certain.
-func (l *ledger) hold(ctx context.Context, node uint32, token gateway.Token, request []byte) bool {
+// hold writes a record, and returns when it is written, or was tried for a while.
+func (l *ledger) hold(ctx context.Context, node uint32, token gateway.Token, request []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
 	defer cancel()
 	op := &operation{node: node, request: request, busy: true}
@@ -88,12 +86,12 @@ func (l *ledger) hold(ctx context.Context, node uint32, token gateway.Token, req
 	l.addLocked(token, op)
 	store := l.store
 	l.mu.Unlock()
-	return l.perform(ctx, store, token, op) == nil
+	return l.perform(ctx, store, token, op)
 }
 
 // release removes a record.
-func (l *ledger) release(node uint32, token gateway.Token, trace bool, done func()) {
-	l.add(token, &operation{node: node, trace: trace, done: done})
+func (l *ledger) release(node uint32, token gateway.Token, done func()) {
+	l.add(token, &operation{node: node, done: done})
 }
 
 // drop forgets an operation that is to have no effect any more.
@@ -112,14 +110,6 @@ func (l *ledger) held(token gateway.Token) (node uint32, ok bool) {
 		return 0, false
 	}
 	return op.node, true
-}
-
-// releasing says that a record is about to be removed.
-func (l *ledger) releasing(token gateway.Token) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	op := l.open[token]
-	return op != nil && op.request == nil
 }
 
 // confirm settles records that were written before a renewal that is acknowledged: the
@@ -256,7 +246,7 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 	case op.request != nil:
 		err = store.Hold(ctx, op.node, broker.Token(token), op.request)
 	default:
-		err = store.Release(ctx, op.node, broker.Token(token), op.trace)
+		err = store.Release(ctx, op.node, broker.Token(token))
 	}
 	_, certain := l.lease(op.node)
 	l.mu.Lock()
@@ -264,7 +254,7 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 	if l.open[token] != op {
 		l.todo = append(l.todo, token) // what waits for this one
 		signal(l.wake)
-	} else if err == nil && (op.request == nil || certain) {
+	} else if err == nil && (op.request == nil || certain) || errors.Is(err, broker.ErrTaken) {
 		l.removeLocked(token)
 	} else if err == nil {
 		op.stored = time.Now()

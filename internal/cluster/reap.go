@@ -2,6 +2,9 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"ssegateway/internal/broker"
@@ -11,11 +14,7 @@ import (
 // reapAtOnce bounds how many connections of dead nodes are being told of.
 const reapAtOnce = 512
 
-// adoption is a connection that this node tells of though its token has another number.
-type adoption struct {
-	node uint32 // whose record there is
-	done func() // when it was told and the record removed; may be nil
-}
+var errInDoubt = errors.New("the lease is in doubt")
 
 // dispute is a connection of a number that was lost, of which it is not known whether
 // others found its record.
@@ -25,8 +24,8 @@ type dispute struct {
 }
 
 // Permit says whether the backend may be told of a connection's end. A node may speak
-// for a token only while its lease holds for certain; and never for one of a number
-// that it has lost, unless nobody else did.
+// only while its lease holds for certain, and only of connections of its own number and
+// of those whose record it has taken over.
 func (n *Node) Permit(token gateway.Token) gateway.Permission {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -42,49 +41,69 @@ func (n *Node) Permit(token gateway.Token) gateway.Permission {
 // Settled takes note that a disconnect is done with.
 func (n *Node) Settled(notice gateway.Notice, denied bool) {
 	token := notice.Token
-	if denied {
-		if node, ok := n.ledger.held(token); ok {
-			n.mu.Lock()
-			n.disputed = append(n.disputed, dispute{notice, node})
-			n.mu.Unlock()
-			signal(n.disputes)
-		}
-		return
-	}
 	n.mu.Lock()
-	a, adopted := n.adopted[token]
-	if !adopted {
-		a.node = token.Node()
-	}
+	done, adopted := n.adopted[token]
 	delete(n.adopted, token)
-	own := a.node == n.number
+	own := adopted || n.claimed && token.Node() == n.number
+	number := n.number
 	n.mu.Unlock()
-	if adopted && !own {
-		n.stats.Reaped.Add(1)
-	}
-	n.ledger.release(a.node, token, !own, a.done)
-}
-
-// adopt makes this node tell of a connection, unless its own number is another one by now.
-func (n *Node) adopt(as uint32, notice gateway.Notice, a adoption) bool {
-	n.mu.Lock()
-	if !n.claimed || n.number != as {
+	switch node, unsettled := n.ledger.held(token); {
+	case own && !denied:
+		n.ledger.release(number, token, done)
+	case !denied:
+		n.ledger.drop(token) // it was told just before the number was lost
+	case unsettled:
+		n.mu.Lock()
+		n.disputed = append(n.disputed, dispute{notice, node})
 		n.mu.Unlock()
-		return false
+		signal(n.disputes)
 	}
-	_, already := n.adopted[notice.Token]
-	if !already {
-		n.adopted[notice.Token] = a
-	}
-	n.mu.Unlock()
-	if already {
-		return false
-	}
-	n.teller.Disconnect(notice)
-	return true
 }
 
-// reapAll tells of what lost nodes held, one node after the other.
+// adopt makes this node tell of a connection whose record it has taken over, unless
+// its own number is another one by now.
+func (n *Node) adopt(as uint32, notice gateway.Notice, done func()) bool {
+	n.mu.Lock()
+	ok := n.claimed && n.number == as
+	if ok {
+		n.adopted[notice.Token] = done
+	}
+	n.mu.Unlock()
+	if ok {
+		n.teller.Disconnect(notice)
+	}
+	return ok
+}
+
+// takeOver makes this node tell of a connection that is recorded for another number,
+// unless somebody else does. The record under its own number comes first: should it die
+// in between, the next one tells. done is called when the connection was told of, or is
+// not this node's.
+func (n *Node) takeOver(ctx context.Context, store broker.Nodes, notice gateway.Notice, node uint32, done func()) error {
+	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
+	defer cancel()
+	n.mu.Lock()
+	number := n.number
+	n.mu.Unlock()
+	if err := n.ledger.hold(ctx, number, notice.Token, notice.Request); err != nil {
+		return err
+	}
+	if _, certain := n.lease(number); !certain {
+		return errInDoubt // and so is the record
+	}
+	taken, err := store.TakeOver(ctx, node, broker.Token(notice.Token), number)
+	switch {
+	case err != nil:
+		return err
+	case !taken:
+		n.ledger.release(number, notice.Token, done)
+	case !n.adopt(number, notice, done):
+		return errNumberTaken
+	}
+	return nil
+}
+
+// reapAll takes over what lost nodes held, one node after the other.
 func (n *Node) reapAll(ctx context.Context, store broker.Nodes) {
 	tick := time.NewTicker(n.interval())
 	defer tick.Stop()
@@ -95,8 +114,8 @@ func (n *Node) reapAll(ctx context.Context, store broker.Nodes) {
 		case <-tick.C:
 		}
 		for {
-			lostNode, revision, ok := n.mine()
-			if !ok || n.reap(ctx, store, lostNode, revision) != nil {
+			node, revision, ok := n.mine()
+			if !ok || n.reap(ctx, store, node, revision) != nil {
 				break
 			}
 		}
@@ -115,45 +134,48 @@ func (n *Node) mine() (node uint32, revision uint64, ok bool) {
 	return 0, 0, false
 }
 
-// reap tells of everything that a lost node held, then removes its key. Records are
+// reap takes over everything that a lost node held, then removes its key. Records are
 // read as the backend is told, so that not many wait in memory.
 func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revision uint64) error {
 	n.mu.Lock()
-	session, slots, as, name := n.session, n.slots, n.number, n.keys[node].Name
+	session, slots, name := n.session, n.slots, n.keys[node].Name
 	n.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(session, cancel)()
 
 	begin, all := time.Now(), 0
-	for {
-		found := 0
+	for found := -1; found != 0; {
+		found = 0
+		var group sync.WaitGroup
+		var failed atomic.Bool
 		err := store.Held(ctx, node, func(token broker.Token, request []byte) error {
-			t := gateway.Token(token)
-			if n.ledger.releasing(t) {
-				return nil
-			}
-			found++
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			notice := gateway.Notice{Token: t, Request: request, Reason: gateway.Error, Detail: gateway.GatewayLost}
-			if !n.adopt(as, notice, adoption{node: node, done: func() { <-slots }}) {
-				<-slots // told already, or not ours any more
-			}
+			found++
+			group.Go(func() {
+				notice := gateway.Notice{Token: gateway.Token(token), Request: request, Reason: gateway.Error, Detail: gateway.GatewayLost}
+				done := func() {
+					n.stats.Reaped.Add(1)
+					<-slots
+				}
+				if n.takeOver(ctx, store, notice, node, done) != nil {
+					<-slots
+					failed.Store(true)
+				}
+			})
 			return nil
 		})
-		if told := full(ctx, slots); !told {
-			return ctx.Err()
-		}
-		if err != nil {
+		if group.Wait(); err != nil {
 			return err
 		}
-		if all += found; found == 0 {
-			break
+		if failed.Load() {
+			return errInDoubt // what is left is found again
 		}
+		all += found
 	}
 	if err := store.Remove(ctx, node, revision); err != nil {
 		return err
@@ -164,27 +186,8 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 		n.keys[node] = k
 	}
 	n.mu.Unlock()
-	n.cfg.Log.Info("lost node told of", "node", nameOf(name, node), "connections", all, "ms", time.Since(begin).Milliseconds())
+	n.cfg.Log.Info("lost node taken over", "node", nameOf(name, node), "connections", all, "ms", time.Since(begin).Milliseconds())
 	return nil
-}
-
-// full waits until all slots are free, and answers false when ctx ended before.
-func full(ctx context.Context, slots chan struct{}) bool {
-	taken := 0
-	defer func() {
-		for range taken {
-			<-slots
-		}
-	}()
-	for taken < cap(slots) {
-		select {
-		case slots <- struct{}{}:
-			taken++
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return true
 }
 
 // settleDisputes finds out who tells of the connections whose record may have come too
@@ -196,18 +199,15 @@ func (n *Node) settleDisputes(ctx context.Context, store broker.Nodes) {
 			return
 		case <-n.disputes:
 		}
-		for {
-			d, ok := n.nextDispute()
-			if !ok {
-				break
-			}
-			if n.settle(ctx, store, d) {
+		for d, ok := n.nextDispute(); ok; d, ok = n.nextDispute() {
+			if n.takeOver(ctx, store, d.notice, d.node, nil) == nil {
 				continue
 			}
 			n.mu.Lock()
 			n.disputed = append(n.disputed, d)
 			n.mu.Unlock()
 			if wait(ctx, ledgerRepeat); ctx.Err() != nil {
+				signal(n.disputes) // for the next store
 				return
 			}
 		}
@@ -218,32 +218,9 @@ func (n *Node) nextDispute() (d dispute, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.claimed || len(n.disputed) == 0 {
-		return d, false // a number calls again
+		return d, false // the next number calls again
 	}
 	d = n.disputed[0]
 	n.disputed = n.disputed[1:]
 	return d, true
-}
-
-// settle decides a dispute. The record under the present number comes first: should
-// this node die in between, the next one tells.
-func (n *Node) settle(ctx context.Context, store broker.Nodes, d dispute) bool {
-	n.mu.Lock()
-	number := n.number
-	n.mu.Unlock()
-	token := d.notice.Token
-	if !n.ledger.hold(ctx, number, token, d.notice.Request) {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
-	defer cancel()
-	first, err := store.TakeOver(ctx, d.node, broker.Token(token))
-	if err != nil {
-		return false
-	}
-	if !first {
-		n.ledger.release(number, token, false, nil)
-		return true
-	}
-	return n.adopt(number, d.notice, adoption{node: number})
 }
