@@ -68,7 +68,8 @@ type Node struct {
 	cfg      Config
 	instance string // unlike that of any other Node, so that its own writes are known again
 	started  time.Time
-	teller   Teller // nil: nobody to tell
+	draw     func() uint32 // a number that is probably nobody's
+	teller   Teller        // nil: nobody to tell
 	gw       Gateway
 	answer   func(ctx context.Context, message []byte) []byte
 	ledger   ledger
@@ -90,6 +91,9 @@ type Node struct {
 	ownFrom  uint64                   // its revision
 	adopted  map[gateway.Token]func() // connections of other numbers that are ours to tell; called when that is done
 	disputed []dispute
+	taking   int           // connections that are being taken over
+	retired  bool          // no more are
+	taken    chan struct{} // closed when retired and the last has been
 	slots    chan struct{} // one for each connection of a dead node that is being told
 	session  context.Context
 	end      context.CancelFunc // of session, which is the time with one number
@@ -109,8 +113,8 @@ type key struct {
 // New makes a Node; Backend, Serve and then Run make it work.
 func New(cfg Config) *Node {
 	n := &Node{
-		cfg: cfg, instance: rand.Text(), started: time.Now(),
-		judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave),
+		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw,
+		judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
 		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, slots: make(chan struct{}, reapAtOnce),
 	}
 	n.session, n.end = context.WithCancel(context.Background())

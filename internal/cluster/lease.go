@@ -84,7 +84,7 @@ func (n *Node) renew(ctx context.Context, store broker.Nodes) error {
 	defer cancel()
 	n.mu.Lock()
 	if n.number == 0 {
-		n.number, n.revision = draw(), 0
+		n.number, n.revision = n.draw(), 0
 	}
 	number, revision := n.number, n.revision
 	if since := later(n.ownSeen, n.watched); n.revision > n.ownFrom && n.rewatch != nil && time.Since(since) > n.cfg.Lease/4 {
@@ -195,7 +195,20 @@ func (n *Node) Leave(ctx context.Context, complete bool) error {
 func (n *Node) leave(ctx context.Context, store broker.Nodes, complete bool) error {
 	complete = complete && n.ledger.flush(ctx)
 	n.mu.Lock()
+	n.retired = true
+	taking := n.taking > 0
+	n.mu.Unlock()
+	if taking { // what is being taken over is nobody's to find at this moment
+		select {
+		case <-n.taken:
+		case <-ctx.Done():
+			return ctx.Err() // the lease ends by itself
+		}
+	}
+	n.mu.Lock()
 	number, revision, claimed := n.number, n.revision, n.claimed
+	complete = complete && len(n.disputed) == 0 && len(n.adopted) == 0
+	n.claimed = false // nothing is said from now on
 	n.mu.Unlock()
 	switch {
 	case !claimed:

@@ -14,7 +14,10 @@ import (
 // reapAtOnce bounds how many connections of dead nodes are being told of.
 const reapAtOnce = 512
 
-var errInDoubt = errors.New("the lease is in doubt")
+var (
+	errInDoubt = errors.New("the lease is in doubt")
+	errRetired = errors.New("the node leaves the cluster")
+)
 
 // dispute is a connection of a number that was lost, of which it is not known whether
 // others found its record.
@@ -84,7 +87,13 @@ func (n *Node) takeOver(ctx context.Context, store broker.Nodes, notice gateway.
 	defer cancel()
 	n.mu.Lock()
 	number := n.number
+	if n.retired {
+		n.mu.Unlock()
+		return errRetired
+	}
+	n.taking++
 	n.mu.Unlock()
+	defer n.took()
 	if err := n.ledger.hold(ctx, number, notice.Token, notice.Request); err != nil {
 		return err
 	}
@@ -101,6 +110,14 @@ func (n *Node) takeOver(ctx context.Context, store broker.Nodes, notice gateway.
 		return errNumberTaken
 	}
 	return nil
+}
+
+func (n *Node) took() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.taking--; n.taking == 0 && n.retired {
+		close(n.taken)
+	}
 }
 
 // reapAll takes over what lost nodes held, one node after the other.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -51,11 +52,12 @@ type member struct {
 	gw   *gateway.Gateway
 	end  context.CancelFunc
 
-	mu      sync.Mutex
-	dead    bool
-	resumed chan struct{} // closed by Resume
-	pending sync.WaitGroup
-	conns   map[gateway.Token]*gateway.Conn // accepted
+	mu        sync.Mutex
+	dead      bool
+	resumed   chan struct{} // closed by Resume
+	pending   sync.WaitGroup
+	unwritten map[gateway.Token]bool
+	conns     map[gateway.Token]*gateway.Conn // that the backend was asked for, and accepted
 }
 
 func newSite(t testing.TB) *site {
@@ -75,10 +77,10 @@ func within(t *testing.T, f func(t *testing.T, s *site)) {
 	})
 }
 
-func (s *site) start() *member {
+func (s *site) start(change ...func(m *member)) *member {
 	m := &member{
-		site: s, name: fmt.Sprint("n", len(s.members)), link: s.store.Link(),
-		resumed: make(chan struct{}), conns: map[gateway.Token]*gateway.Conn{},
+		site: s, name: fmt.Sprint("n", len(s.all())), link: s.store.Link(),
+		resumed: make(chan struct{}), unwritten: map[gateway.Token]bool{}, conns: map[gateway.Token]*gateway.Conn{},
 	}
 	log := slog.New(slog.DiscardHandler)
 	m.node = New(Config{Name: m.name, Lease: lease, Open: m.link.Open, Log: log})
@@ -86,11 +88,23 @@ func (s *site) start() *member {
 		Heartbeat: time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
 		Broker: broker.NewMemory(1<<20, time.Hour), Clustered: true, Log: log,
 	}, m.node.Backend(m))
+	for _, f := range change {
+		f(m)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m.end = cancel
 	s.group.Go(func() { _ = m.node.Run(ctx, m.gw) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.members = append(s.members, m)
 	return m
+}
+
+// all are the members so far.
+func (s *site) all() []*member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.members)
 }
 
 // close ends everything.
@@ -105,17 +119,31 @@ func (s *site) close() {
 	}
 }
 
-// kill ends a member as SIGKILL would: it does and says nothing more.
+// kill ends a member as SIGKILL would: it does and says nothing more. What it could
+// not write down dies with it.
 func (m *member) kill() {
 	m.mu.Lock()
-	m.dead = true
+	if !m.dead {
+		m.dead = true
+		for token := range m.conns {
+			if _, unwritten := m.node.ledger.held(token); unwritten {
+				m.unwritten[token] = true
+			}
+		}
+	}
 	m.mu.Unlock()
 	m.Resume()
 	m.end()
 }
 
 // Connect implements gateway.Backend.
-func (m *member) Connect(context.Context, gateway.Token, []byte) gateway.Answer {
+func (m *member) Connect(_ context.Context, token gateway.Token, _ []byte) gateway.Answer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dead {
+		return gateway.Answer{Outcome: gateway.Unreachable}
+	}
+	m.conns[token] = m.gw.Find(token)
 	return gateway.Answer{Outcome: gateway.Accepted, Status: 200}
 }
 
@@ -211,9 +239,6 @@ func (m *member) connect() (gateway.Token, bool) {
 	if err != nil {
 		return gateway.Token{}, false
 	}
-	m.mu.Lock()
-	m.conns[c.Token()] = c
-	m.mu.Unlock()
 	c.Open(&null{}, frame.Frame{}, gateway.Grant{})
 	return c.Token(), true
 }
@@ -267,3 +292,7 @@ func sleep(d time.Duration) {
 }
 
 func jitter(most time.Duration) time.Duration { return rand.N(most) }
+
+func deadline(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), d)
+}
