@@ -299,6 +299,9 @@ func (o *opened) Forget(ctx context.Context, node uint32) error {
 }
 
 func (o *opened) Ask(ctx context.Context, node uint32, message []byte) (answer []byte, err error) {
+	if len(message) > o.MaxMessage() {
+		return nil, broker.ErrTooLarge
+	}
 	var a *answerer
 	err = o.do(ctx, func(s *Store) error {
 		if a = s.answers[node]; a == nil {
