@@ -33,11 +33,11 @@ var arrows = map[string][]string{
 	"internal/metrics":  {"sse", "internal/frame", "internal/broker", "internal/gateway", "internal/api"},
 	"internal/server": {
 		"sse", "internal/config", "internal/logging", "internal/frame", "internal/broker", "internal/gateway",
-		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean",
+		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/broker/nats",
 	},
 	"internal/demo": {
 		"sse", "internal/config", "internal/logging", "internal/frame", "internal/broker", "internal/gateway",
-		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/server",
+		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/broker/nats", "internal/server",
 	},
 
 	"internal/broker/nats":       {"sse", "internal/frame", "internal/broker"},

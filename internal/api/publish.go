@@ -2,11 +2,13 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
 	"ssegateway/sse"
 )
@@ -44,8 +46,12 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request) {
 // performPublish carries a valid publish out.
 func (a *API) performPublish(ctx context.Context, p publication) ([]byte, *Error) {
 	position, receivers, err := a.gw.Publish(ctx, p.topics, p.event, p.store)
+	if errors.Is(err, broker.ErrTooLarge) {
+		return nil, &Error{errPayload.Status, errPayload.Code, err.Error()}
+	}
 	if err != nil {
-		return nil, errBroker
+		a.log.Debug("an event was not published", "error", err.Error())
+		return nil, ErrBroker
 	}
 	a.log.Debug("publish", "topics", len(p.topics), "event", p.event.Name.String(), "bytes", len(p.event.Data), "receivers", receivers)
 	answer := []byte(`{"status":"ok"`)

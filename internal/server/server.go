@@ -22,6 +22,7 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
+	"ssegateway/internal/broker/nats"
 	"ssegateway/internal/callback"
 	"ssegateway/internal/config"
 	"ssegateway/internal/gateway"
@@ -55,6 +56,8 @@ type Server struct {
 
 	gw        *gateway.Gateway
 	broker    broker.Engine
+	nats      *nats.Conn       // nil where the log is in memory
+	engine    *nats.Engine     // the broker, with nats
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
 	senders   *lean.Server
@@ -74,7 +77,8 @@ func (noBackend) Connect(context.Context, gateway.Token, []byte) gateway.Answer 
 }
 func (noBackend) Disconnect(gateway.Notice) {}
 
-// New makes a Server. Nothing happens before Run.
+// New makes a Server, for Run. Nothing happens before that but a first attempt to reach
+// the broker.
 func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	files := openFilesLimit()
 	if cfg.MaxConnections == 0 {
@@ -94,7 +98,9 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		}
 		backend = s.callbacks
 	}
-	s.broker = broker.NewMemory(cfg.LogBytes, cfg.LogAge)
+	if err := s.openBroker(); err != nil {
+		return nil, err
+	}
 	s.gw = gateway.New(gateway.Config{
 		Broker:    s.broker,
 		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections,
@@ -131,6 +137,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// What serves must outlive ctx, for as long as the drain takes.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer s.closeBroker()
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()

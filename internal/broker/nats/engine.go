@@ -30,13 +30,14 @@ type Engine struct {
 
 	mu      sync.Mutex
 	log     *broker.Log
-	session *session // nil: the log is not open
+	session *session  // nil: the log is not open
+	since   time.Time // when it ceased to be
 	closed  bool
 }
 
-// NewEngine makes an Engine on a connection, which is its own from now on.
+// NewEngine makes an Engine on a connection, which outlives it.
 func NewEngine(conn *Conn, cfg LogConfig) *Engine {
-	return &Engine{conn: conn, cfg: cfg, log: broker.NewLog("", cfg.MaxBytes, cfg.MaxAge)}
+	return &Engine{conn: conn, cfg: cfg, log: broker.NewLog("", cfg.MaxBytes, cfg.MaxAge), since: time.Now()}
 }
 
 // Log implements broker.Engine.
@@ -48,6 +49,17 @@ func (e *Engine) Log() *broker.Log {
 
 // Ready says that the log has been opened.
 func (e *Engine) Ready() bool { return e.Log().Epoch() != "" }
+
+// Away is for how long nothing can be appended, as far as is known; 0: it can.
+func (e *Engine) Away() time.Duration {
+	away := e.conn.Away()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.session == nil {
+		away = max(away, time.Since(e.since), 1)
+	}
+	return away
+}
 
 // Append implements broker.Engine.
 func (e *Engine) Append(ctx context.Context, p broker.Publication) (broker.Position, error) {
@@ -74,7 +86,6 @@ func (e *Engine) Open(ctx context.Context) error {
 
 // Run implements broker.Engine. Whatever happens on NATS, it goes on until ctx ends.
 func (e *Engine) Run(ctx context.Context) error {
-	defer e.conn.Close()
 	defer e.close()
 	told := ""
 	for ctx.Err() == nil {
@@ -95,7 +106,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		told = ""
 		err := s.run(ctx)
 		e.mu.Lock()
-		e.session = nil
+		e.session, e.since = nil, time.Now()
 		e.mu.Unlock()
 		if err != nil {
 			e.conn.log.Error("the log is lost, and opened anew", "error", err.Error())

@@ -101,6 +101,7 @@ func TestEngineStartsWithoutServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(conn.Close)
 	e := NewEngine(conn, at("").LogConfig)
 	runEngine(t, e)
 	if _, err := e.Append(t.Context(), broker.Publication{Topics: []string{"a"}}); !errors.Is(err, broker.ErrUnavailable) || e.Ready() || conn.Away() == 0 {
