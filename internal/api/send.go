@@ -71,6 +71,9 @@ func (a *API) send(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w)
 		return
 	}
+	if a.relay(w, r, s.token, q.body, s.patience()) {
+		return
+	}
 	result := a.perform(r.Context(), s)
 	a.sends[result].Add(1)
 	if answer := sendAnswers[result]; answer.err != nil {

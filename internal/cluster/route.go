@@ -15,6 +15,8 @@ var (
 	ErrGone = errors.New("the token's node is gone")
 	// ErrUnreachable: the token's node did not answer. It is unknown whether it got the message.
 	ErrUnreachable = errors.New("the token's node cannot be reached")
+	// ErrTooLarge: the message is larger than the broker takes. It says the sizes.
+	ErrTooLarge = broker.ErrTooLarge
 )
 
 // Ask has the node of a token answer a message. A token of this node is ErrGone: it

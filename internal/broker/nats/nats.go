@@ -54,7 +54,7 @@ type Engine struct {
 	log     *broker.Log
 	name    string          // of the stream
 	subject string          // has the epoch in it, so that nothing gets into, or is taken from, another log
-	origin  string          // this engine's, so that a Ref comes back to its publisher alone
+	origin  string          // this engine's, so that an append knows its own message
 	again   <-chan struct{} // the connection was lost and is there again
 	seen    uint64          // sequence of the last message that is in the log; Run's
 
