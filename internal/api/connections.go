@@ -90,7 +90,7 @@ func (a *API) connection(w http.ResponseWriter, r *http.Request, token string) {
 	if !Allow(w, r, http.MethodGet, http.MethodDelete, http.MethodPatch) {
 		return
 	}
-	if r.Method != http.MethodPatch && a.relay(w, r, token, nil, nodeDeadline) {
+	if r.Method != http.MethodPatch && a.relay(w, r, token, nil) {
 		return
 	}
 	switch r.Method {
@@ -137,7 +137,7 @@ func (a *API) patch(w http.ResponseWriter, r *http.Request, token string) {
 		problem.Write(w)
 		return
 	}
-	if a.relay(w, r, token, q.body, nodeDeadline) {
+	if a.relay(w, r, token, q.body) {
 		return
 	}
 	c := a.find(token)

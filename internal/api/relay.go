@@ -146,23 +146,36 @@ func (a *API) nodeProblem(err error) *Error {
 }
 
 // relay answers a request about a connection of another node, and says whether it is one.
-func (a *API) relay(w http.ResponseWriter, r *http.Request, token string, body []byte, patience time.Duration) bool {
+func (a *API) relay(w http.ResponseWriter, r *http.Request, token string, body []byte) bool {
 	if a.nodes == nil {
 		return false
 	}
-	status, answer, ok := a.ask(r.Context(), token, question{r.Method, r.RequestURI, r.Header.Get("Content-Type"), body}, patience)
+	status, answer, ok := a.ask(r.Context(), token, question{r.Method, r.RequestURI, r.Header.Get("Content-Type"), body}, nodeDeadline)
 	if ok {
 		WriteJSON(w, status, answer)
 	}
 	return ok
 }
 
-// patience is how long the answer to a send may take.
-func (s *sendRequest) patience() time.Duration {
-	if s.wait {
-		return nodeDeadline + writtenDeadline
+// elsewhere says whether another node may have to be asked about a token.
+func (a *API) elsewhere(token string) bool {
+	if a.nodes == nil {
+		return false
 	}
-	return nodeDeadline
+	t, ok := gateway.ParseToken(token)
+	return ok && a.gw.Find(t) == nil && !a.nodes.Made(t)
+}
+
+// askSend is ask for a send with that body.
+func (a *API) askSend(ctx context.Context, s sendRequest, body []byte) (status int, answer []byte, ok bool) {
+	if !a.among(ctx) {
+		return 0, nil, false
+	}
+	patience := nodeDeadline
+	if s.wait {
+		patience += writtenDeadline
+	}
+	return a.ask(ctx, s.token, question{http.MethodPost, "/internal/send", "application/json", body}, patience)
 }
 
 // askAll asks all other nodes at once. It returns the bodies of the answers that are

@@ -45,6 +45,13 @@ func (n *Node) Ask(ctx context.Context, token gateway.Token, message []byte) ([]
 	return answer, err
 }
 
+// Made says that the token has this node's number.
+func (n *Node) Made(token gateway.Token) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return token.Node() == n.number
+}
+
 // AskPeer has a node answer a message.
 func (n *Node) AskPeer(ctx context.Context, p Peer, message []byte) ([]byte, error) {
 	store, _ := n.find(p.Number)

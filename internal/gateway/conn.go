@@ -333,6 +333,17 @@ func (c *Conn) replay() {
 	c.flushLocked()
 }
 
+// goOn queues a replay behind what waits already.
+func (c *Conn) goOn(r *replay) {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.state != Open {
+		return
+	}
+	c.pushLocked(item{replay: r})
+	c.replayingLocked()
+}
+
 // writeBytes bounds what is put together for one write, and one write of Pump, so
 // that a client's progress is seen while it takes a large event.
 const writeBytes = 16 << 10

@@ -30,9 +30,10 @@ type topics struct {
 // connections' locks, never the other way round.
 type shard struct {
 	topics *topics
-	tailer *broker.Tailer
+	tailer *broker.Tailer // of log
 
 	mu       sync.Mutex
+	log      *broker.Log
 	position uint64 // the last stored record that was delivered to the members of that time
 	index    map[string]*topic
 }
@@ -68,7 +69,8 @@ func newTopics(engine broker.Engine) *topics {
 	t.refs.Store(rand.Uint64()) //nolint:gosec // unlike other nodes', not secret
 	for i := range t.shards {
 		s := &shard{topics: t, index: map[string]*topic{}}
-		s.tailer, s.position = engine.Log().Tail()
+		s.log = engine.Log()
+		s.tailer, s.position = s.log.Tail()
 		t.shards[i] = s
 	}
 	return t
@@ -91,7 +93,12 @@ func (s *shard) run(ctx context.Context) {
 	for {
 		record := s.tailer.Next(ctx)
 		if record == nil {
-			return
+			next := s.log.Successor()
+			if next == nil || ctx.Err() != nil {
+				return
+			}
+			s.succeed(next)
+			continue
 		}
 		chosen = s.choose(record, chosen[:0])
 		receivers := 0
@@ -141,6 +148,37 @@ func (m *member) wants(record *broker.Record) bool {
 	}
 	*had = n
 	return true
+}
+
+// succeed goes on with the log that succeeds the shard's. Members get what there is of it
+// behind what they have, which is nothing if it is another log; a gap first, where there
+// is one. What they have still to get of the log before comes before that.
+func (s *shard) succeed(log *broker.Log) {
+	replays := map[*member]*replay{}
+	s.mu.Lock()
+	before, position := s.log.Epoch(), s.position
+	extent := log.Stats() // before Tail: what is not stored is not passed over in between
+	s.log = log
+	s.tailer, s.position = log.Tail()
+	for _, t := range s.index {
+		for _, seat := range t.members {
+			m := seat.member
+			if replays[m] != nil {
+				continue
+			}
+			r := &replay{log: log, topics: m.namesLocked(), after: max(m.after, position), upto: s.position}
+			if extent.Epoch != before || r.after+1 < extent.Oldest {
+				r.after = extent.Oldest - 1
+				r.gap = s.gapLocked(broker.Position{Epoch: before, Offset: position}.String(), r.after)
+			}
+			m.after, m.place = max(r.after, s.position), extent.Records
+			replays[m] = r
+		}
+	}
+	s.mu.Unlock()
+	for m, r := range replays {
+		m.conn.goOn(r)
+	}
 }
 
 // joinLocked adds a topic that the member does not have.
@@ -233,9 +271,9 @@ func (m *member) namesLocked() []string {
 // From that moment on the shard delivers to the connection, whose lock is held, so
 // that the replay comes first and nothing is lost or doubled between the two.
 func (s *shard) welcome(m *member, names []string, lastEventID string) (opening []frame.Frame, missed *replay) {
-	log := s.topics.engine.Log()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	log := s.log
 	for _, name := range broker.SortTopics(slices.Clone(names)) {
 		s.joinLocked(m, name)
 	}
@@ -265,17 +303,21 @@ func (s *shard) welcome(m *member, names []string, lastEventID string) (opening 
 			start, m.after = had.Offset, had.Offset
 		}
 	}
-	id := s.id(start)
 	if gap {
-		// With the id, since some clients take none from a block without an event.
-		opening = append(opening, gapFrame(lastEventID, id))
+		opening = append(opening, s.gapLocked(lastEventID, start))
 	}
-	return append(opening, frame.Block(sse.AppendID(nil, id))), missed
+	return append(opening, frame.Block(sse.AppendID(nil, s.id(start)))), missed
+}
+
+// gapLocked is a gap from which the client goes on at an offset: with the id, since some
+// clients take none from a block without an event.
+func (s *shard) gapLocked(lastEventID string, offset uint64) frame.Frame {
+	return gapFrame(lastEventID, s.id(offset))
 }
 
 // id is the position of an offset, as clients keep it.
 func (s *shard) id(offset uint64) sse.ID {
-	id, _ := sse.NewID(broker.Position{Epoch: s.topics.engine.Log().Epoch(), Offset: offset}.String()) // an epoch is a valid id
+	id, _ := sse.NewID(broker.Position{Epoch: s.log.Epoch(), Offset: offset}.String()) // an epoch is a valid id
 	return id
 }
 
