@@ -46,6 +46,7 @@ var (
 	errStreamType     = &Error{415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type must be text/event-stream or application/x-ndjson"}
 	errPending        = &Error{409, "CONNECTION_PENDING", "the connection is not open yet"}
 	errGone           = &Error{410, "CONNECTION_GONE", "the client has left"}
+	errNode           = &Error{503, "NODE_UNREACHABLE", "the node that holds the connection does not answer; it is unknown whether it got the request"}
 	errTokenNotFound  = &Error{404, "TOKEN_NOT_FOUND", "Token not found"}
 	errPayload        = &Error{413, "PAYLOAD_TOO_LARGE", "body is too large"}
 	errMediaType      = &Error{415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type must be application/json"}

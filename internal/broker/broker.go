@@ -38,7 +38,8 @@ type Publication struct {
 	// Store keeps the event for clients that come back. Without it the event has
 	// no id, but its place in the order.
 	Store bool
-	// Ref comes back in the record, for the publisher to know it again. 0: nobody waits.
+	// Ref comes back in the record, on every node, for the publisher to know it again. 0:
+	// nobody waits.
 	Ref uint64
 }
 

@@ -15,6 +15,8 @@ var (
 	ErrGone = errors.New("the token's node is gone")
 	// ErrUnreachable: the token's node did not answer. It is unknown whether it got the message.
 	ErrUnreachable = errors.New("the token's node cannot be reached")
+	// ErrTooLarge: the message is larger than the broker takes. It says the sizes.
+	ErrTooLarge = broker.ErrTooLarge
 )
 
 // Ask has the node of a token answer a message. A token of this node is ErrGone: it
@@ -41,6 +43,13 @@ func (n *Node) Ask(ctx context.Context, token gateway.Token, message []byte) ([]
 		}
 	}
 	return answer, err
+}
+
+// Made says that the token has this node's number.
+func (n *Node) Made(token gateway.Token) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return token.Node() == n.number
 }
 
 // AskPeer has a node answer a message.

@@ -28,7 +28,7 @@ type Config struct {
 	QueueBytes     int64         // bound of what waits for one connection
 	BudgetBytes    int64         // bound of what waits for all of them
 	Broker         broker.Engine // the log of what is published
-	Clustered      bool           // it has no number yet, and takes no connections before SetNumber
+	Clustered      bool          // it has no number yet, and takes no connections before SetNumber
 	Log            *slog.Logger
 }
 
@@ -84,9 +84,9 @@ var (
 
 // What a gateway is among others.
 const (
-	alone    uint64 = iota // there are none: tokens are random in full
-	nameless               // in a cluster, without a number: there can be no tokens
-	numbered = 1 << 32     // in a cluster, with the number in the lower 32 bits
+	alone    uint64    = iota // there are none: tokens are random in full
+	nameless                  // in a cluster, without a number: there can be no tokens
+	numbered = 1 << 32        // in a cluster, with the number in the lower 32 bits
 )
 
 // New makes a gateway. It needs Run for heartbeats, and to notice stalled clients.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
@@ -65,6 +66,7 @@ type ticket struct {
 
 func newTopics(engine broker.Engine) *topics {
 	t := &topics{engine: engine, shards: make([]*shard, runtime.GOMAXPROCS(0))}
+	t.refs.Store(rand.Uint64()) //nolint:gosec // unlike other nodes', not secret
 	for i := range t.shards {
 		s := &shard{topics: t, index: map[string]*topic{}}
 		s.log = engine.Log()
@@ -327,12 +329,49 @@ func gapFrame(lastEventID string, id sse.ID) frame.Frame {
 	return frame.Event(sse.Event{Name: name, ID: id, Data: `{"last_event_id":` + string(quoted) + `}`})
 }
 
+// Delivery is a publication that somebody waits for.
+type Delivery struct {
+	topics *topics
+	ref    uint64
+	waiter *waiter
+}
+
 // waiter waits until every shard has delivered a record.
 type waiter struct {
 	receivers atomic.Int64
 	shards    atomic.Int32 // that have not yet
 	done      chan struct{}
 }
+
+// Expect waits for the record of that ref, or for a new one that no other node has if
+// ref is 0. Forget has to be called in the end.
+func (g *Gateway) Expect(ref uint64) *Delivery {
+	t := g.topics
+	if ref == 0 {
+		ref = t.refs.Add(1)
+	}
+	w := &waiter{done: make(chan struct{})}
+	w.shards.Store(int32(len(t.shards))) //nolint:gosec // a few
+	t.waiters.Store(ref, w)
+	return &Delivery{t, ref, w}
+}
+
+// Ref comes back in the record.
+func (d *Delivery) Ref() uint64 { return d.ref }
+
+// Wait waits until this node has delivered the record, or ctx ends, and tells to how
+// many connections so far.
+func (d *Delivery) Wait(ctx context.Context) (receivers int, all bool) {
+	select {
+	case <-d.waiter.done:
+		all = true
+	case <-ctx.Done():
+	}
+	return int(d.waiter.receivers.Load()), all
+}
+
+// Forget ends the wait.
+func (d *Delivery) Forget() { d.topics.waiters.Delete(d.ref) }
 
 func (w *waiter) add(receivers int) {
 	w.receivers.Add(int64(receivers))
@@ -345,21 +384,19 @@ func (w *waiter) add(receivers int) {
 // any of the topics; each gets it once. It returns the event's position, and how
 // many connections of this node it went to.
 func (g *Gateway) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
-	t := g.topics
-	ref := t.refs.Add(1)
-	w := &waiter{done: make(chan struct{})}
-	w.shards.Store(int32(len(t.shards))) //nolint:gosec // a few
-	t.waiters.Store(ref, w)
-	defer t.waiters.Delete(ref)
-	position, err := t.engine.Append(ctx, broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: ref})
+	d := g.Expect(0)
+	defer d.Forget()
+	return d.Publish(ctx, names, e, store)
+}
+
+// Publish is Gateway.Publish of a record with that ref.
+func (d *Delivery) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
+	position, err := d.topics.engine.Append(ctx, broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: d.ref})
 	if err != nil {
 		return position, 0, err
 	}
-	select {
-	case <-w.done:
-	case <-ctx.Done(): // it is in the log, and on its way
-	}
-	return position, int(w.receivers.Load()), nil
+	receivers, _ := d.Wait(ctx) // even if ctx ends it is in the log, and on its way
+	return position, receivers, nil
 }
 
 // ValidTopic says whether a string can be a topic: 1 to 256 bytes of UTF-8 without

@@ -298,12 +298,12 @@ func (o *opened) Forget(ctx context.Context, node uint32) error {
 	})
 }
 
-func (o *opened) Ask(ctx context.Context, node uint32, message []byte) (answer []byte, err error) {
+func (o *opened) Ask(ctx context.Context, node uint32, message []byte) ([]byte, error) {
 	if len(message) > o.MaxMessage() {
 		return nil, broker.ErrTooLarge
 	}
 	var a *answerer
-	err = o.do(ctx, func(s *Store) error {
+	err := o.do(ctx, func(s *Store) error {
 		if a = s.answers[node]; a == nil {
 			return broker.ErrNobody
 		}
@@ -313,6 +313,7 @@ func (o *opened) Ask(ctx context.Context, node uint32, message []byte) (answer [
 		return nil, err
 	}
 	done := make(chan struct{})
+	var answer []byte
 	var reached bool
 	go func() {
 		defer close(done)

@@ -39,7 +39,8 @@ type Nodes struct {
 }
 
 // OpenNodes opens the stream of the nodes, and makes it if there is none.
-func OpenNodes(ctx context.Context, conn *nats.Conn, prefix string, replicas int) (*Nodes, error) {
+func OpenNodes(ctx context.Context, c *Conn, prefix string, replicas int) (*Nodes, error) {
+	conn := c.nats
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return nil, fmt.Errorf("NATS JetStream: %w", err)

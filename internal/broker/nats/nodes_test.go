@@ -4,20 +4,20 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/brokertest"
 )
 
-func dialTest(t testing.TB, s *server.Server) *nats.Conn {
+func dialTest(t testing.TB, s *server.Server) *Conn {
 	t.Helper()
-	conn, err := nats.Connect(s.ClientURL())
+	conn, err := Dial(Config{URL: s.ClientURL(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func dialTest(t testing.TB, s *server.Server) *nats.Conn {
 	return conn
 }
 
-func mustOpenNodes(t testing.TB, conn *nats.Conn, prefix string) *Nodes {
+func mustOpenNodes(t testing.TB, conn *Conn, prefix string) *Nodes {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

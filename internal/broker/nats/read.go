@@ -159,9 +159,6 @@ func (e *session) take(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 	if err != nil {
 		return fmt.Errorf("%w: %d: %w", errBadMessage, meta.Sequence.Stream, err)
 	}
-	if origin != e.origin {
-		p.Ref = 0
-	}
 	e.seen = meta.Sequence.Stream
 	at, err := e.log.AppendAt(p, e.seen, meta.Timestamp)
 	if err != nil || origin != e.origin {
