@@ -51,9 +51,8 @@ func follow(t testing.TB, tailer *broker.Tailer, log *broker.Log) (*broker.Recor
 	defer cancel()
 	r := tailer.Next(ctx)
 	if r == nil && log.Successor() != nil {
-		log = log.Successor()
-		tailer, _ = log.Tail()
-		return nil, tailer, log
+		next := log.Successor()
+		return nil, next.Tailer, next.Log
 	}
 	if r == nil {
 		t.Fatal("no record, and no other log")
