@@ -40,7 +40,7 @@ func append1(t testing.TB, e *Engine, data string) broker.Position {
 		if time.Now().After(end) {
 			t.Fatal(err)
 		}
-		wait(context.Background(), 50*time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 	}
 }
 
