@@ -40,7 +40,9 @@ var arrows = map[string][]string{
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/broker/nats", "internal/server",
 	},
 
-	"internal/broker/nats":       {"sse", "internal/frame", "internal/broker"},
+	"internal/broker/nats":          {"sse", "internal/frame", "internal/broker"},
+	"internal/broker/nats/embedded": {},
+
 	"internal/broker/brokertest": {"sse", "internal/frame", "internal/broker"},
 	"internal/gatewaytest":       {"sse", "internal/frame", "internal/broker", "internal/gateway"},
 }

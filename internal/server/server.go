@@ -58,6 +58,7 @@ type Server struct {
 	broker    broker.Engine
 	nats      *nats.Conn       // nil where the log is in memory
 	engine    *nats.Engine     // the broker, with nats
+	embedded  embeddedServer   // nil: none
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
 	senders   *lean.Server
