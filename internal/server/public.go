@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -66,7 +67,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 	c, answer, err := s.gw.Connect(r.Context(), callback.EncodeRequest(r))
 	if err != nil {
-		if s.gw.Draining() {
+		if s.gw.Draining() || errors.Is(err, gateway.ErrNameless) {
 			comeBack(w)
 			return
 		}

@@ -23,6 +23,7 @@ import (
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/callback"
+	"ssegateway/internal/cluster"
 	"ssegateway/internal/config"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/lean"
@@ -55,6 +56,7 @@ type Server struct {
 
 	gw        *gateway.Gateway
 	broker    broker.Engine
+	node      *cluster.Node    // nil: there are no others
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
 	senders   *lean.Server
@@ -85,20 +87,26 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	var backend gateway.Backend = noBackend{}
 	var err error
 	if cfg.CallbackURL != "" {
-		s.callbacks, err = callback.New(callback.Config{
+		callbacks := callback.Config{
 			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency,
 			Log: log, Observe: s.metrics.ObserveCallback,
-		})
-		if err != nil {
+		}
+		if s.node != nil {
+			callbacks.Permit, callbacks.Settled = s.node.Permit, s.node.Settled
+		}
+		if s.callbacks, err = callback.New(callbacks); err != nil {
 			return nil, err
 		}
 		backend = s.callbacks
+		if s.node != nil {
+			backend = s.node.Backend(s.callbacks)
+		}
 	}
 	s.broker = broker.NewMemory(cfg.LogBytes, cfg.LogAge)
 	s.gw = gateway.New(gateway.Config{
 		Broker:    s.broker,
 		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections,
-		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, Log: log,
+		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, Clustered: s.node != nil, Log: log,
 	}, backend)
 	if s.streams, err = stream.NewOpener(); err != nil {
 		return nil, err
@@ -108,7 +116,10 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s.waiting = newWaitingRoom(files-ownFiles-2*cfg.CallbackConcurrency, func() int { return s.streams.Sockets() + s.senders.Conns() })
-	s.metrics.Watch(s.gw, s.api)
+	if s.node != nil {
+		s.api.Join(s.node)
+	}
+	s.metrics.Watch(s.gw, s.api, s.node)
 
 	s.clients = http.HandlerFunc(s.serveStream)
 	if len(cfg.CORSAllowedOrigins) > 0 {
@@ -149,6 +160,9 @@ func (s *Server) Run(ctx context.Context) error {
 	run(s.keepMemory)
 	if s.callbacks != nil {
 		run(s.callbacks.Run)
+	}
+	if s.node != nil {
+		run(func(ctx context.Context) error { return s.node.Run(ctx, s.gw) })
 	}
 	for _, l := range listeners {
 		for _, listener := range []net.Listener{l.listener, l.exit} {
@@ -202,6 +216,7 @@ func (s *Server) drain(listeners []listening) error {
 		defer cancel()
 		undelivered = s.callbacks.Flush(flushing)
 	}
+	s.leaveCluster(begin.Add(s.cfg.DrainWindow+leaveGrace), undelivered)
 	closing, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
 	for _, l := range listeners {
