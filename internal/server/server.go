@@ -22,6 +22,7 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
+	"ssegateway/internal/broker/nats"
 	"ssegateway/internal/callback"
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/config"
@@ -56,6 +57,8 @@ type Server struct {
 
 	gw        *gateway.Gateway
 	broker    broker.Engine
+	nats      *nats.Conn       // nil where the log is in memory
+	engine    *nats.Engine     // the broker, with nats
 	node      *cluster.Node    // nil: there are no others
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
@@ -76,13 +79,21 @@ func (noBackend) Connect(context.Context, gateway.Token, []byte) gateway.Answer 
 }
 func (noBackend) Disconnect(gateway.Notice) {}
 
-// New makes a Server. Nothing happens before Run.
+// New makes a Server, for Run. Nothing happens before that but a first attempt to reach
+// the broker.
 func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	files := openFilesLimit()
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = max(files-reservedFiles, files/4)
 	}
 	s := &Server{cfg: cfg, version: version, log: log, metrics: metrics.New()}
+
+	if err := s.openBroker(); err != nil {
+		return nil, err
+	}
+	if s.nats != nil {
+		s.node = newNode(cfg, s.nats, log)
+	}
 
 	var backend gateway.Backend = noBackend{}
 	var err error
@@ -102,7 +113,6 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 			backend = s.node.Backend(s.callbacks)
 		}
 	}
-	s.broker = broker.NewMemory(cfg.LogBytes, cfg.LogAge)
 	s.gw = gateway.New(gateway.Config{
 		Broker:    s.broker,
 		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections,
@@ -142,6 +152,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// What serves must outlive ctx, for as long as the drain takes.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer s.closeBroker()
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
