@@ -50,6 +50,7 @@ const (
 	publicPort   = "3000"
 	internalPort = "9000"
 	natsPort     = "4222"
+	natsMonitor  = "8222"
 
 	heartbeat   = 2 // seconds
 	readTimeout = 5 // of nginx, seconds: two heartbeats and a little, as deploy/nginx-cluster.conf says
@@ -96,7 +97,7 @@ func newSite(t *testing.T, settings ...string) *site {
 		return p
 	}
 	s.nats = start(natsHost, nil, filepath.Join(dir, "nats-server"),
-		"--addr", addresses[natsHost][back], "--port", natsPort, "--jetstream", "--store_dir", s.store)
+		"--addr", addresses[natsHost][back], "--port", natsPort, "--http_port", natsMonitor, "--jetstream", "--store_dir", s.store)
 	for i := range nodeCount {
 		at := addresses[nodeHost(i)][front]
 		env := append([]string{
