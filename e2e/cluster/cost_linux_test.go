@@ -21,7 +21,7 @@ import (
 // An event published on one node reaches as many streams on each of the three as
 // there are clients: every one of them, once. How long that takes is printed.
 func TestFanout(t *testing.T) {
-	s := newSite(t)
+	newSite(t)
 	dir, err := binaries()
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func TestFanout(t *testing.T) {
 	if jsonErr := json.Unmarshal(out, &report); err != nil || jsonErr != nil || len(report.Results) != 1 {
 		t.Fatalf("%v: %v, %v\n%s", cmd.Args, err, jsonErr, out)
 	}
-	if got := report.Results[0].Check.Events; got != uint64(20*streams) {
+	if got := report.Results[0].Check.Events; got != int64(20*streams) {
 		t.Errorf("%d deliveries, want %d", got, 20*streams)
 	}
 	var b strings.Builder
