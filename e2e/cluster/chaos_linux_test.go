@@ -148,13 +148,15 @@ func (s *site) ailing() string {
 		status, answer := s.post(internal(i)+"/internal/publish", map[string]any{"topic": "nobody", "event": map[string]string{"data": ""}})
 		fmt.Fprintf(&b, "node %d: ready %v, publish %d %v; ", i+1, s.ready(i), status, answer)
 	}
-	without := 0
+	without := map[string]int{}
 	for _, c := range s.everyone() {
 		if c.stays && !c.connected() {
-			without++
+			c.mu.Lock()
+			without[c.doing]++
+			c.mu.Unlock()
 		}
 	}
-	fmt.Fprintf(&b, "%d of %d clients without a stream", without, s.staying())
+	fmt.Fprintf(&b, "of %d clients are without a stream: %v", s.staying(), without)
 	return b.String()
 }
 

@@ -29,6 +29,13 @@ type client struct {
 	denied  []string    // answers after which a browser would have given up
 	wrong   []string    // what cannot be
 	current *connection
+	doing   string // for who wonders why it has no stream
+}
+
+func (c *client) does(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.doing = what
 }
 
 // item is one thing in a client's history.
@@ -58,7 +65,7 @@ func (c *client) run(ctx context.Context) {
 			ended.ended = ctx.Err() == nil || !c.stays // who stays is made to leave when all is still
 			ended.mu.Unlock()
 		}
-		c.current = nil
+		c.current, c.doing = nil, "waits"
 		c.mu.Unlock()
 		select {
 		case <-ctx.Done():
@@ -69,6 +76,7 @@ func (c *client) run(ctx context.Context) {
 
 // open opens one stream and reads it to its end.
 func (c *client) open(ctx context.Context, retry *time.Duration) {
+	c.does("dials")
 	dialer := net.Dialer{Timeout: 5 * time.Second}
 	conn, err := dialer.DialContext(ctx, "tcp", c.addr)
 	if err != nil {
@@ -89,6 +97,7 @@ func (c *client) open(ctx context.Context, retry *time.Duration) {
 	if err != nil {
 		return
 	}
+	c.does("asks")
 	r := bufio.NewReaderSize(conn, 1024) // a small one: there are many
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil {
@@ -101,6 +110,7 @@ func (c *client) open(ctx context.Context, retry *time.Duration) {
 		c.mu.Unlock()
 		return
 	}
+	c.does("reads")
 	c.read(bufio.NewReaderSize(resp.Body, 1024), retry)
 }
 
