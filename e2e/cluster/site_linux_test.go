@@ -58,7 +58,7 @@ const (
 
 // binaries are built once for all tests.
 var binaries = sync.OnceValues(func() (dir string, err error) {
-	dir, err = os.MkdirTemp("", "ssegateway-cluster")
+	dir, err = os.MkdirTemp("/run", "ssegateway") // goes with the namespaces
 	if err != nil {
 		return "", err
 	}
