@@ -231,16 +231,21 @@ func (s *site) judge(happened []fault) {
 		}
 		return at
 	}
-	sends, repeated, details := map[outcome]int{}, 0, map[string]int{}
+	sends, repeated, details := map[outcome]int{}, map[string]int{}, map[string]int{}
 	for _, c := range r.all() {
 		wrong = append(wrong, checkConnection(c, lost, until)...)
 		for _, o := range c.sent {
 			sends[o]++
 		}
+		said := []string{}
 		for _, told := range c.told {
-			details[told.reason+"/"+told.detail]++
+			what := strings.TrimSuffix(told.reason+"/"+told.detail, "/")
+			details[what]++
+			said = append(said, what)
 		}
-		repeated += max(0, len(c.told)-1)
+		if len(said) > 1 {
+			repeated[strings.Join(said, ", ")]++
+		}
 	}
 	answered := 0
 	for _, list := range expected {
@@ -248,7 +253,7 @@ func (s *site) judge(happened []fault) {
 	}
 	t.Logf("%d publications, %d of them answered 200; %d deliveries, %d gaps; sends: %d answered 200, %d 404, %d without knowing",
 		len(r.publications), answered, events, gaps, sends[accepted], sends[refused], sends[unknown])
-	t.Logf("%d connections, told as %v, %d of them more than once; clients refused: %v", len(r.connections), details, repeated, denied)
+	t.Logf("%d connections, told as %v; more than once: %v; clients refused: %v", len(r.connections), details, repeated, denied)
 	for _, what := range wrong[:min(len(wrong), 20)] {
 		t.Error(what)
 	}
