@@ -51,7 +51,7 @@ func (r *record) serveCallback(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	c := r.connections[call.Token]
 	if c == nil {
-		c = &connection{token: call.Token, client: client, node: node}
+		c = &connection{token: call.Token, client: client, node: -1}
 		r.connections[call.Token] = c
 	}
 	r.mu.Unlock()
@@ -61,6 +61,9 @@ func (r *record) serveCallback(w http.ResponseWriter, req *http.Request) {
 		c.mu.Unlock()
 		return
 	}
+	c.mu.Lock()
+	c.node, c.asked = node, time.Now()
+	c.mu.Unlock()
 	topics := call.Request.Headers["x-topics"]
 	if topics == "" {
 		topics = `["` + topicName(everybody) + `"]`

@@ -167,9 +167,9 @@ func (s *site) awaitTold(held []*connection, died time.Time) string {
 		for len(held) > 0 {
 			c := held[len(held)-1]
 			c.mu.Lock()
-			n := len(c.told)
+			known := c.endKnownLocked()
 			c.mu.Unlock()
-			if n == 0 {
+			if !known {
 				return false
 			}
 			held = held[:len(held)-1]
@@ -210,7 +210,7 @@ func (s *site) judge(happened []fault) {
 	limit := time.Duration(*lease)*time.Second + healing
 	if !within(limit, func() bool { return len(r.untold(func(*connection) bool { return true })) == 0 }) {
 		untold := r.untold(func(*connection) bool { return true })
-		wrong = append(wrong, fmt.Sprintf("%d connections were never told to have ended, as %s of node %d", len(untold), untold[0].token, untold[0].node+1))
+		wrong = append(wrong, fmt.Sprintf("%d connections were not told to have ended after they were accepted, as %s of node %d", len(untold), untold[0].token, untold[0].node+1))
 	}
 	lost := func(c *connection, at time.Time) bool {
 		for _, f := range happened {

@@ -92,9 +92,10 @@ func (r *record) publication(number int) *publication {
 type connection struct {
 	token  string
 	client int
-	node   int // that asked
 
 	mu      sync.Mutex
+	node    int       // that asked; -1: none did, its end was told before
+	asked   time.Time // when the backend was asked, and accepted
 	told    []telling
 	sending bool      // one send at a time, so that their order is known
 	sent    []outcome // of each send, by its number
@@ -138,11 +139,17 @@ func (r *record) all() []*connection {
 	return list
 }
 
+// endKnownLocked says whether the backend was told of the end, and not before it was asked:
+// it would take the connection for open again. The lock is held.
+func (c *connection) endKnownLocked() bool {
+	return len(c.told) > 0 && c.told[len(c.told)-1].at.After(c.asked)
+}
+
 // untold are the connections that were accepted, and whose end the backend does not know.
 func (r *record) untold(chosen func(*connection) bool) (list []*connection) {
 	for _, c := range r.all() {
 		c.mu.Lock()
-		if len(c.told) == 0 && chosen(c) {
+		if !c.endKnownLocked() && chosen(c) {
 			list = append(list, c)
 		}
 		c.mu.Unlock()
