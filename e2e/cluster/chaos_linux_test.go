@@ -18,6 +18,7 @@ type fault struct {
 	kind        string
 	node        int // that it is about; -1: all
 	begin, heal time.Time
+	well        time.Time // when all was well again, which is later: TCP tries again after longer and longer pauses
 }
 
 // healing is how long after its end every consequence of a fault may last.
@@ -119,9 +120,10 @@ func TestChaos(t *testing.T) {
 		<-time.After(time.Second + time.Duration(random.Int64N(int64(*longest-time.Second))))
 		heal()
 		f.heal = time.Now()
-		happened = append(happened, f)
 		well := s.converge(healing)
-		took := time.Since(f.heal)
+		f.well = time.Now()
+		took := f.well.Sub(f.heal)
+		happened = append(happened, f)
 		told := "-"
 		if k.name == "node killed" {
 			told = s.awaitTold(held, f.begin)
@@ -217,7 +219,7 @@ func (s *site) judge(happened []fault) {
 			mayBe := f.kind == "node killed" || f.kind == "node cut off NATS" || f.kind == "node paused"
 			// The last renewal was up to a quarter of the lease before the fault.
 			ended := f.begin.Add(time.Duration(*lease) * time.Second * 3 / 4)
-			if f.node == c.node && mayBe && (f.kind == "node killed" || ended.Before(f.heal)) && at.After(ended) {
+			if f.node == c.node && mayBe && (f.kind == "node killed" || ended.Before(f.well)) && at.After(ended) {
 				return true
 			}
 		}
@@ -225,8 +227,8 @@ func (s *site) judge(happened []fault) {
 	}
 	until := func(at time.Time) time.Time {
 		for _, f := range happened {
-			if at.After(f.begin) && at.Before(f.heal) {
-				return f.heal
+			if at.After(f.begin) && at.Before(f.well) {
+				return f.well
 			}
 		}
 		return at
