@@ -133,6 +133,9 @@ func TestChaos(t *testing.T) {
 		t.Logf("fault %d: %s", i+1, row)
 		if !well {
 			t.Errorf("fault %d, %s: not well within %v: %s", i+1, f.kind, healing, s.ailing())
+			if !s.converge(time.Minute) {
+				break // what comes next would say nothing
+			}
 		}
 	}
 	stop()
