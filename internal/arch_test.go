@@ -23,6 +23,7 @@ var arrows = map[string][]string{
 	"sse":               {},
 	"internal/config":   {},
 	"internal/logging":  {},
+	"internal/lean":     {},
 	"internal/frame":    {"sse"},
 	"internal/broker":   {"sse", "internal/frame"},
 	"internal/gateway":  {"sse", "internal/frame", "internal/broker"},
@@ -32,11 +33,11 @@ var arrows = map[string][]string{
 	"internal/metrics":  {"sse", "internal/frame", "internal/broker", "internal/gateway", "internal/api"},
 	"internal/server": {
 		"sse", "internal/config", "internal/logging", "internal/frame", "internal/broker", "internal/gateway",
-		"internal/stream", "internal/callback", "internal/api", "internal/metrics",
+		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean",
 	},
 	"internal/demo": {
 		"sse", "internal/config", "internal/logging", "internal/frame", "internal/broker", "internal/gateway",
-		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/server",
+		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/server",
 	},
 
 	"internal/broker/nats":       {"sse", "internal/frame", "internal/broker"},

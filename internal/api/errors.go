@@ -47,6 +47,7 @@ var (
 	errPending        = &Error{409, "CONNECTION_PENDING", "the connection is not open yet"}
 	errGone           = &Error{410, "CONNECTION_GONE", "the client has left"}
 	errBroker         = &Error{503, "BROKER_UNAVAILABLE", "the event could not be added to the log"}
+	errNode           = &Error{503, "NODE_UNREACHABLE", "the node that holds the connection does not answer; it is unknown whether it got the request"}
 	errTokenNotFound  = &Error{404, "TOKEN_NOT_FOUND", "Token not found"}
 	errPayload        = &Error{413, "PAYLOAD_TOO_LARGE", "body is too large"}
 	errMediaType      = &Error{415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type must be application/json"}

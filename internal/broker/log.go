@@ -34,6 +34,7 @@ type Log struct {
 	trimmed uint64 // offset of the last record that is no longer kept
 	records uint64 // so far, stored or not
 	closed  bool
+	next    *Log // that succeeds it
 }
 
 // node is a link of the chain that tailers follow. Records that nobody follows any
@@ -160,6 +161,22 @@ func (l *Log) Close() {
 	defer l.mu.Unlock()
 	l.closed = true
 	l.changed.Broadcast()
+}
+
+// Succeed closes the log because next goes on in its place; for engines only.
+func (l *Log) Succeed(next *Log) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed, l.next = true, next
+	l.changed.Broadcast()
+}
+
+// Successor is the log that goes on in the place of this one, which is closed; nil:
+// there is none.
+func (l *Log) Successor() *Log {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next
 }
 
 // Stats are the log's extent.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
@@ -29,9 +30,10 @@ type topics struct {
 // connections' locks, never the other way round.
 type shard struct {
 	topics *topics
-	tailer *broker.Tailer
+	tailer *broker.Tailer // of log
 
 	mu       sync.Mutex
+	log      *broker.Log
 	position uint64 // the last stored record that was delivered to the members of that time
 	index    map[string]*topic
 }
@@ -64,9 +66,11 @@ type ticket struct {
 
 func newTopics(engine broker.Engine) *topics {
 	t := &topics{engine: engine, shards: make([]*shard, runtime.GOMAXPROCS(0))}
+	t.refs.Store(rand.Uint64()) //nolint:gosec // unlike other nodes', not secret
 	for i := range t.shards {
 		s := &shard{topics: t, index: map[string]*topic{}}
-		s.tailer, s.position = engine.Log().Tail()
+		s.log = engine.Log()
+		s.tailer, s.position = s.log.Tail()
 		t.shards[i] = s
 	}
 	return t
@@ -89,7 +93,12 @@ func (s *shard) run(ctx context.Context) {
 	for {
 		record := s.tailer.Next(ctx)
 		if record == nil {
-			return
+			next := s.log.Successor()
+			if next == nil || ctx.Err() != nil {
+				return
+			}
+			s.succeed(next)
+			continue
 		}
 		chosen = s.choose(record, chosen[:0])
 		receivers := 0
@@ -139,6 +148,37 @@ func (m *member) wants(record *broker.Record) bool {
 	}
 	*had = n
 	return true
+}
+
+// succeed goes on with the log that succeeds the shard's. Members get what there is of it
+// behind what they have, which is nothing if it is another log; a gap first, where there
+// is one. What they have still to get of the log before comes before that.
+func (s *shard) succeed(log *broker.Log) {
+	replays := map[*member]*replay{}
+	s.mu.Lock()
+	before, position := s.log.Epoch(), s.position
+	extent := log.Stats() // before Tail: what is not stored is not passed over in between
+	s.log = log
+	s.tailer, s.position = log.Tail()
+	for _, t := range s.index {
+		for _, seat := range t.members {
+			m := seat.member
+			if replays[m] != nil {
+				continue
+			}
+			r := &replay{log: log, topics: m.namesLocked(), after: max(m.after, position), upto: s.position}
+			if extent.Epoch != before || r.after+1 < extent.Oldest {
+				r.after = extent.Oldest - 1
+				r.gap = s.gapLocked(broker.Position{Epoch: before, Offset: position}.String(), r.after)
+			}
+			m.after, m.place = max(r.after, s.position), extent.Records
+			replays[m] = r
+		}
+	}
+	s.mu.Unlock()
+	for m, r := range replays {
+		m.conn.goOn(r)
+	}
 }
 
 // joinLocked adds a topic that the member does not have.
@@ -231,9 +271,9 @@ func (m *member) namesLocked() []string {
 // From that moment on the shard delivers to the connection, whose lock is held, so
 // that the replay comes first and nothing is lost or doubled between the two.
 func (s *shard) welcome(m *member, names []string, lastEventID string) (opening []frame.Frame, missed *replay) {
-	log := s.topics.engine.Log()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	log := s.log
 	for _, name := range broker.SortTopics(slices.Clone(names)) {
 		s.joinLocked(m, name)
 	}
@@ -263,17 +303,21 @@ func (s *shard) welcome(m *member, names []string, lastEventID string) (opening 
 			start, m.after = had.Offset, had.Offset
 		}
 	}
-	id := s.id(start)
 	if gap {
-		// With the id, since some clients take none from a block without an event.
-		opening = append(opening, gapFrame(lastEventID, id))
+		opening = append(opening, s.gapLocked(lastEventID, start))
 	}
-	return append(opening, frame.Block(sse.AppendID(nil, id))), missed
+	return append(opening, frame.Block(sse.AppendID(nil, s.id(start)))), missed
+}
+
+// gapLocked is a gap from which the client goes on at an offset: with the id, since some
+// clients take none from a block without an event.
+func (s *shard) gapLocked(lastEventID string, offset uint64) frame.Frame {
+	return gapFrame(lastEventID, s.id(offset))
 }
 
 // id is the position of an offset, as clients keep it.
 func (s *shard) id(offset uint64) sse.ID {
-	id, _ := sse.NewID(broker.Position{Epoch: s.topics.engine.Log().Epoch(), Offset: offset}.String()) // an epoch is a valid id
+	id, _ := sse.NewID(broker.Position{Epoch: s.log.Epoch(), Offset: offset}.String()) // an epoch is a valid id
 	return id
 }
 
@@ -285,12 +329,49 @@ func gapFrame(lastEventID string, id sse.ID) frame.Frame {
 	return frame.Event(sse.Event{Name: name, ID: id, Data: `{"last_event_id":` + string(quoted) + `}`})
 }
 
+// Delivery is a publication that somebody waits for.
+type Delivery struct {
+	topics *topics
+	ref    uint64
+	waiter *waiter
+}
+
 // waiter waits until every shard has delivered a record.
 type waiter struct {
 	receivers atomic.Int64
 	shards    atomic.Int32 // that have not yet
 	done      chan struct{}
 }
+
+// Expect waits for the record of that ref, or for a new one that no other node has if
+// ref is 0. Forget has to be called in the end.
+func (g *Gateway) Expect(ref uint64) *Delivery {
+	t := g.topics
+	if ref == 0 {
+		ref = t.refs.Add(1)
+	}
+	w := &waiter{done: make(chan struct{})}
+	w.shards.Store(int32(len(t.shards))) //nolint:gosec // a few
+	t.waiters.Store(ref, w)
+	return &Delivery{t, ref, w}
+}
+
+// Ref comes back in the record.
+func (d *Delivery) Ref() uint64 { return d.ref }
+
+// Wait waits until this node has delivered the record, or ctx ends, and tells to how
+// many connections so far.
+func (d *Delivery) Wait(ctx context.Context) (receivers int, all bool) {
+	select {
+	case <-d.waiter.done:
+		all = true
+	case <-ctx.Done():
+	}
+	return int(d.waiter.receivers.Load()), all
+}
+
+// Forget ends the wait.
+func (d *Delivery) Forget() { d.topics.waiters.Delete(d.ref) }
 
 func (w *waiter) add(receivers int) {
 	w.receivers.Add(int64(receivers))
@@ -303,21 +384,19 @@ func (w *waiter) add(receivers int) {
 // any of the topics; each gets it once. It returns the event's position, and how
 // many connections of this node it went to.
 func (g *Gateway) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
-	t := g.topics
-	ref := t.refs.Add(1)
-	w := &waiter{done: make(chan struct{})}
-	w.shards.Store(int32(len(t.shards))) //nolint:gosec // a few
-	t.waiters.Store(ref, w)
-	defer t.waiters.Delete(ref)
-	position, err := t.engine.Append(ctx, broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: ref})
+	d := g.Expect(0)
+	defer d.Forget()
+	return d.Publish(ctx, names, e, store)
+}
+
+// Publish is Gateway.Publish of a record with that ref.
+func (d *Delivery) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
+	position, err := d.topics.engine.Append(ctx, broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: d.ref})
 	if err != nil {
 		return position, 0, err
 	}
-	select {
-	case <-w.done:
-	case <-ctx.Done(): // it is in the log, and on its way
-	}
-	return position, int(w.receivers.Load()), nil
+	receivers, _ := d.Wait(ctx) // even if ctx ends it is in the log, and on its way
+	return position, receivers, nil
 }
 
 // ValidTopic says whether a string can be a topic: 1 to 256 bytes of UTF-8 without

@@ -25,6 +25,7 @@ import (
 	"ssegateway/internal/callback"
 	"ssegateway/internal/config"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/lean"
 	"ssegateway/internal/metrics"
 	"ssegateway/internal/stream"
 )
@@ -56,6 +57,7 @@ type Server struct {
 	broker    broker.Engine
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
+	senders   *lean.Server
 	api       *api.API
 	metrics   *metrics.Metrics
 	clients   http.Handler // what is neither health nor internal
@@ -101,8 +103,11 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	if s.streams, err = stream.NewOpener(); err != nil {
 		return nil, err
 	}
-	s.waiting = newWaitingRoom(files-ownFiles-2*cfg.CallbackConcurrency, s.streams.Sockets)
 	s.api = api.New(s.gw, cfg.MaxBodyBytes, hostname(), log)
+	if s.senders, err = lean.New(s.newSender); err != nil {
+		return nil, err
+	}
+	s.waiting = newWaitingRoom(files-ownFiles-2*cfg.CallbackConcurrency, func() int { return s.streams.Sockets() + s.senders.Conns() })
 	s.metrics.Watch(s.gw, s.api)
 
 	s.clients = http.HandlerFunc(s.serveStream)
@@ -140,18 +145,21 @@ func (s *Server) Run(ctx context.Context) error {
 	run(s.broker.Run)
 	run(s.gw.Run)
 	run(s.streams.Run)
+	run(s.senders.Run)
 	run(s.keepMemory)
 	if s.callbacks != nil {
 		run(s.callbacks.Run)
 	}
 	for _, l := range listeners {
-		run(func(context.Context) error {
-			err := l.server.Serve(l.listener)
-			if errors.Is(err, http.ErrServerClosed) {
-				return nil
-			}
-			return err
-		})
+		for _, listener := range []net.Listener{l.listener, l.exit} {
+			run(func(context.Context) error {
+				err := l.server.Serve(listener)
+				if errors.Is(err, http.ErrServerClosed) {
+					return nil
+				}
+				return err
+			})
+		}
 	}
 	s.logStart()
 	s.started.Store(true)
@@ -210,7 +218,14 @@ func (s *Server) drain(listeners []listening) error {
 
 type listening struct {
 	listener net.Listener
+	exit     *lean.Exit // of the senders that came in here
 	server   *http.Server
+}
+
+func newListening(l net.Listener, server *http.Server) listening {
+	exit := lean.NewExit(l.Addr())
+	server.ConnContext = senderContext(exit)
+	return listening{l, exit, server}
 }
 
 // listen opens the public listener, and the internal one if it has moved.
@@ -233,7 +248,7 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 		public.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
 		l = tls.NewListener(l, public.TLSConfig)
 	}
-	listeners := []listening{{l, public}}
+	listeners := []listening{newListening(l, public)}
 	if addr := s.cfg.InternalAddr; addr != (config.Addr{}) {
 		if addr.Network == "unix" {
 			removeStaleSocket(addr.Address)
@@ -244,7 +259,7 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 			_ = listeners[0].listener.Close()
 			return nil, err
 		}
-		listeners = append(listeners, listening{l, s.httpServer(http.HandlerFunc(s.serveInternalListener))})
+		listeners = append(listeners, newListening(l, s.httpServer(http.HandlerFunc(s.serveInternalListener))))
 	}
 	return listeners, nil
 }

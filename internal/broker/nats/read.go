@@ -44,7 +44,7 @@ func messages(ctx context.Context, stream jetstream.Stream, from uint64) (jetstr
 }
 
 // load reads from the beginning up to where the stream was.
-func (e *Engine) load(ctx context.Context, stream jetstream.Stream, cfg Config) error {
+func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConfig) error {
 	beginAt := func(sequence uint64) {
 		e.log = broker.NewLog(stream.CachedInfo().Config.Metadata[epochKey], cfg.MaxBytes, cfg.MaxAge)
 		e.log.BeginAt(sequence)
@@ -100,13 +100,14 @@ func within(ctx context.Context, from jetstream.MessagesContext, patience time.D
 
 // read takes into the log what comes, until something fails. It answers nil when
 // the connection is there again: NATS may have forgotten the reader then.
-func (e *Engine) read(ctx context.Context) error {
+func (e *session) read(ctx context.Context) error {
+	again := e.conn.back()
 	stream, err := e.current(ctx)
 	if err != nil {
 		return err
 	}
 	if last := stream.CachedInfo().State.LastSeq; last < e.seen {
-		return fmt.Errorf("%w: it ends at %d, before %d", ErrLogLost, last, e.seen)
+		return fmt.Errorf("%w: it ends at %d, before %d", errCutShort, last, e.seen)
 	}
 	from, err := messages(ctx, stream, e.seen+1)
 	if err != nil {
@@ -120,7 +121,7 @@ func (e *Engine) read(ctx context.Context) error {
 	defer cancel()
 	group.Go(func() {
 		select {
-		case <-e.again:
+		case <-again:
 			cancel()
 		case <-ctx.Done():
 		}
@@ -139,7 +140,7 @@ func (e *Engine) read(ctx context.Context) error {
 		}
 		if meta.Sequence.Stream != e.seen+1 {
 			if first {
-				return fmt.Errorf("%w: %d comes behind %d", ErrLogLost, meta.Sequence.Stream, e.seen)
+				return fmt.Errorf("%w: %d comes behind %d", errLogLost, meta.Sequence.Stream, e.seen)
 			}
 			return errOutOfOrder
 		}
@@ -150,16 +151,13 @@ func (e *Engine) read(ctx context.Context) error {
 }
 
 // take puts the next message into the log.
-func (e *Engine) take(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+func (e *session) take(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 	if m.Subject() != e.subject {
-		return fmt.Errorf("%w: another log's message %d", ErrLogLost, meta.Sequence.Stream)
+		return fmt.Errorf("%w: another log's message %d", errLogLost, meta.Sequence.Stream)
 	}
 	p, origin, number, err := decode(m.Data())
 	if err != nil {
 		return fmt.Errorf("%w: %d: %w", errBadMessage, meta.Sequence.Stream, err)
-	}
-	if origin != e.origin {
-		p.Ref = 0
 	}
 	e.seen = meta.Sequence.Stream
 	at, err := e.log.AppendAt(p, e.seen, meta.Timestamp)
