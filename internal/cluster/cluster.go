@@ -91,10 +91,11 @@ type Node struct {
 	ownFrom  uint64                   // its revision
 	adopted  map[gateway.Token]func() // connections of other numbers that are ours to tell; called when that is done
 	disputed []dispute
-	taking   int           // connections that are being taken over
-	retired  bool          // no more are
-	taken    chan struct{} // closed when retired and the last has been
-	slots    chan struct{} // one for each connection of a dead node that is being told
+	late     map[gateway.Token]struct{} // the backend was asked when others may have told already
+	taking   int                        // connections that are being taken over
+	retired  bool                       // no more are
+	taken    chan struct{}              // closed when retired and the last has been
+	slots    chan struct{}              // one for each connection of a dead node that is being told
 	session  context.Context
 	end      context.CancelFunc // of session, which is the time with one number
 	silence  func()             // stops answering other nodes
@@ -115,7 +116,7 @@ func New(cfg Config) *Node {
 	n := &Node{
 		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw,
 		judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
-		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, slots: make(chan struct{}, reapAtOnce),
+		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, late: map[gateway.Token]struct{}{}, slots: make(chan struct{}, reapAtOnce),
 	}
 	n.session, n.end = context.WithCancel(context.Background())
 	n.ledger.init(n.lease)
@@ -133,6 +134,29 @@ func (n *Node) Name() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return nameOf(n.cfg.Name, n.number)
+}
+
+// Named says that the node has a number.
+func (n *Node) Named() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.claimed
+}
+
+// Count tells how many other nodes are alive, and how many are lost and not yet told of.
+func (n *Node) Count() (alive, dead int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for number, k := range n.keys {
+		switch {
+		case number == n.number:
+		case k.State == live:
+			alive++
+		case k.State == lost:
+			dead++
+		}
+	}
+	return alive, dead
 }
 
 // Holds says that the node's lease holds for certain.

@@ -86,6 +86,33 @@ func TestKilled(t *testing.T) {
 	})
 }
 
+// A node that stands still between a connection's record and the question to the
+// backend may ask when others have told of that connection. It tells anew: the backend
+// takes the connection for open.
+func TestAskedAfterOthersTold(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		a, b := s.start(), s.start()
+		sleep(time.Second)
+		asking := make(chan struct{})
+		a.mu.Lock()
+		a.beforeAsking = asking
+		a.mu.Unlock()
+		asked := make(chan gateway.Token)
+		go func() { asked <- a.mustConnect() }()
+		sleep(time.Second)
+		a.link.Break(brokertest.Cut)
+		sleep(lease + soon)
+		close(asking)
+		token := <-asked
+		s.expect(b, "error/gateway_lost", token)
+		a.link.Break(brokertest.None)
+		sleep(lease)
+		if told := s.of(token); len(told) != 2 || told[1].by != a {
+			t.Errorf("of %v, asked late, was told %v", token, told)
+		}
+	})
+}
+
 func (s *site) expectNone(token gateway.Token) {
 	s.t.Helper()
 	if told := s.of(token); len(told) != 0 {

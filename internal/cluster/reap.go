@@ -20,10 +20,11 @@ var (
 )
 
 // dispute is a connection of a number that was lost, of which it is not known whether
-// others found its record.
+// others found its record, or whether they told before the backend was asked.
 type dispute struct {
 	notice gateway.Notice
 	node   uint32 // whose record it would be
+	late   bool   // it is told in any case
 }
 
 // Permit says whether the backend may be told of a connection's end. A node may speak
@@ -47,6 +48,8 @@ func (n *Node) Settled(notice gateway.Notice, denied bool) {
 	n.mu.Lock()
 	done, adopted := n.adopted[token]
 	delete(n.adopted, token)
+	_, late := n.late[token]
+	delete(n.late, token)
 	own := adopted || n.claimed && token.Node() == n.number
 	number := n.number
 	n.mu.Unlock()
@@ -55,9 +58,12 @@ func (n *Node) Settled(notice gateway.Notice, denied bool) {
 		n.ledger.release(number, token, done)
 	case !denied:
 		n.ledger.drop(token) // it was told just before the number was lost
-	case unsettled:
+	case unsettled || late:
+		if !unsettled {
+			node = token.Node()
+		}
 		n.mu.Lock()
-		n.disputed = append(n.disputed, dispute{notice, node})
+		n.disputed = append(n.disputed, dispute{notice, node, late})
 		n.mu.Unlock()
 		signal(n.disputes)
 	}
@@ -79,10 +85,10 @@ func (n *Node) adopt(as uint32, notice gateway.Notice, done func()) bool {
 }
 
 // takeOver makes this node tell of a connection that is recorded for another number,
-// unless somebody else does. The record under its own number comes first: should it die
+// unless somebody else does and it is not late. The record under its own number comes first: should it die
 // in between, the next one tells. done is called when the connection was told of, or is
 // not this node's.
-func (n *Node) takeOver(ctx context.Context, store broker.Nodes, notice gateway.Notice, node uint32, done func()) error {
+func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done func()) error {
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
 	n.mu.Lock()
@@ -94,19 +100,20 @@ func (n *Node) takeOver(ctx context.Context, store broker.Nodes, notice gateway.
 	n.taking++
 	n.mu.Unlock()
 	defer n.took()
-	if err := n.ledger.hold(ctx, number, notice.Token, notice.Request); err != nil {
+	token := d.notice.Token
+	if err := n.ledger.hold(ctx, number, token, d.notice.Request); err != nil {
 		return err
 	}
 	if _, certain := n.lease(number); !certain {
 		return errInDoubt // and so is the record
 	}
-	taken, err := store.TakeOver(ctx, node, broker.Token(notice.Token), number)
+	taken, err := store.TakeOver(ctx, d.node, broker.Token(token), number)
 	switch {
 	case err != nil:
 		return err
-	case !taken:
-		n.ledger.release(number, notice.Token, done)
-	case !n.adopt(number, notice, done):
+	case !taken && !d.late:
+		n.ledger.release(number, token, done)
+	case !n.adopt(number, d.notice, done):
 		return errNumberTaken
 	}
 	return nil
@@ -179,7 +186,7 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 					n.stats.Reaped.Add(1)
 					<-slots
 				}
-				if n.takeOver(ctx, store, notice, node, done) != nil {
+				if n.takeOver(ctx, store, dispute{notice: notice, node: node}, done) != nil {
 					<-slots
 					failed.Store(true)
 				}
@@ -217,7 +224,7 @@ func (n *Node) settleDisputes(ctx context.Context, store broker.Nodes) {
 		case <-n.disputes:
 		}
 		for d, ok := n.nextDispute(); ok; d, ok = n.nextDispute() {
-			if n.takeOver(ctx, store, d.notice, d.node, nil) == nil {
+			if n.takeOver(ctx, store, d, nil) == nil {
 				continue
 			}
 			n.mu.Lock()

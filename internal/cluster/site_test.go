@@ -58,6 +58,9 @@ type member struct {
 	pending   sync.WaitGroup
 	unwritten map[gateway.Token]bool
 	conns     map[gateway.Token]*gateway.Conn // that the backend was asked for, and accepted
+
+	beforeAsking chan struct{} // closed: the backend may be asked; nil: at once
+	late         map[gateway.Token]bool
 }
 
 func newSite(t testing.TB) *site {
@@ -81,6 +84,7 @@ func (s *site) start(change ...func(m *member)) *member {
 	m := &member{
 		site: s, name: fmt.Sprint("n", len(s.all())), link: s.store.Link(),
 		resumed: make(chan struct{}), unwritten: map[gateway.Token]bool{}, conns: map[gateway.Token]*gateway.Conn{},
+		late: map[gateway.Token]bool{},
 	}
 	log := slog.New(slog.DiscardHandler)
 	m.node = New(Config{Name: m.name, Lease: lease, Open: m.link.Open, Log: log})
@@ -139,10 +143,18 @@ func (m *member) kill() {
 // Connect implements gateway.Backend.
 func (m *member) Connect(_ context.Context, token gateway.Token, _ []byte) gateway.Answer {
 	m.mu.Lock()
+	wait := m.beforeAsking
+	m.mu.Unlock()
+	if wait != nil {
+		<-wait
+	}
+	late := !m.node.Holds() // others may have told
+	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.dead {
 		return gateway.Answer{Outcome: gateway.Unreachable}
 	}
+	m.late[token] = late
 	m.conns[token] = m.gw.Find(token)
 	return gateway.Answer{Outcome: gateway.Accepted, Status: 200}
 }
@@ -196,7 +208,7 @@ func (s *site) tell(m *member, n gateway.Notice) bool {
 	}
 	if token.Node() != m.number() {
 		for _, before := range s.told[token] {
-			if before.by != m && m.made(token) {
+			if before.by != m && m.made(token) && !m.askedLate(token) {
 				s.faults = append(s.faults, fmt.Sprintf("%s tells of its old %v, of which %s has told", m.name, token, before.by.name))
 			}
 		}
@@ -224,6 +236,13 @@ func (m *member) holding(token gateway.Token) bool {
 	dead := m.dead
 	m.mu.Unlock()
 	return !dead && m.node.Holds() && m.number() == token.Node()
+}
+
+// askedLate says that others may have told of the connection when the backend was asked.
+func (m *member) askedLate(token gateway.Token) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.late[token]
 }
 
 func (m *member) made(token gateway.Token) bool {

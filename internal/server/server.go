@@ -24,6 +24,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/nats"
 	"ssegateway/internal/callback"
+	"ssegateway/internal/cluster"
 	"ssegateway/internal/config"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/lean"
@@ -59,6 +60,7 @@ type Server struct {
 	nats      *nats.Conn       // nil where the log is in memory
 	engine    *nats.Engine     // the broker, with nats
 	embedded  embeddedServer   // nil: none
+	node      *cluster.Node    // nil: there are no others
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
 	senders   *lean.Server
@@ -87,25 +89,35 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, version: version, log: log, metrics: metrics.New()}
 
+	if err := s.openBroker(); err != nil {
+		return nil, err
+	}
+	if s.nats != nil {
+		s.node = newNode(cfg, s.nats, log)
+	}
+
 	var backend gateway.Backend = noBackend{}
 	var err error
 	if cfg.CallbackURL != "" {
-		s.callbacks, err = callback.New(callback.Config{
+		callbacks := callback.Config{
 			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency,
 			Log: log, Observe: s.metrics.ObserveCallback,
-		})
-		if err != nil {
+		}
+		if s.node != nil {
+			callbacks.Permit, callbacks.Settled = s.node.Permit, s.node.Settled
+		}
+		if s.callbacks, err = callback.New(callbacks); err != nil {
 			return nil, err
 		}
 		backend = s.callbacks
-	}
-	if err := s.openBroker(); err != nil {
-		return nil, err
+		if s.node != nil {
+			backend = s.node.Backend(s.callbacks)
+		}
 	}
 	s.gw = gateway.New(gateway.Config{
 		Broker:    s.broker,
 		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections,
-		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, Log: log,
+		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, Clustered: s.node != nil, Log: log,
 	}, backend)
 	if s.streams, err = stream.NewOpener(); err != nil {
 		return nil, err
@@ -115,7 +127,10 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s.waiting = newWaitingRoom(files-ownFiles-2*cfg.CallbackConcurrency, func() int { return s.streams.Sockets() + s.senders.Conns() })
-	s.metrics.Watch(s.gw, s.api)
+	if s.node != nil {
+		s.api.Join(s.node)
+	}
+	s.metrics.Watch(s.gw, s.api, s.node)
 
 	s.clients = http.HandlerFunc(s.serveStream)
 	if len(cfg.CORSAllowedOrigins) > 0 {
@@ -157,6 +172,9 @@ func (s *Server) Run(ctx context.Context) error {
 	run(s.keepMemory)
 	if s.callbacks != nil {
 		run(s.callbacks.Run)
+	}
+	if s.node != nil {
+		run(func(ctx context.Context) error { return s.node.Run(ctx, s.gw) })
 	}
 	for _, l := range listeners {
 		for _, listener := range []net.Listener{l.listener, l.exit} {
@@ -210,6 +228,7 @@ func (s *Server) drain(listeners []listening) error {
 		defer cancel()
 		undelivered = s.callbacks.Flush(flushing)
 	}
+	s.leaveCluster(begin.Add(s.cfg.DrainWindow+leaveGrace), undelivered)
 	closing, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
 	for _, l := range listeners {
