@@ -68,14 +68,17 @@ func (a *API) send(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s, problem := q.decodeSend()
-	status, answer := a.answerSend(r.Context(), s, problem)
+	status, answer := a.answerSend(r.Context(), s, problem, q.body)
 	WriteJSON(w, status, answer)
 }
 
 // answerSend carries a send out, if it is a valid one, and says what the answer is.
-func (a *API) answerSend(ctx context.Context, s sendRequest, problem *Error) (status int, answer []byte) {
+func (a *API) answerSend(ctx context.Context, s sendRequest, problem *Error, body []byte) (status int, answer []byte) {
 	result := sendInvalid
 	if problem == nil {
+		if status, answer, ok := a.askSend(ctx, s, body); ok {
+			return status, answer
+		}
 		result = a.perform(ctx, s)
 		problem = sendAnswers[result].err
 	}
@@ -102,14 +105,14 @@ func (s *Sender) Send(body []byte) (status int, answer []byte, later func() (sta
 	ctx := context.Background()
 	s.request.body = body
 	send, problem := s.request.decodeSend()
-	if problem == nil && send.wait {
+	if problem == nil && (send.wait || s.api.elsewhere(send.token)) {
 		again := &Sender{api: s.api, request: request{body: bytes.Clone(body)}}
 		return 0, nil, func() (int, []byte) {
 			send, problem := again.request.decodeSend()
-			return s.api.answerSend(ctx, send, problem)
+			return s.api.answerSend(ctx, send, problem, again.request.body)
 		}
 	}
-	status, answer = s.api.answerSend(ctx, send, problem)
+	status, answer = s.api.answerSend(ctx, send, problem, body)
 	return status, answer, nil
 }
 

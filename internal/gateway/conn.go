@@ -342,6 +342,17 @@ func (c *Conn) replay() {
 	c.flushLocked()
 }
 
+// goOn queues a replay behind what waits already.
+func (c *Conn) goOn(r *replay) {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.state != Open {
+		return
+	}
+	c.pushLocked(item{replay: r})
+	c.replayingLocked()
+}
+
 // writeBytes bounds what is put together for one write, and one write of Pump, so
 // that a client's progress is seen while it takes a large event.
 const writeBytes = 16 << 10
@@ -442,6 +453,7 @@ func (c *Conn) dropLocked(i item) {
 // are written first; otherwise the stream is cut. Called again on a connection
 // that still writes, it cuts that short.
 func (c *Conn) closeLocked(r Reason, d Detail) {
+	graceful := r == ServerClosed || d == GatewayLost
 	if c.state != Closed {
 		if c.state == Pending {
 			c.gw.stats.Pending.Add(-1)
@@ -452,14 +464,14 @@ func (c *Conn) closeLocked(r Reason, d Detail) {
 		}
 		c.state, c.reason, c.detail = Closed, r, d
 		c.revokeLocked()
-		if c.stream != nil && r == ServerClosed {
+		if c.stream != nil && graceful {
 			c.appendLocked(item{frame: frame.End})
 			if c.queue == nil && c.stream != nil {
 				c.endLocked(false)
 			}
 			return
 		}
-	} else if r == ServerClosed {
+	} else if graceful {
 		return
 	}
 	c.endLocked(r == Error)

@@ -109,8 +109,8 @@ var plants = []plant{
 	},
 	{
 		bug: "a queue dropped at an orderly close", file: "conn.go",
-		old:  "\t\tif c.stream != nil && r == ServerClosed {\n",
-		new:  "\t\tif BUG && c.queue != nil {\n\t\t\tc.endLocked(false)\n\t\t\treturn\n\t\t}\n\t\tif c.stream != nil && r == ServerClosed {\n",
+		old:  "\t\tif c.stream != nil && graceful {\n",
+		new:  "\t\tif BUG && c.queue != nil {\n\t\t\tc.endLocked(false)\n\t\t\treturn\n\t\t}\n\t\tif c.stream != nil && graceful {\n",
 		says: []string{"before an orderly end", "an orderly end without the last chunk"},
 	},
 	{
@@ -139,8 +139,8 @@ var plants = []plant{
 	},
 	{
 		bug: "the last reason instead of the first", file: "conn.go",
-		old:  "\t} else if r == ServerClosed {\n",
-		new:  "\t} else if BUG && !c.told {\n\t\tc.reason, c.detail = r, d\n\t} else if r == ServerClosed {\n",
+		old:  "\t} else if graceful {\n",
+		new:  "\t} else if BUG && !c.told {\n\t\tc.reason, c.detail = r, d\n\t} else if graceful {\n",
 		says: []string{"did not occur, or not first"},
 	},
 	{
