@@ -38,7 +38,7 @@ func demoCommand() *cobra.Command {
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
 			defer stop()
 			context.AfterFunc(ctx, stop) // a second signal does not wait for the drain
-			page := int(port)            //nolint:gosec // 16 bits
+			page := int(port)
 			if besidePort != 0 {
 				err = demo.RunBeside(ctx, cfg, int(besidePort), page, c.OutOrStdout())
 			} else {
