@@ -2,12 +2,14 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
 	"ssegateway/sse"
 )
@@ -52,8 +54,12 @@ func (a *API) performPublish(ctx context.Context, p publication) ([]byte, *Error
 		others = a.expectAll(ctx, delivery.Ref())
 	}
 	position, receivers, err := delivery.Publish(ctx, p.topics, p.event, p.store)
+	if errors.Is(err, broker.ErrTooLarge) {
+		return nil, &Error{errPayload.Status, errPayload.Code, err.Error()}
+	}
 	if err != nil {
-		return nil, errBroker
+		a.log.Debug("an event was not published", "error", err.Error())
+		return nil, ErrBroker
 	}
 	var unreachable []string
 	if others != nil {

@@ -34,7 +34,7 @@ type Log struct {
 	trimmed uint64 // offset of the last record that is no longer kept
 	records uint64 // so far, stored or not
 	closed  bool
-	next    *Log // that succeeds it
+	next    *Successor
 }
 
 // node is a link of the chain that tailers follow. Records that nobody follows any
@@ -163,20 +163,39 @@ func (l *Log) Close() {
 	l.changed.Broadcast()
 }
 
-// Succeed closes the log because next goes on in its place; for engines only.
+// Successor is the log that goes on in the place of another. Whoever follows that one to
+// its end goes on here, with what is appended from the succession on, however late it
+// comes: so all followers get the same.
+type Successor struct {
+	Log      *Log
+	Tailer   *Tailer
+	Position uint64 // offset of the last stored record that the tailer will not see
+}
+
+// Succeed closes the log because next goes on in its place; for engines only. Nothing is
+// appended to next before it returns. Places go on from this log's.
 func (l *Log) Succeed(next *Log) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.closed, l.next = true, next
+	tailer, position := next.Tail()
+	next.mu.Lock()
+	next.records += l.records
+	next.mu.Unlock()
+	l.closed, l.next = true, &Successor{next, tailer, position}
 	l.changed.Broadcast()
 }
 
-// Successor is the log that goes on in the place of this one, which is closed; nil:
-// there is none.
-func (l *Log) Successor() *Log {
+// Successor is what goes on in the place of this log, which is closed; nil: nothing does.
+// The tailer is the caller's.
+func (l *Log) Successor() *Successor {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.next
+	if l.next == nil {
+		return nil
+	}
+	next, tailer := *l.next, *l.next.Tailer
+	next.Tailer = &tailer
+	return &next
 }
 
 // Stats are the log's extent.

@@ -136,6 +136,29 @@ func (n *Node) Name() string {
 	return nameOf(n.cfg.Name, n.number)
 }
 
+// Named says that the node has a number.
+func (n *Node) Named() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.claimed
+}
+
+// Count tells how many other nodes are alive, and how many are lost and not yet told of.
+func (n *Node) Count() (alive, dead int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for number, k := range n.keys {
+		switch {
+		case number == n.number:
+		case k.State == live:
+			alive++
+		case k.State == lost:
+			dead++
+		}
+	}
+	return alive, dead
+}
+
 // Holds says that the node's lease holds for certain.
 func (n *Node) Holds() bool {
 	n.mu.Lock()

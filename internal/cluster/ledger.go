@@ -251,12 +251,13 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 	_, certain := l.lease(op.node)
 	l.mu.Lock()
 	op.busy = false
-	if l.open[token] != op {
+	switch {
+	case l.open[token] != op:
 		l.todo = append(l.todo, token) // what waits for this one
 		signal(l.wake)
-	} else if err == nil && (op.request == nil || certain) || errors.Is(err, broker.ErrTaken) {
+	case err == nil && (op.request == nil || certain), errors.Is(err, broker.ErrTaken):
 		l.removeLocked(token)
-	} else if err == nil {
+	case err == nil:
 		op.stored = time.Now()
 	}
 	l.mu.Unlock()

@@ -3,6 +3,8 @@ package gateway_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/sse"
 )
@@ -114,4 +117,110 @@ func TestLogSucceeded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// gated is a stream whose writes wait for the gate, so that its shard stands still.
+type gated struct {
+	*tape
+
+	gate chan struct{}
+}
+
+func (g gated) Write(p []byte) (int, gateway.Detail) {
+	<-g.gate
+	return g.tape.Write(p)
+}
+
+// A shard that has not come to the new log yet takes clients that have been there: on
+// another shard, or on another node. They wait for it there, without a gap, and a publish
+// waits until that shard too has passed it.
+func TestLogSucceededWhileAShardLags(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &succession{log: logOf("A", 0)()}
+		b := &backend{}
+		s := site{gateway.NewSharded(gateway.Config{
+			Heartbeat: time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27, Broker: engine, Log: slog.New(slog.DiscardHandler),
+		}, b, 2), engine, b}
+		s.run(t)
+		on := func(shard int) *gateway.Conn {
+			for {
+				c := s.connect(t)
+				if s.gw.ShardOf(c) == shard {
+					return c
+				}
+				c.Leave(gateway.ClientClosed, 0)
+			}
+		}
+		open := func(shard int, lastEventID string) *tape {
+			c := on(shard)
+			tp := &tape{conn: c, room: plenty}
+			if !c.Open(tp, frame.Frame{}, gateway.Grant{Topics: []string{"t"}, LastEventID: lastEventID}) {
+				t.Fatal("the connection did not open")
+			}
+			return tp
+		}
+		published := make(chan int, 10)
+		publish := func(data string, store bool) {
+			go func() {
+				_, n, err := s.gw.Publish(t.Context(), []string{"t"}, sse.Event{Data: data}, store)
+				if err != nil {
+					t.Error(err)
+				}
+				published <- n
+			}()
+			synctest.Wait()
+		}
+
+		holdUp := on(0)
+		stuck := gated{&tape{conn: holdUp, room: plenty}, make(chan struct{}, 1)}
+		stuck.gate <- struct{}{} // for the opening
+		if !holdUp.Open(stuck, frame.Frame{}, gateway.Grant{Topics: []string{"t"}}) {
+			t.Fatal("the connection did not open")
+		}
+		early, fast := open(0, ""), open(1, "")
+		publish("1", true)
+		engine.succeed(logOf("B", 0, "x")())
+		publish("live", true)
+		publish("-", false)
+
+		back, fresh, old := open(0, "B-2"), open(0, ""), open(0, "A-1")
+		behind := open(0, "B-0")
+		changed := on(0)
+		tp := &tape{conn: changed, room: plenty}
+		changed.Open(tp, frame.Frame{}, gateway.Grant{})
+		changed.Change([]string{"t"}, nil)
+		synctest.Wait()
+		select {
+		case n := <-published:
+			t.Errorf("a publish was answered before its shard had passed it: %d", n)
+		default:
+		}
+		close(stuck.gate)
+		publish("more", true)
+		receivers := []int{<-published, <-published, <-published, <-published}
+		slices.Sort(receivers) // they were answered all at once
+		if want := []int{3, 3, 4, 8}; !slices.Equal(receivers, want) {
+			t.Errorf("%d receivers, want %d", receivers, want)
+		}
+
+		const gap, more = "event: gap\nid: B-%d\ndata: {\"last_event_id\":\"A-1\"}\n\n", "id: B-3\ndata: more\n\n"
+		const followed = "id: A-0\n\nid: A-1\ndata: 1\n\nevent: gap\nid: B-0\ndata: {\"last_event_id\":\"A-1\"}\n\nid: B-1\ndata: x\n\nid: B-2\ndata: live\n\ndata: -\n\n" + more
+		for name, test := range map[string]struct {
+			tape *tape
+			want string
+		}{
+			"held up":          {stuck.tape, followed},
+			"early":            {early, followed},
+			"on another shard": {fast, followed},
+			"back":             {back, "id: B-2\n\n" + more},
+			"fresh":            {fresh, "id: B-2\n\n" + more},
+			"of the old log":   {old, fmt.Sprintf(gap, 2) + "id: B-2\n\n" + more},
+			"behind":           {behind, "id: B-0\n\nid: B-1\ndata: x\n\nid: B-2\ndata: live\n\n" + more},
+			"first topics":     {tp, "id: B-2\n\ndata: -\n\n" + more},
+		} {
+			if got := test.tape.written(); got != test.want {
+				t.Errorf("%s: has\n%s\nwant\n%s", name, got, test.want)
+			}
+		}
+	})
 }

@@ -54,8 +54,9 @@ type seat struct {
 type member struct {
 	conn   *Conn
 	topics []ticket
-	after  uint64 // what is stored up to this offset the client has, or gets by a replay
-	place  uint64 // what is not stored up to this place it has, or is never to get
+	log    *broker.Log // to which the rest applies: the shard's, or one to which that has yet to come
+	after  uint64      // what is stored up to this offset the client has, or gets by a replay
+	place  uint64      // what is not stored up to this place it has, or is never to get
 }
 
 // ticket is a topic of a member; place is the index of the member in the topic's members.
@@ -128,7 +129,7 @@ func (s *shard) choose(record *broker.Record, chosen []*Conn) []*Conn {
 			continue
 		}
 		for _, seat := range t.members {
-			if seat.member.wants(record) {
+			if seat.member.log == s.log && seat.member.wants(record) {
 				chosen = append(chosen, seat.member.conn)
 			}
 		}
@@ -153,32 +154,39 @@ func (m *member) wants(record *broker.Record) bool {
 // succeed goes on with the log that succeeds the shard's. Members get what there is of it
 // behind what they have, which is nothing if it is another log; a gap first, where there
 // is one. What they have still to get of the log before comes before that.
-func (s *shard) succeed(log *broker.Log) {
+func (s *shard) succeed(next *broker.Successor) {
 	replays := map[*member]*replay{}
 	s.mu.Lock()
-	before, position := s.log.Epoch(), s.position
-	extent := log.Stats() // before Tail: what is not stored is not passed over in between
-	s.log = log
-	s.tailer, s.position = log.Tail()
+	before, position := s.log, s.position
+	s.log, s.tailer, s.position = next.Log, next.Tailer, next.Position
 	for _, t := range s.index {
 		for _, seat := range t.members {
-			m := seat.member
-			if replays[m] != nil {
-				continue
+			if m := seat.member; replays[m] == nil && (m.log == before || m.log == s.log) {
+				replays[m] = s.followLocked(m, before, position)
 			}
-			r := &replay{log: log, topics: m.namesLocked(), after: max(m.after, position), upto: s.position}
-			if extent.Epoch != before || r.after+1 < extent.Oldest {
-				r.after = extent.Oldest - 1
-				r.gap = s.gapLocked(broker.Position{Epoch: before, Offset: position}.String(), r.after)
-			}
-			m.after, m.place = max(r.after, s.position), extent.Records
-			replays[m] = r
 		}
 	}
 	s.mu.Unlock()
 	for m, r := range replays {
 		m.conn.goOn(r)
 	}
+}
+
+// followLocked takes a member along to the shard's log, which has just succeeded the one
+// before, and returns what it gets of it up to the shard's position.
+func (s *shard) followLocked(m *member, before *broker.Log, position uint64) *replay {
+	r := &replay{log: s.log, topics: m.namesLocked(), after: m.after, upto: s.position}
+	if m.log == before { // else it was there first
+		r.after = max(m.after, position)
+		extent := s.log.Stats()
+		if extent.Epoch != before.Epoch() || r.after+1 < extent.Oldest {
+			had := broker.Position{Epoch: before.Epoch(), Offset: r.after}
+			r.after = min(extent.Oldest-1, s.position)
+			r.gap = gapFrame(had.String(), idOf(s.log, r.after))
+		}
+	}
+	m.log, m.after = s.log, max(r.after, s.position)
+	return r
 }
 
 // joinLocked adds a topic that the member does not have.
@@ -232,6 +240,9 @@ func (s *shard) leaveAll(m *member) {
 func (s *shard) change(m *member, add, remove []string) ([]string, sse.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(m.topics) == 0 {
+		s.enterLocked(m)
+	}
 	for _, name := range add {
 		if m.find(name) < 0 {
 			s.joinLocked(m, name)
@@ -242,7 +253,23 @@ func (s *shard) change(m *member, add, remove []string) ([]string, sse.ID) {
 			s.leaveLocked(m, i)
 		}
 	}
-	return m.namesLocked(), s.id(s.position)
+	return m.namesLocked(), idOf(m.log, m.after)
+}
+
+// enterLocked puts a member without topics behind what the shard has delivered. Where
+// the shard has not yet come to the log that is there now, the member is put behind that
+// one, and waits there: its client may have been told of the other's end already.
+func (s *shard) enterLocked(m *member) broker.Stats {
+	log, position := s.topics.engine.Log(), s.position
+	extent := log.Stats()
+	if log != s.log {
+		position = extent.Last
+	}
+	if m.log != log {
+		m.log, m.after = log, 0
+	}
+	m.after = max(m.after, position)
+	return extent
 }
 
 // names is what the member has.
@@ -273,16 +300,16 @@ func (m *member) namesLocked() []string {
 func (s *shard) welcome(m *member, names []string, lastEventID string) (opening []frame.Frame, missed *replay) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	log := s.log
+	extent := s.enterLocked(m)
 	for _, name := range broker.SortTopics(slices.Clone(names)) {
 		s.joinLocked(m, name)
 	}
 	// The shard may be behind the log. What is stored and not yet delivered is still
 	// to come; of what is not stored the client may have had some from another shard,
 	// and it was published before the client came.
-	extent := log.Stats()
-	m.after, m.place = s.position, extent.Records
-	start := s.position // what the client has after this opening
+	position := m.after
+	m.place = extent.Records
+	start := position // what the client has after this opening
 	gap := false
 	if lastEventID != "" {
 		had, ok := broker.ParsePosition(lastEventID)
@@ -290,34 +317,30 @@ func (s *shard) welcome(m *member, names []string, lastEventID string) (opening 
 		case !ok || had.Epoch != extent.Epoch || had.Offset > extent.Last:
 			// Nothing is known of what it has. It learns so, and goes on from now.
 			gap = true
-		case had.Offset+1 < extent.Oldest && had.Offset < s.position:
+		case had.Offset+1 < extent.Oldest && had.Offset < position:
 			// What is left of what it missed still comes.
 			gap = true
-			start = min(extent.Oldest-1, s.position)
-			missed = &replay{log: log, topics: m.namesLocked(), after: start, upto: s.position}
-		case had.Offset < s.position:
+			start = min(extent.Oldest-1, position)
+			missed = &replay{log: m.log, topics: m.namesLocked(), after: start, upto: position}
+		case had.Offset < position:
 			start = had.Offset
-			missed = &replay{log: log, topics: m.namesLocked(), after: start, upto: s.position}
+			missed = &replay{log: m.log, topics: m.namesLocked(), after: start, upto: position}
 		default:
 			// It may be ahead of this shard, by what it got from another.
 			start, m.after = had.Offset, had.Offset
 		}
 	}
+	id := idOf(m.log, start)
 	if gap {
-		opening = append(opening, s.gapLocked(lastEventID, start))
+		// With the id, since some clients take none from a block without an event.
+		opening = append(opening, gapFrame(lastEventID, id))
 	}
-	return append(opening, frame.Block(sse.AppendID(nil, s.id(start)))), missed
+	return append(opening, frame.Block(sse.AppendID(nil, id))), missed
 }
 
-// gapLocked is a gap from which the client goes on at an offset: with the id, since some
-// clients take none from a block without an event.
-func (s *shard) gapLocked(lastEventID string, offset uint64) frame.Frame {
-	return gapFrame(lastEventID, s.id(offset))
-}
-
-// id is the position of an offset, as clients keep it.
-func (s *shard) id(offset uint64) sse.ID {
-	id, _ := sse.NewID(broker.Position{Epoch: s.log.Epoch(), Offset: offset}.String()) // an epoch is a valid id
+// idOf is a position in a log, as clients keep it.
+func idOf(log *broker.Log, offset uint64) sse.ID {
+	id, _ := sse.NewID(broker.Position{Epoch: log.Epoch(), Offset: offset}.String()) // an epoch is a valid id
 	return id
 }
 

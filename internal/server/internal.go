@@ -32,6 +32,10 @@ func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	if !s.isLogOpen() {
+		api.ErrBroker.Write(w)
+		return
+	}
 	if !s.keepSender(w, r) {
 		s.api.ServeHTTP(w, r)
 	}

@@ -22,7 +22,9 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
+	"ssegateway/internal/broker/nats"
 	"ssegateway/internal/callback"
+	"ssegateway/internal/cluster"
 	"ssegateway/internal/config"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/lean"
@@ -55,6 +57,10 @@ type Server struct {
 
 	gw        *gateway.Gateway
 	broker    broker.Engine
+	nats      *nats.Conn       // nil where the log is in memory
+	engine    *nats.Engine     // the broker, with nats
+	embedded  embeddedServer   // nil: none
+	node      *cluster.Node    // nil: there are no others
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
 	senders   *lean.Server
@@ -74,7 +80,8 @@ func (noBackend) Connect(context.Context, gateway.Token, []byte) gateway.Answer 
 }
 func (noBackend) Disconnect(gateway.Notice) {}
 
-// New makes a Server. Nothing happens before Run.
+// New makes a Server, for Run. Nothing happens before that but a first attempt to reach
+// the broker.
 func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	files := openFilesLimit()
 	if cfg.MaxConnections == 0 {
@@ -82,23 +89,35 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, version: version, log: log, metrics: metrics.New()}
 
+	if err := s.openBroker(); err != nil {
+		return nil, err
+	}
+	if s.nats != nil {
+		s.node = newNode(cfg, s.nats, log)
+	}
+
 	var backend gateway.Backend = noBackend{}
 	var err error
 	if cfg.CallbackURL != "" {
-		s.callbacks, err = callback.New(callback.Config{
+		callbacks := callback.Config{
 			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency,
 			Log: log, Observe: s.metrics.ObserveCallback,
-		})
-		if err != nil {
+		}
+		if s.node != nil {
+			callbacks.Permit, callbacks.Settled = s.node.Permit, s.node.Settled
+		}
+		if s.callbacks, err = callback.New(callbacks); err != nil {
 			return nil, err
 		}
 		backend = s.callbacks
+		if s.node != nil {
+			backend = s.node.Backend(s.callbacks)
+		}
 	}
-	s.broker = broker.NewMemory(cfg.LogBytes, cfg.LogAge)
 	s.gw = gateway.New(gateway.Config{
 		Broker:    s.broker,
 		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections,
-		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, Log: log,
+		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, Clustered: s.node != nil, Log: log,
 	}, backend)
 	if s.streams, err = stream.NewOpener(); err != nil {
 		return nil, err
@@ -108,7 +127,10 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s.waiting = newWaitingRoom(files-ownFiles-2*cfg.CallbackConcurrency, func() int { return s.streams.Sockets() + s.senders.Conns() })
-	s.metrics.Watch(s.gw, s.api)
+	if s.node != nil {
+		s.api.Join(s.node)
+	}
+	s.metrics.Watch(s.gw, s.api, s.node)
 
 	s.clients = http.HandlerFunc(s.serveStream)
 	if len(cfg.CORSAllowedOrigins) > 0 {
@@ -131,6 +153,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// What serves must outlive ctx, for as long as the drain takes.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer s.closeBroker()
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
@@ -149,6 +172,9 @@ func (s *Server) Run(ctx context.Context) error {
 	run(s.keepMemory)
 	if s.callbacks != nil {
 		run(s.callbacks.Run)
+	}
+	if s.node != nil {
+		run(func(ctx context.Context) error { return s.node.Run(ctx, s.gw) })
 	}
 	for _, l := range listeners {
 		for _, listener := range []net.Listener{l.listener, l.exit} {
@@ -202,6 +228,7 @@ func (s *Server) drain(listeners []listening) error {
 		defer cancel()
 		undelivered = s.callbacks.Flush(flushing)
 	}
+	s.leaveCluster(begin.Add(s.cfg.DrainWindow+leaveGrace), undelivered)
 	closing, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
 	for _, l := range listeners {

@@ -117,10 +117,11 @@ func (l *Link) Break(f Fault) {
 // Open opens what the store is now.
 func (l *Link) Open(ctx context.Context) (broker.Nodes, error) {
 	o := &opened{Link: l}
-	return o, o.do(ctx, func(s *Store) error {
+	err := o.do(ctx, func(s *Store) error {
 		o.epoch = s.epoch
 		return nil
 	})
+	return o, err
 }
 
 type opened struct {
@@ -218,7 +219,7 @@ func (o *opened) Watch(ctx context.Context, f func(broker.Key)) error {
 		if fault == Down {
 			return ErrDown
 		}
-		slices.SortFunc(fresh, func(a, b broker.Key) int { return int(a.Revision) - int(b.Revision) }) //nolint:gosec // a few
+		slices.SortFunc(fresh, func(a, b broker.Key) int { return int(a.Revision) - int(b.Revision) })
 		for _, k := range fresh {
 			if o.Delay != nil {
 				time.Sleep(o.Delay()) // fake clock

@@ -23,7 +23,8 @@ type Config struct {
 	CAFile          string // certificates in PEM that the server's is checked with; empty: the system's
 	Log             *slog.Logger
 
-	inProcess nats.InProcessConnProvider // instead of URL
+	// InProcess is a server in this process, instead of one at a URL; nil: none.
+	InProcess nats.InProcessConnProvider
 }
 
 const (
@@ -31,6 +32,7 @@ const (
 	reconnectJitter = 2 * time.Second // nodes do not come back all at once
 	pingInterval    = 2 * time.Second // a server that answers none of pingsOut is gone
 	pingsOut        = 2
+	writeTimeout    = 5 * time.Second // of a server that takes nothing
 )
 
 // Conn is a connection to NATS, which may be down for a while, also at first.
@@ -41,6 +43,7 @@ type Conn struct {
 	mu    sync.Mutex
 	down  time.Time     // since when; zero: it is up
 	wrong error         // why the server that it is connected to cannot be used
+	told  string        // the last reason that was logged, of the connection being down
 	again chan struct{} // closed when the connection is there again
 }
 
@@ -50,10 +53,10 @@ type Conn struct {
 func Dial(cfg Config) (*Conn, error) {
 	c := &Conn{log: cfg.Log, again: make(chan struct{})}
 	options := append(cfg.options(), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(reconnectWait),
-		nats.ReconnectJitter(reconnectJitter, reconnectJitter), nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsOut),
+		nats.ReconnectJitter(reconnectJitter, reconnectJitter), nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsOut), nats.FlusherTimeout(writeTimeout),
 		nats.ReconnectBufSize(-1), // what cannot be sent fails at once
 		nats.ConnectHandler(c.up), nats.ReconnectHandler(c.up),
-		nats.DisconnectErrHandler(c.lost),
+		nats.DisconnectErrHandler(c.lost), nats.ReconnectErrHandler(c.lost),
 		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
 			attrs := []any{"error", err.Error()}
 			if s != nil {
@@ -64,8 +67,7 @@ func Dial(cfg Config) (*Conn, error) {
 	)
 	conn, err := nats.Connect(cfg.URL, options...)
 	if isAway(err) {
-		c.down = time.Now()
-		c.log.Warn("NATS is away", "error", err.Error())
+		c.away(err)
 		conn, err = nats.Connect(cfg.URL, append(options, nats.RetryOnFailedConnect(true))...)
 	}
 	if wrong := (*url.Error)(nil); errors.As(err, &wrong) {
@@ -92,8 +94,8 @@ func (cfg Config) options() []nats.Option {
 	if cfg.CAFile != "" {
 		options = append(options, nats.RootCAs(cfg.CAFile))
 	}
-	if cfg.inProcess != nil {
-		options = append(options, nats.InProcessServer(cfg.inProcess))
+	if cfg.InProcess != nil {
+		options = append(options, nats.InProcessServer(cfg.InProcess))
 	}
 	return options
 }
@@ -103,7 +105,7 @@ func isAway(err error) bool {
 	if errors.As(err, new(*url.Error)) {
 		return false
 	}
-	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, io.EOF) || errors.As(err, new(net.Error))
+	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) || errors.As(err, new(net.Error))
 }
 
 // up is the library's word that the connection is there.
@@ -117,24 +119,33 @@ func (c *Conn) up(conn *nats.Conn) {
 	if wrong != nil {
 		c.log.Error(wrong.Error())
 	}
-	c.down, c.wrong = time.Time{}, wrong
+	c.down, c.wrong, c.told = time.Time{}, wrong, ""
 	close(c.again)
 	c.again = make(chan struct{})
 }
 
-// lost is the library's word that the connection is not there any more.
+// lost is the library's word that the connection is not there any more, or not yet again.
 func (c *Conn) lost(conn *nats.Conn, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if conn.IsClosed() || !c.down.IsZero() {
-		return
+	if !conn.IsClosed() {
+		c.away(err)
 	}
-	c.down = time.Now()
+}
+
+// away takes note of that. It logs a reason once, not at every attempt.
+func (c *Conn) away(err error) {
 	text := "closed"
 	if err != nil {
 		text = err.Error()
 	}
-	c.log.Warn("NATS is away", "error", text)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.down.IsZero() {
+		c.down = time.Now()
+	}
+	if text != c.told {
+		c.told = text
+		c.log.Warn("NATS is away", "error", text)
+	}
 }
 
 // Away is for how long the connection has been of no use; 0: it is.
@@ -142,12 +153,12 @@ func (c *Conn) Away() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case !c.down.IsZero():
-		return max(time.Since(c.down), 1)
 	case c.wrong != nil:
 		return 1 << 62
-	default:
+	case c.down.IsZero() || c.nats.IsConnected(): // which it is a moment before we are told
 		return 0
+	default:
+		return max(time.Since(c.down), 1)
 	}
 }
 

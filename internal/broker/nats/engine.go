@@ -3,14 +3,16 @@ package nats
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"ssegateway/internal/broker"
+)
+
+const (
+	trimInterval  = time.Second
+	appendTimeout = 5 * time.Second // for NATS to store an event, and for this node to read it back
 )
 
 // LogConfig says what is kept, and where on NATS.
@@ -30,13 +32,14 @@ type Engine struct {
 
 	mu      sync.Mutex
 	log     *broker.Log
-	session *session // nil: the log is not open
+	session *session  // nil: the log is not open
+	since   time.Time // when it ceased to be
 	closed  bool
 }
 
-// NewEngine makes an Engine on a connection, which is its own from now on.
+// NewEngine makes an Engine on a connection, which outlives it.
 func NewEngine(conn *Conn, cfg LogConfig) *Engine {
-	return &Engine{conn: conn, cfg: cfg, log: broker.NewLog("", cfg.MaxBytes, cfg.MaxAge)}
+	return &Engine{conn: conn, cfg: cfg, log: broker.NewLog("", cfg.MaxBytes, cfg.MaxAge), since: time.Now()}
 }
 
 // Log implements broker.Engine.
@@ -49,6 +52,17 @@ func (e *Engine) Log() *broker.Log {
 // Ready says that the log has been opened.
 func (e *Engine) Ready() bool { return e.Log().Epoch() != "" }
 
+// Away is for how long nothing can be appended, as far as is known; 0: it can.
+func (e *Engine) Away() time.Duration {
+	away := e.conn.Away()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.session == nil {
+		away = max(away, time.Since(e.since), 1)
+	}
+	return away
+}
+
 // Append implements broker.Engine.
 func (e *Engine) Append(ctx context.Context, p broker.Publication) (broker.Position, error) {
 	e.mu.Lock()
@@ -57,9 +71,11 @@ func (e *Engine) Append(ctx context.Context, p broker.Publication) (broker.Posit
 	switch {
 	case closed:
 		return broker.Position{}, broker.ErrClosed
-	case s == nil:
+	case s == nil || e.conn.Away() > 0:
 		return broker.Position{}, broker.ErrUnavailable
 	}
+	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	defer cancel()
 	return s.append(ctx, p)
 }
 
@@ -74,37 +90,68 @@ func (e *Engine) Open(ctx context.Context) error {
 
 // Run implements broker.Engine. Whatever happens on NATS, it goes on until ctx ends.
 func (e *Engine) Run(ctx context.Context) error {
-	defer e.conn.Close()
 	defer e.close()
+	var trimming sync.WaitGroup
+	defer trimming.Wait()
+	trimming.Go(func() { e.trim(ctx) })
 	told := ""
 	for ctx.Err() == nil {
 		e.mu.Lock()
 		s := e.session
 		e.mu.Unlock()
+		back := e.conn.back()
 		if s == nil {
-			err := e.Open(ctx)
-			if err != nil && err.Error() != told && ctx.Err() == nil {
-				told = err.Error()
-				e.conn.log.Warn("the log cannot be opened", "error", told)
+			err := broker.ErrUnavailable
+			if e.conn.Away() == 0 {
+				err = e.Open(ctx)
+				if err != nil && err.Error() != told && ctx.Err() == nil {
+					told = err.Error()
+					e.conn.log.Warn("the log cannot be opened", "error", told)
+				}
 			}
 			if err != nil {
-				wait(ctx, reconnectWait/2+rand.N(reconnectWait)) //nolint:gosec // to spread, not to hide
+				pause(ctx, back)
 			}
 			continue
 		}
 		told = ""
 		err := s.run(ctx)
 		e.mu.Lock()
-		e.session = nil
+		e.session, e.since = nil, time.Now()
 		e.mu.Unlock()
 		if err != nil {
 			e.conn.log.Error("the log is lost, and opened anew", "error", err.Error())
 		}
 		if errors.Is(err, errCutShort) {
-			e.discard(ctx, s)
+			if err := s.renew(ctx); err != nil {
+				e.conn.log.Error("the log that has lost its end", "error", err.Error())
+			}
 		}
 	}
 	return nil
+}
+
+// pause is between two attempts; it is over at once when the connection comes back.
+func pause(ctx context.Context, back <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-back:
+	case <-time.After(reconnectWait/2 + rand.N(reconnectWait)): //nolint:gosec // to spread, not to hide
+	}
+}
+
+// trim drops what is too old.
+func (e *Engine) trim(ctx context.Context) {
+	ticker := time.NewTicker(trimInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			e.Log().Trim()
+		}
+	}
 }
 
 func (e *Engine) close() {
@@ -123,17 +170,4 @@ func (e *Engine) take(s *session) {
 	before.Succeed(s.log)
 	stats := s.log.Stats()
 	e.conn.log.Info("the log is open", "epoch", stats.Epoch, "oldest", stats.Oldest, "last", stats.Last)
-}
-
-// discard deletes a stream that has lost its end. It would give numbers out again that
-// clients have for other events; the next stream has another epoch.
-func (e *Engine) discard(ctx context.Context, s *session) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	if _, err := s.current(ctx); err != nil {
-		return // it is another one already
-	}
-	if err := s.js.DeleteStream(ctx, s.name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		e.conn.log.Error("the log that has lost its end", "error", fmt.Sprint(err))
-	}
 }

@@ -40,7 +40,7 @@ func append1(t testing.TB, e *Engine, data string) broker.Position {
 		if time.Now().After(end) {
 			t.Fatal(err)
 		}
-		wait(context.Background(), 50*time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 	}
 }
 
@@ -51,9 +51,8 @@ func follow(t testing.TB, tailer *broker.Tailer, log *broker.Log) (*broker.Recor
 	defer cancel()
 	r := tailer.Next(ctx)
 	if r == nil && log.Successor() != nil {
-		log = log.Successor()
-		tailer, _ = log.Tail()
-		return nil, tailer, log
+		next := log.Successor()
+		return nil, next.Tailer, next.Log
 	}
 	if r == nil {
 		t.Fatal("no record, and no other log")
@@ -101,6 +100,7 @@ func TestEngineStartsWithoutServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(conn.Close)
 	e := NewEngine(conn, at("").LogConfig)
 	runEngine(t, e)
 	if _, err := e.Append(t.Context(), broker.Publication{Topics: []string{"a"}}); !errors.Is(err, broker.ErrUnavailable) || e.Ready() || conn.Away() == 0 {

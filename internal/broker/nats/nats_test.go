@@ -142,6 +142,7 @@ func mustEngine(t testing.TB, cfg place) *Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(conn.Close)
 	e := NewEngine(conn, cfg.LogConfig)
 	if err := e.Open(ctx); err != nil {
 		t.Fatal(err)

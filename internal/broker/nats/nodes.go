@@ -253,7 +253,7 @@ func (n *Nodes) Held(ctx context.Context, node uint32, f func(token broker.Token
 	prefix := len(n.heldSubject(node, ""))
 	for left := c.CachedInfo().NumPending; left > 0; {
 		fetching, cancel := context.WithTimeout(ctx, apiTimeout)
-		batch, err := c.Fetch(int(min(left, heldAtOnce)), jetstream.FetchContext(fetching)) //nolint:gosec // a few
+		batch, err := c.Fetch(int(min(left, heldAtOnce)), jetstream.FetchContext(fetching))
 		if err != nil {
 			cancel()
 			return err

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,7 +21,6 @@ const (
 	// that lags for a moment still finds what comes next.
 	streamMargin = 16 << 20
 
-	trimInterval  = time.Second
 	checkInterval = 2 * time.Second // of whether the stream is still the same
 	apiTimeout    = 5 * time.Second
 
@@ -29,8 +30,9 @@ const (
 // What ends a session: what comes next in the log is not to be had any more.
 var (
 	errLogLost = errors.New("the log on NATS was lost or made anew, or this node fell behind what it keeps")
-	// errCutShort is a log that has lost its end: what it gives out next was given out before.
-	errCutShort = fmt.Errorf("%w: its end is missing", errLogLost)
+	// errCutShort is a log that has lost its end: numbers that were given out before are
+	// given out again.
+	errCutShort = fmt.Errorf("%w: it lost events that it had acknowledged", errLogLost)
 )
 
 // session is the time with one log.
@@ -40,13 +42,21 @@ type session struct {
 	log     *broker.Log
 	name    string // of the stream
 	subject string // has the epoch in it, so that nothing gets into, or is taken from, another log
-	origin  string // this session's, so that a Ref comes back to its publisher alone
-	seen    uint64 // sequence of the last message that is in the log; run's
+	origin  string // this session's, so that an append knows its own message
+
+	seen atomic.Uint64 // sequence of the last message that is in the log
+	last author        // of that message; zero: it was not read. run's
 
 	mu      sync.Mutex
 	waiting map[uint64]chan broker.Position // appends, by their number
 	number  uint64
 	closed  chan struct{}
+}
+
+// author tells a message from every other one.
+type author struct {
+	origin string
+	number uint64
 }
 
 // open makes the stream if there is none, and reads what it holds.
@@ -80,10 +90,15 @@ func open(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) {
 
 func subject(cfg LogConfig, epoch string) string { return cfg.Prefix + ".log." + epoch }
 
+// newEpoch is unlike any before.
+func newEpoch() string { return rand.Text()[:10] }
+
 // stream is the log's; it is made if there is none. One that is there stays as it
 // is but for its bounds.
 func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, error) {
-	epoch := rand.Text()[:10]
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	epoch := newEpoch()
 	want := jetstream.StreamConfig{
 		Name: cfg.Prefix + "_log", Subjects: []string{subject(cfg, epoch)}, Storage: jetstream.FileStorage,
 		MaxBytes: cfg.MaxBytes + streamMargin, MaxAge: cfg.MaxAge, Replicas: max(cfg.Replicas, 1),
@@ -97,8 +112,11 @@ func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, 
 		return nil, err
 	}
 	have := stream.CachedInfo().Config
-	if have.Metadata[epochKey] == "" {
-		return stream, nil // not ours to change
+	if have.Metadata[epochKey] == "" { // not ours to change
+		return stream, nil
+	}
+	if have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.Replicas == want.Replicas {
+		return stream, nil
 	}
 	have.MaxBytes, have.MaxAge, have.Replicas = want.MaxBytes, want.MaxAge, want.Replicas
 	have.Duplicates = 0 // NATS's default, which is within the age
@@ -125,7 +143,7 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 		return broker.Position{}, broker.ErrUnavailable
 	default:
 	}
-	data, err := encode(p, e.origin, number)
+	data, err := encode(p, author{e.origin, number})
 	if err != nil {
 		return broker.Position{}, err
 	}
@@ -134,13 +152,13 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 			len(data), limit, broker.ErrTooLarge)
 	}
 	if _, err := e.js.Publish(ctx, e.subject, data); err != nil {
-		return broker.Position{}, fmt.Errorf("appending to the log on NATS: %w", err)
+		return broker.Position{}, fmt.Errorf("%w: appending to the log on NATS: %w", broker.ErrUnavailable, err)
 	}
 	select {
 	case at := <-mine:
 		return at, nil
 	case <-ctx.Done():
-		return broker.Position{}, ctx.Err()
+		return broker.Position{}, fmt.Errorf("%w: reading the event back: %w", broker.ErrUnavailable, ctx.Err())
 	case <-e.closed:
 		return broker.Position{}, broker.ErrUnavailable
 	}
@@ -150,58 +168,73 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 // being away.
 func (e *session) run(ctx context.Context) error {
 	defer close(e.closed)
-	var watch sync.WaitGroup
-	defer watch.Wait()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watch.Go(func() { e.watch(ctx, cancel) })
 	for {
-		err := e.read(ctx)
+		back := e.conn.back()
+		err := e.read(ctx, back)
 		switch {
-		case errors.Is(context.Cause(ctx), errLogLost):
-			return errLogLost
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, errLogLost), errors.Is(err, errBadMessage):
+		case errors.Is(err, errLogLost):
 			return err
 		case err != nil:
-			wait(ctx, reconnectWait)
+			pause(ctx, back)
 		}
 	}
 }
 
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}
-
-// watch drops what is too old, and notices when the stream is another one: its
-// reader alone would wait for a sequence that may be long in coming.
-func (e *session) watch(ctx context.Context, end context.CancelCauseFunc) {
-	trim, check := time.NewTicker(trimInterval), time.NewTicker(checkInterval)
-	defer trim.Stop()
+// watch looks whether the stream is still the same, until ctx ends: its reader alone
+// would wait for a sequence that may be long in coming. It answers nil when back is closed.
+func (e *session) watch(ctx context.Context, back <-chan struct{}) error {
+	check := time.NewTicker(checkInterval)
 	defer check.Stop()
-	for {
+	for short := false; ; {
 		select {
 		case <-ctx.Done():
-			return
-		case <-trim.C:
-			e.log.Trim()
+			return ctx.Err()
+		case <-back:
+			return nil
 		case <-check.C:
-			if _, err := e.current(ctx); errors.Is(err, errLogLost) {
-				end(errLogLost)
-				return
-			}
+		}
+		seen := e.seen.Load()
+		stream, err := e.current(ctx)
+		switch {
+		case errors.Is(err, errLogLost):
+			return err
+		case err != nil: // it is away, or has no leader now
+		case stream.CachedInfo().State.LastSeq >= seen:
+			short = false
+		case short:
+			return fmt.Errorf("%w: it ends at %d, before %d", errCutShort, stream.CachedInfo().State.LastSeq, seen)
+		default:
+			short = true // a leader that is new may not be as far yet
 		}
 	}
+}
+
+// renew gives the log another epoch in place: what is appended from now on is of a new
+// log, and nothing that was given a number before is. It is for a stream that would give
+// numbers out again.
+func (e *session) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	stream, err := e.current(ctx)
+	if errors.Is(err, errLogLost) {
+		return nil // another node was first
+	}
+	if err != nil {
+		return err
+	}
+	have, epoch := stream.CachedInfo().Config, newEpoch()
+	have.Metadata[epochKey], have.Subjects = epoch, []string{strings.TrimSuffix(e.subject, e.log.Epoch()) + epoch}
+	_, err = e.js.UpdateStream(ctx, have)
+	return err
 }
 
 // current is the log's stream, unless it is known to be gone or another one.
 func (e *session) current(ctx context.Context) (jetstream.Stream, error) {
+	if e.conn.Away() > 0 {
+		return nil, broker.ErrUnavailable
+	}
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	stream, err := e.js.Stream(ctx, e.name)
