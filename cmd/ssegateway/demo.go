@@ -38,11 +38,13 @@ func demoCommand() *cobra.Command {
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
 			defer stop()
 			context.AfterFunc(ctx, stop) // a second signal does not wait for the drain
-			run := func() error { return demo.Run(ctx, cfg, int(port), versionString(), c.OutOrStdout(), log) }
+			page := int(port)
 			if besidePort != 0 {
-				run = func() error { return demo.RunBeside(ctx, cfg, int(besidePort), int(port), c.OutOrStdout()) }
+				err = demo.RunBeside(ctx, cfg, int(besidePort), page, c.OutOrStdout())
+			} else {
+				err = demo.Run(ctx, cfg, page, versionString(), c.OutOrStdout(), log)
 			}
-			if err := run(); err != nil {
+			if err != nil {
 				log.Error(err.Error())
 				return errLogged
 			}

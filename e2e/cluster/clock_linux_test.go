@@ -9,10 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
-
-	"ssegateway/e2e/harness"
 )
 
 // The wall clock of one process cannot be set from outside: a time namespace moves
@@ -108,12 +105,4 @@ func buildSteppable(dir string) (binary string, err error) {
 		return "", fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
 	}
 	return binary, nil
-}
-
-// stepped steps a process's clock, and waits until it says so.
-func stepped(t *testing.T, p *harness.Process, signal syscall.Signal) {
-	t.Helper()
-	if err := p.Signal(signal); err != nil {
-		t.Fatal(err)
-	}
 }

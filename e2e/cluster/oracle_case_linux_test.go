@@ -58,7 +58,7 @@ func TestOracleHistory(t *testing.T) {
 
 func TestOracleConnection(t *testing.T) {
 	begin := time.Now()
-	after := func(d time.Duration) time.Time { return begin.Add(d) }
+	after := begin.Add
 	for name, c := range map[string]struct {
 		connection *connection
 		want       string

@@ -86,9 +86,9 @@ func newSite(t *testing.T, settings ...string) *site {
 	}, store: t.TempDir()}
 	t.Cleanup(s.http.CloseIdleConnections)
 	serveBackend(t, s.record)
-	artifacts := t.ArtifactDir()
+	logs := t.ArtifactDir()
 	start := func(host string, env []string, command ...string) *server {
-		p := &server{t: t, host: host, log: filepath.Join(artifacts, host+".log")}
+		p := &server{t: t, host: host, log: filepath.Join(logs, host+".log")}
 		// The log is a file: it is longer than what a test wants to hold.
 		p.command = harness.Command{Env: env, Args: on(t, host, "sh", "-c", `log=$1; shift; exec "$@" >>"$log" 2>&1`, "sh", p.log)}
 		p.command.Args = append(p.command.Args, command...)
