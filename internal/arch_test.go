@@ -43,7 +43,9 @@ var arrows = map[string][]string{
 		"internal/broker/nats", "internal/cluster",
 	},
 
-	"internal/broker/nats":       {"sse", "internal/frame", "internal/broker"},
+	"internal/broker/nats":          {"sse", "internal/frame", "internal/broker"},
+	"internal/broker/nats/embedded": {},
+
 	"internal/broker/brokertest": {"sse", "internal/frame", "internal/broker"},
 	"internal/gatewaytest":       {"sse", "internal/frame", "internal/broker", "internal/gateway"},
 }

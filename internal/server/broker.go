@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net"
 	"time"
 
 	"ssegateway/internal/broker"
@@ -11,21 +12,31 @@ import (
 // streams go on meanwhile, and a restart of NATS is over by then.
 const brokerGrace = 5 * time.Second
 
+// embeddedServer is a NATS in this process.
+type embeddedServer interface {
+	InProcessConn() (net.Conn, error)
+	Shutdown()
+}
+
 // openBroker makes the engine of the log that the settings ask for, and connects it. The
 // broker may be away.
-func (s *Server) openBroker() error {
-	if s.cfg.NATSURL == "" {
+func (s *Server) openBroker() (err error) {
+	cfg := nats.Config{URL: s.cfg.NATSURL, CredentialsFile: s.cfg.NATSCredentialsFile, CAFile: s.cfg.NATSCAFile, Log: s.log}
+	switch {
+	case s.cfg.NATSEmbedded:
+		if s.embedded, err = startEmbedded(s.cfg.NATSStoreDir, s.cfg.MaxBodyBytes, s.log); err != nil {
+			return err
+		}
+		cfg = nats.Config{InProcess: s.embedded, Log: s.log}
+	case s.cfg.NATSURL == "":
 		s.broker = broker.NewMemory(s.cfg.LogBytes, s.cfg.LogAge)
 		return nil
 	}
-	conn, err := nats.Dial(nats.Config{
-		URL: s.cfg.NATSURL, CredentialsFile: s.cfg.NATSCredentialsFile, CAFile: s.cfg.NATSCAFile, Log: s.log,
-	})
-	if err != nil {
+	if s.nats, err = nats.Dial(cfg); err != nil {
+		s.closeBroker()
 		return err
 	}
-	s.nats = conn
-	s.engine = nats.NewEngine(conn, nats.LogConfig{
+	s.engine = nats.NewEngine(s.nats, nats.LogConfig{
 		Prefix: s.cfg.NATSPrefix, MaxBytes: s.cfg.LogBytes, MaxAge: s.cfg.LogAge, Replicas: s.cfg.NATSReplicas,
 	})
 	s.broker = s.engine
@@ -36,6 +47,9 @@ func (s *Server) openBroker() error {
 func (s *Server) closeBroker() {
 	if s.nats != nil {
 		s.nats.Close()
+	}
+	if s.embedded != nil {
+		s.embedded.Shutdown()
 	}
 }
 

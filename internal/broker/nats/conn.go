@@ -23,7 +23,8 @@ type Config struct {
 	CAFile          string // certificates in PEM that the server's is checked with; empty: the system's
 	Log             *slog.Logger
 
-	inProcess nats.InProcessConnProvider // instead of URL
+	// InProcess is a server in this process, instead of one at a URL; nil: none.
+	InProcess nats.InProcessConnProvider
 }
 
 const (
@@ -93,8 +94,8 @@ func (cfg Config) options() []nats.Option {
 	if cfg.CAFile != "" {
 		options = append(options, nats.RootCAs(cfg.CAFile))
 	}
-	if cfg.inProcess != nil {
-		options = append(options, nats.InProcessServer(cfg.inProcess))
+	if cfg.InProcess != nil {
+		options = append(options, nats.InProcessServer(cfg.InProcess))
 	}
 	return options
 }
