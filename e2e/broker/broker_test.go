@@ -71,6 +71,9 @@ func (s *site) open(lastEventID string) *stream {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(x.HangUp)
+	if head, err := x.Head(harness.Patience); err != nil || head.Status != http.StatusOK {
+		s.t.Fatal(head, err)
+	}
 	return &stream{x, s.t}
 }
 
@@ -149,15 +152,16 @@ func position(t *testing.T, id string, behind int) (epoch, other string) {
 }
 
 // A gateway that is its own NATS is killed: what was published is there when it comes
-// back, and the clients get what they missed.
+// back, the clients get what they missed, and the backend is told of the ends.
 func TestEmbeddedOutlivesKill(t *testing.T) {
-	s := start(t, "NATS_EMBEDDED=true", "NATS_STORE_DIR="+t.TempDir())
+	s := start(t, "NATS_EMBEDDED=true", "NATS_STORE_DIR="+t.TempDir(), "NODE_LEASE_SECONDS=2")
 	s.becomes(http.StatusOK)
 	x := s.open("")
 	first := s.publish("1")
 	_, begin := position(t, first, -1)
 	x.wants("id: " + begin + "\n\n" + event(first, "1"))
-	x.HangUp()
+	anyone := func(*harness.Callback) bool { return true }
+	token := s.Await(t, 1, "connect", anyone)[0].Token
 	ids := []string{first}
 	for _, data := range []string{"2", "3", "4"} {
 		ids = append(ids, s.publish(data))
@@ -172,6 +176,9 @@ func TestEmbeddedOutlivesKill(t *testing.T) {
 		t.Errorf("the id %s comes behind %s", next, ids[3])
 	}
 	back.wants(event(next, "5"))
+	if end := s.Await(t, 1, "disconnect", anyone)[0]; end.Token != token || end.Reason != "error" || end.Detail != "gateway_lost" {
+		t.Errorf("the backend is told of %s: %s, %s", end.Token, end.Reason, end.Detail)
+	}
 }
 
 // serveNATS runs a NATS until it is told to stop, or the test is over.

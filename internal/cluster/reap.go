@@ -85,9 +85,9 @@ func (n *Node) adopt(as uint32, notice gateway.Notice, done func()) bool {
 }
 
 // takeOver makes this node tell of a connection that is recorded for another number,
-// unless somebody else does and it is not late. The record under its own number comes first: should it die
-// in between, the next one tells. done is called when the connection was told of, or is
-// not this node's.
+// unless somebody else does and it is not late. The record under its own number comes
+// first: should it die in between, the next one tells. done is called when the connection
+// was told of, or is not this node's.
 func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done func()) error {
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()

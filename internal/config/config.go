@@ -176,6 +176,9 @@ func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err 
 	if c.NATSEmbedded && c.NATSURL != "" {
 		l.problem(errors.New("NATS_EMBEDDED: not possible together with NATS_URL, which names another NATS"))
 	}
+	if c.NATSEmbedded && c.NATSReplicas > 1 {
+		l.problem(errors.New("NATS_EMBEDDED: not possible together with NATS_REPLICAS above 1, since it is one server"))
+	}
 	return c, warnings, errors.Join(l.problems...)
 }
 

@@ -21,14 +21,13 @@ type embeddedServer interface {
 // openBroker makes the engine of the log that the settings ask for, and connects it. The
 // broker may be away.
 func (s *Server) openBroker() (err error) {
-	replicas := s.cfg.NATSReplicas
 	cfg := nats.Config{URL: s.cfg.NATSURL, CredentialsFile: s.cfg.NATSCredentialsFile, CAFile: s.cfg.NATSCAFile, Log: s.log}
 	switch {
 	case s.cfg.NATSEmbedded:
 		if s.embedded, err = startEmbedded(s.cfg.NATSStoreDir, s.cfg.MaxBodyBytes, s.log); err != nil {
 			return err
 		}
-		cfg, replicas = nats.Config{InProcess: s.embedded, Log: s.log}, 1
+		cfg = nats.Config{InProcess: s.embedded, Log: s.log}
 	case s.cfg.NATSURL == "":
 		s.broker = broker.NewMemory(s.cfg.LogBytes, s.cfg.LogAge)
 		return nil
@@ -38,7 +37,7 @@ func (s *Server) openBroker() (err error) {
 		return err
 	}
 	s.engine = nats.NewEngine(s.nats, nats.LogConfig{
-		Prefix: s.cfg.NATSPrefix, MaxBytes: s.cfg.LogBytes, MaxAge: s.cfg.LogAge, Replicas: replicas,
+		Prefix: s.cfg.NATSPrefix, MaxBytes: s.cfg.LogBytes, MaxAge: s.cfg.LogAge, Replicas: s.cfg.NATSReplicas,
 	})
 	s.broker = s.engine
 	return nil

@@ -259,4 +259,3 @@ func (n *nodes) latency(token string) {
 		n.t.Logf("a send to the %s node: p50 %v, p99 %v", name, took[sends/2], took[sends*99/100])
 	}
 }
-

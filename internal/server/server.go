@@ -147,13 +147,13 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 // Run serves until ctx ends, then drains. An error means that it could not
 // start, or that the backend could not be told of every end.
 func (s *Server) Run(ctx context.Context) error {
+	defer s.closeBroker()
 	listeners, err := s.listen(ctx)
 	if err != nil {
 		return err
 	}
 	// What serves must outlive ctx, for as long as the drain takes.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer s.closeBroker()
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
