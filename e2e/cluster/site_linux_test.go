@@ -104,7 +104,7 @@ func newSite(t *testing.T, settings ...string) *site {
 			"PORT=" + publicPort, "INTERNAL_ADDR=" + net.JoinHostPort(at, internalPort), "CALLBACK_URL=" + callbackURL,
 			"NATS_URL=nats://" + net.JoinHostPort(addresses[natsHost][back], natsPort),
 			"HEARTBEAT_INTERVAL_SECONDS=" + strconv.Itoa(heartbeat),
-			"NODE_LEASE_SECONDS=" + strconv.Itoa(*lease), "HOSTNAME=" + nodeHost(i),
+			"NODE_LEASE_SECONDS=" + strconv.Itoa(*lease),
 		}, settings...)
 		s.nodes = append(s.nodes, start(nodeHost(i), env, filepath.Join(dir, "ssegateway")))
 	}
