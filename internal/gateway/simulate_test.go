@@ -208,12 +208,13 @@ func simulate(t *testing.T, n int, few *simulation) *measured {
 	s, m := newSimulation(t, n)
 	m.of[collection], _ = costOf(n, 3, runtime.GC)
 	event := sse.Event{Data: strings.Repeat("x", 256)}
-	m.of[fanOut], m.of[fanOutAll] = costOf(n, 7, func() {
+	times := max(7, 1_000_000/n) // a round of few connections is short
+	m.of[fanOut], m.of[fanOutAll] = costOf(n, times, func() {
 		if _, got, err := s.gw.Publish(t.Context(), everybody.Topics, event, true); err != nil || got != n {
 			t.Fatalf("%d receivers, %v", got, err)
 		}
 	})
-	m.of[beat], m.of[beatAll] = costOf(n, 7, s.gw.Turn)
+	m.of[beat], m.of[beatAll] = costOf(n, times, s.gw.Turn)
 
 	f := eventOf(t, 256)
 	send := func(token gateway.Token) { s.gw.Find(token).Send(f, false, nil) }
