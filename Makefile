@@ -70,7 +70,7 @@ load: ## measure memory, slow clients, a drain and an outage with thousands of s
 	$(GO) test -tags load -count=1 -timeout 20m -v ./e2e/load
 
 chaos: test-deps ## three nodes, NATS and nginx on hosts of their own, 50 faults under load; needs root, takes half an hour
-	$(GO) test -race -count=1 -timeout 60m -v $(TESTFLAGS) ./e2e/cluster -faults 50 -longest 30s -clients 3000 -lease 10 -drain 20
+	$(GO) test -race -count=1 -timeout 60m -v $(TESTFLAGS) ./e2e/cluster -strict -faults 50 -longest 30s -clients 3000 -lease 10 -drain 20
 
 fuzz: ## run each fuzz target for FUZZTIME
 	@for package in $$($(GO) list ./...); do \

@@ -22,7 +22,12 @@ type fault struct {
 }
 
 // healing is how long after its end every consequence of a fault may last.
-const healing = 10 * time.Second
+func healing() time.Duration {
+	if *strict {
+		return 10 * time.Second
+	}
+	return harness.Patience
+}
 
 // A kind of fault begins, and returns what puts it right.
 type kind struct {
@@ -94,7 +99,7 @@ func TestChaos(t *testing.T) {
 	s := newSite(t)
 	s.open(*clients)
 	stop := s.traffic()
-	if !s.converge(healing) {
+	if !s.converge(healing()) {
 		t.Fatal("no convergence before the first fault")
 	}
 	var happened []fault
@@ -120,7 +125,7 @@ func TestChaos(t *testing.T) {
 		<-time.After(time.Second + time.Duration(random.Int64N(int64(*longest-time.Second))))
 		heal()
 		f.heal = time.Now()
-		well := s.converge(healing)
+		well := s.converge(healing())
 		f.well = time.Now()
 		took := f.well.Sub(f.heal)
 		happened = append(happened, f)
@@ -132,14 +137,14 @@ func TestChaos(t *testing.T) {
 		table += row
 		t.Logf("fault %d: %s", i+1, row)
 		if !well {
-			t.Errorf("fault %d, %s: not well within %v: %s", i+1, f.kind, healing, s.ailing())
+			t.Errorf("fault %d, %s: not well within %v: %s", i+1, f.kind, healing(), s.ailing())
 			if !s.converge(time.Minute) {
 				break // what comes next would say nothing
 			}
 		}
 	}
 	stop()
-	if !s.converge(healing) {
+	if !s.converge(healing()) {
 		t.Errorf("not well at the end: %s", s.ailing())
 	}
 	t.Logf("\n%s", table)
@@ -167,7 +172,7 @@ func (s *site) ailing() string {
 
 // awaitTold waits until the ends of connections of a node that died were told.
 func (s *site) awaitTold(held []*connection, died time.Time) string {
-	limit := time.Duration(*lease)*time.Second + healing
+	limit := time.Duration(*lease)*time.Second + healing()
 	told := func() bool {
 		for len(held) > 0 {
 			c := held[len(held)-1]
@@ -212,7 +217,7 @@ func (s *site) judge(happened []fault) {
 			denied[status]++
 		}
 	}
-	limit := time.Duration(*lease)*time.Second + healing
+	limit := time.Duration(*lease)*time.Second + healing()
 	if !within(limit, func() bool { return len(r.untold(func(*connection) bool { return true })) == 0 }) {
 		untold := r.untold(func(*connection) bool { return true })
 		wrong = append(wrong, fmt.Sprintf("%d connections were not told to have ended after they were accepted, as %s of node %d", len(untold), untold[0].token, untold[0].node+1))

@@ -20,6 +20,7 @@ var (
 	lease   = flag.Int("lease", 3, "NODE_LEASE_SECONDS")
 	drain   = flag.Int("drain", 6, "DRAIN_SECONDS")
 	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "decides which faults there are; printed")
+	strict  = flag.Bool("strict", false, "hold the bounds that an otherwise idle machine has to hold")
 	only    = flag.String("only", "", "the only kind of fault there is")
 )
 

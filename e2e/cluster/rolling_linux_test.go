@@ -15,7 +15,7 @@ func TestRollingRestart(t *testing.T) {
 	s := newSite(t, "DRAIN_SECONDS="+strconv.Itoa(*drain))
 	s.open(*clients)
 	stop := s.traffic()
-	if !s.converge(healing) {
+	if !s.converge(healing()) {
 		t.Fatal("no convergence before the first restart")
 	}
 	window := time.Duration(*drain) * time.Second
@@ -27,8 +27,8 @@ func TestRollingRestart(t *testing.T) {
 		}
 		drained := time.Since(begin)
 		node.start()
-		if !s.converge(healing) {
-			t.Errorf("not well within %v after the restart of node %d: %s", healing, i+1, s.ailing())
+		if !s.converge(healing()) {
+			t.Errorf("not well within %v after the restart of node %d: %s", healing(), i+1, s.ailing())
 		}
 		peak, mean := s.reconnects(begin, window)
 		t.Logf("node %d drained in %v: in a second at most %d clients came back, %.1f on average of the window",
@@ -38,7 +38,7 @@ func TestRollingRestart(t *testing.T) {
 		}
 	}
 	stop()
-	if !s.converge(healing) {
+	if !s.converge(healing()) {
 		t.Errorf("not well at the end: %s", s.ailing())
 	}
 	s.judge(nil)
