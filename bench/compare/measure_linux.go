@@ -201,8 +201,15 @@ func start(ctx context.Context, bin string, s server, sc scenario) (p *process, 
 	if err := p.run(s); err != nil {
 		return p, err
 	}
-	err = p.awaitReady(ctx, "http://127.0.0.1:"+ports[0]+s.ready())
-	return p, err
+	if err := p.awaitReady(ctx, "http://127.0.0.1:"+ports[0]+s.ready); err != nil {
+		return p, err
+	}
+	select {
+	case <-ctx.Done():
+		return p, context.Cause(ctx)
+	case <-time.After(s.settle):
+		return p, nil
+	}
 }
 
 func (p *process) run(s server) error {
@@ -226,7 +233,8 @@ func (p *process) run(s server) error {
 func (p *process) awaitReady(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	// An answer that got lost while the server was starting does not come later.
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for {
@@ -294,7 +302,6 @@ func startOrigin(ctx context.Context, addr string, heartbeat int) (*http.Server,
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /ready", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /stream/{channel}", func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", "text/event-stream")

@@ -4,6 +4,7 @@ import (
 	"embed"
 	"slices"
 	"strings"
+	"time"
 )
 
 //go:embed config
@@ -29,8 +30,10 @@ type server struct {
 	workers string
 	env     []string
 	command []string
-	target  []string // bench's arguments
-	origin  bool     // it asks an origin of Pushpin's kind, not the contract's backend
+	ready   string        // a path that is answered 200 once it serves
+	settle  time.Duration // what it needs after that
+	target  []string      // bench's arguments
+	origin  bool          // it asks an origin of Pushpin's kind, not the contract's backend
 }
 
 var contract = []string{"--profile=ssegateway", "--server=http://127.0.0.1:{port}", "--backend=127.0.0.1:{backend}"}
@@ -40,7 +43,7 @@ var contractEnv = []string{"PORT={port}", "CALLBACK_URL=http://127.0.0.1:{backen
 var servers = []server{
 	{
 		name: ours, about: "this program, as `make build` makes it, with its defaults and `LOG_LEVEL=error`",
-		env: contractEnv, command: []string{"{bin}/ssegateway"}, target: contract,
+		env: contractEnv, command: []string{"{bin}/ssegateway"}, ready: "/readyz", target: contract,
 	},
 	nchan("nchan, 1 worker", "1"),
 	nchan("nchan, 2 workers", "2"),
@@ -49,16 +52,19 @@ var servers = []server{
 		packages: true, config: []string{"pushpin.conf", "routes", "zurl.conf"}, origin: true,
 		// Pushpin takes the shell's place, so that it is the first process, and zurl its neighbour.
 		command: []string{"sh", "-c", "cd {dir}; zurl --config={dir}/zurl.conf --loglevel=0 & exec pushpin --config={dir}/pushpin.conf"},
-		target:  []string{"--profile=pushpin", "--server=http://127.0.0.1:{port}", "--publish-server=http://127.0.0.1:{publish}"},
+		// A stream, so that all of its processes have a part in the answer. Until they have all their
+		// connections to each other, which no answer tells, some streams are ended at once.
+		ready: "/stream/ready", settle: 2 * time.Second,
+		target: []string{"--profile=pushpin", "--server=http://127.0.0.1:{port}", "--publish-server=http://127.0.0.1:{publish}"},
 	},
 	{
 		name: "plain", about: "[a server of the same contract](../bench/compare/plain/main.go) with `net/http` alone: a goroutine waits in each stream's handler",
-		env: contractEnv, command: []string{"{bin}/plain"}, target: contract,
+		env: contractEnv, command: []string{"{bin}/plain"}, ready: "/readyz", target: contract,
 	},
 	{
 		name: "floor", about: "[a bare loop](../bench/compare/floor/main_linux.go) of one `send()` for each stream: the kernel's part, which no server gets below. It asks nobody, and can only send to all",
 		limit: true, without: []string{"connect", "unicast", "heartbeat", "churn"},
-		env: []string{"PORT={port}"}, command: []string{"{bin}/floor"},
+		env: []string{"PORT={port}"}, command: []string{"{bin}/floor"}, ready: "/",
 		target: []string{"--profile=custom", "--url=http://127.0.0.1:{port}/", "--publish-url=http://127.0.0.1:{port}/"},
 	},
 }
@@ -67,17 +73,9 @@ func nchan(name, workers string) server {
 	return server{
 		name: name, about: "nchan, a module of nginx, with `worker_processes " + workers + "`. It asks nobody whether a stream may open",
 		packages: true, config: []string{"nchan.conf"}, workers: workers,
-		command: []string{"nginx", "-c", "{dir}/nchan.conf"},
-		target:  []string{"--profile=nchan", "--server=http://127.0.0.1:{port}"},
+		command: []string{"nginx", "-c", "{dir}/nchan.conf"}, ready: "/ready",
+		target: []string{"--profile=nchan", "--server=http://127.0.0.1:{port}"},
 	}
-}
-
-// ready is a path that is answered 200 once the server serves.
-func (s *server) ready() string {
-	if slices.Equal(s.target, contract) {
-		return "/readyz"
-	}
-	return "/ready"
 }
 
 func (s *server) has(scenario string) bool { return !slices.Contains(s.without, scenario) }
