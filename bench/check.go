@@ -1,59 +1,99 @@
 package bench
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"strconv"
+	"strings"
 )
 
 // An event's data is "stream sequence sent padding checksum": the number of the
-// stream it is meant for or everybody, its number among that stream's events from 1,
-// the publisher's clock in nanoseconds, and the CRC-32C of all that in 8 digits.
+// stream it is meant for or everybody, its number in that series from 1, the
+// publisher's clock in nanoseconds, and the CRC-32C of all that in 8 digits.
 const (
 	everybody = -1
 	minSize   = 64
 )
 
+const checksumSize = 9 // with the space before it
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // appendData appends an event's data of that size to b.
-func appendData(b []byte, stream int, sequence uint64, sent int64, size int) []byte {
+func appendData(b []byte, stream int, number uint64, sent int64, size int) []byte {
 	from := len(b)
 	b = strconv.AppendInt(b, int64(stream), 10)
 	b = append(b, ' ')
-	b = strconv.AppendUint(b, sequence, 10)
+	b = strconv.AppendUint(b, number, 10)
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, sent, 10)
 	b = append(b, ' ')
-	for len(b)-from < size-9 {
-		b = append(b, 'x')
+	for left := size - checksumSize - (len(b) - from); left > 0; left = size - checksumSize - (len(b) - from) {
+		b = append(b, padding[:min(left, len(padding))]...)
 	}
 	sum := crc32.Checksum(b[from:], castagnoli)
-	return fmt.Appendf(b, " %08x", sum)
+	b = append(b, ' ')
+	for shift := 28; shift >= 0; shift -= 4 {
+		b = append(b, "0123456789abcdef"[sum>>shift&15])
+	}
+	return b
 }
+
+var padding = strings.Repeat("x", 256)
 
 var errTorn = errors.New("torn")
 
-// parseData is the reverse.
-func parseData(b []byte) (stream int64, sequence uint64, sent int64, err error) {
-	end := len(b) - 9
+// parseData is the reverse. It makes no garbage.
+func parseData(b []byte) (stream int64, number uint64, sent int64, err error) {
+	end := len(b) - checksumSize
 	if end < 0 || b[end] != ' ' {
 		return 0, 0, 0, errTorn
 	}
-	sum, err := strconv.ParseUint(string(b[end+1:]), 16, 32)
-	if err != nil || sum != uint64(crc32.Checksum(b[:end], castagnoli)) {
+	sum := uint32(0)
+	for _, c := range b[end+1:] {
+		switch {
+		case '0' <= c && c <= '9':
+			sum = sum<<4 | uint32(c-'0')
+		case 'a' <= c && c <= 'f':
+			sum = sum<<4 | uint32(c-'a'+10)
+		default:
+			return 0, 0, 0, errTorn
+		}
+	}
+	if sum != crc32.Checksum(b[:end], castagnoli) {
 		return 0, 0, 0, errTorn
 	}
-	fields := bytes.SplitN(b[:end], []byte{' '}, 4)
-	if len(fields) != 4 {
+	var ok1, ok2, ok3 bool
+	b = b[:end]
+	stream, b, ok1 = cutInteger(b)
+	n, b, ok2 := cutInteger(b)
+	sent, _, ok3 = cutInteger(b)
+	if !ok1 || !ok2 || !ok3 || n < 0 {
 		return 0, 0, 0, errTorn
 	}
-	stream, err1 := strconv.ParseInt(string(fields[0]), 10, 64)
-	sequence, err2 := strconv.ParseUint(string(fields[1]), 10, 64)
-	sent, err3 := strconv.ParseInt(string(fields[2]), 10, 64)
-	return stream, sequence, sent, errors.Join(err1, err2, err3)
+	return stream, uint64(n), sent, nil
+}
+
+// cutInteger takes a number, and the space behind it, from the front of b.
+func cutInteger(b []byte) (n int64, rest []byte, ok bool) {
+	negative := len(b) > 0 && b[0] == '-'
+	if negative {
+		b = b[1:]
+	}
+	for i, c := range b {
+		if c == ' ' {
+			if negative {
+				n = -n
+			}
+			return n, b[i+1:], i > 0
+		}
+		if c < '0' || c > '9' || i > 18 {
+			break
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return 0, nil, false
 }
 
 // Check counts the events that came, and what was wrong with them.
@@ -84,63 +124,97 @@ func (c *Check) err() error {
 		c.Lost, c.Doubled, c.Torn, c.Reordered, c.Misdelivered)
 }
 
-// maxMissing bounds what a checker remembers of a gap; more than that is torn.
+// maxMissing bounds what a series remembers of a gap; more than that is torn.
 const maxMissing = 1 << 16
 
-// checker checks what one stream receives.
+// series follows the numbers of events, which begin with 1.
+type series struct {
+	highest uint64              // that came
+	missing map[uint64]struct{} // below it, and not seen yet
+}
+
+// expects says whether the number can be one of this series.
+func (s *series) expects(number uint64, reopened bool) bool {
+	return number > 0 && (number <= s.highest+maxMissing || reopened && s.highest == 0)
+}
+
+func (s *series) arrive(number uint64, reopened bool, found *Check) {
+	if s.highest == 0 && reopened {
+		s.highest = number // it was not there for those before
+		return
+	}
+	if number > s.highest {
+		for n := s.highest + 1; n < number; n++ {
+			if s.missing == nil {
+				s.missing = map[uint64]struct{}{}
+			}
+			s.missing[n] = struct{}{}
+		}
+		s.highest = number
+		return
+	}
+	if _, late := s.missing[number]; late {
+		delete(s.missing, number)
+		found.Reordered++
+		return
+	}
+	found.Doubled++
+}
+
+// lost is how many never came, of so many sent.
+func (s *series) lost(sent uint64, reopened bool) int64 {
+	lost := int64(len(s.missing))
+	if sent > s.highest && !(reopened && s.highest == 0) {
+		lost += int64(sent - s.highest)
+	}
+	return lost
+}
+
+// checker checks what one stream receives: a series of its own, and one that
+// everybody has.
 type checker struct {
 	decoder
-	stream  int
-	due     uint64              // the highest number that came
-	missing map[uint64]struct{} // below due, and not seen yet
-	found   Check
+	stream      int
+	reopened    bool // so the first of each series has any number
+	own, common series
+	found       Check
 }
 
 // feed takes the next bytes from the socket. arrived is called for each event that
-// came whole, with the time it was sent. An error means that the rest cannot be read.
-func (c *checker) feed(b []byte, arrived func(sent int64)) error {
+// came whole. An error means that the rest cannot be read.
+func (c *checker) feed(b []byte, arrived func(common bool, number uint64, sent int64)) error {
 	return c.decode(b, func(data []byte) {
-		stream, sequence, sent, err := parseData(data)
-		switch {
-		case err != nil || sequence == 0 || sequence > c.due+maxMissing:
-			c.found.Torn++
-			return
-		case stream != everybody && stream != int64(c.stream):
+		stream, number, sent, err := parseData(data)
+		if err == nil && stream != everybody && stream != int64(c.stream) {
 			c.found.Misdelivered++
 			return
 		}
+		s := &c.own
+		if stream == everybody {
+			s = &c.common
+		}
+		if err != nil || !s.expects(number, c.reopened) {
+			c.found.Torn++
+			return
+		}
 		c.found.Events++
-		c.arrive(sequence)
-		arrived(sent)
+		s.arrive(number, c.reopened, &c.found)
+		arrived(stream == everybody, number, sent)
 	}, func() { c.found.Torn++ })
 }
 
-func (c *checker) arrive(sequence uint64) {
-	if sequence > c.due {
-		for n := c.due + 1; n < sequence; n++ {
-			if c.missing == nil {
-				c.missing = map[uint64]struct{}{}
-			}
-			c.missing[n] = struct{}{}
-		}
-		c.due = sequence
-		return
-	}
-	if _, late := c.missing[sequence]; late {
-		delete(c.missing, sequence)
-		c.found.Reordered++
-		return
-	}
-	c.found.Doubled++
+// reopen is called between two lives of a stream that the client has closed. What
+// was under way to the old one is not lost.
+func (c *checker) reopen() {
+	c.found.Lost += int64(len(c.own.missing) + len(c.common.missing))
+	c.own, c.common, c.reopened = series{}, series{}, true
+	c.decoder = decoder{framing: c.framing[:0], line: c.line[:0], data: c.data[:0], comments: c.comments}
 }
 
-// finish is what was found, given how many events were sent to this stream.
-func (c *checker) finish(sent uint64) Check {
+// finish is what was found, given how many events were sent to this stream and to everybody.
+func (c *checker) finish(own, common uint64) Check {
 	found := c.found
-	found.Lost = int64(len(c.missing))
-	if sent > c.due {
-		found.Lost += int64(sent - c.due)
-	}
+	found.Lost += c.own.lost(own, c.reopened) + c.common.lost(common, c.reopened)
 	if c.inEvent() {
 		found.Torn++
 	}

@@ -35,19 +35,23 @@ func chunked(text string, size int) string {
 // checked feeds stream 3 with a response in pieces, to which sent events belong.
 func checked(t *testing.T, response string, piece int, sent uint64) (Check, error) {
 	t.Helper()
+	own, common := sent, uint64(0)
+	if strings.Contains(response, "data: -1 ") {
+		own, common = 0, sent
+	}
 	c := checker{stream: 3}
 	for b := []byte(response); len(b) > 0; {
 		n := min(piece, len(b))
-		if err := c.feed(b[:n], func(at int64) {
+		if err := c.feed(b[:n], func(_ bool, _ uint64, at int64) {
 			if at != 12345 {
 				t.Errorf("sent at %d", at)
 			}
 		}); err != nil {
-			return c.finish(sent), err
+			return c.finish(own, common), err
 		}
 		b = b[n:]
 	}
-	return c.finish(sent), nil
+	return c.finish(own, common), nil
 }
 
 func TestChecker(t *testing.T) {
@@ -139,12 +143,12 @@ func FuzzChecker(f *testing.F) {
 			c := checker{stream: 3}
 			for b := []byte(response); len(b) > 0; {
 				n := min(piece, len(b))
-				if err := c.feed(b[:n], func(int64) {}); err != nil {
-					return c.finish(3), "failed"
+				if err := c.feed(b[:n], func(bool, uint64, int64) {}); err != nil {
+					return c.finish(3, 0), "failed"
 				}
 				b = b[n:]
 			}
-			return c.finish(3), ""
+			return c.finish(3, 0), ""
 		}
 		whole, err1 := run(max(len(response), 1))
 		pieces, err2 := run(piece)

@@ -4,8 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
+	"math"
 )
 
 // maxLine bounds a line of the head, and of the chunk framing.
@@ -24,13 +23,14 @@ const (
 
 // decoder takes the events out of an HTTP/1.1 response, whatever the pieces it comes in.
 type decoder struct {
-	phase   phase
-	chunked bool
-	left    int    // bytes of this chunk to come
-	framing []byte // of an unfinished line of the head or of the chunk framing
-	line    []byte // an unfinished line of the stream
-	data    []byte // of the event so far
-	hasData bool
+	phase    phase
+	chunked  bool
+	left     int    // bytes of this chunk to come
+	framing  []byte // of an unfinished line of the head or of the chunk framing
+	line     []byte // an unfinished line of the stream
+	data     []byte // of the event so far
+	hasData  bool
+	comments int64 // that came
 }
 
 // opened says whether the head came, and allowed the stream.
@@ -52,15 +52,18 @@ func (d *decoder) decode(b []byte, event func(data []byte), torn func()) error {
 				d.framing = append(d.framing, b...)
 				return nil
 			}
-			line := append(d.framing, b[:end]...)
+			line := b[:end]
+			if len(d.framing) > 0 {
+				d.framing = append(d.framing, line...)
+				line, d.framing = d.framing, d.framing[:0]
+			}
 			b = b[end+1:]
-			if err := d.frame(strings.TrimSuffix(string(line), "\r")); err != nil {
+			if err := d.frame(bytes.TrimSuffix(line, []byte{'\r'})); err != nil {
 				if d.phase != inHead {
 					torn()
 				}
 				return err
 			}
-			d.framing = line[:0]
 		case inChunk:
 			n := min(len(b), d.left)
 			d.events(b[:n], event, torn)
@@ -80,42 +83,59 @@ func (d *decoder) decode(b []byte, event func(data []byte), torn func()) error {
 }
 
 // frame takes one line of the head, or of the chunk framing.
-func (d *decoder) frame(line string) error {
+func (d *decoder) frame(line []byte) error {
 	switch d.phase {
 	case inChunkSize:
-		size, _, _ := strings.Cut(line, ";")
-		n, err := strconv.ParseUint(strings.TrimSpace(size), 16, 31)
-		if err != nil {
+		size, ok := chunkSize(line)
+		if !ok {
 			return fmt.Errorf("%.40q is no size of a chunk", line)
 		}
-		d.left, d.phase = int(n), inChunk
-		if n == 0 {
+		d.left, d.phase = size, inChunk
+		if size == 0 {
 			d.phase = atEnd
 		}
 	case inChunkEnd:
-		if line != "" {
+		if len(line) > 0 {
 			return fmt.Errorf("%.40q behind a chunk", line)
 		}
 		d.phase = inChunkSize
 	case inHead:
-		name, value, field := strings.Cut(line, ":")
+		name, value, field := bytes.Cut(line, []byte{':'})
 		switch {
-		case strings.HasPrefix(line, "HTTP/"):
-			if _, status, _ := strings.Cut(line, " "); !strings.HasPrefix(status, "200") {
+		case bytes.HasPrefix(line, []byte("HTTP/")):
+			if _, status, _ := bytes.Cut(line, []byte{' '}); !bytes.HasPrefix(status, []byte("200")) {
 				return fmt.Errorf("the stream was refused: %.80q", line)
 			}
-		case line == "" && d.chunked:
+		case len(line) == 0 && d.chunked:
 			d.phase = inChunkSize
-		case line == "":
+		case len(line) == 0:
 			d.phase = inBody
 		case !field:
 			return fmt.Errorf("%.40q in the head", line)
-		case strings.EqualFold(name, "Transfer-Encoding"):
-			d.chunked = strings.EqualFold(strings.TrimSpace(value), "chunked")
+		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
+			d.chunked = bytes.EqualFold(bytes.TrimSpace(value), []byte("chunked"))
 		}
 	case inChunk, inBody, atEnd:
 	}
 	return nil
+}
+
+// chunkSize reads hexadecimal digits, in front of what a chunk may have beside its size.
+func chunkSize(line []byte) (size int, ok bool) {
+	for i, c := range line {
+		switch {
+		case '0' <= c && c <= '9':
+			size = size<<4 | int(c-'0')
+		case 'a' <= c|0x20 && c|0x20 <= 'f':
+			size = size<<4 | int(c|0x20-'a'+10)
+		default:
+			return size, i > 0 && (c == ';' || c == ' ' || c == '\t')
+		}
+		if size > math.MaxInt32 {
+			return 0, false
+		}
+	}
+	return size, len(line) > 0
 }
 
 // events takes bytes of the stream itself. Lines end in LF or CRLF.
@@ -141,7 +161,10 @@ func (d *decoder) events(b []byte, event func(data []byte), torn func()) {
 			d.data, d.hasData = append(d.data, bytes.TrimPrefix(value, []byte{' '})...), true
 		case "event", "id", "retry":
 		case "":
-			if len(line) == 0 && d.hasData { // else a comment, or a block that is no event
+			switch {
+			case len(line) > 0:
+				d.comments++
+			case d.hasData: // else it is a block that is no event
 				event(d.data)
 				d.data, d.hasData = d.data[:0], false
 			}

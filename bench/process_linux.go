@@ -71,6 +71,20 @@ func memoryOf(pids []int) (m memory, err error) {
 	})
 }
 
+// residentOf is the resident memory of processes, read in a cheaper way.
+func residentOf(pids []int) (bytes int64, err error) {
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+		if err != nil {
+			return 0, err
+		}
+		if fields := strings.Fields(string(text)); len(fields) > 1 {
+			bytes += number(fields[1:]) * int64(os.Getpagesize())
+		}
+	}
+	return bytes, nil
+}
+
 // eachField reads a file of lines such as "Rss: 12 kB".
 func eachField(path string, field func(name string, values []string)) error {
 	text, err := os.ReadFile(path)

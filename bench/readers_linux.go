@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"runtime"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,14 +14,22 @@ import (
 )
 
 // portsPerSource is how many streams come from one address, below what the usual
-// ephemeral range holds.
-const portsPerSource = 20_000
+// ephemeral range holds; sources is how many addresses take turns, so that ports
+// that a churned stream has left (TIME_WAIT, 60 s) are not needed again.
+const (
+	portsPerSource = 20_000
+	sources        = 250
+)
 
-// begin is when the clock of the events starts.
-var begin = time.Now()
+// clockBase is CLOCK_MONOTONIC when the process started, on which all processes agree.
+var clockBase, begin = func() (int64, time.Time) {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // the clock exists
+	return t.Nano(), time.Now()
+}()
 
 // clock is the time in nanoseconds that events carry. It never goes back.
-func clock() int64 { return int64(time.Since(begin)) }
+func clock() int64 { return clockBase + int64(time.Since(begin)) }
 
 func newHistogram() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1000, int64(10*patience), 3) // of nanoseconds
@@ -69,98 +73,9 @@ func (m *mark) aim(target int64) {
 	}
 }
 
-// readers hold the streams, divided among one epoll set for each core.
-type readers struct {
-	url      string
-	loopback bool
-	checks   []checker
-	workers  []*worker
-
-	wanted   atomic.Int64 // streams that may be opened: the first so many
-	opened   mark
-	arrived  mark // events
-	stopping atomic.Bool
-	done     sync.WaitGroup
-	fail     context.CancelCauseFunc // of the scenario
-}
-
-type worker struct {
-	*readers
-	addr        unix.SockaddrInet4 // one's own: connect writes into it
-	epoll, wake int
-	limit       int // of streams being opened at a time
-	next        int // the stream to open next
-	connecting  int
-	buf         []byte
-	fds         map[int]int   // by stream
-	began       map[int]int64 // by stream that has had no byte yet
-
-	mu              sync.Mutex
-	connect, events *hdrhistogram.Histogram
-}
-
-// newReaders starts them. What goes wrong with a stream goes to fail.
-func newReaders(ctx context.Context, fail context.CancelCauseFunc, o *Options, target string) (*readers, error) {
-	u, err := url.Parse(target)
-	if err != nil {
-		return nil, err
-	}
-	port := u.Port()
-	if port == "" {
-		port = "80"
-	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return nil, err
-	}
-	ips, err := net.DefaultResolver.LookupIP(ctx, "ip4", u.Hostname())
-	if err != nil {
-		return nil, err
-	}
-	r := &readers{url: target, checks: make([]checker, o.Streams), fail: fail}
-	addr := unix.SockaddrInet4{Port: int(number), Addr: [4]byte(ips[0].To4())}
-	r.loopback = ips[0].IsLoopback()
-	r.opened.reached, r.arrived.reached = make(chan int64, 1), make(chan int64, 1)
-	cores := runtime.GOMAXPROCS(0)
-	for i := range cores {
-		w := &worker{
-			readers: r, addr: addr, limit: max(1, o.Connecting/cores), next: i, buf: make([]byte, 64<<10),
-			fds: map[int]int{}, began: map[int]int64{}, connect: newHistogram(), events: newHistogram(),
-		}
-		if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-			return nil, err
-		}
-		if w.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-			return nil, err
-		}
-		if err := w.watch(unix.EPOLL_CTL_ADD, w.wake, -1, unix.EPOLLIN); err != nil {
-			return nil, err
-		}
-		r.workers = append(r.workers, w)
-	}
-	for i := range r.checks {
-		r.checks[i].stream = i
-	}
-	for _, w := range r.workers {
-		r.done.Go(w.run)
-	}
-	return r, nil
-}
-
-// open opens streams until there are n, and waits for them.
-func (r *readers) open(ctx context.Context, n int) error {
-	r.opened.aim(int64(n))
-	r.wanted.Store(int64(n))
-	r.wakeAll()
-	if _, err := r.wait(ctx, &r.opened); err != nil {
-		return fmt.Errorf("opening streams: %w", err)
-	}
-	return nil
-}
-
 // wait is over when the mark is reached; it says at what time that was. It gives up
 // when nothing has come for a while.
-func (r *readers) wait(ctx context.Context, m *mark) (int64, error) {
+func (m *mark) wait(ctx context.Context) (int64, error) {
 	ticker := time.NewTicker(patience)
 	defer ticker.Stop()
 	for before := int64(-1); ; {
@@ -181,18 +96,88 @@ func (r *readers) wait(ctx context.Context, m *mark) (int64, error) {
 	}
 }
 
-// take returns the latencies since it was last called: to the first byte, and of events.
-func (r *readers) take() (connect, events *hdrhistogram.Histogram) {
-	connect, events = newHistogram(), newHistogram()
-	for _, w := range r.workers {
-		w.mu.Lock()
-		connect.Merge(w.connect)
-		events.Merge(w.events)
-		w.connect.Reset()
-		w.events.Reset()
-		w.mu.Unlock()
+// share says which streams a process holds: those whose number, divided by Of, leaves Process.
+type share struct {
+	Streams int // of all processes
+	Process int
+	Of      int
+}
+
+// of says how many of the first n streams are its own.
+func (s share) of(n int) int { return (n - s.Process + s.Of - 1) / s.Of }
+
+// readers hold a process' share of the streams, divided among one loop for each core.
+type readers struct {
+	request  *request
+	common   bool // {channel} of the request
+	addr     unix.SockaddrInet4
+	loopback bool
+	loops    []*loop
+
+	wanted   atomic.Int64 // streams that may be opened: the first so many
+	opened   mark         // streams that are open
+	arrived  mark         // events
+	churning atomic.Pointer[churn]
+	// final is the number of the common event for which churned streams are waited for
+	// too. The others of theirs cannot be foreseen.
+	final    atomic.Int64
+	stopping atomic.Bool
+	done     sync.WaitGroup
+	fail     func(error)
+}
+
+// churn closes and reopens every so many-th stream when it has been open for that long.
+type churn struct {
+	Every int
+	Life  time.Duration
+	// Over: no more are closed.
+	Over bool
+}
+
+func (c *churn) has(stream int) bool { return c != nil && stream%c.Every == c.Every-1 }
+
+func newReaders(fail func(error), s *setup) (*readers, error) {
+	cores := max(1, runtime.GOMAXPROCS(0)/s.Share.Of)
+	r := &readers{
+		request: s.Open.parse(), common: s.Common, fail: fail,
+		addr: unix.SockaddrInet4{Port: s.Port, Addr: s.Addr}, loopback: s.Addr[0] == 127,
 	}
-	return connect, events
+	r.opened.reached, r.arrived.reached = make(chan int64, 1), make(chan int64, 1)
+	for i := range cores {
+		l := &loop{
+			readers: r, addr: r.addr, first: s.Share.Process + i*s.Share.Of, step: cores * s.Share.Of,
+			limit: max(1, s.Connecting/(cores*s.Share.Of)), buf: make([]byte, 64<<10),
+			connect: newHistogram(), own: newHistogram(), shared: newHistogram(),
+		}
+		if l.first < s.Share.Streams {
+			l.streams = make([]stream, (s.Share.Streams-l.first+l.step-1)/l.step)
+		}
+		for j := range l.streams {
+			l.streams[j].stream = l.first + j*l.step
+		}
+		var err error
+		if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+			return nil, err
+		}
+		if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+			return nil, err
+		}
+		if err := watch(l.epoll, unix.EPOLL_CTL_ADD, l.wake, -1, unix.EPOLLIN); err != nil {
+			return nil, err
+		}
+		r.loops = append(r.loops, l)
+	}
+	for _, l := range r.loops {
+		r.done.Go(l.run)
+	}
+	return r, nil
+}
+
+// open lets streams be opened until there are n, of which its own are own.
+func (r *readers) open(n, own int) {
+	r.opened.aim(int64(own))
+	r.wanted.Store(int64(n))
+	r.wakeAll()
 }
 
 // stop closes the streams. After it, the checkers belong to the caller.
@@ -203,138 +188,303 @@ func (r *readers) stop() {
 }
 
 func (r *readers) wakeAll() {
-	for _, w := range r.workers {
-		_, _ = unix.Write(w.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // fails only where it is awake
+	for _, l := range r.loops {
+		_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // fails only where it is awake
 	}
 }
 
-func (w *worker) watch(op, fd, stream int, events uint32) error {
-	return unix.EpollCtl(w.epoll, op, fd, &unix.EpollEvent{Events: events, Fd: int32(stream)})
+// each is called for each loop while that stands still.
+func (r *readers) each(do func(l *loop)) {
+	for _, l := range r.loops {
+		l.mu.Lock()
+		do(l)
+		l.mu.Unlock()
+	}
 }
 
-func (w *worker) run() {
-	defer func() {
-		for _, fd := range w.fds {
-			unix.Close(fd) //nolint:errcheck // nothing is lost with it
+// setChurn begins to churn, or ends it: then it aims at all streams being open.
+func (r *readers) setChurn(c churn, own int) {
+	now := clock()
+	r.each(func(l *loop) {
+		r.churning.Store(&c)
+		l.lives = nil
+		if c.Over {
+			return
 		}
-		unix.Close(w.wake)  //nolint:errcheck // as above
-		unix.Close(w.epoll) //nolint:errcheck // as above
+		for i := range l.streams {
+			if c.has(l.streams[i].stream) { // spread over the first of their lives
+				l.lives = append(l.lives, life{i, now + int64(c.Life)*int64(i)/int64(len(l.streams))})
+			}
+		}
+	})
+	if c.Over {
+		r.opened.aim(int64(own))
+	}
+	r.wakeAll()
+}
+
+// beats are what was heard of heartbeats: comments.
+type beats struct {
+	Count   int64
+	Late    int64         // that came later than allowed, or not at all
+	Longest time.Duration // between two
+}
+
+// watchBeats begins to look at the time between beats; 0 ends that.
+func (r *readers) watchBeats(allowed time.Duration) (found beats) {
+	r.each(func(l *loop) {
+		now := clock()
+		for i := range l.streams {
+			if l.allowed > 0 {
+				l.beat(&l.streams[i], now)
+			}
+			l.streams[i].lastBeat = now
+		}
+		found.Count += l.beats.Count
+		found.Late += l.beats.Late
+		found.Longest = max(found.Longest, l.beats.Longest)
+		l.beats, l.allowed = beats{}, allowed
+	})
+	return found
+}
+
+// stream is one of a loop's.
+type stream struct {
+	checker
+	fd       int
+	dialled  int64 // when; 0: its first byte has come
+	lastBeat int64
+}
+
+// life is when a stream is to be closed.
+type life struct {
+	index int
+	until int64
+}
+
+// loop is an epoll set with its streams, and the goroutine that reads them.
+type loop struct {
+	*readers
+	addr        unix.SockaddrInet4 // one's own: connect writes into it
+	epoll, wake int
+	first, step int // numbers of its streams
+	limit       int // of streams being opened at a time
+	buf         []byte
+
+	mu         sync.Mutex // held by the goroutine while it does anything
+	streams    []stream
+	next       int // to open
+	connecting int
+	dials      int
+	lives      []life // in the order of their ends
+	allowed    time.Duration
+	beats      beats
+	connect    *hdrhistogram.Histogram // to the first byte
+	own        *hdrhistogram.Histogram // latencies of events to one stream
+	shared     *hdrhistogram.Histogram // and of those to everybody
+}
+
+// watch puts a descriptor into an epoll set, or changes what it is watched for.
+func watch(epoll, op, fd, index int, events uint32) error {
+	return unix.EpollCtl(epoll, op, fd, &unix.EpollEvent{Events: events, Fd: int32(index)})
+}
+
+func (l *loop) run() {
+	defer func() {
+		for i := range l.streams {
+			if l.streams[i].fd > 0 {
+				unix.Close(l.streams[i].fd) //nolint:errcheck // nothing is lost with it
+			}
+		}
+		unix.Close(l.wake)  //nolint:errcheck // as above
+		unix.Close(l.epoll) //nolint:errcheck // as above
 	}()
 	ready := make([]unix.EpollEvent, 256)
-	for {
-		for w.connecting < w.limit && w.next < int(w.wanted.Load()) {
-			if err := w.dial(w.next); err != nil {
-				w.fail(fmt.Errorf("stream %d: %w", w.next, err))
+	for n := 0; ; {
+		timeout, ok := l.turn(ready[:n])
+		if !ok {
+			return
+		}
+		var err error
+		if n, err = unix.EpollWait(l.epoll, ready, timeout); err != nil {
+			if !errors.Is(err, unix.EINTR) {
+				l.fail(fmt.Errorf("epoll_wait: %w", err))
 				return
 			}
-			w.next += len(w.workers)
+			n = 0
 		}
-		n, err := unix.EpollWait(w.epoll, ready, -1)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			w.fail(fmt.Errorf("epoll_wait: %w", err))
-			return
-		}
-		if w.stopping.Load() {
-			return
-		}
-		w.mu.Lock()
-		for _, e := range ready[:max(n, 0)] {
-			if e.Fd < 0 {
-				_, _ = unix.Read(w.wake, w.buf[:8])
-			} else if err := w.handle(int(e.Fd), e.Events); err != nil {
-				w.fail(fmt.Errorf("stream %d: %w", e.Fd, err))
-			}
-		}
-		w.mu.Unlock()
 	}
+}
+
+// turn does what is to be done, and says for how many milliseconds there is nothing more.
+func (l *loop) turn(ready []unix.EpollEvent) (timeout int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopping.Load() {
+		return 0, false
+	}
+	for _, e := range ready {
+		if e.Fd < 0 {
+			_, _ = unix.Read(l.wake, l.buf[:8])
+		} else if err := l.handle(int(e.Fd), e.Events); err != nil {
+			l.fail(fmt.Errorf("stream %d: %w", l.streams[e.Fd].stream, err))
+		}
+	}
+	for l.connecting < l.limit && l.next < len(l.streams) && l.streams[l.next].stream < int(l.wanted.Load()) {
+		if !l.tryDial(l.next) {
+			return 0, false
+		}
+		l.next++
+	}
+	for len(l.lives) > 0 {
+		left := l.lives[0].until - clock()
+		if left > 0 {
+			return int(left/1e6) + 1, true
+		}
+		i := l.lives[0].index
+		l.lives = l.lives[1:]
+		if !l.reopen(i) {
+			return 0, false
+		}
+	}
+	return -1, true
+}
+
+func (l *loop) tryDial(i int) bool {
+	err := l.dial(i)
+	if err != nil {
+		l.fail(fmt.Errorf("stream %d: %w", l.streams[i].stream, err))
+	}
+	return err == nil
+}
+
+// reopen closes a stream as its client, and opens it again.
+func (l *loop) reopen(i int) bool {
+	s := &l.streams[i]
+	unix.Close(s.fd) //nolint:errcheck // nothing is lost with it
+	s.fd = 0
+	l.opened.add(-1, 0)
+	s.reopen()
+	return l.tryDial(i)
 }
 
 // dial begins to connect; the request is sent when the socket can be written to.
-func (w *worker) dial(stream int) error {
+func (l *loop) dial(i int) error {
+	s := &l.streams[i]
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("socket: %w", err)
 	}
-	w.fds[stream] = fd
-	if w.loopback {
+	s.fd = fd
+	if l.loopback {
 		// The port is chosen at connect: so it is unique for the pair only.
 		if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 			return fmt.Errorf("setsockopt: %w", err)
 		}
-		source := byte(1 + stream/portsPerSource)
+		source := byte(1 + (l.first+l.dials*l.step)/portsPerSource%sources)
 		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, source}}); err != nil {
 			return fmt.Errorf("bind: %w", err)
 		}
 	}
-	w.began[stream] = clock()
-	w.connecting++
-	if err := unix.Connect(fd, &w.addr); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+	l.dials++
+	s.dialled = clock()
+	l.connecting++
+	if err := unix.Connect(fd, &l.addr); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return fmt.Errorf("connect: %w", err)
 	}
-	return w.watch(unix.EPOLL_CTL_ADD, fd, stream, unix.EPOLLOUT)
+	return watch(l.epoll, unix.EPOLL_CTL_ADD, fd, i, unix.EPOLLOUT)
 }
 
-func (w *worker) handle(stream int, ready uint32) error {
-	fd, c := w.fds[stream], &w.checks[stream]
+func (l *loop) handle(i int, ready uint32) error {
+	s := &l.streams[i]
 	if ready&unix.EPOLLOUT != 0 {
-		return w.request(stream, fd)
+		return l.ask(i, s)
 	}
-	n, err := unix.Read(fd, w.buf)
+	n, err := unix.Read(s.fd, l.buf)
 	now := clock()
 	switch {
 	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
 		return nil
 	case err != nil:
-		return w.drop(fd, fmt.Errorf("read: %w", err))
+		return l.drop(s.fd, fmt.Errorf("read: %w", err))
 	case n == 0:
-		return w.drop(fd, errors.New("the server ended the stream"))
+		return l.drop(s.fd, errors.New("the server ended the stream"))
 	}
-	opened := c.opened()
-	if from, first := w.began[stream]; first {
-		record(w.connect, now-from)
-		delete(w.began, stream)
+	opened, comments := s.opened(), s.comments
+	if s.dialled != 0 {
+		record(l.connect, now-s.dialled)
+		s.dialled = 0
 	}
+	churned := l.churning.Load().has(s.stream)
 	events := int64(0)
-	if err := c.feed(w.buf[:n], func(sent int64) {
-		events++
-		record(w.events, now-sent)
+	if err := s.feed(l.buf[:n], func(common bool, number uint64, sent int64) {
+		if !churned || common && int64(number) == l.final.Load() {
+			events++
+		}
+		if common {
+			record(l.shared, now-sent)
+		} else {
+			record(l.own, now-sent)
+		}
 	}); err != nil {
-		return w.drop(fd, err)
+		return l.drop(s.fd, err)
 	}
-	if c.phase == atEnd {
-		return w.drop(fd, errors.New("the server ended the stream"))
+	if s.phase == atEnd {
+		return l.drop(s.fd, errors.New("the server ended the stream"))
 	}
-	if !opened && c.opened() {
-		w.connecting--
-		w.opened.add(1, now)
+	if came := s.comments - comments; came > 0 {
+		l.beats.Count += came
+		l.beat(s, now)
 	}
 	if events > 0 {
-		w.arrived.add(events, now)
+		l.arrived.add(events, now)
+	}
+	if !opened && s.opened() {
+		l.connecting--
+		l.opened.add(1, now)
+		l.live(i, churned, now)
 	}
 	return nil
 }
 
-// request sends the request on a socket that may be connected, and has it read from now on.
-func (w *worker) request(stream, fd int) error {
-	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+// live plans the end of a stream that has been opened, or brings it about.
+func (l *loop) live(i int, churned bool, now int64) {
+	switch c := l.churning.Load(); {
+	case !churned || c.Over:
+	case c.Life == 0:
+		l.reopen(i)
+	default:
+		l.lives = append(l.lives, life{i, now + int64(c.Life)})
+	}
+}
+
+func (l *loop) beat(s *stream, now int64) {
+	passed := time.Duration(now - s.lastBeat)
+	s.lastBeat = now
+	l.beats.Longest = max(l.beats.Longest, passed)
+	if l.allowed > 0 && passed > l.allowed {
+		l.beats.Late++
+	}
+}
+
+// ask sends the request on a socket that may be connected, and has it read from now on.
+func (l *loop) ask(i int, s *stream) error {
+	code, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && code != 0 {
 		err = unix.Errno(code)
 	}
 	if err != nil {
-		return w.drop(fd, fmt.Errorf("connect: %w", err))
+		return l.drop(s.fd, fmt.Errorf("connect: %w", err))
 	}
-	u, err := url.Parse(strings.ReplaceAll(w.url, "{n}", strconv.Itoa(stream)))
-	if err != nil {
-		return err
+	v := values{stream: s.stream, common: l.common}
+	text := l.request.append(l.buf[:0], &v, l.request.addEvent(nil, &v))
+	if n, err := unix.Write(s.fd, text); err != nil || n != len(text) {
+		return l.drop(s.fd, fmt.Errorf("wrote %d of %d bytes of the request: %w", n, len(text), err))
 	}
-	text := "GET " + u.RequestURI() + " HTTP/1.1\r\nHost: " + u.Host + "\r\nAccept: text/event-stream\r\n\r\n"
-	if n, err := unix.Write(fd, []byte(text)); err != nil || n != len(text) {
-		return w.drop(fd, fmt.Errorf("wrote %d of %d bytes of the request: %w", n, len(text), err))
-	}
-	return w.watch(unix.EPOLL_CTL_MOD, fd, stream, unix.EPOLLIN)
+	return watch(l.epoll, unix.EPOLL_CTL_MOD, s.fd, i, unix.EPOLLIN)
 }
 
 // drop has a socket that is of no use watched no longer.
-func (w *worker) drop(fd int, err error) error {
-	return errors.Join(err, unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, fd, nil))
+func (l *loop) drop(fd int, err error) error {
+	return errors.Join(err, unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil))
 }

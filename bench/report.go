@@ -3,12 +3,27 @@ package bench
 import (
 	"fmt"
 	"io"
+	"math"
 	"text/tabwriter"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // Report is what was measured.
 type Report struct {
-	Results []Result `json:"results"`
+	Version string            `json:"version"`
+	Started time.Time         `json:"started"`
+	Machine Machine           `json:"machine"`
+	Options map[string]string `json:"options"` // by flag
+	Results []Result          `json:"results"`
+}
+
+// Machine is where both ends ran.
+type Machine struct {
+	Cores  int    `json:"cores"`
+	CPU    string `json:"cpu"`
+	Kernel string `json:"kernel"`
 }
 
 // Result is one scenario's.
@@ -18,7 +33,51 @@ type Result struct {
 	Seconds  float64  `json:"seconds"`
 	Figures  []Figure `json:"figures"`
 	Check    Check    `json:"check"`
-	Error    string   `json:"error,omitempty"` // the scenario failed
+	Memory   []Sample `json:"memory,omitempty"` // idle: while streams are opened, and at the end; mixed: all the time
+	Error    string   `json:"error,omitempty"`  // the scenario failed
+
+	distributions []distribution
+}
+
+// Sample is the server's memory at a moment.
+type Sample struct {
+	Seconds float64 `json:"seconds"` // since the beginning
+	Streams int     `json:"streams"` // that are open
+	RSS     int64   `json:"rss"`     // bytes
+}
+
+// memory adds what the samples of a long run say.
+func (r *Result) memory() {
+	first, last := r.Memory[0], r.Memory[len(r.Memory)-1]
+	// at is the first sample when that part of the time has passed.
+	at := func(part float64) Sample {
+		for _, s := range r.Memory {
+			if s.Seconds >= part*last.Seconds {
+				return s
+			}
+		}
+		return last
+	}
+	r.add("server RSS at the start", "MB", float64(first.RSS)/1e6)
+	r.add("server RSS in the middle", "MB", float64(at(0.5).RSS)/1e6)
+	r.add("server RSS at the end", "MB", float64(last.RSS)/1e6)
+	sixth := at(1.0 / 6)
+	r.add("server RSS growth after the first sixth", "%", 100*float64(last.RSS-sixth.RSS)/float64(max(sixth.RSS, 1)))
+}
+
+// distribution is a histogram as a plot has it.
+type distribution struct {
+	name   string
+	points []point
+}
+
+// distributionOf has more and more of the slowest apart, as far as there are any.
+func distributionOf(name string, h *hdrhistogram.Histogram) distribution {
+	d := distribution{name: name}
+	for rest := 1.0; rest*float64(h.TotalCount()) >= 1; rest /= 1.2 {
+		d.points = append(d.points, point{-math.Log10(rest), float64(h.ValueAtQuantile(100*(1-rest))) / 1e6})
+	}
+	return d
 }
 
 // Figure is a value with its unit.
@@ -35,6 +94,7 @@ func (r *Result) add(name, unit string, value float64) {
 // Print writes the report as a table.
 func (r *Report) Print(to io.Writer) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "ssegateway bench %s; %d cores, %s, Linux %s\n\n", r.Version, r.Machine.Cores, r.Machine.CPU, r.Machine.Kernel)
 	for _, result := range r.Results {
 		fmt.Fprintf(w, "%s\t%d streams\t\n", result.Scenario, result.Streams)
 		for _, f := range result.Figures {

@@ -1,9 +1,13 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
+	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -12,7 +16,7 @@ import (
 
 // Run measures. The report has the scenarios that were run, the failed one too.
 func Run(ctx context.Context, o Options) (Report, error) {
-	var report Report
+	report := Report{Machine: thisMachine(), Started: time.Now().UTC().Truncate(time.Second), Version: o.Version}
 	if err := o.check(); err != nil {
 		return report, err
 	}
@@ -20,16 +24,12 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return report, fmt.Errorf("limit on open files: %w", err)
 	}
-	// Callbacks and publishers have sockets too.
-	if most := int64(limit.Cur) - 100 - 2*int64(o.Senders); int64(o.Streams) > most {
-		return report, fmt.Errorf("--streams: the limit of %d open files allows %d", limit.Cur, max(most, 0))
+	if most := int64(limit.Max) - 100; o.starts() && int64(o.Streams) > most {
+		return report, fmt.Errorf("--streams: the limit of %d open files allows the gateway %d", limit.Max, max(most, 0))
 	}
 	for _, name := range Scenarios {
 		if !o.runs(name) {
 			continue
-		}
-		if o.Progress != nil {
-			fmt.Fprintf(o.Progress, "bench: %s, %d streams\n", name, o.Streams)
 		}
 		result, err := o.scenario(ctx, name)
 		if err != nil {
@@ -44,219 +44,195 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	return report, nil
 }
 
+// thisMachine describes it as far as it matters.
+func thisMachine() Machine {
+	m := Machine{Cores: runtime.NumCPU()}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil { // a missing name does no harm
+		m.Kernel = string(bytes.TrimRight(u.Release[:], "\x00"))
+	}
+	text, _ := os.ReadFile("/proc/cpuinfo") // as above
+	for line := range strings.Lines(string(text)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			m.CPU = strings.TrimSpace(value)
+			break
+		}
+	}
+	return m
+}
+
 // run is one scenario while it runs.
 type run struct {
 	*Options
 	ctx     context.Context
 	server  *server
-	readers *readers
-	sent    func(stream int) uint64 // events that the stream has to have in the end
+	streams int
+	pool    *pool
+	sent    sent // what the streams have to have in the end
+	ended   bool
 	result  *Result
+}
+
+var scenarios = map[string]func(*run) error{
+	"connect": (*run).connect, "churn": (*run).churn, "idle": (*run).idle, "heartbeat": (*run).heartbeat,
+	"fanout": (*run).fanout, "unicast": (*run).unicast, "mixed": (*run).mixed,
 }
 
 func (o *Options) scenario(ctx context.Context, name string) (result Result, err error) {
 	result = Result{Scenario: name, Streams: o.Streams}
-	s, err := startServer(ctx, o, name)
+	if name == "churn" {
+		result.Streams = o.Connecting
+	}
+	if o.Progress != nil {
+		fmt.Fprintf(o.Progress, "bench: %s, %d streams\n", name, result.Streams)
+	}
+	s, err := startServer(ctx, o, name, result.Streams)
 	if err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() {
+		err = errors.Join(err, s.stop())
+		if s.backend != nil {
+			// After the gateway's end there is nothing more that it could tell.
+			if err == nil {
+				err = s.backend.err()
+			}
+			s.backend.close()
+		}
+	}()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	r := &run{Options: o, ctx: ctx, server: s, sent: func(int) uint64 { return 0 }, result: &result}
-	if r.readers, err = newReaders(ctx, fail, o, s.url); err != nil {
+	r := &run{Options: o, ctx: ctx, server: s, streams: result.Streams, result: &result}
+	if r.pool, err = startPool(ctx, fail, o, r.streams, s.open, common(name)); err != nil {
 		return result, err
 	}
 	began := time.Now()
-	err = map[string]func() error{"connect": r.connect, "idle": r.idle, "fanout": r.fanout, "unicast": r.unicast}[name]()
+	progress := r.showProgress()
+	err = scenarios[name](r)
+	progress()
 	result.Seconds = time.Since(began).Seconds()
-	r.readers.stop()
-	for i := range r.readers.checks {
-		result.Check.add(r.readers.checks[i].finish(r.sent(i)))
+	return result, errors.Join(err, r.end(), result.Check.err())
+}
+
+// end closes the streams, and waits until the backend was told of each end.
+func (r *run) end() (err error) {
+	if r.ended {
+		return nil
 	}
-	return result, errors.Join(err, result.Check.err())
+	r.ended = true
+	if r.result.Check, err = r.pool.finish(&r.sent); err == nil && r.server.backend != nil {
+		err = r.server.backend.wait(r.ctx)
+	}
+	return err
 }
 
-// warm opens the first streams, so that what a server needs whatever the number of
-// streams is there before anything is measured.
-func (r *run) warm() (opened int, err error) {
-	opened = min(100, r.Streams/10)
-	err = r.readers.open(r.ctx, opened)
-	r.readers.take()
-	return opened, err
+// used is processor time: the server's, and that of all our processes.
+type used struct{ server, own time.Duration }
+
+func (r *run) used() (u used, err error) {
+	server, err1 := cpuOf(r.server.pids...)
+	own, err2 := cpuOf(append([]int{0}, r.pool.pids...)...)
+	return used{server, own}, errors.Join(err1, err2)
 }
 
-// measured says what f used of the processor, here and at the server.
-func (r *run) measured(f func() error) (took, server, own time.Duration, err error) {
-	server0, err0 := cpuOf(r.server.pids...)
-	own0, err1 := cpuOf(0)
+// measured says what f used of the processor.
+func (r *run) measured(f func() error) (took time.Duration, u used, err error) {
+	before, err1 := r.used()
 	began := time.Now()
 	err = f()
 	took = time.Since(began)
-	server1, err2 := cpuOf(r.server.pids...)
-	own1, err3 := cpuOf(0)
-	return took, server1 - server0, own1 - own0, errors.Join(err, err0, err1, err2, err3)
+	after, err2 := r.used()
+	return took, used{after.server - before.server, after.own - before.own}, errors.Join(err, err1, err2)
 }
 
 // cost adds the processor time of a unit of work.
-func (r *run) cost(of string, server, own time.Duration, n int64) {
+func (r *run) cost(of string, u used, n int64) {
 	micros := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / float64(max(n, 1)) }
 	if len(r.server.pids) > 0 {
-		r.result.add("server CPU per "+of, "µs", micros(server))
+		r.result.add("server CPU per "+of, "µs", micros(u.server))
 	}
-	r.result.add("bench CPU per "+of, "µs", micros(own))
+	r.result.add("bench CPU per "+of, "µs", micros(u.own))
 }
 
 func (r *run) latency(what string, h *hdrhistogram.Histogram) {
-	for _, p := range []float64{50, 99, 99.9, 100} {
+	for _, p := range []float64{50, 90, 99, 99.9, 100} {
 		name := fmt.Sprintf("%s p%v", what, p)
 		if p == 100 {
 			name = what + " max"
 		}
 		r.result.add(name, "ms", float64(h.ValueAtQuantile(p))/1e6)
 	}
+	r.result.distributions = append(r.result.distributions, distributionOf(what, h))
 }
 
-func (r *run) connect() error {
-	warm, err := r.warm()
-	if err != nil {
+// during calls look every so often while f runs, and once before and after.
+func (r *run) during(every time.Duration, look func() error, f func() error) error {
+	if err := look(); err != nil {
 		return err
 	}
-	took, server, own, err := r.measured(func() error { return r.readers.open(r.ctx, r.Streams) })
-	if err != nil {
-		return err
-	}
-	n := r.Streams - warm
-	first, _ := r.readers.take()
-	r.result.add("streams opened", "1/s", float64(n)/took.Seconds())
-	r.latency("first byte", first)
-	r.cost("stream", server, own, int64(n))
-	return nil
-}
-
-func (r *run) idle() error {
-	warm, err := r.warm()
-	if err != nil {
-		return err
-	}
-	before, err := memoryOf(r.server.pids)
-	if err != nil {
-		return err
-	}
-	if err := r.readers.open(r.ctx, r.Streams); err != nil {
-		return err
-	}
-	var after memory
-	took, server, own, err := r.measured(func() error {
-		select {
-		case <-r.ctx.Done():
-			return context.Cause(r.ctx)
-		case <-time.After(r.Settle):
-		}
-		after, err = memoryOf(r.server.pids)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	grown := after.minus(before)
-	perStream := func(name string, bytes int64) {
-		r.result.add(name, "bytes", float64(bytes)/float64(r.Streams-warm))
-	}
-	if len(r.server.pids) > 0 {
-		perStream("server RSS per stream", grown.resident)
-		perStream("server PSS per stream", grown.proportional)
-		r.result.add("server CPU at rest", "%", 100*server.Seconds()/took.Seconds())
-	}
-	r.result.add("bench CPU at rest", "%", 100*own.Seconds()/took.Seconds())
-	perStream("kernel socket buffers per stream, both ends", grown.sockets)
-	perStream("kernel slab per stream, both ends", grown.slab)
-	return nil
-}
-
-func (r *run) fanout() error {
-	if err := r.readers.open(r.ctx, r.Streams); err != nil {
-		return err
-	}
-	p, err := newPublisher(r.ctx, r.Options, r.server)
-	if err != nil {
-		return err
-	}
-	defer p.conn.Close()
-	last := newHistogram()
-	sequence := uint64(0)
-	r.sent = func(int) uint64 { return sequence }
-	took, server, own, err := r.measured(func() error {
-		for range r.Events {
-			sequence++
-			r.readers.arrived.aim(int64(sequence) * int64(r.Streams))
-			sent := clock()
-			if err := p.publish(everybody, sequence, sent); err != nil {
-				return err
+	over, looked := make(chan struct{}), make(chan error)
+	go func() {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-over:
+				looked <- look()
+				return
+			case <-ticker.C:
+				if err := look(); err != nil {
+					<-over
+					looked <- err
+					return
+				}
 			}
-			at, err := r.readers.wait(r.ctx, &r.readers.arrived)
-			if err != nil {
-				return fmt.Errorf("deliveries: %w", err)
-			}
-			record(last, at-sent)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	_, each := r.readers.take()
-	deliveries := int64(r.Events) * int64(r.Streams)
-	r.result.add("deliveries", "1/s", float64(deliveries)/took.Seconds())
-	r.latency("last stream has it", last)
-	r.latency("each stream has it", each)
-	r.cost("delivery", server, own, deliveries)
-	return nil
-}
-
-func (r *run) unicast() error {
-	if err := r.readers.open(r.ctx, r.Streams); err != nil {
-		return err
-	}
-	u := &unicast{sequences: make([]uint64, r.Streams)}
-	r.sent = func(stream int) uint64 { return u.sequences[stream] }
-	for range min(r.Senders, r.Streams) {
-		p, err := newPublisher(r.ctx, r.Options, r.server)
-		if err != nil {
-			return err
-		}
-		u.publishers = append(u.publishers, p)
-	}
-	defer func() {
-		for _, p := range u.publishers {
-			p.conn.Close()
 		}
 	}()
-	all := int64(0)
-	for _, part := range []struct {
-		name string
-		rate int
-	}{{"paced", r.Rate}, {"saturated", 0}} {
-		var sends int64
-		r.readers.take()
-		took, server, own, err := r.measured(func() (err error) {
-			if sends, err = u.run(r.ctx, r.Duration, part.rate); err != nil {
-				return err
-			}
-			all += sends
-			r.readers.arrived.aim(all)
-			if _, err = r.readers.wait(r.ctx, &r.readers.arrived); err != nil {
-				return fmt.Errorf("deliveries: %w", err)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		_, latency := r.readers.take()
-		r.result.add(part.name+" sends", "1/s", float64(sends)/took.Seconds())
-		r.latency(part.name+" latency", latency)
-		r.cost(part.name+" send", server, own, sends)
+	err := f()
+	close(over)
+	return errors.Join(err, <-looked)
+}
+
+// sampleMemory adds the server's memory of this moment to the result.
+func (r *run) sampleMemory(began time.Time, streams int) error {
+	if len(r.server.pids) == 0 {
+		return nil
 	}
-	return nil
+	rss, err := residentOf(r.server.pids)
+	r.result.Memory = append(r.result.Memory, Sample{time.Since(began).Seconds(), streams, rss})
+	return err
+}
+
+// showProgress says every second how far the scenario is. The returned function ends that.
+func (r *run) showProgress() (end func()) {
+	if r.Progress == nil || !r.Live {
+		return func() {}
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		before, at := r.pool.state(), time.Now()
+		u, _ := r.used() // without figures where a process has gone
+		for {
+			select {
+			case <-stop:
+				return
+			case now := <-ticker.C:
+				s := r.pool.state()
+				v, _ := r.used()
+				seconds := now.Sub(at).Seconds()
+				fmt.Fprintf(r.Progress, "bench: %s, %d streams open, %.0f opened/s, %.0f events/s, %.0f beats/s, CPU %.0f %% server, %.0f %% bench\n",
+					r.result.Scenario, s.Open, float64(s.Opens-before.Opens)/seconds, float64(s.Events-before.Events)/seconds,
+					float64(max(s.Beats-before.Beats, 0))/seconds,
+					100*(v.server-u.server).Seconds()/seconds, 100*(v.own-u.own).Seconds()/seconds)
+				before, at, u = s, now, v
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-stopped
+	}
 }

@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,37 +11,41 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
 
 // server is what is measured.
 type server struct {
-	url, publishURL, publishBody string // templates
-	pids                         []int
-	token                        func(stream int) string // for {token}
-	stop                         func() error
+	requests
+	pids    []int
+	backend *backend     // that its callbacks go to; nil: it has none
+	stop    func() error // it, if it was started here
 }
 
 // startServer starts the gateway with a backend of our own, or takes the server
 // that the options name.
-func startServer(ctx context.Context, o *Options, scenario string) (*server, error) {
-	if o.URL != "" {
-		return &server{
-			url: o.URL, publishURL: o.PublishURL, publishBody: o.PublishBody, pids: o.PIDs,
-			token: func(int) string { return "" }, stop: func() error { return nil },
-		}, nil
-	}
+func startServer(ctx context.Context, o *Options, scenario string, streams int) (s *server, err error) {
 	answer := "{}"
-	if scenario == "fanout" {
-		answer = `{"topics":["bench"]}`
+	if scenario == "fanout" || scenario == "mixed" {
+		answer = `{"topics":["` + commonChannel + `"]}`
 	}
-	b, err := startBackend(o.Streams, answer)
+	if !o.starts() {
+		s = &server{requests: o.profile(o.Server, o.publishBase()), pids: o.PIDs, stop: func() error { return nil }}
+		if o.Backend != "" {
+			l, err := net.Listen("tcp", o.Backend)
+			if err != nil {
+				return nil, fmt.Errorf("--backend: %w", err)
+			}
+			s.backend = startBackend(l, streams, answer)
+		}
+		return s, nil
+	}
+	l, err := listenOutside()
 	if err != nil {
 		return nil, err
 	}
+	b := startBackend(l, streams, answer)
 	// A port can be lost between choice and use.
 	for attempt := 1; ; attempt++ {
 		s, err := startGateway(ctx, o, scenario, b)
@@ -50,7 +53,7 @@ func startServer(ctx context.Context, o *Options, scenario string) (*server, err
 			return s, nil
 		}
 		if attempt == 3 || ctx.Err() != nil {
-			b.server.Close() //nolint:errcheck // the error that matters is there
+			b.close()
 			return nil, err
 		}
 	}
@@ -67,6 +70,9 @@ func startGateway(ctx context.Context, o *Options, scenario string, b *backend) 
 	}
 	args := append(o.Gateway[1:len(o.Gateway):len(o.Gateway)],
 		"--port="+port, "--callback-url=http://"+b.addr+"/", "--log-level=error")
+	if hasBeats(scenario) {
+		args = append(args, "--heartbeat-interval-seconds="+strconv.Itoa(o.Heartbeat))
+	}
 	cmd := exec.Command(o.Gateway[0], args...) // stopped by a signal, so that it drains
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
@@ -81,14 +87,8 @@ func startGateway(ctx context.Context, o *Options, scenario string, b *backend) 
 		_ = cmd.Process.Kill() // it may be gone
 		return nil, fmt.Errorf("the gateway did not start: %w\n%s", err, log.String())
 	}
-	s := &server{url: base + "/bench/{n}", pids: []int{cmd.Process.Pid}, token: b.token}
-	if scenario == "fanout" {
-		s.publishURL, s.publishBody = base+"/internal/publish", `{"topic":"bench","event":{"data":"{data}"}}`
-	} else {
-		s.publishURL, s.publishBody = base+"/internal/send", `{"token":"{token}","event":{"data":"{data}"}}`
-	}
+	s := &server{requests: o.profile(base, ""), pids: []int{cmd.Process.Pid}, backend: b}
 	s.stop = func() error {
-		defer b.server.Close()                  //nolint:errcheck // it has nothing more to say
 		_ = cmd.Process.Signal(syscall.SIGTERM) // if it is gone, Wait says why
 		select {
 		case err := <-exited:
@@ -131,56 +131,6 @@ func ready(ctx context.Context, url string, exited chan error) error {
 		case <-ticker.C:
 		}
 	}
-}
-
-// backend answers callbacks, and knows the token of each stream.
-type backend struct {
-	addr   string
-	server *http.Server
-	answer string
-
-	mu     sync.Mutex
-	tokens []string
-}
-
-func startBackend(streams int, answer string) (*backend, error) {
-	l, err := listenOutside()
-	if err != nil {
-		return nil, err
-	}
-	b := &backend{addr: l.Addr().String(), answer: answer, tokens: make([]string, streams)}
-	b.server = &http.Server{Handler: b, ReadHeaderTimeout: patience}
-	go b.server.Serve(l) //nolint:errcheck // ends by Close
-	return b, nil
-}
-
-func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var call struct {
-		Action, Token string
-		Request       struct{ URL string }
-	}
-	if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	if call.Action != "connect" {
-		return
-	}
-	n, err := strconv.Atoi(strings.TrimPrefix(call.Request.URL, "/bench/"))
-	if err != nil || n < 0 || n >= len(b.tokens) {
-		http.Error(w, "no stream of this run", http.StatusForbidden)
-		return
-	}
-	b.mu.Lock()
-	b.tokens[n] = call.Token
-	b.mu.Unlock()
-	_, _ = w.Write([]byte(b.answer)) // a gateway that is gone shows elsewhere
-}
-
-func (b *backend) token(stream int) string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.tokens[stream]
 }
 
 // listenOutside listens on a port of this host that no outgoing connection takes.

@@ -1,0 +1,298 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// outbox is what was sent so far. Each stream's own series belongs to one sender, so
+// that it has an order.
+type outbox struct {
+	size      int // of an event's data
+	token     func(stream int) string
+	sequences []uint64              // by stream
+	common    uint64                // to everybody
+	gone      int64                 // sends to a stream that had left
+	leaves    func(stream int) bool // streams that may have
+}
+
+// event appends the next event for the stream to the body of a request.
+func (x *outbox) event(r *request, body []byte, v *values, at int64) []byte {
+	n := &x.common
+	if v.stream != everybody {
+		n = &x.sequences[v.stream]
+	}
+	*n++
+	v.data = appendData(v.data[:0], v.stream, *n, at, x.size)
+	return r.addEvent(body, v)
+}
+
+// part is what a group of senders does for a while.
+type part struct {
+	request  *request
+	senders  int
+	rate     int  // requests a second; 0: the next one when the last was answered
+	events   int  // of each request
+	single   bool // all of them are for one stream
+	common   bool // they are for everybody
+	duration time.Duration
+}
+
+// job is one sender's share of a part.
+type job struct {
+	sender
+	*part
+	index int
+	at    int   // the stream that is next
+	turn  int64 // of its requests
+	due   int64 // the time of the next one
+	since int64 // when the request began; 0: it is idle
+	left  bool  // the stream of this request may have left
+	v     values
+	body  []byte
+}
+
+// run has the parts done by loops of their own, and says how many events were sent in
+// each. With a rate each event has its time, and carries it however late its sender is:
+// what had to wait for a slow answer before it counts as slow too.
+func (x *outbox) run(ctx context.Context, addr unix.SockaddrInet4, parts ...*part) (events []int64, err error) {
+	var jobs []*job
+	defer func() {
+		for _, j := range jobs {
+			j.close()
+		}
+	}()
+	for _, p := range parts {
+		for i := range p.senders {
+			j := &job{sender: sender{addr: addr}, part: p, index: i, at: i}
+			jobs = append(jobs, j)
+			if err := j.connect(); err != nil {
+				return nil, fmt.Errorf("connecting to publish: %w", err)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	loops := make([]*sendLoop, min(max(1, runtime.GOMAXPROCS(0)/2), len(jobs)))
+	for i := range loops {
+		loops[i] = &sendLoop{outbox: x, from: clock(), events: map[*part]int64{}}
+	}
+	for i, j := range jobs {
+		l := loops[i%len(loops)]
+		l.jobs = append(l.jobs, j)
+	}
+	var wg sync.WaitGroup
+	for _, l := range loops {
+		wg.Go(func() {
+			if err := l.run(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, p := range parts {
+		sum := int64(0)
+		for _, l := range loops {
+			sum += l.events[p]
+		}
+		events = append(events, sum)
+	}
+	for _, l := range loops {
+		x.gone += l.gone
+	}
+	return events, context.Cause(ctx)
+}
+
+// sendLoop is an epoll set of senders.
+type sendLoop struct {
+	*outbox
+	epoll, timer int
+	from         int64
+	jobs         []*job
+	busy         int
+	events       map[*part]int64
+	gone         int64
+}
+
+// lookEvery is how often a loop looks at whether it is to end, in milliseconds.
+const lookEvery = 100
+
+func (l *sendLoop) run(ctx context.Context) (err error) {
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return err
+	}
+	defer unix.Close(l.epoll) //nolint:errcheck // nothing is lost with it
+	// On CLOCK_MONOTONIC, as clock is; more exact than the milliseconds of epoll_wait.
+	if l.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		return err
+	}
+	defer unix.Close(l.timer) //nolint:errcheck // nothing is lost with it
+	if err := watch(l.epoll, unix.EPOLL_CTL_ADD, l.timer, -1, unix.EPOLLIN); err != nil {
+		return err
+	}
+	for i, j := range l.jobs {
+		if err := l.adopt(i, j); err != nil {
+			return err
+		}
+	}
+	ready := make([]unix.EpollEvent, 128)
+	var buf [8]byte
+	for checked := l.from; ; {
+		now := clock()
+		if now-checked > lookEvery*int64(time.Millisecond) {
+			checked = now
+			for _, j := range l.jobs {
+				if j.since > 0 && now-j.since > int64(patience) {
+					return fmt.Errorf("a publisher was not answered within %v", patience)
+				}
+			}
+		}
+		if ctx.Err() != nil {
+			return nil // the caller knows why
+		}
+		more, err := l.beginDue(now)
+		if err != nil || !more && l.busy == 0 {
+			return err
+		}
+		n, err := unix.EpollWait(l.epoll, ready, lookEvery)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("epoll_wait: %w", err)
+		}
+		for _, e := range ready[:max(n, 0)] {
+			if e.Fd < 0 {
+				_, _ = unix.Read(l.timer, buf[:])
+			} else if err := l.handle(int(e.Fd), e.Events); err != nil {
+				return fmt.Errorf("publishing: %w", err)
+			}
+		}
+	}
+}
+
+func (l *sendLoop) adopt(i int, j *job) error {
+	if err := unix.SetNonblock(j.fd, true); err != nil {
+		return err
+	}
+	return watch(l.epoll, unix.EPOLL_CTL_ADD, j.fd, i, unix.EPOLLIN)
+}
+
+// beginDue begins the requests whose time has come, and sets the timer for the next
+// one. more: there will be one.
+func (l *sendLoop) beginDue(now int64) (more bool, err error) {
+	next := int64(0)
+	for i, j := range l.jobs {
+		if j.since > 0 {
+			continue
+		}
+		if j.rate > 0 {
+			j.due = l.from + (j.turn*int64(j.senders)+int64(j.index))*int64(time.Second)/int64(j.rate)
+		} else {
+			j.due = now
+		}
+		switch {
+		case j.due-l.from >= int64(j.duration):
+		case j.due <= now:
+			if err := l.begin(i, j); err != nil {
+				return false, fmt.Errorf("publishing: %w", err)
+			}
+		case next == 0 || j.due < next:
+			next = j.due
+		}
+	}
+	if next == 0 {
+		return false, nil
+	}
+	return true, unix.TimerfdSettime(l.timer, unix.TFD_TIMER_ABSTIME, &unix.ItimerSpec{Value: unix.NsecToTimespec(next)}, nil)
+}
+
+// begin sends the job's next request.
+func (l *sendLoop) begin(i int, j *job) error {
+	j.v.common, j.body = j.common, j.body[:0]
+	for k := range j.part.events {
+		if k == 0 || !j.single {
+			j.choose(l.outbox)
+		}
+		j.body = l.event(j.request, j.body, &j.v, j.due)
+	}
+	j.turn++
+	j.since = clock()
+	j.out, j.sent = j.request.append(j.out[:0], &j.v, j.body), 0
+	l.busy++
+	l.events[j.part] += int64(j.part.events)
+	return l.write(i, j)
+}
+
+// choose sets the stream of the next event.
+func (j *job) choose(x *outbox) {
+	if j.common {
+		j.v.stream = everybody
+		return
+	}
+	j.v.stream = j.at
+	j.v.token = x.token(j.at)
+	j.left = x.leaves(j.at)
+	if j.at += j.senders; j.at >= len(x.sequences) {
+		j.at = j.index
+	}
+}
+
+// write sends what the socket takes of a request, and waits for it to take the rest.
+func (l *sendLoop) write(i int, j *job) error {
+	waited := j.sent > 0
+	if err := j.write(); err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+		return err
+	}
+	switch whole := j.sent == len(j.out); {
+	case !whole && !waited:
+		return watch(l.epoll, unix.EPOLL_CTL_MOD, j.fd, i, unix.EPOLLIN|unix.EPOLLOUT)
+	case whole && waited:
+		return watch(l.epoll, unix.EPOLL_CTL_MOD, j.fd, i, unix.EPOLLIN)
+	}
+	return nil
+}
+
+func (l *sendLoop) handle(i int, ready uint32) error {
+	j := l.jobs[i]
+	if ready&unix.EPOLLOUT != 0 && j.sent < len(j.out) {
+		if err := l.write(i, j); err != nil {
+			return err
+		}
+	}
+	if ready&^unix.EPOLLOUT == 0 {
+		return nil
+	}
+	a, done, err := j.read()
+	switch {
+	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
+		return nil
+	case err != nil && j.since == 0: // the server closed what it thought was not needed
+		return l.reconnect(i, j)
+	case err != nil:
+		return err
+	case !done:
+		return nil
+	case a.status == 404 && j.left:
+		l.gone++
+	case a.err() != nil:
+		return a.err()
+	case j.part.events > 1 && bytes.Contains(a.body, []byte(`"error"`)):
+		return fmt.Errorf("a publisher of many events was answered %.200s", a.body)
+	}
+	j.since = 0
+	l.busy--
+	if a.closes {
+		return l.reconnect(i, j)
+	}
+	return nil
+}
+
+func (l *sendLoop) reconnect(i int, j *job) error {
+	j.close()
+	return errors.Join(j.connect(), l.adopt(i, j))
+}

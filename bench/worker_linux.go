@@ -1,0 +1,228 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// A worker holds a share of the streams. It is told what to do, and answers, in lines
+// of JSON; so it can be a process of its own, with descriptors of its own.
+
+// order is what a worker is told.
+type order struct {
+	ID int64  // of the answer too
+	Do string // one of the following
+
+	Setup *setup        `json:",omitempty"` // start
+	N     int64         `json:",omitempty"` // open: streams; aim: events of its own streams; final: number of an event
+	Churn *churn        `json:",omitempty"` // churn
+	Beats time.Duration `json:",omitempty"` // beats: allowed between two; 0: no longer
+	Sent  *sent         `json:",omitempty"` // finish
+}
+
+const (
+	doStart  = "start"
+	doOpen   = "open"   // waits until they are open
+	doChurn  = "churn"  // waits, where it is over, until all are open
+	doAim    = "aim"    // at so many events
+	doAwait  = "await"  // waits for them
+	doFinal  = "final"  // see readers.final
+	doBeats  = "beats"  // answers what was heard since the last time
+	doTake   = "take"   // answers the latencies since the last time
+	doFinish = "finish" // interrupts what waits, closes the streams, and answers what was checked
+)
+
+// setup says what streams to hold.
+type setup struct {
+	Share      share
+	Open       requestSpec
+	Common     bool // {channel} is the common one
+	Addr       [4]byte
+	Port       int
+	Connecting int
+}
+
+// sent is how many events each stream has to have in the end.
+type sent struct {
+	Own    []uint64 // by stream; none: no stream was sent any of its own
+	Common uint64
+}
+
+func (s *sent) own(stream int) uint64 {
+	if stream >= len(s.Own) {
+		return 0
+	}
+	return s.Own[stream]
+}
+
+// answer is what a worker says: to an order, or with ID 0 on its own.
+type answer struct {
+	ID    int64
+	Error string `json:",omitempty"` // with ID 0: of the scenario
+
+	At                   int64                  `json:",omitempty"` // await: when the last event came
+	Connect, Own, Common *hdrhistogram.Snapshot `json:",omitempty"` // take
+	Beats                *beats                 `json:",omitempty"`
+	Check                *Check                 `json:",omitempty"` // finish
+	State                *state                 `json:",omitempty"` // twice a second
+}
+
+// state is how far a worker is.
+type state struct{ Open, Events, Beats, Opens int64 }
+
+// Work does what the orders on in say, until they end.
+func Work(in io.Reader, out io.Writer) error {
+	w := &worker{out: bufio.NewWriter(out)}
+	w.enc = json.NewEncoder(w.out)
+	ctx, cancel := context.WithCancel(context.Background())
+	orders := make(chan order)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for o := range orders {
+			w.say(w.obey(ctx, o))
+		}
+		if w.readers != nil {
+			w.readers.stop()
+		}
+	}()
+	var err error
+	for dec := json.NewDecoder(in); ; {
+		var o order
+		if err = dec.Decode(&o); err != nil {
+			break
+		}
+		if o.Do == doFinish {
+			cancel()
+		}
+		orders <- o
+	}
+	cancel()
+	close(orders)
+	<-done
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+		return nil
+	}
+	return err
+}
+
+type worker struct {
+	mu  sync.Mutex
+	out *bufio.Writer
+	enc *json.Encoder
+
+	share   share
+	readers *readers
+}
+
+// say fails only where nobody listens any more, and then the orders end.
+func (w *worker) say(a answer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_ = w.enc.Encode(a)
+	_ = w.out.Flush()
+}
+
+func (w *worker) obey(ctx context.Context, o order) answer {
+	a, err := w.do(ctx, o)
+	a.ID = o.ID
+	if err != nil {
+		a.Error = err.Error()
+	}
+	return a
+}
+
+func (w *worker) do(ctx context.Context, o order) (a answer, err error) {
+	r := w.readers
+	switch o.Do {
+	case doStart:
+		w.share = o.Setup.Share
+		w.readers, err = newReaders(func(err error) { w.say(answer{Error: err.Error()}) }, o.Setup)
+		if err == nil {
+			go w.tell(ctx)
+		}
+		return a, err
+	case doOpen:
+		r.open(int(o.N), w.share.of(int(o.N)))
+		if _, err := r.opened.wait(ctx); err != nil {
+			return a, fmt.Errorf("opening streams: %w", err)
+		}
+	case doChurn:
+		r.setChurn(*o.Churn, w.share.of(w.share.Streams))
+		if !o.Churn.Over {
+			return a, nil
+		}
+		if _, err := r.opened.wait(ctx); err != nil {
+			return a, fmt.Errorf("opening streams again: %w", err)
+		}
+	case doAim:
+		r.arrived.aim(o.N)
+	case doAwait:
+		if a.At, err = r.arrived.wait(ctx); err != nil {
+			return a, fmt.Errorf("deliveries: %w", err)
+		}
+	case doFinal:
+		r.final.Store(o.N)
+	case doBeats:
+		b := r.watchBeats(o.Beats)
+		a.Beats = &b
+	case doTake:
+		a.Connect, a.Own, a.Common = r.take()
+	case doFinish:
+		a.Check = new(Check)
+		if r == nil {
+			return a, nil // it has not been started
+		}
+		r.stop()
+		r.each(func(l *loop) {
+			for i := range l.streams {
+				s := &l.streams[i]
+				a.Check.add(s.finish(o.Sent.own(s.stream), o.Sent.Common))
+			}
+		})
+	}
+	return a, nil
+}
+
+// tell says twice a second how far it is.
+func (w *worker) tell(ctx context.Context) {
+	ticker := time.NewTicker(500 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			w.say(answer{State: w.readers.state()})
+		}
+	}
+}
+
+func (r *readers) state() *state {
+	s := &state{Open: r.opened.count.Load(), Events: r.arrived.count.Load()}
+	r.each(func(l *loop) {
+		s.Beats += l.beats.Count
+		s.Opens += int64(l.dials)
+	})
+	return s
+}
+
+// take returns the latencies since it was last called.
+func (r *readers) take() (connect, own, common *hdrhistogram.Snapshot) {
+	c, o, s := newHistogram(), newHistogram(), newHistogram()
+	r.each(func(l *loop) {
+		for to, from := range map[*hdrhistogram.Histogram]*hdrhistogram.Histogram{c: l.connect, o: l.own, s: l.shared} {
+			to.Merge(from)
+			from.Reset()
+		}
+	})
+	return c.Export(), o.Export(), s.Export()
+}
