@@ -17,6 +17,9 @@ const (
 	panelGap   = 14
 )
 
+// longest is how many times as long as ours a bar may be. One that is cut off has a slash through it.
+const longest = 20
+
 // style has the colours of ours, a peer, and a limit, on a ground that is light or dark as the reader's.
 //
 //nolint:misspell // prefers-color-scheme is CSS
@@ -29,6 +32,7 @@ text { font: 13px sans-serif; fill: #1f2328 }
 .limit { fill: #d0d7de }
 .spread { stroke: #1f2328; stroke-width: 1.5; fill: none }
 .axis { stroke: #8c959f }
+.cut { stroke: #ffffff; stroke-width: 5 }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3 }
 .back { fill: #0d1117 }
@@ -37,6 +41,7 @@ text { fill: #e6edf3 }
 .limit { fill: #3d444d }
 .spread { stroke: #e6edf3 }
 .axis { stroke: #6e7681 }
+.cut { stroke: #0d1117 }
 }
 </style>
 `
@@ -53,16 +58,22 @@ func bars(r *Results, s scenario) string {
 		}
 		var names []server
 		var values []summary
-		most := 0.0
+		most, cut := 0.0, math.Inf(1)
 		for _, server := range measured(r, s.name) {
-			if v := summarise(r.values(s.name, server.name, f)); v.n > 0 {
-				names, values = append(names, server), append(values, v)
-				most = max(most, v.most)
+			v := summarise(r.values(s.name, server.name, f))
+			if v.n == 0 {
+				continue
+			}
+			names, values = append(names, server), append(values, v)
+			most = max(most, v.most)
+			if server.name == ours {
+				cut = longest * v.most
 			}
 		}
 		if len(values) == 0 {
 			continue
 		}
+		most = max(min(most, cut), math.SmallestNonzeroFloat64)
 		better := "less is better"
 		if f.higher {
 			better = "more is better"
@@ -70,7 +81,7 @@ func bars(r *Results, s scenario) string {
 		fmt.Fprintf(&b, `<text class="title" x="8" y="%d">%s, %s</text><text x="%d" y="%d" text-anchor="end">%s</text>`+"\n",
 			y+14, html.EscapeString(f.label), f.unit, plotWidth-8, y+14, better)
 		y += panelTop - 8
-		x := func(v float64) float64 { return labelWidth + barsWidth*v/math.Max(most, math.SmallestNonzeroFloat64) }
+		x := func(v float64) float64 { return labelWidth + barsWidth*min(v/most, 1) }
 		from := y
 		for i, v := range values {
 			class := "peer"
@@ -83,10 +94,13 @@ func bars(r *Results, s scenario) string {
 			middle := y + barHeight/2
 			fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text><rect class="%s" x="%d" y="%d" width="%.1f" height="%d"/>`,
 				labelWidth-8, middle+4, html.EscapeString(names[i].name), class, labelWidth, y+2, x(v.median)-labelWidth, barHeight-4)
-			if v.n > 1 {
+			switch {
+			case v.most > most:
+				fmt.Fprintf(&b, `<path class="cut" d="M%.1f %dl6 %d"/>`, x(most)-20, y+barHeight, -barHeight)
+			case v.n > 1:
 				fmt.Fprintf(&b, `<path class="spread" d="M%.1f %dv6m0 -3H%.1fm0 -3v6"/>`, x(v.least), middle-3, x(v.most))
 			}
-			fmt.Fprintf(&b, `<text x="%.1f" y="%d">%s</text>`+"\n", x(math.Max(v.median, v.most))+8, middle+4, digits(v.median))
+			fmt.Fprintf(&b, `<text x="%.1f" y="%d">%s</text>`+"\n", x(v.most)+8, middle+4, digits(v.median))
 			y += barHeight
 		}
 		fmt.Fprintf(&b, `<path class="axis" d="M%d %dV%d"/>`+"\n", labelWidth, from, y)

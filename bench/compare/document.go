@@ -45,7 +45,7 @@ func writeMachine(b *strings.Builder, r *Results) {
 func writeMethod(b *strings.Builder, r *Results) {
 	fmt.Fprintf(b, "## How it was measured\n\n"+
 		"By [`ssegateway bench`](bench.md), which checks every event, and says there what each figure means. Every server is started anew for each\n"+
-		"scenario, and the servers take turns: in each of the %d repetitions, each scenario is run with one server after the other, beginning with\n"+
+		"scenario, and the servers take turns: in each repetition (there were %d), each scenario is run with one server after the other, beginning with\n"+
 		"another one each time. Logs are off. Heartbeats come every %d s where not said otherwise.\n\n"+
 		"A cell has the **median** of the repetitions, the lowest and the highest, and, behind ×, ssegateway's figure divided by this server's: the\n"+
 		"median of the ratios within each repetition. Where less is better, a ratio below 1 says that ssegateway is better; ▲ marks figures of which more is\n"+
@@ -136,7 +136,7 @@ func cell(r *Results, s scenario, server server, f figure) string {
 	}
 	if server.name != ours && !f.neither {
 		if q := summarise(ratios(r.values(s.name, ours, f), values)); q.n > 0 {
-			text += fmt.Sprintf("<br>× %.2f", q.median)
+			text += "<br>× " + ratio(q.median)
 		}
 	}
 	return text
@@ -186,8 +186,8 @@ func comparisons(r *Results, s scenario, ran []server) (lines []string) {
 			default:
 				continue
 			}
-			lines = append(lines, fmt.Sprintf("**%s** %s: %s, %s against %s %s (× %.2f).",
-				server.name, how, f.label, digits(summarise(its).median), digits(summarise(mine).median), f.unit, q.median))
+			lines = append(lines, fmt.Sprintf("**%s** %s: %s, %s against %s %s (× %s).",
+				server.name, how, f.label, digits(summarise(its).median), digits(summarise(mine).median), f.unit, ratio(q.median)))
 		}
 	}
 	if reason := reasons[s.name]; reason != "" && len(lines) > 0 {
@@ -256,6 +256,13 @@ func writeConfigurations(b *strings.Builder, r *Results) {
 			fmt.Fprintf(b, "[%s](../bench/compare/config/%s):\n\n```\n%s```\n\n", name, name, text)
 		}
 	}
+}
+
+func ratio(v float64) string {
+	if v < 0.1 {
+		return fmt.Sprintf("%.1g", v)
+	}
+	return digits(v)
 }
 
 // digits shows as many as mean something.

@@ -27,6 +27,7 @@ const (
 	openFiles  = 20_000           // a process may have
 	startLimit = 20 * time.Second // until a server serves
 	runLimit   = 4 * time.Minute  // one scenario with one server
+	originTime = 20 * time.Millisecond
 )
 
 // measure runs every chosen scenario with every chosen server.
@@ -303,6 +304,11 @@ func startOrigin(ctx context.Context, addr string, heartbeat int) (*http.Server,
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /stream/{channel}", func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+			return
+		case <-time.After(originTime):
+		}
 		h := w.Header()
 		h.Set("Content-Type", "text/event-stream")
 		h.Set("Grip-Hold", "stream")
