@@ -11,20 +11,24 @@ BIN       := bin/ssegateway
 FUZZTIME  ?= 20s   # for each fuzz target
 BENCH     ?= .     # which benchmarks: a regular expression
 COUNT     ?= 1     # how often each test or benchmark runs
+TAGS      ?=       # of the build: embedded has a NATS in the program
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
-.PHONY: help build demo test test-deps test-portable vet-others lint fmt bench simulate load fuzz clean
+.PHONY: help build demo demo-cluster test test-deps test-portable vet-others lint fmt bench simulate load chaos fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Without cgo the binary is static: it runs in an empty container image.
-build: ## build bin/ssegateway
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(strip $(VERSION))' -o $(BIN) ./cmd/ssegateway
+build: ## build bin/ssegateway; TAGS=embedded for one that can be its own NATS
+	CGO_ENABLED=0 $(GO) build -trimpath -tags '$(strip $(TAGS))' -ldflags '-s -w -X main.version=$(strip $(VERSION))' -o $(BIN) ./cmd/ssegateway
 
 demo: build ## build, then run the gateway with a small backend and a page to open
 	$(BIN) demo
+
+demo-cluster: build ## the same with three nodes, a NATS server and nginx in front, which root gets through apt-get
+	@scripts/demo-cluster
 
 # The plain run is the last one, so that a reader finds its result at the end.
 test: test-deps vet-others test-portable ## install what the tests need where it is missing, then run every test
@@ -53,16 +57,20 @@ lint: test-deps ## go vet and golangci-lint (gofumpt included), for both builds;
 fmt: ## format the Go files
 	$(TOOL) golangci-lint fmt ./...
 
-bench: ## run the benchmarks (BENCH=regexp COUNT=n); compare two saved outputs with: go tool -modfile=tools.mod benchstat old new
-	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchmem -count=$(strip $(COUNT)) ./...
+bench: build ## run the benchmarks (BENCH=regexp COUNT=n), and, if all of them, the program under load; minutes
+	$(GO) test -run '^$$' -bench '$(strip $(BENCH))' -benchtime 0.5s -benchmem -count=$(strip $(COUNT)) ./...
+ifeq ($(strip $(BENCH)),.)
+	$(BIN) bench --streams 1000 --duration 2s
+endif
 
-simulate: ## measure a gateway with up to 1,000,000 connections in memory; writes bin/simulation.md and .svg
-	@mkdir -p bin
-	$(GO) test -tags simulate -run '^TestSimulation$$' -count=1 -timeout 10m -v ./internal/gateway -out $(CURDIR)/bin
-	@cat bin/simulation.md
+simulate: ## measure a gateway with up to 1,000,000 connections in memory; minutes; writes docs/scale.md and .svg
+	$(GO) test -tags simulate -run '^TestSimulation$$' -count=1 -timeout 15m -v ./internal/gateway -docs $(CURDIR)/docs
 
 load: ## measure memory, slow clients, a drain and an outage with thousands of streams; minutes
 	$(GO) test -tags load -count=1 -timeout 20m -v ./e2e/load
+
+chaos: test-deps ## three nodes, NATS and nginx on hosts of their own, 50 faults under load; needs root, takes half an hour
+	$(GO) test -race -count=1 -timeout 60m -v $(TESTFLAGS) ./e2e/cluster -strict -faults 50 -longest 30s -clients 3000 -lease 10 -drain 20
 
 fuzz: ## run each fuzz target for FUZZTIME
 	@for package in $$($(GO) list ./...); do \

@@ -20,25 +20,26 @@ type backend struct {
 	answer []byte
 
 	mu       sync.Mutex
-	debug map[string]string
 	tokens   []string            // by stream
 	accepted map[string]struct{} // tokens whose end has not been told
 	told     int64               // ends
 	doubled  int64               // ends of what had ended, or was never accepted
 }
 
+func newBackend(streams int, answer string) *backend {
+	return &backend{answer: []byte(answer), tokens: make([]string, streams), accepted: map[string]struct{}{}}
+}
+
 // startBackend takes over the listener.
 func startBackend(l net.Listener, streams int, answer string) *backend {
-	b := &backend{
-		addr: l.Addr().String(), answer: []byte(answer),
-		tokens: make([]string, streams), accepted: map[string]struct{}{}, debug: map[string]string{},
-	}
+	b := newBackend(streams, answer)
+	b.addr = l.Addr().String()
 	b.server = &http.Server{Handler: b, ReadHeaderTimeout: patience}
 	go b.server.Serve(l) //nolint:errcheck // ends by Close
 	return b
 }
 
-func (b *backend) close() { b.server.Close() }
+func (b *backend) close() { _ = b.server.Close() } // it has nothing more to say
 
 func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var call struct {
@@ -54,12 +55,10 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if call.Action != "connect" {
 		if _, ok := b.accepted[call.Token]; !ok {
 			b.doubled++
-			println("DOUBLED", call.Token, r.Header.Get("webhook-id"), b.debug[call.Token], call.Request.URL, r.RemoteAddr)
 			return
 		}
 		delete(b.accepted, call.Token)
 		b.told++
-		b.debug[call.Token] = r.Header.Get("webhook-id") + " " + r.RemoteAddr+time.Now().String()
 		return
 	}
 	n, err := strconv.Atoi(strings.TrimPrefix(call.Request.URL, "/bench/"))

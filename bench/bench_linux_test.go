@@ -3,12 +3,15 @@ package bench_test
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,10 +76,23 @@ func TestScenarios(t *testing.T) {
 		{"connect", []string{"streams opened", "first byte p50", "server CPU per stream", "bench CPU per stream"}, 0},
 		{"idle", []string{"server RSS per stream", "server PSS per stream", "kernel slab per stream, both ends", "bench CPU at rest"}, 0},
 		{"fanout", []string{"deliveries", "last stream has it p99", "server CPU per delivery", "bench CPU per delivery"}, streams * events},
-		{"unicast", []string{"paced sends", "paced latency p99", "saturated sends", "saturated latency p99", "server CPU per saturated send"}, rate * 3 / 10},
+		{"unicast", []string{
+			"paced sends", "paced latency p99", "saturated sends", "saturated latency p99", "server CPU per saturated send",
+			"server CPU per batched event", "server CPU per streamed event",
+		}, rate * 3 / 10},
+		{"churn", []string{"cycles", "first byte p99", "server CPU per cycle"}, 0},
+		{"heartbeat", []string{"beats", "longest time between beats", "server CPU per beat"}, 0},
+		{"mixed", []string{"send latency p99", "publish latency p99", "streams reopened", "beats", "server RSS growth after the first sixth"}, streams * 2},
 	} {
 		t.Run(test.scenario, func(t *testing.T) {
-			report, messages, err := run(t, test.scenario, "--streams", strconv.Itoa(streams), "--events", strconv.Itoa(events), "--rate", strconv.Itoa(rate))
+			args := []string{test.scenario, "--streams", strconv.Itoa(streams), "--events", strconv.Itoa(events), "--rate", strconv.Itoa(rate)}
+			switch test.scenario {
+			case "heartbeat": // longer than a beat may be missing
+				args = append(args, "--duration=3s")
+			case "mixed": // longer than a churned stream lives
+				args = append(args, "--duration=2s")
+			}
+			report, messages, err := run(t, args...)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, messages)
 			}
@@ -172,6 +188,77 @@ func TestOtherServer(t *testing.T) {
 	}
 }
 
+// Streams are divided among processes, with the same result.
+func TestWorkers(t *testing.T) {
+	for _, scenario := range []string{"fanout", "unicast", "churn"} {
+		report, messages, err := run(t, scenario, "--streams=50", "--events=5", "--rate=200", "--streams-per-process=20")
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", scenario, err, messages)
+		}
+		c := report.Results[0].Check
+		if c != (bench.Check{Events: c.Events}) || scenario == "fanout" && c.Events != 50*5 || scenario == "unicast" && c.Events < 50 {
+			t.Errorf("%s: %+v", scenario, c)
+		}
+	}
+}
+
+// A gateway that is running already is measured as one that is started here.
+func TestRunningGateway(t *testing.T) {
+	for _, scenario := range []string{"fanout", "unicast", "churn"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		backend := l.Addr().String()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		g := harness.StartGateway(t, binary, nil, "CALLBACK_URL=http://"+backend+"/")
+		report, messages, err := run(t, scenario, "--streams=50", "--events=5", "--rate=200", "--profile=ssegateway",
+			"--server=http://"+g.Endpoint.Addr, "--backend="+backend)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", scenario, err, messages)
+		}
+		if c := report.Results[0].Check; c != (bench.Check{Events: c.Events}) || scenario != "churn" && c.Events == 0 {
+			t.Errorf("%s: %+v", scenario, c)
+		}
+	}
+}
+
+// A server that sends no heartbeat, or publishes to the wrong stream, fails the run.
+func TestOtherServerAtFault(t *testing.T) {
+	s := startOther(t, func(_ string, _ int, event string) string { return event })
+	if _, messages, err := run(t, "heartbeat", "--streams=5", "--duration=3s", "--url", s.URL+"/stream/{n}"); err == nil || !strings.Contains(messages, "heartbeats: 5 times none within") {
+		t.Errorf("exit %v, said %q", err, messages)
+	}
+	s.CloseClientConnections()
+	report, messages, err := run(t, "unicast", "--streams=5", "--rate=50", "--senders=1", "--url", s.URL+"/stream/{n}", "--publish-url", s.URL+"/publish")
+	if err == nil || report.Results[0].Check.Misdelivered == 0 {
+		t.Errorf("exit %v, said %q, checked %+v", err, messages, report.Results)
+	}
+}
+
+// Plots are written where they are asked for.
+func TestPlots(t *testing.T) {
+	dir := t.TempDir()
+	if _, messages, err := run(t, "idle", "fanout", "--streams=50", "--events=5", "--svg="+dir); err != nil {
+		t.Fatalf("%v\n%s", err, messages)
+	}
+	plots, err := filepath.Glob(filepath.Join(dir, "*.svg"))
+	if err != nil || len(plots) < 2 {
+		t.Fatalf("%q, %v", plots, err)
+	}
+	for _, p := range plots {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := xml.Unmarshal(text, new(struct{})); err != nil || !bytes.Contains(text, []byte("<polyline")) && !bytes.Contains(text, []byte("<path")) {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+}
+
 // What a server does wrong fails the run.
 func TestPlantedFaults(t *testing.T) {
 	held := ""
@@ -245,11 +332,17 @@ func TestArguments(t *testing.T) {
 		{[]string{"--streams=0"}, "--streams: 0 is too small"},
 		{[]string{"--streams=100000000"}, "open files"},
 		{[]string{"--size=10"}, "--size: 10 is too small"},
-		{[]string{"--pid=1"}, "only together with --url"},
-		{[]string{"--url=http://127.0.0.1:1/{n}"}, "--publish-url: fanout and unicast need it"},
+		{[]string{"--pid=1"}, "only together with --server or --url"},
+		{[]string{"--url=http://127.0.0.1:1/{n}"}, "--publish-url: fanout, unicast and mixed need it"},
 		{[]string{"connect", "--url=https://127.0.0.1:1/{n}"}, "is not an http URL"},
 		{[]string{"connect", "--url=http://127.0.0.1:1/{n}"}, "connection refused"},
 		{[]string{"connect", "--url=http://127.0.0.1:1/{n}", "--queue-bytes=70000"}, "bench does not start the server"},
+		{[]string{"connect", "--profile=mercure"}, `"mercure" is none`},
+		{[]string{"connect", "--profile=nchan"}, "needs --server or --url"},
+		{[]string{"connect", "--server=127.0.0.1:80", "--profile=nchan"}, "is not of the form http://host:port"},
+		{[]string{"connect", "--server=http://127.0.0.1:1"}, "it needs --backend"},
+		{[]string{"connect", "--url=http://127.0.0.1:1/", "--header=x"}, `not of the form "Name: value"`},
+		{[]string{"heartbeat", "--duration=1s"}, "too short to miss a beat"},
 		{[]string{"connect", "--queue-bytes=none"}, "the gateway did not start"},
 	} {
 		begin := time.Now()

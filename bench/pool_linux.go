@@ -26,9 +26,12 @@ type pool struct {
 	ctx     context.Context
 	streams int
 	workers []*remote
-	pids    []int // of worker processes
-	lastID  atomic.Int64
-	over    atomic.Bool // so that workers may end
+
+	mu     sync.Mutex
+	pids   []int         // of worker processes, until they end
+	spent  time.Duration // processor time of those that have ended
+	lastID atomic.Int64
+	over   atomic.Bool // so that workers may end
 }
 
 // remote is a worker as its pool sees it.
@@ -295,6 +298,14 @@ func (p *pool) state() (sum state) {
 	return sum
 }
 
+// cpu is the processor time of the worker processes.
+func (p *pool) cpu() (time.Duration, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, err := cpuOf(p.pids...)
+	return p.spent + now, err
+}
+
 // finish closes the streams, ends the workers, and says what was checked. It does so
 // where the run has failed, too.
 func (p *pool) finish(s *sent) (sum Check, err error) {
@@ -305,6 +316,11 @@ func (p *pool) finish(s *sent) (sum Check, err error) {
 	for _, a := range answers {
 		sum.add(*a.Check)
 	}
+	spent, cpuErr := p.cpu()
+	p.mu.Lock()
+	p.spent, p.pids = spent, nil
+	p.mu.Unlock()
+	err = errors.Join(err, cpuErr)
 	for _, r := range p.workers {
 		_ = r.in.Close() // it ends by that
 		err = errors.Join(err, r.ended())

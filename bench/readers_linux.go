@@ -182,9 +182,15 @@ func (r *readers) open(n, own int) {
 
 // stop closes the streams. After it, the checkers belong to the caller.
 func (r *readers) stop() {
-	r.stopping.Store(true)
+	if r.stopping.Swap(true) {
+		return
+	}
 	r.wakeAll()
 	r.done.Wait()
+	for _, l := range r.loops { // not before: a number that is given up may be a socket's by the time it is written to
+		unix.Close(l.wake)  //nolint:errcheck // nothing is lost with it
+		unix.Close(l.epoll) //nolint:errcheck // as above
+	}
 }
 
 func (r *readers) wakeAll() {
@@ -296,8 +302,6 @@ func (l *loop) run() {
 				unix.Close(l.streams[i].fd) //nolint:errcheck // nothing is lost with it
 			}
 		}
-		unix.Close(l.wake)  //nolint:errcheck // as above
-		unix.Close(l.epoll) //nolint:errcheck // as above
 	}()
 	ready := make([]unix.EpollEvent, 256)
 	for n := 0; ; {

@@ -131,8 +131,9 @@ type used struct{ server, own time.Duration }
 
 func (r *run) used() (u used, err error) {
 	server, err1 := cpuOf(r.server.pids...)
-	own, err2 := cpuOf(append([]int{0}, r.pool.pids...)...)
-	return used{server, own}, errors.Join(err1, err2)
+	own, err2 := cpuOf(0)
+	workers, err3 := r.pool.cpu()
+	return used{server, own + workers}, errors.Join(err1, err2, err3)
 }
 
 // measured says what f used of the processor.

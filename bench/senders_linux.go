@@ -277,7 +277,7 @@ func (l *sendLoop) handle(i int, ready uint32) error {
 		return err
 	case !done:
 		return nil
-	case a.status == 404 && j.left:
+	case j.left && (a.status == 404 || a.status == 500): // it leaves, or has left
 		l.gone++
 	case a.err() != nil:
 		return a.err()

@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -61,16 +62,6 @@ func (t template) append(b []byte, v *values) []byte {
 	return b
 }
 
-// uses says whether the placeholder occurs.
-func (t template) uses(placeholder string) bool {
-	for _, p := range t {
-		if p.placeholder == placeholder {
-			return true
-		}
-	}
-	return false
-}
-
 // requestSpec describes a request. All of it may have placeholders, but the host.
 type requestSpec struct {
 	Method, URL string
@@ -123,7 +114,7 @@ func (s requestSpec) parse() *request {
 	}
 	s = s.withHeader("Host", authority)
 	head := s.Method + " " + path + " HTTP/1.1\r\n" + strings.Join(s.Headers, "\r\n") + "\r\n"
-	if s.Body == "" && s.Method == "GET" {
+	if s.Body == "" && s.Method == http.MethodGet {
 		return &request{head: parseTemplate(head + "\r\n")}
 	}
 	return &request{head: parseTemplate(head + "Content-Length: "), body: true, event: parseTemplate(s.Body)}

@@ -23,23 +23,29 @@ var arrows = map[string][]string{
 	"sse":               {},
 	"internal/config":   {},
 	"internal/logging":  {},
+	"internal/lean":     {},
 	"internal/frame":    {"sse"},
 	"internal/broker":   {"sse", "internal/frame"},
 	"internal/gateway":  {"sse", "internal/frame", "internal/broker"},
 	"internal/stream":   {"sse", "internal/frame", "internal/broker", "internal/gateway"},
 	"internal/callback": {"sse", "internal/frame", "internal/broker", "internal/gateway"},
-	"internal/api":      {"sse", "internal/frame", "internal/broker", "internal/gateway"},
-	"internal/metrics":  {"sse", "internal/frame", "internal/broker", "internal/gateway", "internal/api"},
+	"internal/cluster":  {"sse", "internal/frame", "internal/broker", "internal/gateway"},
+	"internal/api":      {"sse", "internal/frame", "internal/broker", "internal/gateway", "internal/cluster"},
+	"internal/metrics":  {"sse", "internal/frame", "internal/broker", "internal/gateway", "internal/cluster", "internal/api"},
 	"internal/server": {
 		"sse", "internal/config", "internal/logging", "internal/frame", "internal/broker", "internal/gateway",
-		"internal/stream", "internal/callback", "internal/api", "internal/metrics",
+		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean",
+		"internal/broker/nats", "internal/cluster",
 	},
 	"internal/demo": {
 		"sse", "internal/config", "internal/logging", "internal/frame", "internal/broker", "internal/gateway",
-		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/server",
+		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/server",
+		"internal/broker/nats", "internal/cluster",
 	},
 
-	"internal/broker/nats":       {"sse", "internal/frame", "internal/broker"},
+	"internal/broker/nats":          {"sse", "internal/frame", "internal/broker"},
+	"internal/broker/nats/embedded": {},
+
 	"internal/broker/brokertest": {"sse", "internal/frame", "internal/broker"},
 	"internal/gatewaytest":       {"sse", "internal/frame", "internal/broker", "internal/gateway"},
 }
@@ -59,6 +65,7 @@ var keptAway = map[string][]string{
 	// How bytes reach a client has nothing to do with how they are counted or routed.
 	"internal/stream":   {"github.com/prometheus", "github.com/nats-io"},
 	"internal/callback": {"github.com/prometheus", "github.com/nats-io"},
+	"internal/cluster":  {"net/http", "github.com/prometheus", "github.com/nats-io"},
 	"internal/api":      {"github.com/prometheus", "github.com/nats-io"},
 }
 

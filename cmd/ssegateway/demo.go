@@ -16,6 +16,7 @@ import (
 // demoCommand runs the gateway with a backend and a page to try it with.
 func demoCommand() *cobra.Command {
 	var pagePort string
+	var besidePort uint16
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Run the gateway with a small backend and a page to open",
@@ -37,7 +38,13 @@ func demoCommand() *cobra.Command {
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
 			defer stop()
 			context.AfterFunc(ctx, stop) // a second signal does not wait for the drain
-			if err := demo.Run(ctx, cfg, int(port), versionString(), c.OutOrStdout(), log); err != nil {
+			page := int(port)
+			if besidePort != 0 {
+				err = demo.RunBeside(ctx, cfg, int(besidePort), page, c.OutOrStdout())
+			} else {
+				err = demo.Run(ctx, cfg, page, versionString(), c.OutOrStdout(), log)
+			}
+			if err != nil {
 				log.Error(err.Error())
 				return errLogged
 			}
@@ -45,5 +52,6 @@ func demoCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&pagePort, "page-port", strconv.Itoa(demo.DefaultPagePort), "Port of the page and its backend, on this host only (a whole `number`, 1 to 65535)")
+	c.Flags().Uint16Var(&besidePort, "beside", 0, "Run no gateway, only the backend and its page, for gateways behind this `port` of this host; CALLBACK_URL is theirs, with ?secret=")
 	return c
 }

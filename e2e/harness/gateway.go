@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,10 +19,10 @@ import (
 // Patience is how long something that must happen may take on a loaded machine.
 const Patience = 20 * time.Second
 
-// Build compiles the gateway with the race detector into dir.
-func Build(dir string) (binary string, err error) {
+// Build compiles the gateway with the race detector into dir. Flags are go build's.
+func Build(dir string, flags ...string) (binary string, err error) {
 	binary = filepath.Join(dir, "ssegateway")
-	build := exec.Command("go", "build", "-race", "-o", binary, "ssegateway/cmd/ssegateway")
+	build := exec.Command("go", slices.Concat([]string{"build", "-race"}, flags, []string{"-o", binary, "ssegateway/cmd/ssegateway"})...)
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)
 	}

@@ -7,18 +7,23 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 
+	"ssegateway/internal/cluster"
 	"ssegateway/internal/gateway"
 )
 
 // API serves the requests under /internal/.
 type API struct {
-	gw      *gateway.Gateway
-	maxBody int64
-	node    string
-	log     *slog.Logger
-	sends   [len(sendResults)]atomic.Uint64
+	gw       *gateway.Gateway
+	maxBody  int64
+	node     string
+	nodes    *cluster.Node // nil: there are no others
+	expected sync.Map      // of nodes' refs to *gateway.Delivery
+	streams  remoteStreams
+	log      *slog.Logger
+	sends    [len(sendResults)]atomic.Uint64
 }
 
 // New makes an API of the node with this name. Bodies may have up to maxBody bytes,

@@ -53,13 +53,8 @@ func (a *API) operate(r *http.Request, q *request) ([]byte, *Error) {
 		return a.performPublish(r.Context(), p)
 	}
 	s, problem := q.decodeSend()
-	result := sendInvalid
-	if problem == nil {
-		result = a.perform(r.Context(), s)
-		problem = sendAnswers[result].err
-	}
-	a.sends[result].Add(1)
-	return sendAnswers[result].ok, problem
+	_, answer := a.answerSend(r.Context(), s, problem, q.body)
+	return answer, nil
 }
 
 func (q *request) hasToken() (found bool, err error) {

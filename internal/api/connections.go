@@ -33,7 +33,7 @@ var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open"}
 
 func (a *API) show(i gateway.Info) connection {
 	return connection{
-		Token: i.Token.String(), Node: a.node, State: stateNames[i.State], Path: strings.ToValidUTF8(i.Path, "\ufffd"),
+		Token: i.Token.String(), Node: a.nodeName(), State: stateNames[i.State], Path: strings.ToValidUTF8(i.Path, "\ufffd"),
 		Subject: i.Subject, Topics: append([]string{}, i.Topics...), Overflow: i.Overflow.String(),
 		Since: i.Since.Format(time.RFC3339), Events: i.Events, Bytes: i.Bytes, Queued: i.Queued, Drops: i.Drops,
 	}
@@ -61,9 +61,7 @@ func (a *API) connections(w http.ResponseWriter, r *http.Request) {
 			errFilter.Write(w)
 			return
 		}
-		writeValue(w, struct {
-			Closed int `json:"closed"`
-		}{a.gw.CloseAll(filter)})
+		a.closeAll(w, r, filter)
 		return
 	}
 	limit, after := defaultLimit, gateway.Token{}
@@ -80,25 +78,19 @@ func (a *API) connections(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	var page struct {
-		Connections []connection `json:"connections"`
-		Next        string       `json:"next_cursor,omitempty"`
+	own := a.page(filter, after, limit, isRelayed(r.Context()))
+	if a.among(r.Context()) {
+		own = a.mergePages(r, own, limit)
 	}
-	page.Connections = []connection{}
-	list := a.gw.List(filter, after, limit+1)
-	for i, info := range list {
-		if i == limit {
-			page.Next = list[limit-1].Token.String() // there is more behind it
-			break
-		}
-		page.Connections = append(page.Connections, a.show(info))
-	}
-	writeValue(w, page)
+	writeValue(w, own)
 }
 
 // connection serves /internal/connections/{token}.
 func (a *API) connection(w http.ResponseWriter, r *http.Request, token string) {
 	if !Allow(w, r, http.MethodGet, http.MethodDelete, http.MethodPatch) {
+		return
+	}
+	if r.Method != http.MethodPatch && a.relay(w, r, token, nil) {
 		return
 	}
 	switch r.Method {
@@ -143,6 +135,9 @@ func (a *API) patch(w http.ResponseWriter, r *http.Request, token string) {
 	}
 	if problem != nil {
 		problem.Write(w)
+		return
+	}
+	if a.relay(w, r, token, q.body) {
 		return
 	}
 	c := a.find(token)
@@ -206,41 +201,6 @@ func (q *request) decodePatch() (add, remove []string, problem *Error) {
 		}
 	}
 	return add, remove, nil
-}
-
-// stats serves GET /internal/stats.
-func (a *API) stats(w http.ResponseWriter, r *http.Request) {
-	if !Allow(w, r, http.MethodGet) {
-		return
-	}
-	s, log := a.gw.Stats(), a.gw.Log()
-	type connections struct {
-		Pending int64 `json:"pending"`
-		Open    int64 `json:"open"`
-	}
-	type history struct {
-		Epoch  string `json:"epoch"`
-		Oldest uint64 `json:"oldest"`
-		Last   uint64 `json:"last"`
-		Bytes  int64  `json:"bytes"`
-		Events int64  `json:"events"`
-	}
-	writeValue(w, struct {
-		Node        string      `json:"node"`
-		Connections connections `json:"connections"`
-		Opened      uint64      `json:"streams_opened"`
-		Events      uint64      `json:"events_written"`
-		Bytes       uint64      `json:"bytes_written"`
-		Queued      int64       `json:"bytes_queued"`
-		Dropped     uint64      `json:"events_dropped"`
-		Log         history     `json:"log"`
-	}{
-		a.node,
-		connections{s.Pending.Load(), s.Open.Load()},
-		s.Opened.Load(), s.Events.Load(), s.Bytes.Load(),
-		a.gw.QueuedBytes(), s.Dropped.Load(),
-		history{log.Epoch, log.Oldest, log.Last, log.Bytes, log.Events},
-	})
 }
 
 func writeValue(w http.ResponseWriter, v any) {

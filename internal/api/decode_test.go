@@ -133,3 +133,30 @@ func TestDecodeSendAllocations(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+const typicalPublish = `{"topics":["room.7","user.42"],"event":{"name":"message","data":"{\"text\":\"hello there\"}"}}`
+
+func BenchmarkDecodePublish(b *testing.B) {
+	q := &request{}
+	b.ReportAllocs()
+	for b.Loop() {
+		q.body = append(q.body[:0], typicalPublish...)
+		if _, problem := q.decodePublish(); problem != nil {
+			b.Fatal(problem)
+		}
+	}
+}
+
+// The topics are kept beyond the request, so they are copied; the rest is as for a send.
+func TestDecodePublishAllocations(t *testing.T) {
+	q := &request{}
+	n := testing.AllocsPerRun(1000, func() {
+		q.body = append(q.body[:0], typicalPublish...)
+		if _, problem := q.decodePublish(); problem != nil {
+			t.Error(problem)
+		}
+	})
+	if n > 9 {
+		t.Errorf("%v allocations", n)
+	}
+}

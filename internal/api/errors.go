@@ -46,7 +46,7 @@ var (
 	errStreamType     = &Error{415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type must be text/event-stream or application/x-ndjson"}
 	errPending        = &Error{409, "CONNECTION_PENDING", "the connection is not open yet"}
 	errGone           = &Error{410, "CONNECTION_GONE", "the client has left"}
-	errBroker         = &Error{503, "BROKER_UNAVAILABLE", "the event could not be added to the log"}
+	errNode           = &Error{503, "NODE_UNREACHABLE", "the node that holds the connection does not answer; it is unknown whether it got the request"}
 	errTokenNotFound  = &Error{404, "TOKEN_NOT_FOUND", "Token not found"}
 	errPayload        = &Error{413, "PAYLOAD_TOO_LARGE", "body is too large"}
 	errMediaType      = &Error{415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type must be application/json"}
@@ -55,6 +55,10 @@ var (
 	errWriteTimeout   = &Error{504, "WRITE_TIMEOUT", "event is queued, but was not written in time"}
 	errUnknownOp      = &Error{404, "NOT_FOUND", "no such internal endpoint"}
 	errRequestAborted = &Error{400, "REQUEST_ABORTED", "body ended early"}
+
+	// Of the log.
+
+	ErrBroker = &Error{503, "BROKER_UNAVAILABLE", "the log cannot be reached now"}
 
 	// Of access to /internal.
 

@@ -2,11 +2,14 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
 	"ssegateway/sse"
 )
@@ -16,6 +19,7 @@ type publication struct {
 	topics []string
 	event  sse.Event
 	store  bool
+	all    bool // receivers counts those of all nodes
 }
 
 // publish serves POST /internal/publish.
@@ -43,9 +47,25 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request) {
 
 // performPublish carries a valid publish out.
 func (a *API) performPublish(ctx context.Context, p publication) ([]byte, *Error) {
-	position, receivers, err := a.gw.Publish(ctx, p.topics, p.event, p.store)
+	delivery := a.gw.Expect(0)
+	defer delivery.Forget()
+	var others *counting
+	if p.all && a.among(ctx) {
+		others = a.expectAll(ctx, delivery.Ref())
+	}
+	position, receivers, err := delivery.Publish(ctx, p.topics, p.event, p.store)
+	if errors.Is(err, broker.ErrTooLarge) {
+		return nil, &Error{errPayload.Status, errPayload.Code, err.Error()}
+	}
 	if err != nil {
-		return nil, errBroker
+		a.log.Debug("an event was not published", "error", err.Error())
+		return nil, ErrBroker
+	}
+	var unreachable []string
+	if others != nil {
+		var n int
+		n, unreachable = others.count(ctx)
+		receivers += n
 	}
 	a.log.Debug("publish", "topics", len(p.topics), "event", p.event.Name.String(), "bytes", len(p.event.Data), "receivers", receivers)
 	answer := []byte(`{"status":"ok"`)
@@ -53,7 +73,12 @@ func (a *API) performPublish(ctx context.Context, p publication) ([]byte, *Error
 		answer = append(append(append(answer, `,"id":"`...), position.String()...), '"')
 	}
 	answer = append(answer, `,"receivers":`...)
-	return append(strconv.AppendInt(answer, int64(receivers), 10), '}'), nil
+	answer = strconv.AppendInt(answer, int64(receivers), 10)
+	if len(unreachable) > 0 {
+		names, _ := json.Marshal(unreachable) // strings
+		answer = append(append(answer, `,"unreachable_nodes":`...), names...)
+	}
+	return append(answer, '}'), nil
 }
 
 // decodePublish reads a publish.
@@ -111,10 +136,11 @@ func (q *request) decodePublish() (p publication, problem *Error) {
 		return p, errStoreType
 	}
 	if count != nil {
-		// One node is all there are.
-		if c, ok := unquote(count); !ok || c != "all" && c != "node" {
+		c, ok := unquote(count)
+		if !ok || c != "all" && c != "node" {
 			return p, errCount
 		}
+		p.all = c == "all"
 	}
 	return p, nil
 }

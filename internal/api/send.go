@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net/http"
@@ -61,23 +62,58 @@ func (a *API) send(w http.ResponseWriter, r *http.Request) {
 	}
 	q, _ := requests.Get().(*request)
 	defer q.release()
-	problem := q.readJSON(w, r, a.maxBody)
-	var s sendRequest
-	if problem == nil {
-		s, problem = q.decodeSend()
-	}
-	if problem != nil {
+	if problem := q.readJSON(w, r, a.maxBody); problem != nil {
 		a.sends[sendInvalid].Add(1)
 		problem.Write(w)
 		return
 	}
-	result := a.perform(r.Context(), s)
-	a.sends[result].Add(1)
-	if answer := sendAnswers[result]; answer.err != nil {
-		answer.err.Write(w)
-	} else {
-		WriteJSON(w, http.StatusOK, answer.ok)
+	s, problem := q.decodeSend()
+	status, answer := a.answerSend(r.Context(), s, problem, q.body)
+	WriteJSON(w, status, answer)
+}
+
+// answerSend carries a send out, if it is a valid one, and says what the answer is.
+func (a *API) answerSend(ctx context.Context, s sendRequest, problem *Error, body []byte) (status int, answer []byte) {
+	result := sendInvalid
+	if problem == nil {
+		if status, answer, ok := a.askSend(ctx, s, body); ok {
+			return status, answer
+		}
+		result = a.perform(ctx, s)
+		problem = sendAnswers[result].err
 	}
+	a.sends[result].Add(1)
+	if problem != nil {
+		return problem.Status, problem.body()
+	}
+	return http.StatusOK, sendAnswers[result].ok
+}
+
+// Sender carries out sends whose bodies came another way than by net/http. It is one
+// goroutine's at a time.
+type Sender struct {
+	api     *API
+	request request
+}
+
+// NewSender makes a Sender.
+func (a *API) NewSender() *Sender { return &Sender{api: a} }
+
+// Send carries out the send in a body of JSON, of at most the size that is allowed, and
+// returns its answer. One that has to wait is not carried out yet: later does that.
+func (s *Sender) Send(body []byte) (status int, answer []byte, later func() (status int, answer []byte)) {
+	ctx := context.Background()
+	s.request.body = body
+	send, problem := s.request.decodeSend()
+	if problem == nil && (send.wait || s.api.elsewhere(send.token)) {
+		again := &Sender{api: s.api, request: request{body: bytes.Clone(body)}}
+		return 0, nil, func() (int, []byte) {
+			send, problem := again.request.decodeSend()
+			return s.api.answerSend(ctx, send, problem, again.request.body)
+		}
+	}
+	status, answer = s.api.answerSend(ctx, send, problem, body)
+	return status, answer, nil
 }
 
 // perform carries a valid send out.

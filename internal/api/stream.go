@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"ssegateway/internal/frame"
-	"ssegateway/internal/gateway"
 	"ssegateway/sse"
 )
 
@@ -40,6 +38,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, token string) {
 	stop := make(chan struct{})
 	if problem == nil {
 		events = make(chan parsed)
+		defer s.stop()
 		go s.read(events, stop)
 		if problem = s.pass(events); problem == nil {
 			answer := strconv.AppendInt([]byte(`{"status":"ok","events":`), int64(s.events), 10)
@@ -70,7 +69,8 @@ const lingering = time.Second
 
 // streaming is a streaming request.
 type streaming struct {
-	conn     *gateway.Conn
+	to       target
+	stop     func() // of to
 	next     func() (sse.Event, error)
 	line     func() int // of the body, that next has come to
 	coalesce time.Duration
@@ -113,10 +113,9 @@ func (a *API) newStreaming(r *http.Request, token string) (*streaming, *Error) {
 	default:
 		return nil, errCloseQuery
 	}
-	if s.conn = a.find(token); s.conn == nil || s.conn.State() == gateway.Closed {
-		return nil, errTokenNotFound
-	}
-	return s, nil
+	var problem *Error
+	s.to, s.stop, problem = a.findTarget(r.Context(), token)
+	return s, problem
 }
 
 // read reads the body's events until it ends, or stop says that nobody takes them.
@@ -138,15 +137,18 @@ func (s *streaming) read(events chan<- parsed, stop <-chan struct{}) {
 // pass passes events on until the body ends or the client leaves. What came before
 // an error is passed on as well.
 func (s *streaming) pass(events <-chan parsed) *Error {
-	var held []frame.Frame // for one write
+	var held []sse.Event // for one write
 	size := 0
 	var due <-chan time.Time
 	flush := func(end bool) *Error {
-		problem := s.write(held, end)
+		problem := s.to.write(held, end)
+		if problem == nil {
+			s.events += len(held)
+		}
 		held, size, due = held[:0], 0, nil
 		return problem
 	}
-	gone := s.conn.Gone()
+	gone := s.to.gone()
 	for {
 		select {
 		case <-gone:
@@ -163,8 +165,7 @@ func (s *streaming) pass(events <-chan parsed) *Error {
 				}
 				return problem
 			}
-			f := frame.Event(p.event)
-			held, size = append(held, f), size+f.Len()
+			held, size = append(held, p.event), size+len(p.event.Data)
 			if s.coalesce > 0 && size < joinBytes && len(held) < joinEvents {
 				if due == nil {
 					due = time.After(s.coalesce)
@@ -176,27 +177,6 @@ func (s *streaming) pass(events <-chan parsed) *Error {
 			}
 		}
 	}
-}
-
-// write writes frames at once and waits until that is done.
-func (s *streaming) write(frames []frame.Frame, end bool) *Error {
-	var joined frame.Frame
-	var done chan error
-	if len(frames) > 0 {
-		joined, done = frame.Join(frames), make(chan error, 1)
-	}
-	switch s.conn.Send(joined, end, done) {
-	case gateway.Sent, gateway.Buffered:
-		if done != nil && <-done != nil {
-			return errGone
-		}
-		s.events += joined.Events()
-		return nil
-	case gateway.Full:
-		return errBufferFull
-	case gateway.Failed, gateway.Gone:
-	}
-	return errGone
 }
 
 // malformedError is a body that is not as it must be.

@@ -38,7 +38,8 @@ type Publication struct {
 	// Store keeps the event for clients that come back. Without it the event has
 	// no id, but its place in the order.
 	Store bool
-	// Ref comes back in the record, for the publisher to know it again. 0: nobody waits.
+	// Ref comes back in the record, on every node, for the publisher to know it again. 0:
+	// nobody waits.
 	Ref uint64
 }
 
@@ -61,12 +62,16 @@ type Engine interface {
 	Append(ctx context.Context, p Publication) (Position, error)
 
 	// Log is what this node has of the log. It gets every record that any node
-	// appended, in the one order that is the same for all, while Run runs.
+	// appended, in the one order that is the same for all, while Run runs. If the log
+	// is lost, or this node has missed a part of it, another one succeeds it.
 	Log() *Log
 
 	// Run keeps the log until ctx ends.
 	Run(ctx context.Context) error
 }
 
-// ErrClosed is Append's answer after Run has ended.
-var ErrClosed = errors.New("the broker is closed")
+// Errors of Append, by which nothing was added.
+var (
+	ErrClosed      = errors.New("the broker is closed")
+	ErrUnavailable = errors.New("the log is not there")
+)

@@ -140,3 +140,53 @@ func BenchmarkAppendRequest(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkMessage is a callback as it goes on the wire.
+func BenchmarkMessage(b *testing.B) {
+	c, token, body := messageParts(b)
+	notice := gateway.Notice{Token: token, Request: body, Reason: gateway.Error, Detail: gateway.SlowConsumer}
+	var dst []byte
+	b.Run("connect", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			dst = c.appendConnect(dst[:0], token, body)
+		}
+	})
+	b.Run("disconnect", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			dst = c.appendDisconnect(dst[:0], &notice)
+		}
+	})
+}
+
+func messageParts(t testing.TB) (*Client, gateway.Token, []byte) {
+	t.Helper()
+	c, err := New(Config{URL: "http://backend.example.org/callback?secret=1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, gateway.NewToken(), EncodeRequest(browserRequest)
+}
+
+// A callback is encoded into a buffer that is used again; what is kept of the client's
+// request, for the callbacks to repeat, is one allocation.
+func TestEncodingAllocations(t *testing.T) {
+	c, token, body := messageParts(t)
+	notice := gateway.Notice{Token: token, Request: body, Reason: gateway.Error, Detail: gateway.SlowConsumer}
+	dst := make([]byte, 0, 4096)
+	for _, test := range []struct {
+		name string
+		most float64
+		do   func()
+	}{
+		{"a connect", 0, func() { dst = c.appendConnect(dst[:0], token, body) }},
+		{"a disconnect", 0, func() { dst = c.appendDisconnect(dst[:0], &notice) }},
+		{"a request in a buffer", 0, func() { dst = AppendRequest(dst[:0], browserRequest) }},
+		{"a request", 1, func() { EncodeRequest(browserRequest) }},
+	} {
+		if n := testing.AllocsPerRun(1000, test.do); n > test.most {
+			t.Errorf("%s: %v allocations", test.name, n)
+		}
+	}
+}

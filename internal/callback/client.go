@@ -61,6 +61,12 @@ type Config struct {
 	// Observe, if not nil, is told of each attempt: an Action, a Result, and how long the
 	// backend took. It must not block.
 	Observe func(action, result string, took time.Duration)
+	// Permit, if not nil, is asked before each attempt of a disconnect. What is deferred
+	// waits for Resume; what is denied is dropped.
+	Permit func(gateway.Token) gateway.Permission
+	// Settled, if not nil, is told when a disconnect is done with: delivered, rejected,
+	// given up or denied. Neither of the two may call the Client.
+	Settled func(n gateway.Notice, denied bool)
 }
 
 const (
@@ -102,6 +108,12 @@ func New(cfg Config) (*Client, error) {
 	}
 	if cfg.Observe == nil {
 		cfg.Observe = func(string, string, time.Duration) {}
+	}
+	if cfg.Permit == nil {
+		cfg.Permit = func(gateway.Token) gateway.Permission { return gateway.Granted }
+	}
+	if cfg.Settled == nil {
+		cfg.Settled = func(gateway.Notice, bool) {}
 	}
 	u, err := parseURL(cfg.URL)
 	if err != nil {

@@ -27,6 +27,7 @@ type notifier struct {
 	failed  int           // given up so far
 	idle    chan struct{} // closed when pending reaches 0; nil: nobody asked
 	flushes int           // Flush calls in progress
+	held    bool          // Permit has deferred one: nobody works before Resume
 	working int           // workers
 	busy    int           // of them, those with a notice
 	workers sync.WaitGroup
@@ -44,6 +45,15 @@ func (c *Client) Disconnect(what gateway.Notice) {
 	defer n.mu.Unlock()
 	n.pending++
 	n.ready.push(&notice{Notice: what})
+	n.hireLocked()
+}
+
+// Resume goes on with what Permit has deferred.
+func (c *Client) Resume() {
+	n := &c.notifier
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held = false
 	n.hireLocked()
 }
 
@@ -105,7 +115,7 @@ func (n *notifier) now() time.Duration { return time.Since(n.start) }
 
 // hireLocked sees that as many workers are free as notices are ready, within the limit.
 func (n *notifier) hireLocked() {
-	for n.ctx != nil && n.working-n.busy < n.ready.len && n.working < n.client.cfg.Concurrency {
+	for n.ctx != nil && !n.held && n.working-n.busy < n.ready.len && n.working < n.client.cfg.Concurrency {
 		n.working++
 		n.workers.Go(n.work)
 	}
@@ -145,7 +155,7 @@ func (n *notifier) wake() {
 func (n *notifier) work() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for n.ctx != nil {
+	for n.ctx != nil && !n.held {
 		what := n.ready.pop()
 		if what == nil {
 			break
@@ -154,6 +164,9 @@ func (n *notifier) work() {
 		ctx := n.ctx
 		n.mu.Unlock()
 		a := n.client.notify(ctx, what)
+		if a.settled() {
+			n.client.cfg.Settled(what.Notice, a.result == resultDenied)
+		}
 		n.mu.Lock()
 		n.settleLocked(what, a)
 		if a.reply.status != 0 { // delivered or not, it is in flight until its body has come
@@ -173,8 +186,26 @@ type attempt struct {
 	took   time.Duration
 }
 
+// What becomes of an attempt that the backend is not asked for.
+const (
+	resultDeferred = "deferred"
+	resultDenied   = "denied"
+)
+
+// settled says that the notice is done with.
+func (a *attempt) settled() bool {
+	return a.result != "" && a.result != ResultRetry && a.result != resultDeferred
+}
+
 // notify makes an attempt.
 func (c *Client) notify(ctx context.Context, what *notice) attempt {
+	switch c.cfg.Permit(what.Token) {
+	case gateway.Granted:
+	case gateway.Deferred:
+		return attempt{result: resultDeferred}
+	case gateway.Denied:
+		return attempt{result: resultDenied}
+	}
 	start := time.Now()
 	message := getBuffer()
 	*message = c.appendDisconnect((*message)[:0], &what.Notice)
@@ -217,6 +248,10 @@ func (a *attempt) level(what *notice) slog.Level {
 func (n *notifier) settleLocked(what *notice, a attempt) {
 	switch a.result {
 	case "": // cut short by the end of Run
+		n.ready.push(what)
+		return
+	case resultDeferred:
+		n.held = true
 		n.ready.push(what)
 		return
 	case ResultRetry:

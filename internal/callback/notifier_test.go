@@ -448,3 +448,55 @@ func TestTurnIsNotTheBackendsTime(t *testing.T) {
 		}
 	})
 }
+
+// A disconnect is not sent before it is permitted, nor one that is denied at all.
+func TestPermit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		permission := gateway.Deferred
+		settled := map[gateway.Token]bool{}
+		b := newPipeBackend(t)
+		denied := closed()
+		c := b.client(t, Config{
+			Permit: func(token gateway.Token) gateway.Permission {
+				mu.Lock()
+				defer mu.Unlock()
+				if token == denied.Token {
+					return gateway.Denied
+				}
+				return permission
+			},
+			Settled: func(n gateway.Notice, denied bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				settled[n.Token] = denied
+			},
+		})
+		c.Disconnect(denied)
+		var told []gateway.Notice
+		for range 1000 {
+			told = append(told, closed())
+			c.Disconnect(told[len(told)-1])
+		}
+		<-time.After(time.Hour)
+		if len(b.attempts) != 0 || c.Pending() != len(told) && c.Pending() != len(told)+1 {
+			t.Errorf("%d attempts, %d pending", len(b.attempts), c.Pending())
+		}
+		mu.Lock()
+		permission = gateway.Granted
+		mu.Unlock()
+		c.Resume()
+		synctest.Wait()
+		if len(b.told) != len(told) || c.Pending() != 0 || b.told[denied.Token.String()] != 0 {
+			t.Errorf("%d told, %d pending", len(b.told), c.Pending())
+		}
+		for _, n := range told {
+			if denied, ok := settled[n.Token]; !ok || denied {
+				t.Errorf("settled %v, denied %v", ok, denied)
+			}
+		}
+		if denied, ok := settled[denied.Token]; !ok || !denied {
+			t.Errorf("settled %v, denied %v", ok, denied)
+		}
+	})
+}

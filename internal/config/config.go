@@ -54,6 +54,23 @@ type Config struct {
 	LogBytes int64
 	LogAge   time.Duration
 
+	// NATSURL names the servers of NATS, with commas between: the log is there, and other
+	// nodes may be. Empty: neither. Secret, as far as it has users, passwords and tokens.
+	NATSURL string
+	// NATSCredentialsFile is of a NATS account; empty: none. NATSCAFile has the certificates
+	// in PEM that the servers' are checked with; empty: the system's.
+	NATSCredentialsFile, NATSCAFile string
+	// NATSPrefix begins the names of everything on NATS.
+	NATSPrefix string
+	// NATSReplicas is on how many servers of NATS everything is.
+	NATSReplicas int
+	// NATSEmbedded runs NATS in this process, for this node alone; never with a NATSURL.
+	NATSEmbedded bool
+	// NATSStoreDir is where the embedded NATS keeps the log.
+	NATSStoreDir string
+	// NodeLease is how long a node that is not heard of counts as alive; whole seconds, at least two.
+	NodeLease time.Duration
+
 	// InternalAddr is the listener of /internal and /metrics; zero: they are on the public one.
 	InternalAddr Addr
 	// InternalAllow names callers of /internal besides those on this host. IPv4
@@ -155,6 +172,12 @@ func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err 
 	}
 	if c.H2C && c.TLSCertFile != "" {
 		l.problem(errors.New("H2C: not possible together with TLS_CERT_FILE, which offers HTTP/2 already"))
+	}
+	if c.NATSEmbedded && c.NATSURL != "" {
+		l.problem(errors.New("NATS_EMBEDDED: not possible together with NATS_URL, which names another NATS"))
+	}
+	if c.NATSEmbedded && c.NATSReplicas > 1 {
+		l.problem(errors.New("NATS_EMBEDDED: not possible together with NATS_REPLICAS above 1, since it is one server"))
 	}
 	return c, warnings, errors.Join(l.problems...)
 }
@@ -268,8 +291,8 @@ func (l *loader) set(s setting) error {
 }
 
 // Redacted is the configuration for the log, under the keys of the file, without
-// what is not set and without secrets: of the callback URL neither query nor userinfo,
-// of the token only that there is one.
+// what is not set and without secrets: of the callback URL neither query nor userinfo, of
+// those of NATS no userinfo, of the token only that there is one.
 func (c Config) Redacted() []slog.Attr {
 	var attrs []slog.Attr
 	for _, s := range settings(&c) {

@@ -20,6 +20,7 @@ func defaults() Config {
 	return Config{
 		Port: 3000, HeartbeatInterval: 15 * time.Second,
 		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, LogBytes: 64 << 20, LogAge: 10 * time.Minute,
+		NATSPrefix: "ssegateway", NATSReplicas: 1, NATSStoreDir: "ssegateway-data", NodeLease: 10 * time.Second,
 		CallbackConcurrency: 256, LogLevel: slog.LevelInfo, LogFormat: "text",
 	}
 }
@@ -59,12 +60,14 @@ func TestEveryFieldIsASetting(t *testing.T) {
 		"TLS_CERT_FILE": "c", "TLS_KEY_FILE": "k", "H2C": "true", "MAX_CONNECTIONS": "1", "MAX_BODY_BYTES": "1",
 		"QUEUE_BYTES": "1", "QUEUE_BUDGET_BYTES": "1", "CALLBACK_CONCURRENCY": "1", "DRAIN_SECONDS": "1",
 		"LOG_LEVEL": "error", "LOG_FORMAT": "json",
+		"NATS_URL": "nats://n", "NATS_CREDENTIALS_FILE": "c", "NATS_CA_FILE": "c", "NATS_PREFIX": "x", "NATS_REPLICAS": "2",
+		"NATS_EMBEDDED": "true", "NATS_STORE_DIR": "d", "NODE_LEASE_SECONDS": "2",
 	} {
 		environ = append(environ, env+"="+value)
 	}
 	c, _, err := Load(nil, environ)
-	if err == nil || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "H2C: ") {
-		t.Errorf("got %v, want only the conflict of H2C with TLS", err)
+	if err == nil || strings.Count(err.Error(), "\n") != 2 || !strings.HasPrefix(err.Error(), "H2C: ") || !strings.Contains(err.Error(), "\nNATS_EMBEDDED: ") {
+		t.Errorf("got %v, want only the conflicts of H2C with TLS, and of the two kinds of NATS", err)
 	}
 	for i, v := range reflect.ValueOf(c).Fields() {
 		if v.IsZero() {
@@ -105,6 +108,14 @@ func TestValues(t *testing.T) {
 		{"QUEUE_BUDGET_BYTES=1099511627776", func(c *Config) { c.QueueBudgetBytes = 1 << 40 }},
 		{"CALLBACK_CONCURRENCY=1", func(c *Config) { c.CallbackConcurrency = 1 }},
 		{"DRAIN_SECONDS=3600", func(c *Config) { c.DrainWindow = time.Hour }},
+		{"NATS_URL=nats://u:p%2C@h:4222, tls://token@[::1]", func(c *Config) { c.NATSURL = "nats://u:p%2C@h:4222,tls://token@[::1]" }},
+		{"NATS_CREDENTIALS_FILE=c", func(c *Config) { c.NATSCredentialsFile = "c" }},
+		{"NATS_CA_FILE=c", func(c *Config) { c.NATSCAFile = "c" }},
+		{"NATS_PREFIX=a-Z_9", func(c *Config) { c.NATSPrefix = "a-Z_9" }},
+		{"NATS_REPLICAS=5", func(c *Config) { c.NATSReplicas = 5 }},
+		{"NATS_EMBEDDED=true", func(c *Config) { c.NATSEmbedded = true }},
+		{"NATS_STORE_DIR=/d", func(c *Config) { c.NATSStoreDir = "/d" }},
+		{"NODE_LEASE_SECONDS=2", func(c *Config) { c.NodeLease = 2 * time.Second }},
 		{"LOG_LEVEL=WARN", func(c *Config) { c.LogLevel = slog.LevelWarn }},
 		{"LOG_LEVEL=debug", func(c *Config) { c.LogLevel = slog.LevelDebug }},
 		{"LOG_FORMAT=json", func(c *Config) { c.LogFormat = "json" }},
@@ -167,6 +178,16 @@ func TestInvalidValues(t *testing.T) {
 		{"QUEUE_BUDGET_BYTES=0", `QUEUE_BUDGET_BYTES: "0" is not possible`},
 		{"CALLBACK_CONCURRENCY=0", `CALLBACK_CONCURRENCY: "0" is not possible`},
 		{"DRAIN_SECONDS=3601", `DRAIN_SECONDS: "3601" is not possible; allowed is whole seconds, 0 to 3600`},
+		{"NATS_URL=http://u:SECRET@h", `NATS_URL: "http://h" is not possible: it does not begin with nats:// or tls://; allowed is nats:// or`},
+		{"NATS_URL=nats://u:SECRET@h,h:4222", "NATS_URL: the given value is not possible: it does not begin with"},
+		{"NATS_URL=nats://u:SEC,RET@h", "NATS_URL: the given value is not possible: it is malformed"},
+		{"NATS_URL=nats://u:SECRET@h:x", "NATS_URL: the given value is not possible: it is malformed"},
+		{"NATS_URL=nats://u:SECRET@h/x", `NATS_URL: "nats://h/x" is not possible: there is more behind a host than a port`},
+		{"NATS_URL=nats://h?SECRET", `NATS_URL: "nats://h" is not possible: there is more`},
+		{"NATS_URL=nats://h,", "it has an empty entry"},
+		{"NATS_PREFIX=a.b", `NATS_PREFIX: "a.b" is not possible; allowed is 1 to 64 letters`},
+		{"NATS_REPLICAS=6", `NATS_REPLICAS: "6" is not possible`},
+		{"NODE_LEASE_SECONDS=1", `NODE_LEASE_SECONDS: "1" is not possible; allowed is whole seconds, 2 to 3600`},
 		{"LOG_LEVEL=trace", `LOG_LEVEL: "trace" is not possible; allowed is debug, info, warn, error`},
 		{"LOG_FORMAT=xml", `LOG_FORMAT: "xml" is not possible; allowed is text, json`},
 		{"TLS_CERT_FILE=c", "TLS_CERT_FILE and TLS_KEY_FILE: one is set"},
@@ -411,14 +432,15 @@ func TestSecretFiles(t *testing.T) {
 func TestRedacted(t *testing.T) {
 	c, _, err := Load(nil, []string{
 		"CALLBACK_URL=https://user:SECRET@h:8443/cb%2F/x?key=SECRET#SECRET", "INTERNAL_TOKEN=SECRET",
-		"INTERNAL_ADDR=unix:/run/gw.sock", "INTERNAL_ALLOW=10.0.0.0/8,::1", "DRAIN_SECONDS=30",
+		"INTERNAL_ADDR=unix:/run/gw.sock", "INTERNAL_ALLOW=10.0.0.0/8,::1", "DRAIN_SECONDS=30", "NATS_URL=nats://u:SECRET@n:1,tls://SECRET@m",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := "[port=3000 callback_url=https://h:8443/cb%2F/x heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock" +
 		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) h2c=false max_connections=0 max_body_bytes=1048576" +
-		" queue_bytes=1048576 queue_budget_bytes=134217728 topic_log_bytes=67108864 topic_log_seconds=600 callback_concurrency=256 drain_seconds=30 log_level=info log_format=text]"
+		" queue_bytes=1048576 queue_budget_bytes=134217728 topic_log_bytes=67108864 topic_log_seconds=600 nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
+		" nats_embedded=false nats_store_dir=ssegateway-data node_lease_seconds=10 callback_concurrency=256 drain_seconds=30 log_level=info log_format=text]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -433,7 +455,7 @@ func TestRedacted(t *testing.T) {
 // and keeps secrets, and what was accepted is in bounds and shows as text that is accepted again.
 func FuzzLoad(f *testing.F) {
 	for i, text := range []string{
-		"", "80", "http://u:p@h/?q", "15", "unix:/a", "10.0.0.0/8,::1", "t", "https://a,*", "c", "k", "true", "0", "1", "1", "1", "9", "1", "warn", "json",
+		"", "80", "http://u:p@h/?q", "15", "unix:/a", "10.0.0.0/8,::1", "t", "https://a,*", "c", "k", "true", "0", "1", "1", "1", "9", "1", "nats://u:p@h:1,tls://t@h", "c", "c", "x", "3", "t", "d", "2", "1", "warn", "json",
 	} {
 		f.Add(uint(i), text)
 	}

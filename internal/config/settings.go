@@ -94,6 +94,38 @@ func settings(c *Config) []setting {
 			meaning: "How long the log of published events keeps an event.",
 		},
 		{
+			env: "NATS_URL", value: natsURLs(&c.NATSURL), secret: true,
+			meaning: "Servers of NATS (2.11 or newer, with JetStream), where the log is kept, and through which several gateways are one. Without it the log is in memory.",
+		},
+		{
+			env: "NATS_CREDENTIALS_FILE", value: path(&c.NATSCredentialsFile),
+			meaning: "Credentials of a NATS account, as its tools write them.",
+		},
+		{
+			env: "NATS_CA_FILE", value: path(&c.NATSCAFile),
+			meaning: "Certificates in PEM that those of the NATS servers are checked with, instead of the system's. Asks for TLS.",
+		},
+		{
+			env: "NATS_PREFIX", standard: "ssegateway", value: prefix(&c.NATSPrefix),
+			meaning: "Begins the names of everything on NATS. All gateways of one installation have the same, and no other installation has it.",
+		},
+		{
+			env: "NATS_REPLICAS", standard: "1", value: number(&c.NATSReplicas, 1, 5),
+			meaning: "On how many servers of a cluster of NATS everything is kept.",
+		},
+		{
+			env: "NATS_EMBEDDED", standard: "false", value: boolean(&c.NATSEmbedded),
+			meaning: "Runs NATS in this process, on no port, for one gateway whose log is to outlive a restart. Not together with `NATS_URL`.",
+		},
+		{
+			env: "NATS_STORE_DIR", standard: "ssegateway-data", value: path(&c.NATSStoreDir),
+			meaning: "Directory of the embedded NATS; made where it is missing. Belongs to one gateway.",
+		},
+		{
+			env: "NODE_LEASE_SECONDS", standard: "10", value: seconds(&c.NodeLease, 2, 3600),
+			meaning: "How long a gateway that is not heard of counts as alive. Then another one tells the backend of its connections.",
+		},
+		{
 			env: "CALLBACK_CONCURRENCY", standard: "256", value: number(&c.CallbackConcurrency, 1, math.MaxUint16),
 			meaning: "Callbacks under way at a time: at most so many for connects, and as many again for disconnects.",
 		},

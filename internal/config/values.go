@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -184,7 +185,7 @@ func callbackURL(field *string) value {
 			return "the given value"
 		},
 		parse: func(text string) error {
-			if err := checkCallbackURL(text); err != nil {
+			if err := checkURL(text, "http", "https"); err != nil {
 				return err
 			}
 			*field = text
@@ -194,8 +195,8 @@ func callbackURL(field *string) value {
 	}
 }
 
-// checkCallbackURL leaves the errors of url.Parse aside: they quote the URL.
-func checkCallbackURL(text string) error {
+// checkURL leaves the errors of url.Parse aside: they quote the URL.
+func checkURL(text string, schemes ...string) error {
 	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return because("it contains a space or a control character") // which would end up in the request line
 	}
@@ -203,8 +204,8 @@ func checkCallbackURL(text string) error {
 	switch {
 	case err != nil:
 		return because("it is malformed")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return because("it does not begin with http:// or https://")
+	case !slices.Contains(schemes, u.Scheme):
+		return because("it does not begin with %s://", strings.Join(schemes, ":// or "))
 	case u.Hostname() == "":
 		return because("it has no host")
 	}
@@ -223,6 +224,61 @@ func redactURL(text string) string {
 		return ""
 	}
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+}
+
+func natsURLs(field *string) value {
+	redact := func(text string) string {
+		parts := strings.Split(text, ",")
+		for i, part := range parts {
+			if parts[i] = redactURL(strings.TrimSpace(part)); parts[i] == "" {
+				return ""
+			}
+		}
+		return strings.Join(parts, ",")
+	}
+	return value{
+		name: "urls", list: true, allowed: "nats:// or tls:// URLs with a host, separated by commas",
+		quoted: func(text string) string {
+			if shown := redact(text); shown != "" {
+				return strconv.Quote(shown)
+			}
+			return "the given value"
+		},
+		parse: func(text string) error {
+			parts, err := items(text)
+			if err != nil {
+				return err
+			}
+			for _, part := range parts {
+				if err := checkURL(part, "nats", "tls"); err != nil {
+					return err
+				}
+				if shown := redactURL(part); strings.Count(shown, "/") > 2 || strings.ContainsAny(part, "?#") {
+					return because("there is more behind a host than a port")
+				}
+			}
+			*field = strings.Join(parts, ",")
+			return nil
+		},
+		show: func() any { return redact(*field) },
+	}
+}
+
+// prefix accepts what may begin names on NATS.
+func prefix(field *string) value {
+	return value{
+		name: "name", allowed: "1 to 64 letters, digits, - and _", quoted: strconv.Quote,
+		parse: func(text string) error {
+			if len(text) > 64 || strings.ContainsFunc(text, func(r rune) bool {
+				return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+			}) {
+				return errNotAllowed
+			}
+			*field = text
+			return nil
+		},
+		show: func() any { return *field },
+	}
 }
 
 func address(field *Addr) value {

@@ -36,7 +36,30 @@ func Run(ctx context.Context, cfg config.Config, pagePort int, version string, o
 	if err != nil {
 		return err
 	}
-	listeners, err := listen(ctx, pagePort, cfg.Port)
+	return s.run(ctx, pagePort, []int{cfg.Port}, out, gateway.Run)
+}
+
+// RunBeside runs the backend and its page alone, for gateways that somebody else runs
+// behind one port of this host. cfg has their callback URL, and their internal address
+// where that is another.
+func RunBeside(ctx context.Context, cfg config.Config, gatewayPort, pagePort int, out io.Writer) error {
+	callbacks, err := url.Parse(cfg.CallbackURL)
+	if err != nil || callbacks.Query().Get("secret") == "" {
+		return errors.New("CALLBACK_URL: here it is that of the gateways, with ?secret=")
+	}
+	cfg.Port = gatewayPort
+	s := newSite(cfg, pagePort)
+	s.secret = callbacks.Query().Get("secret")
+	s.configure(cfg, pagePort)
+	return s.run(ctx, pagePort, nil, out, func(ctx context.Context) error {
+		<-ctx.Done()
+		return nil
+	})
+}
+
+// run runs the backend, and the gateway, if there is one, on ports that must be free.
+func (s *site) run(ctx context.Context, pagePort int, gatewayPorts []int, out io.Writer, gateway func(context.Context) error) error {
+	listeners, err := listen(ctx, pagePort, gatewayPorts)
 	if err != nil {
 		return err
 	}
@@ -61,7 +84,7 @@ func Run(ctx context.Context, cfg config.Config, pagePort int, version string, o
 		})
 	}
 	running.Go(func() { s.clock(ctx) })
-	err = gateway.Run(ctx)
+	err = gateway(ctx)
 	stop()
 	_ = pages.Close()
 	running.Wait()
@@ -96,7 +119,8 @@ func newSite(cfg config.Config, pagePort int) *site {
 		internal = "http://localhost" // whatever: dial knows
 		s.curlFlags = " --unix-socket '" + cfg.InternalAddr.Address + "'"
 	}
-	b.sendURL = internal + "/internal/send"
+	s.internalURL = internal + "/internal/"
+	b.sendURL = s.internalURL + "send"
 	if cfg.InternalToken != "" {
 		b.authorization = "Bearer " + cfg.InternalToken
 		s.curlFlags += ` -H "Authorization: Bearer $INTERNAL_TOKEN"` // a terminal is no place for a secret
@@ -138,7 +162,7 @@ func local(addr string) string {
 
 // listen opens the page's port on the loopback addresses, and makes sure that the
 // gateway's is free, before the introduction promises both.
-func listen(ctx context.Context, pagePort, gatewayPort int) ([]net.Listener, error) {
+func listen(ctx context.Context, pagePort int, gatewayPorts []int) ([]net.Listener, error) {
 	var lc net.ListenConfig
 	var listeners []net.Listener
 	// "localhost" is both, and browsers differ in which they try first.
@@ -152,12 +176,15 @@ func listen(ctx context.Context, pagePort, gatewayPort int) ([]net.Listener, err
 			return nil, fmt.Errorf("the page cannot have port %d, choose another with --page-port: %w", pagePort, err)
 		}
 	}
-	gateway, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(gatewayPort))
-	if err != nil {
-		closeAll(listeners)
-		return nil, fmt.Errorf("the gateway cannot have port %d, choose another with --port: %w", gatewayPort, err)
+	for _, port := range gatewayPorts {
+		l, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(port))
+		if err != nil {
+			closeAll(listeners)
+			return nil, fmt.Errorf("the gateway cannot have port %d, choose another with --port: %w", port, err)
+		}
+		_ = l.Close()
 	}
-	return listeners, gateway.Close()
+	return listeners, nil
 }
 
 func hasLoopback6(ctx context.Context) bool {
@@ -195,7 +222,7 @@ func (s *site) introduce(out io.Writer) {
 
   The page comes from its backend at %[1]s, its streams from the gateway at %[2]s.
   These are two origins, so the gateway has %[5]s.
-  Ctrl-C ends both. The gateway's log follows.
+  Ctrl-C ends it all. The gateway's log follows.
 
 `, s.view.Page, s.view.Gateway, s.view.OpenCommand, s.sendCommand(`'"$(curl -s `+s.view.Page+`/token/terminal)"'`), s.view.CORS)
 }

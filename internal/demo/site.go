@@ -7,8 +7,10 @@ import (
 	"encoding/json" //nolint:depguard // as in backend.go
 	"hash/fnv"
 	"html/template"
+	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,6 +32,8 @@ type site struct {
 	*backend
 	view      view
 	curlFlags string // what a send in a terminal needs beside its URL
+
+	internalURL string // of the gateway
 
 	mu      sync.Mutex
 	records []record // of callbacks, the newest last
@@ -144,8 +148,29 @@ func isName(name string) bool {
 func (s *site) opened(ctx context.Context, token string, u user) {
 	_ = s.send(ctx, message{Token: token, Event: &event{
 		Name: "welcome", Retry: welcomeRetry,
-		Data: "You are " + u.name + ". To send to this stream from a terminal:\n" + s.sendCommand(token),
+		Data: "You are " + u.name + ". " + s.whereabouts(ctx, token) + "To send to this stream from a terminal:\n" + s.sendCommand(token),
 	}})
+}
+
+// whereabouts says which node of the gateway has a stream, where that is to be learned.
+func (s *site) whereabouts(ctx context.Context, token string) string {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.internalURL+"connections/"+url.PathEscape(token), http.NoBody) //nolint:gosec // the URL is configured
+	if err != nil {
+		return ""
+	}
+	if s.authorization != "" {
+		req.Header.Set("Authorization", s.authorization)
+	}
+	resp, err := s.client.Do(req) //nolint:gosec // as above
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	var connection struct{ Node string }
+	if json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&connection) != nil || connection.Node == "" {
+		return ""
+	}
+	return "This stream is on the node " + connection.Node + ". "
 }
 
 // serveSend serves the form: to all streams of who sent it, or to everybody's.

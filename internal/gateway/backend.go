@@ -24,6 +24,19 @@ type Notice struct {
 	Detail  Detail
 }
 
+// Permission says whether a node of a cluster may tell the backend of the end of a
+// connection.
+type Permission uint8
+
+const (
+	// Granted: it may.
+	Granted Permission = iota
+	// Deferred: not before it is certain that no other node does.
+	Deferred
+	// Denied: it must not, since it is another node's to tell.
+	Denied
+)
+
 // Answer is what came of asking the backend.
 type Answer struct {
 	Outcome Outcome

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"ssegateway/internal/gateway"
@@ -41,6 +42,46 @@ func TestAllocations(t *testing.T) {
 		if n := testing.AllocsPerRun(1000, test.do); n > 0 {
 			t.Errorf("%s: %v allocations", test.name, n)
 		}
+	}
+}
+
+// What allocates does so as often as is known.
+func TestKnownAllocations(t *testing.T) {
+	s := newSite(nil)
+	conns := openMany(t, s, 1000)
+	full, tp := s.open(t, 0)
+	tp.forgetful = true
+	f := eventOf(t, 256)
+	for _, test := range []struct {
+		name string
+		most float64
+		do   func()
+	}{
+		// The connection, its token's random bytes, and three for the client's context.
+		{"a connection without a stream", 5, func() {
+			s.connect(t).Leave(gateway.ClientClosed, 0)
+			s.notices, s.times = s.notices[:0], s.times[:0]
+		}},
+		// The queue, its items, its two places in the backlog.
+		{"a send that is queued", 4, func() {
+			full.Send(f, false, nil)
+			tp.takes(f.Size())
+		}},
+		// The list of a slot's streams, which grows.
+		{"a heartbeat of each of 1,000", 4, s.gw.Turn},
+	} {
+		if n := testing.AllocsPerRun(1000, test.do); n > test.most {
+			t.Errorf("%s: %v allocations", test.name, n)
+		}
+	}
+	runtime.KeepAlive(conns)
+}
+
+// A connection is two cache lines, and the allocator aligns what has that size: a
+// send touches one of them.
+func TestConnSize(t *testing.T) {
+	if gateway.ConnBytes > 128 || gateway.ConnHotBytes > 64 {
+		t.Errorf("%d bytes, of which a send touches %d", gateway.ConnBytes, gateway.ConnHotBytes)
 	}
 }
 
@@ -93,6 +134,18 @@ func BenchmarkFind(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkList is a page of a hundred of 20,000 connections.
+func BenchmarkList(b *testing.B) {
+	s := newSite(nil)
+	openMany(b, s, 20000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if n := len(s.gw.List(gateway.Filter{}, gateway.Token{}, 100)); n != 100 {
+			b.Fatalf("%d on the page", n)
+		}
+	}
 }
 
 // BenchmarkHeartbeatTurn is a heartbeat of each of 20,000 streams.

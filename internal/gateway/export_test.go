@@ -4,9 +4,16 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"unsafe"
 
 	"ssegateway/internal/frame"
 	"ssegateway/sse"
+)
+
+// ConnBytes are a Conn's size, and the part of it that a send touches.
+const (
+	ConnBytes    = unsafe.Sizeof(Conn{})
+	ConnHotBytes = unsafe.Offsetof(Conn{}.token)
 )
 
 // NewSharded is New with a number of shards.
@@ -58,12 +65,6 @@ func (g *Gateway) Leftovers() []string {
 func (g *Gateway) Turn() {
 	var beating []*Conn
 	for i := range g.beats.slots {
-		s := &g.beats.slots[i]
-		s.mu.Lock()
-		beating = append(beating[:0], s.conns...)
-		s.mu.Unlock()
-		for _, c := range beating {
-			c.heartbeat()
-		}
+		beating = g.beats.slots[i].beat(beating)
 	}
 }

@@ -28,6 +28,7 @@ type Config struct {
 	QueueBytes     int64         // bound of what waits for one connection
 	BudgetBytes    int64         // bound of what waits for all of them
 	Broker         broker.Engine // the log of what is published
+	Clustered      bool          // it has no number yet, and takes no connections before SetNumber
 	Log            *slog.Logger
 }
 
@@ -36,9 +37,9 @@ type Stats struct {
 	Pending, Open atomic.Int64 // gauges: connections by state
 	Opened        atomic.Uint64
 	Closed        [Error + 1]atomic.Uint64 // by Reason: each end that the backend is owed
-	Events        atomic.Uint64            // handed to clients' sockets
-	Bytes         atomic.Uint64            // the same, framing and heartbeats included
-	Heartbeats    atomic.Uint64
+	Events        Counter                  // handed to clients' sockets
+	Bytes         Counter                  // the same, framing and heartbeats included
+	Heartbeats    Counter
 	Dropped       atomic.Uint64 // events accepted for a connection that ended before they were written
 }
 
@@ -65,6 +66,7 @@ type Gateway struct {
 	replayer *replayer
 	stats    Stats
 
+	node     atomic.Uint64 // alone, nameless, or numbered and the number
 	draining atomic.Bool
 	empty    chan struct{} // has a value when count fell to 0 while draining
 
@@ -77,6 +79,14 @@ type Gateway struct {
 var (
 	ErrDraining = errors.New("the gateway is draining")
 	ErrFull     = errors.New("too many connections")
+	ErrNameless = errors.New("the gateway has no number in its cluster now")
+)
+
+// What a gateway is among others.
+const (
+	alone    uint64    = iota // there are none: tokens are random in full
+	nameless                  // in a cluster, without a number: there can be no tokens
+	numbered = 1 << 32        // in a cluster, with the number in the lower 32 bits
 )
 
 // New makes a gateway. It needs Run for heartbeats, and to notice stalled clients.
@@ -87,6 +97,9 @@ func New(cfg Config, backend Backend) *Gateway {
 		topics:   newTopics(cfg.Broker),
 		replayer: newReplayer(),
 		empty:    make(chan struct{}, 1),
+	}
+	if cfg.Clustered {
+		g.node.Store(nameless)
 	}
 	g.backlog.budget = cfg.BudgetBytes
 	g.connecting, g.giveUp = context.WithCancel(context.Background())
@@ -144,15 +157,50 @@ func (g *Gateway) register(request []byte) (*Conn, error) {
 		g.leave()
 		return nil, ErrFull
 	}
+	node := g.node.Load()
+	if node == nameless {
+		g.leave()
+		return nil, ErrNameless
+	}
 	c := &Conn{gw: g, token: NewToken(), request: request, since: time.Now().Unix()}
+	if node >= numbered {
+		c.token = newNodeToken(uint32(node)) //nolint:gosec // the lower half
+	}
+	c.cell = c.token[shardByte]
 	g.stats.Pending.Add(1)
 	g.conns.add(c)
-	// Only now: a drain either sees the connection, or is seen here.
+	// Only now: a drain, or the loss of the number, either sees the connection, or is seen here.
+	err := error(nil)
 	if g.draining.Load() {
-		c.settle(Answer{Outcome: Unreachable}) // the backend is not asked; the drain may have closed it already
-		return nil, ErrDraining
+		err = ErrDraining
+	} else if g.node.Load() != node {
+		err = ErrNameless
+	}
+	if err != nil {
+		c.settle(Answer{Outcome: Unreachable}) // the backend is not asked; it may be closed already
+		return nil, err
 	}
 	return c, nil
+}
+
+// SetNumber names the gateway in its cluster: all tokens it makes from now on have
+// the number.
+func (g *Gateway) SetNumber(number uint32) { g.node.Store(numbered | uint64(number)) }
+
+// Abandon takes the gateway's number away, because others have told the backend that
+// all its connections are gone. It closes them, and takes no more before SetNumber.
+func (g *Gateway) Abandon() {
+	g.node.Store(nameless)
+	for _, c := range g.conns.all() {
+		c.dismiss(Error, GatewayLost)
+	}
+}
+
+// Each calls f with every connection, in no order.
+func (g *Gateway) Each(f func(token Token, request []byte)) {
+	for _, c := range g.conns.all() {
+		f(c.token, c.request)
+	}
 }
 
 // leave takes one connection off the count.
@@ -217,7 +265,7 @@ func (g *Gateway) Drain(window, grace time.Duration) {
 			case <-g.empty: // they all left by themselves
 			}
 		}
-		c.drain()
+		c.dismiss(ServerClosed, Draining)
 	}
 	// The backend's answers to pending connects may take as long as half of what
 	// is left; then it is told that they ended.
@@ -237,14 +285,15 @@ func (g *Gateway) Drain(window, grace time.Duration) {
 	}
 }
 
-// drain closes the connection because the gateway shuts down.
-func (c *Conn) drain() {
+// dismiss closes the connection and asks its client to come back, by another node
+// perhaps.
+func (c *Conn) dismiss(r Reason, d Detail) {
 	c.mu.Lock()
 	defer c.unlock()
 	if c.state == Open {
 		c.appendLocked(item{frame: frame.Block(RetryBlock())}) // no queue is too full for it
 	}
 	if c.state != Closed {
-		c.closeLocked(ServerClosed, Draining)
+		c.closeLocked(r, d)
 	}
 }

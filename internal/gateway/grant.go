@@ -197,19 +197,37 @@ func (f Filter) fits(i Info) bool {
 }
 
 // List returns the connections that fit, by token, from behind the token after,
-// at most limit of them.
+// at most limit of them. It holds no more than twice as many at a time, and does not
+// look at those that are behind the best it has.
 func (g *Gateway) List(f Filter, after Token, limit int) []Info {
-	conns := slices.DeleteFunc(g.conns.all(), func(c *Conn) bool { return slices.Compare(c.token[:], after[:]) <= 0 })
-	slices.SortFunc(conns, func(a, b *Conn) int { return slices.Compare(a.token[:], b.token[:]) })
+	if limit < 1 {
+		return nil
+	}
 	var list []Info
-	for _, c := range conns {
-		if len(list) == limit {
-			break
-		}
-		if i := c.Info(); i.State != Closed && f.fits(i) {
-			list = append(list, i)
+	upto := lastToken
+	best := func() {
+		slices.SortFunc(list, func(a, b Info) int { return a.Token.compare(b.Token) })
+		if len(list) > limit {
+			list = list[:limit]
 		}
 	}
+	var conns []*Conn
+	for shard := range g.conns.shards {
+		conns = g.conns.between(conns[:0], shard, after, upto)
+		for _, c := range conns {
+			if c.token.compare(upto) >= 0 {
+				continue
+			}
+			if i := c.Info(); i.State != Closed && f.fits(i) {
+				list = append(list, i)
+			}
+			if len(list) > 2*limit {
+				best()
+				upto = list[limit-1].Token
+			}
+		}
+	}
+	best()
 	return list
 }
 

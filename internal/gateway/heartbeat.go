@@ -43,7 +43,7 @@ func newWheel(interval time.Duration) *wheel {
 // together do not beat together; then one every interval.
 func (w *wheel) add(c *Conn) {
 	n := len(w.slots)
-	c.slot = int32((int(w.now.Load()) + n/2 + rand.IntN(n-n/2)) % n) //nolint:gosec // at most maxSlots; a phase needs no secrecy
+	c.slot = int16((int(w.now.Load()) + n/2 + rand.IntN(n-n/2)) % n) //nolint:gosec // at most maxSlots; a phase needs no secrecy
 	s := &w.slots[c.slot]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,13 +84,19 @@ func (w *wheel) run(ctx context.Context) {
 			next = time.Now()
 		}
 		timer.Reset(time.Until(next))
-		s := &w.slots[i]
-		s.mu.Lock()
-		beating = append(beating[:0], s.conns...)
-		s.mu.Unlock()
-		for _, c := range beating {
-			c.heartbeat()
-		}
-		clear(beating) // do not keep closed connections alive
+		beating = w.slots[i].beat(beating)
 	}
+}
+
+// beat gives the slot's streams their heartbeat. It uses the room of beating, and
+// returns it.
+func (s *slot) beat(beating []*Conn) []*Conn {
+	s.mu.Lock()
+	beating = append(beating[:0], s.conns...)
+	s.mu.Unlock()
+	for _, c := range beating {
+		c.heartbeat()
+	}
+	clear(beating) // do not keep closed connections alive
+	return beating
 }

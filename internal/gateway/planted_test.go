@@ -45,7 +45,7 @@ var plants = []plant{
 	{
 		bug: "a send after the close", file: "conn.go",
 		old:  "\t\treturn Gone\n",
-		new:  "\t\tif BUG && c.stream != nil {\n\t\t\tc.appendLocked(i)\n\t\t}\n\t\treturn Gone\n",
+		new:  "\t\tif BUG && c.stream != nil {\n\t\t\tc.appendLocked(*i)\n\t\t}\n\t\treturn Gone\n",
 		says: []string{"bytes behind the last chunk"},
 	},
 	{
@@ -85,8 +85,8 @@ var plants = []plant{
 	},
 	{
 		bug: "an event lost on a short write", file: "conn.go",
-		old:  "\tdefault:\n\t\tc.pushLocked(i)\n",
-		new:  "\tdefault:\n\t\tif BUG && n > 0 {\n\t\t\tc.writtenLocked(i)\n\t\t\treturn true\n\t\t}\n\t\tc.pushLocked(i)\n",
+		old:  "\tdefault:\n\t\tc.pushLocked(*i)\n",
+		new:  "\tdefault:\n\t\tif BUG && n > 0 {\n\t\t\tc.writtenLocked(i)\n\t\t\treturn true\n\t\t}\n\t\tc.pushLocked(*i)\n",
 		says: []string{"the client received"},
 	},
 	{
@@ -103,14 +103,14 @@ var plants = []plant{
 	},
 	{
 		bug: "a write outside the lock", file: "conn.go",
-		old:  "\tc.gw.stats.Heartbeats.Add(1)\n",
-		new:  "\tif s := c.stream; BUG {\n\t\tc.mu.Unlock()\n\t\t_, _ = s.Write(heartbeatFrame.Wire(c.chunked))\n\t\tc.mu.Lock()\n\t\treturn\n\t}\n\tc.gw.stats.Heartbeats.Add(1)\n",
+		old:  "\tc.gw.stats.Heartbeats.add(c.cell, 1)\n",
+		new:  "\tif s := c.stream; BUG {\n\t\tc.mu.Unlock()\n\t\t_, _ = s.Write(heartbeatFrame.Wire(c.chunked))\n\t\tc.mu.Lock()\n\t\treturn\n\t}\n\tc.gw.stats.Heartbeats.add(c.cell, 1)\n",
 		says: []string{"during another call to its stream", "in the state 2 of its stream", "the client received"},
 	},
 	{
 		bug: "a queue dropped at an orderly close", file: "conn.go",
-		old:  "\t\tif c.stream != nil && r == ServerClosed {\n",
-		new:  "\t\tif BUG && c.queue != nil {\n\t\t\tc.endLocked(false)\n\t\t\treturn\n\t\t}\n\t\tif c.stream != nil && r == ServerClosed {\n",
+		old:  "\t\tif c.stream != nil && graceful {\n",
+		new:  "\t\tif BUG && c.queue != nil {\n\t\t\tc.endLocked(false)\n\t\t\treturn\n\t\t}\n\t\tif c.stream != nil && graceful {\n",
 		says: []string{"before an orderly end", "an orderly end without the last chunk"},
 	},
 	{
@@ -139,8 +139,8 @@ var plants = []plant{
 	},
 	{
 		bug: "the last reason instead of the first", file: "conn.go",
-		old:  "\t} else if r == ServerClosed {\n",
-		new:  "\t} else if BUG && !c.told {\n\t\tc.reason, c.detail = r, d\n\t} else if r == ServerClosed {\n",
+		old:  "\t} else if graceful {\n",
+		new:  "\t} else if BUG && !c.told {\n\t\tc.reason, c.detail = r, d\n\t} else if graceful {\n",
 		says: []string{"did not occur, or not first"},
 	},
 	{

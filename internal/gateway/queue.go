@@ -174,6 +174,7 @@ func eventName(f frame.Frame) string {
 // to and with upto. They are taken from the log a few at a time, as the client takes
 // them, so that a long replay takes no memory.
 type replay struct {
+	gap         frame.Frame // comes first; none if it is zero
 	log         *broker.Log
 	topics      []string
 	after, upto uint64
@@ -230,6 +231,10 @@ const replayBatch = 64
 func (r *replay) next() []item {
 	missed, reaches := r.log.Missed(r.after, r.upto, r.topics, replayBatch)
 	var items []item
+	if !r.gap.IsZero() {
+		items = append(items, item{frame: r.gap, kept: true})
+		r.gap = frame.Frame{}
+	}
 	if !reaches && r.after < r.upto {
 		items = append(items, item{frame: gapFrame(broker.Position{Epoch: r.log.Epoch(), Offset: r.after}.String(), sse.ID{}), kept: true})
 	}

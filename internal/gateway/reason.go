@@ -45,12 +45,15 @@ const (
 	ConnectUnanswered
 	// OpenFailed: the stream could not be set up after the backend had accepted it (error).
 	OpenFailed
+	// GatewayLost: the node that held the connection died, or was cut off for so long
+	// that the others took it for dead (error).
+	GatewayLost
 )
 
 var detailNames = [...]string{
 	0: "", Draining: "draining", MaxAge: "max_age", SlowConsumer: "slow_consumer", Stalled: "stalled",
 	UnexpectedData: "unexpected_data", WriteFailed: "write_failed", ConnectionLost: "connection_lost", ConnectTimeout: "connect_timeout",
-	ConnectUnanswered: "connect_unanswered", OpenFailed: "open_failed",
+	ConnectUnanswered: "connect_unanswered", OpenFailed: "open_failed", GatewayLost: "gateway_lost",
 }
 
 // String is the form used in callbacks and logs; empty for the zero Detail.

@@ -1,6 +1,9 @@
 package gateway
 
-import "sync"
+import (
+	"bytes"
+	"sync"
+)
 
 // registry finds a connection by its token. It is split into shards so that
 // connects and sends on different cores do not wait for each other.
@@ -45,12 +48,25 @@ func (r *registry) remove(t Token) {
 func (r *registry) all() []*Conn {
 	var all []*Conn
 	for i := range r.shards {
-		s := &r.shards[i]
-		s.RLock()
-		for _, c := range s.conns {
-			all = append(all, c)
-		}
-		s.RUnlock()
+		all = r.between(all, i, Token{}, lastToken)
 	}
 	return all
 }
+
+var lastToken = Token(bytes.Repeat([]byte{255}, len(Token{})))
+
+// between appends a shard's connections whose tokens are behind after and before upto,
+// in no order. No token is all zeros or all ones.
+func (r *registry) between(conns []*Conn, shard int, after, upto Token) []*Conn {
+	s := &r.shards[shard]
+	s.RLock()
+	defer s.RUnlock()
+	for t, c := range s.conns {
+		if t.compare(after) > 0 && t.compare(upto) < 0 {
+			conns = append(conns, c)
+		}
+	}
+	return conns
+}
+
+func (t Token) compare(u Token) int { return bytes.Compare(t[:], u[:]) }

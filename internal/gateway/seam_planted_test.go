@@ -8,8 +8,8 @@ var wrongEvents = []string{"is missing", "came twice", "is not for it", "came ou
 var seamPlants = []plant{
 	{
 		bug: "an event skipped at the seam", file: "topics.go", test: "TestSeam",
-		old:  "\tm.after, m.place = s.position, extent.Records\n",
-		new:  "\tm.after, m.place = s.position, extent.Records\n\tif BUG {\n\t\tm.after++\n\t}\n",
+		old:  "\tm.place = extent.Records\n",
+		new:  "\tm.place = extent.Records\n\tif BUG {\n\t\tm.after++\n\t}\n",
 		says: wrongEvents,
 	},
 	{
@@ -86,8 +86,8 @@ var seamPlants = []plant{
 	},
 	{
 		bug: "an unstored event again from a shard that is behind", file: "topics.go", test: "TestSeam",
-		old:  "\tstart := s.position // what the client has after this opening\n",
-		new:  "\tstart := s.position // what the client has after this opening\n\tif BUG {\n\t\tm.place = 0\n\t}\n",
+		old:  "\tstart := position // what the client has after this opening\n",
+		new:  "\tstart := position // what the client has after this opening\n\tif BUG {\n\t\tm.place = 0\n\t}\n",
 		says: wrongEvents,
 	},
 }

@@ -3,14 +3,15 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
-	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
+	"net"
+	"net/http"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
@@ -26,8 +28,115 @@ import (
 
 var (
 	simulateMost = flag.Int("most", 1_000_000, "the most connections to simulate")
-	simulateOut  = flag.String("out", ".", "the directory for simulation.md and simulation.svg")
+	simulateDocs = flag.String("docs", "", "the directory whose scale.md and scale.svg get the figures")
 )
+
+// figure is one of those that are measured, a line of the table.
+type figure int
+
+const (
+	heapBytes figure = iota
+	register
+	remove
+	fanOut
+	fanOutAll
+	beat
+	beatAll
+	collection
+	pause
+	postP50
+	postP99
+	postGrowth
+	sendP50
+	sendP99
+	hotP50
+	hotP99
+	fetch
+	figures
+)
+
+// measured are the figures for a number of connections.
+type measured struct {
+	conns int
+	of    [figures]float64
+}
+
+const (
+	fewest  = 10_000
+	rounds  = 3 // of all sizes; each figure is the median, so that a machine that drifts does so for all
+	hotSet  = 1000
+	sends   = 200_000
+	posts   = 1000 // in a turn
+	turns   = 30
+	fetches = 1_000_000
+)
+
+// TestSimulation measures a gateway whose streams are in memory, with more and more
+// connections: what one of them costs must not depend on how many there are, but for
+// what the machine's memory is slower than its caches.
+func TestSimulation(t *testing.T) {
+	few, _ := newSimulation(t, fewest)
+	var runs [][]*measured // by size and round
+	for round := range rounds {
+		for i, n := range []int{fewest, 30_000, 100_000, 300_000, 1_000_000} {
+			if n > *simulateMost {
+				break
+			}
+			if round == 0 {
+				runs = append(runs, nil)
+			}
+			m := simulate(t, n, few)
+			t.Logf("%+v", *m)
+			runs[i] = append(runs[i], m)
+		}
+	}
+	few.close()
+	var rows []*measured
+	for _, of := range runs {
+		m := &measured{conns: of[0].conns}
+		for f := range m.of {
+			var values []float64
+			for _, run := range of {
+				values = append(values, run.of[f])
+			}
+			m.of[f] = middle(values)
+		}
+		rows = append(rows, m)
+	}
+	judge(t, rows)
+	t.Log("\n" + table(rows))
+	if *simulateDocs != "" {
+		writeDocs(t, *simulateDocs, rows)
+	}
+}
+
+// touched is how many cache lines something fetches from memory where the caches hold
+// nothing of it. Each is where the one before says, so none comes in advance.
+var touched = map[figure]float64{
+	beat:    2, // the connection and its stream
+	fanOut:  3, // what it has of topics, too
+	sendP50: 4, // two of the registry's map, too
+}
+
+// judge fails the test where something grows faster than it may.
+func judge(t *testing.T, rows []*measured) {
+	t.Helper()
+	first, last := rows[0], rows[len(rows)-1]
+	if few, many := first.of[heapBytes], last.of[heapBytes]; many > 1.1*few {
+		t.Errorf("%.0f bytes for a connection of %d, %.0f of %d", many, last.conns, few, first.conns)
+	}
+	if grown := last.of[postGrowth]; grown > 1.2 { // what a backend sees
+		t.Errorf("the p99 of POST /internal/send to one of %d is %.2f times that of %d", last.conns, grown, first.conns)
+	}
+	// The rest grows by the fetches alone. A half more is for the caches' own ways.
+	for f, lines := range touched {
+		few, many := first.of[f], last.of[f]
+		if may := few + 1.5*lines*(last.of[fetch]-first.of[fetch]); many > 1.2*may {
+			t.Errorf("%s: %.0f of %d, %.0f of %d: more than %g fetches of %.0f ns explain",
+				figureNames[f].name, few, first.conns, many, last.conns, lines, last.of[fetch])
+		}
+	}
+}
 
 // content accepts everybody, and keeps nothing.
 type content struct{}
@@ -37,204 +146,215 @@ func (content) Connect(context.Context, gateway.Token, []byte) gateway.Answer {
 }
 func (content) Disconnect(gateway.Notice) {}
 
-// figure is a column of the table.
-type figure struct {
-	name   string
-	colour string // of its line in the plot; none: only in the table
-	of     func(*measured) float64
+// simulation is a gateway that has its connections.
+type simulation struct {
+	gw     *gateway.Gateway
+	conns  []*gateway.Conn
+	tokens []gateway.Token
+	close  func()
 }
 
-var figures = []figure{
-	{"heap, B/connection", "#000", func(m *measured) float64 { return m.heap }},
-	{"register, CPU ns", "#1f77b4", func(m *measured) float64 { return m.register.cpu }},
-	{"remove, CPU ns", "#17becf", func(m *measured) float64 { return m.remove.cpu }},
-	{"fan-out, ms to all", "", func(m *measured) float64 { return m.fanout.wall * float64(m.conns) / 1e6 }},
-	{"fan-out, CPU ns/delivery", "#d62728", func(m *measured) float64 { return m.fanout.cpu }},
-	{"heartbeat round, ms", "", func(m *measured) float64 { return m.beat.wall * float64(m.conns) / 1e6 }},
-	{"heartbeat, CPU ns/beat", "#ff7f0e", func(m *measured) float64 { return m.beat.cpu }},
-	{"send to one, p50 ns", "", func(m *measured) float64 { return m.p50 }},
-	{"send to one, p99 ns", "#2ca02c", func(m *measured) float64 { return m.p99 }},
-	// What memory and caches alone have to do with that.
-	{"look at one, p99 ns", "#8c564b", func(m *measured) float64 { return m.look }},
-	{"one collection, CPU ns/connection", "#9467bd", func(m *measured) float64 { return m.gc }},
-	{"longest GC pause, µs", "", func(m *measured) float64 { return m.pause }},
-}
+var everybody = gateway.Grant{Topics: []string{"all"}}
 
-// cost is in nanoseconds for each connection.
-type cost struct{ wall, cpu float64 }
-
-// measured is a row of the table.
-type measured struct {
-	conns                           int
-	heap, p50, p99, look, gc, pause float64
-	register, remove, fanout, beat  cost
-}
-
-// TestSimulation measures a gateway whose streams are in memory, with more and more
-// connections: what one of them costs must not depend on how many there are. Only
-// memory is judged here, since times depend on the machine and its caches.
-func TestSimulation(t *testing.T) {
-	var rows []*measured
-	for _, n := range []int{10_000, 30_000, 100_000, 300_000, 1_000_000} {
-		if n > *simulateMost {
-			break
+// newSimulation makes a gateway and its connections, which is measured too.
+func newSimulation(t *testing.T, n int) (*simulation, *measured) {
+	t.Helper()
+	m := &measured{conns: n}
+	s := &simulation{gw: gateway.New(gateway.Config{
+		Heartbeat: time.Hour, MaxConnections: n, QueueBytes: 1 << 20, BudgetBytes: 1 << 30,
+		Broker: broker.NewMemory(1<<20, time.Hour), Log: slog.New(slog.DiscardHandler),
+	}, content{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error)
+	go func() { over <- s.gw.Run(ctx) }()
+	s.conns = make([]*gateway.Conn, 0, n)
+	before := heap()
+	m.of[register], _ = costOf(n, 1, func() {
+		for range n {
+			c, _, err := s.gw.Connect(ctx, []byte(`{"url":"/events?room=7","headers":{"Host":"app.example.org","Cookie":"session=0123456789abcdef"}}`))
+			if err != nil || !c.Open(&sink{}, frame.Frame{}, everybody) {
+				t.Fatal("the connection did not open", err)
+			}
+			s.conns = append(s.conns, c)
 		}
-		m := simulate(t, n)
-		t.Logf("%+v", *m)
-		rows = append(rows, m)
+	})
+	m.of[heapBytes] = float64(heap()-before) / float64(n)
+	for _, c := range s.conns {
+		s.tokens = append(s.tokens, c.Token())
 	}
-	if first, last := rows[0], rows[len(rows)-1]; last.heap > 1.3*first.heap {
-		t.Errorf("%.0f bytes for a connection of %d, %.0f of %d", last.heap, last.conns, first.heap, first.conns)
+	s.close = func() {
+		m.of[remove], _ = costOf(n, 1, func() {
+			for _, c := range s.conns {
+				c.Leave(gateway.ClientClosed, 0)
+			}
+		})
+		cancel()
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+		for _, left := range s.gw.Leftovers() {
+			t.Error(left)
+		}
 	}
-	for name, content := range map[string]string{"simulation.md": table(rows), "simulation.svg": plot(rows)} {
-		if err := os.WriteFile(filepath.Join(*simulateOut, name), []byte(content), 0o644); err != nil {
+	return s, m
+}
+
+// simulate measures n connections, beside a few of another gateway.
+func simulate(t *testing.T, n int, few *simulation) *measured {
+	t.Helper()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	collections := stats.NumGC
+	s, m := newSimulation(t, n)
+	m.of[collection], _ = costOf(n, 3, runtime.GC)
+	event := sse.Event{Data: strings.Repeat("x", 256)}
+	times := max(7, 1_000_000/n) // a round of few connections is short
+	m.of[fanOut], m.of[fanOutAll] = costOf(n, times, func() {
+		if _, got, err := s.gw.Publish(t.Context(), everybody.Topics, event, true); err != nil || got != n {
+			t.Fatalf("%d receivers, %v", got, err)
+		}
+	})
+	m.of[beat], m.of[beatAll] = costOf(n, times, s.gw.Turn)
+
+	f := eventOf(t, 256)
+	send := func(token gateway.Token) { s.gw.Find(token).Send(f, false, nil) }
+	m.of[sendP50], m.of[sendP99] = timesOf(sends, s.tokens, send)
+	hot := make([]gateway.Token, hotSet)
+	for i := range hot {
+		hot[i] = s.tokens[rand.IntN(n)]
+	}
+	timesOf(sends/10, hot, send) // from now on they are hot
+	m.of[hotP50], m.of[hotP99] = timesOf(sends, hot, send)
+	m.of[fetch] = fetchTime(4 * n)
+	m.of[postP50], m.of[postP99], m.of[postGrowth] = timePosts(t, s, few)
+
+	runtime.ReadMemStats(&stats)
+	for i := max(collections, stats.NumGC-min(stats.NumGC, 256)); i < stats.NumGC; i++ {
+		m.of[pause] = max(m.of[pause], float64(stats.PauseNs[i%256])/1e3)
+	}
+	s.close()
+	return m
+}
+
+// timePosts sends by HTTP, over a socket, one send after another, each to a connection
+// chosen at random: to many of them and to few by turns, so that what the machine does
+// beside it happens to both. The times, in µs, are medians over the turns; so is what
+// the p99 has grown to.
+func timePosts(t *testing.T, many, few *simulation) (p50, p99, grown float64) {
+	t.Helper()
+	toMany, stop := many.sender(t)
+	defer stop()
+	toFew, stop := few.sender(t)
+	defer stop()
+	var p50s, p99s, fewP99s []float64
+	for range turns {
+		_, p99 := timesOf(posts, few.tokens, toFew)
+		fewP99s = append(fewP99s, p99)
+		p50, p99 := timesOf(posts, many.tokens, toMany)
+		p50s, p99s = append(p50s, p50), append(p99s, p99)
+	}
+	return middle(p50s) / 1e3, middle(p99s) / 1e3, middle(p99s) / middle(fewP99s)
+}
+
+// sender serves the simulation's API on a socket, and returns what sends by it.
+func (s *simulation) sender(t *testing.T) (send func(gateway.Token), stop func()) {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: api.New(s.gw, 1<<20, "node", slog.New(slog.DiscardHandler)), ReadHeaderTimeout: time.Minute}
+	over := make(chan error)
+	go func() { over <- server.Serve(listener) }()
+	client, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const token = "00000000-0000-4000-8000-000000000000"
+	body := `{"token":"` + token + `","event":{"data":"` + strings.Repeat("x", 256) + `"}}`
+	request := fmt.Appendf(nil, "POST /internal/send HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	at := bytes.Index(request, []byte(token))
+	answer := make([]byte, 4096)
+	send = func(to gateway.Token) {
+		copy(request[at:], to.String())
+		if _, err := client.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		for got := 0; !bytes.HasSuffix(answer[:got], []byte(`{"status":"ok"}`)); {
+			n, err := client.Read(answer[got:])
+			if err != nil {
+				t.Fatalf("%v behind %q", err, answer[:got])
+			}
+			got += n
+		}
+	}
+	return send, func() {
+		_ = client.Close()
+		_ = server.Close()
+		if err := <-over; !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
 		}
 	}
 }
 
-func simulate(t *testing.T, n int) *measured {
-	t.Helper()
-	m := &measured{conns: n}
-	gw := gateway.New(gateway.Config{
-		Heartbeat: time.Hour, MaxConnections: n, QueueBytes: 1 << 20, BudgetBytes: 1 << 30,
-		Broker: broker.NewMemory(1<<20, time.Hour), Log: slog.New(slog.DiscardHandler),
-	}, content{})
-	ctx, cancel := context.WithCancel(t.Context())
-	over := make(chan error)
-	go func() { over <- gw.Run(ctx) }()
-	conns := make([]*gateway.Conn, 0, n)
-	tokens := make([]gateway.Token, 0, n)
-	grant := gateway.Grant{Topics: []string{"all"}}
-	before := heap()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	collections := stats.NumGC
-	m.register = costOf(n, 1, func() {
-		for range n {
-			c, _, err := gw.Connect(ctx, []byte(`{"url":"/events?room=7","headers":{"Host":"app.example.org","Cookie":"session=0123456789abcdef"}}`))
-			if err != nil || !c.Open(&sink{}, frame.Frame{}, grant) {
-				t.Fatal("the connection did not open", err)
-			}
-			conns = append(conns, c)
-		}
-	})
-	m.heap = float64(heap()-before) / float64(n)
-	for _, c := range conns {
-		tokens = append(tokens, c.Token())
-	}
-
-	m.gc = costOf(n, 3, runtime.GC).cpu
-	event := sse.Event{Data: strings.Repeat("x", 256)}
-	m.fanout = costOf(n, 7, func() {
-		if _, got, err := gw.Publish(ctx, grant.Topics, event, true); err != nil || got != n {
-			t.Fatalf("%d receivers, %v", got, err)
-		}
-	})
-	m.beat = costOf(n, 7, gw.Turn)
-	f := eventOf(t, 256)
-	m.p50, m.p99 = timesOf(n, func(i int) { gw.Find(tokens[i]).Send(f, false, nil) })
-	_, m.look = timesOf(n, func(i int) { conns[i].State() })
-	runtime.ReadMemStats(&stats)
-	for i := max(collections, stats.NumGC-min(stats.NumGC, 256)); i < stats.NumGC; i++ {
-		m.pause = max(m.pause, float64(stats.PauseNs[i%256])/1e3)
-	}
-	m.remove = costOf(n, 1, func() {
-		for _, c := range conns {
-			c.Leave(gateway.ClientClosed, 0)
-		}
-	})
-	cancel()
-	if err := <-over; err != nil {
-		t.Error(err)
-	}
-	for _, left := range gw.Leftovers() {
-		t.Error(left)
-	}
-	return m
+// line is a cache line that says which is next.
+type line struct {
+	next *line
+	_    [56]byte
 }
 
-// timesOf does something many times, each time with another of n, at random.
-func timesOf(n int, do func(i int)) (p50, p99 float64) {
-	took := make([]time.Duration, 300_000)
+// fetchTime is the time in ns to follow a pointer through n cache lines in an order
+// that nothing can foresee.
+func fetchTime(n int) float64 {
+	lines := make([]line, n)
+	order := rand.Perm(n)
+	for i, at := range order {
+		lines[at].next = &lines[order[(i+1)%n]]
+	}
+	at := &lines[0]
+	start := time.Now()
+	for range fetches {
+		at = at.next
+	}
+	took := time.Since(start)
+	runtime.KeepAlive(at)
+	return float64(took) / fetches
+}
+
+// timesOf does something many times, each time with one of some tokens, at random,
+// and tells the time it takes in ns, the clock's own included.
+func timesOf(times int, tokens []gateway.Token, do func(gateway.Token)) (p50, p99 float64) {
+	took := make([]time.Duration, times)
 	for k := range took {
-		i := rand.IntN(n)
+		token := tokens[rand.IntN(len(tokens))]
 		start := time.Now()
-		do(i)
+		do(token)
 		took[k] = time.Since(start)
 	}
 	slices.Sort(took)
 	return float64(took[len(took)/2]), float64(took[len(took)*99/100])
 }
 
-// costOf is the median of several rounds that each do something for n connections.
-func costOf(n, rounds int, round func()) cost {
-	wall, cpu := make([]float64, rounds), make([]float64, rounds)
-	for i := range rounds {
-		began, used := time.Now(), usedCPU()
-		round()
-		wall[i] = float64(time.Since(began)) / float64(n)
-		cpu[i] = float64(usedCPU()-used) / float64(n)
+// costOf is the median of several times of a thing that is done for n connections: CPU
+// in ns for each, and the time in ms for all.
+func costOf(n, times int, do func()) (cpu, all float64) {
+	used, took := make([]float64, times), make([]float64, times)
+	for i := range times {
+		start, before := time.Now(), usedCPU()
+		do()
+		took[i] = float64(time.Since(start)) / 1e6
+		used[i] = float64(usedCPU()-before) / float64(n)
 	}
-	slices.Sort(wall)
-	slices.Sort(cpu)
-	return cost{wall[rounds/2], cpu[rounds/2]}
+	return middle(used), middle(took)
+}
+
+func middle(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
 }
 
 func usedCPU() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-func table(rows []*measured) string {
-	var b strings.Builder
-	line := func(first string, cell func(*measured) string) {
-		fmt.Fprintf(&b, "| %s |", first)
-		for _, m := range rows {
-			fmt.Fprintf(&b, " %s |", cell(m))
-		}
-		b.WriteByte('\n')
-	}
-	line("connections", func(m *measured) string { return fmt.Sprint(m.conns) })
-	line("---", func(*measured) string { return "---:" })
-	for _, f := range figures {
-		line(f.name, func(m *measured) string { return fmt.Sprintf("%.4g", f.of(m)) })
-	}
-	return b.String()
-}
-
-// plot shows how each cost grows: both axes are logarithmic, and 1 is what it is
-// with the fewest connections. A level line is linear growth of the whole.
-func plot(rows []*measured) string {
-	const width, height, left, top = 640, 320, 50, 20
-	first, last := float64(rows[0].conns), float64(rows[len(rows)-1].conns)
-	x := func(m *measured) float64 {
-		return left + width*math.Log(float64(m.conns)/first)/max(math.Log(last/first), 1)
-	}
-	y := func(ratio float64) float64 { // from 1/4 to 16
-		return top + height*(4-math.Log2(min(max(ratio, 0.25), 16)))/6
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 380" font-family="sans-serif" font-size="12">`+"\n"+`<rect width="960" height="380" fill="#fff"/>`+"\n")
-	for ratio := 0.25; ratio <= 16; ratio *= 2 {
-		fmt.Fprintf(&b, `<path d="M%d %.1fh%d" stroke="#ddd"/><text x="8" y="%.1f">%g×</text>`+"\n", left, y(ratio), width, y(ratio)+4, ratio)
-	}
-	for _, m := range rows {
-		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%d</text>`+"\n", x(m), top+height+20, m.conns)
-	}
-	at := top
-	for _, f := range figures {
-		if f.colour == "" {
-			continue
-		}
-		var points []string
-		for _, m := range rows {
-			points = append(points, fmt.Sprintf("%.1f,%.1f", x(m), y(f.of(m)/f.of(rows[0]))))
-		}
-		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/><text x="%d" y="%d" fill="%s">%s</text>`+"\n",
-			strings.Join(points, " "), f.colour, left+width+40, at+10, f.colour, f.name)
-		at += 20
-	}
-	return b.String() + "</svg>\n"
 }

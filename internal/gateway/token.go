@@ -1,12 +1,27 @@
 package gateway
 
-import "github.com/google/uuid"
+import (
+	"encoding/binary"
+
+	"github.com/google/uuid"
+)
 
 // Token names one connection: a version-4 UUID from a cryptographic source.
 type Token [16]byte
 
 // NewToken makes a token. It panics only if the system has no randomness left to give.
 func NewToken() Token { return Token(uuid.New()) }
+
+// newNodeToken makes a token of the node with this number: its first four bytes, so
+// that 90 random bits are left.
+func newNodeToken(number uint32) Token {
+	t := NewToken()
+	binary.BigEndian.PutUint32(t[:], number)
+	return t
+}
+
+// Node is the number of the node that made the token, in a cluster.
+func (t Token) Node() uint32 { return binary.BigEndian.Uint32(t[:]) }
 
 // ParseToken reads the canonical form that String writes, and no other: a token
 // is an opaque string to its users, so another spelling is another token.

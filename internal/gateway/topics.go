@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
@@ -29,9 +30,10 @@ type topics struct {
 // connections' locks, never the other way round.
 type shard struct {
 	topics *topics
-	tailer *broker.Tailer
+	tailer *broker.Tailer // of log
 
 	mu       sync.Mutex
+	log      *broker.Log
 	position uint64 // the last stored record that was delivered to the members of that time
 	index    map[string]*topic
 }
@@ -52,8 +54,9 @@ type seat struct {
 type member struct {
 	conn   *Conn
 	topics []ticket
-	after  uint64 // what is stored up to this offset the client has, or gets by a replay
-	place  uint64 // what is not stored up to this place it has, or is never to get
+	log    *broker.Log // to which the rest applies: the shard's, or one to which that has yet to come
+	after  uint64      // what is stored up to this offset the client has, or gets by a replay: no less
+	place  uint64      // what is not stored up to this place it has, or is never to get: no less
 }
 
 // ticket is a topic of a member; place is the index of the member in the topic's members.
@@ -64,9 +67,11 @@ type ticket struct {
 
 func newTopics(engine broker.Engine) *topics {
 	t := &topics{engine: engine, shards: make([]*shard, runtime.GOMAXPROCS(0))}
+	t.refs.Store(rand.Uint64()) //nolint:gosec // unlike other nodes', not secret
 	for i := range t.shards {
 		s := &shard{topics: t, index: map[string]*topic{}}
-		s.tailer, s.position = engine.Log().Tail()
+		s.log = engine.Log()
+		s.tailer, s.position = s.log.Tail()
 		t.shards[i] = s
 	}
 	return t
@@ -89,7 +94,12 @@ func (s *shard) run(ctx context.Context) {
 	for {
 		record := s.tailer.Next(ctx)
 		if record == nil {
-			return
+			next := s.log.Successor()
+			if next == nil || ctx.Err() != nil {
+				return
+			}
+			s.succeed(next)
+			continue
 		}
 		chosen = s.choose(record, chosen[:0])
 		receivers := 0
@@ -119,7 +129,7 @@ func (s *shard) choose(record *broker.Record, chosen []*Conn) []*Conn {
 			continue
 		}
 		for _, seat := range t.members {
-			if seat.member.wants(record) {
+			if seat.member.log == s.log && seat.member.wants(record) {
 				chosen = append(chosen, seat.member.conn)
 			}
 		}
@@ -128,7 +138,8 @@ func (s *shard) choose(record *broker.Record, chosen []*Conn) []*Conn {
 }
 
 // wants says whether a record that has come up is one more for the member: one with
-// several of its topics comes once.
+// several of its topics comes once. Of one with a single topic no note is taken: that
+// would be a write to each member, whose cache line another shard's may share.
 func (m *member) wants(record *broker.Record) bool {
 	n, had := record.Place, &m.place
 	if record.Stored {
@@ -137,8 +148,48 @@ func (m *member) wants(record *broker.Record) bool {
 	if n <= *had {
 		return false
 	}
-	*had = n
+	if len(record.Topics) > 1 {
+		*had = n
+	}
 	return true
+}
+
+// succeed goes on with the log that succeeds the shard's. Members get what there is of it
+// behind what they have, which is nothing if it is another log; a gap first, where there
+// is one. What they have still to get of the log before comes before that.
+func (s *shard) succeed(next *broker.Successor) {
+	replays := map[*member]*replay{}
+	s.mu.Lock()
+	before, position := s.log, s.position
+	s.log, s.tailer, s.position = next.Log, next.Tailer, next.Position
+	for _, t := range s.index {
+		for _, seat := range t.members {
+			if m := seat.member; replays[m] == nil && (m.log == before || m.log == s.log) {
+				replays[m] = s.followLocked(m, before, position)
+			}
+		}
+	}
+	s.mu.Unlock()
+	for m, r := range replays {
+		m.conn.goOn(r)
+	}
+}
+
+// followLocked takes a member along to the shard's log, which has just succeeded the one
+// before, and returns what it gets of it up to the shard's position.
+func (s *shard) followLocked(m *member, before *broker.Log, position uint64) *replay {
+	r := &replay{log: s.log, topics: m.namesLocked(), after: m.after, upto: s.position}
+	if m.log == before { // else it was there first
+		r.after = max(m.after, position)
+		extent := s.log.Stats()
+		if extent.Epoch != before.Epoch() || r.after+1 < extent.Oldest {
+			had := broker.Position{Epoch: before.Epoch(), Offset: r.after}
+			r.after = min(extent.Oldest-1, s.position)
+			r.gap = gapFrame(had.String(), idOf(s.log, r.after))
+		}
+	}
+	m.log, m.after = s.log, max(r.after, s.position)
+	return r
 }
 
 // joinLocked adds a topic that the member does not have.
@@ -192,6 +243,9 @@ func (s *shard) leaveAll(m *member) {
 func (s *shard) change(m *member, add, remove []string) ([]string, sse.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(m.topics) == 0 {
+		s.enterLocked(m)
+	}
 	for _, name := range add {
 		if m.find(name) < 0 {
 			s.joinLocked(m, name)
@@ -202,7 +256,23 @@ func (s *shard) change(m *member, add, remove []string) ([]string, sse.ID) {
 			s.leaveLocked(m, i)
 		}
 	}
-	return m.namesLocked(), s.id(s.position)
+	return m.namesLocked(), idOf(m.log, m.after)
+}
+
+// enterLocked puts a member without topics behind what the shard has delivered. Where
+// the shard has not yet come to the log that is there now, the member is put behind that
+// one, and waits there: its client may have been told of the other's end already.
+func (s *shard) enterLocked(m *member) broker.Stats {
+	log, position := s.topics.engine.Log(), s.position
+	extent := log.Stats()
+	if log != s.log {
+		position = extent.Last
+	}
+	if m.log != log {
+		m.log, m.after = log, 0
+	}
+	m.after = max(m.after, position)
+	return extent
 }
 
 // names is what the member has.
@@ -231,18 +301,18 @@ func (m *member) namesLocked() []string {
 // From that moment on the shard delivers to the connection, whose lock is held, so
 // that the replay comes first and nothing is lost or doubled between the two.
 func (s *shard) welcome(m *member, names []string, lastEventID string) (opening []frame.Frame, missed *replay) {
-	log := s.topics.engine.Log()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	extent := s.enterLocked(m)
 	for _, name := range broker.SortTopics(slices.Clone(names)) {
 		s.joinLocked(m, name)
 	}
 	// The shard may be behind the log. What is stored and not yet delivered is still
 	// to come; of what is not stored the client may have had some from another shard,
 	// and it was published before the client came.
-	extent := log.Stats()
-	m.after, m.place = s.position, extent.Records
-	start := s.position // what the client has after this opening
+	position := m.after
+	m.place = extent.Records
+	start := position // what the client has after this opening
 	gap := false
 	if lastEventID != "" {
 		had, ok := broker.ParsePosition(lastEventID)
@@ -250,20 +320,20 @@ func (s *shard) welcome(m *member, names []string, lastEventID string) (opening 
 		case !ok || had.Epoch != extent.Epoch || had.Offset > extent.Last:
 			// Nothing is known of what it has. It learns so, and goes on from now.
 			gap = true
-		case had.Offset+1 < extent.Oldest && had.Offset < s.position:
+		case had.Offset+1 < extent.Oldest && had.Offset < position:
 			// What is left of what it missed still comes.
 			gap = true
-			start = min(extent.Oldest-1, s.position)
-			missed = &replay{log: log, topics: m.namesLocked(), after: start, upto: s.position}
-		case had.Offset < s.position:
+			start = min(extent.Oldest-1, position)
+			missed = &replay{log: m.log, topics: m.namesLocked(), after: start, upto: position}
+		case had.Offset < position:
 			start = had.Offset
-			missed = &replay{log: log, topics: m.namesLocked(), after: start, upto: s.position}
+			missed = &replay{log: m.log, topics: m.namesLocked(), after: start, upto: position}
 		default:
 			// It may be ahead of this shard, by what it got from another.
 			start, m.after = had.Offset, had.Offset
 		}
 	}
-	id := s.id(start)
+	id := idOf(m.log, start)
 	if gap {
 		// With the id, since some clients take none from a block without an event.
 		opening = append(opening, gapFrame(lastEventID, id))
@@ -271,9 +341,9 @@ func (s *shard) welcome(m *member, names []string, lastEventID string) (opening 
 	return append(opening, frame.Block(sse.AppendID(nil, id))), missed
 }
 
-// id is the position of an offset, as clients keep it.
-func (s *shard) id(offset uint64) sse.ID {
-	id, _ := sse.NewID(broker.Position{Epoch: s.topics.engine.Log().Epoch(), Offset: offset}.String()) // an epoch is a valid id
+// idOf is a position in a log, as clients keep it.
+func idOf(log *broker.Log, offset uint64) sse.ID {
+	id, _ := sse.NewID(broker.Position{Epoch: log.Epoch(), Offset: offset}.String()) // an epoch is a valid id
 	return id
 }
 
@@ -285,12 +355,49 @@ func gapFrame(lastEventID string, id sse.ID) frame.Frame {
 	return frame.Event(sse.Event{Name: name, ID: id, Data: `{"last_event_id":` + string(quoted) + `}`})
 }
 
+// Delivery is a publication that somebody waits for.
+type Delivery struct {
+	topics *topics
+	ref    uint64
+	waiter *waiter
+}
+
 // waiter waits until every shard has delivered a record.
 type waiter struct {
 	receivers atomic.Int64
 	shards    atomic.Int32 // that have not yet
 	done      chan struct{}
 }
+
+// Expect waits for the record of that ref, or for a new one that no other node has if
+// ref is 0. Forget has to be called in the end.
+func (g *Gateway) Expect(ref uint64) *Delivery {
+	t := g.topics
+	if ref == 0 {
+		ref = t.refs.Add(1)
+	}
+	w := &waiter{done: make(chan struct{})}
+	w.shards.Store(int32(len(t.shards))) //nolint:gosec // a few
+	t.waiters.Store(ref, w)
+	return &Delivery{t, ref, w}
+}
+
+// Ref comes back in the record.
+func (d *Delivery) Ref() uint64 { return d.ref }
+
+// Wait waits until this node has delivered the record, or ctx ends, and tells to how
+// many connections so far.
+func (d *Delivery) Wait(ctx context.Context) (receivers int, all bool) {
+	select {
+	case <-d.waiter.done:
+		all = true
+	case <-ctx.Done():
+	}
+	return int(d.waiter.receivers.Load()), all
+}
+
+// Forget ends the wait.
+func (d *Delivery) Forget() { d.topics.waiters.Delete(d.ref) }
 
 func (w *waiter) add(receivers int) {
 	w.receivers.Add(int64(receivers))
@@ -303,21 +410,19 @@ func (w *waiter) add(receivers int) {
 // any of the topics; each gets it once. It returns the event's position, and how
 // many connections of this node it went to.
 func (g *Gateway) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
-	t := g.topics
-	ref := t.refs.Add(1)
-	w := &waiter{done: make(chan struct{})}
-	w.shards.Store(int32(len(t.shards))) //nolint:gosec // a few
-	t.waiters.Store(ref, w)
-	defer t.waiters.Delete(ref)
-	position, err := t.engine.Append(ctx, broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: ref})
+	d := g.Expect(0)
+	defer d.Forget()
+	return d.Publish(ctx, names, e, store)
+}
+
+// Publish is Gateway.Publish of a record with that ref.
+func (d *Delivery) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
+	position, err := d.topics.engine.Append(ctx, broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: d.ref})
 	if err != nil {
 		return position, 0, err
 	}
-	select {
-	case <-w.done:
-	case <-ctx.Done(): // it is in the log, and on its way
-	}
-	return position, int(w.receivers.Load()), nil
+	receivers, _ := d.Wait(ctx) // even if ctx ends it is in the log, and on its way
+	return position, receivers, nil
 }
 
 // ValidTopic says whether a string can be a topic: 1 to 256 bytes of UTF-8 without

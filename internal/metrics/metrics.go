@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"ssegateway/internal/api"
+	"ssegateway/internal/cluster"
 	"ssegateway/internal/gateway"
 )
 
@@ -23,6 +24,7 @@ type Metrics struct {
 	latency   *prometheus.HistogramVec
 	gw        *gateway.Gateway
 	api       *api.API
+	node      *cluster.Node // nil: there are no others
 }
 
 // New makes Metrics; Watch gives them something to show.
@@ -51,9 +53,9 @@ func (m *Metrics) ObserveCallback(action, result string, took time.Duration) {
 	m.latency.WithLabelValues(action).Observe(took.Seconds())
 }
 
-// Watch adds the counters of a gateway and its API.
-func (m *Metrics) Watch(gw *gateway.Gateway, a *api.API) {
-	m.gw, m.api = gw, a
+// Watch adds the counters of a gateway and its API, and in a cluster those of its node.
+func (m *Metrics) Watch(gw *gateway.Gateway, a *api.API, node *cluster.Node) {
+	m.gw, m.api, m.node = gw, a, node
 	m.registry.MustRegister(m)
 }
 
@@ -71,6 +73,13 @@ var (
 	heartbeats  = desc("heartbeats_total", "Heartbeats written.")
 	dropped     = desc("events_dropped_total", "Events accepted for a connection that ended before they were written.")
 	sends       = desc("sends_total", "Requests to /internal/send, by result.", "result")
+
+	nodes    = desc("cluster_nodes", "Other nodes, by state. Lost: dead, and the backend is being told of what it held.", "state")
+	lease    = desc("cluster_lease_held", "1 while this node's lease holds for certain, else 0: what it has to tell the backend waits.")
+	ledger   = desc("cluster_ledger_backlog", "Records of connections that are not written to the broker, or removed, yet.")
+	relayed  = desc("cluster_relayed_total", "Requests to other nodes, by result.", "result")
+	answered = desc("cluster_answered_total", "Requests of other nodes that were answered.")
+	reaped   = desc("cluster_reaped_total", "Connections of lost nodes that the backend was told of by this one.")
 )
 
 // Describe is part of prometheus.Collector.
@@ -97,4 +106,21 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(heartbeats, s.Heartbeats.Load())
 	counter(dropped, s.Dropped.Load())
 	m.api.Sends(func(result string, n uint64) { counter(sends, n, result) })
+	if m.node == nil {
+		return
+	}
+	alive, dead := m.node.Count()
+	gauge(nodes, int64(alive), "live")
+	gauge(nodes, int64(dead), "lost")
+	held := int64(0)
+	if m.node.Holds() {
+		held = 1
+	}
+	gauge(lease, held)
+	gauge(ledger, int64(m.node.Backlog()))
+	c := m.node.Stats()
+	counter(relayed, c.Relayed.Load(), "answered")
+	counter(relayed, c.Unknown.Load(), "unreachable")
+	counter(answered, c.Answered.Load())
+	counter(reaped, c.Reaped.Load())
 }

@@ -31,6 +31,12 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if !s.started.Load() {
 		ready.Reasons = append(ready.Reasons, "starting")
 	}
+	if !s.isLogOpen() || !s.isBrokerReachable() {
+		ready.Reasons = append(ready.Reasons, "broker not reachable")
+	}
+	if s.node != nil && !s.node.Named() {
+		ready.Reasons = append(ready.Reasons, "no number in the cluster")
+	}
 	if s.gw.Draining() {
 		ready.Reasons = append(ready.Reasons, "draining")
 	}

@@ -32,7 +32,13 @@ func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	s.api.ServeHTTP(w, r)
+	if !s.isLogOpen() {
+		api.ErrBroker.Write(w)
+		return
+	}
+	if !s.keepSender(w, r) {
+		s.api.ServeHTTP(w, r)
+	}
 }
 
 // mayCall decides about an internal request at the public port, where browsers
@@ -62,14 +68,18 @@ func (s *Server) mayCallInternalListener(r *http.Request) *api.Error {
 	return nil
 }
 
-// checkToken compares in constant time, also for tokens of different lengths.
 func (s *Server) checkToken(r *http.Request) *api.Error {
-	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	want, got := sha256.Sum256([]byte(s.cfg.InternalToken)), sha256.Sum256([]byte(given))
-	if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
+	if !s.isToken(r.Header.Get("Authorization")) {
 		return api.ErrUnauthorized
 	}
 	return nil
+}
+
+// isToken compares in constant time, also for tokens of different lengths.
+func (s *Server) isToken(authorization string) bool {
+	scheme, given, _ := strings.Cut(authorization, " ")
+	want, got := sha256.Sum256([]byte(s.cfg.InternalToken)), sha256.Sum256([]byte(given))
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(want[:], got[:]) == 1
 }
 
 // isListed says whether the caller's address is of this host or in INTERNAL_ALLOW.

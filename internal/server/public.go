@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -60,13 +61,13 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		api.ErrNotConfigured.Write(w)
 		return
 	}
-	if s.gw.Draining() {
+	if s.gw.Draining() || !s.isLogOpen() {
 		comeBack(w)
 		return
 	}
 	c, answer, err := s.gw.Connect(r.Context(), callback.EncodeRequest(r))
 	if err != nil {
-		if s.gw.Draining() {
+		if s.gw.Draining() || errors.Is(err, gateway.ErrNameless) {
 			comeBack(w)
 			return
 		}

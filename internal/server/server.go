@@ -22,9 +22,12 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
+	"ssegateway/internal/broker/nats"
 	"ssegateway/internal/callback"
+	"ssegateway/internal/cluster"
 	"ssegateway/internal/config"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/lean"
 	"ssegateway/internal/metrics"
 	"ssegateway/internal/stream"
 )
@@ -54,8 +57,13 @@ type Server struct {
 
 	gw        *gateway.Gateway
 	broker    broker.Engine
+	nats      *nats.Conn       // nil where the log is in memory
+	engine    *nats.Engine     // the broker, with nats
+	embedded  embeddedServer   // nil: none
+	node      *cluster.Node    // nil: there are no others
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
+	senders   *lean.Server
 	api       *api.API
 	metrics   *metrics.Metrics
 	clients   http.Handler // what is neither health nor internal
@@ -72,7 +80,8 @@ func (noBackend) Connect(context.Context, gateway.Token, []byte) gateway.Answer 
 }
 func (noBackend) Disconnect(gateway.Notice) {}
 
-// New makes a Server. Nothing happens before Run.
+// New makes a Server, for Run. Nothing happens before that but a first attempt to reach
+// the broker.
 func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	files := openFilesLimit()
 	if cfg.MaxConnections == 0 {
@@ -80,30 +89,48 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, version: version, log: log, metrics: metrics.New()}
 
+	if err := s.openBroker(); err != nil {
+		return nil, err
+	}
+	if s.nats != nil {
+		s.node = newNode(cfg, s.nats, log)
+	}
+
 	var backend gateway.Backend = noBackend{}
 	var err error
 	if cfg.CallbackURL != "" {
-		s.callbacks, err = callback.New(callback.Config{
+		callbacks := callback.Config{
 			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency,
 			Log: log, Observe: s.metrics.ObserveCallback,
-		})
-		if err != nil {
+		}
+		if s.node != nil {
+			callbacks.Permit, callbacks.Settled = s.node.Permit, s.node.Settled
+		}
+		if s.callbacks, err = callback.New(callbacks); err != nil {
 			return nil, err
 		}
 		backend = s.callbacks
+		if s.node != nil {
+			backend = s.node.Backend(s.callbacks)
+		}
 	}
-	s.broker = broker.NewMemory(cfg.LogBytes, cfg.LogAge)
 	s.gw = gateway.New(gateway.Config{
 		Broker:    s.broker,
 		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections,
-		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, Log: log,
+		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, Clustered: s.node != nil, Log: log,
 	}, backend)
 	if s.streams, err = stream.NewOpener(); err != nil {
 		return nil, err
 	}
-	s.waiting = newWaitingRoom(files-ownFiles-2*cfg.CallbackConcurrency, s.streams.Sockets)
 	s.api = api.New(s.gw, cfg.MaxBodyBytes, hostname(), log)
-	s.metrics.Watch(s.gw, s.api)
+	if s.senders, err = lean.New(s.newSender); err != nil {
+		return nil, err
+	}
+	s.waiting = newWaitingRoom(files-ownFiles-2*cfg.CallbackConcurrency, func() int { return s.streams.Sockets() + s.senders.Conns() })
+	if s.node != nil {
+		s.api.Join(s.node)
+	}
+	s.metrics.Watch(s.gw, s.api, s.node)
 
 	s.clients = http.HandlerFunc(s.serveStream)
 	if len(cfg.CORSAllowedOrigins) > 0 {
@@ -120,6 +147,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 // Run serves until ctx ends, then drains. An error means that it could not
 // start, or that the backend could not be told of every end.
 func (s *Server) Run(ctx context.Context) error {
+	defer s.closeBroker()
 	listeners, err := s.listen(ctx)
 	if err != nil {
 		return err
@@ -140,18 +168,24 @@ func (s *Server) Run(ctx context.Context) error {
 	run(s.broker.Run)
 	run(s.gw.Run)
 	run(s.streams.Run)
+	run(s.senders.Run)
 	run(s.keepMemory)
 	if s.callbacks != nil {
 		run(s.callbacks.Run)
 	}
+	if s.node != nil {
+		run(func(ctx context.Context) error { return s.node.Run(ctx, s.gw) })
+	}
 	for _, l := range listeners {
-		run(func(context.Context) error {
-			err := l.server.Serve(l.listener)
-			if errors.Is(err, http.ErrServerClosed) {
-				return nil
-			}
-			return err
-		})
+		for _, listener := range []net.Listener{l.listener, l.exit} {
+			run(func(context.Context) error {
+				err := l.server.Serve(listener)
+				if errors.Is(err, http.ErrServerClosed) {
+					return nil
+				}
+				return err
+			})
+		}
 	}
 	s.logStart()
 	s.started.Store(true)
@@ -194,6 +228,7 @@ func (s *Server) drain(listeners []listening) error {
 		defer cancel()
 		undelivered = s.callbacks.Flush(flushing)
 	}
+	s.leaveCluster(begin.Add(s.cfg.DrainWindow+leaveGrace), undelivered)
 	closing, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
 	for _, l := range listeners {
@@ -210,7 +245,14 @@ func (s *Server) drain(listeners []listening) error {
 
 type listening struct {
 	listener net.Listener
+	exit     *lean.Exit // of the senders that came in here
 	server   *http.Server
+}
+
+func newListening(l net.Listener, server *http.Server) listening {
+	exit := lean.NewExit(l.Addr())
+	server.ConnContext = senderContext(exit)
+	return listening{l, exit, server}
 }
 
 // listen opens the public listener, and the internal one if it has moved.
@@ -233,7 +275,7 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 		public.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
 		l = tls.NewListener(l, public.TLSConfig)
 	}
-	listeners := []listening{{l, public}}
+	listeners := []listening{newListening(l, public)}
 	if addr := s.cfg.InternalAddr; addr != (config.Addr{}) {
 		if addr.Network == "unix" {
 			removeStaleSocket(addr.Address)
@@ -244,7 +286,7 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 			_ = listeners[0].listener.Close()
 			return nil, err
 		}
-		listeners = append(listeners, listening{l, s.httpServer(http.HandlerFunc(s.serveInternalListener))})
+		listeners = append(listeners, newListening(l, s.httpServer(http.HandlerFunc(s.serveInternalListener))))
 	}
 	return listeners, nil
 }

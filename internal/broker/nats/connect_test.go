@@ -22,7 +22,7 @@ import (
 )
 
 // works says that an engine can be opened, and takes an event.
-func works(t *testing.T, cfg Config) {
+func works(t *testing.T, cfg place) {
 	t.Helper()
 	e := mustOpen(t, cfg)
 	run(t, e)
@@ -30,11 +30,9 @@ func works(t *testing.T, cfg Config) {
 }
 
 // refused says that no engine can be opened, for a reason that has the words given.
-func refused(t *testing.T, cfg Config, words string) {
+func refused(t *testing.T, cfg place, words string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	e, err := Open(ctx, cfg)
+	e, err := tryOpen(t, cfg)
 	if err == nil {
 		run(t, e)
 		t.Fatalf("opened, want %q", words)
@@ -46,14 +44,14 @@ func refused(t *testing.T, cfg Config, words string) {
 
 func TestPassword(t *testing.T) {
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir(), Username: "gateway", Password: "secret"})
-	cfg := Config{Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
-	at := func(user string) Config {
+	cfg := at("")
+	as := func(user string) place {
 		cfg.URL = strings.Replace(s.ClientURL(), "//", "//"+user, 1)
 		return cfg
 	}
-	works(t, at("gateway:secret@"))
-	refused(t, at("gateway:secret2@"), "Authorization Violation")
-	refused(t, at(""), "Authorization Violation")
+	works(t, as("gateway:secret@"))
+	refused(t, as("gateway:secret2@"), "Authorization Violation")
+	refused(t, as(""), "Authorization Violation")
 	cfg.URL = "nats://gateway:secret@127.0.0.1:port"
 	refused(t, cfg, "invalid port")
 }
@@ -75,8 +73,8 @@ func TestTLS(t *testing.T) {
 		Port: -1, StoreDir: t.TempDir(), TLS: true, TLSTimeout: patience.Seconds(),
 		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}},
 	})
-	cfg := Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
-	with := func(file string) Config {
+	cfg := at(s.ClientURL())
+	with := func(file string) place {
 		cfg.CAFile = file
 		return cfg
 	}
@@ -124,23 +122,23 @@ func old(t *testing.T) string {
 }
 
 func TestServerTooOld(t *testing.T) {
-	refused(t, Config{URL: old(t), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}, "2.10.29 is too old: at least 2.11 is needed")
+	refused(t, at(old(t)), "2.10.29 is too old: at least 2.11 is needed")
 }
 
 func TestNoJetStream(t *testing.T) {
 	s := start(t, server.Options{Port: -1})
-	refused(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}, "jetstream not enabled")
+	refused(t, at(s.ClientURL()), "jetstream not enabled")
 }
 
 // An event that is too large for NATS is refused with the sizes, and is not in the log.
 func TestTooLarge(t *testing.T) {
 	const limit = 4096
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir(), MaxPayload: limit})
-	e := mustOpen(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
+	e := mustOpen(t, at(s.ClientURL()))
 	run(t, e)
 	before := publish(t, e, strings.Repeat("x", limit/2))
-	_, err := e.Append(t.Context(), broker.Publication{Topics: []string{"a"}, Event: sse.Event{Data: strings.Repeat("x", limit)}, Store: true})
-	if !errors.Is(err, nats.ErrMaxPayload) || !strings.Contains(err.Error(), "at most 4096") {
+	_, err := e.append(t.Context(), broker.Publication{Topics: []string{"a"}, Event: sse.Event{Data: strings.Repeat("x", limit)}, Store: true})
+	if !errors.Is(err, broker.ErrTooLarge) || !strings.Contains(err.Error(), "at most 4096") {
 		t.Errorf("an event of %d bytes: %v", limit, err)
 	}
 	if after := publish(t, e, "x"); after.Offset != before.Offset+1 {
@@ -151,12 +149,12 @@ func TestTooLarge(t *testing.T) {
 // New bounds are the stream's too when the engine is opened with them.
 func TestNewBounds(t *testing.T) {
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
-	cfg := Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
+	cfg := at(s.ClientURL())
 	works(t, cfg)
 	cfg.MaxBytes, cfg.MaxAge = 2<<20, time.Minute // an age below the default window of NATS for duplicates
 	e := mustOpen(t, cfg)
 	run(t, e)
-	if last := e.Log().Stats().Last; last != 1 {
+	if last := e.log.Stats().Last; last != 1 {
 		t.Errorf("the log ends at %d, want 1", last)
 	}
 	stream, err := e.js.Stream(t.Context(), e.name)
@@ -171,12 +169,12 @@ func TestNewBounds(t *testing.T) {
 // Run ends at once while the server is away: it waits for nothing of it.
 func TestEndWithoutServer(t *testing.T) {
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
-	e := mustOpen(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
+	e := mustOpen(t, at(s.ClientURL()))
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan error, 1)
-	go func() { over <- e.Run(ctx) }()
+	go func() { over <- e.run(ctx) }()
 	publish(t, e, "x")
-	status := e.conn.StatusChanged(nats.RECONNECTING)
+	status := e.conn.nats.StatusChanged(nats.RECONNECTING)
 	s.Shutdown()
 	s.WaitForShutdown()
 	select {

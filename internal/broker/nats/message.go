@@ -21,9 +21,9 @@ type message struct {
 	Data   string   `json:"data"`
 }
 
-func encode(p broker.Publication, origin string, number uint64) ([]byte, error) {
+func encode(p broker.Publication, by author) ([]byte, error) {
 	m := message{
-		Origin: origin, Number: number, Ref: p.Ref, Topics: p.Topics, Store: p.Store,
+		Origin: by.origin, Number: by.number, Ref: p.Ref, Topics: p.Topics, Store: p.Store,
 		Name: p.Event.Name.String(), Data: p.Event.Data,
 	}
 	if p.Event.Retry.IsSet() {
@@ -33,18 +33,18 @@ func encode(p broker.Publication, origin string, number uint64) ([]byte, error) 
 	return json.Marshal(m)
 }
 
-func decode(data []byte) (p broker.Publication, origin string, number uint64, err error) {
+func decode(data []byte) (p broker.Publication, by author, err error) {
 	var m message
 	if err := json.Unmarshal(data, &m); err != nil {
-		return p, "", 0, fmt.Errorf("not an event: %w", err)
+		return p, by, fmt.Errorf("not an event: %w", err)
 	}
 	name, err := sse.NewName(m.Name)
 	if err != nil {
-		return p, "", 0, fmt.Errorf("not an event: %w", err)
+		return p, by, fmt.Errorf("not an event: %w", err)
 	}
 	p = broker.Publication{Topics: m.Topics, Store: m.Store, Ref: m.Ref, Event: sse.Event{Name: name, Data: m.Data}}
 	if m.Retry != nil {
 		p.Event.Retry = sse.RetryMillis(*m.Retry)
 	}
-	return p, m.Origin, m.Number, nil
+	return p, author{m.Origin, m.Number}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -51,24 +52,48 @@ func start(t testing.TB, options server.Options) *server.Server {
 	return s
 }
 
-func mustOpen(t testing.TB, cfg Config) *Engine {
+// place is where a log is.
+type place struct {
+	Config
+	LogConfig
+}
+
+func at(url string) place {
+	return place{
+		Config{URL: url, Log: slog.New(slog.DiscardHandler)},
+		LogConfig{Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour},
+	}
+}
+
+// tryOpen opens a log once.
+func tryOpen(t testing.TB, cfg place) (*session, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	e, err := Open(ctx, cfg)
+	conn, err := Dial(cfg.Config)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(conn.Close)
+	return open(ctx, conn, cfg.LogConfig)
+}
+
+func mustOpen(t testing.TB, cfg place) *session {
+	t.Helper()
+	e, err := tryOpen(t, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return e
 }
 
-func run(t testing.TB, e *Engine) <-chan error {
+func run(t testing.TB, e *session) <-chan error {
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		over <- e.Run(ctx)
+		over <- e.run(ctx)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -77,11 +102,11 @@ func run(t testing.TB, e *Engine) <-chan error {
 	return over
 }
 
-func publish(t testing.TB, e *Engine, text string) broker.Position {
+func publish(t testing.TB, e *session, text string) broker.Position {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	p, err := e.Append(ctx, broker.Publication{Topics: []string{"a", "b"}, Event: sse.Event{Data: text}, Store: true, Ref: 7})
+	p, err := e.append(ctx, broker.Publication{Topics: []string{"a", "b"}, Event: sse.Event{Data: text}, Store: true, Ref: 7})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,36 +127,54 @@ func next(t testing.TB, tailer *broker.Tailer) *broker.Record {
 func TestEngine(t *testing.T) {
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
 	brokertest.Run(t, brokertest.Suite{Open: func(t testing.TB, maxBytes int64, maxAge time.Duration) broker.Engine {
-		prefix := strings.NewReplacer("/", "_").Replace(t.Name()) + rand.Text()
-		return mustOpen(t, Config{URL: s.ClientURL(), Prefix: prefix, MaxBytes: maxBytes, MaxAge: maxAge})
+		cfg := at(s.ClientURL())
+		cfg.Prefix, cfg.MaxBytes, cfg.MaxAge = strings.NewReplacer("/", "_").Replace(t.Name())+rand.Text(), maxBytes, maxAge
+		return mustEngine(t, cfg)
 	}})
 }
 
+// mustEngine is an engine whose log is open.
+func mustEngine(t testing.TB, cfg place) *Engine {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := Dial(cfg.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	e := NewEngine(conn, cfg.LogConfig)
+	if err := e.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
 // What one node appends every node has, at the same position, also one that comes
-// later; a Ref is its publisher's alone.
+// later, and the Ref.
 func TestNodesHaveOneLog(t *testing.T) {
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
-	cfg := Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
+	cfg := at(s.ClientURL())
 	a, b := mustOpen(t, cfg), mustOpen(t, cfg)
 	run(t, a)
 	run(t, b)
-	ta, _ := a.Log().Tail()
-	tb, _ := b.Log().Tail()
+	ta, _ := a.log.Tail()
+	tb, _ := b.log.Tail()
 	var positions []broker.Position
-	for _, e := range []*Engine{a, b, a} {
+	for _, e := range []*session{a, b, a} {
 		positions = append(positions, publish(t, e, "x"))
 		ra, rb := next(t, ta), next(t, tb)
 		if !slices.Equal(ra.Frame.Wire(false), rb.Frame.Wire(false)) || ra.Offset != rb.Offset {
 			t.Errorf("%+v on one node, %+v on the other", ra, rb)
 		}
-		if mine := ra.Ref == 7; mine != (e == a) || (rb.Ref == 7) != (e == b) {
+		if ra.Ref != 7 || rb.Ref != 7 {
 			t.Errorf("the ref is %d on one node, %d on the other", ra.Ref, rb.Ref)
 		}
 	}
 	late := mustOpen(t, cfg)
 	run(t, late)
-	missed, reaches := late.Log().Missed(positions[0].Offset, positions[2].Offset, []string{"a", "b"}, 10)
-	if len(missed) != 2 || !reaches || missed[1].Offset != positions[2].Offset || late.Log().Epoch() != positions[0].Epoch {
+	missed, reaches := late.log.Missed(positions[0].Offset, positions[2].Offset, []string{"a", "b"}, 10)
+	if len(missed) != 2 || !reaches || missed[1].Offset != positions[2].Offset || late.log.Epoch() != positions[0].Epoch {
 		t.Errorf("a node that comes later has %d of 2 records, reaches: %v", len(missed), reaches)
 	}
 }
@@ -143,19 +186,19 @@ func TestServerRestarts(t *testing.T) {
 	dir := t.TempDir()
 	s := serve(t, server.Options{Port: -1, StoreDir: dir})
 	relay := newRelay(t, s)
-	e := mustOpen(t, Config{URL: relay.url(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
+	e := mustOpen(t, at(relay.url()))
 	run(t, e)
-	tailer, _ := e.Log().Tail()
+	tailer, _ := e.log.Tail()
 	before := publish(t, e, "1")
 	next(t, tailer)
 	s.Shutdown()
 	s.WaitForShutdown()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if _, err := e.Append(ctx, broker.Publication{Topics: []string{"a"}, Store: true}); err == nil {
+	if _, err := e.append(ctx, broker.Publication{Topics: []string{"a"}, Store: true}); err == nil {
 		t.Error("appended without a server")
 	}
-	status := e.conn.StatusChanged(nats.CONNECTED)
+	status := e.conn.nats.StatusChanged(nats.CONNECTED)
 	relay.to(serve(t, server.Options{Port: -1, StoreDir: dir}))
 	select {
 	case <-status:
@@ -174,7 +217,7 @@ func TestStreamMadeAnew(t *testing.T) {
 	t.Parallel()
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
 	relay := newRelay(t, s)
-	cfg := Config{URL: relay.url(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
+	cfg := at(relay.url())
 	e := mustOpen(t, cfg)
 	over := run(t, e)
 	publish(t, e, "1")
@@ -184,15 +227,15 @@ func TestStreamMadeAnew(t *testing.T) {
 	other := mustOpen(t, cfg)
 	run(t, other)
 	for range 3 {
-		if p := publish(t, other, "2"); p.Epoch == e.Log().Epoch() {
+		if p := publish(t, other, "2"); p.Epoch == e.log.Epoch() {
 			t.Errorf("another log has the same epoch: %v", p)
 		}
 	}
 	relay.to(anew)
 	s.Shutdown()
 	s.WaitForShutdown()
-	ends(t, over, ErrLogLost)
-	if stats := e.Log().Stats(); stats.Records != 1 {
+	ends(t, over, errLogLost)
+	if stats := e.log.Stats(); stats.Records != 1 {
 		t.Errorf("%d records, want the one that is this log's", stats.Records)
 	}
 }
@@ -201,13 +244,13 @@ func TestStreamMadeAnew(t *testing.T) {
 func TestStreamDeleted(t *testing.T) {
 	t.Parallel()
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
-	e := mustOpen(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
+	e := mustOpen(t, at(s.ClientURL()))
 	over := run(t, e)
 	publish(t, e, "1")
 	if err := e.js.DeleteStream(t.Context(), e.name); err != nil {
 		t.Fatal(err)
 	}
-	ends(t, over, ErrLogLost)
+	ends(t, over, errLogLost)
 }
 
 // relay is an address that stays while the server behind it restarts: a port given

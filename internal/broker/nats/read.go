@@ -20,9 +20,7 @@ const (
 )
 
 var (
-	// errBadMessage ends Run: something else writes into the stream.
-	errBadMessage = errors.New("a message in the log on NATS is not the gateway's")
-
+	errBadMessage = errors.New("a message on NATS is not the gateway's")
 	errOutOfOrder = errors.New("the reader lost a message")
 )
 
@@ -44,11 +42,12 @@ func messages(ctx context.Context, stream jetstream.Stream, from uint64) (jetstr
 }
 
 // load reads from the beginning up to where the stream was.
-func (e *Engine) load(ctx context.Context, stream jetstream.Stream, cfg Config) error {
+func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConfig) error {
 	beginAt := func(sequence uint64) {
 		e.log = broker.NewLog(stream.CachedInfo().Config.Metadata[epochKey], cfg.MaxBytes, cfg.MaxAge)
 		e.log.BeginAt(sequence)
-		e.seen = sequence
+		e.seen.Store(sequence)
+		e.last = author{}
 	}
 	state := stream.CachedInfo().State
 	if state.Msgs == 0 {
@@ -61,7 +60,7 @@ func (e *Engine) load(ctx context.Context, stream jetstream.Stream, cfg Config) 
 		return err
 	}
 	defer from.Stop()
-	for e.seen < state.LastSeq {
+	for e.seen.Load() < state.LastSeq {
 		m, err := within(ctx, from, loadWait)
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			// What was there may all have become too old meanwhile.
@@ -82,8 +81,12 @@ func (e *Engine) load(ctx context.Context, stream jetstream.Stream, cfg Config) 
 		if err != nil {
 			return err
 		}
-		if meta.Sequence.Stream != e.seen+1 { // the stream loses its oldest while it is read
+		if meta.Sequence.Stream != e.seen.Load()+1 { // the stream loses its oldest while it is read
 			beginAt(meta.Sequence.Stream - 1)
+		}
+		if m.Subject() != e.subject { // of the log before a renewal
+			beginAt(meta.Sequence.Stream)
+			continue
 		}
 		if err := e.take(m, meta); err != nil {
 			return err
@@ -100,35 +103,34 @@ func within(ctx context.Context, from jetstream.MessagesContext, patience time.D
 
 // read takes into the log what comes, until something fails. It answers nil when
 // the connection is there again: NATS may have forgotten the reader then.
-func (e *Engine) read(ctx context.Context) error {
+func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 	stream, err := e.current(ctx)
 	if err != nil {
 		return err
 	}
-	if last := stream.CachedInfo().State.LastSeq; last < e.seen {
-		return fmt.Errorf("%w: it ends at %d, before %d", ErrLogLost, last, e.seen)
+	// It begins with the message that it has last, to see whether that is still the same.
+	begin := e.seen.Load()
+	if state := stream.CachedInfo().State; e.last == (author{}) || state.Msgs == 0 || state.FirstSeq > begin {
+		begin++
 	}
-	from, err := messages(ctx, stream, e.seen+1)
+	from, err := messages(ctx, stream, begin)
 	if err != nil {
 		return err
 	}
 	defer from.Stop()
 
-	var group sync.WaitGroup
-	defer group.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	group.Go(func() {
-		select {
-		case <-e.again:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	for first := true; ; first = false {
-		m, err := from.Next(jetstream.NextContext(ctx))
-		if ctx.Err() != nil {
-			return nil
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	reading, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watching.Go(func() { cancel(e.watch(reading, back)) })
+	for fresh := true; ; {
+		m, err := from.Next(jetstream.NextContext(reading))
+		if reading.Err() != nil {
+			if err = context.Cause(reading); errors.Is(err, context.Canceled) {
+				return nil // by back, or ctx
+			}
+			return err
 		}
 		if err != nil {
 			return err
@@ -137,39 +139,46 @@ func (e *Engine) read(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", errBadMessage, err)
 		}
-		if meta.Sequence.Stream != e.seen+1 {
-			if first {
-				return fmt.Errorf("%w: %d comes behind %d", ErrLogLost, meta.Sequence.Stream, e.seen)
+		seen := e.seen.Load()
+		switch at := meta.Sequence.Stream; {
+		case at == seen && fresh:
+			if _, by, _ := decode(m.Data()); by != e.last {
+				return fmt.Errorf("%w: %d is another message now", errCutShort, at)
 			}
+			continue
+		case at > seen+1 && fresh:
+			return fmt.Errorf("%w: %d comes behind %d", errLogLost, at, seen)
+		case at != seen+1:
 			return errOutOfOrder
 		}
 		if err := e.take(m, meta); err != nil {
 			return err
 		}
+		fresh = false
 	}
 }
 
-// take puts the next message into the log.
-func (e *Engine) take(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+// take puts the next message into the log. One that is not the gateway's is passed over.
+func (e *session) take(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+	at := meta.Sequence.Stream
 	if m.Subject() != e.subject {
-		return fmt.Errorf("%w: another log's message %d", ErrLogLost, meta.Sequence.Stream)
+		return fmt.Errorf("%w: another log's message %d", errLogLost, at)
 	}
-	p, origin, number, err := decode(m.Data())
+	p, by, err := decode(m.Data())
+	e.last = by
+	e.seen.Store(at)
 	if err != nil {
-		return fmt.Errorf("%w: %d: %w", errBadMessage, meta.Sequence.Stream, err)
+		e.conn.log.Error("a message in the log is passed over", "sequence", at, "error", fmt.Errorf("%w: %w", errBadMessage, err).Error())
+		return nil
 	}
-	if origin != e.origin {
-		p.Ref = 0
-	}
-	e.seen = meta.Sequence.Stream
-	at, err := e.log.AppendAt(p, e.seen, meta.Timestamp)
-	if err != nil || origin != e.origin {
+	position, err := e.log.AppendAt(p, at, meta.Timestamp)
+	if err != nil || by.origin != e.origin {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if mine, ok := e.waiting[number]; ok {
-		mine <- at
+	if mine, ok := e.waiting[by.number]; ok {
+		mine <- position
 	}
 	return nil
 }

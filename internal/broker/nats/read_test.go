@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -23,7 +22,7 @@ func ends(t *testing.T, over <-chan error, with error) {
 	}
 }
 
-func mustStream(t *testing.T, e *Engine) jetstream.Stream {
+func mustStream(t *testing.T, e *session) jetstream.Stream {
 	t.Helper()
 	stream, err := e.js.Stream(t.Context(), e.name)
 	if err != nil {
@@ -36,9 +35,9 @@ func mustStream(t *testing.T, e *Engine) jetstream.Stream {
 func TestReaderForgotten(t *testing.T) {
 	t.Parallel()
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
-	e := mustOpen(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
+	e := mustOpen(t, at(s.ClientURL()))
 	run(t, e)
-	tailer, _ := e.Log().Tail()
+	tailer, _ := e.log.Tail()
 	publish(t, e, "1")
 	stream := mustStream(t, e)
 	names := stream.ConsumerNames(t.Context())
@@ -66,7 +65,7 @@ func TestFellBehind(t *testing.T) {
 	t.Parallel()
 	for gone := range uint64(2) {
 		s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
-		cfg := Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour}
+		cfg := at(s.ClientURL())
 		behind, other := mustOpen(t, cfg), mustOpen(t, cfg)
 		run(t, other)
 		for range 3 {
@@ -75,8 +74,8 @@ func TestFellBehind(t *testing.T) {
 		if err := mustStream(t, other).DeleteMsg(t.Context(), gone+1); err != nil {
 			t.Fatal(err)
 		}
-		ends(t, run(t, behind), ErrLogLost)
-		if last := behind.Log().Stats().Last; last != gone {
+		ends(t, run(t, behind), errLogLost)
+		if last := behind.log.Stats().Last; last != gone {
 			t.Errorf("the log ends at %d, want %d", last, gone)
 		}
 
@@ -84,20 +83,10 @@ func TestFellBehind(t *testing.T) {
 		anew := mustOpen(t, cfg)
 		run(t, anew)
 		for after := range uint64(3) {
-			missed, reaches := anew.Log().Missed(after, 3, []string{"a"}, 10)
+			missed, reaches := anew.log.Missed(after, 3, []string{"a"}, 10)
 			if len(missed) != int(3-max(after, gone+1)) || reaches != (after > gone) {
 				t.Errorf("without %d, behind %d: %d records, reaches: %v", gone+1, after, len(missed), reaches)
 			}
 		}
 	}
-}
-
-// A connection that the library has given up ends Run.
-func TestConnectionGivenUp(t *testing.T) {
-	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
-	e := mustOpen(t, Config{URL: s.ClientURL(), Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour})
-	over := run(t, e)
-	publish(t, e, "x")
-	e.conn.Close()
-	ends(t, over, nats.ErrConnectionClosed)
 }

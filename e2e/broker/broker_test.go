@@ -1,0 +1,310 @@
+package broker
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"ssegateway/e2e/harness"
+)
+
+var binary string // the gateway, with the embedded NATS
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "broker")
+	if err == nil {
+		defer func() { _ = os.RemoveAll(dir) }()
+		binary, err = harness.Build(dir, "-tags", "embedded")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// site is a gateway whose backend grants the topic t to everybody.
+type site struct {
+	*harness.Gateway
+
+	t    *testing.T
+	http *http.Client
+}
+
+func start(t *testing.T, settings ...string) *site {
+	t.Helper()
+	s := &site{harness.StartGateway(t, binary, nil, settings...), t, &http.Client{}}
+	s.Backend.On("", harness.Script{Connect: func(*harness.Callback) harness.Answer {
+		return harness.Answer{Status: http.StatusOK, Body: `{"topics":["t"]}`}
+	}})
+	t.Cleanup(s.http.CloseIdleConnections)
+	return s
+}
+
+// open opens a stream, with an id to come back with if it is not empty.
+func (s *site) open(lastEventID string) *stream {
+	s.t.Helper()
+	r := harness.Request{Target: "/"}
+	if lastEventID != "" {
+		r.Header = append(r.Header, harness.Field{Name: "Last-Event-ID", Value: lastEventID})
+	}
+	x, err := s.Endpoint.Do(s.t.Context(), r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(x.HangUp)
+	if head, err := x.Head(harness.Patience); err != nil || head.Status != http.StatusOK {
+		s.t.Fatal(head, err)
+	}
+	return &stream{x, s.t}
+}
+
+type stream struct {
+	*harness.Exchange
+
+	t *testing.T
+}
+
+// wants waits for what comes next.
+func (x *stream) wants(text string) {
+	x.t.Helper()
+	if got, err := x.Next(len(text), harness.Patience); got != text {
+		x.t.Fatalf("the stream has\n%q\nwant\n%q\n%v", got, text, err)
+	}
+}
+
+func (s *site) call(method, path, body string) (status int, answer string) {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.Endpoint.Addr+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := s.http.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+func publication(data string) string { return `{"topic":"t","event":{"data":"` + data + `"}}` }
+
+// publish publishes an event, and returns its id.
+func (s *site) publish(data string) string {
+	s.t.Helper()
+	status, text := s.call(http.MethodPost, "/internal/publish", publication(data))
+	var answer struct{ ID string }
+	if err := json.Unmarshal([]byte(text), &answer); err != nil || status != http.StatusOK || answer.ID == "" {
+		s.t.Fatalf("%d %s", status, text)
+	}
+	return answer.ID
+}
+
+// becomes waits until /readyz answers with that status.
+func (s *site) becomes(status int) (answer string) {
+	s.t.Helper()
+	for end := time.Now().Add(harness.Patience); ; {
+		got, answer := s.call(http.MethodGet, "/readyz", "")
+		if got == status {
+			return answer
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("/readyz answers %d %s, want %d", got, answer, status)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+func event(id, data string) string { return "id: " + id + "\ndata: " + data + "\n\n" }
+
+// position is an id's epoch, and the id that many events behind it.
+func position(t *testing.T, id string, behind int) (epoch, other string) {
+	t.Helper()
+	epoch, digits, _ := strings.Cut(id, "-")
+	var n int
+	if _, err := fmt.Sscan(digits, &n); err != nil {
+		t.Fatal(err)
+	}
+	return epoch, fmt.Sprintf("%s-%d", epoch, n+behind)
+}
+
+// A gateway that is its own NATS is killed: what was published is there when it comes
+// back, the clients get what they missed, and the backend is told of the ends.
+func TestEmbeddedOutlivesKill(t *testing.T) {
+	s := start(t, "NATS_EMBEDDED=true", "NATS_STORE_DIR="+t.TempDir(), "NODE_LEASE_SECONDS=2")
+	s.becomes(http.StatusOK)
+	x := s.open("")
+	first := s.publish("1")
+	_, begin := position(t, first, -1)
+	x.wants("id: " + begin + "\n\n" + event(first, "1"))
+	anyone := func(*harness.Callback) bool { return true }
+	token := s.Await(t, 1, "connect", anyone)[0].Token
+	ids := []string{first}
+	for _, data := range []string{"2", "3", "4"} {
+		ids = append(ids, s.publish(data))
+	}
+	s.Kill()
+	s.Restart(t)
+	s.becomes(http.StatusOK)
+	back := s.open(first)
+	back.wants("id: " + first + "\n\n" + event(ids[1], "2") + event(ids[2], "3") + event(ids[3], "4"))
+	next := s.publish("5")
+	if _, want := position(t, ids[3], 1); next != want {
+		t.Errorf("the id %s comes behind %s", next, ids[3])
+	}
+	back.wants(event(next, "5"))
+	if end := s.Await(t, 1, "disconnect", anyone)[0]; end.Token != token || end.Reason != "error" || end.Detail != "gateway_lost" {
+		t.Errorf("the backend is told of %s: %s, %s", end.Token, end.Reason, end.Detail)
+	}
+}
+
+// serveNATS runs a NATS until it is told to stop, or the test is over.
+func serveNATS(t *testing.T, port int, dir string) (stop func()) {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir,
+		Username: "gateway", Password: password, MaxPayload: 4096,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	stop = func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
+	t.Cleanup(stop)
+	if !s.ReadyForConnections(harness.Patience) {
+		t.Fatal("the NATS server is not ready")
+	}
+	return stop
+}
+
+const password = "canary-password-5e1f"
+
+// NATS is away when the gateway starts, comes, goes, comes back, and loses the log.
+func TestNATSComesAndGoes(t *testing.T) {
+	port, err := harness.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, dir := fmt.Sprintf("nats://gateway:%s@127.0.0.1:%d", password, port), t.TempDir()
+	s := start(t, "NATS_URL="+url, "LOG_LEVEL=debug")
+	fails := func(path, body string, status int, words ...string) {
+		t.Helper()
+		got, answer := s.call(http.MethodPost, path, body)
+		if got != status || slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(answer, w) }) {
+			t.Errorf("%s: %d %s, want %d with %q", path, got, answer, status, words)
+		}
+	}
+
+	// Nothing can be said of the log yet, so clients are asked to come back.
+	if answer := s.becomes(http.StatusServiceUnavailable); !strings.Contains(answer, `"broker not reachable"`) {
+		t.Error(answer)
+	}
+	if rest, end, err := s.open("").Rest(harness.Patience); !strings.HasPrefix(rest, "retry: ") || end != harness.Clean {
+		t.Errorf("%q, %v, %v", rest, end, err)
+	}
+	fails("/internal/publish", publication("x"), http.StatusServiceUnavailable, "BROKER_UNAVAILABLE")
+	fails("/internal/send", `{"token":"x"}`, http.StatusServiceUnavailable, "BROKER_UNAVAILABLE")
+	if calls := s.Backend.Calls(func(*harness.Callback) bool { return true }); len(calls) > 0 {
+		t.Errorf("the backend was asked %d times", len(calls))
+	}
+
+	stop := serveNATS(t, port, dir)
+	s.becomes(http.StatusOK)
+	x := s.open("")
+	id := s.publish("1")
+	_, begin := position(t, id, -1)
+	x.wants("id: " + begin + "\n\n" + event(id, "1"))
+	fails("/internal/publish", publication(strings.Repeat("x", 5000)), http.StatusRequestEntityTooLarge, "PAYLOAD_TOO_LARGE", "takes 5", "at most 4096")
+	token := s.Await(t, 1, "connect", func(*harness.Callback) bool { return true })[0].Token
+
+	// What does not need NATS goes on without it.
+	stop()
+	fails("/internal/publish", publication("x"), http.StatusServiceUnavailable, "BROKER_UNAVAILABLE")
+	s.becomes(http.StatusOK)
+	s.Event(t, token, map[string]any{"data": "direct"})
+	x.wants("data: direct\n\n")
+	if answer := s.becomes(http.StatusServiceUnavailable); !strings.Contains(answer, `"broker not reachable"`) {
+		t.Error(answer)
+	}
+	stop = serveNATS(t, port, dir)
+	s.becomes(http.StatusOK)
+	next := s.publish("2")
+	if _, want := position(t, id, 1); next != want {
+		t.Errorf("the id %s comes behind %s", next, id)
+	}
+	x.wants(event(next, "2"))
+
+	// The log is lost: the stream goes on with the next one, and its client knows.
+	conn, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), "ssegateway_log"); err != nil {
+		t.Fatal(err)
+	}
+	const gap, name = "event: gap\nid: ", "XXXXXXXXXX"
+	got, err := x.Next(len(gap+name), harness.Patience)
+	if !strings.HasPrefix(got, gap) {
+		t.Fatalf("%q, %v", got, err)
+	}
+	x.wants(`-0` + "\n" + `data: {"last_event_id":"` + next + `"}` + "\n\n")
+	if id = s.publish("3"); id != got[len(gap):]+"-1" {
+		t.Errorf("the id is %s behind %q", id, got)
+	}
+	x.wants(event(id, "3"))
+
+	if text := s.Log.Text(); strings.Contains(text, password) {
+		t.Errorf("the log has the password:\n%s", text)
+	}
+	stop()
+}
+
+// What will not mend by itself ends the gateway at its start, without the password.
+func TestNATSRefused(t *testing.T) {
+	port, err := harness.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveNATS(t, port, t.TempDir())
+	p, err := harness.Run(harness.Command{Args: []string{binary}, Env: []string{
+		fmt.Sprintf("NATS_URL=nats://gateway:%s-wrong@127.0.0.1:%d", password, port),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := p.Exit(harness.Patience)
+	if text := p.Log.Text(); err != nil || code != 1 || !strings.Contains(text, "Authorization Violation") || strings.Contains(text, password) {
+		t.Errorf("exit code %d, %v:\n%s", code, err, text)
+	}
+}

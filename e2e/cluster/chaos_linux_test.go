@@ -1,0 +1,273 @@
+package cluster
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ssegateway/e2e/harness"
+)
+
+// fault is something that goes wrong, and is put right again.
+type fault struct {
+	kind        string
+	node        int // that it is about; -1: all
+	begin, heal time.Time
+	well        time.Time // when all was well again, which is later: TCP tries again after longer and longer pauses
+}
+
+// healing is how long after its end every consequence of a fault may last.
+func healing() time.Duration {
+	if *strict {
+		return 10 * time.Second
+	}
+	return harness.Patience
+}
+
+// A kind of fault begins, and returns what puts it right.
+type kind struct {
+	name  string
+	begin func(s *site, node int) (heal func())
+}
+
+// kinds in the order in which a run has them first; then they come at random. Nodes
+// speak to each other through NATS alone, so a partition between nodes is one
+// between a node and NATS, or between a node and everything else.
+var kinds = []kind{
+	{"node killed", func(s *site, node int) func() {
+		s.nodes[node].Kill()
+		return s.nodes[node].start
+	}},
+	{"node cut off NATS", func(s *site, node int) func() { return s.cut(nodeHost(node), back) }},
+	{"NATS killed", func(s *site, _ int) func() {
+		s.nats.Kill()
+		return s.nats.start
+	}},
+	{"node paused", func(s *site, node int) func() {
+		s.signal(s.nodes[node], syscall.SIGSTOP)
+		return func() { s.signal(s.nodes[node], syscall.SIGCONT) }
+	}},
+	{"node cut off nginx, backend", func(s *site, node int) func() { return s.cut(nodeHost(node), front) }},
+	{"node's link to NATS slow", func(s *site, node int) func() { return link{nodeHost(node), back}.slow(s.t) }},
+	{"node's clock stepped", func(s *site, node int) func() {
+		s.signal(s.nodes[node], clockForth)
+		return func() { s.signal(s.nodes[node], clockBack) }
+	}},
+	{"NATS stopped", func(s *site, _ int) func() {
+		if _, err := s.nats.Stop(harness.Patience); err != nil {
+			s.t.Error(err)
+		}
+		return s.nats.start
+	}},
+	{"log lost", func(s *site, _ int) func() {
+		s.nats.Kill()
+		logs, err := filepath.Glob(filepath.Join(s.store, "jetstream", "*", "streams", "ssegateway*log*"))
+		if err != nil || len(logs) != 1 {
+			s.t.Fatalf("the log is one of %q: %v", logs, err)
+		}
+		if err := os.RemoveAll(logs[0]); err != nil {
+			s.t.Fatal(err)
+		}
+		return s.nats.start
+	}},
+	{"NATS cut off", func(s *site, _ int) func() { return s.cut(natsHost, back) }},
+}
+
+func (s *site) cut(host, network string) (heal func()) {
+	l := link{host, network}
+	l.cut(s.t)
+	return func() { l.mend(s.t) }
+}
+
+func (s *site) signal(p *server, signal syscall.Signal) {
+	if err := p.Signal(signal); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// Faults at random while clients come and go, publishers publish and senders send:
+// every client's history is complete and in order, every answer was true, every end
+// is told, and after each fault everything is well again within a bound.
+func TestChaos(t *testing.T) {
+	t.Logf("seed %d, %d faults of 1 s to %v, %d clients, lease %d s", *seed, *faults, *longest, *clients, *lease)
+	random := rand.New(rand.NewPCG(*seed, 0))
+	s := newSite(t)
+	s.open(*clients)
+	stop := s.traffic()
+	if !s.converge(healing()) {
+		t.Fatal("no convergence before the first fault")
+	}
+	var happened []fault
+	table := fmt.Sprintf("%-28s %5s %8s %12s %8s\n", "fault", "node", "lasted", "well after", "told")
+	for i := range *faults {
+		k := kinds[i%len(kinds)]
+		if i >= len(kinds) {
+			k = kinds[random.IntN(len(kinds))]
+		}
+		if *only != "" {
+			for _, named := range kinds {
+				if named.name == *only {
+					k = named
+				}
+			}
+		}
+		f := fault{kind: k.name, node: random.IntN(nodeCount), begin: time.Now()}
+		held := s.record.untold(func(c *connection) bool { return c.node == f.node })
+		heal := k.begin(s, f.node)
+		if strings.HasPrefix(k.name, "NATS") || k.name == "log lost" {
+			f.node = -1
+		}
+		<-time.After(time.Second + time.Duration(random.Int64N(int64(*longest-time.Second))))
+		heal()
+		f.heal = time.Now()
+		well := s.converge(healing())
+		f.well = time.Now()
+		took := f.well.Sub(f.heal)
+		happened = append(happened, f)
+		told := "-"
+		if k.name == "node killed" {
+			told = s.awaitTold(held, f.begin)
+		}
+		row := fmt.Sprintf("%-28s %5d %8v %12v %8s\n", f.kind, f.node+1, f.heal.Sub(f.begin).Round(100*time.Millisecond), took.Round(10*time.Millisecond), told)
+		table += row
+		t.Logf("fault %d: %s", i+1, row)
+		if !well {
+			t.Errorf("fault %d, %s: not well within %v: %s", i+1, f.kind, healing(), s.ailing())
+			if !s.converge(time.Minute) {
+				break // what comes next would say nothing
+			}
+		}
+	}
+	stop()
+	if !s.converge(healing()) {
+		t.Errorf("not well at the end: %s", s.ailing())
+	}
+	t.Logf("\n%s", table)
+	s.judge(happened)
+}
+
+// ailing says what keeps the site from being well.
+func (s *site) ailing() string {
+	var b strings.Builder
+	for i := range nodeCount {
+		status, answer := s.post(internal(i)+"/internal/publish", map[string]any{"topic": "nobody", "event": map[string]string{"data": ""}})
+		fmt.Fprintf(&b, "node %d: ready %v, publish %d %v; ", i+1, s.ready(i), status, answer)
+	}
+	without := map[string]int{}
+	for _, c := range s.everyone() {
+		if c.stays && !c.connected() {
+			c.mu.Lock()
+			without[c.doing]++
+			c.mu.Unlock()
+		}
+	}
+	fmt.Fprintf(&b, "of %d clients are without a stream: %v", s.staying(), without)
+	return b.String()
+}
+
+// awaitTold waits until the ends of connections of a node that died were told.
+func (s *site) awaitTold(held []*connection, died time.Time) string {
+	limit := time.Duration(*lease)*time.Second + healing()
+	told := func() bool {
+		for len(held) > 0 {
+			c := held[len(held)-1]
+			c.mu.Lock()
+			known := c.endKnownLocked()
+			c.mu.Unlock()
+			if !known {
+				return false
+			}
+			held = held[:len(held)-1]
+		}
+		return true
+	}
+	if !within(time.Until(died.Add(limit)), told) {
+		s.t.Errorf("%d connections or more of a node that died are not told within %v", len(held), limit)
+		return "not"
+	}
+	return time.Since(died).Round(100 * time.Millisecond).String()
+}
+
+// judge looks at all that was recorded, has all clients leave, and wants every end told.
+func (s *site) judge(happened []fault) {
+	t, r := s.t, s.record
+	t.Helper()
+	s.leave()
+	s.present.Wait()
+	expected := r.expectations()
+	var wrong []string
+	wrong = append(wrong, r.checkPublishers()...)
+	gaps, events, denied := 0, 0, map[string]int{}
+	for _, c := range s.everyone() {
+		wrong = append(wrong, r.checkHistory(c, expected)...)
+		for _, i := range c.history {
+			switch i.kind {
+			case gap:
+				gaps++
+			case event:
+				events++
+			}
+		}
+		for _, status := range c.denied {
+			denied[status]++
+		}
+	}
+	limit := time.Duration(*lease)*time.Second + healing()
+	if !within(limit, func() bool { return len(r.untold(func(*connection) bool { return true })) == 0 }) {
+		untold := r.untold(func(*connection) bool { return true })
+		wrong = append(wrong, fmt.Sprintf("%d connections were not told to have ended after they were accepted, as %s of node %d", len(untold), untold[0].token, untold[0].node+1))
+	}
+	lost := func(c *connection, at time.Time) bool {
+		for _, f := range happened {
+			mayBe := f.kind == "node killed" || f.kind == "node cut off NATS" || f.kind == "node paused"
+			// The last renewal was up to a quarter of the lease before the fault.
+			ended := f.begin.Add(time.Duration(*lease) * time.Second * 3 / 4)
+			if f.node == c.node && mayBe && (f.kind == "node killed" || ended.Before(f.well)) && at.After(ended) {
+				return true
+			}
+		}
+		return false
+	}
+	until := func(at time.Time) time.Time {
+		for _, f := range happened {
+			if at.After(f.begin) && at.Before(f.well) {
+				return f.well
+			}
+		}
+		return at
+	}
+	sends, repeated, details := map[outcome]int{}, map[string]int{}, map[string]int{}
+	for _, c := range r.all() {
+		wrong = append(wrong, checkConnection(c, lost, until)...)
+		for _, o := range c.sent {
+			sends[o]++
+		}
+		said := []string{}
+		for _, told := range c.told {
+			what := strings.TrimSuffix(told.reason+"/"+told.detail, "/")
+			details[what]++
+			said = append(said, what)
+		}
+		if len(said) > 1 {
+			repeated[strings.Join(said, ", ")]++
+		}
+	}
+	answered := 0
+	for _, list := range expected {
+		answered += len(list)
+	}
+	t.Logf("%d publications, %d of them answered 200; %d deliveries, %d gaps; sends: %d answered 200, %d 404, %d without knowing",
+		len(r.publications), answered, events, gaps, sends[accepted], sends[refused], sends[unknown])
+	t.Logf("%d connections, told as %v; more than once: %v; clients refused: %v", len(r.connections), details, repeated, denied)
+	for _, what := range wrong[:min(len(wrong), 20)] {
+		t.Error(what)
+	}
+	if len(wrong) > 20 {
+		t.Errorf("and %d more", len(wrong)-20)
+	}
+}

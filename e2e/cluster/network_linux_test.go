@@ -1,0 +1,123 @@
+package cluster
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// Two networks, as an installation may have them: in front are clients, nginx,
+// backend and gateways, behind are gateways and NATS. Nodes talk to each other only
+// through NATS, so there is no link between two nodes that could be cut.
+//
+// The addresses are of the range for tests of networks (RFC 2544).
+const (
+	worldHost = "world" // this process: clients and backend
+	nginxHost = "nginx"
+	natsHost  = "nats"
+
+	front = "front"
+	back  = "back"
+)
+
+const nodeCount = 3
+
+func nodeHost(i int) string { return fmt.Sprintf("node%d", i+1) }
+
+// addresses of each host, by network.
+var addresses = map[string]map[string]string{
+	worldHost:   {front: "198.18.0.1"},
+	nginxHost:   {front: "198.18.0.2"},
+	natsHost:    {back: "198.18.1.3"},
+	nodeHost(0): {front: "198.18.0.11", back: "198.18.1.11"},
+	nodeHost(1): {front: "198.18.0.12", back: "198.18.1.12"},
+	nodeHost(2): {front: "198.18.0.13", back: "198.18.1.13"},
+}
+
+// switchHost has the bridges. The other ends of the hosts' interfaces are its ports.
+const switchHost = "switch"
+
+// link is a host's interface to a network.
+type link struct{ host, network string }
+
+// port is the other end, at the bridge.
+func (l link) port() string { return l.host + "-" + l.network }
+
+// newNetwork makes the hosts and joins them, once for all tests of this process.
+func newNetwork(t *testing.T) {
+	t.Helper()
+	if noNamespaces != "" {
+		t.Skip(noNamespaces)
+	}
+	if _, err := os.Stat("/run/netns/" + switchHost); err == nil {
+		return // another test made it
+	}
+	ip(t, "netns add "+switchHost)
+	for _, network := range []string{front, back} {
+		ip(t, "-n "+switchHost+" link add "+network+" type bridge forward_delay 0")
+		ip(t, "-n "+switchHost+" link set "+network+" up")
+	}
+	ip(t, "link set lo up")
+	for host, networks := range addresses {
+		in := "-n " + host + " "
+		if host == worldHost {
+			in = ""
+		} else {
+			ip(t, "netns add "+host)
+			ip(t, in+"link set lo up")
+		}
+		for network, address := range networks {
+			l := link{host, network}
+			ip(t, in+"link add "+network+" type veth peer name "+l.port()+" netns "+switchHost)
+			ip(t, in+"addr add "+address+"/24 dev "+network)
+			ip(t, in+"link set "+network+" up")
+			ip(t, "-n "+switchHost+" link set "+l.port()+" up")
+			l.mend(t)
+		}
+	}
+}
+
+// cut takes the link's port from its bridge: every packet is dropped, in both
+// directions, and neither end is told.
+func (l link) cut(t *testing.T) {
+	t.Helper()
+	ip(t, "-n "+switchHost+" link set "+l.port()+" nomaster")
+}
+
+func (l link) mend(t *testing.T) {
+	t.Helper()
+	ip(t, "-n "+switchHost+" link set "+l.port()+" master "+l.network)
+}
+
+func ip(t *testing.T, arguments string) {
+	t.Helper()
+	path, err := find("ip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(path, strings.Fields(arguments)...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v\n%s", arguments, err, out)
+	}
+}
+
+// on is the command line that runs a command on a host.
+func on(t *testing.T, host string, command ...string) []string {
+	t.Helper()
+	path, err := find("ip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]string{path, "netns", "exec", host}, command...)
+}
+
+// find looks for a program also where only root's PATH leads.
+func find(program string) (string, error) {
+	for _, name := range []string{program, "/usr/sbin/" + program, "/sbin/" + program} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s is not installed: run `make test-deps`", program)
+}

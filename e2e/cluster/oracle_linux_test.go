@@ -1,0 +1,190 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// expectations are the positions of all events that were answered 200, in order, by topic.
+type expectations map[int][]place
+
+type place struct {
+	at     position
+	number int // of the publication
+}
+
+func (r *record) expectations() expectations {
+	e := expectations{}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for number, p := range r.publications {
+		if p.answered.Load() {
+			e[p.topic] = append(e[p.topic], place{p.at, number})
+		}
+	}
+	for _, list := range e {
+		slices.SortFunc(list, func(a, b place) int {
+			if a.at.before(b.at) {
+				return -1
+			}
+			if b.at.before(a.at) {
+				return 1
+			}
+			return 0
+		})
+	}
+	return e
+}
+
+// checkPublishers wants each publisher's events to have positions in its own order,
+// and no position twice.
+func (r *record) checkPublishers() (wrong []string) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	last, taken := map[int]int{}, map[position]int{}
+	for number, p := range r.publications {
+		if !p.answered.Load() {
+			continue
+		}
+		if other, ok := taken[p.at]; ok {
+			wrong = append(wrong, fmt.Sprintf("publications %d and %d have the same position %v", other, number, p.at))
+		}
+		taken[p.at] = number
+		if before, ok := last[p.publisher]; ok && !r.publications[before].at.before(p.at) {
+			wrong = append(wrong, fmt.Sprintf("publisher %d: %d at %v, then %d at %v", p.publisher, before, r.publications[before].at, number, p.at))
+		}
+		last[p.publisher] = number
+	}
+	return wrong
+}
+
+// checkHistory wants a client's history to be complete, in order and nobody else's,
+// but for gaps, and each gap to be one of the log's loss: that the epoch changed.
+func (r *record) checkHistory(c *client, e expectations) (wrong []string) {
+	fail := func(format string, a ...any) {
+		wrong = append(wrong, fmt.Sprintf("client %d: ", c.number)+fmt.Sprintf(format, a...))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, what := range c.wrong {
+		fail("%s", what)
+	}
+	if len(c.history) == 0 {
+		return wrong
+	}
+	if c.history[0].kind != start {
+		fail("its first stream does not begin with a position")
+		return wrong
+	}
+	var due []place // of its topics
+	for _, topic := range c.topics {
+		due = append(due, e[topic]...)
+	}
+	slices.SortFunc(due, func(a, b place) int {
+		if a.at.before(b.at) {
+			return -1
+		}
+		return 1
+	})
+	now := c.history[0].at
+	skip := func(upto position) { // what is not due any more
+		for len(due) > 0 && !upto.before(due[0].at) {
+			due = due[1:]
+		}
+	}
+	skip(now)
+	for _, i := range c.history[1:] {
+		switch i.kind {
+		case gap:
+			if i.at.epoch <= now.epoch {
+				fail("a gap from %v to %v, though nothing of the log was lost", now, i.at)
+			}
+			if i.from != now && i.from.before(now) {
+				fail("a gap from %v, but it had %v", i.from, now)
+			}
+			skip(i.at)
+		case event:
+			p := r.publication(i.publication)
+			switch {
+			case !slices.Contains(c.topics, p.topic):
+				fail("event %d of topic %d, which it does not have", i.publication, p.topic)
+			case !now.before(i.at):
+				fail("event %d at %v after it had %v: doubled, or out of order", i.publication, i.at, now)
+			case now.epoch != i.at.epoch:
+				fail("event %d at %v after %v without a gap: another log", i.publication, i.at, now)
+			case p.answered.Load() && p.at != i.at:
+				fail("event %d at %v, but its publisher was told %v", i.publication, i.at, p.at)
+			}
+			for len(due) > 0 && due[0].at.before(i.at) {
+				fail("event %d at %v is missing, before %v", due[0].number, due[0].at, i.at)
+				due = due[1:]
+			}
+			skip(i.at)
+		}
+		now = i.at
+		if len(wrong) > 5 {
+			return wrong // the rest follows from these
+		}
+	}
+	if c.stays {
+		for _, p := range due {
+			fail("event %d at %v is missing at the end, after %v", p.number, p.at, now)
+		}
+	}
+	return wrong
+}
+
+// settle is how long a stream may still give out what was on its way, once its end
+// was told by others, or its token was answered 404.
+const settle = 5 * time.Second
+
+// checkConnection wants what was said about a connection to be true. lost says
+// whether the node may have been taken for dead at that time; until is when the last
+// fault that went on at a time had healed.
+func checkConnection(c *connection, lost func(c *connection, at time.Time) bool, until func(at time.Time) time.Time) (wrong []string) {
+	fail := func(format string, a ...any) {
+		wrong = append(wrong, fmt.Sprintf("client %d, token %s of node %d: ", c.client, c.token, c.node+1)+fmt.Sprintf(format, a...))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.node < 0 && c.opened.IsZero() {
+		return nil // it died before the backend was asked, and who tells cannot know that
+	}
+	for _, t := range c.told {
+		if c.last.After(until(t.at).Add(settle)) {
+			fail("its end was told (%s %s), and an event came %v later", t.reason, t.detail, c.last.Sub(t.at))
+		}
+		if t.detail == "gateway_lost" && !lost(c, t.at) {
+			fail("told as gateway_lost, but its node was well")
+		}
+		if t.node != c.node && t.detail != "gateway_lost" {
+			fail("told by node %d as %s %s", t.node+1, t.reason, t.detail)
+		}
+	}
+	if !c.gone.IsZero() && c.last.After(until(c.gone).Add(settle)) {
+		fail("a send got 404, and an event came %v later", c.last.Sub(c.gone))
+	}
+	next := 0
+	for _, number := range c.got {
+		for ; next < number; next++ {
+			if next < len(c.sent) && c.sent[next] == accepted {
+				fail("send %d was answered 200 and did not come, but %d did", next, number)
+			}
+		}
+		if next > number {
+			fail("send %d came after %d", number, next-1)
+		} else if number < len(c.sent) && c.sent[number] == refused {
+			fail("send %d was refused and came", number)
+		}
+		next = max(next, number+1)
+	}
+	if !c.ended && !c.opened.IsZero() {
+		for ; next < len(c.sent); next++ {
+			if c.sent[next] == accepted {
+				fail("send %d was answered 200 and did not come, on a stream that is open", next)
+			}
+		}
+	}
+	return wrong
+}

@@ -1,0 +1,158 @@
+package cluster
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ssegateway/internal/broker"
+)
+
+// record is what all took part in saw and were told: what the oracle judges by.
+type record struct {
+	mu           sync.RWMutex
+	epochs       []string // in the order in which they were first seen
+	publications []*publication
+	connections  map[string]*connection // by token
+}
+
+func newRecord() *record { return &record{connections: map[string]*connection{}} }
+
+// position is a place in one of the logs. Positions are ordered.
+type position struct {
+	epoch  int // index of record.epochs
+	offset uint64
+}
+
+func (p position) before(q position) bool {
+	return p.epoch < q.epoch || p.epoch == q.epoch && p.offset < q.offset
+}
+
+func (r *record) position(id string) (position, bool) {
+	p, ok := broker.ParsePosition(id)
+	if !ok {
+		return position{}, false
+	}
+	r.mu.RLock()
+	epoch := indexOf(r.epochs, p.Epoch)
+	r.mu.RUnlock()
+	if epoch < 0 {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if epoch = indexOf(r.epochs, p.Epoch); epoch < 0 {
+			epoch = len(r.epochs)
+			r.epochs = append(r.epochs, strings.Clone(p.Epoch))
+		}
+	}
+	return position{epoch, p.Offset}, true
+}
+
+// indexOf searches from the end, where the current one is.
+func indexOf(epochs []string, epoch string) int {
+	for i := len(epochs) - 1; i >= 0; i-- {
+		if epochs[i] == epoch {
+			return i
+		}
+	}
+	return -1
+}
+
+// topic numbers: 0 is everybody's, the others are rooms.
+const everybody = 0
+
+// publication is an event for a topic. Its number, the index in record.publications,
+// is its data.
+type publication struct {
+	topic     int
+	publisher int
+	answered  atomic.Bool  // 200; else it is unknown whether it is in the log
+	at        position     // once answered
+	had       atomic.Int32 // clients that stay, and have it
+}
+
+func (r *record) publish(topic, publisher int) (number int, p *publication) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p = &publication{topic: topic, publisher: publisher}
+	r.publications = append(r.publications, p)
+	return len(r.publications) - 1, p
+}
+
+func (r *record) publication(number int) *publication {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if number < 0 || number >= len(r.publications) {
+		return nil
+	}
+	return r.publications[number]
+}
+
+// connection is one stream, as the backend, the senders and its client know it.
+type connection struct {
+	token  string
+	client int
+
+	mu      sync.Mutex
+	node    int       // that asked; -1: none did, its end was told before
+	asked   time.Time // when the backend was asked, and accepted
+	told    []telling
+	sending bool      // one send at a time, so that their order is known
+	sent    []outcome // of each send, by its number
+	gone    time.Time // of the first 404
+
+	// The client's side. Before the stream's first event it is not known whose it is.
+	opened time.Time
+	last   time.Time // an event came
+	ended  bool
+	got    []int // numbers of the sends that came
+}
+
+type outcome uint8
+
+const (
+	unknown  outcome = iota
+	accepted         // 200
+	refused          // an answer that says that it was not sent
+)
+
+// telling is a disconnect callback.
+type telling struct {
+	at             time.Time
+	node           int // that told
+	reason, detail string
+}
+
+func (r *record) connection(token string) *connection {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.connections[token]
+}
+
+func (r *record) all() []*connection {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	list := make([]*connection, 0, len(r.connections))
+	for _, c := range r.connections {
+		list = append(list, c)
+	}
+	return list
+}
+
+// endKnownLocked says whether the backend was told of the end, and not before it was asked:
+// it would take the connection for open again. The lock is held.
+func (c *connection) endKnownLocked() bool {
+	return len(c.told) > 0 && c.told[len(c.told)-1].at.After(c.asked)
+}
+
+// untold are the connections that were accepted, and whose end the backend does not know.
+func (r *record) untold(chosen func(*connection) bool) (list []*connection) {
+	for _, c := range r.all() {
+		c.mu.Lock()
+		if !c.endKnownLocked() && chosen(c) {
+			list = append(list, c)
+		}
+		c.mu.Unlock()
+	}
+	return list
+}

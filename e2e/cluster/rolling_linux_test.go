@@ -1,0 +1,72 @@
+package cluster
+
+import (
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"ssegateway/e2e/harness"
+)
+
+// All nodes are restarted, one after the other, under load: no client misses an
+// event, and those of each node come back spread over its drain window.
+func TestRollingRestart(t *testing.T) {
+	s := newSite(t, "DRAIN_SECONDS="+strconv.Itoa(*drain))
+	s.open(*clients)
+	stop := s.traffic()
+	if !s.converge(healing()) {
+		t.Fatal("no convergence before the first restart")
+	}
+	window := time.Duration(*drain) * time.Second
+	for i, node := range s.nodes {
+		begin := time.Now()
+		code, err := node.Stop(window + harness.Patience)
+		if err != nil || code != 0 {
+			t.Errorf("node %d exited with code %d, %v", i+1, code, err)
+		}
+		drained := time.Since(begin)
+		node.start()
+		if !s.converge(healing()) {
+			t.Errorf("not well within %v after the restart of node %d: %s", healing(), i+1, s.ailing())
+		}
+		peak, mean := s.reconnects(begin, window)
+		t.Logf("node %d drained in %v: in a second at most %d clients came back, %.1f on average of the window",
+			i+1, drained.Round(10*time.Millisecond), peak, mean)
+		if float64(peak) > 2*mean {
+			t.Errorf("node %d: %d clients came back in one second, more than twice the mean of %.1f", i+1, peak, mean)
+		}
+	}
+	stop()
+	if !s.converge(healing()) {
+		t.Errorf("not well at the end: %s", s.ailing())
+	}
+	s.judge(nil)
+}
+
+// reconnects are the streams, but for the first, that clients who stay opened since
+// begin: the most in any one second, and the mean over the drain window.
+func (s *site) reconnects(begin time.Time, window time.Duration) (peak int, mean float64) {
+	var at []time.Duration
+	for _, c := range s.everyone() {
+		if !c.stays {
+			continue
+		}
+		c.mu.Lock()
+		for _, opened := range c.opens[1:] {
+			if opened.After(begin) {
+				at = append(at, opened.Sub(begin))
+			}
+		}
+		c.mu.Unlock()
+	}
+	slices.Sort(at)
+	first := 0
+	for last := range at {
+		for at[last]-at[first] > time.Second {
+			first++
+		}
+		peak = max(peak, last-first+1)
+	}
+	return peak, float64(len(at)) / window.Seconds()
+}

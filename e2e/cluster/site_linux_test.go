@@ -1,0 +1,261 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"ssegateway/e2e/harness"
+)
+
+// site is the whole: NATS, the nodes, nginx, the backend, and what all saw.
+type site struct {
+	t      *testing.T
+	record *record
+	http   *http.Client
+	nats   *server
+	store  string // directory of NATS
+	nodes  []*server
+	nginx  *server
+
+	clients []*client
+	leave   context.CancelFunc // ends all clients, and replacing them
+	present sync.WaitGroup
+	mu      sync.Mutex // of clients, while some are replaced
+}
+
+// server is a process on a host, which is started again after each end.
+type server struct {
+	t       *testing.T
+	host    string
+	command harness.Command
+	log     string // file
+	*harness.Process
+}
+
+const (
+	publicPort   = "3000"
+	internalPort = "9000"
+	natsPort     = "4222"
+	natsMonitor  = "8222"
+
+	heartbeat   = 2 // seconds
+	readTimeout = 5 // of nginx, seconds: two heartbeats and a little, as deploy/nginx-cluster.conf says
+)
+
+// binaries are built once for all tests.
+var binaries = sync.OnceValues(func() (dir string, err error) {
+	dir, err = os.MkdirTemp("/run", "ssegateway") // goes with the namespaces
+	if err != nil {
+		return "", err
+	}
+	if _, err := buildSteppable(dir); err != nil {
+		return "", err
+	}
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "nats-server"), "github.com/nats-io/nats-server/v2")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)
+	}
+	return dir, nil
+})
+
+// newSite starts everything, and waits until all nodes are ready.
+func newSite(t *testing.T, settings ...string) *site {
+	t.Helper()
+	newNetwork(t)
+	dir, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{t: t, record: newRecord(), http: &http.Client{
+		Transport: &http.Transport{MaxIdleConnsPerHost: 16, IdleConnTimeout: 5 * time.Second},
+		Timeout:   5 * time.Second,
+	}, store: t.TempDir()}
+	t.Cleanup(s.http.CloseIdleConnections)
+	serveBackend(t, s.record)
+	logs := t.ArtifactDir()
+	start := func(host string, env []string, command ...string) *server {
+		p := &server{t: t, host: host, log: filepath.Join(logs, host+".log")}
+		// The log is a file: it is longer than what a test wants to hold.
+		p.command = harness.Command{Env: env, Args: on(t, host, "sh", "-c", `log=$1; shift; exec "$@" >>"$log" 2>&1`, "sh", p.log)}
+		p.command.Args = append(p.command.Args, command...)
+		p.start()
+		t.Cleanup(p.finish)
+		return p
+	}
+	s.nats = start(natsHost, nil, filepath.Join(dir, "nats-server"),
+		"--addr", addresses[natsHost][back], "--port", natsPort, "--http_port", natsMonitor, "--jetstream", "--store_dir", s.store)
+	for i := range nodeCount {
+		at := addresses[nodeHost(i)][front]
+		env := append([]string{
+			"PORT=" + publicPort, "INTERNAL_ADDR=" + net.JoinHostPort(at, internalPort), "CALLBACK_URL=" + callbackURL,
+			"NATS_URL=nats://" + net.JoinHostPort(addresses[natsHost][back], natsPort),
+			"HEARTBEAT_INTERVAL_SECONDS=" + strconv.Itoa(heartbeat),
+			"NODE_LEASE_SECONDS=" + strconv.Itoa(*lease),
+		}, settings...)
+		s.nodes = append(s.nodes, start(nodeHost(i), env, filepath.Join(dir, "ssegateway")))
+	}
+	s.nginx = start(nginxHost, nil, nginxCommand(t)...)
+	s.awaitReady(harness.Patience)
+	return s
+}
+
+func (p *server) start() {
+	p.t.Helper()
+	var err error
+	if p.Process, err = harness.Run(p.command); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// finish ends the process, and looks through its log for what must never be there.
+func (p *server) finish() {
+	_ = p.Signal(syscall.SIGCONT)
+	p.Kill()
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Error(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, "DATA RACE") || strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			p.t.Errorf("%s: %s", p.host, line)
+		}
+	}
+}
+
+// nginxCommand is nginx in the foreground, with deploy/nginx-cluster.conf: only
+// addresses and times are replaced.
+func nginxCommand(t *testing.T) []string {
+	t.Helper()
+	path, err := find("nginx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "nginx-cluster.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := string(text)
+	replace := func(old, by string) {
+		t.Helper()
+		if !strings.Contains(config, old) {
+			t.Fatalf("deploy/nginx-cluster.conf has no %q", old)
+		}
+		config = strings.ReplaceAll(config, old, by)
+	}
+	dir := t.TempDir()
+	replace("10.0.0.", "198.18.0.")
+	replace("listen 127.0.0.1:9000", "listen "+addresses[nginxHost][front]+":"+internalPort)
+	replace("proxy_read_timeout 12s", fmt.Sprintf("proxy_read_timeout %ds", readTimeout))
+	paths := "http {\n"
+	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		paths += kind + "_temp_path " + filepath.Join(dir, kind) + ";\n"
+	}
+	replace("http {\n", paths)
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{
+		path, "-p", dir, "-c", file, "-e", "stderr",
+		"-g", "daemon off; master_process off; error_log stderr error; pid " + filepath.Join(dir, "pid") + ";",
+	}
+}
+
+// internal is the address of /internal of a node or, with nodeCount, of nginx.
+func internal(node int) string {
+	if node == nodeCount {
+		return "http://" + addresses[nginxHost][front] + ":" + internalPort
+	}
+	return "http://" + addresses[nodeHost(node)][front] + ":" + internalPort
+}
+
+// post posts a JSON body, and returns the status and the answer's fields. Status 0:
+// there was no answer.
+func (s *site) post(url string, body any) (status int, answer map[string]any) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		s.t.Error(err)
+		return 0, nil
+	}
+	resp, err := s.http.Post(url, "application/json", bytes.NewReader(text))
+	if err != nil {
+		return 0, nil
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, nil
+	}
+	_ = json.Unmarshal(got, &answer) // what is no JSON has no fields
+	return resp.StatusCode, answer
+}
+
+// publish publishes the next event of a publisher, through a node. It says whether
+// that was answered 200.
+func (s *site) publish(node, publisher, topic int) (*publication, bool) {
+	number, p := s.record.publish(topic, publisher)
+	status, answer := s.post(internal(node)+"/internal/publish", map[string]any{
+		"topic": topicName(topic), "event": map[string]string{"name": "published", "data": strconv.Itoa(number)},
+	})
+	id, _ := answer["id"].(string)
+	at, placed := s.record.position(id)
+	if status != http.StatusOK {
+		return p, false
+	}
+	if !placed {
+		s.t.Errorf("publish was answered %v", answer)
+		return p, false
+	}
+	p.at = at
+	p.answered.Store(true)
+	return p, true
+}
+
+// ready asks a node whether it is.
+func (s *site) ready(node int) bool {
+	resp, err := s.http.Get("http://" + net.JoinHostPort(addresses[nodeHost(node)][front], publicPort) + "/readyz")
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+func (s *site) awaitReady(patience time.Duration) {
+	s.t.Helper()
+	for i := range nodeCount {
+		if !within(patience, func() bool { return s.ready(i) }) {
+			text, _ := os.ReadFile(s.nodes[i].log)
+			s.t.Fatalf("node %d is not ready within %v\n%.5000s", i+1, patience, text)
+		}
+	}
+}
+
+// within polls, since what is awaited happens in other processes.
+func within(patience time.Duration, done func() bool) bool {
+	timer, ticker := time.NewTimer(patience), time.NewTicker(20*time.Millisecond)
+	defer timer.Stop()
+	defer ticker.Stop()
+	for !done() {
+		select {
+		case <-ticker.C:
+		case <-timer.C:
+			return done()
+		}
+	}
+	return true
+}

@@ -1,0 +1,154 @@
+package cluster
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A slow link, without the kernel's netem, which not every kernel has: the port
+// leaves its bridge, a pair of interfaces takes its place, and frames are carried
+// from one to the other by packet sockets, each after a delay.
+
+const (
+	slowDelay = 100 * time.Millisecond // in each direction
+	slowQueue = 4096                   // frames under way in one direction; what comes on top is dropped
+
+	// longestFrame is that of segmentation offload, with Ethernet's and the socket's own header.
+	longestFrame = 66 << 10
+)
+
+// slow delays all packets of the link, until heal is called.
+func (l link) slow(t *testing.T) (heal func()) {
+	t.Helper()
+	const pair, atBridge = "slow", "slow-bridge"
+	l.cut(t)
+	ip(t, "-n "+switchHost+" link add "+pair+" type veth peer name "+atBridge)
+	ip(t, "-n "+switchHost+" link set "+pair+" up")
+	ip(t, "-n "+switchHost+" link set "+atBridge+" up master "+l.network)
+	host, bridge := packetSocket(t, l.port()), packetSocket(t, pair)
+	var wg sync.WaitGroup
+	wg.Go(func() { carry(host, bridge) })
+	wg.Go(func() { carry(bridge, host) })
+	return func() {
+		// A read ends with the deadline, and its error ends the carrying.
+		now := time.Now()
+		_, _ = host.SetDeadline(now), bridge.SetDeadline(now)
+		wg.Wait()
+		host.Close()
+		bridge.Close()
+		ip(t, "-n "+switchHost+" link del "+pair)
+		l.mend(t)
+	}
+}
+
+// carry takes frames from one interface to the other, each slowDelay after it came.
+func carry(from, to *os.File) {
+	type frame struct {
+		due  time.Time
+		data []byte
+	}
+	queue := make(chan frame, slowQueue)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for f := range queue {
+			<-time.After(time.Until(f.due))
+			_, _ = to.Write(f.data) // an error is a frame lost, as on any link
+		}
+	})
+	buffer := make([]byte, longestFrame)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			break
+		}
+		select {
+		case queue <- frame{time.Now().Add(slowDelay), append([]byte(nil), buffer[:n]...)}:
+		default:
+		}
+	}
+	close(queue)
+	wg.Wait()
+}
+
+// packetSocket reads and writes the frames of an interface of the switch. Each frame
+// has in front what the kernel knows of its checksum and segmentation
+// (PACKET_VNET_HDR), so that frames that no wire has seen yet go on as they are.
+func packetSocket(t *testing.T, name string) *os.File {
+	t.Helper()
+	fd, err := openPacketSocket(name)
+	if err != nil {
+		t.Fatalf("packet socket of %s: %v", name, err)
+	}
+	return os.NewFile(uintptr(fd), name)
+}
+
+func openPacketSocket(name string) (fd int, err error) {
+	// The thread enters the switch for a moment. If it could not come back it would
+	// not be unlocked, and end with this goroutine.
+	runtime.LockOSThread()
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return -1, err
+	}
+	defer own.Close()
+	there, err := os.Open("/run/netns/" + switchHost)
+	if err != nil {
+		return -1, err
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return -1, err
+	}
+	fd, err = boundPacketSocket(name)
+	if err := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); err != nil {
+		return -1, fmt.Errorf("coming back: %w", err)
+	}
+	runtime.UnlockOSThread()
+	return fd, err
+}
+
+func boundPacketSocket(name string) (int, error) {
+	var all [2]byte
+	binary.BigEndian.PutUint16(all[:], unix.ETH_P_ALL)
+	protocol := binary.NativeEndian.Uint16(all[:])
+	index, err := interfaceIndex(name)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	for _, option := range []int{unix.PACKET_VNET_HDR, unix.PACKET_IGNORE_OUTGOING} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, option, 1); err != nil {
+			return -1, err
+		}
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20); err != nil {
+		return -1, err
+	}
+	return fd, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: index})
+}
+
+func interfaceIndex(name string) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request); err != nil {
+		return 0, err
+	}
+	return int(request.Uint32()), nil
+}

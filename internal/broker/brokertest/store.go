@@ -1,0 +1,352 @@
+package brokertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"ssegateway/internal/broker"
+)
+
+// Store is a store of nodes in memory, for tests: all times and faults are the test's.
+type Store struct {
+	mu       sync.Mutex
+	epoch    int
+	revision uint64
+	keys     map[uint32]broker.Key
+	records  map[uint32]map[broker.Token]record
+	answers  map[uint32]*answerer
+	changed  chan struct{} // closed when something has changed
+}
+
+type record struct {
+	request []byte
+	by      uint32 // who took it over; 0: nobody
+}
+
+type answerer struct {
+	link *Link
+	f    func(ctx context.Context, message []byte) []byte
+}
+
+// NewStore makes an empty Store.
+func NewStore() *Store {
+	s := &Store{changed: make(chan struct{}), answers: map[uint32]*answerer{}}
+	s.clear()
+	return s
+}
+
+func (s *Store) clear() {
+	s.epoch++
+	s.revision = 0
+	s.keys, s.records = map[uint32]broker.Key{}, map[uint32]map[broker.Token]record{}
+}
+
+// Lose loses everything: what was opened before fails with ErrStoreLost.
+func (s *Store) Lose() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	s.changeLocked()
+}
+
+// Keys are the nodes' keys.
+func (s *Store) Keys() map[uint32]broker.Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.keys)
+}
+
+// Records counts what nodes hold.
+func (s *Store) Records() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, of := range s.records {
+		for _, r := range of {
+			if r.by == 0 {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func (s *Store) changeLocked() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Fault is what is wrong between a node and the store.
+type Fault int
+
+// Faults.
+const (
+	None   Fault = iota
+	Down         // everything fails at once
+	Cut          // nothing gets through, and nothing says so
+	Deaf         // what is asked happens, but no answer gets through
+	Frozen       // the node stands still; what it was about to do happens afterwards
+)
+
+// ErrDown is how a link fails that is Down.
+var ErrDown = errors.New("the store is not connected")
+
+// Link is one node's way to a Store.
+type Link struct {
+	store *Store
+	// Delay, if not nil, says how long each step takes.
+	Delay func() time.Duration
+	fault Fault // guarded by the store's lock
+}
+
+// Link makes a way to the store.
+func (s *Store) Link() *Link { return &Link{store: s} }
+
+// Break sets what is wrong.
+func (l *Link) Break(f Fault) {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	l.fault = f
+	l.store.changeLocked()
+}
+
+// Open opens what the store is now.
+func (l *Link) Open(ctx context.Context) (broker.Nodes, error) {
+	o := &opened{Link: l}
+	err := o.do(ctx, func(s *Store) error {
+		o.epoch = s.epoch
+		return nil
+	})
+	return o, err
+}
+
+type opened struct {
+	*Link
+
+	epoch int // 0: not opened yet
+}
+
+var _ broker.Nodes = (*opened)(nil)
+
+// thaw waits until the node does not stand still, and takes the store's lock.
+func (l *Link) thaw() {
+	l.store.mu.Lock()
+	for l.fault == Frozen {
+		changed := l.store.changed
+		l.store.mu.Unlock()
+		<-changed
+		l.store.mu.Lock()
+	}
+}
+
+func (o *opened) do(ctx context.Context, f func(s *Store) error) error {
+	if o.Delay != nil {
+		time.Sleep(o.Delay()) // fake clock
+	}
+	o.thaw()
+	fault := o.fault
+	err := ErrDown
+	if fault == None || fault == Deaf {
+		if o.epoch != 0 && o.epoch != o.store.epoch {
+			err = broker.ErrStoreLost
+		} else {
+			err = f(o.store)
+		}
+	}
+	o.store.mu.Unlock()
+	if fault == Cut || fault == Deaf {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // the answer came too late
+	}
+	return err
+}
+
+func (o *opened) set(ctx context.Context, node uint32, value []byte, last uint64) (revision uint64, err error) {
+	err = o.do(ctx, func(s *Store) error {
+		if k := s.keys[node]; k.Revision != last {
+			return broker.ErrConflict
+		}
+		s.revision++
+		revision = s.revision
+		s.keys[node] = broker.Key{Node: node, Revision: revision, Value: bytes.Clone(value)}
+		s.changeLocked()
+		return nil
+	})
+	return revision, err
+}
+
+func (o *opened) Set(ctx context.Context, node uint32, value []byte, last uint64) (uint64, error) {
+	return o.set(ctx, node, value, last)
+}
+
+func (o *opened) Remove(ctx context.Context, node uint32, last uint64) error {
+	_, err := o.set(ctx, node, nil, last)
+	return err
+}
+
+func (o *opened) Get(ctx context.Context, node uint32) (k broker.Key, err error) {
+	err = o.do(ctx, func(s *Store) error {
+		k = s.keys[node]
+		return nil
+	})
+	return k, err
+}
+
+func (o *opened) Watch(ctx context.Context, f func(broker.Key)) error {
+	var seen uint64
+	for ctx.Err() == nil {
+		var fresh []broker.Key
+		o.thaw()
+		changed, fault, lost := o.store.changed, o.fault, o.epoch != o.store.epoch
+		if fault == None && !lost {
+			for _, k := range o.store.keys {
+				if k.Revision > seen {
+					fresh = append(fresh, k)
+				}
+			}
+		}
+		o.store.mu.Unlock()
+		if lost {
+			return broker.ErrStoreLost
+		}
+		if fault == Down {
+			return ErrDown
+		}
+		slices.SortFunc(fresh, func(a, b broker.Key) int { return int(a.Revision) - int(b.Revision) })
+		for _, k := range fresh {
+			if o.Delay != nil {
+				time.Sleep(o.Delay()) // fake clock
+			}
+			seen = k.Revision
+			f(k)
+		}
+		if len(fresh) > 0 {
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err()
+}
+
+// put sets a record, or, with nil, removes it.
+func (s *Store) put(node uint32, token broker.Token, r *record) {
+	if s.records[node] == nil {
+		s.records[node] = map[broker.Token]record{}
+	}
+	if r == nil {
+		delete(s.records[node], token)
+	} else {
+		s.records[node][token] = *r
+	}
+}
+
+func (o *opened) Hold(ctx context.Context, node uint32, token broker.Token, request []byte) error {
+	return o.do(ctx, func(s *Store) error {
+		if s.records[node][token].by != 0 {
+			return broker.ErrTaken
+		}
+		s.put(node, token, &record{request: bytes.Clone(request)})
+		return nil
+	})
+}
+
+func (o *opened) Release(ctx context.Context, node uint32, token broker.Token) error {
+	return o.do(ctx, func(s *Store) error {
+		s.put(node, token, nil)
+		return nil
+	})
+}
+
+func (o *opened) TakeOver(ctx context.Context, node uint32, token broker.Token, by uint32) (taken bool, err error) {
+	err = o.do(ctx, func(s *Store) error {
+		if s.records[node][token].by == 0 {
+			s.put(node, token, &record{by: by})
+		}
+		taken = s.records[node][token].by == by
+		return nil
+	})
+	return taken && err == nil, err
+}
+
+func (o *opened) Held(ctx context.Context, node uint32, f func(broker.Token, []byte) error) error {
+	all := map[broker.Token]record{}
+	err := o.do(ctx, func(s *Store) error {
+		maps.Copy(all, s.records[node])
+		return nil
+	})
+	for token, r := range all {
+		if err == nil && r.by == 0 {
+			err = f(token, r.request)
+		}
+	}
+	return err
+}
+
+func (o *opened) Forget(ctx context.Context, node uint32) error {
+	return o.do(ctx, func(s *Store) error {
+		delete(s.records, node)
+		return nil
+	})
+}
+
+func (o *opened) Ask(ctx context.Context, node uint32, message []byte) ([]byte, error) {
+	if len(message) > o.MaxMessage() {
+		return nil, broker.ErrTooLarge
+	}
+	var a *answerer
+	err := o.do(ctx, func(s *Store) error {
+		if a = s.answers[node]; a == nil {
+			return broker.ErrNobody
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan struct{})
+	var answer []byte
+	var reached bool
+	go func() {
+		defer close(done)
+		other := &opened{Link: a.link}
+		if reached = other.do(ctx, func(*Store) error { return nil }) == nil; reached {
+			answer = a.f(ctx, message)
+		}
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if !reached {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return answer, o.do(ctx, func(*Store) error { return nil })
+}
+
+func (o *opened) Answer(node uint32, f func(ctx context.Context, message []byte) []byte) (func(), error) {
+	o.store.mu.Lock()
+	defer o.store.mu.Unlock()
+	a := &answerer{o.Link, f}
+	o.store.answers[node] = a
+	return func() {
+		o.store.mu.Lock()
+		defer o.store.mu.Unlock()
+		if o.store.answers[node] == a {
+			delete(o.store.answers, node)
+		}
+	}, nil
+}
+
+func (o *opened) MaxMessage() int { return 1 << 20 }

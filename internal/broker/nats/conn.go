@@ -1,0 +1,186 @@
+// Package nats is the broker for several nodes: the log is a stream of NATS JetStream,
+// of which each node keeps a window in memory, so that clients that come back all at
+// once ask nothing of NATS; and nodes know of each other by another stream.
+package nats
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Config says which NATS.
+type Config struct {
+	URL             string // may be several, with commas; with user and password or a token
+	CredentialsFile string // of a NATS account; empty: none
+	CAFile          string // certificates in PEM that the server's is checked with; empty: the system's
+	Log             *slog.Logger
+
+	// InProcess is a server in this process, instead of one at a URL; nil: none.
+	InProcess nats.InProcessConnProvider
+}
+
+const (
+	reconnectWait   = time.Second
+	reconnectJitter = 2 * time.Second // nodes do not come back all at once
+	pingInterval    = 2 * time.Second // a server that answers none of pingsOut is gone
+	pingsOut        = 2
+	writeTimeout    = 5 * time.Second // of a server that takes nothing
+)
+
+// Conn is a connection to NATS, which may be down for a while, also at first.
+type Conn struct {
+	nats *nats.Conn
+	log  *slog.Logger
+
+	mu    sync.Mutex
+	down  time.Time     // since when; zero: it is up
+	wrong error         // why the server that it is connected to cannot be used
+	told  string        // the last reason that was logged, of the connection being down
+	again chan struct{} // closed when the connection is there again
+}
+
+// Dial connects. A server that is away is waited for in the background; Dial fails for
+// what would not be better then: a URL or a file that is wrong, a server that refuses this
+// client or is too old.
+func Dial(cfg Config) (*Conn, error) {
+	c := &Conn{log: cfg.Log, again: make(chan struct{})}
+	options := append(cfg.options(), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(reconnectWait),
+		nats.ReconnectJitter(reconnectJitter, reconnectJitter), nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsOut), nats.FlusherTimeout(writeTimeout),
+		nats.ReconnectBufSize(-1), // what cannot be sent fails at once
+		nats.ConnectHandler(c.up), nats.ReconnectHandler(c.up),
+		nats.DisconnectErrHandler(c.lost), nats.ReconnectErrHandler(c.lost),
+		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
+			attrs := []any{"error", err.Error()}
+			if s != nil {
+				attrs = append(attrs, "subject", s.Subject)
+			}
+			c.log.Warn("NATS", attrs...)
+		}),
+	)
+	conn, err := nats.Connect(cfg.URL, options...)
+	if isAway(err) {
+		c.away(err)
+		conn, err = nats.Connect(cfg.URL, append(options, nats.RetryOnFailedConnect(true))...)
+	}
+	if wrong := (*url.Error)(nil); errors.As(err, &wrong) {
+		err = wrong.Err // without the URL, which may have a password
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connecting to NATS: %w", err)
+	}
+	c.nats = conn
+	if conn.IsConnected() {
+		if err := checkVersion(conn.ConnectedServerVersion()); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (cfg Config) options() []nats.Option {
+	options := []nats.Option{nats.Name("ssegateway")}
+	if cfg.CredentialsFile != "" {
+		options = append(options, nats.UserCredentials(cfg.CredentialsFile))
+	}
+	if cfg.CAFile != "" {
+		options = append(options, nats.RootCAs(cfg.CAFile))
+	}
+	if cfg.InProcess != nil {
+		options = append(options, nats.InProcessServer(cfg.InProcess))
+	}
+	return options
+}
+
+// isAway says that a later try may do better.
+func isAway(err error) bool {
+	if errors.As(err, new(*url.Error)) {
+		return false
+	}
+	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) || errors.As(err, new(net.Error))
+}
+
+// up is the library's word that the connection is there.
+func (c *Conn) up(conn *nats.Conn) {
+	wrong := checkVersion(conn.ConnectedServerVersion())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if wrong == nil && !c.down.IsZero() {
+		c.log.Info("NATS is back", "after", time.Since(c.down).Round(time.Millisecond).String())
+	}
+	if wrong != nil {
+		c.log.Error(wrong.Error())
+	}
+	c.down, c.wrong, c.told = time.Time{}, wrong, ""
+	close(c.again)
+	c.again = make(chan struct{})
+}
+
+// lost is the library's word that the connection is not there any more, or not yet again.
+func (c *Conn) lost(conn *nats.Conn, err error) {
+	if !conn.IsClosed() {
+		c.away(err)
+	}
+}
+
+// away takes note of that. It logs a reason once, not at every attempt.
+func (c *Conn) away(err error) {
+	text := "closed"
+	if err != nil {
+		text = err.Error()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.down.IsZero() {
+		c.down = time.Now()
+	}
+	if text != c.told {
+		c.told = text
+		c.log.Warn("NATS is away", "error", text)
+	}
+}
+
+// Away is for how long the connection has been of no use; 0: it is.
+func (c *Conn) Away() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.wrong != nil:
+		return 1 << 62
+	case c.down.IsZero() || c.nats.IsConnected(): // which it is a moment before we are told
+		return 0
+	default:
+		return max(time.Since(c.down), 1)
+	}
+}
+
+// back is closed when the connection comes back the next time.
+func (c *Conn) back() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.again
+}
+
+// Close ends it.
+func (c *Conn) Close() { c.nats.Close() }
+
+// checkVersion refuses servers older than 2.11, the first with messages that expire
+// one by one.
+func checkVersion(version string) error {
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("NATS server of unknown version %q: at least 2.11 is needed", version)
+	}
+	if major < 2 || major == 2 && minor < 11 {
+		return fmt.Errorf("NATS server %s is too old: at least 2.11 is needed", version)
+	}
+	return nil
+}

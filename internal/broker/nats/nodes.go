@@ -1,0 +1,341 @@
+package nats
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ssegateway/internal/broker"
+)
+
+const (
+	traceTTL   = time.Hour       // of removed keys, and of records that were taken over
+	releaseTTL = 2 * time.Second // of released records
+
+	takenBy = "Taken-By" // header of a trace: the number of the node
+
+	answersAtOnce = 10_000 // questions of other nodes that are being answered
+	heldAtOnce    = 256    // records that are read together
+)
+
+// Nodes implements broker.Nodes. Keys and records are messages of one stream, one for
+// each subject; its subjects have an epoch in them, so that nothing of one stream is
+// taken for something of another of the same name.
+type Nodes struct {
+	conn   *nats.Conn
+	js     jetstream.JetStream
+	stream jetstream.Stream
+	name   string // of the stream
+	prefix string // of messages
+	epoch  string
+	base   string // of the stream's subjects
+}
+
+// OpenNodes opens the stream of the nodes, and makes it if there is none.
+func OpenNodes(ctx context.Context, c *Conn, prefix string, replicas int) (*Nodes, error) {
+	conn := c.nats
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return nil, fmt.Errorf("NATS JetStream: %w", err)
+	}
+	n := &Nodes{conn: conn, js: js, name: prefix + "_nodes", prefix: prefix, epoch: rand.Text()[:10]}
+	want := jetstream.StreamConfig{
+		Name: n.name, Subjects: []string{prefix + ".nodes." + n.epoch + ".>"}, Storage: jetstream.FileStorage,
+		MaxMsgsPerSubject: 1, AllowMsgTTL: true, Replicas: max(replicas, 1), Metadata: map[string]string{epochKey: n.epoch},
+	}
+	n.stream, err = js.CreateStream(ctx, want)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		if n.stream, err = js.Stream(ctx, n.name); err == nil {
+			n.epoch = n.stream.CachedInfo().Config.Metadata[epochKey]
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the nodes' stream on NATS: %w", err)
+	}
+	if n.epoch == "" {
+		return nil, fmt.Errorf("the stream %s on NATS is not this gateway's: it has no epoch", n.name)
+	}
+	n.base = prefix + ".nodes." + n.epoch
+	return n, nil
+}
+
+func hexOf(node uint32) string { return fmt.Sprintf("%08x", node) }
+
+func (n *Nodes) keySubject(node uint32) string { return n.base + ".key." + hexOf(node) }
+
+func (n *Nodes) heldSubject(node uint32, token string) string {
+	return n.base + ".held." + hexOf(node) + "." + token
+}
+
+func (n *Nodes) recordSubject(node uint32, token broker.Token) string {
+	return n.heldSubject(node, hex.EncodeToString(token[:]))
+}
+
+// failure says what an error means: that there is no stream by the subject or name may
+// be because the stream is another one now, or because NATS is not up yet.
+func (n *Nodes) failure(ctx context.Context, err error) error {
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == wrongLastSequence):
+		return broker.ErrConflict
+	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders),
+		errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrMsgNotFound):
+		if n.isLost(ctx) {
+			return broker.ErrStoreLost
+		}
+	}
+	return err
+}
+
+// wrongLastSequence is the code for a revision that is another one, but not told.
+const wrongLastSequence = 10164
+
+func (n *Nodes) isLost(ctx context.Context) bool {
+	stream, err := n.js.Stream(ctx, n.name)
+	return errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && stream.CachedInfo().Config.Metadata[epochKey] != n.epoch
+}
+
+func (n *Nodes) publish(ctx context.Context, m *nats.Msg, options ...jetstream.PublishOpt) (uint64, error) {
+	ack, err := n.js.PublishMsg(ctx, m, options...)
+	if err != nil {
+		return 0, n.failure(ctx, err)
+	}
+	return ack.Sequence, nil
+}
+
+// last is the newest message of a subject; nil: there is none.
+func (n *Nodes) last(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	m, err := n.stream.GetLastMsgForSubject(ctx, subject)
+	if err = n.failure(ctx, err); errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	return m, err
+}
+
+// Set implements broker.Nodes.
+func (n *Nodes) Set(ctx context.Context, node uint32, value []byte, last uint64) (uint64, error) {
+	return n.publish(ctx, &nats.Msg{Subject: n.keySubject(node), Data: value}, jetstream.WithExpectLastSequencePerSubject(last))
+}
+
+// Remove implements broker.Nodes.
+func (n *Nodes) Remove(ctx context.Context, node uint32, last uint64) error {
+	_, err := n.publish(ctx, &nats.Msg{Subject: n.keySubject(node)},
+		jetstream.WithExpectLastSequencePerSubject(last), jetstream.WithMsgTTL(traceTTL))
+	return err
+}
+
+// Get implements broker.Nodes.
+func (n *Nodes) Get(ctx context.Context, node uint32) (broker.Key, error) {
+	m, err := n.last(ctx, n.keySubject(node))
+	if err != nil || m == nil {
+		return broker.Key{Node: node}, err
+	}
+	return key(node, m.Sequence, m.Data), nil
+}
+
+func key(node uint32, revision uint64, data []byte) broker.Key {
+	k := broker.Key{Node: node, Revision: revision}
+	if len(data) > 0 {
+		k.Value = data
+	}
+	return k
+}
+
+// consumer reads the stream's messages with the subjects given, in their order.
+func (n *Nodes) consumer(ctx context.Context, subjects string, policy jetstream.DeliverPolicy) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	if n.isLost(ctx) { // a consumer of another stream would just have nothing to say
+		return nil, broker.ErrStoreLost
+	}
+	c, err := n.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		DeliverPolicy: policy, FilterSubject: subjects,
+		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: readerIdle,
+	})
+	return c, n.failure(ctx, err)
+}
+
+// Watch implements broker.Nodes.
+func (n *Nodes) Watch(ctx context.Context, f func(broker.Key)) error {
+	prefix := n.base + ".key."
+	c, err := n.consumer(ctx, prefix+"*", jetstream.DeliverLastPerSubjectPolicy)
+	if err != nil {
+		return err
+	}
+	from, err := c.Messages(jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat),
+		jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	if err != nil {
+		return err
+	}
+	defer from.Stop()
+	for next := uint64(1); ; next++ {
+		m, err := from.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return n.failure(ctx, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		if meta.Sequence.Consumer != next {
+			return errOutOfOrder
+		}
+		node, err := strconv.ParseUint(m.Subject()[len(prefix):], 16, 32)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errBadMessage, err)
+		}
+		f(key(uint32(node), meta.Sequence.Stream, m.Data()))
+	}
+}
+
+// Hold implements broker.Nodes.
+func (n *Nodes) Hold(ctx context.Context, node uint32, token broker.Token, request []byte) error {
+	subject := n.recordSubject(node, token)
+	_, err := n.publish(ctx, &nats.Msg{Subject: subject, Data: request}, jetstream.WithExpectLastSequencePerSubject(0))
+	if !errors.Is(err, broker.ErrConflict) {
+		return err
+	}
+	m, err := n.last(ctx, subject)
+	if err != nil {
+		return err
+	}
+	if m != nil && m.Header.Get(takenBy) != "" {
+		return broker.ErrTaken
+	}
+	return nil // an earlier try was heard
+}
+
+// Release implements broker.Nodes.
+func (n *Nodes) Release(ctx context.Context, node uint32, token broker.Token) error {
+	_, err := n.publish(ctx, &nats.Msg{Subject: n.recordSubject(node, token)}, jetstream.WithMsgTTL(releaseTTL))
+	return err
+}
+
+// TakeOver implements broker.Nodes.
+func (n *Nodes) TakeOver(ctx context.Context, node uint32, token broker.Token, by uint32) (bool, error) {
+	subject := n.recordSubject(node, token)
+	for ctx.Err() == nil {
+		m, err := n.last(ctx, subject)
+		if err != nil {
+			return false, err
+		}
+		revision := uint64(0)
+		if m != nil {
+			if other := m.Header.Get(takenBy); other != "" {
+				return other == hexOf(by), nil
+			}
+			revision = m.Sequence
+		}
+		_, err = n.publish(ctx, &nats.Msg{Subject: subject, Header: nats.Header{takenBy: {hexOf(by)}}},
+			jetstream.WithExpectLastSequencePerSubject(revision), jetstream.WithMsgTTL(traceTTL))
+		if !errors.Is(err, broker.ErrConflict) {
+			return err == nil, err
+		}
+	}
+	return false, ctx.Err()
+}
+
+// Held implements broker.Nodes.
+func (n *Nodes) Held(ctx context.Context, node uint32, f func(token broker.Token, request []byte) error) error {
+	c, err := n.consumer(ctx, n.heldSubject(node, "*"), jetstream.DeliverAllPolicy)
+	if err != nil {
+		return err
+	}
+	prefix := len(n.heldSubject(node, ""))
+	for left := c.CachedInfo().NumPending; left > 0; {
+		fetching, cancel := context.WithTimeout(ctx, apiTimeout)
+		batch, err := c.Fetch(int(min(left, heldAtOnce)), jetstream.FetchContext(fetching))
+		if err != nil {
+			cancel()
+			return err
+		}
+		got := 0
+		for m := range batch.Messages() {
+			got++
+			meta, err := m.Metadata()
+			if err != nil {
+				cancel()
+				return err
+			}
+			left = meta.NumPending
+			token, err := hex.DecodeString(m.Subject()[prefix:])
+			if err != nil || len(token) != len(broker.Token{}) {
+				cancel()
+				return fmt.Errorf("%w: %s", errBadMessage, m.Subject())
+			}
+			if len(m.Data()) > 0 {
+				if err := f(broker.Token(token), m.Data()); err != nil {
+					cancel()
+					return err
+				}
+			}
+		}
+		cancel()
+		if err := batch.Error(); err != nil {
+			return err
+		}
+		if got == 0 {
+			return context.DeadlineExceeded
+		}
+	}
+	return nil
+}
+
+// Forget implements broker.Nodes.
+func (n *Nodes) Forget(ctx context.Context, node uint32) error {
+	return n.failure(ctx, n.stream.Purge(ctx, jetstream.WithPurgeSubject(n.heldSubject(node, "*"))))
+}
+
+func (n *Nodes) messageSubject(node uint32) string { return n.prefix + ".node." + hexOf(node) }
+
+// MaxMessage implements broker.Nodes.
+func (n *Nodes) MaxMessage() int { return int(n.conn.MaxPayload()) }
+
+// Ask implements broker.Nodes.
+func (n *Nodes) Ask(ctx context.Context, node uint32, message []byte) ([]byte, error) {
+	if limit := n.MaxMessage(); len(message) > limit {
+		return nil, fmt.Errorf("%w: %d bytes, and NATS (max_payload) at most %d", broker.ErrTooLarge, len(message), limit)
+	}
+	m, err := n.conn.RequestWithContext(ctx, n.messageSubject(node), message)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return nil, broker.ErrNobody
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.Data, nil
+}
+
+// Answer implements broker.Nodes.
+func (n *Nodes) Answer(node uint32, f func(ctx context.Context, message []byte) []byte) (func(), error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	slots := make(chan struct{}, answersAtOnce)
+	sub, err := n.conn.Subscribe(n.messageSubject(node), func(m *nats.Msg) {
+		select {
+		case slots <- struct{}{}:
+		default:
+			return // it is told by the silence
+		}
+		go func() {
+			defer func() { <-slots }()
+			_ = m.Respond(f(ctx, m.Data))
+		}()
+	})
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return func() {
+		cancel()
+		_ = sub.Unsubscribe()
+	}, nil
+}

@@ -1,0 +1,115 @@
+package nats
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/broker/brokertest"
+)
+
+func dialTest(t testing.TB, s *server.Server) *Conn {
+	t.Helper()
+	conn, err := Dial(Config{URL: s.ClientURL(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return conn
+}
+
+func mustOpenNodes(t testing.TB, conn *Conn, prefix string) *Nodes {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	n, err := OpenNodes(ctx, conn, prefix, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestNodes(t *testing.T) {
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	brokertest.RunNodes(t, func(t testing.TB) func() broker.Nodes {
+		prefix := rand.Text()
+		return func() broker.Nodes { return mustOpenNodes(t, dialTest(t, s), prefix) }
+	})
+}
+
+// Nothing of a stream that was deleted, or made anew, is taken for something else.
+func TestNodesLost(t *testing.T) {
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	conn := dialTest(t, s)
+	n := mustOpenNodes(t, conn, "x")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	revision, err := n.Set(ctx, 1, []byte("x"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func() {
+		t.Helper()
+		for name, f := range map[string]func() error{
+			"Set":      func() error { _, err := n.Set(ctx, 1, []byte("y"), revision); return err },
+			"Get":      func() error { _, err := n.Get(ctx, 1); return err },
+			"Remove":   func() error { return n.Remove(ctx, 1, revision) },
+			"Watch":    func() error { return n.Watch(ctx, func(k broker.Key) { t.Errorf("seen %+v", k) }) },
+			"Hold":     func() error { return n.Hold(ctx, 1, broker.Token{}, []byte("{}")) },
+			"Release":  func() error { return n.Release(ctx, 1, broker.Token{}) },
+			"TakeOver": func() error { _, err := n.TakeOver(ctx, 1, broker.Token{}, 2); return err },
+			"Held":     func() error { return n.Held(ctx, 1, func(broker.Token, []byte) error { return nil }) },
+		} {
+			if err := f(); !errors.Is(err, broker.ErrStoreLost) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if err := n.js.DeleteStream(ctx, n.name); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	other := mustOpenNodes(t, conn, "x")
+	if _, err := other.Set(ctx, 1, []byte("z"), 0); err != nil {
+		t.Error(err)
+	}
+	check()
+	if k, err := other.Get(ctx, 1); err != nil || string(k.Value) != "z" {
+		t.Errorf("%+v, %v", k, err)
+	}
+}
+
+// What is released leaves nothing behind, what was taken over a trace that goes.
+func TestReleasedGoes(t *testing.T) {
+	t.Parallel()
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	n := mustOpenNodes(t, dialTest(t, s), "x")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := errors.Join(n.Hold(ctx, 1, broker.Token{}, []byte("{}")), n.Release(ctx, 1, broker.Token{})); err != nil {
+		t.Fatal(err)
+	}
+	if taken, err := n.TakeOver(ctx, 1, broker.Token{1}, 2); !taken || err != nil {
+		t.Fatal(taken, err)
+	}
+	m, err := n.last(ctx, n.recordSubject(1, broker.Token{1}))
+	if err != nil || m.Header.Get(jetstream.MsgTTLHeader) != traceTTL.String() {
+		t.Errorf("%+v, %v", m, err)
+	}
+	for tick := time.NewTicker(50 * time.Millisecond); ; <-tick.C {
+		info, err := n.stream.Info(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.State.Msgs == 1 {
+			break
+		}
+	}
+}

@@ -1,0 +1,251 @@
+package nats
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ssegateway/internal/broker"
+)
+
+const (
+	// streamMargin is what the stream keeps beyond the window, so that a node
+	// that lags for a moment still finds what comes next.
+	streamMargin = 16 << 20
+
+	checkInterval = 2 * time.Second // of whether the stream is still the same
+	apiTimeout    = 5 * time.Second
+
+	epochKey = "epoch" // in the stream's metadata
+)
+
+// What ends a session: what comes next in the log is not to be had any more.
+var (
+	errLogLost = errors.New("the log on NATS was lost or made anew, or this node fell behind what it keeps")
+	// errCutShort is a log that has lost its end: numbers that were given out before are
+	// given out again.
+	errCutShort = fmt.Errorf("%w: it lost events that it had acknowledged", errLogLost)
+)
+
+// session is the time with one log.
+type session struct {
+	conn    *Conn
+	js      jetstream.JetStream
+	log     *broker.Log
+	name    string // of the stream
+	subject string // has the epoch in it, so that nothing gets into, or is taken from, another log
+	origin  string // this session's, so that an append knows its own message
+
+	seen atomic.Uint64 // sequence of the last message that is in the log
+	last author        // of that message; zero: it was not read. run's
+
+	mu      sync.Mutex
+	waiting map[uint64]chan broker.Position // appends, by their number
+	number  uint64
+	closed  chan struct{}
+}
+
+// author tells a message from every other one.
+type author struct {
+	origin string
+	number uint64
+}
+
+// open makes the stream if there is none, and reads what it holds.
+func open(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) {
+	js, err := jetstream.New(conn.nats)
+	if err != nil {
+		return nil, fmt.Errorf("NATS JetStream: %w", err)
+	}
+	e := &session{
+		conn: conn, js: js, origin: rand.Text(),
+		waiting: map[uint64]chan broker.Position{}, closed: make(chan struct{}),
+	}
+	stream, err := e.stream(ctx, cfg)
+	if errors.Is(err, nats.ErrNoResponders) {
+		err = jetstream.ErrJetStreamNotEnabled
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the log's stream on NATS: %w", err)
+	}
+	info := stream.CachedInfo()
+	epoch := info.Config.Metadata[epochKey]
+	if epoch == "" {
+		return nil, fmt.Errorf("the stream %s on NATS is not this gateway's: it has no epoch", info.Config.Name)
+	}
+	e.name, e.subject = info.Config.Name, subject(cfg, epoch)
+	if err := e.load(ctx, stream, cfg); err != nil {
+		return nil, fmt.Errorf("reading the log on NATS: %w", err)
+	}
+	return e, nil
+}
+
+func subject(cfg LogConfig, epoch string) string { return cfg.Prefix + ".log." + epoch }
+
+// newEpoch is unlike any before.
+func newEpoch() string { return rand.Text()[:10] }
+
+// stream is the log's; it is made if there is none. One that is there stays as it
+// is but for its bounds.
+func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	epoch := newEpoch()
+	want := jetstream.StreamConfig{
+		Name: cfg.Prefix + "_log", Subjects: []string{subject(cfg, epoch)}, Storage: jetstream.FileStorage,
+		MaxBytes: cfg.MaxBytes + streamMargin, MaxAge: cfg.MaxAge, Replicas: max(cfg.Replicas, 1),
+		Metadata: map[string]string{epochKey: epoch},
+	}
+	stream, err := e.js.CreateStream(ctx, want)
+	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return stream, err
+	}
+	if stream, err = e.js.Stream(ctx, want.Name); err != nil {
+		return nil, err
+	}
+	have := stream.CachedInfo().Config
+	if have.Metadata[epochKey] == "" { // not ours to change
+		return stream, nil
+	}
+	if have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.Replicas == want.Replicas {
+		return stream, nil
+	}
+	have.MaxBytes, have.MaxAge, have.Replicas = want.MaxBytes, want.MaxAge, want.Replicas
+	have.Duplicates = 0 // NATS's default, which is within the age
+	return e.js.UpdateStream(ctx, have)
+}
+
+// append adds to the log. JetStream has stored the event, and this node has read it
+// back, before it returns.
+func (e *session) append(ctx context.Context, p broker.Publication) (broker.Position, error) {
+	mine := make(chan broker.Position, 1)
+	e.mu.Lock()
+	e.number++
+	number := e.number
+	e.waiting[number] = mine
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.waiting, number)
+	}()
+
+	select {
+	case <-e.closed:
+		return broker.Position{}, broker.ErrUnavailable
+	default:
+	}
+	data, err := encode(p, author{e.origin, number})
+	if err != nil {
+		return broker.Position{}, err
+	}
+	if limit := e.conn.nats.MaxPayload(); int64(len(data)) > limit {
+		return broker.Position{}, fmt.Errorf("the event takes %d bytes in the log, and a message on NATS (max_payload) at most %d: %w",
+			len(data), limit, broker.ErrTooLarge)
+	}
+	if _, err := e.js.Publish(ctx, e.subject, data); err != nil {
+		return broker.Position{}, fmt.Errorf("%w: appending to the log on NATS: %w", broker.ErrUnavailable, err)
+	}
+	select {
+	case at := <-mine:
+		return at, nil
+	case <-ctx.Done():
+		return broker.Position{}, fmt.Errorf("%w: reading the event back: %w", broker.ErrUnavailable, ctx.Err())
+	case <-e.closed:
+		return broker.Position{}, broker.ErrUnavailable
+	}
+}
+
+// run reads until ctx ends, or the log does not go on where it was. It outlives NATS
+// being away.
+func (e *session) run(ctx context.Context) error {
+	defer close(e.closed)
+	for {
+		back := e.conn.back()
+		err := e.read(ctx, back)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, errLogLost):
+			return err
+		case err != nil:
+			pause(ctx, back)
+		}
+	}
+}
+
+// watch looks whether the stream is still the same, until ctx ends: its reader alone
+// would wait for a sequence that may be long in coming. It answers nil when back is closed.
+func (e *session) watch(ctx context.Context, back <-chan struct{}) error {
+	check := time.NewTicker(checkInterval)
+	defer check.Stop()
+	for short := false; ; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-back:
+			return nil
+		case <-check.C:
+		}
+		seen := e.seen.Load()
+		stream, err := e.current(ctx)
+		switch {
+		case errors.Is(err, errLogLost):
+			return err
+		case err != nil: // it is away, or has no leader now
+		case stream.CachedInfo().State.LastSeq >= seen:
+			short = false
+		case short:
+			return fmt.Errorf("%w: it ends at %d, before %d", errCutShort, stream.CachedInfo().State.LastSeq, seen)
+		default:
+			short = true // a leader that is new may not be as far yet
+		}
+	}
+}
+
+// renew gives the log another epoch in place: what is appended from now on is of a new
+// log, and nothing that was given a number before is. It is for a stream that would give
+// numbers out again.
+func (e *session) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	stream, err := e.current(ctx)
+	if errors.Is(err, errLogLost) {
+		return nil // another node was first
+	}
+	if err != nil {
+		return err
+	}
+	have, epoch := stream.CachedInfo().Config, newEpoch()
+	have.Metadata[epochKey], have.Subjects = epoch, []string{strings.TrimSuffix(e.subject, e.log.Epoch()) + epoch}
+	_, err = e.js.UpdateStream(ctx, have)
+	return err
+}
+
+// current is the log's stream, unless it is known to be gone or another one.
+func (e *session) current(ctx context.Context) (jetstream.Stream, error) {
+	if e.conn.Away() > 0 {
+		return nil, broker.ErrUnavailable
+	}
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	stream, err := e.js.Stream(ctx, e.name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, errLogLost
+	}
+	if err != nil {
+		return nil, err
+	}
+	if stream.CachedInfo().Config.Metadata[epochKey] != e.log.Epoch() {
+		return nil, errLogLost
+	}
+	return stream, nil
+}

@@ -1,0 +1,67 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"ssegateway/internal/gateway"
+)
+
+// backend writes a record of each connection before the backend is asked about it, so
+// that nobody's death leaves the backend with a connection that nobody ends.
+type backend struct {
+	Teller
+
+	node *Node
+}
+
+// Backend is a gateway's backend that tells by way of t. Only a node that has it tells
+// of other nodes' connections.
+func (n *Node) Backend(t Teller) gateway.Backend {
+	n.teller = t
+	return &backend{t, n}
+}
+
+// Connect implements gateway.Backend.
+func (b *backend) Connect(ctx context.Context, token gateway.Token, request []byte) gateway.Answer {
+	certain := b.node.certainUntil(token.Node())
+	_ = b.node.ledger.hold(ctx, token.Node(), token, request) // or later
+	answer := b.Teller.Connect(ctx, token, request)
+	switch answer.Outcome {
+	case gateway.Refused, gateway.Unreachable:
+		b.node.ledger.release(token.Node(), token, nil)
+	case gateway.TimedOut:
+		if answer.Unsent {
+			b.node.ledger.release(token.Node(), token, nil)
+		} else {
+			b.node.asked(token, certain)
+		}
+	case gateway.Accepted, gateway.Unanswered: // it will be told of
+		b.node.asked(token, certain)
+	}
+	return answer
+}
+
+// asked takes note that the backend knows a connection. If the lease was certain when its
+// record was written, and may be another's by now, this node has stood still: others may
+// have told of the end before the backend was asked.
+func (n *Node) asked(token gateway.Token, certain time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if own := n.claimed && token.Node() == n.number; own && n.holdsLocked() || certain.IsZero() {
+		return
+	}
+	if time.Since(certain) > n.cfg.Lease-n.trust() {
+		n.late[token] = struct{}{}
+	}
+}
+
+// certainUntil is until when the lease on a number holds, if it does now.
+func (n *Node) certainUntil(number uint32) time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if number != n.number || !n.holdsLocked() {
+		return time.Time{}
+	}
+	return n.certain
+}

@@ -1,0 +1,282 @@
+// Package cluster makes a gateway one of several nodes: it holds a number by a lease,
+// knows the other nodes, keeps outside of itself what it holds, tells the backend of
+// what a dead node held, and asks the owner of a token. It knows no HTTP and no
+// broker's driver; those are behind Teller and broker.Nodes.
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"math/big"
+	mathrand "math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/gateway"
+)
+
+// Config is what a Node needs to know.
+type Config struct {
+	Name  string        // of the machine, for people
+	Lease time.Duration // how long a silent node counts as alive
+	// Open opens the store of the nodes, and makes it if there is none.
+	Open func(context.Context) (broker.Nodes, error)
+	Log  *slog.Logger
+}
+
+// Gateway is what a node needs of the gateway.
+type Gateway interface {
+	// SetNumber lets the gateway take connections, with tokens of that number.
+	SetNumber(number uint32)
+	// Abandon closes all connections and takes no more.
+	Abandon()
+	// Each calls f with every connection.
+	Each(f func(token gateway.Token, request []byte))
+}
+
+// Teller tells the backend. It asks Permit before each attempt of a disconnect, and
+// says with Settled when it is done with one.
+type Teller interface {
+	gateway.Backend
+	// Resume goes on with what Permit has deferred.
+	Resume()
+}
+
+const (
+	// openPause is how long to wait before the store is tried again, with as much again
+	// at random: nodes do not come back all at once.
+	openPause = 500 * time.Millisecond
+	// traceAge is how long a removed key or a told record can be told from one that
+	// never was.
+	traceAge = time.Hour
+)
+
+// Stats are counters and gauges of a node.
+type Stats struct {
+	Reaped   atomic.Uint64 // connections of dead nodes whose end was told
+	Relayed  atomic.Uint64 // requests that other nodes answered
+	Unknown  atomic.Uint64 // requests to other nodes without an answer
+	Answered atomic.Uint64 // requests of other nodes
+}
+
+// Node is this gateway among the others. Its methods are safe for concurrent use.
+type Node struct {
+	cfg      Config
+	instance string // unlike that of any other Node, so that its own writes are known again
+	started  time.Time
+	draw     func() uint32 // a number that is probably nobody's
+	teller   Teller        // nil: nobody to tell
+	gw       Gateway
+	answer   func(ctx context.Context, message []byte) []byte
+	ledger   ledger
+	stats    Stats
+
+	judging  chan struct{} // has a value when there may be something to judge
+	disputes chan struct{} // has a value when there may be something in disputed
+	leaving  chan leave
+
+	mu       sync.Mutex
+	store    broker.Nodes // nil: not open
+	number   uint32       // 0: none
+	revision uint64       // of the number's key, as far as it is known
+	claimed  bool         // the key was acknowledged: the number is ours until others take it
+	certain  time.Time    // until then the lease holds for certain
+	keys     map[uint32]key
+	contact  time.Time                // since when own renewals come by without a break
+	ownSeen  time.Time                // the last of them
+	ownFrom  uint64                   // its revision
+	adopted  map[gateway.Token]func() // connections of other numbers that are ours to tell; called when that is done
+	disputed []dispute
+	late     map[gateway.Token]struct{} // the backend was asked when others may have told already
+	taking   int                        // connections that are being taken over
+	retired  bool                       // no more are
+	taken    chan struct{}              // closed when retired and the last has been
+	slots    chan struct{}              // one for each connection of a dead node that is being told
+	session  context.Context
+	end      context.CancelFunc // of session, which is the time with one number
+	silence  func()             // stops answering other nodes
+	rewatch  context.CancelFunc // lets the watch begin anew
+	watched  time.Time          // when it began
+}
+
+// key is a node's key as it was seen last.
+type key struct {
+	value
+
+	revision uint64
+	seen     time.Time
+}
+
+// New makes a Node; Backend, Serve and then Run make it work.
+func New(cfg Config) *Node {
+	n := &Node{
+		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw,
+		judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
+		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, late: map[gateway.Token]struct{}{}, slots: make(chan struct{}, reapAtOnce),
+	}
+	n.session, n.end = context.WithCancel(context.Background())
+	n.ledger.init(n.lease)
+	return n
+}
+
+// Serve says who answers what other nodes ask.
+func (n *Node) Serve(answer func(ctx context.Context, message []byte) []byte) { n.answer = answer }
+
+// Stats are the counters, for reading.
+func (n *Node) Stats() *Stats { return &n.stats }
+
+// Name is how the node is named to people, in answers and in the log.
+func (n *Node) Name() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return nameOf(n.cfg.Name, n.number)
+}
+
+// Named says that the node has a number.
+func (n *Node) Named() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.claimed
+}
+
+// Count tells how many other nodes are alive, and how many are lost and not yet told of.
+func (n *Node) Count() (alive, dead int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for number, k := range n.keys {
+		switch {
+		case number == n.number:
+		case k.State == live:
+			alive++
+		case k.State == lost:
+			dead++
+		}
+	}
+	return alive, dead
+}
+
+// Holds says that the node's lease holds for certain.
+func (n *Node) Holds() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.holdsLocked()
+}
+
+func (n *Node) lease(node uint32) (own, certain bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	own = n.claimed && node == n.number
+	return own, own && n.holdsLocked()
+}
+
+func (n *Node) holdsLocked() bool { return n.claimed && time.Now().Before(n.certain) }
+
+// Backlog is how many records have not been written or removed yet, as they should be.
+func (n *Node) Backlog() int { return n.ledger.size() }
+
+// Run is part of the cluster until ctx ends.
+func (n *Node) Run(ctx context.Context, gw Gateway) error {
+	n.gw = gw
+	defer n.lay()
+	for warned := false; ctx.Err() == nil; pause(ctx, openPause) {
+		store, err := n.cfg.Open(ctx)
+		if err != nil {
+			if !warned && ctx.Err() == nil {
+				n.cfg.Log.Warn("the store of the nodes cannot be opened", "error", err.Error())
+				warned = true
+			}
+			continue
+		}
+		warned = false
+		n.serve(ctx, store)
+	}
+	return nil
+}
+
+// lay ends what a session has started.
+func (n *Node) lay() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.end()
+	if n.silence != nil {
+		n.silence()
+		n.silence = nil
+	}
+	n.store = nil
+}
+
+// serve works with a store until ctx ends or it is lost.
+func (n *Node) serve(ctx context.Context, store broker.Nodes) {
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	n.attach(store)
+	group.Go(func() { n.watch(ctx, store) })
+	group.Go(func() { n.ledger.run(ctx, store) })
+	group.Go(func() { n.judge(ctx, store) })
+	group.Go(func() { n.reapAll(ctx, store) })
+	group.Go(func() { n.settleDisputes(ctx, store) })
+	n.keep(ctx, store)
+}
+
+// attach begins with a store. A number is taken there as well, and what the gateway
+// holds is recorded anew.
+func (n *Node) attach(store broker.Nodes) {
+	n.mu.Lock()
+	n.store = store
+	n.revision = 0
+	n.keys = map[uint32]key{}
+	n.contact, n.ownSeen, n.ownFrom = time.Time{}, time.Time{}, 0
+	if n.silence != nil {
+		n.silence()
+		n.silence = nil
+	}
+	number, claimed := n.number, n.claimed
+	n.mu.Unlock()
+	if claimed {
+		n.cfg.Log.Warn("the store of the nodes was made anew", "node", nameOf(n.cfg.Name, number))
+		n.gw.Each(func(token gateway.Token, request []byte) {
+			if token.Node() == number {
+				n.ledger.add(token, &operation{node: number, request: request})
+			}
+		})
+	}
+}
+
+// pause waits for d and up to as much again, at random.
+func pause(ctx context.Context, d time.Duration) {
+	wait(ctx, d+mathrand.N(d)) //nolint:gosec // to spread, not to hide
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// signal gives a channel with room for one value that value, if it has none.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// draw is a random number that is not 0.
+func draw() uint32 {
+	n, err := rand.Int(rand.Reader, big.NewInt(1<<32-1))
+	if err != nil {
+		panic(err) // the system has no randomness left to give
+	}
+	return uint32(n.Uint64()) + 1 //nolint:gosec // below 2^32
+}
+
+var errNumberTaken = errors.New("the number is another node's")

@@ -1,0 +1,227 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"ssegateway/internal/broker"
+)
+
+// value is what is in a node's key.
+type value struct {
+	Name     string    `json:"name"`
+	Started  time.Time `json:"started"`
+	Instance string    `json:"instance"`
+	State    string    `json:"state"`
+	By       uint32    `json:"by,omitzero"` // who tells of what a lost node held; 0: nobody yet
+}
+
+// The states of a node. One whose key is gone is gone for good.
+const (
+	live = "live"
+	lost = "lost"
+	gone = "gone" // never in a key
+)
+
+func (v value) encode() []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // there is nothing in it that cannot be JSON
+	}
+	return b
+}
+
+func decode(data []byte) (v value) {
+	if data == nil || json.Unmarshal(data, &v) != nil {
+		return value{State: gone}
+	}
+	return v
+}
+
+func nameOf(name string, number uint32) string { return fmt.Sprintf("%s/%08x", name, number) }
+
+// The times of a lease. A node renews its key so often that a few losses do no harm. It
+// trusts its lease for a while less than the others wait: that is the margin for clocks
+// that do not run alike, and for a word to the backend that is on its way.
+func (n *Node) interval() time.Duration { return n.cfg.Lease / 8 }
+func (n *Node) trust() time.Duration    { return n.cfg.Lease * 4 / 5 }
+
+// keep renews the key until ctx ends or the store is lost, and draws another number
+// whenever the one it has is taken.
+func (n *Node) keep(ctx context.Context, store broker.Nodes) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case l := <-n.leaving:
+			l.done <- n.leave(l.ctx, store, l.complete)
+			<-ctx.Done()
+			return
+		case <-timer.C:
+		}
+		switch err := n.renew(ctx, store); {
+		case errors.Is(err, broker.ErrStoreLost):
+			return
+		case errors.Is(err, errNumberTaken):
+			n.lose()
+			timer.Reset(0)
+		default:
+			timer.Reset(n.interval())
+		}
+	}
+}
+
+// renew writes the key once. ErrConflict may come of an earlier write of our own that
+// was not acknowledged; only what is in the key says that the lease is taken.
+func (n *Node) renew(ctx context.Context, store broker.Nodes) error {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Lease/4)
+	defer cancel()
+	n.mu.Lock()
+	if n.number == 0 {
+		n.number, n.revision = n.draw(), 0
+	}
+	number, revision := n.number, n.revision
+	if since := later(n.ownSeen, n.watched); n.revision > n.ownFrom && n.rewatch != nil && time.Since(since) > n.cfg.Lease/4 {
+		n.rewatch() // what was acknowledged should have come by
+	}
+	n.mu.Unlock()
+
+	sent := time.Now()
+	v := value{Name: n.cfg.Name, Started: n.started, Instance: n.instance, State: live}
+	next, err := store.Set(ctx, number, v.encode(), revision)
+	if errors.Is(err, broker.ErrConflict) {
+		k, err := store.Get(ctx, number)
+		if err != nil {
+			return err
+		}
+		if found := decode(k.Value); found.Instance != n.instance || found.State != live {
+			return errNumberTaken
+		}
+		sent = time.Now()
+		next, err = store.Set(ctx, number, v.encode(), k.Revision)
+		if err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	n.renewed(store, number, next, sent)
+	return nil
+}
+
+// renewed takes note of an acknowledged renewal.
+func (n *Node) renewed(store broker.Nodes, number uint32, revision uint64, sent time.Time) {
+	n.mu.Lock()
+	n.revision, n.certain = revision, sent.Add(n.trust())
+	first := !n.claimed
+	n.claimed = true
+	if first {
+		n.session, n.end = context.WithCancel(context.Background())
+	}
+	silent := n.silence == nil
+	n.mu.Unlock()
+
+	n.ledger.confirm(number, sent)
+	if silent && n.answer != nil {
+		if stop, err := store.Answer(number, n.answer); err == nil {
+			n.mu.Lock()
+			n.silence = stop
+			n.mu.Unlock()
+		}
+	}
+	if first {
+		n.cfg.Log.Info("lease held", "node", nameOf(n.cfg.Name, number), "lease", n.cfg.Lease.String())
+		n.gw.SetNumber(number)
+		signal(n.disputes)
+	}
+	if n.teller != nil {
+		n.teller.Resume()
+	}
+}
+
+// lose gives the number up: others took this node for dead. They tell of what it held.
+func (n *Node) lose() {
+	n.mu.Lock()
+	number, had := n.number, n.claimed
+	n.number, n.revision, n.claimed, n.certain = 0, 0, false, time.Time{}
+	n.contact, n.ownSeen, n.ownFrom = time.Time{}, time.Time{}, 0
+	if k, ok := n.keys[number]; ok && k.State == live && had {
+		k.State = lost
+		n.keys[number] = k
+	}
+	clear(n.adopted)
+	n.slots = make(chan struct{}, reapAtOnce)
+	n.end()
+	if n.silence != nil {
+		n.silence()
+		n.silence = nil
+	}
+	n.mu.Unlock()
+	if !had {
+		return // it was somebody else's from the beginning
+	}
+	n.cfg.Log.Warn("lease lost: all streams end", "node", nameOf(n.cfg.Name, number))
+	n.gw.Abandon()
+	if n.teller != nil {
+		n.teller.Resume() // what waited for the lease is denied now
+	}
+}
+
+// leave asks keep to end the lease.
+type leave struct {
+	ctx      context.Context
+	complete bool // everything was told
+	done     chan error
+}
+
+// Leave gives the number back. With complete set everything was told; otherwise the
+// other nodes are left to tell the rest. Run goes on until its context ends.
+func (n *Node) Leave(ctx context.Context, complete bool) error {
+	l := leave{ctx, complete, make(chan error, 1)}
+	select {
+	case n.leaving <- l:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return <-l.done
+}
+
+func (n *Node) leave(ctx context.Context, store broker.Nodes, complete bool) error {
+	complete = complete && n.ledger.flush(ctx)
+	n.mu.Lock()
+	n.retired = true
+	taking := n.taking > 0
+	n.mu.Unlock()
+	if taking { // what is being taken over is nobody's to find at this moment
+		select {
+		case <-n.taken:
+		case <-ctx.Done():
+			return ctx.Err() // the lease ends by itself
+		}
+	}
+	n.mu.Lock()
+	number, revision, claimed := n.number, n.revision, n.claimed
+	complete = complete && len(n.disputed) == 0 && len(n.adopted) == 0
+	n.claimed = false // nothing is said from now on
+	n.mu.Unlock()
+	switch {
+	case !claimed:
+		return nil
+	case complete:
+		if err := store.Forget(ctx, number); err != nil {
+			return err
+		}
+		return store.Remove(ctx, number, revision)
+	default:
+		n.cfg.Log.Warn("the other nodes are left to tell what is left", "node", nameOf(n.cfg.Name, number))
+		v := value{Name: n.cfg.Name, Started: n.started, Instance: n.instance, State: lost}
+		_, err := store.Set(ctx, number, v.encode(), revision)
+		return err
+	}
+}

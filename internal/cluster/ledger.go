@@ -1,0 +1,268 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/gateway"
+)
+
+const (
+	// holdTimeout bounds how long a client waits for its record to be written. Without it
+	// the stream opens all the same, and the record is written later.
+	holdTimeout = time.Second
+
+	ledgerTimeout = 2 * time.Second // for one operation
+	ledgerAtOnce  = 64              // operations under way
+	ledgerRepeat  = time.Second     // between two tries of what failed
+)
+
+// ledger keeps the store's records of this node as they should be. It remembers only
+// what is not settled with the store: a record that is written, and was so while the
+// lease held for certain, is found by whoever takes this node for lost.
+type ledger struct {
+	// lease says whether a number is this node's, and whether for certain. It may be
+	// called under mu.
+	lease func(node uint32) (own, certain bool)
+	wake  chan struct{}
+
+	mu      sync.Mutex
+	store   broker.Nodes // nil: none
+	open    map[gateway.Token]*operation
+	todo    []gateway.Token // of open, to be done next
+	settled chan struct{}   // closed when open is empty; nil: nobody waits
+}
+
+// operation writes or removes the record of a token, and replaces any before it.
+type operation struct {
+	node    uint32     // whose record it is
+	request []byte     // of a record to be written; nil: it is to be removed
+	done    func()     // of a removal; may be nil
+	busy    bool       // under way
+	stored  time.Time  // when it was acknowledged while the lease was in doubt
+	after   *operation // the one before, which may be under way
+}
+
+var errNoStore = errors.New("the store of the nodes is not open")
+
+func (l *ledger) init(lease func(node uint32) (own, certain bool)) {
+	l.lease, l.wake, l.open = lease, make(chan struct{}, 1), map[gateway.Token]*operation{}
+}
+
+func (l *ledger) size() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.open)
+}
+
+// add takes an operation in, to be done soon.
+func (l *ledger) add(token gateway.Token, op *operation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.addLocked(token, op)
+	l.todo = append(l.todo, token)
+	signal(l.wake)
+}
+
+func (l *ledger) addLocked(token gateway.Token, op *operation) {
+	if before := l.open[token]; before != nil {
+		if before.busy {
+			op.after = before
+		}
+		before.after = nil
+	}
+	l.open[token] = op
+}
+
+// hold writes a record, and returns when it is written, or was tried for a while.
+func (l *ledger) hold(ctx context.Context, node uint32, token gateway.Token, request []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
+	defer cancel()
+	op := &operation{node: node, request: request, busy: true}
+	l.mu.Lock()
+	l.addLocked(token, op)
+	store := l.store
+	l.mu.Unlock()
+	return l.perform(ctx, store, token, op)
+}
+
+// release removes a record.
+func (l *ledger) release(node uint32, token gateway.Token, done func()) {
+	l.add(token, &operation{node: node, done: done})
+}
+
+// drop forgets an operation that is to have no effect any more.
+func (l *ledger) drop(token gateway.Token) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.removeLocked(token)
+}
+
+// held is the node whose record of a token is not known to be written, if there is one.
+func (l *ledger) held(token gateway.Token) (node uint32, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	op := l.open[token]
+	if op == nil || op.request == nil {
+		return 0, false
+	}
+	return op.node, true
+}
+
+// confirm settles records that were written before a renewal that is acknowledged: the
+// lease was not taken then.
+func (l *ledger) confirm(node uint32, sent time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for token, op := range l.open {
+		if op.node == node && !op.stored.IsZero() && op.stored.Before(sent) {
+			l.removeLocked(token)
+		}
+	}
+}
+
+func (l *ledger) removeLocked(token gateway.Token) {
+	delete(l.open, token)
+	if len(l.open) > 0 {
+		return
+	}
+	l.open = map[gateway.Token]*operation{} // a map never shrinks: let an outage's go
+	if l.settled != nil {
+		close(l.settled)
+		l.settled = nil
+	}
+}
+
+// flush waits until nothing is open, and answers false when ctx ended before.
+func (l *ledger) flush(ctx context.Context) bool {
+	l.mu.Lock()
+	if len(l.open) == 0 {
+		l.mu.Unlock()
+		return true
+	}
+	if l.settled == nil {
+		l.settled = make(chan struct{})
+	}
+	settled := l.settled
+	l.mu.Unlock()
+	select {
+	case <-settled:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// run does what there is to do, and repeats what failed, until ctx ends.
+func (l *ledger) run(ctx context.Context, store broker.Nodes) {
+	l.use(store)
+	defer l.use(nil)
+	var group sync.WaitGroup
+	defer group.Wait()
+	slots := make(chan struct{}, ledgerAtOnce)
+	repeat := time.NewTicker(ledgerRepeat)
+	defer repeat.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.wake:
+		case <-repeat.C:
+			l.again()
+		}
+		for token, op := l.next(); op != nil; token, op = l.next() {
+			slots <- struct{}{}
+			group.Go(func() {
+				defer func() { <-slots }()
+				ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
+				defer cancel()
+				if l.perform(ctx, store, token, op) != nil {
+					l.giveWay()
+				}
+			})
+		}
+	}
+}
+
+func (l *ledger) use(store broker.Nodes) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.store = store
+	for _, op := range l.open {
+		op.stored = time.Time{} // in another store, perhaps
+	}
+}
+
+// again lets everything that is open be tried, if nothing waits for its first try.
+func (l *ledger) again() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.todo) > 0 {
+		return
+	}
+	for token := range l.open {
+		l.todo = append(l.todo, token)
+	}
+}
+
+// giveWay leaves what is still to be done for the next repetition: one failure is
+// followed by others.
+func (l *ledger) giveWay() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.todo = nil
+}
+
+// next takes an operation that can be done now. A record of a number that was lost is
+// not written: it is in dispute.
+func (l *ledger) next() (token gateway.Token, op *operation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.todo) > 0 {
+		token = l.todo[0]
+		l.todo = l.todo[1:]
+		op = l.open[token]
+		if op == nil || op.busy || !op.stored.IsZero() || op.after != nil && op.after.busy {
+			continue
+		}
+		if own, _ := l.lease(op.node); op.request != nil && !own {
+			continue
+		}
+		op.busy, op.after = true, nil
+		return token, op
+	}
+	l.todo = nil
+	return token, nil
+}
+
+// perform does an operation, and takes note of what came of it.
+func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.Token, op *operation) error {
+	err := errNoStore
+	switch {
+	case store == nil:
+	case op.request != nil:
+		err = store.Hold(ctx, op.node, broker.Token(token), op.request)
+	default:
+		err = store.Release(ctx, op.node, broker.Token(token))
+	}
+	_, certain := l.lease(op.node)
+	l.mu.Lock()
+	op.busy = false
+	switch {
+	case l.open[token] != op:
+		l.todo = append(l.todo, token) // what waits for this one
+		signal(l.wake)
+	case err == nil && (op.request == nil || certain), errors.Is(err, broker.ErrTaken):
+		l.removeLocked(token)
+	case err == nil:
+		op.stored = time.Now()
+	}
+	l.mu.Unlock()
+	if err == nil && op.done != nil {
+		op.done()
+	}
+	return err
+}

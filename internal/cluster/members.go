@@ -1,0 +1,157 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"ssegateway/internal/broker"
+)
+
+// watch follows the keys of all nodes.
+func (n *Node) watch(ctx context.Context, store broker.Nodes) {
+	for ctx.Err() == nil {
+		watching, cancel := context.WithCancel(ctx)
+		n.mu.Lock()
+		n.rewatch, n.watched = cancel, time.Now()
+		n.mu.Unlock()
+		err := store.Watch(watching, n.see)
+		cancel()
+		if errors.Is(err, broker.ErrStoreLost) {
+			return // keep learns it as well
+		}
+		pause(ctx, n.interval()/4)
+	}
+}
+
+// see takes note of a key. That an own renewal has come by says that everything written
+// before it has, too.
+func (n *Node) see(k broker.Key) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	before, known := n.keys[k.Node]
+	if known && k.Revision <= before.revision {
+		return
+	}
+	now := time.Now()
+	next := key{decode(k.Value), k.Revision, now}
+	n.keys[k.Node] = next
+	if k.Node != n.number || next.Instance != n.instance {
+		if next.State != before.State {
+			n.logSeen(k.Node, before.value, next.value)
+		}
+		if next.State == lost {
+			signal(n.judging)
+		}
+		return
+	}
+	if next.State != live {
+		return // the next renewal fails
+	}
+	if n.ownSeen.IsZero() || now.Sub(n.ownSeen) > n.cfg.Lease/2 {
+		n.contact = now
+	}
+	n.ownSeen, n.ownFrom = now, k.Revision
+	signal(n.judging)
+}
+
+func (n *Node) logSeen(number uint32, before, next value) {
+	name := nameOf(next.Name, number)
+	switch next.State {
+	case live:
+		n.cfg.Log.Info("node seen", "node", name)
+	case lost:
+		n.cfg.Log.Warn("node lost", "node", name, "told_by", nameOf("", next.By))
+	default:
+		n.cfg.Log.Info("node gone", "node", nameOf(before.Name, number))
+	}
+}
+
+// mark is a key to be written, to become the one who tells of what a node held.
+type mark struct {
+	number   uint32
+	revision uint64
+	value    value
+}
+
+// judge takes for lost whoever has been silent for the length of a lease, all of which
+// this node was itself in contact with the broker, and takes over what nobody tells.
+// Who comes first wins, by the revision of the key; what came of it is seen by watch.
+func (n *Node) judge(ctx context.Context, store broker.Nodes) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.judging:
+		}
+		for _, m := range n.due() {
+			setting, cancel := context.WithTimeout(ctx, n.cfg.Lease/4)
+			_, _ = store.Set(setting, m.number, m.value.encode(), m.revision)
+			cancel()
+		}
+	}
+}
+
+func (n *Node) due() (marks []mark) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.teller == nil || !n.claimed || n.ownSeen.IsZero() {
+		return nil
+	}
+	for number, k := range n.keys {
+		// Up to the last renewal of our own that came by: only so far is silence known.
+		silent := n.ownSeen.Sub(later(k.seen, n.contact)) >= n.cfg.Lease
+		switch {
+		case number == n.number:
+		case k.State == gone:
+			if time.Since(k.seen) > traceAge {
+				delete(n.keys, number)
+			}
+		case k.State == live && silent,
+			k.State == lost && k.By != n.number && n.deadLocked(k.By, silent):
+			k.State, k.By = lost, n.number
+			marks = append(marks, mark{number, k.revision, k.value})
+		}
+	}
+	return marks
+}
+
+// deadLocked says that the node which should tell of what another held is lost itself.
+// One that is not known may just not have been seen yet.
+func (n *Node) deadLocked(by uint32, silent bool) bool {
+	k, known := n.keys[by]
+	return by == 0 || known && k.State != live || !known && silent
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// Peer is another node that is alive, as far as is known.
+type Peer struct {
+	Number uint32
+	Name   string
+}
+
+// Peers are the other nodes that are alive, in the order of their names.
+func (n *Node) Peers() []Peer {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var peers []Peer
+	for number, k := range n.keys {
+		if k.State == live && number != n.number {
+			peers = append(peers, Peer{number, nameOf(k.Name, number)})
+		}
+	}
+	slices.SortFunc(peers, func(a, b Peer) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return peers
+}

@@ -1,0 +1,250 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/gateway"
+)
+
+// reapAtOnce bounds how many connections of dead nodes are being told of.
+const reapAtOnce = 512
+
+var (
+	errInDoubt = errors.New("the lease is in doubt")
+	errRetired = errors.New("the node leaves the cluster")
+)
+
+// dispute is a connection of a number that was lost, of which it is not known whether
+// others found its record, or whether they told before the backend was asked.
+type dispute struct {
+	notice gateway.Notice
+	node   uint32 // whose record it would be
+	late   bool   // it is told in any case
+}
+
+// Permit says whether the backend may be told of a connection's end. A node may speak
+// only while its lease holds for certain, and only of connections of its own number and
+// of those whose record it has taken over.
+func (n *Node) Permit(token gateway.Token) gateway.Permission {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, adopted := n.adopted[token]; !adopted && (!n.claimed || token.Node() != n.number) {
+		return gateway.Denied
+	}
+	if !n.holdsLocked() {
+		return gateway.Deferred
+	}
+	return gateway.Granted
+}
+
+// Settled takes note that a disconnect is done with.
+func (n *Node) Settled(notice gateway.Notice, denied bool) {
+	token := notice.Token
+	n.mu.Lock()
+	done, adopted := n.adopted[token]
+	delete(n.adopted, token)
+	_, late := n.late[token]
+	delete(n.late, token)
+	own := adopted || n.claimed && token.Node() == n.number
+	number := n.number
+	n.mu.Unlock()
+	switch node, unsettled := n.ledger.held(token); {
+	case own && !denied:
+		n.ledger.release(number, token, done)
+	case !denied:
+		n.ledger.drop(token) // it was told just before the number was lost
+	case unsettled || late:
+		if !unsettled {
+			node = token.Node()
+		}
+		n.mu.Lock()
+		n.disputed = append(n.disputed, dispute{notice, node, late})
+		n.mu.Unlock()
+		signal(n.disputes)
+	}
+}
+
+// adopt makes this node tell of a connection whose record it has taken over, unless
+// its own number is another one by now.
+func (n *Node) adopt(as uint32, notice gateway.Notice, done func()) bool {
+	n.mu.Lock()
+	ok := n.claimed && n.number == as
+	if ok {
+		n.adopted[notice.Token] = done
+	}
+	n.mu.Unlock()
+	if ok {
+		n.teller.Disconnect(notice)
+	}
+	return ok
+}
+
+// takeOver makes this node tell of a connection that is recorded for another number,
+// unless somebody else does and it is not late. The record under its own number comes
+// first: should it die in between, the next one tells. done is called when the connection
+// was told of, or is not this node's.
+func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done func()) error {
+	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
+	defer cancel()
+	n.mu.Lock()
+	number := n.number
+	if n.retired {
+		n.mu.Unlock()
+		return errRetired
+	}
+	n.taking++
+	n.mu.Unlock()
+	defer n.took()
+	token := d.notice.Token
+	if err := n.ledger.hold(ctx, number, token, d.notice.Request); err != nil {
+		return err
+	}
+	if _, certain := n.lease(number); !certain {
+		return errInDoubt // and so is the record
+	}
+	taken, err := store.TakeOver(ctx, d.node, broker.Token(token), number)
+	switch {
+	case err != nil:
+		return err
+	case !taken && !d.late:
+		n.ledger.release(number, token, done)
+	case !n.adopt(number, d.notice, done):
+		return errNumberTaken
+	}
+	return nil
+}
+
+func (n *Node) took() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.taking--; n.taking == 0 && n.retired {
+		close(n.taken)
+	}
+}
+
+// reapAll takes over what lost nodes held, one node after the other.
+func (n *Node) reapAll(ctx context.Context, store broker.Nodes) {
+	tick := time.NewTicker(n.interval())
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for {
+			node, revision, ok := n.mine()
+			if !ok || n.reap(ctx, store, node, revision) != nil {
+				break
+			}
+		}
+	}
+}
+
+// mine is a lost node that is this one's to tell of.
+func (n *Node) mine() (node uint32, revision uint64, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for number, k := range n.keys {
+		if k.State == lost && k.By == n.number && n.claimed {
+			return number, k.revision, true
+		}
+	}
+	return 0, 0, false
+}
+
+// reap takes over everything that a lost node held, then removes its key. Records are
+// read as the backend is told, so that not many wait in memory.
+func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revision uint64) error {
+	n.mu.Lock()
+	session, slots, name := n.session, n.slots, n.keys[node].Name
+	n.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(session, cancel)()
+
+	begin, all := time.Now(), 0
+	for found := -1; found != 0; {
+		found = 0
+		var group sync.WaitGroup
+		var failed atomic.Bool
+		err := store.Held(ctx, node, func(token broker.Token, request []byte) error {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			found++
+			group.Go(func() {
+				notice := gateway.Notice{Token: gateway.Token(token), Request: request, Reason: gateway.Error, Detail: gateway.GatewayLost}
+				done := func() {
+					n.stats.Reaped.Add(1)
+					<-slots
+				}
+				if n.takeOver(ctx, store, dispute{notice: notice, node: node}, done) != nil {
+					<-slots
+					failed.Store(true)
+				}
+			})
+			return nil
+		})
+		if group.Wait(); err != nil {
+			return err
+		}
+		if failed.Load() {
+			return errInDoubt // what is left is found again
+		}
+		all += found
+	}
+	if err := store.Remove(ctx, node, revision); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	if k := n.keys[node]; k.revision == revision {
+		k.State = gone
+		n.keys[node] = k
+	}
+	n.mu.Unlock()
+	n.cfg.Log.Info("lost node taken over", "node", nameOf(name, node), "connections", all, "ms", time.Since(begin).Milliseconds())
+	return nil
+}
+
+// settleDisputes finds out who tells of the connections whose record may have come too
+// late for others, or not at all.
+func (n *Node) settleDisputes(ctx context.Context, store broker.Nodes) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.disputes:
+		}
+		for d, ok := n.nextDispute(); ok; d, ok = n.nextDispute() {
+			if n.takeOver(ctx, store, d, nil) == nil {
+				continue
+			}
+			n.mu.Lock()
+			n.disputed = append(n.disputed, d)
+			n.mu.Unlock()
+			if wait(ctx, ledgerRepeat); ctx.Err() != nil {
+				signal(n.disputes) // for the next store
+				return
+			}
+		}
+	}
+}
+
+func (n *Node) nextDispute() (d dispute, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.claimed || len(n.disputed) == 0 {
+		return d, false // the next number calls again
+	}
+	d = n.disputed[0]
+	n.disputed = n.disputed[1:]
+	return d, true
+}

@@ -1,0 +1,79 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"ssegateway/internal/gateway"
+)
+
+// In a cluster the tokens have the node's number, and are version-4 UUIDs still.
+func TestNumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(func(cfg *gateway.Config) { cfg.Clustered = true })
+		if _, _, err := s.gw.Connect(t.Context(), request); !errors.Is(err, gateway.ErrNameless) {
+			t.Errorf("a connection to a gateway without a number: %v", err)
+		}
+		seen := map[gateway.Token]bool{}
+		for _, number := range []uint32{1, 0xdeadbeef, 0xffffffff} {
+			s.gw.SetNumber(number)
+			for range 100 {
+				c := s.connect(t)
+				token := c.Token()
+				if token.Node() != number || token[6]>>4 != 4 || token[8]>>6 != 2 || seen[token] {
+					t.Errorf("node %08x: token %v", number, token)
+				}
+				if again, ok := gateway.ParseToken(token.String()); !ok || again != token {
+					t.Errorf("%v is not read as it is written", token)
+				}
+				seen[token] = true
+				c.Leave(gateway.ClientClosed, 0)
+			}
+		}
+		s.expectNothingLeft(t)
+	})
+}
+
+// A gateway that loses its number closes all its connections: the streams in order, with
+// the request to come back, the pending ones as soon as the backend has answered.
+func TestAbandon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(func(cfg *gateway.Config) { cfg.Clustered = true })
+		s.gw.SetNumber(1)
+		idle, read := s.open(t, plenty)
+		lagging, slow := s.open(t, 10)
+		lagging.Send(eventOf(t, 100), false, nil)
+		asked := make(chan struct{})
+		s.answer = func(context.Context) gateway.Answer {
+			<-asked
+			return accepted
+		}
+		handled := make(chan *gateway.Conn)
+		go func() {
+			c, _, _ := s.gw.Connect(t.Context(), request)
+			handled <- c
+		}()
+		synctest.Wait()
+		s.gw.Abandon()
+		if _, _, err := s.gw.Connect(t.Context(), request); !errors.Is(err, gateway.ErrNameless) {
+			t.Errorf("a connection after the number is lost: %v", err)
+		}
+		if !strings.HasPrefix(read.written(), "retry: ") || read.aborted || idle.State() != gateway.Closed {
+			t.Errorf("the idle client received %q, aborted %v", read.written(), read.aborted)
+		}
+		slow.takes(plenty)
+		if wire := slow.written(); len(wire) < 100 || !strings.Contains(wire[100:], "retry: ") || slow.aborted {
+			t.Errorf("the slow client received %q, aborted %v", wire, slow.aborted)
+		}
+		close(asked)
+		if c := <-handled; c.State() != gateway.Closed {
+			t.Error("the pending connection goes on")
+		}
+		synctest.Wait()
+		s.expectEnds(t, "error/gateway_lost", "error/gateway_lost", "error/gateway_lost")
+		s.expectNothingLeft(t)
+	})
+}

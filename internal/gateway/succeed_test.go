@@ -1,0 +1,226 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+	"ssegateway/sse"
+)
+
+// succession is an engine whose log is succeeded by others.
+type succession struct {
+	mu  sync.Mutex
+	log *broker.Log
+}
+
+func (s *succession) Log() *broker.Log {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log
+}
+
+func (s *succession) Append(_ context.Context, p broker.Publication) (broker.Position, error) {
+	return s.Log().Append(p)
+}
+
+func (s *succession) Run(context.Context) error { return nil }
+
+func (s *succession) succeed(next *broker.Log) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.log
+	s.log = next
+	before.Succeed(next)
+}
+
+// logOf is a log with events of topic t behind an offset: stored ones, but for "-".
+func logOf(epoch string, behind uint64, data ...string) func() *broker.Log {
+	return func() *broker.Log {
+		log := broker.NewLog(epoch, 1<<20, time.Hour)
+		log.BeginAt(behind)
+		for _, d := range data {
+			_, _ = log.Append(broker.Publication{Topics: []string{"t"}, Event: sse.Event{Data: d}, Store: d != "-"}) // it is open
+		}
+		return log
+	}
+}
+
+// A log that is succeeded leaves no client in silence: each learns of what is lost by a
+// gap, and gets everything else, once and in order. Slow clients, who have some of the
+// log before still to get, get that first.
+func TestLogSucceeded(t *testing.T) {
+	const begin = "id: A-0\n\nid: A-1\ndata: 1\n\nid: A-2\ndata: 2\n\ndata: -\n\n"
+	gap := func(last, id string) string {
+		return "event: gap\nid: " + id + "\ndata: {\"last_event_id\":\"" + last + "\"}\n\n"
+	}
+	for name, test := range map[string]struct {
+		next func() *broker.Log
+		want string // behind what was there, and before what is published then
+	}{
+		"another, empty":              {logOf("B", 0), gap("A-2", "B-0")},
+		"another, with events":        {logOf("B", 0, "x", "-", "y"), gap("A-2", "B-0") + "id: B-1\ndata: x\n\nid: B-2\ndata: y\n\n"},
+		"another, trimmed":            {logOf("B", 7, "x"), gap("A-2", "B-7") + "id: B-8\ndata: x\n\n"},
+		"the same, nothing missed":    {logOf("A", 0, "1", "2"), ""},
+		"the same, trimmed to where":  {logOf("A", 2), ""},
+		"the same, with more":         {logOf("A", 0, "1", "2", "x", "y"), "id: A-3\ndata: x\n\nid: A-4\ndata: y\n\n"},
+		"the same, with a hole":       {logOf("A", 5, "x"), gap("A-2", "A-5") + "id: A-6\ndata: x\n\n"},
+		"the same, nothing left":      {logOf("A", 9), gap("A-2", "A-9")},
+		"the same, only what is gone": {logOf("A", 2, "-"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				engine := &succession{log: logOf("A", 0)()}
+				s := newSite(func(cfg *gateway.Config) { cfg.Broker = engine })
+				s.run(t)
+				var tapes []*tape
+				for _, room := range []int{plenty, plenty, plenty, 10, 10} {
+					_, tp := s.grant(t, room, gateway.Grant{Topics: []string{"t", "u"}})
+					tapes = append(tapes, tp)
+				}
+				for _, d := range []string{"1", "2", "-"} {
+					s.publish(t, d, d != "-", "t")
+				}
+				engine.succeed(test.next())
+				synctest.Wait()
+				position, receivers := s.publish(t, "live", true, "t")
+				if receivers != len(tapes) {
+					t.Errorf("%d receivers, want %d", receivers, len(tapes))
+				}
+				s.publish(t, "-", false, "t")
+				synctest.Wait()
+				want := begin + test.want + fmt.Sprintf("id: %v\ndata: live\n\ndata: -\n\n", position)
+				for i, tp := range tapes {
+					for tp.written() != want && tp.Unacked() < 1<<12 {
+						tp.takes(50)
+						synctest.Wait()
+					}
+					if got := tp.written(); got != want {
+						t.Errorf("client %d has\n%s\nwant\n%s", i, got, want)
+					}
+				}
+				// Who comes back with what it had is told the same.
+				_, back := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-2"})
+				synctest.Wait()
+				if got := back.written(); strings.Contains(got, "event: gap") != strings.Contains(test.want, "gap") {
+					t.Errorf("who comes back has\n%s", got)
+				}
+			})
+		})
+	}
+}
+
+// gated is a stream whose writes wait for the gate, so that its shard stands still.
+type gated struct {
+	*tape
+
+	gate chan struct{}
+}
+
+func (g gated) Write(p []byte) (int, gateway.Detail) {
+	<-g.gate
+	return g.tape.Write(p)
+}
+
+// A shard that has not come to the new log yet takes clients that have been there: on
+// another shard, or on another node. They wait for it there, without a gap, and a publish
+// waits until that shard too has passed it.
+func TestLogSucceededWhileAShardLags(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := &succession{log: logOf("A", 0)()}
+		b := &backend{}
+		s := site{gateway.NewSharded(gateway.Config{
+			Heartbeat: time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27, Broker: engine, Log: slog.New(slog.DiscardHandler),
+		}, b, 2), engine, b}
+		s.run(t)
+		on := func(shard int) *gateway.Conn {
+			for {
+				c := s.connect(t)
+				if s.gw.ShardOf(c) == shard {
+					return c
+				}
+				c.Leave(gateway.ClientClosed, 0)
+			}
+		}
+		open := func(shard int, lastEventID string) *tape {
+			c := on(shard)
+			tp := &tape{conn: c, room: plenty}
+			if !c.Open(tp, frame.Frame{}, gateway.Grant{Topics: []string{"t"}, LastEventID: lastEventID}) {
+				t.Fatal("the connection did not open")
+			}
+			return tp
+		}
+		published := make(chan int, 10)
+		publish := func(data string, store bool) {
+			go func() {
+				_, n, err := s.gw.Publish(t.Context(), []string{"t"}, sse.Event{Data: data}, store)
+				if err != nil {
+					t.Error(err)
+				}
+				published <- n
+			}()
+			synctest.Wait()
+		}
+
+		holdUp := on(0)
+		stuck := gated{&tape{conn: holdUp, room: plenty}, make(chan struct{}, 1)}
+		stuck.gate <- struct{}{} // for the opening
+		if !holdUp.Open(stuck, frame.Frame{}, gateway.Grant{Topics: []string{"t"}}) {
+			t.Fatal("the connection did not open")
+		}
+		early, fast := open(0, ""), open(1, "")
+		publish("1", true)
+		engine.succeed(logOf("B", 0, "x")())
+		publish("live", true)
+		publish("-", false)
+
+		back, fresh, old := open(0, "B-2"), open(0, ""), open(0, "A-1")
+		behind := open(0, "B-0")
+		changed := on(0)
+		tp := &tape{conn: changed, room: plenty}
+		changed.Open(tp, frame.Frame{}, gateway.Grant{})
+		changed.Change([]string{"t"}, nil)
+		synctest.Wait()
+		select {
+		case n := <-published:
+			t.Errorf("a publish was answered before its shard had passed it: %d", n)
+		default:
+		}
+		close(stuck.gate)
+		publish("more", true)
+		receivers := []int{<-published, <-published, <-published, <-published}
+		slices.Sort(receivers) // they were answered all at once
+		if want := []int{3, 3, 4, 8}; !slices.Equal(receivers, want) {
+			t.Errorf("%d receivers, want %d", receivers, want)
+		}
+
+		const gap, more = "event: gap\nid: B-%d\ndata: {\"last_event_id\":\"A-1\"}\n\n", "id: B-3\ndata: more\n\n"
+		const followed = "id: A-0\n\nid: A-1\ndata: 1\n\nevent: gap\nid: B-0\ndata: {\"last_event_id\":\"A-1\"}\n\nid: B-1\ndata: x\n\nid: B-2\ndata: live\n\ndata: -\n\n" + more
+		for name, test := range map[string]struct {
+			tape *tape
+			want string
+		}{
+			"held up":          {stuck.tape, followed},
+			"early":            {early, followed},
+			"on another shard": {fast, followed},
+			"back":             {back, "id: B-2\n\n" + more},
+			"fresh":            {fresh, "id: B-2\n\n" + more},
+			"of the old log":   {old, fmt.Sprintf(gap, 2) + "id: B-2\n\n" + more},
+			"behind":           {behind, "id: B-0\n\nid: B-1\ndata: x\n\nid: B-2\ndata: live\n\n" + more},
+			"first topics":     {tp, "id: B-2\n\ndata: -\n\n" + more},
+		} {
+			if got := test.tape.written(); got != test.want {
+				t.Errorf("%s: has\n%s\nwant\n%s", name, got, test.want)
+			}
+		}
+	})
+}

@@ -1,0 +1,381 @@
+//go:build linux && !portable
+
+package lean
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// idleTimeout is how long a connection may wait for a next request. It is longer
+	// than the idle time of common HTTP client pools, as net/http's is here.
+	idleTimeout = 2 * time.Minute
+	// unfinishedTimeout is how long a request may take to come before its connection
+	// goes to net/http, whose timeouts then hold.
+	unfinishedTimeout = time.Second
+	// sweepInterval is how often these are looked at.
+	sweepInterval = time.Second
+)
+
+// Server serves the connections that it was given, by one goroutine a core.
+type Server struct {
+	loops []*loop
+	next  atomic.Uint32
+	conns atomic.Int64
+}
+
+// New makes a Server, with a handler for each of its goroutines. It needs Run.
+func New(handler func() Handler) (*Server, error) {
+	s := &Server{}
+	for range runtime.GOMAXPROCS(0) {
+		l, err := newLoop(handler(), &s.conns)
+		if err != nil {
+			return nil, err
+		}
+		s.loops = append(s.loops, l)
+	}
+	return s, nil
+}
+
+// Conns is how many connections are here.
+func (s *Server) Conns() int { return int(s.conns.Load()) }
+
+const supported = true
+
+// adopt makes a connection one of ours, if it is a plain socket.
+func (s *Server) adopt(nc net.Conn, exit *Exit) bool {
+	fd := duplicate(nc)
+	if fd < 0 {
+		return false
+	}
+	_ = nc.Close() // takes it out of the netpoller; the socket lives on
+	s.loops[int(s.next.Add(1))%len(s.loops)].add(&conn{fd: fd, exit: exit})
+	return true
+}
+
+// duplicate is a descriptor of the connection's socket; -1 if it has none, or none
+// that bytes can be read from as they are.
+func duplicate(nc net.Conn) int {
+	var raw syscall.RawConn
+	var err error
+	switch c := nc.(type) {
+	case *net.TCPConn:
+		raw, err = c.SyscallConn()
+	case *net.UnixConn:
+		raw, err = c.SyscallConn()
+	default:
+		return -1
+	}
+	if err != nil {
+		return -1
+	}
+	fd := -1
+	// File() would make the socket blocking, for both descriptors.
+	if raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }) != nil || err != nil {
+		return -1
+	}
+	return fd
+}
+
+// Run serves until ctx ends; then it closes the connections.
+func (s *Server) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	failed := make(chan error, len(s.loops))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, l := range s.loops {
+		wg.Go(func() {
+			if err := l.run(ctx); err != nil {
+				failed <- err
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// loop serves a part of the connections. Its epoll set is itself in the set of Go's
+// netpoller, so that waiting for it blocks a goroutine but no thread.
+type loop struct {
+	handler Handler
+	set     *os.File
+	raw     syscall.RawConn
+	fd      int
+	count   *atomic.Int64
+
+	// Of the loop's goroutine.
+	clock clock
+	read  [maxRequest]byte // what comes is read to; a connection has no buffer unless a request is unfinished
+	out   []byte
+
+	mu     sync.Mutex
+	conns  []*conn // by descriptor
+	closed bool
+}
+
+// conn is a sender's connection. It is the loop's goroutine's.
+type conn struct {
+	fd    int
+	exit  *Exit
+	begun []byte    // of an unfinished request
+	since time.Time // when the last request was answered, or the unfinished one began; set by the sweep that first sees it
+}
+
+func newLoop(h Handler, count *atomic.Int64) (*loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // else os.File would not use the netpoller
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	l := &loop{handler: h, set: os.NewFile(uintptr(fd), "epoll"), fd: fd, count: count}
+	if l.raw, err = l.set.SyscallConn(); err != nil {
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	return l, nil
+}
+
+func (l *loop) add(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(c.fd)}) != nil { //nolint:gosec // a descriptor
+		_ = unix.Close(c.fd)
+		return
+	}
+	for c.fd >= len(l.conns) {
+		l.conns = append(l.conns, nil)
+	}
+	l.conns[c.fd] = c
+	l.count.Add(1)
+}
+
+// remove ends a connection's time here; its descriptor is the caller's.
+func (l *loop) remove(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, c.fd, nil) // it is there
+	l.conns[c.fd] = nil
+	l.count.Add(-1)
+}
+
+func (l *loop) close(c *conn) {
+	l.remove(c)
+	_ = unix.Close(c.fd)
+}
+
+func (l *loop) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = l.set.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	defer l.end()
+	events := make([]unix.EpollEvent, 128)
+	conns := make([]*conn, len(events))
+	var n int
+	var failed error
+	wait := func(set uintptr) bool {
+		n, failed = unix.EpollWait(int(set), events, 0)
+		return n > 0 || failed != nil && !errors.Is(failed, unix.EINTR)
+	}
+	for ctx.Err() == nil {
+		_ = l.set.SetReadDeadline(time.Now().Add(sweepInterval))
+		for n = 0; ctx.Err() == nil; {
+			if err := l.raw.Read(wait); err != nil {
+				break
+			}
+			if failed != nil {
+				return fmt.Errorf("epoll_wait: %w", failed)
+			}
+			l.owners(events[:n], conns)
+			for _, c := range conns[:n] {
+				if c != nil {
+					l.serve(c)
+				}
+			}
+			runtime.Gosched() // system calls are raw here, so that the scheduler sees no pause
+		}
+		l.sweep(time.Now())
+	}
+	return nil
+}
+
+// owners looks up whom events are for.
+func (l *loop) owners(events []unix.EpollEvent, conns []*conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, e := range events {
+		conns[i] = l.conns[e.Fd]
+	}
+}
+
+// serve reads once, and carries out the requests that have come. What is left unread
+// is reported again, so that no sender keeps the others waiting.
+func (l *loop) serve(c *conn) {
+	begun := copy(l.read[:], c.begun)
+	n, err := receive(c.fd, l.read[begun:])
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+		return
+	}
+	if n == 0 && begun > 0 {
+		l.giveBack(c, c.begun, nil) // net/http knows what to say to half a request
+		return
+	}
+	if n <= 0 {
+		l.close(c)
+		return
+	}
+	l.out = l.out[:0]
+	b := l.read[:begun+n]
+	for len(b) > 0 {
+		r, v := parse(b)
+		if v == unfinished {
+			break
+		}
+		var status int
+		var answer []byte
+		var later func() (int, []byte)
+		if v == complete {
+			status, answer, later = l.handler.Serve(r.authorization, r.body)
+		}
+		switch {
+		case status != 0:
+			l.out = appendAnswer(l.out, status, l.clock.now(), answer)
+			b = b[r.length:]
+			c.since = time.Time{}
+		case later != nil && len(l.out) == 0 && len(b) == r.length:
+			l.wait(c, later)
+			return
+		default:
+			l.giveBack(c, b, l.out)
+			return
+		}
+	}
+	c.begun = append([]byte(nil), b...)
+	if sent := send(c.fd, l.out); sent < 0 {
+		l.close(c)
+	} else if sent < len(l.out) { // it sends without reading the answers
+		l.giveBack(c, b, l.out[sent:])
+	}
+}
+
+// wait carries out, on a goroutine of its own, a send that has to wait. The connection is
+// not watched meanwhile.
+func (l *loop) wait(c *conn, later func() (int, []byte)) {
+	l.remove(c)
+	c.begun = nil
+	go func() {
+		status, body := later()
+		var clock clock
+		answer := appendAnswer(nil, status, clock.now(), body)
+		if send(c.fd, answer) < len(answer) { // the answer before was read, so there is room unless the sender has left
+			_ = unix.Close(c.fd)
+			return
+		}
+		l.add(c)
+	}()
+}
+
+// giveBack hands a connection to net/http, with what was read of it. Answers that are
+// yet to be written go first.
+func (l *loop) giveBack(c *conn, unread, answers []byte) {
+	l.remove(c)
+	f := os.NewFile(uintptr(c.fd), "sender")
+	nc, err := net.FileConn(f) // has a descriptor of its own
+	_ = f.Close()
+	if err != nil {
+		return
+	}
+	back := &returned{nc, bytes.Clone(unread)}
+	answers = bytes.Clone(answers)
+	go func() {
+		_ = nc.SetWriteDeadline(time.Now().Add(idleTimeout))
+		if _, err := nc.Write(answers); err != nil {
+			_ = nc.Close()
+			return
+		}
+		_ = nc.SetWriteDeadline(time.Time{})
+		c.exit.give(back)
+	}()
+}
+
+// sweep closes connections that are idle for too long, and gives those back whose
+// request does not come to its end.
+func (l *loop) sweep(now time.Time) {
+	l.mu.Lock()
+	conns := make([]*conn, 0, len(l.conns))
+	for _, c := range l.conns {
+		if c != nil {
+			conns = append(conns, c)
+		}
+	}
+	l.mu.Unlock()
+	for _, c := range conns {
+		switch age := now.Sub(c.since); {
+		case c.since.IsZero():
+			c.since = now
+		case len(c.begun) > 0 && age >= unfinishedTimeout:
+			l.giveBack(c, c.begun, nil)
+		case len(c.begun) == 0 && age >= idleTimeout:
+			l.close(c)
+		}
+	}
+}
+
+func (l *loop) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, c := range l.conns {
+		if c != nil {
+			_ = unix.Close(c.fd)
+			l.count.Add(-1)
+		}
+	}
+	l.conns = nil
+	_ = l.set.Close()
+}
+
+// receive and send do not tell the scheduler, which has nothing to know: they never wait.
+func receive(fd int, p []byte) (int, error) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
+}
+
+// send answers how much was sent, or -1 if nothing can be any more.
+func send(fd int, p []byte) int {
+	if len(p) == 0 {
+		return 0
+	}
+	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	switch errno {
+	case 0:
+		return int(n)
+	case unix.EAGAIN, unix.EINTR:
+		return 0
+	default:
+		return -1
+	}
+}

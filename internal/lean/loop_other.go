@@ -1,0 +1,27 @@
+//go:build !linux || portable
+
+package lean
+
+import (
+	"context"
+	"net"
+)
+
+// Server takes no connection: net/http serves them all.
+type Server struct{}
+
+// New makes a Server.
+func New(func() Handler) (*Server, error) { return &Server{}, nil }
+
+const supported = false
+
+func (*Server) adopt(net.Conn, *Exit) bool { return false }
+
+// Conns is how many connections are here.
+func (*Server) Conns() int { return 0 }
+
+// Run waits until ctx ends.
+func (*Server) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}

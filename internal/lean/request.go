@@ -1,0 +1,221 @@
+package lean
+
+import (
+	"bytes"
+	"strings"
+)
+
+// requestLine is the only one that is served here (RFC 9112 section 3).
+const (
+	target      = "/internal/send"
+	requestLine = "POST " + target + " HTTP/1.1\r\n"
+)
+
+// Bounds of a request that is served here, in bytes: of its head, and of all of it.
+const (
+	maxHead    = 16 << 10
+	maxRequest = 64 << 10
+)
+
+// verdict is what can be said of the bytes that have come.
+type verdict uint8
+
+const (
+	// unfinished: so far it could become a request that is served here.
+	unfinished verdict = iota
+	// complete: it is one.
+	complete
+	// foreign: net/http has to say what it is.
+	foreign
+)
+
+// request is a complete one. It shares the bytes it was read from.
+type request struct {
+	body          []byte
+	authorization []byte // value of the header field; nil: there is none
+	length        int    // of the whole request
+}
+
+// parse reads a request from the beginning of b. It understands only what net/http
+// would understand in the same way, and what asks for nothing but to be carried out:
+// whatever is malformed, unusual or of a meaning of its own is foreign.
+func parse(b []byte) (r request, v verdict) {
+	if n := min(len(b), len(requestLine)); string(b[:n]) != requestLine[:n] {
+		return r, foreign
+	}
+	end := bytes.Index(b, []byte("\r\n\r\n"))
+	if end < 0 {
+		if len(b) >= maxHead {
+			return r, foreign
+		}
+		return r, unfinished
+	}
+	if end >= maxHead {
+		return r, foreign
+	}
+	length, ok := r.parseFields(b[len(requestLine) : end+2])
+	if end += 4; !ok || length > maxRequest-end {
+		return r, foreign
+	}
+	if len(b) < end+length {
+		return r, unfinished
+	}
+	r.body, r.length = b[end:end+length], end+length
+	return r, complete
+}
+
+// parseFields reads the lines of the header (RFC 9112 section 5), each with its CRLF.
+func (r *request) parseFields(lines []byte) (length int, ok bool) {
+	length = -1
+	host, typed := false, false
+	for len(lines) > 0 {
+		end := bytes.IndexByte(lines, '\n')
+		if end < 1 || lines[end-1] != '\r' {
+			return 0, false
+		}
+		line := lines[:end-1]
+		lines = lines[end+1:]
+		colon := bytes.IndexByte(line, ':')
+		if colon < 1 || !isToken(line[:colon]) {
+			return 0, false
+		}
+		value := bytes.Trim(line[colon+1:], " \t")
+		if !isFieldValue(value) {
+			return 0, false
+		}
+		switch meaningOf(line[:colon]) {
+		case meansNothing:
+		case meansHost:
+			if host || !isHost(value) {
+				return 0, false
+			}
+			host = true
+		case meansLength:
+			if length >= 0 {
+				return 0, false
+			}
+			if length = parseLength(value); length < 0 {
+				return 0, false
+			}
+		case meansType:
+			if typed || !isJSON(string(value)) {
+				return 0, false
+			}
+			typed = true
+		case meansConnection:
+			if !strings.EqualFold(string(value), "keep-alive") {
+				return 0, false
+			}
+		case meansAuthorization:
+			if r.authorization != nil || len(value) == 0 {
+				return 0, false
+			}
+			r.authorization = value
+		case meansMore:
+			return 0, false
+		}
+	}
+	return length, host && typed && length >= 0
+}
+
+// isJSON says whether a Content-Type is one of the two that nearly everybody sends.
+func isJSON(contentType string) bool {
+	return contentType == "application/json" || strings.EqualFold(contentType, "application/json; charset=utf-8")
+}
+
+// meaning is what a header field has to do with a send.
+type meaning uint8
+
+const (
+	meansNothing meaning = iota
+	meansHost
+	meansLength
+	meansType
+	meansConnection
+	meansAuthorization
+	meansMore // than is understood here: of the framing, of a proxy, or of a browser
+)
+
+var meanings = map[string]meaning{
+	"host": meansHost, "content-length": meansLength, "content-type": meansType,
+	"connection": meansConnection, "authorization": meansAuthorization,
+	"transfer-encoding": meansMore, "trailer": meansMore, "te": meansMore, "upgrade": meansMore, "expect": meansMore,
+	"content-encoding": meansMore, "proxy-connection": meansMore, "http2-settings": meansMore,
+	"forwarded": meansMore, "via": meansMore, "x-real-ip": meansMore, "origin": meansMore,
+}
+
+// longestName of meanings; a longer name means nothing.
+const longestName = len("transfer-encoding")
+
+func meaningOf(name []byte) meaning {
+	const forwarded = "x-forwarded-"
+	if len(name) >= len(forwarded) && strings.EqualFold(string(name[:len(forwarded)]), forwarded) {
+		return meansMore
+	}
+	if len(name) > longestName {
+		return meansNothing
+	}
+	var lower [longestName]byte
+	for i, c := range name {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		lower[i] = c
+	}
+	return meanings[string(lower[:len(name)])]
+}
+
+// isToken says whether a field's name is one (RFC 9110 section 5.6.2).
+func isToken(name []byte) bool {
+	for _, c := range name {
+		if c >= 128 || !tokenChars[c] {
+			return false
+		}
+	}
+	return true
+}
+
+var tokenChars = func() (is [128]bool) {
+	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") {
+		is[c] = true
+	}
+	return is
+}()
+
+// isFieldValue says whether a value has no control characters (RFC 9110 section 5.5).
+func isFieldValue(value []byte) bool {
+	for _, c := range value {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// isHost says whether it is a host as nearly everybody sends it.
+func isHost(value []byte) bool {
+	for _, c := range value {
+		switch {
+		case '0' <= c && c <= '9', 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z':
+		case c == '.', c == '-', c == '_', c == ':', c == '[', c == ']':
+		default:
+			return false
+		}
+	}
+	return len(value) > 0
+}
+
+// parseLength reads a Content-Length that is not above maxRequest; -1 for anything else.
+func parseLength(value []byte) int {
+	if len(value) == 0 || len(value) > len("65536") {
+		return -1
+	}
+	n := 0
+	for _, c := range value {
+		if c < '0' || c > '9' {
+			return -1
+		}
+		n = 10*n + int(c-'0')
+	}
+	return n
+}

@@ -1,0 +1,39 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/broker/nats"
+	"ssegateway/internal/cluster"
+	"ssegateway/internal/config"
+)
+
+// newNode makes this gateway one of those that share a NATS.
+func newNode(cfg config.Config, conn *nats.Conn, log *slog.Logger) *cluster.Node {
+	return cluster.New(cluster.Config{
+		Name: hostname(), Lease: cfg.NodeLease, Log: log,
+		Open: func(ctx context.Context) (broker.Nodes, error) {
+			return nats.OpenNodes(ctx, conn, cfg.NATSPrefix, cfg.NATSReplicas)
+		},
+	})
+}
+
+// leaveGrace is when, counted as flushGrace is, a node has left its cluster or leaves it
+// to the end of its lease.
+const leaveGrace = flushGrace + 150*time.Millisecond
+
+// leaveCluster gives the node's number back, and leaves to the other nodes what the
+// backend was not told.
+func (s *Server) leaveCluster(deadline time.Time, undelivered int) {
+	if s.node == nil {
+		return
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	if err := s.node.Leave(ctx, undelivered == 0); err != nil {
+		s.log.Warn("the cluster learns by the end of the lease that this node has stopped", "error", err.Error())
+	}
+}

@@ -1,0 +1,77 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+
+	"ssegateway/internal/api"
+	"ssegateway/internal/lean"
+)
+
+// sender carries out the sends of a [lean.Server].
+type sender struct {
+	server *Server
+	*api.Sender
+}
+
+func (s *Server) newSender() lean.Handler { return &sender{s, s.api.NewSender()} }
+
+// Serve implements [lean.Handler]. Whether the caller may call was decided for its
+// connection, but for what it says anew with each request.
+func (s *sender) Serve(authorization, body []byte) (status int, answer []byte, later func() (int, []byte)) {
+	if s.server.cfg.InternalToken != "" && !s.server.isToken(string(authorization)) || int64(len(body)) > s.server.cfg.MaxBodyBytes {
+		return 0, nil, nil
+	}
+	return s.Send(body)
+}
+
+// sending is what is known of a connection as a sender's.
+type sending struct {
+	exit  *lean.Exit
+	again bool // it has sent before
+}
+
+type sendingKey struct{}
+
+// senderContext has each new connection of a server remembered as a sender's that may
+// become; what comes from the exit stays.
+func senderContext(exit *lean.Exit) func(context.Context, net.Conn) context.Context {
+	return func(ctx context.Context, c net.Conn) context.Context {
+		if lean.Returned(c) {
+			return ctx
+		}
+		return context.WithValue(ctx, sendingKey{}, &sending{exit: exit})
+	}
+}
+
+// keepSender carries out a send, and takes its connection over for those that follow.
+// It answers false where the request, or its connection, is not for that.
+func (s *Server) keepSender(w http.ResponseWriter, r *http.Request) bool {
+	if !lean.Suits(r) || r.ContentLength > s.cfg.MaxBodyBytes {
+		return false
+	}
+	known, _ := r.Context().Value(sendingKey{}).(*sending)
+	if known == nil || !known.again {
+		if known != nil {
+			known.again = true
+		}
+		return false
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, r.ContentLength))
+	if err != nil {
+		return false // the API finds the same
+	}
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return false
+	}
+	unread, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+	status, answer, later := s.newSender().Serve([]byte(r.Header.Get("Authorization")), body)
+	if later != nil {
+		status, answer = later()
+	}
+	s.senders.Take(conn, unread, known.exit, status, answer)
+	return true
+}
