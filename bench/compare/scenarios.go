@@ -1,0 +1,164 @@
+package main
+
+import "strconv"
+
+// scenario is one of bench's, with what is shown of it.
+type scenario struct {
+	name    string
+	title   string
+	about   string
+	streams int      // by default
+	args    []string // of bench
+	// heartbeat is the seconds between two; elsewhere so many that they do not count.
+	heartbeat int
+	figures   []figure
+}
+
+// figure is one of a scenario's.
+type figure struct {
+	names []string // as bench has them; the first that is there counts
+	label string
+	unit  string
+	scale float64 // from bench's unit to this one
+	// higher is better, or lower is. What says nothing of one server alone is neither, and not compared.
+	higher, neither bool
+	plot            bool
+}
+
+const (
+	usualHeartbeat = 15
+	fullStreams    = 10_000
+)
+
+func micros(label string, names ...string) figure {
+	return figure{names: names, label: label, unit: "µs", scale: 1, plot: true}
+}
+
+func millis(label, name string) figure {
+	return figure{names: []string{name}, label: label, unit: "ms", scale: 1}
+}
+
+func rate(label string, names ...string) figure {
+	return figure{names: names, label: label, unit: "1/s", scale: 1, higher: true}
+}
+
+func kilobytes(label, name string) figure {
+	return figure{names: []string{name}, label: label, unit: "kB", scale: 1e-3}
+}
+
+func beside(f figure) figure  { f.neither, f.plot = true, false; return f }
+func plotted(f figure) figure { f.plot = true; return f }
+
+var scenarios = []scenario{
+	{
+		name: "idle", title: "Memory of idle streams", streams: 19_000, heartbeat: usualHeartbeat,
+		about: "Streams that get nothing. Growth of the memory of all the server's processes, five seconds after the last stream came, unaided. " +
+			"What the kernel keeps is of the whole machine, so of both ends of each stream.",
+		figures: []figure{
+			plotted(kilobytes("resident memory per stream", "server RSS per stream")),
+			kilobytes("the same, shared pages divided", "server PSS per stream"),
+			beside(kilobytes("kernel: socket buffers per stream", "kernel socket buffers per stream, both ends")),
+			beside(kilobytes("kernel: slab per stream", "kernel slab per stream, both ends")),
+			{names: []string{"server RSS before any stream"}, label: "resident memory at start", unit: "MB", scale: 1},
+		},
+	},
+	{
+		name: "connect", title: "Opening streams", streams: fullStreams, heartbeat: usualHeartbeat,
+		about: "64 at a time, but for Pushpin, of which only the CPU can be compared (see above). ssegateway, plain and Pushpin ask a backend for each stream; nchan asks nobody.",
+		figures: []figure{
+			micros("server CPU per stream", "server CPU per stream"),
+			beside(micros("bench CPU per stream", "bench CPU per stream")),
+			plotted(rate("streams opened", "streams opened")),
+			millis("first byte, p50", "first byte p50"),
+			millis("first byte, p99", "first byte p99"),
+		},
+	},
+	{
+		name: "fanout", title: "One event to all", streams: fullStreams, heartbeat: usualHeartbeat,
+		about: "Events of 256 bytes, each published when the last stream has read the one before.",
+		args:  []string{"--events=100"},
+		figures: []figure{
+			micros("server CPU per delivery", "server CPU per delivery"),
+			beside(micros("bench CPU per delivery", "bench CPU per delivery")),
+			plotted(millis("the last stream has it, p50", "last stream has it p50")),
+			millis("the last stream has it, p99", "last stream has it p99"),
+			rate("deliveries", "deliveries"),
+		},
+	},
+	{
+		name: "unicast", title: "One event to one", streams: fullStreams, heartbeat: usualHeartbeat,
+		about: "One POST for each event of 256 bytes, from 64 senders on connections that are kept (Pushpin closes them): paced, 2,000 a second, then saturated, " +
+			"each sender sending again as soon as it is answered. A batch has 64 sends; a streaming request many events for one stream. " +
+			"nchan has neither. Pushpin has batches of its own (several items in one publish), which are not measured.",
+		args: []string{"--rate=2000", "--senders=64"},
+		figures: []figure{
+			micros("saturated: server CPU per send", "server CPU per saturated send"),
+			beside(micros("saturated: bench CPU per send", "bench CPU per saturated send")),
+			plotted(rate("saturated: sends", "saturated sends")),
+			millis("saturated: latency, p50", "saturated latency p50"),
+			plotted(millis("saturated: latency, p99", "saturated latency p99")),
+			millis("paced: latency, p50", "paced latency p50"),
+			plotted(millis("paced: latency, p99", "paced latency p99")),
+			{names: []string{"server CPU per paced send"}, label: "paced: server CPU per send", unit: "µs", scale: 1},
+			micros("batches: server CPU per event", "server CPU per batched event"),
+			micros("streaming request: server CPU per event", "server CPU per streamed event"),
+		},
+	},
+	{
+		name: "heartbeat", title: "Heartbeats", streams: fullStreams, heartbeat: 1,
+		about: "One a second to each stream.",
+		args:  []string{"--duration=6s"},
+		figures: []figure{
+			micros("server CPU per beat", "server CPU per beat"),
+			beside(micros("bench CPU per beat", "bench CPU per beat")),
+		},
+	},
+	{
+		name: "churn", title: "Streams that come and go", streams: fullStreams, heartbeat: usualHeartbeat,
+		about: "A stream is opened, and closed by its client as soon as it is there. ssegateway and plain ask their backend, and tell it of the end; " +
+			"Pushpin asks its origin, and only its CPU can be compared; nchan asks nobody.",
+		figures: []figure{
+			micros("server CPU per cycle", "server CPU per cycle", "server CPU per cycle, connect and close only"),
+			beside(micros("bench CPU per cycle", "bench CPU per cycle", "bench CPU per cycle, connect and close only")),
+			plotted(rate("cycles", "cycles", "cycles, connect and close only")),
+		},
+	},
+}
+
+// arguments are those of bench, but for what names the server.
+func (s *scenario) arguments(streams int) []string {
+	if streams == 0 {
+		streams = s.streams
+	}
+	return append([]string{"bench", s.name, "--json", "--streams=" + strconv.Itoa(streams)}, s.args...)
+}
+
+// goal is what the project wants of one figure.
+type goal struct {
+	scenario, figure string // figure: its label
+	goal, moonshot   float64
+}
+
+// goals are the project's own, for its usual machine of two cores.
+var goals = []goal{
+	{"idle", "resident memory per stream", 1.3, 0.6},
+	{"idle", "resident memory at start", 15, 10},
+	{"connect", "server CPU per stream", 70, 50},
+	{"fanout", "server CPU per delivery", 5.5, 4.6},
+	{"fanout", "the last stream has it, p50", 50, 35},
+	{"fanout", "the last stream has it, p99", 75, 50},
+	{"unicast", "saturated: server CPU per send", 18, 11},
+	{"unicast", "saturated: sends", 60_000, 85_000},
+	{"unicast", "saturated: latency, p99", 3, 1.3},
+	{"unicast", "batches: server CPU per event", 7, 5.5},
+	{"unicast", "streaming request: server CPU per event", 7, 5.5},
+	{"unicast", "paced: latency, p99", 1, 0.5},
+	{"heartbeat", "server CPU per beat", 5.5, 4.6},
+	{"churn", "server CPU per cycle", 90, 75},
+}
+
+// The size of the program, in MB.
+const (
+	sizeGoal     = 30
+	sizeMoonshot = 20
+)

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"embed"
+	"slices"
+	"strings"
+	"time"
+)
+
+//go:embed config
+var configs embed.FS
+
+// ours is the server that the others are compared with.
+const ours = "ssegateway"
+
+// server is one of those that are measured. Its texts have placeholders: {port} where
+// it listens, {publish} another port of its own, {backend} the port of what it asks,
+// {dir} a directory of its own, {bin} that of the programs built here, {heartbeat} the
+// seconds between two, {workers}.
+type server struct {
+	name  string
+	about string // for the document
+	// packages says whether it comes from the system's packages.
+	packages bool
+	// limit says that it shows what is possible, and is no peer.
+	limit   bool
+	without []string // scenarios that it has no counterpart of
+
+	config  []string // files of the directory config, put into {dir}
+	workers string
+	env     []string
+	command []string
+	ready   string        // a path that is answered 200 once it serves
+	settle  time.Duration // what it needs after that
+	target  []string      // bench's arguments
+	origin  bool          // it asks an origin of Pushpin's kind, not the contract's backend
+}
+
+var contract = []string{"--profile=ssegateway", "--server=http://127.0.0.1:{port}", "--backend=127.0.0.1:{backend}"}
+
+var contractEnv = []string{"PORT={port}", "CALLBACK_URL=http://127.0.0.1:{backend}/", "HEARTBEAT_INTERVAL_SECONDS={heartbeat}", "LOG_LEVEL=error"}
+
+var servers = []server{
+	{
+		name: ours, about: "this program, as `make build` makes it, with its defaults and `LOG_LEVEL=error`",
+		env: contractEnv, command: []string{"{bin}/ssegateway"}, ready: "/readyz", target: contract,
+	},
+	nchan("nchan, 1 worker", "1"),
+	nchan("nchan, 2 workers", "2"),
+	{
+		name: "Pushpin", about: "Pushpin with condure and zurl. It asks an origin for each stream, which answers `Grip-Hold: stream`. " +
+			"Its streams are opened 16 at a time, and its origin takes 20 ms to answer: when they come faster, it ends some of them",
+		packages: true, config: []string{"pushpin.conf", "routes", "zurl.conf"}, origin: true,
+		// Pushpin takes the shell's place, so that it is the first process, and zurl its neighbour.
+		command: []string{"sh", "-c", "cd {dir}; zurl --config={dir}/zurl.conf --loglevel=0 & exec pushpin --config={dir}/pushpin.conf"},
+		// A stream, so that all of its processes have a part in the answer. Until they have all their
+		// connections to each other, which no answer tells, some streams are ended at once.
+		ready: "/stream/ready", settle: 2 * time.Second,
+		target: []string{"--profile=pushpin", "--server=http://127.0.0.1:{port}", "--publish-server=http://127.0.0.1:{publish}", "--connecting=16"},
+	},
+	{
+		name: "plain", about: "[a server of the same contract](../bench/compare/plain/main.go) with `net/http` alone: a goroutine waits in each stream's handler",
+		env: contractEnv, command: []string{"{bin}/plain"}, ready: "/readyz", target: contract,
+	},
+	{
+		name: "floor", about: "[a bare loop](../bench/compare/floor/main_linux.go) of one `send()` for each stream: the kernel's part, which no server gets below. It asks nobody, and can only send to all",
+		limit: true, without: []string{"connect", "unicast", "heartbeat", "churn"},
+		env: []string{"PORT={port}"}, command: []string{"{bin}/floor"}, ready: "/",
+		target: []string{"--profile=custom", "--url=http://127.0.0.1:{port}/", "--publish-url=http://127.0.0.1:{port}/"},
+	},
+}
+
+func nchan(name, workers string) server {
+	return server{
+		name: name, about: "nchan, a module of nginx, with `worker_processes " + workers + "`. It asks nobody whether a stream may open",
+		packages: true, config: []string{"nchan.conf"}, workers: workers,
+		command: []string{"nginx", "-c", "{dir}/nchan.conf"}, ready: "/ready",
+		target: []string{"--profile=nchan", "--server=http://127.0.0.1:{port}"},
+	}
+}
+
+func (s *server) has(scenario string) bool { return !slices.Contains(s.without, scenario) }
+
+// key is the name as an argument.
+func (s *server) key() string {
+	return strings.ToLower(strings.NewReplacer(", ", "-", " ", "").Replace(s.name))
+}
+
+// fillAll fills in placeholders.
+func fillAll(r *strings.Replacer, texts []string) []string {
+	filled := make([]string, len(texts))
+	for i, t := range texts {
+		filled[i] = r.Replace(t)
+	}
+	return filled
+}
