@@ -76,7 +76,7 @@ var scenarios = []scenario{
 	{
 		name: "fanout", title: "One event to all", streams: fullStreams, heartbeat: usualHeartbeat,
 		about: "Events of 256 bytes, each published when the last stream has read the one before.",
-		args:  []string{"--events=100"},
+		args:  []string{"--events=60"},
 		figures: []figure{
 			micros("server CPU per delivery", "server CPU per delivery"),
 			beside(micros("bench CPU per delivery", "bench CPU per delivery")),
@@ -90,7 +90,7 @@ var scenarios = []scenario{
 		about: "One POST for each event of 256 bytes, from 64 senders on connections that are kept (Pushpin closes them): paced, 2,000 a second, then saturated, " +
 			"each sender sending again as soon as it is answered. A batch has 64 sends; a streaming request many events for one stream. " +
 			"nchan has neither. Pushpin has batches of its own (several items in one publish), which are not measured.",
-		args: []string{"--rate=2000", "--senders=64"},
+		args: []string{"--rate=2000", "--senders=64", "--duration=3s"},
 		figures: []figure{
 			micros("saturated: server CPU per send", "server CPU per saturated send"),
 			beside(micros("saturated: bench CPU per send", "bench CPU per saturated send")),
@@ -107,7 +107,7 @@ var scenarios = []scenario{
 	{
 		name: "heartbeat", title: "Heartbeats", streams: fullStreams, heartbeat: 1,
 		about: "One a second to each stream.",
-		args:  []string{"--duration=6s"},
+		args:  []string{"--duration=4s"},
 		figures: []figure{
 			micros("server CPU per beat", "server CPU per beat"),
 			beside(micros("bench CPU per beat", "bench CPU per beat")),
