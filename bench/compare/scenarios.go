@@ -76,7 +76,7 @@ var scenarios = []scenario{
 	{
 		name: "fanout", title: "One event to all", streams: fullStreams, heartbeat: usualHeartbeat,
 		about: "Events of 256 bytes, each published when the last stream has read the one before.",
-		args:  []string{"--events=100"},
+		args:  []string{"--events=60"},
 		figures: []figure{
 			micros("server CPU per delivery", "server CPU per delivery"),
 			beside(micros("bench CPU per delivery", "bench CPU per delivery")),
@@ -107,7 +107,7 @@ var scenarios = []scenario{
 	{
 		name: "heartbeat", title: "Heartbeats", streams: fullStreams, heartbeat: 1,
 		about: "One a second to each stream.",
-		args:  []string{"--duration=6s"},
+		args:  []string{"--duration=4s"},
 		figures: []figure{
 			micros("server CPU per beat", "server CPU per beat"),
 			beside(micros("bench CPU per beat", "bench CPU per beat")),

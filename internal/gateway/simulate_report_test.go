@@ -30,7 +30,7 @@ var figureNames = [figures]struct {
 	pause:      {"longest pause of the garbage collector, µs", "", 0},
 	postP50:    {"POST /internal/send to one, p50 µs", "#9aa0a6", 1},
 	postP99:    {"POST /internal/send to one, p99 µs", "", 1},
-	postGrowth: {"POST /internal/send, p99, times that of 10,000 by turns", "#000000", 1},
+	postGrowth: {"POST p99, times that of 10,000 by turns", "#000000", 1},
 	sendP50:    {"send in memory to one of all, p50 ns", "#2ca02c", 1},
 	sendP99:    {"send in memory to one of all, p99 ns", "#98c379", 1},
 	hotP50:     {"send in memory to one of 1,000 of them, p50 ns", "#d62728", 1},
