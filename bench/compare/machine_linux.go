@@ -15,9 +15,6 @@ import (
 // thisMachine describes it.
 func thisMachine() (m Machine, err error) {
 	m.Cores = runtime.NumCPU()
-	if m.OpenFiles, err = limitOpenFiles(); err != nil {
-		return m, fmt.Errorf("limit on open files: %w", err)
-	}
 	if m.CPU, err = fieldOf("/proc/cpuinfo", "model name"); err != nil {
 		return m, err
 	}

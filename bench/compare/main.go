@@ -62,10 +62,10 @@ func run(ctx context.Context, args []string, progress io.Writer) error {
 		return write(o.out, &results)
 	}
 	results, err := o.measure(ctx, progress)
-	if err != nil {
-		return err
+	if len(results.Runs) > 0 {
+		err = errors.Join(err, write(o.out, &results))
 	}
-	if err := write(o.out, &results); err != nil {
+	if err != nil {
 		return err
 	}
 	for _, run := range results.Runs {

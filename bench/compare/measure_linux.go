@@ -30,7 +30,8 @@ const (
 	originTime = 20 * time.Millisecond
 )
 
-// measure runs every chosen scenario with every chosen server.
+// measure runs every chosen scenario with every chosen server. When it is ended
+// early, the results are those so far.
 func (o *options) measure(ctx context.Context, progress io.Writer) (r Results, err error) {
 	if os.Geteuid() != 0 {
 		return r, errors.New("only root can compare: each server becomes the first process of a PID namespace, so that all of its processes end with it")
@@ -43,6 +44,9 @@ func (o *options) measure(ctx context.Context, progress io.Writer) (r Results, e
 	if r.Machine, err = thisMachine(); err != nil {
 		return r, err
 	}
+	if r.Machine.OpenFiles, err = limitOpenFiles(); err != nil {
+		return r, fmt.Errorf("limit on open files: %w", err)
+	}
 	if err := o.prepare(ctx, bin, progress); err != nil {
 		return r, err
 	}
@@ -54,6 +58,7 @@ func (o *options) measure(ctx context.Context, progress io.Writer) (r Results, e
 		return r, err
 	}
 	r.Began, r.Repetitions, r.BinaryBytes = time.Now().UTC().Truncate(time.Second), o.runs, info.Size()
+	defer func() { r.Seconds = time.Since(r.Began).Seconds() }()
 	for repetition := range o.runs {
 		for _, sc := range o.chosenScenarios() {
 			// No server always comes first.
@@ -79,7 +84,6 @@ func (o *options) measure(ctx context.Context, progress io.Writer) (r Results, e
 			}
 		}
 	}
-	r.Seconds = time.Since(r.Began).Seconds()
 	return r, nil
 }
 

@@ -41,7 +41,7 @@ func TestMeasure(t *testing.T) {
 					t.Errorf("%s, %s: %+v", scenario, run.Server, f)
 				}
 			}
-			if c := run.Result.Check; scenario == "fanout" && c.Events != 50*100 {
+			if c := run.Result.Check; scenario == "fanout" && (c.Events < 50 || c.Events%50 != 0) {
 				t.Errorf("%s: %+v", run.Server, c)
 			}
 		}
