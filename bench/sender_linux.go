@@ -39,8 +39,24 @@ func (s *sender) connect() (err error) {
 	return errors.Join(
 		unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &t), // for connect, too
 		unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &t),
-		unix.Connect(s.fd, &s.addr),
+		s.connected(unix.Connect(s.fd, &s.addr)),
 	)
+}
+
+// connected waits for a connect that a signal has interrupted: it goes on, and cannot be
+// called again (connect(2)).
+func (s *sender) connected(err error) error {
+	for errors.Is(err, unix.EINTR) {
+		if _, err = unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLOUT}}, int(patience.Milliseconds())); err != nil {
+			continue
+		}
+		code, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && code != 0 {
+			err = unix.Errno(code)
+		}
+		return err
+	}
+	return err
 }
 
 func (s *sender) close() {
