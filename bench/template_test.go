@@ -19,23 +19,37 @@ func TestRequests(t *testing.T) {
 		v    values
 		want string
 	}{
-		{"a stream", func() *requestSpec { r := (&Options{}).profile("http://127.0.0.1:8", ""); return &r.open }, one,
-			"GET /bench/7 HTTP/1.1|Accept: text/event-stream|Host: 127.0.0.1:8||"},
-		{"a send", func() *requestSpec { return (&Options{}).profile("http://127.0.0.1:8", "").send }, one,
-			`POST /internal/send HTTP/1.1|Content-Type: application/json|Host: 127.0.0.1:8|Content-Length: 34||{"token":"T","event":{"data":"D"}}`},
-		{"a publish elsewhere", func() *requestSpec { return (&Options{}).profile("http://127.0.0.1:8", "http://127.0.0.1:9").publish }, all,
-			`POST /internal/publish HTTP/1.1|Content-Type: application/json|Host: 127.0.0.1:9|Content-Length: 38||{"topic":"bench","event":{"data":"D"}}`},
-		{"nchan", func() *requestSpec { return (&Options{Profile: "nchan"}).profile("http://127.0.0.1:8", "").publish }, all,
-			"POST /pub/bench HTTP/1.1|Content-Type: text/plain|Host: 127.0.0.1:8|Content-Length: 1||D"},
-		{"pushpin", func() *requestSpec {
-			o := Options{Profile: "pushpin", Server: "http://127.0.0.1:8"}
-			return o.profile(o.Server, o.publishBase()).send
-		}, one,
-			`POST /publish/ HTTP/1.1|Content-Type: application/json|Host: 127.0.0.1:5561|Content-Length: 79||{"items":[{"channel":"7","formats":{"http-stream":{"content":"data: D\n\n"}}}]}`},
-		{"a stream by flags", func() *requestSpec { r := custom.profile("", ""); return &r.open }, one,
-			"PUT /s?c=7&n=7 HTTP/1.1|accept: */*|X-Stream: 7|Host: localhost:8|Content-Length: 1||7"},
-		{"a publish by flags", func() *requestSpec { return custom.profile("http://127.0.0.1:8", "").publish }, all,
-			"POST / HTTP/1.1|Host: other|Content-Type: application/json|Content-Length: 1||D"},
+		{
+			"a stream", func() *requestSpec { r := (&Options{}).profile("http://127.0.0.1:8", ""); return &r.open }, one,
+			"GET /bench/7 HTTP/1.1|Accept: text/event-stream|Host: 127.0.0.1:8||",
+		},
+		{
+			"a send", func() *requestSpec { return (&Options{}).profile("http://127.0.0.1:8", "").send }, one,
+			`POST /internal/send HTTP/1.1|Content-Type: application/json|Host: 127.0.0.1:8|Content-Length: 34||{"token":"T","event":{"data":"D"}}`,
+		},
+		{
+			"a publish elsewhere", func() *requestSpec { return (&Options{}).profile("http://127.0.0.1:8", "http://127.0.0.1:9").publish }, all,
+			`POST /internal/publish HTTP/1.1|Content-Type: application/json|Host: 127.0.0.1:9|Content-Length: 38||{"topic":"bench","event":{"data":"D"}}`,
+		},
+		{
+			"nchan", func() *requestSpec { return (&Options{Profile: "nchan"}).profile("http://127.0.0.1:8", "").publish }, all,
+			"POST /pub/bench HTTP/1.1|Content-Type: text/plain|Host: 127.0.0.1:8|Content-Length: 1||D",
+		},
+		{
+			"pushpin", func() *requestSpec {
+				o := Options{Profile: "pushpin", Server: "http://127.0.0.1:8"}
+				return o.profile(o.Server, o.publishBase()).send
+			}, one,
+			`POST /publish/ HTTP/1.1|Content-Type: application/json|Host: 127.0.0.1:5561|Content-Length: 79||{"items":[{"channel":"7","formats":{"http-stream":{"content":"data: D\n\n"}}}]}`,
+		},
+		{
+			"a stream by flags", func() *requestSpec { r := custom.profile("", ""); return &r.open }, one,
+			"PUT /s?c=7&n=7 HTTP/1.1|accept: */*|X-Stream: 7|Host: localhost:8|Content-Length: 1||7",
+		},
+		{
+			"a publish by flags", func() *requestSpec { return custom.profile("http://127.0.0.1:8", "").publish }, all,
+			"POST / HTTP/1.1|Host: other|Content-Type: application/json|Content-Length: 1||D",
+		},
 	} {
 		r := test.spec().parse()
 		got := string(r.append(nil, &test.v, r.addEvent(nil, &test.v)))
