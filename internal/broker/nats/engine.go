@@ -56,9 +56,13 @@ func (e *Engine) Ready() bool { return e.Log().Epoch() != "" }
 func (e *Engine) Away() time.Duration {
 	away := e.conn.Away()
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.session == nil {
-		away = max(away, time.Since(e.since), 1)
+	s, since := e.session, e.since
+	e.mu.Unlock()
+	if s != nil {
+		since = s.silentSince()
+	}
+	if !since.IsZero() {
+		away = max(away, time.Since(since), 1)
 	}
 	return away
 }
@@ -123,8 +127,8 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.conn.log.Error("the log is lost, and opened anew", "error", err.Error())
 		}
 		if errors.Is(err, errCutShort) {
-			if err := s.renew(ctx); err != nil {
-				e.conn.log.Error("the log that has lost its end", "error", err.Error())
+			for s.renew(ctx) != nil && ctx.Err() == nil { // else it would be opened as if nothing were
+				pause(ctx, e.conn.back())
 			}
 		}
 	}

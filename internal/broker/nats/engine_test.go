@@ -112,6 +112,31 @@ func TestEngineStartsWithoutServer(t *testing.T) {
 	}
 }
 
+// A NATS that is there, but whose JetStream does not answer, is of no use: it counts as away.
+func TestJetStreamAway(t *testing.T) {
+	t.Parallel()
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	e := mustEngine(t, at(s.ClientURL()))
+	runEngine(t, e)
+	append1(t, e, "1")
+	away := func(is bool) {
+		t.Helper()
+		for end := time.Now().Add(patience); e.Away() > 0 != is; <-time.After(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("away for %v, want any: %v", e.Away(), is)
+			}
+		}
+	}
+	away(false)
+	if err := s.DisableJetStream(); err != nil {
+		t.Fatal(err)
+	}
+	away(true)
+	if e.conn.Away() != 0 {
+		t.Errorf("the connection is away for %v", e.conn.Away())
+	}
+}
+
 // A stream that has lost its end, as after a power failure, would give numbers out
 // again: it is made anew, and no position means two events.
 func TestStreamCutShort(t *testing.T) {

@@ -105,6 +105,7 @@ func within(ctx context.Context, from jetstream.MessagesContext, patience time.D
 // the connection is there again: NATS may have forgotten the reader then.
 func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 	stream, err := e.current(ctx)
+	e.heard(err)
 	if err != nil {
 		return err
 	}

@@ -50,6 +50,7 @@ type session struct {
 	mu      sync.Mutex
 	waiting map[uint64]chan broker.Position // appends, by their number
 	number  uint64
+	silent  time.Time // since when JetStream does not answer; zero: it does
 	closed  chan struct{}
 }
 
@@ -197,6 +198,7 @@ func (e *session) watch(ctx context.Context, back <-chan struct{}) error {
 		}
 		seen := e.seen.Load()
 		stream, err := e.current(ctx)
+		e.heard(err)
 		switch {
 		case errors.Is(err, errLogLost):
 			return err
@@ -209,6 +211,23 @@ func (e *session) watch(ctx context.Context, back <-chan struct{}) error {
 			short = true // a leader that is new may not be as far yet
 		}
 	}
+}
+
+// heard takes note of how JetStream answered.
+func (e *session) heard(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil {
+		e.silent = time.Time{}
+	} else if e.silent.IsZero() {
+		e.silent = time.Now()
+	}
+}
+
+func (e *session) silentSince() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.silent
 }
 
 // renew gives the log another epoch in place: what is appended from now on is of a new
