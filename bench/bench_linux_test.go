@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -164,7 +165,7 @@ func (o *other) publish(w http.ResponseWriter, r *http.Request) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for n, events := range o.streams {
-		if only := r.PathValue("n"); only == "" || only == n {
+		if only := r.PathValue("n"); only == "" || only == "bench" || only == n {
 			o.counts[n]++
 			events <- o.plant(n, o.counts[n], "data: "+string(data)+"\n\n")
 		}
@@ -235,6 +236,83 @@ func TestOtherServerAtFault(t *testing.T) {
 	report, messages, err := run(t, "unicast", "--streams=5", "--rate=50", "--senders=1", "--url", s.URL+"/stream/{n}", "--publish-url", s.URL+"/publish")
 	if err == nil || report.Results[0].Check.Misdelivered == 0 {
 		t.Errorf("exit %v, said %q, checked %+v", err, messages, report.Results)
+	}
+}
+
+// A server that tells an end twice fails the run.
+func TestDisconnectToldTwice(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Timeout: 10 * time.Second}
+	tell := func(action, token, url string) {
+		resp, err := client.Post("http://"+backend+"/", "application/json",
+			strings.NewReader(fmt.Sprintf(`{"action":%q,"token":%q,"request":{"url":%q}}`, action, token, url)))
+		if err == nil { // bench may have ended
+			resp.Body.Close()
+		}
+	}
+	for _, twice := range []string{"", "token 3"} {
+		var tokens atomic.Int64
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			token := fmt.Sprint("token ", tokens.Add(1))
+			tell("connect", token, r.URL.Path)
+			w.Header().Set("Content-Type", "text/event-stream")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+			if token == twice {
+				tell("disconnect", token, r.URL.Path)
+			}
+			tell("disconnect", token, r.URL.Path)
+		}))
+		_, messages, err := run(t, "churn", "--connecting=4", "--profile=ssegateway", "--server="+s.URL, "--backend="+backend)
+		s.Close()
+		if twice == "" && err != nil || twice != "" && (err == nil || !strings.Contains(messages, "0 missing, 1 doubled")) {
+			t.Errorf("twice %q: exit %v, said %q", twice, err, messages)
+		}
+	}
+}
+
+// Another server, too, may have a common channel beside those of the streams. What is
+// wrong on a stream that its client closes and opens again is seen as well.
+func TestMixedOtherServer(t *testing.T) {
+	const again = "9" // is churned; see the scenario
+	for name, test := range map[string]struct {
+		plant func(stream string, nth int, event string) string
+		want  bench.Check
+	}{
+		"faultless": {func(_ string, _ int, event string) string { return event }, bench.Check{}},
+		"doubled": {func(stream string, nth int, event string) string {
+			if stream == again && nth == 3 {
+				return event + event
+			}
+			return event
+		}, bench.Check{Doubled: 1}},
+		"torn": {func(stream string, nth int, event string) string {
+			if stream == again && nth == 3 {
+				return "data: 9 3 rest of a number\n\n" + event
+			}
+			return event
+		}, bench.Check{Torn: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startOther(t, test.plant)
+			report, messages, err := run(t, "mixed", "--streams=20", "--rate=200", "--publish-rate=5", "--duration=2s",
+				"--url", s.URL+"/stream/{n}", "--publish-url", s.URL+"/publish/{channel}")
+			if (err != nil) != (test.want != bench.Check{}) {
+				t.Errorf("exit %v, said %q", err, messages)
+			}
+			got := report.Results[0].Check
+			test.want.Events = got.Events
+			if got.Events < 20*10 || got != test.want {
+				t.Errorf("%+v, want %+v", got, test.want)
+			}
+		})
 	}
 }
 

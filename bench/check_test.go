@@ -123,6 +123,79 @@ func TestCheckerGivesUp(t *testing.T) {
 	}
 }
 
+// A stream that its client has opened again begins with what comes first, and has to
+// have everything from there on.
+func TestCheckerOfReopenedStream(t *testing.T) {
+	for _, test := range []struct {
+		name, first, second string
+		want                Check
+	}{
+		{"goes on later", events(1, 2), events(5, 6), Check{Events: 4}},
+		{"cut within an event", events(1) + event(3, 2)[:60], events(6), Check{Events: 2}},
+		{"nothing came again", events(1, 2), "", Check{Events: 2}},
+		{"a hole in the first life", events(1, 3), events(6), Check{Events: 3, Lost: 1}},
+		{"a hole in the second", events(1), events(3, 4, 6), Check{Events: 4, Lost: 1}},
+		{"lost at the end", events(1), events(3, 4), Check{Events: 3, Lost: 2}},
+		{"doubled", events(1), events(5, 5, 6), Check{Events: 4, Doubled: 1}},
+		{"reordered", events(1), events(4, 6, 5), Check{Events: 4, Reordered: 1}},
+		{"both series", events(1), event(everybody, 9) + events(6), Check{Events: 3}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := checker{stream: 3}
+			for i, body := range []string{test.first, test.second} {
+				if i > 0 {
+					c.reopen()
+				}
+				if err := c.feed([]byte(head+"\r\n"+body), func(bool, uint64, int64) {}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := c.finish(6, 9); got != test.want {
+				t.Errorf("%+v, want %+v", got, test.want)
+			}
+		})
+	}
+}
+
+// Neither reading an event nor making a request makes garbage, which would be work of
+// the machine that is measured.
+func TestNoGarbage(t *testing.T) {
+	c := checker{stream: 3}
+	arrived := func(bool, uint64, int64) {}
+	number, text := uint64(0), []byte(nil)
+	next := func() []byte {
+		number++
+		text = append(text[:0], "12c\r\nid: 7\ndata: "...)
+		text = appendData(text, 3, number, 12345, 300-len("id: 7\ndata: \n\n"))
+		return append(text, "\n\n\r\n"...)
+	}
+	if err := c.feed([]byte(head+"Transfer-Encoding: chunked\r\n\r\n"), arrived); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(1000, func() {
+		if err := c.feed(next(), arrived); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations for an event", n)
+	}
+	if got := c.finish(number, 0); got != (Check{Events: int64(number)}) {
+		t.Errorf("%+v of %d events", got, number)
+	}
+
+	o := Options{Profile: "ssegateway"}
+	r := o.profile("http://127.0.0.1:80", "").send.parse()
+	v := values{stream: 3, token: "token"}
+	var out, body []byte
+	if n := testing.AllocsPerRun(1000, func() {
+		v.data = appendData(v.data[:0], 3, 1, 12345, 300)
+		body = r.addEvent(body[:0], &v)
+		out = r.append(out[:0], &v, body)
+	}); n > 0 {
+		t.Errorf("%v allocations for a request", n)
+	}
+}
+
 func TestDataHasItsSize(t *testing.T) {
 	for _, size := range []int{minSize, 256, 10_000} {
 		if b := appendData(nil, 123_456, 1<<40, 1<<60, size); len(b) != size {

@@ -71,12 +71,13 @@ type distribution struct {
 	points []point
 }
 
-// distributionOf has more and more of the slowest apart, as far as there are any.
+// distributionOf has more and more of the slowest apart, down to the slowest one.
 func distributionOf(name string, h *hdrhistogram.Histogram) distribution {
 	d := distribution{name: name}
 	for rest := 1.0; rest*float64(h.TotalCount()) >= 1; rest /= 1.2 {
 		d.points = append(d.points, point{-math.Log10(rest), float64(h.ValueAtQuantile(100*(1-rest))) / 1e6})
 	}
+	d.points = append(d.points, point{math.Log10(float64(h.TotalCount())), float64(h.Max()) / 1e6})
 	return d
 }
 

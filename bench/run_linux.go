@@ -163,7 +163,9 @@ func (r *run) latency(what string, h *hdrhistogram.Histogram) {
 		}
 		r.result.add(name, "ms", float64(h.ValueAtQuantile(p))/1e6)
 	}
-	r.result.distributions = append(r.result.distributions, distributionOf(what, h))
+	if h.TotalCount() > 0 {
+		r.result.distributions = append(r.result.distributions, distributionOf(what, h))
+	}
 }
 
 // during calls look every so often while f runs, and once before and after.

@@ -162,21 +162,26 @@ func parseReply(b []byte, eof bool) (a reply, done bool, err error) {
 		}
 		return a, true, nil
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(b)), nil)
+	var more asked
+	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(b), &more)), nil)
 	if err != nil {
 		return a, false, err
 	}
 	defer resp.Body.Close()
-	toEnd := resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
 	a.status, a.closes = resp.StatusCode, resp.Close
 	a.body, err = io.ReadAll(resp.Body)
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF) || toEnd && !eof:
-		return a, false, nil
-	case err != nil:
-		return a, false, err
+	if bool(more) && !eof {
+		return reply{}, false, nil
 	}
-	return a, true, nil
+	return a, err == nil, err
+}
+
+// asked is an empty reader that knows whether it was read: more has to come.
+type asked bool
+
+func (a *asked) Read([]byte) (int, error) {
+	*a = true
+	return 0, io.EOF
 }
 
 // decimal reads a number of at most nine digits; -1: it is none.

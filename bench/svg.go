@@ -66,12 +66,10 @@ func latencyPlot(title string, distributions []distribution) plot {
 			least, most = min(least, max(at.y, 0.001)), max(most, at.y)
 		}
 	}
-	p.x = []tick{{0, "0"}}
+	p.x = []tick{{0, "0"}, {math.Log10(2), "50"}}
 	for nines := 1; nines <= int(math.Ceil(width)); nines++ {
 		p.x = append(p.x, tick{float64(nines), fmt.Sprintf("%.*f", max(0, nines-2), 100*(1-math.Pow10(-nines)))})
 	}
-	p.x[1:][0].text = "90"
-	p.x = append(p.x[:1], append([]tick{{math.Log10(2), "50"}}, p.x[1:]...)...)
 	for exponent := math.Floor(math.Log10(least)); ; exponent++ {
 		at := math.Pow(10, exponent)
 		p.y = append(p.y, tick{at, fmt.Sprintf("%g", at)})
