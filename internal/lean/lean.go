@@ -51,8 +51,10 @@ func Returned(c net.Conn) bool {
 
 // Suits says whether the connection of a request may come here when it has been
 // answered: if requests like it would be carried out.
-func Suits(r *http.Request) bool {
-	if !supported || r.Method != http.MethodPost || r.RequestURI != target || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.Close || r.TLS != nil ||
+func Suits(r *http.Request) bool { return supported && suits(r) }
+
+func suits(r *http.Request) bool {
+	if r.Method != http.MethodPost || r.RequestURI != target || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.Close || r.TLS != nil ||
 		r.ContentLength < 0 || r.ContentLength > maxRequest-maxHead || !isJSON(r.Header.Get("Content-Type")) {
 		return false
 	}

@@ -125,7 +125,7 @@ func FuzzParse(f *testing.F) {
 		if len(rest) != len(b)-mine.length {
 			t.Fatalf("%d bytes are left here, and there %d", len(b)-mine.length, len(rest))
 		}
-		if !Suits(theirs) || theirs.Header.Get("Authorization") != string(mine.authorization) || len(theirs.TransferEncoding) > 0 || theirs.Host == "" {
+		if !suits(theirs) || theirs.Header.Get("Authorization") != string(mine.authorization) || len(theirs.TransferEncoding) > 0 || theirs.Host == "" {
 			t.Fatalf("%+v", theirs)
 		}
 	})
