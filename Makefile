@@ -15,7 +15,7 @@ TAGS      ?=       # of the build: embedded has a NATS in the program
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
-.PHONY: help build demo demo-cluster test test-deps test-portable vet-others lint fmt bench simulate load chaos fuzz clean
+.PHONY: help build demo demo-cluster test test-deps test-portable vet-others lint fmt bench compare simulate load chaos fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench: build ## run the benchmarks (BENCH=regexp COUNT=n), and, if all of them, 
 ifeq ($(strip $(BENCH)),.)
 	$(BIN) bench --streams 1000 --duration 2s
 endif
+
+compare: ## measure this program beside nchan, Pushpin and others, installed where missing; writes docs/benchmarks.md; 40 minutes
+	$(GO) run ./bench/compare
 
 simulate: ## measure a gateway with up to 1,000,000 connections in memory; minutes; writes docs/scale.md and .svg
 	$(GO) test -tags simulate -run '^TestSimulation$$' -count=1 -timeout 15m -v ./internal/gateway -docs $(CURDIR)/docs

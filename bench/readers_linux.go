@@ -156,13 +156,7 @@ func newReaders(fail func(error), s *setup) (*readers, error) {
 			l.streams[j].stream = l.first + j*l.step
 		}
 		var err error
-		if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-			return nil, err
-		}
-		if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-			return nil, err
-		}
-		if err := watch(l.epoll, unix.EPOLL_CTL_ADD, l.wake, -1, unix.EPOLLIN); err != nil {
+		if l.poller, err = newPoller(); err != nil {
 			return nil, err
 		}
 		r.loops = append(r.loops, l)
@@ -187,15 +181,14 @@ func (r *readers) stop() {
 	}
 	r.wakeAll()
 	r.done.Wait()
-	for _, l := range r.loops { // not before: a number that is given up may be a socket's by the time it is written to
-		unix.Close(l.wake)  //nolint:errcheck // nothing is lost with it
-		unix.Close(l.epoll) //nolint:errcheck // as above
+	for _, l := range r.loops {
+		l.close()
 	}
 }
 
 func (r *readers) wakeAll() {
 	for _, l := range r.loops {
-		_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // fails only where it is awake
+		l.ring()
 	}
 }
 
@@ -271,10 +264,10 @@ type life struct {
 // loop is an epoll set with its streams, and the goroutine that reads them.
 type loop struct {
 	*readers
+	*poller
 	addr        unix.SockaddrInet4 // one's own: connect writes into it
-	epoll, wake int
-	first, step int // numbers of its streams
-	limit       int // of streams being opened at a time
+	first, step int                // numbers of its streams
+	limit       int                // of streams being opened at a time
 	buf         []byte
 
 	mu         sync.Mutex // held by the goroutine while it does anything
@@ -290,11 +283,6 @@ type loop struct {
 	shared     *hdrhistogram.Histogram // and of those to everybody
 }
 
-// watch puts a descriptor into an epoll set, or changes what it is watched for.
-func watch(epoll, op, fd, index int, events uint32) error {
-	return unix.EpollCtl(epoll, op, fd, &unix.EpollEvent{Events: events, Fd: int32(index)})
-}
-
 func (l *loop) run() {
 	defer func() {
 		for i := range l.streams {
@@ -303,77 +291,73 @@ func (l *loop) run() {
 			}
 		}
 	}()
-	ready := make([]unix.EpollEvent, 256)
-	for n := 0; ; {
-		timeout, ok := l.turn(ready[:n])
-		if !ok {
-			return
+	var ready []unix.EpollEvent
+	for {
+		err := l.turn(ready)
+		if err == nil {
+			ready, err = l.wait()
 		}
-		var err error
-		if n, err = unix.EpollWait(l.epoll, ready, timeout); err != nil {
-			if !errors.Is(err, unix.EINTR) {
-				l.fail(fmt.Errorf("epoll_wait: %w", err))
-				return
+		if err != nil {
+			if !errors.Is(err, errStopped) {
+				l.fail(err)
 			}
-			n = 0
+			return
 		}
 	}
 }
 
-// turn does what is to be done, and says for how many milliseconds there is nothing more.
-func (l *loop) turn(ready []unix.EpollEvent) (timeout int, ok bool) {
+var errStopped = errors.New("stopped")
+
+// turn does what is to be done. An error ends the loop.
+func (l *loop) turn(ready []unix.EpollEvent) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopping.Load() {
-		return 0, false
+		return errStopped
 	}
 	for _, e := range ready {
-		if e.Fd < 0 {
-			_, _ = unix.Read(l.wake, l.buf[:8])
-		} else if err := l.handle(int(e.Fd), e.Events); err != nil {
+		if err := l.handle(int(e.Fd), e.Events); err != nil {
 			l.fail(fmt.Errorf("stream %d: %w", l.streams[e.Fd].stream, err))
 		}
 	}
 	for l.connecting < l.limit && l.next < len(l.streams) && l.streams[l.next].stream < int(l.wanted.Load()) {
-		if !l.tryDial(l.next) {
-			return 0, false
+		if err := l.dial(l.next); err != nil {
+			return err
 		}
 		l.next++
 	}
 	for len(l.lives) > 0 {
-		left := l.lives[0].until - clock()
-		if left > 0 {
-			return int(left/1e6) + 1, true
+		if l.lives[0].until > clock() {
+			return l.alarm(l.lives[0].until)
 		}
 		i := l.lives[0].index
 		l.lives = l.lives[1:]
-		if !l.reopen(i) {
-			return 0, false
+		if err := l.reopen(i); err != nil {
+			return err
 		}
 	}
-	return -1, true
-}
-
-func (l *loop) tryDial(i int) bool {
-	err := l.dial(i)
-	if err != nil {
-		l.fail(fmt.Errorf("stream %d: %w", l.streams[i].stream, err))
-	}
-	return err == nil
+	return nil
 }
 
 // reopen closes a stream as its client, and opens it again.
-func (l *loop) reopen(i int) bool {
+func (l *loop) reopen(i int) error {
 	s := &l.streams[i]
 	unix.Close(s.fd) //nolint:errcheck // nothing is lost with it
 	s.fd = 0
 	l.opened.add(-1, 0)
 	s.reopen()
-	return l.tryDial(i)
+	return l.dial(i)
 }
 
-// dial begins to connect; the request is sent when the socket can be written to.
 func (l *loop) dial(i int) error {
+	if err := l.tryDial(i); err != nil {
+		return fmt.Errorf("stream %d: %w", l.streams[i].stream, err)
+	}
+	return nil
+}
+
+// tryDial begins to connect; the request is sent when the socket can be written to.
+func (l *loop) tryDial(i int) error {
 	s := &l.streams[i]
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -396,7 +380,7 @@ func (l *loop) dial(i int) error {
 	if err := unix.Connect(fd, &l.addr); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return fmt.Errorf("connect: %w", err)
 	}
-	return watch(l.epoll, unix.EPOLL_CTL_ADD, fd, i, unix.EPOLLOUT)
+	return l.watch(unix.EPOLL_CTL_ADD, fd, i, unix.EPOLLOUT)
 }
 
 func (l *loop) handle(i int, ready uint32) error {
@@ -446,20 +430,21 @@ func (l *loop) handle(i int, ready uint32) error {
 	if !opened && s.opened() {
 		l.connecting--
 		l.opened.add(1, now)
-		l.live(i, churned, now)
+		return l.live(i, churned, now)
 	}
 	return nil
 }
 
 // live plans the end of a stream that has been opened, or brings it about.
-func (l *loop) live(i int, churned bool, now int64) {
+func (l *loop) live(i int, churned bool, now int64) error {
 	switch c := l.churning.Load(); {
 	case !churned || c.Over:
 	case c.Life == 0:
-		l.reopen(i)
+		return l.reopen(i)
 	default:
 		l.lives = append(l.lives, life{i, now + int64(c.Life)})
 	}
+	return nil
 }
 
 func (l *loop) beat(s *stream, now int64) {
@@ -485,10 +470,10 @@ func (l *loop) ask(i int, s *stream) error {
 	if n, err := unix.Write(s.fd, text); err != nil || n != len(text) {
 		return l.drop(s.fd, fmt.Errorf("wrote %d of %d bytes of the request: %w", n, len(text), err))
 	}
-	return watch(l.epoll, unix.EPOLL_CTL_MOD, s.fd, i, unix.EPOLLIN)
+	return l.watch(unix.EPOLL_CTL_MOD, s.fd, i, unix.EPOLLIN)
 }
 
 // drop has a socket that is of no use watched no longer.
 func (l *loop) drop(fd int, err error) error {
-	return errors.Join(err, unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil))
+	return errors.Join(err, l.ignore(fd))
 }

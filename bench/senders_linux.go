@@ -82,7 +82,7 @@ func (x *outbox) run(ctx context.Context, addr unix.SockaddrInet4, parts ...*par
 	defer cancel(nil)
 	loops := make([]*sendLoop, min(max(1, runtime.GOMAXPROCS(0)/2), len(jobs)))
 	for i := range loops {
-		loops[i] = &sendLoop{outbox: x, from: clock(), events: map[*part]int64{}}
+		loops[i] = &sendLoop{outbox: x, from: clock(), sends: map[*part]int64{}}
 	}
 	for i, j := range jobs {
 		l := loops[i%len(loops)]
@@ -100,7 +100,7 @@ func (x *outbox) run(ctx context.Context, addr unix.SockaddrInet4, parts ...*par
 	for _, p := range parts {
 		sum := int64(0)
 		for _, l := range loops {
-			sum += l.events[p]
+			sum += l.sends[p]
 		}
 		events = append(events, sum)
 	}
@@ -113,41 +113,31 @@ func (x *outbox) run(ctx context.Context, addr unix.SockaddrInet4, parts ...*par
 // sendLoop is an epoll set of senders.
 type sendLoop struct {
 	*outbox
-	epoll, timer int
-	from         int64
-	jobs         []*job
-	busy         int
-	events       map[*part]int64
-	gone         int64
+	*poller
+	from  int64
+	jobs  []*job
+	busy  int
+	sends map[*part]int64 // events
+	gone  int64
 }
 
-// lookEvery is how often a loop looks at whether it is to end, in milliseconds.
-const lookEvery = 100
+// lookEvery is how often a loop looks at whether it is to end.
+const lookEvery = int64(100 * time.Millisecond)
 
 func (l *sendLoop) run(ctx context.Context) (err error) {
-	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	if l.poller, err = newPoller(); err != nil {
 		return err
 	}
-	defer unix.Close(l.epoll) //nolint:errcheck // nothing is lost with it
-	// On CLOCK_MONOTONIC, as clock is; more exact than the milliseconds of epoll_wait.
-	if l.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
-		return err
-	}
-	defer unix.Close(l.timer) //nolint:errcheck // nothing is lost with it
-	if err := watch(l.epoll, unix.EPOLL_CTL_ADD, l.timer, -1, unix.EPOLLIN); err != nil {
-		return err
-	}
+	defer l.close()
 	for i, j := range l.jobs {
 		if err := l.adopt(i, j); err != nil {
 			return err
 		}
 	}
-	ready := make([]unix.EpollEvent, 128)
-	var buf [8]byte
-	for checked := l.from; ; {
+	for looked := l.from; ; {
 		now := clock()
-		if now-checked > lookEvery*int64(time.Millisecond) {
-			checked = now
+		if now-looked > lookEvery {
+			looked = now
 			for _, j := range l.jobs {
 				if j.since > 0 && now-j.since > int64(patience) {
 					return fmt.Errorf("a publisher was not answered within %v", patience)
@@ -157,18 +147,22 @@ func (l *sendLoop) run(ctx context.Context) (err error) {
 		if ctx.Err() != nil {
 			return nil // the caller knows why
 		}
-		more, err := l.beginDue(now)
-		if err != nil || !more && l.busy == 0 {
+		next, err := l.beginDue(now)
+		if err != nil || next == 0 && l.busy == 0 {
 			return err
 		}
-		n, err := unix.EpollWait(l.epoll, ready, lookEvery)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("epoll_wait: %w", err)
+		if next == 0 || next > now+lookEvery {
+			next = now + lookEvery
 		}
-		for _, e := range ready[:max(n, 0)] {
-			if e.Fd < 0 {
-				_, _ = unix.Read(l.timer, buf[:])
-			} else if err := l.handle(int(e.Fd), e.Events); err != nil {
+		if err := l.alarm(next); err != nil {
+			return err
+		}
+		ready, err := l.wait()
+		if err != nil {
+			return err
+		}
+		for _, e := range ready {
+			if err := l.handle(int(e.Fd), e.Events); err != nil {
 				return fmt.Errorf("publishing: %w", err)
 			}
 		}
@@ -179,13 +173,12 @@ func (l *sendLoop) adopt(i int, j *job) error {
 	if err := unix.SetNonblock(j.fd, true); err != nil {
 		return err
 	}
-	return watch(l.epoll, unix.EPOLL_CTL_ADD, j.fd, i, unix.EPOLLIN)
+	return l.watch(unix.EPOLL_CTL_ADD, j.fd, i, unix.EPOLLIN)
 }
 
-// beginDue begins the requests whose time has come, and sets the timer for the next
-// one. more: there will be one.
-func (l *sendLoop) beginDue(now int64) (more bool, err error) {
-	next := int64(0)
+// beginDue begins the requests whose time has come, and says when the next one is due
+// of a sender that is not busy; 0: there is none.
+func (l *sendLoop) beginDue(now int64) (next int64, err error) {
 	for i, j := range l.jobs {
 		if j.since > 0 {
 			continue
@@ -199,16 +192,13 @@ func (l *sendLoop) beginDue(now int64) (more bool, err error) {
 		case j.due-l.from >= int64(j.duration):
 		case j.due <= now:
 			if err := l.begin(i, j); err != nil {
-				return false, fmt.Errorf("publishing: %w", err)
+				return 0, fmt.Errorf("publishing: %w", err)
 			}
 		case next == 0 || j.due < next:
 			next = j.due
 		}
 	}
-	if next == 0 {
-		return false, nil
-	}
-	return true, unix.TimerfdSettime(l.timer, unix.TFD_TIMER_ABSTIME, &unix.ItimerSpec{Value: unix.NsecToTimespec(next)}, nil)
+	return next, nil
 }
 
 // begin sends the job's next request.
@@ -224,7 +214,7 @@ func (l *sendLoop) begin(i int, j *job) error {
 	j.since = clock()
 	j.out, j.sent = j.request.append(j.out[:0], &j.v, j.body), 0
 	l.busy++
-	l.events[j.part] += int64(j.part.events)
+	l.sends[j.part] += int64(j.part.events)
 	return l.write(i, j)
 }
 
@@ -250,9 +240,9 @@ func (l *sendLoop) write(i int, j *job) error {
 	}
 	switch whole := j.sent == len(j.out); {
 	case !whole && !waited:
-		return watch(l.epoll, unix.EPOLL_CTL_MOD, j.fd, i, unix.EPOLLIN|unix.EPOLLOUT)
+		return l.watch(unix.EPOLL_CTL_MOD, j.fd, i, unix.EPOLLIN|unix.EPOLLOUT)
 	case whole && waited:
-		return watch(l.epoll, unix.EPOLL_CTL_MOD, j.fd, i, unix.EPOLLIN)
+		return l.watch(unix.EPOLL_CTL_MOD, j.fd, i, unix.EPOLLIN)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -188,7 +189,7 @@ func TestFrom(t *testing.T) {
 	for _, name := range []string{"benchmarks.md", "benchmarks/results.json", "benchmarks/unicast.svg"} {
 		a, err1 := os.ReadFile(filepath.Join(first, name))
 		b, err2 := os.ReadFile(filepath.Join(second, name))
-		if err := errors.Join(err1, err2); err != nil || string(a) != string(b) {
+		if err := errors.Join(err1, err2); err != nil || !bytes.Equal(a, b) {
 			t.Errorf("%s: %v\n%s\n%s", name, err, a, b)
 		}
 	}

@@ -90,7 +90,7 @@ var scenarios = []scenario{
 		about: "One POST for each event of 256 bytes, from 64 senders on connections that are kept (Pushpin closes them): paced, 2,000 a second, then saturated, " +
 			"each sender sending again as soon as it is answered. A batch has 64 sends; a streaming request many events for one stream. " +
 			"nchan has neither. Pushpin has batches of its own (several items in one publish), which are not measured.",
-		args: []string{"--rate=2000", "--senders=64", "--duration=3s"},
+		args: []string{"--rate=2000", "--senders=64", "--duration=4s"},
 		figures: []figure{
 			micros("saturated: server CPU per send", "server CPU per saturated send"),
 			beside(micros("saturated: bench CPU per send", "bench CPU per saturated send")),

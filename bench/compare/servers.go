@@ -49,14 +49,14 @@ var servers = []server{
 	nchan("nchan, 2 workers", "2"),
 	{
 		name: "Pushpin", about: "Pushpin with condure and zurl. It asks an origin for each stream, which answers `Grip-Hold: stream`. " +
-			"Its streams are opened 16 at a time, and its origin takes 20 ms to answer: when they come faster, it ends some of them",
+			"Its streams are opened 8 at a time, and its origin takes 20 ms to answer: when they come faster, it ends some of them",
 		packages: true, config: []string{"pushpin.conf", "routes", "zurl.conf"}, origin: true,
 		// Pushpin takes the shell's place, so that it is the first process, and zurl its neighbour.
 		command: []string{"sh", "-c", "cd {dir}; zurl --config={dir}/zurl.conf --loglevel=0 & exec pushpin --config={dir}/pushpin.conf"},
 		// A stream, so that all of its processes have a part in the answer. Until they have all their
 		// connections to each other, which no answer tells, some streams are ended at once.
 		ready: "/stream/ready", settle: 2 * time.Second,
-		target: []string{"--profile=pushpin", "--server=http://127.0.0.1:{port}", "--publish-server=http://127.0.0.1:{publish}", "--connecting=16"},
+		target: []string{"--profile=pushpin", "--server=http://127.0.0.1:{port}", "--publish-server=http://127.0.0.1:{publish}", "--connecting=8"},
 	},
 	{
 		name: "plain", about: "[a server of the same contract](../bench/compare/plain/main.go) with `net/http` alone: a goroutine waits in each stream's handler",

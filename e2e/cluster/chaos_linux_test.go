@@ -220,7 +220,10 @@ func (s *site) judge(happened []fault) {
 	limit := time.Duration(*lease)*time.Second + healing()
 	if !within(limit, func() bool { return len(r.untold(func(*connection) bool { return true })) == 0 }) {
 		untold := r.untold(func(*connection) bool { return true })
-		wrong = append(wrong, fmt.Sprintf("%d connections were not told to have ended after they were accepted, as %s of node %d", len(untold), untold[0].token, untold[0].node+1))
+		wrong = append(wrong, fmt.Sprintf("%d connections were not told to have ended after they were accepted", len(untold)))
+		for _, c := range untold[:min(len(untold), 5)] {
+			wrong = append(wrong, fmt.Sprintf("%s of node %d, accepted at %s, told %v", c.token, c.node+1, c.asked.Format(time.TimeOnly), c.told))
+		}
 	}
 	lost := func(c *connection, at time.Time) bool {
 		for _, f := range happened {

@@ -139,10 +139,16 @@ func (r *record) all() []*connection {
 	return list
 }
 
-// endKnownLocked says whether the backend was told of the end, and not before it was asked:
-// it would take the connection for open again. The lock is held.
+// endKnownLocked says whether the backend was told of the end. Told by another node
+// before it was asked does not count: it would take the connection for open again. Told
+// by the same node does: a backend that is busy for 5 s may see the end first.
 func (c *connection) endKnownLocked() bool {
-	return len(c.told) > 0 && c.told[len(c.told)-1].at.After(c.asked)
+	for _, t := range c.told {
+		if t.node == c.node || t.at.After(c.asked) {
+			return true
+		}
+	}
+	return false
 }
 
 // untold are the connections that were accepted, and whose end the backend does not know.

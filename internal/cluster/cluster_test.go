@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/brokertest"
 	"ssegateway/internal/gateway"
 )
@@ -82,6 +83,52 @@ func TestKilled(t *testing.T) {
 		}
 		if k := s.store.Keys()[tokens[0].Node()]; k.Value != nil {
 			t.Errorf("the key is still there: %s", k.Value)
+		}
+	})
+}
+
+// The same connections may be recorded for two lost nodes, of which one died while it
+// took over from the other. Nothing is left behind of that.
+func TestRecordedTwice(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		a := s.start()
+		sleep(time.Second)
+		store, err := s.store.Link().Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tokens []gateway.Token
+		for range reapAtOnce / 2 {
+			tokens = append(tokens, gateway.NewToken())
+		}
+		s.away = true
+		for _, node := range []uint32{1, 2} {
+			for _, token := range tokens {
+				if err := store.Hold(t.Context(), node, broker.Token(token), []byte(`{}`)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := store.Set(t.Context(), node, value{State: lost}.encode(), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sleep(lease)
+		s.mu.Lock()
+		s.away = false
+		s.mu.Unlock()
+		sleep(soon)
+		for _, token := range tokens {
+			if len(s.of(token)) == 0 {
+				t.Errorf("of %v was told nothing", token)
+			}
+		}
+		if n := s.store.Records(); n != 0 || len(a.node.slots) != 0 {
+			t.Errorf("%d records are left, and %d connections that are being told of", n, len(a.node.slots))
+		}
+		for node, k := range s.store.Keys() {
+			if node <= 2 && k.Value != nil {
+				t.Errorf("the key of node %d is still there", node)
+			}
 		}
 	})
 }

@@ -40,7 +40,7 @@ type ledger struct {
 type operation struct {
 	node    uint32     // whose record it is
 	request []byte     // of a record to be written; nil: it is to be removed
-	done    func()     // of a removal; may be nil
+	done    func()     // when it is acknowledged, or replaced while it is under way; may be nil
 	busy    bool       // under way
 	stored  time.Time  // when it was acknowledged while the lease was in doubt
 	after   *operation // the one before, which may be under way
@@ -71,6 +71,8 @@ func (l *ledger) addLocked(token gateway.Token, op *operation) {
 	if before := l.open[token]; before != nil {
 		if before.busy {
 			op.after = before
+		} else {
+			op.after, op.done = before.after, both(before.done, op.done)
 		}
 		before.after = nil
 	}
@@ -97,8 +99,12 @@ func (l *ledger) release(node uint32, token gateway.Token, done func()) {
 // drop forgets an operation that is to have no effect any more.
 func (l *ledger) drop(token gateway.Token) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	op := l.open[token]
 	l.removeLocked(token)
+	l.mu.Unlock()
+	if op != nil && !op.busy && op.done != nil {
+		op.done()
+	}
 }
 
 // held is the node whose record of a token is not known to be written, if there is one.
@@ -251,17 +257,19 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 	_, certain := l.lease(op.node)
 	l.mu.Lock()
 	op.busy = false
+	over := err == nil || errors.Is(err, broker.ErrTaken)
 	switch {
 	case l.open[token] != op:
+		over = true
 		l.todo = append(l.todo, token) // what waits for this one
 		signal(l.wake)
-	case err == nil && (op.request == nil || certain), errors.Is(err, broker.ErrTaken):
+	case err == nil && (op.request == nil || certain), err != nil && over:
 		l.removeLocked(token)
 	case err == nil:
 		op.stored = time.Now()
 	}
 	l.mu.Unlock()
-	if err == nil && op.done != nil {
+	if over && op.done != nil {
 		op.done()
 	}
 	return err

@@ -74,14 +74,26 @@ func (n *Node) Settled(notice gateway.Notice, denied bool) {
 func (n *Node) adopt(as uint32, notice gateway.Notice, done func()) bool {
 	n.mu.Lock()
 	ok := n.claimed && n.number == as
+	before, already := n.adopted[notice.Token] // another lost node may have had it too
 	if ok {
-		n.adopted[notice.Token] = done
+		n.adopted[notice.Token] = both(before, done)
 	}
 	n.mu.Unlock()
-	if ok {
+	if ok && !already {
 		n.teller.Disconnect(notice)
 	}
 	return ok
+}
+
+// both does the one and the other; each may be nil.
+func both(f, g func()) func() {
+	if f == nil {
+		return g
+	}
+	if g == nil {
+		return f
+	}
+	return func() { f(); g() }
 }
 
 // takeOver makes this node tell of a connection that is recorded for another number,
