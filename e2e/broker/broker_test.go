@@ -252,7 +252,7 @@ func TestNATSComesAndGoes(t *testing.T) {
 	if answer := s.becomes(http.StatusServiceUnavailable); !strings.Contains(answer, `"broker not reachable"`) {
 		t.Error(answer)
 	}
-	stop = serveNATS(t, port, dir)
+	serveNATS(t, port, dir)
 	s.becomes(http.StatusOK)
 	next := s.publish("2")
 	if _, want := position(t, id, 1); next != want {
@@ -287,7 +287,9 @@ func TestNATSComesAndGoes(t *testing.T) {
 	if text := s.Log.Text(); strings.Contains(text, password) {
 		t.Errorf("the log has the password:\n%s", text)
 	}
-	stop()
+	// Without NATS the gateway could not say that it may speak for the stream.
+	x.HangUp()
+	s.Await(t, 1, "disconnect", func(*harness.Callback) bool { return true })
 }
 
 // What will not mend by itself ends the gateway at its start, without the password.

@@ -4,6 +4,7 @@
 package nats
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,9 @@ type Conn struct {
 	wrong error         // why the server that it is connected to cannot be used
 	told  string        // the last reason that was logged, of the connection being down
 	again chan struct{} // closed when the connection is there again
+
+	link   context.Context // ends with the loss of the connection that there is, or was last
+	unlink context.CancelFunc
 }
 
 // Dial connects. A server that is away is waited for in the background; Dial fails for
@@ -52,6 +56,7 @@ type Conn struct {
 // client or is too old.
 func Dial(cfg Config) (*Conn, error) {
 	c := &Conn{log: cfg.Log, again: make(chan struct{})}
+	c.link, c.unlink = context.WithCancel(context.Background())
 	options := append(cfg.options(), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectJitter, reconnectJitter), nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsOut), nats.FlusherTimeout(writeTimeout),
 		nats.ReconnectBufSize(-1), // what cannot be sent fails at once
@@ -122,6 +127,9 @@ func (c *Conn) up(conn *nats.Conn) {
 	c.down, c.wrong, c.told = time.Time{}, wrong, ""
 	close(c.again)
 	c.again = make(chan struct{})
+	if c.link.Err() != nil {
+		c.link, c.unlink = context.WithCancel(context.Background())
+	}
 }
 
 // lost is the library's word that the connection is not there any more, or not yet again.
@@ -139,6 +147,7 @@ func (c *Conn) away(err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.unlink()
 	if c.down.IsZero() {
 		c.down = time.Now()
 	}
@@ -168,6 +177,21 @@ func (c *Conn) back() <-chan struct{} {
 	defer c.mu.Unlock()
 	return c.again
 }
+
+// linked is a context that ends at the latest when the connection is lost: what was sent
+// is then not answered any more.
+func (c *Conn) linked(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stop := context.AfterFunc(c.link, func() { cancel(errLinkLost) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+var errLinkLost = errors.New("the connection to NATS was lost meanwhile")
 
 // Close ends it.
 func (c *Conn) Close() { c.nats.Close() }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"ssegateway/e2e/harness"
 	"ssegateway/internal/broker"
@@ -92,8 +93,9 @@ func TestTLS(t *testing.T) {
 	refused(t, with(ours.CertFile), "secure connection not available")
 }
 
-// old speaks as much of the protocol as it takes to be connected to, as an old server.
-func old(t *testing.T) string {
+// fake speaks as much of the protocol as it takes to be connected to. It breaks the
+// connection off when something is published.
+func fake(t *testing.T, version string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -107,10 +109,13 @@ func old(t *testing.T) string {
 			return
 		}
 		defer func() { _ = conn.Close() }()
-		_, _ = io.WriteString(conn, `INFO {"server_id":"x","version":"2.10.29","proto":1,"headers":true,"jetstream":true,"max_payload":1048576}`+"\r\n")
+		_, _ = io.WriteString(conn, `INFO {"server_id":"x","version":"`+version+`","proto":1,"headers":true,"jetstream":true,"max_payload":1048576}`+"\r\n")
 		for lines := bufio.NewScanner(conn); lines.Scan(); {
-			if lines.Text() == "PING" {
+			switch command, _, _ := strings.Cut(lines.Text(), " "); command {
+			case "PING":
 				_, _ = io.WriteString(conn, "PONG\r\n")
+			case "PUB", "HPUB":
+				return
 			}
 		}
 	}()
@@ -122,7 +127,27 @@ func old(t *testing.T) string {
 }
 
 func TestServerTooOld(t *testing.T) {
-	refused(t, at(old(t)), "2.10.29 is too old: at least 2.11 is needed")
+	refused(t, at(fake(t, "2.10.29")), "2.10.29 is too old: at least 2.11 is needed")
+}
+
+// An append that is under way ends with the connection, not with its time.
+func TestAppendEndsWithConnection(t *testing.T) {
+	conn, err := Dial(at(fake(t, "2.11.0")).Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn.nats)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{conn: conn, js: js, subject: "x", waiting: map[uint64]chan broker.Position{}, closed: make(chan struct{})}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	_, err = s.append(ctx, broker.Publication{Topics: []string{"a"}, Event: sse.Event{Data: "x"}})
+	if !errors.Is(err, broker.ErrUnavailable) || ctx.Err() != nil {
+		t.Errorf("%v, %v", err, ctx.Err())
+	}
 }
 
 func TestNoJetStream(t *testing.T) {

@@ -152,6 +152,8 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 		return broker.Position{}, fmt.Errorf("the event takes %d bytes in the log, and a message on NATS (max_payload) at most %d: %w",
 			len(data), limit, broker.ErrTooLarge)
 	}
+	ctx, cancel := e.conn.linked(ctx)
+	defer cancel()
 	if _, err := e.js.Publish(ctx, e.subject, data); err != nil {
 		return broker.Position{}, fmt.Errorf("%w: appending to the log on NATS: %w", broker.ErrUnavailable, err)
 	}
@@ -159,7 +161,7 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 	case at := <-mine:
 		return at, nil
 	case <-ctx.Done():
-		return broker.Position{}, fmt.Errorf("%w: reading the event back: %w", broker.ErrUnavailable, ctx.Err())
+		return broker.Position{}, fmt.Errorf("%w: reading the event back: %w", broker.ErrUnavailable, context.Cause(ctx))
 	case <-e.closed:
 		return broker.Position{}, broker.ErrUnavailable
 	}
