@@ -127,9 +127,6 @@ func (c *Conn) up(conn *nats.Conn) {
 	c.down, c.wrong, c.told = time.Time{}, wrong, ""
 	close(c.again)
 	c.again = make(chan struct{})
-	if c.link.Err() != nil {
-		c.link, c.unlink = context.WithCancel(context.Background())
-	}
 }
 
 // lost is the library's word that the connection is not there any more, or not yet again.
@@ -184,6 +181,9 @@ func (c *Conn) linked(ctx context.Context) (context.Context, context.CancelFunc)
 	ctx, cancel := context.WithCancelCause(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.link.Err() != nil && c.nats.IsConnected() {
+		c.link, c.unlink = context.WithCancel(context.Background())
+	}
 	stop := context.AfterFunc(c.link, func() { cancel(errLinkLost) })
 	return ctx, func() {
 		stop()

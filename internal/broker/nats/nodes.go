@@ -21,8 +21,9 @@ const (
 
 	takenBy = "Taken-By" // header of a trace: the number of the node
 
-	answersAtOnce = 10_000 // questions of other nodes that are being answered
-	heldAtOnce    = 256    // records that are read together
+	listenTimeout = time.Second // of the server, to know that this node listens
+	answersAtOnce = 10_000      // questions of other nodes that are being answered
+	heldAtOnce    = 256         // records that are read together
 )
 
 // Nodes implements broker.Nodes. Keys and records are messages of one stream, one for
@@ -334,8 +335,13 @@ func (n *Nodes) Answer(node uint32, f func(ctx context.Context, message []byte) 
 		cancel()
 		return nil, err
 	}
-	return func() {
+	stop := func() {
 		cancel()
 		_ = sub.Unsubscribe()
-	}, nil
+	}
+	if err := n.conn.FlushTimeout(listenTimeout); err != nil { // who asks from now on is heard
+		stop()
+		return nil, err
+	}
+	return stop, nil
 }
