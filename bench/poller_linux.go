@@ -3,26 +3,17 @@ package bench
 import (
 	"errors"
 	"fmt"
-	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"ssegateway/internal/epoll"
 )
 
-// poller is an epoll set with a timer, for one goroutine. The set itself is waited for
-// by Go's network poller: a thread that sits in epoll_wait would have its processor
-// taken away by the runtime each time, which costs more than the events.
+// poller is an epoll set with a timer, for one goroutine.
 type poller struct {
-	set         *os.File
-	raw         syscall.RawConn
-	fd          int
+	set         *epoll.Set
 	timer, bell int
 	due         int64 // what the timer is set to; 0: nothing
-
-	events []unix.EpollEvent
-	poll   func(fd uintptr) bool // made once
-	n      int                   // events that poll found
-	err    error
 }
 
 // What events of its own carry instead of an index.
@@ -32,21 +23,14 @@ const (
 )
 
 func newPoller() (p *poller, err error) {
-	p = &poller{events: make([]unix.EpollEvent, 256), fd: -1, timer: -1, bell: -1}
+	p = &poller{timer: -1, bell: -1}
 	defer func() {
 		if err != nil {
 			p.close()
 		}
 	}()
-	if p.fd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("epoll_create1: %w", err)
-	}
-	if err = unix.SetNonblock(p.fd, true); err != nil { // else os.File would not use the network poller
-		return nil, fmt.Errorf("epoll: %w", err)
-	}
-	p.set = os.NewFile(uintptr(p.fd), "epoll")
-	if p.raw, err = p.set.SyscallConn(); err != nil {
-		return nil, fmt.Errorf("epoll: %w", err)
+	if p.set, err = epoll.New(256); err != nil {
+		return nil, err
 	}
 	// On CLOCK_MONOTONIC, as clock is.
 	if p.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
@@ -54,10 +38,6 @@ func newPoller() (p *poller, err error) {
 	}
 	if p.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
-	}
-	p.poll = func(fd uintptr) bool {
-		p.n, p.err = unix.EpollWait(int(fd), p.events, 0)
-		return p.n > 0 || p.err != nil && !errors.Is(p.err, unix.EINTR)
 	}
 	return p, errors.Join(
 		p.watch(unix.EPOLL_CTL_ADD, p.timer, atTimer, unix.EPOLLIN),
@@ -67,11 +47,11 @@ func newPoller() (p *poller, err error) {
 
 // watch puts a descriptor into the set, or changes what it is watched for.
 func (p *poller) watch(op, fd, index int, events uint32) error {
-	return unix.EpollCtl(p.fd, op, fd, &unix.EpollEvent{Events: events, Fd: int32(index)})
+	return unix.EpollCtl(p.set.FD, op, fd, &unix.EpollEvent{Events: events, Fd: int32(index)})
 }
 
 // ignore takes it out.
-func (p *poller) ignore(fd int) error { return unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, fd, nil) }
+func (p *poller) ignore(fd int) error { return unix.EpollCtl(p.set.FD, unix.EPOLL_CTL_DEL, fd, nil) }
 
 // alarm has wait return at that time of clock at the latest.
 func (p *poller) alarm(at int64) error {
@@ -89,15 +69,13 @@ func (p *poller) ring() {
 
 // wait returns what is ready. That may be nothing, after an alarm or a ring.
 func (p *poller) wait() ([]unix.EpollEvent, error) {
-	if err := p.raw.Read(p.poll); err != nil {
+	events, err := p.set.Wait()
+	if err != nil {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	if p.err != nil {
-		return nil, fmt.Errorf("epoll_wait: %w", p.err)
-	}
-	ready := p.events[:0]
+	ready := events[:0]
 	var count [8]byte
-	for _, e := range p.events[:p.n] {
+	for _, e := range events {
 		switch e.Fd {
 		case atTimer:
 			_, _ = unix.Read(p.timer, count[:]) // only so that it is not ready any more
@@ -113,15 +91,12 @@ func (p *poller) wait() ([]unix.EpollEvent, error) {
 
 // close is for when nobody can ring any more: its number may then be another descriptor's.
 func (p *poller) close() {
-	switch {
-	case p.set != nil:
-		p.set.Close()
-	case p.fd >= 0:
-		unix.Close(p.fd) //nolint:errcheck // nothing is lost with it
+	if p.set != nil {
+		_ = p.set.Close()
 	}
 	for _, fd := range []int{p.timer, p.bell} {
 		if fd >= 0 {
-			unix.Close(fd) //nolint:errcheck // as above
+			unix.Close(fd) //nolint:errcheck // nothing is lost with it
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -84,7 +84,7 @@ type Exit struct {
 	addr   net.Addr
 	conns  chan net.Conn
 	closed chan struct{}
-	once   atomic.Bool
+	once   sync.Once
 }
 
 // NewExit makes an Exit of a server that listens at addr.
@@ -104,9 +104,7 @@ func (e *Exit) Accept() (net.Conn, error) {
 
 // Close implements net.Listener.
 func (e *Exit) Close() error {
-	if e.once.CompareAndSwap(false, true) {
-		close(e.closed)
-	}
+	e.once.Do(func() { close(e.closed) })
 	return nil
 }
 

@@ -6,17 +6,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"ssegateway/internal/epoll"
 )
 
 const (
@@ -57,37 +56,11 @@ const supported = true
 
 // adopt makes a connection one of ours, if it is a plain socket.
 func (s *Server) adopt(nc net.Conn, exit *Exit) bool {
-	fd := duplicate(nc)
-	if fd < 0 {
-		return false
+	fd, ok := epoll.Take(nc)
+	if ok {
+		s.loops[int(s.next.Add(1))%len(s.loops)].add(&conn{fd: fd, exit: exit})
 	}
-	_ = nc.Close() // takes it out of the netpoller; the socket lives on
-	s.loops[int(s.next.Add(1))%len(s.loops)].add(&conn{fd: fd, exit: exit})
-	return true
-}
-
-// duplicate is a descriptor of the connection's socket; -1 if it has none, or none
-// that bytes can be read from as they are.
-func duplicate(nc net.Conn) int {
-	var raw syscall.RawConn
-	var err error
-	switch c := nc.(type) {
-	case *net.TCPConn:
-		raw, err = c.SyscallConn()
-	case *net.UnixConn:
-		raw, err = c.SyscallConn()
-	default:
-		return -1
-	}
-	if err != nil {
-		return -1
-	}
-	fd := -1
-	// File() would make the socket blocking, for both descriptors.
-	if raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }) != nil || err != nil {
-		return -1
-	}
-	return fd
+	return ok
 }
 
 // Run serves until ctx ends; then it closes the connections.
@@ -113,13 +86,10 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// loop serves a part of the connections. Its epoll set is itself in the set of Go's
-// netpoller, so that waiting for it blocks a goroutine but no thread.
+// loop serves a part of the connections.
 type loop struct {
 	handler Handler
-	set     *os.File
-	raw     syscall.RawConn
-	fd      int
+	set     *epoll.Set
 	count   *atomic.Int64
 
 	// Of the loop's goroutine.
@@ -141,24 +111,14 @@ type conn struct {
 }
 
 func newLoop(h Handler, count *atomic.Int64) (*loop, error) {
-	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("epoll_create1: %w", err)
-	}
-	if err := unix.SetNonblock(fd, true); err != nil { // else os.File would not use the netpoller
-		return nil, fmt.Errorf("epoll: %w", err)
-	}
-	l := &loop{handler: h, set: os.NewFile(uintptr(fd), "epoll"), fd: fd, count: count}
-	if l.raw, err = l.set.SyscallConn(); err != nil {
-		return nil, fmt.Errorf("epoll: %w", err)
-	}
-	return l, nil
+	set, err := epoll.New(128)
+	return &loop{handler: h, set: set, count: count}, err
 }
 
 func (l *loop) add(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(c.fd)}) != nil { //nolint:gosec // a descriptor
+	if l.closed || unix.EpollCtl(l.set.FD, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(c.fd)}) != nil { //nolint:gosec // a descriptor
 		_ = unix.Close(c.fd)
 		return
 	}
@@ -173,7 +133,7 @@ func (l *loop) add(c *conn) {
 func (l *loop) remove(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, c.fd, nil) // it is there
+	_ = unix.EpollCtl(l.set.FD, unix.EPOLL_CTL_DEL, c.fd, nil) // it is there
 	l.conns[c.fd] = nil
 	l.count.Add(-1)
 }
@@ -184,32 +144,25 @@ func (l *loop) close(c *conn) {
 }
 
 func (l *loop) run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = l.set.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { l.set.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	defer l.end()
-	events := make([]unix.EpollEvent, 128)
-	conns := make([]*conn, len(events))
-	var n int
-	var failed error
-	wait := func(set uintptr) bool {
-		n, failed = unix.EpollWait(int(set), events, 0)
-		return n > 0 || failed != nil && !errors.Is(failed, unix.EINTR)
-	}
+	var conns []*conn
 	for ctx.Err() == nil {
-		_ = l.set.SetReadDeadline(time.Now().Add(sweepInterval))
-		for n = 0; ctx.Err() == nil; {
-			if err := l.raw.Read(wait); err != nil {
+		l.set.SetDeadline(time.Now().Add(sweepInterval))
+		for ctx.Err() == nil {
+			events, err := l.set.Wait()
+			if errors.Is(err, os.ErrDeadlineExceeded) {
 				break
 			}
-			if failed != nil {
-				return fmt.Errorf("epoll_wait: %w", failed)
+			if err != nil {
+				return err
 			}
-			l.owners(events[:n], conns)
-			for _, c := range conns[:n] {
-				if c != nil {
-					l.serve(c)
-				}
+			conns = l.owners(events, conns[:0])
+			for _, c := range conns {
+				l.serve(c)
 			}
+			clear(conns)
 			runtime.Gosched() // system calls are raw here, so that the scheduler sees no pause
 		}
 		l.sweep(time.Now())
@@ -217,28 +170,29 @@ func (l *loop) run(ctx context.Context) error {
 	return nil
 }
 
-// owners looks up whom events are for.
-func (l *loop) owners(events []unix.EpollEvent, conns []*conn) {
+// owners appends whom events are for. A connection goes only by what its own event
+// brings, so it is still there when its turn comes.
+func (l *loop) owners(events []unix.EpollEvent, conns []*conn) []*conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, e := range events {
-		conns[i] = l.conns[e.Fd]
+	for _, e := range events {
+		conns = append(conns, l.conns[e.Fd])
 	}
+	return conns
 }
 
 // serve reads once, and carries out the requests that have come. What is left unread
 // is reported again, so that no sender keeps the others waiting.
 func (l *loop) serve(c *conn) {
 	begun := copy(l.read[:], c.begun)
-	n, err := receive(c.fd, l.read[begun:])
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+	n, errno := epoll.Receive(c.fd, l.read[begun:])
+	switch {
+	case errno == unix.EAGAIN || errno == unix.EINTR:
 		return
-	}
-	if n == 0 && begun > 0 {
+	case errno == 0 && n == 0 && begun > 0:
 		l.giveBack(c, c.begun, nil) // net/http knows what to say to half a request
 		return
-	}
-	if n <= 0 {
+	case errno != 0 || n == 0:
 		l.close(c)
 		return
 	}
@@ -353,26 +307,14 @@ func (l *loop) end() {
 	_ = l.set.Close()
 }
 
-// receive and send do not tell the scheduler, which has nothing to know: they never wait.
-func receive(fd int, p []byte) (int, error) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-		unix.MSG_DONTWAIT, 0, 0)
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(n), nil
-}
-
 // send answers how much was sent, or -1 if nothing can be any more.
 func send(fd int, p []byte) int {
 	if len(p) == 0 {
 		return 0
 	}
-	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-	switch errno {
+	switch n, errno := epoll.Send(fd, p); errno {
 	case 0:
-		return int(n)
+		return n
 	case unix.EAGAIN, unix.EINTR:
 		return 0
 	default:

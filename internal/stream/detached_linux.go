@@ -5,28 +5,21 @@ package stream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"ssegateway/internal/epoll"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 )
 
-// detacher takes sockets over from net/http and watches their clients by one
-// epoll set. The set is itself in the set of Go's netpoller, so that waiting for
-// it blocks a goroutine but no thread.
+// detacher takes sockets over from net/http and watches their clients by one epoll set.
 type detacher struct {
-	set *os.File
-	raw syscall.RawConn
-	fd  int
+	set *epoll.Set
 
 	open *atomic.Int64 // counts the sockets
 
@@ -51,37 +44,17 @@ type socket struct {
 }
 
 func newDetacher(open *atomic.Int64) (*detacher, error) {
-	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("epoll_create1: %w", err)
-	}
-	if err := unix.SetNonblock(fd, true); err != nil { // else os.File would not use the netpoller
-		return nil, fmt.Errorf("epoll: %w", err)
-	}
-	d := &detacher{set: os.NewFile(uintptr(fd), "epoll"), fd: fd, open: open}
-	if d.raw, err = d.set.SyscallConn(); err != nil {
-		return nil, fmt.Errorf("epoll: %w", err)
-	}
-	return d, nil
+	set, err := epoll.New(256)
+	return &detacher{set: set, open: open}, err
 }
 
 // detach gives the connection its stream, if nc is a plain TCP connection.
 func (d *detacher) detach(nc net.Conn, chunked bool, head frame.Frame, c *gateway.Conn, g gateway.Grant) bool {
-	tcp, ok := nc.(*net.TCPConn)
+	fd, ok := epoll.Take(nc)
 	if !ok {
 		return false
 	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return false
-	}
-	fd := -1
-	// File() would make the socket blocking, for both descriptors.
-	if raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }) != nil || err != nil {
-		return false
-	}
-	_ = nc.Close() // takes it out of the netpoller; the socket lives on
-	s := &socket{d: d, conn: c, fd: int32(fd), chunked: chunked}
+	s := &socket{d: d, conn: c, fd: int32(fd), chunked: chunked} //nolint:gosec // a descriptor
 	if r, d := s.Left(); r != 0 {
 		c.Leave(r, d) // while the backend was asked; before a write fails for it
 	}
@@ -103,20 +76,18 @@ func (s *socket) Start() gateway.Detail {
 }
 
 func (s *socket) control(op int, events uint32) error {
-	return unix.EpollCtl(s.d.fd, op, int(s.fd), &unix.EpollEvent{Events: events, Fd: s.fd, Pad: int32(s.generation)}) //nolint:gosec // bits, not a number
+	return unix.EpollCtl(s.d.set.FD, op, int(s.fd), &unix.EpollEvent{Events: events, Fd: s.fd, Pad: int32(s.generation)}) //nolint:gosec // bits, not a number
 }
 
-// Write sends with one system call. RawSyscall6 does not tell the scheduler,
-// which has nothing to know: the call never waits.
+// Write sends with one system call.
 func (s *socket) Write(p []byte) (int, gateway.Detail) {
 	if len(p) == 0 {
 		return 0, 0
 	}
-	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), //nolint:gosec // the bytes to send
-		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	n, errno := epoll.Send(int(s.fd), p)
 	switch errno {
 	case 0:
-		if int(n) == len(p) {
+		if n == len(p) {
 			if s.patient && s.Unacked() <= len(p) {
 				s.setPatient(false)
 			}
@@ -138,7 +109,7 @@ func (s *socket) Write(p []byte) (int, gateway.Detail) {
 		}
 		s.armed = true
 	}
-	return int(n), 0
+	return n, 0
 }
 
 // setPatient is to be on from when the socket is full until the client has taken
@@ -211,46 +182,41 @@ func (d *detacher) remove(s *socket) {
 
 // run hands events to connections until ctx ends.
 func (d *detacher) run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = d.set.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { d.set.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	events := make([]unix.EpollEvent, 256)
-	owners := make([]*socket, len(events))
-	var n int
-	var failed error
-	wait := func(set uintptr) bool {
-		n, failed = unix.EpollWait(int(set), events, 0)
-		return n > 0 || failed != nil && !errors.Is(failed, unix.EINTR)
-	}
+	var owners []*socket
 	for {
-		if err := d.raw.Read(wait); err != nil {
+		events, err := d.set.Wait()
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if failed != nil {
-			return fmt.Errorf("epoll_wait: %w", failed)
+		if err != nil {
+			return err
 		}
-		d.owners(events[:n], owners)
-		for i, s := range owners[:n] {
+		owners = d.owners(events, owners[:0])
+		for i, s := range owners {
 			if s == nil {
 				continue
 			}
 			e := events[i].Events
 			s.conn.Ready(s, e&^unix.EPOLLOUT != 0, e&unix.EPOLLOUT != 0)
-			owners[i] = nil
 		}
+		clear(owners)
 	}
 }
 
-// owners looks up whom events are for.
-func (d *detacher) owners(events []unix.EpollEvent, owners []*socket) {
+// owners appends whom events are for, in their order; nil where that is nobody any more.
+func (d *detacher) owners(events []unix.EpollEvent, owners []*socket) []*socket {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for i, e := range events {
-		owners[i] = nil
-		if int(e.Fd) >= len(d.sockets) {
-			continue
+	for _, e := range events {
+		var owner *socket
+		if int(e.Fd) < len(d.sockets) {
+			if s := d.sockets[e.Fd]; s != nil && s.generation == uint32(e.Pad) { //nolint:gosec // bits, not a number
+				owner = s
+			}
 		}
-		if s := d.sockets[e.Fd]; s != nil && s.generation == uint32(e.Pad) { //nolint:gosec // bits, not a number
-			owners[i] = s
-		}
+		owners = append(owners, owner)
 	}
+	return owners
 }
