@@ -122,7 +122,7 @@ var plants = []plant{
 	{
 		bug: "a disconnect before the answer", file: "conn.go",
 		old:  "\tc.ended = c.answered\n",
-		new:  "\tc.owed, c.ended = c.owed || BUG && !c.answered, c.answered || BUG\n",
+		new:  "\tif BUG && !c.answered {\n\t\tc.owed = true\n\t}\n\tc.ended = c.answered || BUG\n",
 		says: []string{"a disconnect before the answer to the connect"},
 	},
 	{
