@@ -244,7 +244,7 @@ func writeConfigurations(b *strings.Builder, r *Results) {
 	if !slices.ContainsFunc(ran, func(s server) bool { return len(s.config) > 0 }) {
 		return
 	}
-	b.WriteString("## Configurations\n\nAs their manuals recommend for many connections. What stands in braces is filled in for each run.\n\n")
+	b.WriteString("## Configurations\n\nFor many connections: Pushpin's after its manual, nchan's, of which Debian has none, by trial. What stands in braces is filled in for each run.\n\n")
 	var shown []string
 	for _, s := range ran {
 		for _, name := range s.config {
