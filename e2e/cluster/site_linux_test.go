@@ -103,7 +103,7 @@ func newSite(t *testing.T, settings ...string) *site {
 		env := append([]string{
 			"PORT=" + publicPort, "INTERNAL_ADDR=" + net.JoinHostPort(at, internalPort), "CALLBACK_URL=" + callbackURL,
 			"NATS_URL=nats://" + net.JoinHostPort(addresses[natsHost][back], natsPort),
-			"HEARTBEAT_INTERVAL_SECONDS=" + strconv.Itoa(heartbeat),
+			"HEARTBEAT_INTERVAL_SECONDS=" + strconv.Itoa(heartbeat), "LOG_FORMAT=json",
 			"NODE_LEASE_SECONDS=" + strconv.Itoa(*lease),
 		}, settings...)
 		s.nodes = append(s.nodes, start(nodeHost(i), env, filepath.Join(dir, "ssegateway")))

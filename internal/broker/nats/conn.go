@@ -29,8 +29,8 @@ type Config struct {
 }
 
 const (
-	reconnectWait   = time.Second / 2
-	reconnectJitter = time.Second     // nodes do not come back all at once
+	reconnectWait   = time.Second / 4
+	reconnectJitter = time.Second / 2 // nodes do not come back all at once
 	pingInterval    = 2 * time.Second // a server that answers none of pingsOut is gone
 	pingsOut        = 2
 	writeTimeout    = 5 * time.Second // of a server that takes nothing
