@@ -198,7 +198,7 @@ func comparisons(r *Results, s scenario, ran []server) (lines []string) {
 
 func writeGoals(b *strings.Builder, r *Results) {
 	b.WriteString("## The project's goals\n\n" +
-		"What the project wants of itself on its usual machine, of 2 cores: a goal, and what would be as good as it gets.\n\n" +
+		"What the project wants of itself on its usual machine, of 2 cores: a goal, and what would be as good as it gets." + slowness(r) + "\n\n" +
 		"| | measured | goal | | moonshot | |\n| --- | ---: | ---: | --- | ---: | --- |\n")
 	var missed []string
 	row := func(name, unit string, value, goal, moonshot float64, higher bool) (reached bool) {
@@ -237,6 +237,19 @@ func (g goal) find() (s scenario, f figure) {
 		}
 	}
 	return s, f
+}
+
+// floorThen is the bare loop's µs for each delivery where the goals were set.
+const floorThen = 4.4
+
+// slowness is how much dearer processor time was in this run than where the goals were set.
+func slowness(r *Results) string {
+	v := summarise(r.values("fanout", "floor", micros("", "server CPU per delivery")))
+	if v.n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("\nThe goals are from a time when the bare loop took %s µs there for each delivery. In this run it took %s: before any server did anything,\n"+
+		"all was %s times as dear.", digits(floorThen), digits(v.median), digits(v.median/floorThen))
 }
 
 func writeConfigurations(b *strings.Builder, r *Results) {
