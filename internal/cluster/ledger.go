@@ -268,9 +268,13 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 	case err == nil:
 		op.stored = time.Now()
 	}
+	var done func()
+	if over {
+		done, op.done = op.done, nil // the operation may stay, and be replaced
+	}
 	l.mu.Unlock()
-	if over && op.done != nil {
-		op.done()
+	if done != nil {
+		done()
 	}
 	return err
 }

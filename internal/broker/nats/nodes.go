@@ -24,6 +24,7 @@ const (
 	listenTimeout = time.Second // of the server, to know that this node listens
 	answersAtOnce = 10_000      // questions of other nodes that are being answered
 	heldAtOnce    = 256         // records that are read together
+	heldTimeout   = time.Second // for them to come; fewer may come than NATS counted, since some are replaced meanwhile
 )
 
 // Nodes implements broker.Nodes. Keys and records are messages of one stream, one for
@@ -253,7 +254,7 @@ func (n *Nodes) Held(ctx context.Context, node uint32, f func(token broker.Token
 	}
 	prefix := len(n.heldSubject(node, ""))
 	for left := c.CachedInfo().NumPending; left > 0; {
-		fetching, cancel := context.WithTimeout(ctx, apiTimeout)
+		fetching, cancel := context.WithTimeout(ctx, heldTimeout)
 		batch, err := c.Fetch(int(min(left, heldAtOnce)), jetstream.FetchContext(fetching))
 		if err != nil {
 			cancel()
