@@ -170,11 +170,18 @@ func (s *site) sendOne() {
 	}
 }
 
-// converge publishes through each node, to everybody, until all three answer 200 in
-// one round, are ready, and all clients that stay have those three events.
+// converge waits until all nodes are ready, then publishes through each node, to
+// everybody, until all three answer 200 in one round, are still ready, and all clients
+// that stay have those three events. Before a node is ready nothing is published: to
+// thousands of clients, again and again, that would be the load that is measured.
 func (s *site) converge(patience time.Duration) bool {
 	deadline := time.Now().Add(patience)
 	staying := int32(s.staying())
+	for i := range nodeCount {
+		if !within(time.Until(deadline), func() bool { return s.ready(i) }) {
+			return false
+		}
+	}
 	for {
 		var wg sync.WaitGroup
 		var marks [nodeCount]*publication
