@@ -99,11 +99,14 @@ func (l *ledger) release(node uint32, token gateway.Token, done func()) {
 // drop forgets an operation that is to have no effect any more.
 func (l *ledger) drop(token gateway.Token) {
 	l.mu.Lock()
-	op := l.open[token]
+	var done func()
+	if op := l.open[token]; op != nil && !op.busy {
+		done, op.done = op.done, nil
+	}
 	l.removeLocked(token)
 	l.mu.Unlock()
-	if op != nil && !op.busy && op.done != nil {
-		op.done()
+	if done != nil {
+		done()
 	}
 }
 
