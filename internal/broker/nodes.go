@@ -31,7 +31,8 @@ type Nodes interface {
 	// node, and leaves a trace of that for an hour. It answers whether the trace is of
 	// that node: only one can take a record over, however often it tries.
 	TakeOver(ctx context.Context, node uint32, token Token, by uint32) (taken bool, err error)
-	// Held calls f with the records of a node, until f fails.
+	// Held calls f with the records of a node, until f fails, which may take long. Where
+	// no records come for some seconds it fails, whatever ctx allows.
 	Held(ctx context.Context, node uint32, f func(token Token, request []byte) error) error
 	// Forget removes all records of a node, and traces.
 	Forget(ctx context.Context, node uint32) error

@@ -173,20 +173,14 @@ func (m *member) leaveInOrder() {
 		return
 	}
 	m.gw.Drain(0, time.Second)
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		m.pending.Wait()
-	}()
 	complete := false
-	select {
-	case <-over:
-		complete = true
-	case <-time.After(4 * time.Second):
+	for end := time.Now().Add(4 * time.Second); !complete && time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // fake clock
+		m.mu.Lock()
+		complete = m.telling == 0
+		m.mu.Unlock()
 	}
 	leaving, cancel := deadline(time.Second)
 	defer cancel()
 	_ = m.node.Leave(leaving, complete)
 	m.kill()
-	<-over
 }

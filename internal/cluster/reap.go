@@ -213,7 +213,9 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 		}
 		all += found
 	}
-	if err := store.Remove(ctx, node, revision); err != nil {
+	removing, cancel := context.WithTimeout(ctx, ledgerTimeout)
+	defer cancel()
+	if err := store.Remove(removing, node, revision); err != nil {
 		return err
 	}
 	n.mu.Lock()

@@ -55,6 +55,7 @@ type member struct {
 	mu        sync.Mutex
 	dead      bool
 	resumed   chan struct{} // closed by Resume
+	telling   int           // disconnects under way
 	pending   sync.WaitGroup
 	unwritten map[gateway.Token]bool
 	conns     map[gateway.Token]*gateway.Conn // that the backend was asked for, and accepted
@@ -161,7 +162,15 @@ func (m *member) Connect(_ context.Context, token gateway.Token, _ []byte) gatew
 
 // Disconnect implements gateway.Backend as the callback's client does.
 func (m *member) Disconnect(n gateway.Notice) {
+	m.mu.Lock()
+	m.telling++
+	m.mu.Unlock()
 	m.pending.Go(func() {
+		defer func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.telling--
+		}()
 		for {
 			m.mu.Lock()
 			dead, resumed := m.dead, m.resumed

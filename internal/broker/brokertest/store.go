@@ -278,9 +278,14 @@ func (o *opened) TakeOver(ctx context.Context, node uint32, token broker.Token, 
 	return taken && err == nil, err
 }
 
+// heldTimeout is how long a read of records waits for the first, as broker.Nodes wants.
+const heldTimeout = 5 * time.Second
+
 func (o *opened) Held(ctx context.Context, node uint32, f func(broker.Token, []byte) error) error {
 	all := map[broker.Token]record{}
-	err := o.do(ctx, func(s *Store) error {
+	reading, cancel := context.WithTimeout(ctx, heldTimeout)
+	defer cancel()
+	err := o.do(reading, func(s *Store) error {
 		maps.Copy(all, s.records[node])
 		return nil
 	})
