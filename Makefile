@@ -40,7 +40,7 @@ test-deps:
 
 # What macOS and Windows run, on Linux: the tag leaves the detached sockets out. Only
 # packages above those sockets are another program with it.
-ON_SOCKETS = $(shell $(GO) list -f '{{range .Deps}}{{if eq . "ssegateway/internal/epoll"}}{{$$.ImportPath}}{{end}}{{end}}' ./internal/... ./cmd/...)
+ON_SOCKETS = $(shell GOOS=linux $(GO) list -f '{{range .Deps}}{{if eq . "ssegateway/internal/epoll"}}{{$$.ImportPath}}{{end}}{{end}}' ./internal/... ./cmd/...)
 test-portable:
 	$(GO) test -race -count=$(strip $(COUNT)) -timeout 10m -tags portable $(TESTFLAGS) $(ON_SOCKETS)
 
