@@ -13,9 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 
 	"ssegateway/e2e/harness"
 	"ssegateway/internal/broker"
@@ -55,6 +57,73 @@ func TestPassword(t *testing.T) {
 	refused(t, as(""), "Authorization Violation")
 	cfg.URL = "nats://gateway:secret@127.0.0.1:port"
 	refused(t, cfg, "invalid port")
+}
+
+// Credentials are a user's claims, signed by an account that the server trusts, and the
+// user's key, in one file.
+func TestCredentialsFile(t *testing.T) {
+	operator, account, user := newKey(t, nkeys.PrefixByteOperator), newKey(t, nkeys.PrefixByteAccount), newKey(t, nkeys.PrefixByteUser)
+	system := newKey(t, nkeys.PrefixByteAccount) // without one the server has no JetStream
+	claims := jwt.NewAccountClaims(publicKey(t, account))
+	claims.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: jwt.NoLimit, DiskStorage: jwt.NoLimit, Streams: jwt.NoLimit, Consumer: jwt.NoLimit}
+	known := &server.MemAccResolver{}
+	for _, c := range []*jwt.AccountClaims{claims, jwt.NewAccountClaims(publicKey(t, system))} {
+		if err := known.Store(c.Subject, sign(t, c, operator)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := serve(t, server.Options{
+		Port: -1, StoreDir: t.TempDir(), TrustedKeys: []string{publicKey(t, operator)}, AccountResolver: known, SystemAccount: publicKey(t, system),
+	})
+	cfg := at(s.ClientURL())
+	with := func(name string, signer nkeys.KeyPair) place {
+		seed, err := user.Seed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := jwt.FormatUserConfig(sign(t, jwt.NewUserClaims(publicKey(t, user)), signer), seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.CredentialsFile = filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(cfg.CredentialsFile, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	works(t, with("user.creds", account))
+	refused(t, with("stranger.creds", newKey(t, nkeys.PrefixByteAccount)), "Authorization Violation")
+	cfg.CredentialsFile = filepath.Join(t.TempDir(), "none.creds")
+	refused(t, cfg, "none.creds")
+	cfg.CredentialsFile = ""
+	refused(t, cfg, "Authorization Violation")
+}
+
+func newKey(t *testing.T, kind nkeys.PrefixByte) nkeys.KeyPair {
+	t.Helper()
+	k, err := nkeys.CreatePair(kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func publicKey(t *testing.T, k nkeys.KeyPair) string {
+	t.Helper()
+	name, err := k.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func sign(t *testing.T, claims jwt.Claims, signer nkeys.KeyPair) string {
+	t.Helper()
+	token, err := claims.Encode(signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
 }
 
 func TestTLS(t *testing.T) {

@@ -17,7 +17,6 @@ import (
 
 const (
 	traceTTL   = time.Hour       // of removed keys, and of records that were taken over
-	releaseTTL = 2 * time.Second // of released records
 
 	takenBy = "Taken-By" // header of a trace: the number of the node
 
@@ -218,8 +217,7 @@ func (n *Nodes) Hold(ctx context.Context, node uint32, token broker.Token, reque
 
 // Release implements broker.Nodes.
 func (n *Nodes) Release(ctx context.Context, node uint32, token broker.Token) error {
-	_, err := n.publish(ctx, &nats.Msg{Subject: n.recordSubject(node, token)}, jetstream.WithMsgTTL(releaseTTL))
-	return err
+	return n.failure(ctx, n.stream.Purge(ctx, jetstream.WithPurgeSubject(n.recordSubject(node, token))))
 }
 
 // TakeOver implements broker.Nodes.

@@ -63,7 +63,6 @@ func TestNodesLost(t *testing.T) {
 			"Remove":   func() error { return n.Remove(ctx, 1, revision) },
 			"Watch":    func() error { return n.Watch(ctx, func(k broker.Key) { t.Errorf("seen %+v", k) }) },
 			"Hold":     func() error { return n.Hold(ctx, 1, broker.Token{}, []byte("{}")) },
-			"Release":  func() error { return n.Release(ctx, 1, broker.Token{}) },
 			"TakeOver": func() error { _, err := n.TakeOver(ctx, 1, broker.Token{}, 2); return err },
 			"Held":     func() error { return n.Held(ctx, 1, func(broker.Token, []byte) error { return nil }) },
 		} {
