@@ -71,6 +71,8 @@ func (n *Node) keep(ctx context.Context, store broker.Nodes) {
 		case errors.Is(err, errNumberTaken):
 			n.lose()
 			timer.Reset(0)
+		case err != nil:
+			timer.Reset(n.interval() / 4) // the broker may be back at any moment
 		default:
 			timer.Reset(n.interval())
 		}

@@ -122,15 +122,17 @@ func (l *ledger) held(token gateway.Token) (node uint32, ok bool) {
 }
 
 // confirm settles records that were written before a renewal that is acknowledged: the
-// lease was not taken then.
+// lease was not taken then. The store answers, so what failed is tried again at once.
 func (l *ledger) confirm(node uint32, sent time.Time) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	for token, op := range l.open {
 		if op.node == node && !op.stored.IsZero() && op.stored.Before(sent) {
 			l.removeLocked(token)
 		}
 	}
+	l.mu.Unlock()
+	l.again()
+	signal(l.wake)
 }
 
 func (l *ledger) removeLocked(token gateway.Token) {
