@@ -156,7 +156,7 @@ func (s *site) ailing() string {
 	var b strings.Builder
 	for i := range nodeCount {
 		status, answer := s.post(internal(i)+"/internal/publish", map[string]any{"topic": "nobody", "event": map[string]string{"data": ""}})
-		fmt.Fprintf(&b, "node %d: ready %v, publish %d %v; ", i+1, s.ready(i), status, answer)
+		fmt.Fprintf(&b, "node %d: ready %v, recorded %v, publish %d %v; ", i+1, s.ready(i), s.recorded(i), status, answer)
 	}
 	without := map[string]int{}
 	for _, c := range s.everyone() {

@@ -2,10 +2,12 @@ package cluster
 
 import (
 	"context"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -172,8 +174,9 @@ func (s *site) sendOne() {
 
 // converge waits until all nodes are ready, then publishes through each node, to
 // everybody, until all three answer 200 in one round, are still ready, and all clients
-// that stay have those three events. Before a node is ready nothing is published: to
-// thousands of clients, again and again, that would be the load that is measured.
+// that stay have those three events, and what each node holds is recorded. Before a node
+// is ready nothing is published: to thousands of clients, again and again, that would be
+// the load that is measured.
 func (s *site) converge(patience time.Duration) bool {
 	deadline := time.Now().Add(patience)
 	staying := int32(s.staying())
@@ -203,11 +206,29 @@ func (s *site) converge(patience time.Duration) bool {
 		}
 		answered := marks[0] != nil && marks[1] != nil && marks[2] != nil
 		if answered && within(time.Until(deadline), all) {
-			return true
+			break
 		}
 		if time.Now().After(deadline) {
 			return false
 		}
 		<-time.After(50 * time.Millisecond)
 	}
+	for i := range nodeCount {
+		if !within(time.Until(deadline), func() bool { return s.recorded(i) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// recorded says that a node has written down all that it holds: until then nobody can
+// tell of it if the node dies.
+func (s *site) recorded(node int) bool {
+	resp, err := s.http.Get(internal(node) + "/metrics")
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return err == nil && strings.Contains(string(text), "\nssegateway_cluster_ledger_backlog 0\n")
 }
