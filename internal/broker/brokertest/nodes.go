@@ -149,10 +149,18 @@ func testRecords(t *testing.T, open func() broker.Nodes) {
 	if err := a.Hold(ctx, 2, token(7), []byte("{}")); err != nil {
 		t.Error(err)
 	}
-	if err := a.Release(ctx, 1, token(1)); err != nil {
-		t.Error(err)
+	for range 2 {
+		if err := a.Release(ctx, 1, token(1)); err != nil {
+			t.Error(err)
+		}
 	}
 	if all := held(t, b, 1); len(all) != 2 || all[token(0)] != "{}" || all[token(2)] != "{}" {
+		t.Errorf("held %v", all)
+	}
+	if err := a.Hold(ctx, 1, token(1), []byte("[]")); err != nil {
+		t.Error(err)
+	}
+	if all := held(t, b, 1); len(all) != 3 || all[token(1)] != "[]" {
 		t.Errorf("held %v", all)
 	}
 	stop := errors.New("enough")

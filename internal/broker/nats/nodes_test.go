@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -102,13 +104,51 @@ func TestReleasedGoes(t *testing.T) {
 	if err != nil || m.Header.Get(jetstream.MsgTTLHeader) != traceTTL.String() {
 		t.Errorf("%+v, %v", m, err)
 	}
+	awaitMessages(ctx, t, n, 1)
+}
+
+// What was released does not come back when NATS is killed. A copy of its directory is
+// what a kill leaves.
+func TestReleasedAndKilled(t *testing.T) {
+	t.Parallel()
+	dir, copied := t.TempDir(), t.TempDir()
+	s := serve(t, server.Options{Port: -1, StoreDir: dir})
+	n := mustOpenNodes(t, dialTest(t, s), "x")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, token := range []broker.Token{{1}, {2}} {
+		if err := n.Hold(ctx, 1, token, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.Release(ctx, 1, broker.Token{1}); err != nil {
+		t.Fatal(err)
+	}
+	awaitMessages(ctx, t, n, 1)
+	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	after := mustOpenNodes(t, dialTest(t, serve(t, server.Options{Port: -1, StoreDir: copied})), "x")
+	var held []broker.Token
+	err := after.Held(ctx, 1, func(token broker.Token, _ []byte) error {
+		held = append(held, token)
+		return nil
+	})
+	if want := []broker.Token{{2}}; err != nil || !slices.Equal(held, want) {
+		t.Errorf("%v are held, want %v; %v", held, want, err)
+	}
+}
+
+// awaitMessages waits until there are so many in the stream.
+func awaitMessages(ctx context.Context, t *testing.T, n *Nodes, want uint64) {
+	t.Helper()
 	for tick := time.NewTicker(50 * time.Millisecond); ; <-tick.C {
 		info, err := n.stream.Info(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info.State.Msgs == 1 {
-			break
+		if info.State.Msgs == want {
+			return
 		}
 	}
 }
