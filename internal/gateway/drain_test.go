@@ -35,7 +35,7 @@ func TestDrainOfFullQueue(t *testing.T) {
 	})
 }
 
-// The window spreads closes evenly.
+// The window spreads closes evenly, up to 5 s before its end.
 func TestDrainWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -47,7 +47,8 @@ func TestDrainWindow(t *testing.T) {
 		const window = 10 * time.Second
 		start := time.Now()
 		s.gw.Drain(window, time.Minute)
-		if took := time.Since(start); took != window*99/100 {
+		const rest = 5 * time.Second
+		if took := time.Since(start); took != (window-rest)*99/100+rest {
 			t.Errorf("took %v", took)
 		}
 		perSecond := map[int]int{}
@@ -58,9 +59,9 @@ func TestDrainWindow(t *testing.T) {
 				t.Errorf("a client received %q, aborted %v", tp.written(), tp.aborted)
 			}
 		}
-		for second := range 10 {
-			if n := perSecond[second]; n != 10 {
-				t.Errorf("in second %d %d streams were closed, of 100 in 10 s", second, n)
+		for second := range 5 {
+			if n := perSecond[second]; n != 20 {
+				t.Errorf("in second %d %d streams were closed, of 100 in 5 s", second, n)
 			}
 		}
 		if n := len(s.ends()); n != 100 {
@@ -70,7 +71,7 @@ func TestDrainWindow(t *testing.T) {
 	})
 }
 
-// A window ends when nobody is left.
+// Nothing is waited for behind the last close when nobody is left, but for who comes back.
 func TestDrainOfLeavers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -87,7 +88,7 @@ func TestDrainOfLeavers(t *testing.T) {
 			}
 		}()
 		s.gw.Drain(time.Hour, time.Minute)
-		if took := time.Since(start); took != time.Second {
+		if took := time.Since(start); took != 5*time.Second { // behind the one that was closed at once
 			t.Errorf("took %v", took)
 		}
 		s.expectNothingLeft(t)

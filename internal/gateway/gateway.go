@@ -251,21 +251,29 @@ func RetryBlock() []byte {
 	return sse.AppendRetry(nil, sse.RetryMillis(ms))
 }
 
-// Drain closes every connection, spread evenly over window, and returns when all
-// have ended. What has not ended when the window and then grace are over is cut.
+// Drain closes every connection, spread evenly over window but for its end, and returns
+// when all have ended. What has not ended when the window and then grace are over is cut.
+//
+// In the end of the window nothing is closed, and clients that come back here are still
+// turned away. Those are one in n where a proxy has n gateways; if this one ended with
+// its last close, all of them would arrive at the others beside those closed last.
 func (g *Gateway) Drain(window, grace time.Duration) {
 	g.draining.Store(true)
 	conns := g.conns.all()
 	start := time.Now()
+	rest := min(maxRetry*time.Millisecond, window/2)
+	var last time.Time // of the closes
 	for i, c := range conns {
-		due := start.Add(window * time.Duration(i) / time.Duration(len(conns)))
+		due := start.Add((window - rest) * time.Duration(i) / time.Duration(len(conns)))
 		for time.Now().Before(due) && g.count.Load() > 0 {
 			select {
 			case <-time.After(time.Until(due)):
 			case <-g.empty: // they all left by themselves
 			}
 		}
-		c.dismiss(ServerClosed, Draining)
+		if c.dismiss(ServerClosed, Draining) {
+			last = time.Now()
+		}
 	}
 	// The backend's answers to pending connects may take as long as half of what
 	// is left; then it is told that they ended.
@@ -283,17 +291,20 @@ func (g *Gateway) Drain(window, grace time.Duration) {
 			return
 		}
 	}
+	<-time.After(time.Until(last.Add(rest)))
 }
 
 // dismiss closes the connection and asks its client to come back, by another node
-// perhaps.
-func (c *Conn) dismiss(r Reason, d Detail) {
+// perhaps. It answers false for one that has no client any more, or not yet.
+func (c *Conn) dismiss(r Reason, d Detail) bool {
 	c.mu.Lock()
 	defer c.unlock()
-	if c.state == Open {
+	open := c.state == Open
+	if open {
 		c.appendLocked(item{frame: frame.Block(RetryBlock())}) // no queue is too full for it
 	}
 	if c.state != Closed {
 		c.closeLocked(r, d)
 	}
+	return open
 }
