@@ -162,7 +162,7 @@ func testCut(t *testing.T, x *site) {
 // testDrain: during a drain old and new EventSources are told to come back, and do so
 // when there is a gateway again.
 func testDrain(t *testing.T, x *site) {
-	// The drain ends one of two at once and the other after half of its window.
+	// The drain ends one of two at once and the other half a minute later.
 	for _, source := range []string{"drained1", "drained2"} {
 		x.gw.Event(t, x.open(t, source), object{"data": "x", "id": "last of " + source})
 		x.page.want(t, source, "message", 1)

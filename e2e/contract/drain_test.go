@@ -227,7 +227,7 @@ var ownDraining = section{title: "6 drain, what this gateway adds", cases: []con
 			t.Errorf("%d disconnects, the first with reason %q", len(calls), calls[0].Reason)
 		}
 	}},
-	{name: "DRAIN_SECONDS spreads the closing of streams", slow: true, run: func(t *T) {
+	{name: "DRAIN_SECONDS spreads the closing of streams over its first half, and turns clients away in the rest", slow: true, run: func(t *T) {
 		s := t.Start("DRAIN_SECONDS=4")
 		var all []*Stream
 		for range 20 {
@@ -239,10 +239,18 @@ var ownDraining = section{title: "6 drain, what this gateway adds", cases: []con
 			x.wantDrained("")
 			at = append(at, x.EndedAt())
 		}
+		late := s.Begin(harness.Request{Target: "/late"}, harness.Script{})
+		late.WantHead()
+		if body, end, err := late.Rest(patience); end != harness.Clean || !onlyRetry.MatchString(body) {
+			t.Errorf("behind the last close: %q and then %v (%v), want a retry and the end", body, end, err)
+		}
 		s.wantExitWithin(signalled, 4*time.Second+drainLimit, 0)
 		first, last := slices.MinFunc(at, time.Time.Compare), slices.MaxFunc(at, time.Time.Compare)
-		if spread := last.Sub(first); spread < time.Second || last.Sub(signalled) > 4*time.Second+slack {
-			t.Errorf("20 streams were closed from %v to %v after the signal, want them spread within 4 s", first.Sub(signalled), last.Sub(signalled))
+		if spread := last.Sub(first); spread < time.Second || last.Sub(signalled) > 2*time.Second+slack {
+			t.Errorf("20 streams were closed from %v to %v after the signal, want them spread over 2 s", first.Sub(signalled), last.Sub(signalled))
+		}
+		if rest := s.gw.ExitedAt().Sub(last); rest < 2*time.Second-slack {
+			t.Errorf("the process ended %v after the last close, want 2 s", rest)
 		}
 	}},
 }}

@@ -197,7 +197,7 @@ var retryOnly = regexp.MustCompile(`^retry: [0-9]+\n\n$`)
 // testDrain: streams that a drain ends, and clients that come during it, are told
 // through nginx to come back. It leaves the gateway killed.
 func testDrain(t *testing.T, gw *harness.Gateway, nginx *harness.Nginx) {
-	// The drain ends one of two at once and the other after half of its window.
+	// The drain ends one of two at once and the other half a minute later.
 	streams := []*client{open(t, gw, nginx, "drain1"), open(t, gw, nginx, "drain2")}
 	if err := gw.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)

@@ -132,7 +132,7 @@ func settings(c *Config) []setting {
 		{
 			env: "DRAIN_SECONDS", standard: "0", value: seconds(&c.DrainWindow, 0, 3600),
 			meaning: "Time over which a shutdown spreads the closing of streams. " +
-				"0: all are closed at once and everything is done within 4.5 s.",
+				"In its last 5 s, or half of it if that is less, none is closed. 0: all are closed at once and everything is done within 4.5 s.",
 		},
 		{
 			env: "LOG_LEVEL", standard: "info", value: level(&c.LogLevel),

@@ -71,7 +71,7 @@ func TestDrainWindow(t *testing.T) {
 	})
 }
 
-// Nothing is waited for behind the last close when nobody is left, but for who comes back.
+// When all have left, the window is not waited for, but the rest behind the last close.
 func TestDrainOfLeavers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -90,6 +90,21 @@ func TestDrainOfLeavers(t *testing.T) {
 		s.gw.Drain(time.Hour, time.Minute)
 		if took := time.Since(start); took != 5*time.Second { // behind the one that was closed at once
 			t.Errorf("took %v", took)
+		}
+		s.expectNothingLeft(t)
+	})
+}
+
+// A client that takes nothing neither shortens the rest of the window, nor is it cut before.
+func TestDrainWindowOfSlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(nil)
+		c, tp := s.open(t, 10)
+		c.Send(eventOf(t, 100), false, nil)
+		start := time.Now()
+		s.gw.Drain(10*time.Second, 2*time.Second)
+		if took := time.Since(start); took != 7*time.Second || tp.closedAt.Sub(start) != took {
+			t.Errorf("took %v, the client was cut after %v", took, tp.closedAt.Sub(start))
 		}
 		s.expectNothingLeft(t)
 	})

@@ -251,12 +251,13 @@ func RetryBlock() []byte {
 	return sse.AppendRetry(nil, sse.RetryMillis(ms))
 }
 
-// Drain closes every connection, spread evenly over window but for its end, and returns
-// when all have ended. What has not ended when the window and then grace are over is cut.
+// Drain closes every connection, spread evenly over window but for a rest at its end, and
+// returns when all have ended and the rest is over. What has not ended when then grace is
+// over is cut.
 //
-// In the end of the window nothing is closed, and clients that come back here are still
-// turned away. Those are one in n where a proxy has n gateways; if this one ended with
-// its last close, all of them would arrive at the others beside those closed last.
+// In the rest clients that come back here are still turned away. Those are one in n where
+// a proxy has n gateways; if this one ended with its last close, all of them would arrive
+// at the others beside those closed last.
 func (g *Gateway) Drain(window, grace time.Duration) {
 	g.draining.Store(true)
 	conns := g.conns.all()
@@ -277,9 +278,11 @@ func (g *Gateway) Drain(window, grace time.Duration) {
 	}
 	// The backend's answers to pending connects may take as long as half of what
 	// is left; then it is told that they ended.
-	halfTime := time.AfterFunc(grace/2, g.giveUp)
+	left := max(0, time.Until(last.Add(rest)))
+	rested := time.After(left)
+	halfTime := time.AfterFunc(left+grace/2, g.giveUp)
 	defer halfTime.Stop()
-	cut := time.After(grace)
+	cut := time.After(left + grace)
 	for g.count.Load() > 0 {
 		select {
 		case <-g.empty:
@@ -291,7 +294,7 @@ func (g *Gateway) Drain(window, grace time.Duration) {
 			return
 		}
 	}
-	<-time.After(time.Until(last.Add(rest)))
+	<-rested
 }
 
 // dismiss closes the connection and asks its client to come back, by another node
