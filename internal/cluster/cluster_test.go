@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -310,46 +309,6 @@ func TestRecordedOnReturn(t *testing.T) {
 		if n := s.store.Records(); n != 1 {
 			t.Errorf("%d records, want 1", n)
 		}
-	})
-}
-
-// silent is a store that does not answer what a node holds.
-type silent struct {
-	broker.Nodes
-	about uint32
-}
-
-func (s silent) Held(ctx context.Context, node uint32, f func(broker.Token, []byte) error) error {
-	if node == s.about {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	return s.Nodes.Held(ctx, node, f)
-}
-
-// What a lost node held does not wait for the broker's answers about another one.
-func TestLostSideBySide(t *testing.T) {
-	within(t, func(t *testing.T, s *site) {
-		a := s.start()
-		sleep(time.Second)
-		unknown := a.mustConnect()
-		b := s.start(func(m *member) {
-			open := m.node.cfg.Open
-			m.node.cfg.Open = func(ctx context.Context) (broker.Nodes, error) {
-				store, err := open(ctx)
-				return silent{store, unknown.Node()}, err
-			}
-		})
-		sleep(time.Second)
-		a.kill()
-		sleep(soon)
-		c := s.start()
-		sleep(time.Second)
-		token := c.mustConnect()
-		c.kill()
-		sleep(soon)
-		s.expect(b, "error/gateway_lost", token)
-		s.expectNone(unknown)
 	})
 }
 

@@ -44,6 +44,8 @@ func decode(data []byte) (v value) {
 
 func nameOf(name string, number uint32) string { return fmt.Sprintf("%s/%08x", name, number) }
 
+const renewRepeat = 300 * time.Millisecond // behind a renewal that failed
+
 // The times of a lease. A node renews its key so often that a few losses do no harm. It
 // trusts its lease for a while less than the others wait: that is the margin for clocks
 // that do not run alike, and for a word to the backend that is on its way.
@@ -72,7 +74,7 @@ func (n *Node) keep(ctx context.Context, store broker.Nodes) {
 			n.lose()
 			timer.Reset(0)
 		case err != nil:
-			timer.Reset(n.interval() / 4) // the broker may be back at any moment
+			timer.Reset(min(n.interval(), renewRepeat)) // the broker may be back at any moment
 		default:
 			timer.Reset(n.interval())
 		}

@@ -40,6 +40,7 @@ type ledger struct {
 type operation struct {
 	node    uint32     // whose record it is
 	request []byte     // of a record to be written; nil: it is to be removed
+	unsure  []byte     // of a record that may be on its way to the store when it is to be removed
 	done    func()     // when it is acknowledged, or replaced while it is under way; may be nil
 	busy    bool       // under way
 	stored  time.Time  // when it was acknowledged while the lease was in doubt
@@ -69,6 +70,12 @@ func (l *ledger) add(token gateway.Token, op *operation) {
 
 func (l *ledger) addLocked(token gateway.Token, op *operation) {
 	if before := l.open[token]; before != nil {
+		if op.node == before.node {
+			op.unsure = before.unsure
+			if before.request != nil && before.stored.IsZero() {
+				op.unsure = before.request
+			}
+		}
 		if before.busy {
 			op.after = before
 		} else {
@@ -249,6 +256,17 @@ func (l *ledger) next() (token gateway.Token, op *operation) {
 	return token, nil
 }
 
+// remove removes a record. One that was written without an answer may still be on its
+// way, and come behind the removal; written once more, with an answer, it does not.
+func remove(ctx context.Context, store broker.Nodes, token gateway.Token, op *operation) error {
+	if op.unsure != nil {
+		if err := store.Hold(ctx, op.node, broker.Token(token), op.unsure); err != nil {
+			return err
+		}
+	}
+	return store.Release(ctx, op.node, broker.Token(token))
+}
+
 // perform does an operation, and takes note of what came of it.
 func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.Token, op *operation) error {
 	err := errNoStore
@@ -257,7 +275,7 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 	case op.request != nil:
 		err = store.Hold(ctx, op.node, broker.Token(token), op.request)
 	default:
-		err = store.Release(ctx, op.node, broker.Token(token))
+		err = remove(ctx, store, token, op)
 	}
 	_, certain := l.lease(op.node)
 	l.mu.Lock()
@@ -266,6 +284,9 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 	switch {
 	case l.open[token] != op:
 		over = true
+		if next := l.open[token]; next != nil && err == nil {
+			next.unsure = nil
+		}
 		l.todo = append(l.todo, token) // what waits for this one
 		signal(l.wake)
 	case err == nil && (op.request == nil || certain), err != nil && over:

@@ -139,12 +139,8 @@ func (n *Node) took() {
 	}
 }
 
-// reapAll takes over what lost nodes held, side by side: what one of them held is not to
-// wait for the broker's answers about another.
+// reapAll takes over what lost nodes held, one node after the other.
 func (n *Node) reapAll(ctx context.Context, store broker.Nodes) {
-	var group sync.WaitGroup
-	defer group.Wait()
-	var reaping sync.Map // by number
 	tick := time.NewTicker(n.interval())
 	defer tick.Stop()
 	for {
@@ -153,28 +149,25 @@ func (n *Node) reapAll(ctx context.Context, store broker.Nodes) {
 			return
 		case <-tick.C:
 		}
-		for number, revision := range n.mine() {
-			if _, already := reaping.LoadOrStore(number, nil); !already {
-				group.Go(func() {
-					defer reaping.Delete(number)
-					_ = n.reap(ctx, store, number, revision) // what is left is found at the next tick
-				})
+		for {
+			node, revision, ok := n.mine()
+			if !ok || n.reap(ctx, store, node, revision) != nil {
+				break
 			}
 		}
 	}
 }
 
-// mine are the lost nodes that are this one's to tell of, with the revisions of their keys.
-func (n *Node) mine() map[uint32]uint64 {
+// mine is a lost node that is this one's to tell of.
+func (n *Node) mine() (node uint32, revision uint64, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	mine := map[uint32]uint64{}
 	for number, k := range n.keys {
 		if k.State == lost && k.By == n.number && n.claimed {
-			mine[number] = k.revision
+			return number, k.revision, true
 		}
 	}
-	return mine
+	return 0, 0, false
 }
 
 // reap takes over everything that a lost node held, then removes its key. Records are
