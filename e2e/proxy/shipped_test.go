@@ -151,4 +151,16 @@ func TestShippedFileWithoutGateway(t *testing.T) {
 		!retryOnly.MatchString(body) {
 		t.Errorf("without a gateway: %d %v with %q, want a stream that only says retry", head.Status, head.Header, body)
 	}
+	times := map[string]bool{}
+	for range 20 {
+		_, body := answer("down")
+		var ms int
+		if _, err := fmt.Sscanf(body, "retry: %d\n\n", &ms); err != nil || ms < 1000 || ms > 4990 {
+			t.Fatalf("without a gateway: %q, want 1000 to 4990 ms", body)
+		}
+		times[body] = true
+	}
+	if len(times) == 1 {
+		t.Errorf("20 times the same %v", times)
+	}
 }

@@ -25,7 +25,8 @@ type Nodes interface {
 	// Hold writes the record of a connection that a node holds, if there is none. It
 	// fails with ErrTaken where another node has taken it over.
 	Hold(ctx context.Context, node uint32, token Token, request []byte) error
-	// Release removes a record. From a store that was lost it is removed already.
+	// Release removes a record. On a store that was lost, where there is none, it may
+	// answer nil, as may Forget.
 	Release(ctx context.Context, node uint32, token Token) error
 	// TakeOver removes a record, whether there is one or not, in the name of another
 	// node, and leaves a trace of that for an hour. It answers whether the trace is of
@@ -34,7 +35,7 @@ type Nodes interface {
 	// Held calls f with the records of a node, until f fails, which may take long. Where
 	// no records come for some seconds it fails, whatever ctx allows.
 	Held(ctx context.Context, node uint32, f func(token Token, request []byte) error) error
-	// Forget removes all records of a node, and traces. So it does from a store that was lost.
+	// Forget removes all records of a node, and traces.
 	Forget(ctx context.Context, node uint32) error
 
 	// Ask sends a message to a node and waits for the answer. It fails with ErrNobody

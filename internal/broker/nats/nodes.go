@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	traceTTL   = time.Hour       // of removed keys, and of records that were taken over
+	traceTTL = time.Hour // of removed keys, and of records that were taken over
 
 	takenBy = "Taken-By" // header of a trace: the number of the node
 
 	listenTimeout = time.Second // of the server, to know that this node listens
 	answersAtOnce = 10_000      // questions of other nodes that are being answered
 	heldAtOnce    = 256         // records that are read together
-	heldTimeout   = time.Second // for them to come; fewer may come than NATS counted, since some are replaced meanwhile
+	heldTimeout   = time.Second // for them to come; fewer may come than NATS counted, since some are replaced or removed meanwhile
 )
 
 // Nodes implements broker.Nodes. Keys and records are messages of one stream, one for

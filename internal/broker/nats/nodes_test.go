@@ -82,6 +82,16 @@ func TestNodesLost(t *testing.T) {
 		t.Error(err)
 	}
 	check()
+	if err := other.Hold(ctx, 1, broker.Token{}, []byte("{}")); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(n.Release(ctx, 1, broker.Token{}), n.Forget(ctx, 1)); err != nil && !errors.Is(err, broker.ErrStoreLost) {
+		t.Error(err)
+	}
+	held := 0
+	if err := other.Held(ctx, 1, func(broker.Token, []byte) error { held++; return nil }); err != nil || held != 1 {
+		t.Errorf("%d records, %v", held, err)
+	}
 	if k, err := other.Get(ctx, 1); err != nil || string(k.Value) != "z" {
 		t.Errorf("%+v, %v", k, err)
 	}
