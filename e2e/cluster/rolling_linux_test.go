@@ -30,9 +30,9 @@ func TestRollingRestart(t *testing.T) {
 		if !s.converge(healing()) {
 			t.Errorf("not well within %v after the restart of node %d: %s", healing(), i+1, s.ailing())
 		}
-		peak, mean := s.reconnects(begin, window)
-		t.Logf("node %d drained in %v: in a second at most %d clients came back, %.1f on average of the window",
-			i+1, drained.Round(10*time.Millisecond), peak, mean)
+		peak, from, mean := s.reconnects(begin, window)
+		t.Logf("node %d drained in %v: in a second at most %d clients came back, from %v on, %.1f on average of the window",
+			i+1, drained.Round(10*time.Millisecond), peak, from.Round(10*time.Millisecond), mean)
 		if float64(peak) > 2*mean {
 			t.Errorf("node %d: %d clients came back in one second, more than twice the mean of %.1f", i+1, peak, mean)
 		}
@@ -45,8 +45,8 @@ func TestRollingRestart(t *testing.T) {
 }
 
 // reconnects are the streams, but for the first, that clients who stay opened since
-// begin: the most in any one second, and the mean over the drain window.
-func (s *site) reconnects(begin time.Time, window time.Duration) (peak int, mean float64) {
+// begin: the most in any one second, when that began, and the mean over the drain window.
+func (s *site) reconnects(begin time.Time, window time.Duration) (peak int, from time.Duration, mean float64) {
 	var at []time.Duration
 	for _, c := range s.everyone() {
 		if !c.stays {
@@ -66,7 +66,9 @@ func (s *site) reconnects(begin time.Time, window time.Duration) (peak int, mean
 		for at[last]-at[first] > time.Second {
 			first++
 		}
-		peak = max(peak, last-first+1)
+		if n := last - first + 1; n > peak {
+			peak, from = n, at[first]
+		}
 	}
-	return peak, float64(len(at)) / window.Seconds()
+	return peak, from, float64(len(at)) / window.Seconds()
 }
