@@ -11,7 +11,7 @@ import (
 // overflows are the policies that keep a slow client: see queues for the one that does not.
 var overflows = section{title: "8 overflow policies", cases: []contractCase{
 	{name: "drop_oldest: the events that have waited longest are dropped, and the drops are counted", run: func(t *T) {
-		s := t.Start()
+		s := t.Start(smallQueue)
 		x := s.openStoppedWith(`{"overflow":"drop_oldest"}`)
 		sent := x.flood("tick", 0)
 		// Far more than the bound, so that all of these cannot wait.
@@ -25,7 +25,7 @@ var overflows = section{title: "8 overflow policies", cases: []contractCase{
 		if len(got)+drops != sent {
 			t.Errorf("%d of %d events arrived and %d drops were counted", len(got), sent, drops)
 		}
-		// 1 MiB holds fifteen of them.
+		// 64 KiB hold fifteen of them.
 		for i := sent - 14; i < sent; i++ {
 			if !contains(got, i) {
 				t.Errorf("event %d of %d did not arrive, although nothing newer had to take its place", i, sent)
@@ -36,7 +36,7 @@ var overflows = section{title: "8 overflow policies", cases: []contractCase{
 		}
 	}},
 	{name: "latest: the newest of each name is kept", run: func(t *T) {
-		s := t.Start()
+		s := t.Start(smallQueue)
 		x := s.openStoppedWith(`{"overflow":"latest"}`)
 		sent := x.flood("tick", 0)
 		x.tick("once", sent) // nothing of its name comes behind it
@@ -60,7 +60,7 @@ var overflows = section{title: "8 overflow policies", cases: []contractCase{
 		}
 	}},
 	{name: "drops are counted for each connection and in the metrics", run: func(t *T) {
-		s := t.Start()
+		s := t.Start(smallQueue)
 		x, neighbour := s.openStoppedWith(`{"overflow":"drop_oldest"}`), s.Open("/neighbour")
 		x.flood("tick", 0)
 		drops := s.Connection(x.token).Drops
@@ -77,6 +77,10 @@ var overflows = section{title: "8 overflow policies", cases: []contractCase{
 	}},
 }}
 
+// smallQueue makes few bytes fill a queue: a client that takes nothing is gone after 10 s,
+// whatever a slow machine has got done by then.
+const smallQueue = "QUEUE_BYTES=65536"
+
 // openStoppedWith opens a stream whose client takes nothing behind the head. The
 // backend answers its connect with this body.
 func (s *Site) openStoppedWith(grant string) *Stream {
@@ -84,10 +88,10 @@ func (s *Site) openStoppedWith(grant string) *Stream {
 	return s.OpenWith(harness.Request{Target: "/stopped", ReceiveBuffer: 4 << 10, StopAfterHead: true}, granting(grant))
 }
 
-// tick sends a large event of that name, with a number.
+// tick sends an event of that name, a sixteenth of the queue, with a number.
 func (x *Stream) tick(name string, n int) {
 	x.s.t.Helper()
-	data := itoa(n) + " " + strings.Repeat("x", 64<<10)
+	data := itoa(n) + " " + strings.Repeat("x", 4<<10)
 	x.s.WantStatusOK(x.s.SendObject(object{"token": x.token, "event": object{"name": name, "data": data}}), "ok")
 }
 
