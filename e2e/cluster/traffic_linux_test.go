@@ -180,10 +180,8 @@ func (s *site) sendOne() {
 func (s *site) converge(patience time.Duration) bool {
 	deadline := time.Now().Add(patience)
 	staying := int32(s.staying())
-	for i := range nodeCount {
-		if !within(time.Until(deadline), func() bool { return s.ready(i) }) {
-			return false
-		}
+	if !everyNode(deadline, s.ready) {
+		return false
 	}
 	for {
 		var wg sync.WaitGroup
@@ -213,8 +211,13 @@ func (s *site) converge(patience time.Duration) bool {
 		}
 		<-time.After(50 * time.Millisecond)
 	}
+	return everyNode(deadline, s.recorded)
+}
+
+// everyNode waits until something is so of one node after the other.
+func everyNode(deadline time.Time, is func(node int) bool) bool {
 	for i := range nodeCount {
-		if !within(time.Until(deadline), func() bool { return s.recorded(i) }) {
+		if !within(time.Until(deadline), func() bool { return is(i) }) {
 			return false
 		}
 	}

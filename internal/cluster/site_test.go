@@ -56,7 +56,6 @@ type member struct {
 	dead      bool
 	resumed   chan struct{} // closed by Resume
 	telling   int           // disconnects under way
-	pending   sync.WaitGroup
 	unwritten map[gateway.Token]bool
 	conns     map[gateway.Token]*gateway.Conn // that the backend was asked for, and accepted
 
@@ -119,9 +118,7 @@ func (s *site) close() {
 		m.kill()
 	}
 	s.group.Wait()
-	for _, m := range s.members {
-		m.pending.Wait()
-	}
+	synctest.Wait() // what was being told
 }
 
 // kill ends a member as SIGKILL would: it does and says nothing more. What it could
@@ -165,7 +162,7 @@ func (m *member) Disconnect(n gateway.Notice) {
 	m.mu.Lock()
 	m.telling++
 	m.mu.Unlock()
-	m.pending.Go(func() {
+	go func() {
 		defer func() {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -192,7 +189,7 @@ func (m *member) Disconnect(n gateway.Notice) {
 				return
 			}
 		}
-	})
+	}()
 }
 
 func (m *member) Resume() {
