@@ -4,16 +4,12 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -241,93 +237,4 @@ func (s *Server) drain(listeners []listening) error {
 	}
 	s.log.Info("stopped", "ms", time.Since(begin).Milliseconds())
 	return nil
-}
-
-type listening struct {
-	listener net.Listener
-	exit     *lean.Exit // of the senders that came in here
-	server   *http.Server
-}
-
-func newListening(l net.Listener, server *http.Server) listening {
-	exit := lean.NewExit(l.Addr())
-	server.ConnContext = senderContext(exit)
-	return listening{l, exit, server}
-}
-
-// listen opens the public listener, and the internal one if it has moved.
-func (s *Server) listen(ctx context.Context) ([]listening, error) {
-	lc := stream.ListenConfig()
-	l, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(s.cfg.Port))
-	if err != nil {
-		return nil, err
-	}
-	public := s.httpServer(http.HandlerFunc(s.servePublic))
-	public.ConnState = s.waiting.track
-	public.Protocols.SetUnencryptedHTTP2(s.cfg.H2C)
-	if s.cfg.TLSCertFile != "" {
-		certificate, err := newCertificate(s.cfg.TLSCertFile, s.cfg.TLSKeyFile, s.log)
-		if err != nil {
-			_ = l.Close()
-			return nil, err
-		}
-		public.Protocols.SetHTTP2(true)
-		public.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
-		l = tls.NewListener(l, public.TLSConfig)
-	}
-	listeners := []listening{newListening(l, public)}
-	if addr := s.cfg.InternalAddr; addr != (config.Addr{}) {
-		if addr.Network == "unix" {
-			removeStaleSocket(addr.Address)
-			lc = net.ListenConfig{} // the other's socket options are TCP's
-		}
-		l, err := lc.Listen(ctx, addr.Network, addr.Address)
-		if err != nil {
-			_ = listeners[0].listener.Close()
-			return nil, err
-		}
-		listeners = append(listeners, newListening(l, s.httpServer(http.HandlerFunc(s.serveInternalListener))))
-	}
-	return listeners, nil
-}
-
-// removeStaleSocket removes a socket that a killed process left, and that nobody
-// listens on any more.
-func removeStaleSocket(path string) {
-	if info, err := os.Stat(path); err != nil || info.Mode().Type() != os.ModeSocket {
-		return
-	}
-	c, err := net.Dial("unix", path) //nolint:noctx // a local socket answers at once
-	if err == nil {
-		_ = c.Close()
-		return
-	}
-	_ = os.Remove(path)
-}
-
-func (s *Server) httpServer(h http.Handler) *http.Server {
-	server := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          log.New(serverLog{s.log}, "", 0),
-		Protocols:         new(http.Protocols),
-	}
-	server.Protocols.SetHTTP1(true)
-	return server
-}
-
-// serverLog takes the words of net/http. What a client did wrong in its TLS
-// handshake is of interest only to who debugs it.
-type serverLog struct{ log *slog.Logger }
-
-func (l serverLog) Write(p []byte) (int, error) {
-	message := strings.TrimSpace(string(p))
-	level := slog.LevelError
-	if strings.Contains(message, "TLS handshake error") {
-		level = slog.LevelDebug
-	}
-	l.log.Log(context.Background(), level, message)
-	return len(p), nil
 }
