@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"ssegateway/internal/edge"
 	"ssegateway/sse"
 )
 
@@ -31,6 +32,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, token string) {
 	if !Allow(w, r, http.MethodPost) {
 		return
 	}
+	edge.Patient(r)
 	rc := http.NewResponseController(w)
 	_ = rc.EnableFullDuplex() // to answer while the body still comes; HTTP/2 always can
 	s, problem := a.newStreaming(r, token)

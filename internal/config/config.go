@@ -31,6 +31,8 @@ type Config struct {
 	TLSCertFile, TLSKeyFile string
 	// H2C offers HTTP/2 without TLS on the public listener; never together with TLS.
 	H2C bool
+	// HTTP2MaxStreams is how many requests one HTTP/2 connection may have open at a time.
+	HTTP2MaxStreams int
 	// MaxConnections is how many streams may be open or pending at a time.
 	// 0: to be derived from the limit on open files.
 	MaxConnections int
@@ -42,6 +44,7 @@ type Config struct {
 	// Empty: not configured, streams are refused. Its query and userinfo are secret.
 	CallbackURL string
 	// CallbackConcurrency bounds the callbacks under way: so many connects and as many disconnects.
+	// 0: to be derived from the limit on open files.
 	CallbackConcurrency int
 
 	// HeartbeatInterval between the heartbeats of a stream; whole seconds, at least one.

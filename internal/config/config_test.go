@@ -21,7 +21,7 @@ func defaults() Config {
 		Port: 3000, HeartbeatInterval: 15 * time.Second,
 		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, LogBytes: 64 << 20, LogAge: 10 * time.Minute,
 		NATSPrefix: "ssegateway", NATSReplicas: 1, NATSStoreDir: "ssegateway-data", NodeLease: 10 * time.Second,
-		CallbackConcurrency: 256, LogLevel: slog.LevelInfo, LogFormat: "text",
+		CallbackConcurrency: 0, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text",
 	}
 }
 
@@ -176,7 +176,7 @@ func TestInvalidValues(t *testing.T) {
 		{"MAX_BODY_BYTES=1M", `MAX_BODY_BYTES: "1M" is not possible; allowed is bytes, 1 to 1073741824`},
 		{"QUEUE_BYTES=0", `QUEUE_BYTES: "0" is not possible`},
 		{"QUEUE_BUDGET_BYTES=0", `QUEUE_BUDGET_BYTES: "0" is not possible`},
-		{"CALLBACK_CONCURRENCY=0", `CALLBACK_CONCURRENCY: "0" is not possible`},
+		{"CALLBACK_CONCURRENCY=-1", `CALLBACK_CONCURRENCY: "-1" is not possible`},
 		{"DRAIN_SECONDS=3601", `DRAIN_SECONDS: "3601" is not possible; allowed is whole seconds, 0 to 3600`},
 		{"NATS_URL=http://u:SECRET@h", `NATS_URL: "http://h" is not possible: it does not begin with nats:// or tls://; allowed is nats:// or`},
 		{"NATS_URL=nats://u:SECRET@h,h:4222", "NATS_URL: the given value is not possible: it does not begin with"},
@@ -438,9 +438,9 @@ func TestRedacted(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "[port=3000 callback_url=https://h:8443/cb%2F/x heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock" +
-		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) h2c=false max_connections=0 max_body_bytes=1048576" +
+		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) h2c=false http2_max_streams=250 max_connections=0 max_body_bytes=1048576" +
 		" queue_bytes=1048576 queue_budget_bytes=134217728 topic_log_bytes=67108864 topic_log_seconds=600 nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
-		" nats_embedded=false nats_store_dir=ssegateway-data node_lease_seconds=10 callback_concurrency=256 drain_seconds=30 log_level=info log_format=text]"
+		" nats_embedded=false nats_store_dir=ssegateway-data node_lease_seconds=10 callback_concurrency=0 drain_seconds=30 log_level=info log_format=text]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -69,9 +69,13 @@ func settings(c *Config) []setting {
 			meaning: "HTTP/2 without TLS on the public listener, behind a proxy that speaks it. Not together with TLS.",
 		},
 		{
+			env: "HTTP2_MAX_STREAMS", standard: "250", value: number(&c.HTTP2MaxStreams, 1, 10_000),
+			meaning: "Requests, event streams among them, that one HTTP/2 connection may have open at a time. A client that wants more opens another connection.",
+		},
+		{
 			env: "MAX_CONNECTIONS", standard: "0", value: number(&c.MaxConnections, 0, 10_000_000),
 			meaning: "Streams at a time; beyond it new ones get 503. " +
-				"0: as many as the soft limit on open files leaves when 768 are kept for callbacks, internal calls and health, but at least a quarter of that limit.",
+				"0: as many as the limit on open files leaves beside callbacks, and a reserve for internal calls and health: an eighth of the limit, at least 32 and at most 320.",
 		},
 		{
 			env: "MAX_BODY_BYTES", standard: "1048576", value: byteCount(&c.MaxBodyBytes, 1, gib),
@@ -126,8 +130,9 @@ func settings(c *Config) []setting {
 			meaning: "How long a gateway that is not heard of counts as alive. Then another one tells the backend of its connections.",
 		},
 		{
-			env: "CALLBACK_CONCURRENCY", standard: "256", value: number(&c.CallbackConcurrency, 1, math.MaxUint16),
-			meaning: "Callbacks under way at a time: at most so many for connects, and as many again for disconnects.",
+			env: "CALLBACK_CONCURRENCY", standard: "0", value: number(&c.CallbackConcurrency, 0, math.MaxUint16),
+			meaning: "Callbacks under way at a time: at most so many for connects, and as many again for disconnects; each takes a descriptor. " +
+				"0: 256, or where the limit on open files is below 4096 a sixteenth of it, at least 8.",
 		},
 		{
 			env: "DRAIN_SECONDS", standard: "0", value: seconds(&c.DrainWindow, 0, 3600),

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,17 @@ func New(handler func() Handler) (*Server, error) {
 
 // Conns is how many connections are here.
 func (s *Server) Conns() int { return int(s.conns.Load()) }
+
+// CloseIdlest closes, soon, a connection that has waited for a next request for longest, of
+// those that one of the goroutines serves.
+func (s *Server) CloseIdlest() {
+	for range s.loops {
+		l := s.loops[int(s.next.Add(1))%len(s.loops)]
+		if l.closeIdlest() {
+			return
+		}
+	}
+}
 
 const supported = true
 
@@ -97,9 +109,11 @@ type loop struct {
 	read  [maxRequest]byte // what comes is read to; a connection has no buffer unless a request is unfinished
 	out   []byte
 
-	mu     sync.Mutex
-	conns  []*conn // by descriptor
-	closed bool
+	mu      sync.Mutex
+	conns   []*conn // by descriptor
+	open    int     // of conns
+	surplus int     // how many of them are to be closed
+	closed  bool
 }
 
 // conn is a sender's connection. It is the loop's goroutine's.
@@ -126,7 +140,21 @@ func (l *loop) add(c *conn) {
 		l.conns = append(l.conns, nil)
 	}
 	l.conns[c.fd] = c
+	l.open++
 	l.count.Add(1)
+}
+
+// closeIdlest has the next sweep, which it asks for, close a connection. It returns false
+// where there is none to close.
+func (l *loop) closeIdlest() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.surplus >= l.open {
+		return false
+	}
+	l.surplus++
+	l.set.SetDeadline(time.Unix(1, 0))
+	return true
 }
 
 // remove ends a connection's time here; its descriptor is the caller's.
@@ -135,6 +163,7 @@ func (l *loop) remove(c *conn) {
 	defer l.mu.Unlock()
 	_ = unix.EpollCtl(l.set.FD, unix.EPOLL_CTL_DEL, c.fd, nil) // it is there
 	l.conns[c.fd] = nil
+	l.open--
 	l.count.Add(-1)
 }
 
@@ -280,7 +309,12 @@ func (l *loop) sweep(now time.Time) {
 			conns = append(conns, c)
 		}
 	}
+	surplus := l.surplus
+	l.surplus = 0
 	l.mu.Unlock()
+	if surplus > 0 {
+		conns = l.closeIdle(conns, surplus)
+	}
 	for _, c := range conns {
 		switch age := now.Sub(c.since); {
 		case c.since.IsZero():
@@ -291,6 +325,19 @@ func (l *loop) sweep(now time.Time) {
 			l.close(c)
 		}
 	}
+}
+
+// closeIdle closes the connections that have been idle for longest, up to a number, and
+// returns the others. One that had a request since the last sweep is not idle.
+func (l *loop) closeIdle(conns []*conn, most int) []*conn {
+	isIdle := func(c *conn) bool { return len(c.begun) == 0 && !c.since.IsZero() }
+	idle := slices.DeleteFunc(slices.Clone(conns), func(c *conn) bool { return !isIdle(c) })
+	slices.SortFunc(idle, func(a, b *conn) int { return a.since.Compare(b.since) })
+	idle = idle[:min(most, len(idle))]
+	for _, c := range idle {
+		l.close(c)
+	}
+	return slices.DeleteFunc(conns, func(c *conn) bool { return slices.Contains(idle, c) })
 }
 
 func (l *loop) end() {

@@ -25,3 +25,6 @@ func (*Server) Run(ctx context.Context) error {
 	<-ctx.Done()
 	return nil
 }
+
+// CloseIdlest has none to close.
+func (*Server) CloseIdlest() {}

@@ -12,6 +12,7 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/cluster"
+	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 )
 
@@ -25,6 +26,7 @@ type Metrics struct {
 	gw        *gateway.Gateway
 	api       *api.API
 	node      *cluster.Node // nil: there are no others
+	edge      *edge.Edge
 }
 
 // New makes Metrics; Watch gives them something to show.
@@ -53,9 +55,9 @@ func (m *Metrics) ObserveCallback(action, result string, took time.Duration) {
 	m.latency.WithLabelValues(action).Observe(took.Seconds())
 }
 
-// Watch adds the counters of a gateway and its API, and in a cluster those of its node.
-func (m *Metrics) Watch(gw *gateway.Gateway, a *api.API, node *cluster.Node) {
-	m.gw, m.api, m.node = gw, a, node
+// Watch adds the counters of a gateway, its API and its edge, and in a cluster those of its node.
+func (m *Metrics) Watch(gw *gateway.Gateway, a *api.API, node *cluster.Node, e *edge.Edge) {
+	m.gw, m.api, m.node, m.edge = gw, a, node, e
 	m.registry.MustRegister(m)
 }
 
@@ -73,6 +75,11 @@ var (
 	heartbeats  = desc("heartbeats_total", "Heartbeats written.")
 	dropped     = desc("events_dropped_total", "Events accepted for a connection that ended before they were written.")
 	sends       = desc("sends_total", "Requests to /internal/send, by result.", "result")
+
+	accepted = desc("edge_connections", "Accepted connections that are no streams now, by state.", "state")
+	evicted  = desc("edge_evicted_total", "Connections that were closed to make room for others, by the state they were in.", "state")
+	turned   = desc("edge_refused_total", "Connections that were closed as they came: all descriptors were in use.")
+	floods   = desc("edge_floods_total", "Connections that were closed because their peer sent much and asked for little.")
 
 	nodes    = desc("cluster_nodes", "Other nodes, by state. Lost: dead, and the backend is being told of what it held.", "state")
 	lease    = desc("cluster_lease_held", "1 while this node's lease holds for certain, else 0: what it has to tell the backend waits.")
@@ -106,6 +113,13 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(heartbeats, s.Heartbeats.Load())
 	counter(dropped, s.Dropped.Load())
 	m.api.Sends(func(result string, n uint64) { counter(sends, n, result) })
+	e := m.edge.Stats()
+	for _, state := range edge.States() {
+		gauge(accepted, int64(e.Open[state]), state.String())
+		counter(evicted, e.Evicted[state], state.String())
+	}
+	counter(turned, e.Refused)
+	counter(floods, e.Floods)
 	if m.node == nil {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/config"
+	"ssegateway/internal/edge"
 )
 
 // serveInternalListener routes what comes in at a listener of /internal's own.
@@ -26,6 +27,7 @@ func (s *Server) serveInternalListener(w http.ResponseWriter, r *http.Request) {
 
 // serveInternal serves a caller who may call.
 func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
+	edge.Trust(r.Context())
 	if target(r) == "/metrics" {
 		if api.Allow(w, r, http.MethodGet, http.MethodHead) {
 			s.metrics.ServeHTTP(w, r)

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"ssegateway/internal/config"
+	"ssegateway/internal/edge"
 	"ssegateway/internal/lean"
 	"ssegateway/internal/stream"
 )
@@ -24,7 +25,9 @@ type listening struct {
 
 func newListening(l net.Listener, server *http.Server) listening {
 	exit := lean.NewExit(l.Addr())
-	server.ConnContext = senderContext(exit)
+	server.ConnContext = func(ctx context.Context, nc net.Conn) context.Context {
+		return senderContext(edge.Context(ctx, nc), nc, exit)
+	}
 	return listening{l, exit, server}
 }
 
@@ -36,7 +39,6 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 		return nil, err
 	}
 	public := s.httpServer(http.HandlerFunc(s.servePublic))
-	public.ConnState = s.waiting.track
 	public.Protocols.SetUnencryptedHTTP2(s.cfg.H2C)
 	if s.cfg.TLSCertFile != "" {
 		certificate, err := newCertificate(s.cfg.TLSCertFile, s.cfg.TLSKeyFile, s.log)
@@ -46,20 +48,22 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 		}
 		public.Protocols.SetHTTP2(true)
 		public.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
-		l = tls.NewListener(l, public.TLSConfig)
+		l = tls.NewListener(s.edge.Listen(l, edge.TLS), public.TLSConfig)
+	} else {
+		l = s.edge.Listen(l, edge.Plain)
 	}
 	listeners := []listening{newListening(l, public)}
 	if addr := s.cfg.InternalAddr; addr != (config.Addr{}) {
 		if addr.Network == "unix" {
 			removeStaleSocket(addr.Address)
-			lc = net.ListenConfig{} // the other's socket options are TCP's
 		}
+		lc = net.ListenConfig{} // without a stream's socket options
 		l, err := lc.Listen(ctx, addr.Network, addr.Address)
 		if err != nil {
 			_ = listeners[0].listener.Close()
 			return nil, err
 		}
-		listeners = append(listeners, newListening(l, s.httpServer(http.HandlerFunc(s.serveInternalListener))))
+		listeners = append(listeners, newListening(s.edge.Listen(l, edge.Plain), s.httpServer(http.HandlerFunc(s.serveInternalListener))))
 	}
 	return listeners, nil
 }
@@ -80,12 +84,19 @@ func removeStaleSocket(path string) {
 
 func (s *Server) httpServer(h http.Handler) *http.Server {
 	server := &http.Server{
-		Handler:           h,
+		Handler:           edge.Handler(h),
+		ConnState:         edge.Track,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          log.New(serverLog{s.log}, "", 0),
 		Protocols:         new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: s.cfg.HTTP2MaxStreams,
+			// What a stranger sends of bodies that nobody reads is held: so much of each connection.
+			MaxReceiveBufferPerConnection: 128 << 10,
+			MaxReceiveBufferPerStream:     64 << 10,
+		},
 	}
 	server.Protocols.SetHTTP1(true)
 	return server

@@ -65,14 +65,17 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		comeBack(w)
 		return
 	}
+	if s.lacksSockets(r) {
+		tooMany(w)
+		return
+	}
 	c, answer, err := s.gw.Connect(r.Context(), callback.EncodeRequest(r))
 	if err != nil {
 		if s.gw.Draining() || errors.Is(err, gateway.ErrNameless) {
 			comeBack(w)
 			return
 		}
-		w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5))) //nolint:gosec // jitter, not a secret
-		refuse(w, api.ErrTooManyConns)
+		tooMany(w)
 		return
 	}
 	switch answer.Outcome {
@@ -93,6 +96,18 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	case gateway.Unreachable, gateway.Unanswered:
 		api.ErrBackendDown.Write(w)
 	}
+}
+
+// lacksSockets reports whether the request asks for a stream with a socket of its own, and
+// there is none left: MAX_CONNECTIONS may be larger where HTTP/2 streams share sockets.
+func (s *Server) lacksSockets(r *http.Request) bool {
+	return r.ProtoMajor == 1 && s.cfg.MaxConnections > s.files.streams &&
+		int(s.gw.Stats().Pending.Load())+s.streams.Sockets() >= s.files.streams
+}
+
+func tooMany(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5))) //nolint:gosec // jitter, not a secret
+	refuse(w, api.ErrTooManyConns)
 }
 
 // grant is what the backend said of a connection that it accepted.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"ssegateway/internal/api"
+	"ssegateway/internal/edge"
 	"ssegateway/internal/lean"
 )
 
@@ -35,15 +36,14 @@ type sending struct {
 
 type sendingKey struct{}
 
-// senderContext has each new connection of a server remembered as a sender's that may
-// become; what comes from the exit stays.
-func senderContext(exit *lean.Exit) func(context.Context, net.Conn) context.Context {
-	return func(ctx context.Context, c net.Conn) context.Context {
-		if lean.Returned(c) {
-			return ctx
-		}
-		return context.WithValue(ctx, sendingKey{}, &sending{exit: exit})
+// senderContext has a new connection of a server remembered as a sender's that may become;
+// one that comes from the exit stays.
+func senderContext(ctx context.Context, nc net.Conn, exit *lean.Exit) context.Context {
+	c := edge.Of(nc)
+	if c == nil || lean.Returned(c.NetConn()) {
+		return ctx
 	}
+	return context.WithValue(ctx, sendingKey{}, &sending{exit: exit})
 }
 
 // keepSender carries out a send, and takes its connection over for those that follow.
@@ -72,6 +72,6 @@ func (s *Server) keepSender(w http.ResponseWriter, r *http.Request) bool {
 	if later != nil {
 		status, answer = later()
 	}
-	s.senders.Take(conn, unread, known.exit, status, answer)
+	s.senders.Take(edge.HandOver(conn), unread, known.exit, status, answer)
 	return true
 }

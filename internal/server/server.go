@@ -22,6 +22,7 @@ import (
 	"ssegateway/internal/callback"
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/config"
+	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/lean"
 	"ssegateway/internal/metrics"
@@ -64,7 +65,8 @@ type Server struct {
 	metrics   *metrics.Metrics
 	clients   http.Handler // what is neither health nor internal
 
-	waiting *waitingRoom
+	edge    *edge.Edge
+	files   descriptors
 	started atomic.Bool
 }
 
@@ -79,11 +81,19 @@ func (noBackend) Disconnect(gateway.Notice) {}
 // New makes a Server, for Run. Nothing happens before that but a first attempt to reach
 // the broker.
 func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
-	files := openFilesLimit()
-	if cfg.MaxConnections == 0 {
-		cfg.MaxConnections = max(files-reservedFiles, files/4)
+	files, err := shareOut(openFilesLimit(), cfg.MaxConnections, cfg.CallbackConcurrency)
+	if err != nil {
+		return nil, err
 	}
-	s := &Server{cfg: cfg, version: version, log: log, metrics: metrics.New()}
+	cfg.CallbackConcurrency = files.concurrency
+	if cfg.MaxConnections > files.streams {
+		log.Warn("MAX_CONNECTIONS is more than the limit on open files leaves for streams with a socket of their own; raise that limit (ulimit -n)",
+			"max_connections", cfg.MaxConnections, "descriptors", files.files, "streams", files.streams)
+	}
+	if cfg.MaxConnections == 0 || cfg.MaxConnections > files.streams && !cfg.H2C && cfg.TLSCertFile == "" {
+		cfg.MaxConnections = files.streams
+	}
+	s := &Server{cfg: cfg, version: version, log: log, metrics: metrics.New(), files: files}
 
 	if err := s.openBroker(); err != nil {
 		return nil, err
@@ -93,7 +103,6 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	}
 
 	var backend gateway.Backend = noBackend{}
-	var err error
 	if cfg.CallbackURL != "" {
 		callbacks := callback.Config{
 			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency,
@@ -122,11 +131,14 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	if s.senders, err = lean.New(s.newSender); err != nil {
 		return nil, err
 	}
-	s.waiting = newWaitingRoom(files-ownFiles-2*cfg.CallbackConcurrency, func() int { return s.streams.Sockets() + s.senders.Conns() })
+	s.edge = edge.New(edge.Config{
+		Limit: files.connections(), Internal: files.reserve / 2,
+		Streams: s.streams.Sockets, Senders: s.senders.Conns, CloseSender: s.senders.CloseIdlest, Log: log,
+	})
 	if s.node != nil {
 		s.api.Join(s.node)
 	}
-	s.metrics.Watch(s.gw, s.api, s.node)
+	s.metrics.Watch(s.gw, s.api, s.node, s.edge)
 
 	s.clients = http.HandlerFunc(s.serveStream)
 	if len(cfg.CORSAllowedOrigins) > 0 {
@@ -173,7 +185,7 @@ func (s *Server) Run(ctx context.Context) error {
 		run(func(ctx context.Context) error { return s.node.Run(ctx, s.gw) })
 	}
 	for _, l := range listeners {
-		for _, listener := range []net.Listener{l.listener, l.exit} {
+		for _, listener := range []net.Listener{l.listener, s.edge.Listen(l.exit, edge.Caller)} {
 			run(func(context.Context) error {
 				err := l.server.Serve(listener)
 				if errors.Is(err, http.ErrServerClosed) {
@@ -206,6 +218,7 @@ func hostname() string {
 func (s *Server) logStart() {
 	attrs := append([]slog.Attr{slog.String("version", s.version)}, s.cfg.Redacted()...)
 	s.log.LogAttrs(context.Background(), slog.LevelInfo, "ssegateway started", attrs...)
+	s.log.Info("descriptors", "limit", s.files.files, "streams", s.files.streams, "callbacks", 2*s.files.concurrency, "reserve", s.files.reserve)
 	if s.callbacks == nil {
 		s.log.Warn("CALLBACK_URL is not set: not ready, streams are refused")
 	}

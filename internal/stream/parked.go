@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -125,11 +124,14 @@ func (s *parked) Unacked() int {
 
 func (s *parked) tcp() *net.TCPConn {
 	nc := s.nc
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
+	for {
+		wrapped, ok := nc.(interface{ NetConn() net.Conn })
+		if !ok {
+			tcp, _ := nc.(*net.TCPConn)
+			return tcp
+		}
+		nc = wrapped.NetConn()
 	}
-	tcp, _ := nc.(*net.TCPConn)
-	return tcp
 }
 
 func (s *parked) Close(abort bool) {

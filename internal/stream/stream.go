@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ssegateway/internal/edge"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 )
@@ -76,6 +77,7 @@ func (o *Opener) open(nc net.Conn, buffered *bufio.ReadWriter, r *http.Request, 
 		_ = nc.Close()
 		return
 	}
+	nc = edge.HandOver(nc)
 	chunked := r.ProtoAtLeast(1, 1)
 	head := frame.Head(appendHead(nil, h, chunked))
 	if o.detacher.detach(nc, chunked, head, c, g) {

@@ -1,0 +1,161 @@
+package hostile
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"ssegateway/e2e/harness"
+)
+
+// flood is what an HTTP/2 peer sends without end. Those that ask for nothing are cut off soon.
+type flood struct {
+	name  string
+	path  string                                     // of requests
+	first func(f *http2.Framer)                      // once
+	more  func(f *http2.Framer, n int, block []byte) // again and again
+	cut   bool
+}
+
+var floods = []flood{
+	{name: "PING", cut: true, more: func(f *http2.Framer, n int, _ []byte) { _ = f.WritePing(false, [8]byte{byte(n)}) }},
+	{name: "SETTINGS", cut: true, more: func(f *http2.Framer, n int, _ []byte) {
+		_ = f.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: uint32(4096 + n%2)})
+	}},
+	{name: "PRIORITY", cut: true, more: func(f *http2.Framer, n int, _ []byte) {
+		_ = f.WritePriority(uint32(2*n+1)&0x7fffffff, http2.PriorityParam{Weight: 1})
+	}},
+	{name: "CONTINUATION", cut: true, first: func(f *http2.Framer) {
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndStream: true})
+	}, more: func(f *http2.Framer, _ int, block []byte) { _ = f.WriteContinuation(1, false, block) }},
+	{name: "empty CONTINUATION", cut: true, first: func(f *http2.Framer) {
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndStream: true})
+	}, more: func(f *http2.Framer, _ int, _ []byte) { _ = f.WriteContinuation(1, false, nil) }},
+	{name: "resets of what has an answer at once", path: "/healthz", more: rapidReset},
+	{name: "resets of streams", path: "/streams", cut: true, more: rapidReset},
+}
+
+func rapidReset(f *http2.Framer, n int, block []byte) {
+	id := uint32(2*n + 1)
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndStream: true, EndHeaders: true})
+	_ = f.WriteRSTStream(id, http2.ErrCodeCancel)
+}
+
+// Floods of HTTP/2 frames cost bounded time and memory, and nobody else notices.
+func TestFloods(t *testing.T) {
+	for _, k := range floods {
+		t.Run(k.name, func(t *testing.T) {
+			internal, err := harness.FreePort()
+			if err != nil {
+				t.Fatal(err)
+			}
+			g := harness.StartGateway(t, binary, nil, "H2C=true", "LOG_LEVEL=warn", fmt.Sprintf("INTERNAL_ADDR=127.0.0.1:%d", internal), "INTERNAL_TOKEN="+token)
+			v := &visitor{t: t, g: g, internal: fmt.Sprintf("127.0.0.1:%d", internal)}
+			v.client = g.Endpoint.Client()
+			defer v.client.CloseIdleConnections()
+			v.stream()
+			calm := v.ask()
+			before := resident(t, g.Pid())
+
+			flooded := make(chan int)
+			stop := make(chan struct{})
+			go func() {
+				sent := 0
+				defer func() { flooded <- sent }()
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						sent += pour(t, g.Endpoint.Addr, k)
+					}
+				}
+			}()
+			meanwhile := v.ask()
+			close(stop)
+			sent := <-flooded
+			grown := resident(t, g.Pid()) - before
+			t.Logf("%d MB sent; %d MiB more resident; before: %v; meanwhile: %v", sent>>20, grown>>20, calm, meanwhile)
+			for what, l := range meanwhile {
+				if l.Quantile(0.99) > *limit {
+					t.Errorf("%s: %v", what, l)
+				}
+			}
+			if grown > 96<<20 { // under the race detector, which takes many times as much
+				t.Errorf("%d MiB more resident", grown>>20)
+			}
+		})
+	}
+}
+
+// pour floods by one connection, until it is cut or has sent enough, and returns how much was sent.
+func pour(t *testing.T, addr string, k flood) (sent int) {
+	floodMost := 2 << 20
+	if k.cut {
+		floodMost = 32 << 20
+	}
+	nc, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer nc.Close()
+	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	drained := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, nc)
+		close(drained)
+	}()
+	var block bytes.Buffer
+	e := hpack.NewEncoder(&block)
+	for _, field := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "x"}, {":path", k.path}} {
+		_ = e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1], Sensitive: true}) // as it is each time
+	}
+	var b bytes.Buffer
+	b.WriteString(http2.ClientPreface)
+	f := http2.NewFramer(&b, nil)
+	_ = f.WriteSettings()
+	if k.first != nil {
+		k.first(f)
+	}
+	for n := 0; sent < floodMost; {
+		for b.Len() < 64<<10 {
+			k.more(f, n, block.Bytes())
+			n++
+		}
+		written, err := nc.Write(b.Bytes())
+		b.Reset()
+		if sent += written; err != nil {
+			<-drained
+			return sent
+		}
+	}
+	if k.cut {
+		t.Errorf("%s: %d bytes were taken", k.name, sent)
+	}
+	return sent
+}
+
+// resident is a process's memory in bytes.
+func resident(t *testing.T, pid int) int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kb int
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kb); err == nil {
+			return kb << 10
+		}
+	}
+	t.Fatal("no VmRSS")
+	return 0
+}

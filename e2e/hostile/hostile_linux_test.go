@@ -1,0 +1,264 @@
+package hostile
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"ssegateway/e2e/harness"
+)
+
+var (
+	peers       = flag.Int("peers", 250, "hostile connections at a time, of each kind")
+	descriptors = flag.Int("descriptors", 256, "limit on open files of the gateway")
+	asked       = flag.Int("requests", 10, "requests of each sort that are timed")
+	given       = flag.String("gateway", "", "the `program` to test; built with the race detector if empty")
+	limit       = flag.Duration("limit", 5*time.Second, "what the 99th percentile of the times may be")
+
+	binary string
+	cert   *harness.Certificate
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "hostile")
+	if err == nil {
+		defer func() { _ = os.RemoveAll(dir) }()
+		if binary = *given; binary == "" {
+			binary, err = harness.Build(dir)
+		}
+	}
+	if err == nil {
+		script := fmt.Sprintf("#!/bin/sh\nulimit -n %d && exec %s \"$@\"\n", *descriptors, binary)
+		binary = filepath.Join(dir, "limited")
+		err = os.WriteFile(binary, []byte(script), 0o700)
+	}
+	if err == nil {
+		cert, err = harness.NewCertificate(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+const token = "let-me-in"
+
+// Whatever strangers do with their connections, health, sends and new streams are answered
+// soon, all the while and right after; and the log does not fill.
+func TestPeers(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			internal, err := harness.FreePort()
+			if err != nil {
+				t.Fatal(err)
+			}
+			settings := []string{"HEARTBEAT_INTERVAL_SECONDS=5", fmt.Sprintf("INTERNAL_ADDR=127.0.0.1:%d", internal), "INTERNAL_TOKEN=" + token}
+			var c *harness.Certificate
+			if k.tls {
+				c = cert
+			} else {
+				settings = append(settings, "H2C=true")
+			}
+			g := harness.StartGateway(t, binary, c, settings...)
+			v := &visitor{t: t, g: g, internal: fmt.Sprintf("127.0.0.1:%d", internal)}
+			v.client = g.Endpoint.Client()
+			defer v.client.CloseIdleConnections()
+			v.stream() // for the sends
+			calm := v.ask()
+
+			addr := g.Endpoint.Addr
+			if k.internal {
+				addr = v.internal
+			}
+			lines := len(g.Log.Lines(0))
+			s, err := besiege(t.Context(), addr, k, *peers)
+			defer s.end()
+			if err != nil {
+				t.Error(err)
+			}
+			begin := time.Now()
+			besieged := v.ask()
+			took := time.Since(begin)
+			held, opened := s.held.Load(), s.opened.Load()
+			s.end()
+			ended := time.Now()
+			well := v.well(ended)
+			t.Logf("%d peers held of %d; before: %v; meanwhile: %v; well again %v after their end", held, opened, calm, besieged, well.Round(time.Millisecond))
+			for what, l := range besieged {
+				if l.Quantile(0.99) > *limit {
+					t.Errorf("%s: %v", what, l)
+				}
+			}
+			if well > *limit {
+				t.Errorf("well again only after %v", well)
+			}
+			warned := 0
+			for _, line := range g.Log.Lines(lines) {
+				if strings.Contains(line, "make room") {
+					warned++
+				}
+			}
+			if most := int(took.Seconds()) + int(time.Since(begin).Seconds()) + 30; warned > most {
+				t.Errorf("%d lines about room", warned)
+			}
+		})
+	}
+}
+
+// visitor is everybody else.
+type visitor struct {
+	t        *testing.T
+	g        *harness.Gateway
+	internal string
+	client   *http.Client // to the public port
+	token    string       // of an open stream
+}
+
+type times map[string]harness.Latencies
+
+func (m times) String() string {
+	var b strings.Builder
+	for _, what := range []string{"health", "send", "stream"} {
+		fmt.Fprintf(&b, "%s p50 %v p99 %v; ", what, m[what].Quantile(.5).Round(10*time.Microsecond), m[what].Quantile(.99).Round(10*time.Microsecond))
+	}
+	return b.String()
+}
+
+// ask asks for everything, each time on a new connection, and takes the times.
+func (v *visitor) ask() times {
+	m := times{}
+	for range *asked {
+		for what, f := range map[string]func() error{"health": v.health, "send": v.send, "stream": v.open} {
+			begin := time.Now()
+			if err := f(); err != nil {
+				v.t.Errorf("%s: %v", what, err)
+			}
+			m[what] = append(m[what], time.Since(begin))
+		}
+	}
+	return m
+}
+
+// well is how long after a time it takes until everything is answered as it should, and no
+// connection is left that nobody uses.
+func (v *visitor) well(from time.Time) time.Duration {
+	for time.Since(from) < harness.Patience {
+		if v.health() == nil && v.send() == nil && v.left() < 5 {
+			return time.Since(from)
+		}
+	}
+	return time.Since(from)
+}
+
+func (v *visitor) do(method, url string, body []byte) ([]byte, error) {
+	v.client.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	client := v.client
+	if strings.Contains(url, v.internal) {
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Content-Type", "application/json")
+		client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		err = errors.Join(err, fmt.Errorf("status %d: %s", resp.StatusCode, text))
+	}
+	return text, err
+}
+
+func (v *visitor) health() error {
+	_, err := v.do(http.MethodGet, v.g.Endpoint.Scheme()+"://"+v.g.Endpoint.Addr+"/healthz", nil)
+	return err
+}
+
+func (v *visitor) send() error {
+	body, err := json.Marshal(map[string]any{"token": v.token, "event": map[string]any{"data": "x"}})
+	if err == nil {
+		_, err = v.do(http.MethodPost, "http://"+v.internal+"/internal/send", body)
+	}
+	return err
+}
+
+// left is how many connections the gateway has that are no streams.
+func (v *visitor) left() int {
+	text, err := v.do(http.MethodGet, "http://"+v.internal+"/metrics", nil)
+	if err != nil {
+		return *descriptors
+	}
+	left := 0
+	for line := range strings.Lines(string(text)) {
+		var n int
+		if strings.HasPrefix(line, "ssegateway_edge_connections{") {
+			if _, err := fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &n); err == nil {
+				left += n
+			}
+		}
+	}
+	return left
+}
+
+// open opens a stream and leaves again.
+func (v *visitor) open() error {
+	x, err := v.begin()
+	if err != nil {
+		return err
+	}
+	x.HangUp()
+	return nil
+}
+
+func (v *visitor) begin() (*harness.Exchange, error) {
+	x, err := v.g.Endpoint.Do(context.Background(), harness.Request{Target: "/stream", Header: []harness.Field{{Name: harness.KeyHeader, Value: "v"}}})
+	if err != nil {
+		return nil, err
+	}
+	head, err := x.Head(10 * time.Second)
+	if err == nil && head.Status != http.StatusOK {
+		err = fmt.Errorf("status %d", head.Status)
+	}
+	if err != nil {
+		x.HangUp()
+	}
+	return x, err
+}
+
+// stream opens the stream that the sends are for.
+func (v *visitor) stream() {
+	x, err := v.begin()
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	v.t.Cleanup(x.HangUp)
+	v.token = v.g.Await(v.t, 1, "connect", func(*harness.Callback) bool { return true })[0].Token
+}

@@ -1,0 +1,239 @@
+package edge
+
+import (
+	"errors"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// State is what a connection is doing.
+type State uint8
+
+// The states. In all but StateHandler the peer has to do something.
+const (
+	StateNew       State = iota // nothing has come yet
+	StateHandshake              // of TLS
+	StateHeader                 // of a request
+	StateHandler                // a handler works for the peer
+	StateBody                   // of a request
+	StateAnswer                 // the peer has to take it
+	StateIdle                   // between two requests
+	StateHTTP2                  // HTTP/2 without a handler at work
+)
+
+var stateNames = [...]string{
+	StateNew: "new", StateHandshake: "handshake", StateHeader: "header", StateHandler: "handler", StateBody: "body", StateAnswer: "answer", StateIdle: "idle", StateHTTP2: "http2",
+}
+
+// String is the state's name in the metrics.
+func (s State) String() string { return stateNames[s] }
+
+// States are all states.
+func States() []State {
+	return []State{StateNew, StateHandshake, StateHeader, StateHandler, StateBody, StateAnswer, StateIdle, StateHTTP2}
+}
+
+// How long a peer may take nothing of what is written to it. A caller of the internal API
+// may be busy.
+const (
+	answerTimeout = 10 * time.Second
+	callerTimeout = time.Minute
+)
+
+// What a stranger may send, in bytes, beside what handlers take. An HTTP/2 peer can send
+// frames without end that ask for nothing (PING, SETTINGS, PRIORITY), each of which costs
+// work. An honest one stays far below: it answers and acknowledges what it was sent.
+const (
+	floodStart   = 512 << 10 // at first
+	floodSecond  = 16 << 10  // more for each second
+	floodRequest = 40 << 10  // more for each request, whose header may be 32 KiB
+	floodWritten = 2         // more, one byte for so many that were written to it
+)
+
+// ErrFlood is what reading from a peer that sends too much fails with.
+var ErrFlood = errors.New("edge: the peer sends much and asks for little")
+
+// Conn is an accepted connection. To net/http it is a net.Conn.
+type Conn struct {
+	net.Conn
+
+	// Fixed after construction.
+	edge     *Edge
+	accepted time.Time
+	addr     netip.Addr // the peer's, of IPv6 the first half; zero where it has none
+	tls      bool       // what is carried is TLS
+
+	handedOver atomic.Bool
+	inBody     atomic.Bool  // HTTP/1: there is more of a request's body to come
+	broken     atomic.Bool  // it did not come in time
+	exempt     atomic.Bool  // its peer may call the internal API: no flood
+	received   atomic.Int64 // bytes
+	written    atomic.Int64 // bytes
+	allowed    atomic.Int64 // bytes that requests and handlers account for
+
+	// Guarded by the edge's lock.
+	list       *list // in which it waits for its peer; nil: a handler works for it
+	prev, next *Conn
+	since      time.Time // when it began to wait
+	counted    bool      // it is on the edge's account
+	internal   bool      // it belongs to the internal API
+	http2      bool
+	idle       bool // HTTP/1: net/http waits for the next request
+	requests   bool // there has been one
+	working    int  // handlers that work for the peer
+	bodies     int  // handlers that wait for a body of the peer's
+}
+
+func (e *Edge) newConn(nc net.Conn, tls, internal bool) *Conn {
+	c := &Conn{Conn: nc, edge: e, accepted: time.Now(), addr: addrOf(nc.RemoteAddr()), tls: tls, internal: internal}
+	c.exempt.Store(internal)
+	return c
+}
+
+// addrOf is the address of a peer. IPv6 counts by the /64, which one customer has in whole.
+func addrOf(a net.Addr) netip.Addr {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	addr := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if addr.Is6() && !addr.IsLoopback() {
+		prefix, _ := addr.Prefix(64) // an IPv6 address has one
+		return prefix.Addr()
+	}
+	return addr
+}
+
+// stateLocked is what the connection is doing.
+func (c *Conn) stateLocked() State {
+	switch {
+	case c.working > 0:
+		return StateHandler
+	case c.bodies > 0:
+		return StateBody
+	case c.http2:
+		return StateHTTP2
+	case c.idle:
+		return StateIdle
+	case c.requests:
+		return StateAnswer
+	case c.received.Load() == 0:
+		return StateNew
+	case c.tls:
+		return StateHandshake
+	default:
+		return StateHeader
+	}
+}
+
+// Read implements net.Conn. When a deadline is over in the middle of a request's body, the
+// connection is of no use any more: net/http would take the rest for the next request.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.broken.Load() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	n, err := c.Conn.Read(p)
+	if err != nil && c.inBody.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.broken.Store(true)
+	}
+	if n > 0 && c.received.Add(int64(n)) > floodStart && c.isFlood() {
+		c.edge.mu.Lock()
+		c.edge.stats.Floods++
+		c.edge.mu.Unlock()
+		_ = c.Close()
+		return 0, ErrFlood
+	}
+	return n, err
+}
+
+// isFlood reports whether the peer has sent more than its requests account for.
+func (c *Conn) isFlood() bool {
+	if c.exempt.Load() || c.handedOver.Load() {
+		return false
+	}
+	seconds := int64(time.Since(c.accepted) / time.Second)
+	return c.received.Load() > floodStart+seconds*floodSecond+c.written.Load()/floodWritten+c.allowed.Load()
+}
+
+// Write implements net.Conn. It fails when the peer takes nothing for too long.
+func (c *Conn) Write(p []byte) (written int, err error) {
+	if c.handedOver.Load() {
+		return c.Conn.Write(p)
+	}
+	timeout := answerTimeout
+	if c.exempt.Load() {
+		timeout = callerTimeout
+	}
+	// The kernel takes more only when much of its buffer is free, so a write may have to wait
+	// for long although the peer reads. What that has acknowledged meanwhile is progress too;
+	// the first look only notes how much there is.
+	for last := math.MaxInt; ; {
+		_ = c.SetWriteDeadline(time.Now().Add(timeout / 2))
+		n, err := c.Conn.Write(p[written:])
+		c.written.Add(int64(n))
+		if written += n; err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || c.handedOver.Load() {
+			return written, err
+		}
+		unacked := Unacked(c.Conn)
+		if n == 0 && unacked >= last {
+			return written, err
+		}
+		last = unacked
+	}
+}
+
+// Close implements net.Conn.
+func (c *Conn) Close() error {
+	c.forget()
+	return c.Conn.Close()
+}
+
+// CloseWrite closes the sending half, where the connection has halves. net/http asks for it.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// NetConn is the connection beneath. It stays the edge's.
+func (c *Conn) NetConn() net.Conn { return c.Conn }
+
+// HandOver takes a connection that was hijacked off its edge's account. It returns the one
+// beneath, or for TLS the one given, which is the caller's from now on: it has no deadlines, and
+// the caller counts it as long as it is open.
+func HandOver(nc net.Conn) net.Conn {
+	c := Of(nc)
+	if c == nil {
+		return nc
+	}
+	c.handedOver.Store(true)
+	c.forget()
+	if nc == net.Conn(c) {
+		return c.Conn
+	}
+	return nc
+}
+
+func (c *Conn) forget() {
+	c.edge.mu.Lock()
+	defer c.edge.mu.Unlock()
+	c.edge.forgetLocked(c)
+}
+
+// moveLocked puts the connection among those that wait for their peer, or takes it out, as
+// its numbers say. One that waits already keeps its place.
+func (c *Conn) moveLocked() {
+	switch {
+	case !c.counted:
+	case c.working > 0:
+		c.leaveListLocked()
+	case c.list == nil:
+		c.since = time.Now()
+		c.edge.waitingLocked(c).push(c)
+	}
+}

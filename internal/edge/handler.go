@@ -1,0 +1,246 @@
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	// bodyTimeout is how long a peer may send nothing of its request's body.
+	bodyTimeout = 10 * time.Second
+	// After bodyGrace at least bodyRate bytes have to come in each bodyTimeout.
+	bodyGrace = 30 * time.Second
+	bodyRate  = 1 << 10
+	// drainTimeout is how long the rest of a body that nobody wants is read. A connection that
+	// is closed over unread bytes may lose the answer on its way; if the body ends, the
+	// connection can be used again.
+	drainTimeout = time.Second
+)
+
+type connKey struct{}
+
+// Context is for http.Server.ConnContext: it lets Handler find the connection of a request.
+func Context(ctx context.Context, nc net.Conn) context.Context {
+	if c := Of(nc); c != nil {
+		return context.WithValue(ctx, connKey{}, c)
+	}
+	return ctx
+}
+
+// Of is the edge's connection that an accepted one is, or nil.
+func Of(nc net.Conn) *Conn {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	c, _ := nc.(*Conn)
+	return c
+}
+
+// From is the connection that a request came by, or nil.
+func From(ctx context.Context) *Conn {
+	c, _ := ctx.Value(connKey{}).(*Conn)
+	return c
+}
+
+// Track is for http.Server.ConnState.
+func Track(nc net.Conn, state http.ConnState) {
+	if c := Of(nc); c != nil && state == http.StateIdle {
+		c.edge.mu.Lock()
+		defer c.edge.mu.Unlock()
+		c.idle = true
+	}
+}
+
+// Handler has the edge know when a handler works for a peer, and bounds how long the peer may
+// take to send its body and to take its answer. An answer does not wait for a body that
+// the handler does not read.
+func Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := From(r.Context())
+		if c == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		var b *body
+		if r.Body != http.NoBody {
+			b = &body{ReadCloser: r.Body, conn: c, control: http.NewResponseController(w)}
+			with := *r // net/http looks at its own request's body when this is over
+			with.Body, r = b, &with
+			if r.ProtoMajor == 1 {
+				_ = b.control.EnableFullDuplex() // HTTP/1 has it
+			}
+		}
+		c.begin(r.ProtoMajor > 1)
+		c.inBody.Store(b != nil && r.ProtoMajor == 1)
+		var begun time.Time
+		if r.ProtoMajor > 1 {
+			begun = time.Now()
+		}
+		defer c.end(w, r, b, begun)
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (c *Conn) begin(http2 bool) {
+	c.allowed.Add(floodRequest)
+	c.edge.mu.Lock()
+	defer c.edge.mu.Unlock()
+	c.http2, c.idle, c.requests = http2, false, true
+	c.working++
+	c.moveLocked()
+}
+
+// resetTime is how soon a peer that cancels a request counts as one that asked for nothing.
+const resetTime = time.Second
+
+// end is when a handler has returned. What it wrote may be on its way still.
+func (c *Conn) end(w http.ResponseWriter, r *http.Request, b *body, begun time.Time) {
+	if c.handedOver.Load() {
+		return
+	}
+	if b != nil && !b.ended && r.ProtoMajor == 1 {
+		b.drain()
+	}
+	c.done()
+	switch {
+	case r.ProtoMajor == 1:
+	case r.Context().Err() == nil:
+		// The peer may hold back this answer while it takes others.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+	case time.Since(begun) < resetTime:
+		c.allowed.Add(-floodRequest)
+	}
+}
+
+// done is when a handler no longer works for the peer.
+func (c *Conn) done() {
+	c.edge.mu.Lock()
+	defer c.edge.mu.Unlock()
+	c.working--
+	c.moveLocked()
+}
+
+// Trust says that the peer of a request may call the internal API. Its connection belongs
+// to that from now on. net/http must not yet have been asked for an answer.
+func Trust(ctx context.Context) {
+	c := From(ctx)
+	if c == nil || c.exempt.Swap(true) {
+		return
+	}
+	c.edge.mu.Lock()
+	if c.counted && !c.internal {
+		c.internal = true
+		c.edge.internal++
+	}
+	c.edge.mu.Unlock()
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		// A listener for streams gives its sockets small buffers and no probes. A caller
+		// may get long answers, and may be silent in the middle of a streaming request.
+		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3})
+		_ = tcp.SetWriteBuffer(callerSendBuffer)
+	}
+}
+
+// callerSendBuffer is SO_SNDBUF in bytes, of a connection of the internal API. Linux takes it
+// twice, and no more than net.core.wmem_max, which is 208 KiB unless it was changed.
+const callerSendBuffer = 256 << 10
+
+// Patient takes the deadlines off a request's body: its sender writes it bit by bit, as it is
+// made. A sender that has vanished is found by the kernel's probes.
+func Patient(r *http.Request) {
+	if b, ok := r.Body.(*body); ok {
+		b.patient = true
+	}
+}
+
+// body is a request's, which its peer has to send.
+type body struct {
+	io.ReadCloser
+	conn    *Conn
+	control *http.ResponseController
+	patient bool
+	awaited bool // the connection counts as one that waits for its peer
+	ended   bool // there is no more of it to read
+
+	begun    time.Time // the first read; zero: none yet
+	received int64     // bytes since counted
+	counted  time.Time
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	if b.patient {
+		n, err := b.ReadCloser.Read(p)
+		b.conn.allowed.Add(int64(n))
+		if err != nil {
+			b.end(err)
+		}
+		return n, err
+	}
+	now := time.Now()
+	if b.begun.IsZero() {
+		b.begun, b.counted = now, now
+		b.await(true)
+	}
+	deadline := now.Add(bodyTimeout)
+	if now.Sub(b.begun) >= bodyGrace { // the rate has to be kept up: a byte now and then is not enough
+		deadline = b.counted.Add(bodyTimeout)
+	}
+	_ = b.control.SetReadDeadline(deadline)
+	n, err := b.ReadCloser.Read(p)
+	b.conn.allowed.Add(int64(n))
+	if b.received += int64(n); b.received >= bodyRate || time.Since(b.begun) < bodyGrace {
+		b.received, b.counted = 0, time.Now()
+	}
+	if err != nil {
+		b.end(err)
+	}
+	return n, err
+}
+
+// end is when reading has come to the end of the body, or failed.
+func (b *body) end(err error) {
+	b.ended = true
+	if errors.Is(err, io.EOF) {
+		b.conn.inBody.Store(false)
+		_ = b.control.SetReadDeadline(time.Time{})
+	} // else the deadline is over for net/http, too
+	b.await(false)
+}
+
+// await has the connection count as one that waits for its peer's body, or not any more.
+func (b *body) await(on bool) {
+	if b.awaited == on {
+		return
+	}
+	b.awaited = on
+	c := b.conn
+	c.edge.mu.Lock()
+	defer c.edge.mu.Unlock()
+	if on {
+		c.working--
+		c.bodies++
+	} else {
+		c.working++
+		c.bodies--
+	}
+	c.moveLocked()
+}
+
+// drain sends the answer and reads what the handler left of the body. net/http must not be left
+// to do that: in full duplex it reads the next request beside the end of this one's body.
+func (b *body) drain() {
+	_ = b.control.Flush()
+	b.await(true)
+	_ = b.control.SetReadDeadline(time.Now().Add(drainTimeout))
+	_, err := io.Copy(io.Discard, b.ReadCloser)
+	if err == nil {
+		err = io.EOF
+	}
+	b.end(err)
+}

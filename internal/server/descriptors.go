@@ -1,0 +1,53 @@
+package server
+
+import (
+	"fmt"
+	"runtime"
+)
+
+// descriptors says how the limit on open files is shared out. Every part has room of its own,
+// so that none can take another's: however many streams are open, health and the internal API
+// are answered.
+type descriptors struct {
+	files       int // the limit
+	own         int // the process's own: listeners, logs, epoll sets, NATS, and sockets between two owners
+	reserve     int // requests that are no streams: health, the internal API, clients that are refused
+	concurrency int // callbacks of each action at a time; each takes a descriptor
+	streams     int // streams that have a socket of their own: all but those of HTTP/2
+}
+
+const (
+	// The reserve is an eighth of all within these bounds. Half of it is the share of
+	// connections of the internal API.
+	minReserve, maxReserve = 32, 320
+	// The default of CALLBACK_CONCURRENCY is a sixteenth of all within these bounds.
+	minConcurrency, maxConcurrency = 8, 256
+)
+
+// connections is how many descriptors accepted connections may have, streams included.
+func (d descriptors) connections() int { return d.streams + d.reserve }
+
+// shareOut divides the limit on open files. Of the settings MAX_CONNECTIONS and
+// CALLBACK_CONCURRENCY, 0 means that it is to be chosen here. One that leaves no room for the
+// rest is an error.
+func shareOut(files, maxConnections, concurrency int) (descriptors, error) {
+	d := descriptors{
+		files: files, own: 48 + 4*runtime.GOMAXPROCS(0), // each core has its set of senders
+		reserve: min(max(files/8, minReserve), maxReserve), concurrency: concurrency,
+	}
+	left := d.files - d.own - d.reserve
+	if concurrency == 0 {
+		d.concurrency = min(max(files/16, minConcurrency), maxConcurrency)
+		if maxConnections > 0 { // who asks for many streams gets them, as long as some callbacks are left
+			d.concurrency = min(d.concurrency, max((left-maxConnections)/2, minConcurrency))
+		}
+	}
+	if d.streams = left - 2*d.concurrency; d.streams > 0 {
+		return d, nil
+	}
+	if concurrency == 0 {
+		return d, fmt.Errorf("the limit on open files is %d: raise it to at least %d (ulimit -n)", files, d.own+d.reserve+2*d.concurrency+1)
+	}
+	return d, fmt.Errorf("CALLBACK_CONCURRENCY: %d takes %d descriptors, two for each, but the limit on open files is %d, of which %d can be had: "+
+		"set it to at most %d, or raise the limit (ulimit -n)", concurrency, 2*concurrency, files, max(left, 0), max((left-1)/2, 0))
+}
