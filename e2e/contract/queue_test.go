@@ -136,6 +136,24 @@ var queues = section{title: "8 slow clients", cases: []contractCase{
 		s.Event(neighbour.token, "unharmed")
 		neighbour.Want("data: unharmed\n\n")
 	}},
+	{name: "an event that waits for many counts once in the budget", run: func(t *T) {
+		s := t.Start("QUEUE_BUDGET_BYTES=2097152")
+		topic, data := NewTopic(), strings.Repeat("x", 700<<10)
+		var stopped []*Stream
+		for range 6 {
+			stopped = append(stopped, s.openStoppedWith(encode(object{"topics": []string{topic}})))
+		}
+		s.Publish(object{"topic": topic, "event": object{"data": data}}, len(stopped))
+		if n := s.Stats().Queued; n < len(data) || n > len(data)*3/2 {
+			t.Errorf("%d bytes wait", n)
+		}
+		for _, x := range stopped {
+			x.Resume()
+		}
+		for _, x := range stopped {
+			x.WantEvents(data)
+		}
+	}},
 }}
 
 // wantCutAfterPrefix makes sure that the stream is cut, not ended, and holds nothing

@@ -43,11 +43,12 @@ type Publication struct {
 	Ref uint64
 }
 
-// Record is a published event. It is shared by all who read it and never changes.
+// Record is a published event. It is shared by all who read it and never changes, but
+// for the count of the queues in which its frame waits.
 type Record struct {
 	Offset uint64 // of this record, or, if it is not stored, of the last stored one before it
 	Topics []string
-	Frame  frame.Frame
+	Frame  frame.Shared
 	Stored bool
 	Ref    uint64
 	Place  uint64 // in the order of all records, stored or not, of this node's log; from 1

@@ -93,7 +93,7 @@ func (l *Log) appendLocked(p Publication, offset uint64, at time.Time) (Position
 		l.offset = offset
 		e.ID, _ = sse.NewID(Position{l.epoch, r.Offset}.String()) // an epoch has nothing that an id must not have
 	}
-	r.Frame = frame.Event(e)
+	r.Frame.Frame = frame.Event(e)
 	if p.Store {
 		l.storeLocked(r, at)
 	}

@@ -87,7 +87,8 @@ func settings(c *Config) []setting {
 		},
 		{
 			env: "QUEUE_BUDGET_BYTES", standard: "134217728", value: byteCount(&c.QueueBudgetBytes, 1, 1024*gib),
-			meaning: "What may wait in all queues together; beyond it the fullest connections are cut first.",
+			meaning: "What may wait in all queues together; a published event that waits for many counts once. " +
+				"Beyond it connections are cut: first those for which most has waited longest without their clients taking any.",
 		},
 		{
 			env: "TOPIC_LOG_BYTES", standard: "67108864", value: byteCount(&c.LogBytes, 1, 1024*gib),

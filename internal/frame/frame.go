@@ -4,6 +4,7 @@ package frame
 
 import (
 	"strconv"
+	"sync/atomic"
 
 	"ssegateway/sse"
 )
@@ -22,6 +23,19 @@ type Frame struct {
 	before, after uint8
 	events        uint16 // how many; what is no event is protocol
 }
+
+// Shared is a frame that may wait in several queues. All of them hold the same bytes,
+// which are to be counted once.
+type Shared struct {
+	Frame
+	queues atomic.Int32
+}
+
+// Join says that the frame waits in one more queue, and whether that is the first.
+func (s *Shared) Join() (first bool) { return s.queues.Add(1) == 1 }
+
+// Leave says that it waits in one queue less, and whether that was the last.
+func (s *Shared) Leave() (last bool) { return s.queues.Add(-1) == 0 }
 
 // Event encodes an event.
 func Event(e sse.Event) Frame {

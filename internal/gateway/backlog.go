@@ -1,9 +1,10 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -14,13 +15,12 @@ const (
 )
 
 // backlog is the set of open connections that have a queue: those whose clients
-// do not keep up. It finds the stalled ones and keeps all queues together within
-// their budget. Its lock is the innermost.
+// do not keep up. It finds the stalled ones, and those to be cut to keep all queues
+// together within their budget.
 type backlog struct {
-	budget int64
-	bytes  atomic.Int64 // over all queues, those of pending connections included
+	relieving sync.Mutex // held while connections are cut to get below the budget
 
-	mu    sync.Mutex
+	mu    sync.Mutex // innermost
 	conns []*Conn
 	of    []*queue // conns[i]'s queue, whose size may be read without the connection's lock
 }
@@ -52,28 +52,43 @@ func (b *backlog) all() []*Conn {
 	return append([]*Conn(nil), b.conns...)
 }
 
-func (b *backlog) fullest() *Conn {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var fullest *Conn
-	var most int64 = -1
-	for i, q := range b.of {
-		if n := q.size.Load(); n > most {
-			fullest, most = b.conns[i], n
-		}
-	}
-	return fullest
+// burden is a queue as one that may be cut for the budget's sake.
+type burden struct {
+	conn   *Conn
+	queue  *queue
+	weight int64 // its bytes, times the milliseconds since its client took something
 }
 
-// relieve cuts the connections with the fullest queues until all queues together
-// fit into the budget. No connection's lock may be held.
-func (b *backlog) relieve() {
-	for b.bytes.Load() > b.budget {
-		c := b.fullest()
-		if c == nil {
-			return // all of it belongs to pending connections, which are refused more by themselves
+// burdens are all queues, the heaviest first: a client that takes nothing comes before
+// one that reads as fast as it can, however much waits for either.
+func (b *backlog) burdens(now time.Duration) []burden {
+	b.mu.Lock()
+	all := make([]burden, len(b.of))
+	for i, q := range b.of {
+		idle := max(0, now-time.Duration(q.moved.Load()))
+		all[i] = burden{b.conns[i], q, q.size.Load() * (1 + idle.Milliseconds())}
+	}
+	b.mu.Unlock()
+	slices.SortStableFunc(all, func(x, y burden) int { return cmp.Compare(y.weight, x.weight) })
+	return all
+}
+
+// relieve cuts connections until all queues together fit into the budget, and a little
+// further, so that it has not to be done again for each event. Who comes while that is
+// under way leaves it to the first. No connection's lock may be held.
+func (b *backlog) relieve(budget *budget, now time.Duration) {
+	for budget.exceeded() && b.relieving.TryLock() {
+		cut := false
+		for _, x := range b.burdens(now) {
+			if budget.relieved() {
+				break
+			}
+			cut = x.conn.shed(x.queue) || cut
 		}
-		c.Leave(Error, SlowConsumer)
+		b.relieving.Unlock()
+		if !cut {
+			return // the rest belongs to pending connections, which are refused more by themselves
+		}
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 )
 
@@ -121,12 +123,20 @@ func (c *Conn) unlock() {
 // frame was handed to the client's socket, or ErrNotWritten, if Send answers
 // Sent or Buffered; otherwise nothing.
 func (c *Conn) Send(f frame.Frame, end bool, done chan<- error) Result {
+	return c.send(item{frame: f, done: done}, end)
+}
+
+// deliver sends a record, whose frame other connections may get as well.
+func (c *Conn) deliver(r *broker.Record) Result {
+	return c.send(item{frame: r.Frame.Frame, shared: &r.Frame}, false)
+}
+
+func (c *Conn) send(i item, end bool) Result {
 	c.mu.Lock()
-	i := item{frame: f, done: done}
 	r := c.sendLocked(&i, end)
 	c.unlock()
-	if backlog := &c.gw.backlog; backlog.bytes.Load() > backlog.budget {
-		backlog.relieve()
+	if c.gw.budget.exceeded() {
+		c.gw.backlog.relieve(&c.gw.budget, c.gw.now())
 	}
 	return r
 }
@@ -169,7 +179,7 @@ func (c *Conn) bufferLocked(i item, end bool) Result {
 // any one item, but the budget holds even so for a pending connection: it cannot
 // be cut to get back below.
 func (c *Conn) roomLocked(i item) bool {
-	if c.state == Pending && c.gw.backlog.bytes.Load()+i.cost() > c.gw.backlog.budget {
+	if c.state == Pending && !c.gw.budget.hasRoom(i.cost()) {
 		return false
 	}
 	return c.queue == nil || c.queue.waiting()+i.cost() <= c.gw.cfg.QueueBytes
@@ -178,13 +188,13 @@ func (c *Conn) roomLocked(i item) bool {
 // pushLocked appends to the queue.
 func (c *Conn) pushLocked(i item) {
 	if c.queue == nil {
-		c.queue = &queue{moved: c.gw.now(), unacked: notLooked}
+		c.queue = &queue{budget: &c.gw.budget, unacked: notLooked}
+		c.queue.moved.Store(int64(c.gw.now()))
 		if c.stream != nil {
 			c.gw.backlog.add(c, c.queue)
 		}
 	}
 	c.queue.push(i)
-	c.gw.backlog.bytes.Add(i.cost())
 }
 
 // writeLocked writes an item to the stream, or queues what of it cannot be
@@ -239,7 +249,6 @@ func (c *Conn) makeRoomLocked(next item) bool {
 
 // overflowedLocked takes note of an item that the overflow policy took from the queue.
 func (c *Conn) overflowedLocked(i item) {
-	c.gw.backlog.bytes.Add(-i.cost())
 	c.extras.drops++
 	c.dropLocked(i)
 }
@@ -274,7 +283,7 @@ func (c *Conn) advanceLocked(n int) {
 	q := c.queue
 	c.countLocked(n)
 	if n > 0 {
-		q.moved = c.gw.now()
+		q.moved.Store(int64(c.gw.now()))
 		q.unacked += n
 	}
 	for len(q.items) > 0 && q.items[0].replay == nil {
@@ -284,16 +293,10 @@ func (c *Conn) advanceLocked(n int) {
 			return
 		}
 		n -= front
-		i := c.popLocked()
+		i := q.pop()
 		c.writtenLocked(&i)
 	}
 	c.tidyLocked()
-}
-
-func (c *Conn) popLocked() item {
-	i := c.queue.pop()
-	c.gw.backlog.bytes.Add(-i.cost())
-	return i
 }
 
 // tidyLocked removes an empty queue.
@@ -328,16 +331,10 @@ func (c *Conn) replay() {
 	c.queue.replaying = false
 	items := c.queue.items[0].replay.next()
 	if len(items) == 0 {
-		c.popLocked()
+		c.queue.pop()
 		c.tidyLocked()
 	} else {
-		var cost int64
-		for _, i := range items {
-			cost += i.cost()
-		}
-		c.queue.size.Add(cost)
-		c.gw.backlog.bytes.Add(cost)
-		c.queue.items = append(items, c.queue.items...)
+		c.queue.unshift(items)
 	}
 	c.flushLocked()
 }
@@ -405,10 +402,7 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	c.gw.beats.add(c)
 
 	buffered := c.queue
-	if buffered != nil {
-		c.queue = nil
-		c.gw.backlog.bytes.Add(-buffered.size.Load())
-	}
+	c.queue = nil
 	// Before anything is written: who has seen the head misses nothing.
 	opening, missed := c.grantLocked(g)
 	if !head.IsZero() {
@@ -481,11 +475,11 @@ func (c *Conn) closeLocked(r Reason, d Detail) {
 func (c *Conn) endLocked(abort bool) {
 	if q := c.queue; q != nil {
 		c.queue = nil
-		c.gw.backlog.bytes.Add(-q.size.Load())
 		if c.stream != nil {
 			c.gw.backlog.remove(q)
 		}
-		for _, i := range q.items {
+		for len(q.items) > 0 {
+			i := q.pop()
 			c.dropLocked(i)
 		}
 	}
@@ -502,6 +496,17 @@ func (c *Conn) Leave(r Reason, d Detail) {
 	c.mu.Lock()
 	defer c.unlock()
 	c.closeLocked(r, d)
+}
+
+// shed cuts the connection if what waits for it still waits in q.
+func (c *Conn) shed(q *queue) (cut bool) {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.queue != q {
+		return false // the client took all of it meanwhile, or has left
+	}
+	c.closeLocked(Error, SlowConsumer)
+	return true
 }
 
 // settle takes the backend's answer. A connection that is pending still is to be
@@ -607,10 +612,10 @@ func (c *Conn) checkStall() {
 	// the stream is not ready for more yet. And it need not wait for our replayer.
 	now, unacked := c.gw.now(), c.stream.Unacked()
 	if unacked < c.queue.unacked || c.queue.replaying {
-		c.queue.moved = now
+		c.queue.moved.Store(int64(now))
 	}
 	c.queue.unacked = unacked
-	if now-c.queue.moved >= StallDeadline {
+	if now-time.Duration(c.queue.moved.Load()) >= StallDeadline {
 		c.closeLocked(Error, Stalled)
 	}
 }

@@ -41,7 +41,7 @@ func (g *Gateway) Leftovers() []string {
 	add("connections registered", int64(len(g.conns.all())))
 	add("pending", g.stats.Pending.Load())
 	add("open", g.stats.Open.Load())
-	add("bytes queued", g.backlog.bytes.Load())
+	add("bytes queued", g.budget.bytes.Load())
 	add("connections in the backlog", int64(len(g.backlog.all())))
 	for i := range g.beats.slots {
 		s := &g.beats.slots[i]

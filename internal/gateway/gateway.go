@@ -61,6 +61,7 @@ type Gateway struct {
 	conns    registry
 	count    atomic.Int64 // of conns
 	beats    *wheel
+	budget   budget
 	backlog  backlog
 	topics   *topics
 	replayer *replayer
@@ -101,7 +102,7 @@ func New(cfg Config, backend Backend) *Gateway {
 	if cfg.Clustered {
 		g.node.Store(nameless)
 	}
-	g.backlog.budget = cfg.BudgetBytes
+	g.budget.limit = cfg.BudgetBytes
 	g.connecting, g.giveUp = context.WithCancel(context.Background())
 	return g
 }
@@ -120,8 +121,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 // Stats are the counters, for reading.
 func (g *Gateway) Stats() *Stats { return &g.stats }
 
-// QueuedBytes is what waits for all connections, in bytes.
-func (g *Gateway) QueuedBytes() int64 { return g.backlog.bytes.Load() }
+// QueuedBytes is what waits for all connections, in bytes. A published event that waits
+// for several counts once.
+func (g *Gateway) QueuedBytes() int64 { return g.budget.bytes.Load() }
 
 // Log tells the extent of the log.
 func (g *Gateway) Log() broker.Stats { return g.topics.engine.Log().Stats() }

@@ -501,16 +501,21 @@ func (m *machine) end(c *machineConn) {
 	}
 }
 
-// relieve cuts the fullest until all queues are within their budget.
+// relieve cuts those who hold most for longest, once the queues are beyond their budget,
+// until a sixteenth of it is free.
 func (m *machine) relieve() {
-	for m.count.queued > int(m.cfg.BudgetBytes) && len(m.backlog) > 0 {
-		fullest := m.backlog[0]
-		for _, c := range m.backlog {
-			if size(c) > size(fullest) {
-				fullest = c
-			}
+	limit := int(m.cfg.BudgetBytes)
+	if m.count.queued <= limit {
+		return
+	}
+	all := slices.Clone(m.backlog)
+	weight := func(c *machineConn) int { return size(c) * int(1+(m.now()-c.moved)/time.Millisecond) }
+	slices.SortStableFunc(all, func(x, y *machineConn) int { return weight(y) - weight(x) })
+	for _, c := range all {
+		if m.count.queued <= limit-limit/16 {
+			return
 		}
-		m.close(fullest, gateway.Error, gateway.SlowConsumer)
+		m.close(c, gateway.Error, gateway.SlowConsumer)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
@@ -26,15 +25,17 @@ const itemOverhead = 64
 // queue is what waits to be written to one stream. A connection has one only
 // while something waits. Guarded by the connection's lock.
 type queue struct {
-	items  []item
+	budget *budget // in which the items are counted
+
+	items  []queued
 	offset int // bytes of items[0] that are already written
 	busy   int // items in the hands of a Pump
 
 	replaying bool // it is the replayer's turn: items[0] is a replay
 
-	size    atomic.Int64 // the items' cost in bytes; read without the lock to find the fullest queue
-	moved   time.Duration
-	unacked int // the stream's Unacked when last looked at
+	size    atomic.Int64 // the items' cost in bytes; read without the lock to find who is to be cut
+	moved   atomic.Int64 // when the client last took something, by Gateway.now; read without the lock too
+	unacked int          // the stream's Unacked when last looked at
 
 	place int // in the backlog, guarded by the backlog's lock
 }
@@ -43,31 +44,66 @@ type queue struct {
 // queue counts as progress.
 const notLooked = math.MaxInt / 2
 
-// item is a frame that waits, or a replay, which stands for all frames it has yet
-// to take from the log.
+// item is a frame that waits, or is to wait, or a replay, which stands for all frames
+// it has yet to take from the log.
 type item struct {
 	frame  frame.Frame
-	done   chan<- error // nil where nobody waits; buffered, gets exactly one value
+	shared *frame.Shared // the same frame; nil if it has not waited yet, and is for this stream alone
+	done   chan<- error  // nil where nobody waits; buffered, gets exactly one value
 	replay *replay
-	shared bool // the frame is the log's: it costs this queue nothing
+	logged bool // the log holds the frame anyway: it costs this queue nothing
 	kept   bool // no overflow policy drops it: what a client missed, and that it missed something
 }
 
+// cost is what the item costs its queue.
 func (i item) cost() int64 {
-	if i.shared {
+	if i.logged {
 		return itemOverhead
 	}
 	return int64(i.frame.Size()) + itemOverhead
 }
+
+// queued is an item as a queue holds it: in half the memory, since where many clients are
+// slow there are millions.
+type queued struct {
+	frame  *frame.Shared // nil for a replay
+	done   chan<- error
+	replay *replay
+	logged bool
+	kept   bool
+}
+
+func newQueued(i item) queued {
+	if i.shared == nil && i.replay == nil {
+		i.shared = &frame.Shared{Frame: i.frame}
+	}
+	return queued{i.shared, i.done, i.replay, i.logged, i.kept}
+}
+
+func (q queued) item() item {
+	i := item{shared: q.frame, done: q.done, replay: q.replay, logged: q.logged, kept: q.kept}
+	if q.frame != nil {
+		i.frame = q.frame.Frame
+	}
+	return i
+}
+
+// bytes is what it holds in memory beside itself.
+func (q queued) bytes() int64 {
+	if q.logged || q.frame == nil {
+		return 0
+	}
+	return int64(q.frame.Size())
+}
+
+// droppable says whether an overflow policy may drop it.
+func (q queued) droppable() bool { return q.frame != nil && q.frame.Events() > 0 && !q.kept }
 
 func (i item) settle(err error) {
 	if i.done != nil {
 		i.done <- err
 	}
 }
-
-// droppable says whether an overflow policy may drop it.
-func (i item) droppable() bool { return i.frame.Events() > 0 && !i.kept }
 
 // front is what is to be written next of the first item.
 func (q *queue) front(chunked bool) []byte { return q.items[0].frame.Wire(chunked)[q.offset:] }
@@ -82,8 +118,11 @@ func (q *queue) batch(chunked bool, buf []byte) (b []byte, items int) {
 	buf = append(buf, b...)
 	for items = 1; items < len(q.items); items++ {
 		i := q.items[items]
+		if i.replay != nil {
+			break
+		}
 		b := i.frame.Wire(chunked)
-		if i.replay != nil || len(buf)+len(b) > writeBytes {
+		if len(buf)+len(b) > writeBytes {
 			break
 		}
 		buf = append(buf, b...)
@@ -94,23 +133,44 @@ func (q *queue) batch(chunked bool, buf []byte) (b []byte, items int) {
 // pop removes the first item, which has been written or is given up.
 func (q *queue) pop() item {
 	i := q.items[0]
-	q.items[0] = item{}
+	q.items[0] = queued{}
 	q.items = q.items[1:]
 	q.offset = 0
-	q.size.Add(-i.cost())
-	return i
+	q.uncount(i)
+	return i.item()
 }
 
 func (q *queue) push(i item) {
-	q.items = append(q.items, i)
-	q.size.Add(i.cost())
+	q.items = append(q.items, newQueued(i))
+	q.count(q.items[len(q.items)-1])
+}
+
+// unshift puts items before all others.
+func (q *queue) unshift(items []item) {
+	all := make([]queued, 0, len(items)+len(q.items))
+	for _, i := range items {
+		all = append(all, newQueued(i))
+		q.count(all[len(all)-1])
+	}
+	q.items = append(all, q.items...)
+}
+
+// count takes an item into the accounts, uncount out of them.
+func (q *queue) count(i queued) {
+	q.size.Add(i.bytes() + itemOverhead)
+	q.budget.hold(i)
+}
+
+func (q *queue) uncount(i queued) {
+	q.size.Add(-i.bytes() - itemOverhead)
+	q.budget.release(i)
 }
 
 // waiting is the cost of what is yet to be written. A frame that is partly written
 // is held whole, and counts so in size.
 func (q *queue) waiting() int64 {
 	n := q.size.Load()
-	if q.offset > 0 && !q.items[0].shared {
+	if q.offset > 0 && !q.items[0].logged {
 		n -= int64(q.offset)
 	}
 	return n
@@ -129,8 +189,8 @@ func (q *queue) dropOldest() (dropped item, ok bool) {
 	for n := q.droppable(); n < len(q.items); n++ {
 		if i := q.items[n]; i.droppable() {
 			q.items = slices.Delete(q.items, n, n+1)
-			q.size.Add(-i.cost())
-			return i, true
+			q.uncount(i)
+			return i.item(), true
 		}
 	}
 	return item{}, false
@@ -145,10 +205,10 @@ func (q *queue) dropSuperseded(next frame.Frame) (dropped []item) {
 	for n := len(q.items) - 1; n >= start; n-- {
 		i := q.items[n]
 		if i.droppable() {
-			name := eventName(i.frame)
+			name := eventName(i.frame.Frame)
 			if newer[name] {
-				dropped = append(dropped, i)
-				q.size.Add(-i.cost())
+				dropped = append(dropped, i.item())
+				q.uncount(i)
 				continue
 			}
 			newer[name] = true
@@ -239,7 +299,7 @@ func (r *replay) next() []item {
 		items = append(items, item{frame: gapFrame(broker.Position{Epoch: r.log.Epoch(), Offset: r.after}.String(), sse.ID{}), kept: true})
 	}
 	for _, record := range missed {
-		items = append(items, item{frame: record.Frame, shared: true, kept: true})
+		items = append(items, item{frame: record.Frame.Frame, shared: &record.Frame, logged: true, kept: true})
 		r.after = record.Offset
 	}
 	if len(missed) < replayBatch {

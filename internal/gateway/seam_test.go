@@ -190,7 +190,7 @@ func (s *seam) run() {
 
 	for range s.engine.Log().Stats().Records {
 		r := s.truth.Next(ctx)
-		publisher, number, err := published(r.Frame)
+		publisher, number, err := published(r.Frame.Frame)
 		if err != nil {
 			s.t.Fatal(err)
 		}

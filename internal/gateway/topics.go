@@ -104,7 +104,7 @@ func (s *shard) run(ctx context.Context) {
 		chosen = s.choose(record, chosen[:0])
 		receivers := 0
 		for _, c := range chosen {
-			if c.Send(record.Frame, false, nil) == Sent {
+			if c.deliver(record) == Sent {
 				receivers++
 			}
 		}

@@ -1,0 +1,132 @@
+package gateway_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ssegateway/internal/gateway"
+)
+
+// An event that waits for many is in memory once, and counts once.
+func TestSharedEventsCountOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const clients, size = 50, 100_000
+		s := newSite(func(cfg *gateway.Config) { cfg.BudgetBytes = 10 * size })
+		s.run(t)
+		var conns []*gateway.Conn
+		var tapes []*tape
+		for range clients {
+			c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}})
+			conns, tapes = append(conns, c), append(tapes, tp)
+		}
+		if _, n := s.publish(t, strings.Repeat("x", size), true, "t"); n != clients {
+			t.Errorf("%d receivers, of %d", n, clients)
+		}
+		s.expectEnds(t)
+		// Two items each: what opens the stream, and the event.
+		if n := s.gw.QueuedBytes(); n < size || n > size+clients*300 {
+			t.Errorf("%d bytes wait, one event has %d", n, size)
+		}
+		if i := conns[0].Info(); i.Queued < size {
+			t.Errorf("%d bytes wait for one client", i.Queued)
+		}
+		for n, tp := range tapes {
+			if n%2 == 0 {
+				conns[n].Leave(gateway.ClientClosed, 0)
+			} else {
+				tp.takes(plenty)
+			}
+			if n := s.gw.QueuedBytes(); n < size && tp != tapes[clients-1] {
+				t.Fatalf("%d bytes wait while some have the event", n)
+			}
+		}
+		if n := s.gw.QueuedBytes(); n != 0 {
+			t.Errorf("%d bytes wait for nobody", n)
+		}
+		for _, c := range conns {
+			c.Leave(gateway.ClientClosed, 0)
+		}
+		s.expectNothingLeft(t)
+	})
+}
+
+// Beyond the budget those go first that hold much and take nothing: not those that
+// read, however full their queues are.
+func TestWhoReadsIsCutLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 10_000
+		s := newSite(func(cfg *gateway.Config) { cfg.BudgetBytes = 100 * size })
+		s.run(t)
+		event := eventOf(t, size)
+		var readers []*tape
+		for range 10 {
+			_, tp := s.open(t, 0)
+			readers = append(readers, tp)
+		}
+		// Each reader has twice as much before it as a client that does not read.
+		for range 4 {
+			for _, tp := range readers {
+				tp.conn.Send(event, false, nil)
+			}
+		}
+		var silent []*gateway.Conn
+		for range 45 {
+			c, _ := s.open(t, 0)
+			c.Send(event, false, nil)
+			silent = append(silent, c)
+		}
+		for range 5 {
+			for _, tp := range readers {
+				tp.takes(100) // a little
+			}
+			time.Sleep(time.Second) // fake clock
+		}
+		for _, tp := range readers {
+			tp.takes(100)
+		}
+		for range 2 {
+			for _, c := range silent {
+				c.Send(event, false, nil)
+			}
+		}
+		for _, tp := range readers {
+			if tp.conn.State() != gateway.Open {
+				t.Error("a client that reads was cut")
+			}
+		}
+		cut := 0
+		for _, c := range silent {
+			if c.State() == gateway.Closed {
+				cut++
+			}
+		}
+		if n := s.gw.QueuedBytes(); cut == 0 || n > 100*size {
+			t.Errorf("%d were cut, %d bytes wait", cut, n)
+		}
+		for _, end := range s.ends() {
+			if end != "error/slow_consumer" {
+				t.Errorf("an end by %s", end)
+			}
+		}
+	})
+}
+
+// Once the budget is exceeded a part of it is set free: not so little that the next
+// event exceeds it again.
+func TestRelief(t *testing.T) {
+	const size, budget = 1000, 32_000
+	s := newSite(func(cfg *gateway.Config) { cfg.BudgetBytes = budget })
+	event := eventOf(t, size)
+	for range 40 {
+		c, _ := s.open(t, 0)
+		c.Send(event, false, nil)
+		if len(s.ends()) > 0 {
+			break
+		}
+	}
+	if n, free := len(s.ends()), budget-s.gw.QueuedBytes(); n < 2 || n > 4 || free < budget/16 || free > budget/8 {
+		t.Errorf("%d were cut, %d bytes are free", n, free)
+	}
+}
