@@ -250,6 +250,40 @@ var steering = section{title: "11 looking at and steering connections", cases: [
 		got := s.Call(http.MethodPatch, connectionsPath+"/"+x.token, `{"topics":{}}`, "Content-Type", "text/plain")
 		s.WantError(got, http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", "")
 	}},
+	{name: "PATCH: 400 TOO_MANY_TOPICS where the connection would have more than MAX_TOPICS, and nothing changes", run: func(t *T) {
+		s := t.Start("MAX_TOPICS=3")
+		x := s.OpenTopics("a", "b")
+		for _, change := range []object{
+			{"add": []string{"c", "d"}}, {"add": []string{"c", "d"}, "remove": []string{"x"}}, {"add": []string{"a", "a", "a", "a"}}, {"remove": []string{"a", "b", "c", "d"}},
+		} {
+			s.WantError(s.Patch(x.token, encode(object{"topics": change})), http.StatusBadRequest, "TOO_MANY_TOPICS", "")
+		}
+		if got := s.Connection(x.token).Topics; !cmp.Equal([]string{"a", "b"}, got) {
+			t.Errorf("topics %q", got)
+		}
+		s.wantTopics(s.Patch(x.token, encode(object{"topics": object{"add": []string{"c", "d"}, "remove": []string{"a"}}})), "b", "c", "d")
+	}},
+	{name: "publish: 400 TOO_MANY_TOPICS for more than MAX_TOPICS", run: func(t *T) {
+		s := t.Start("MAX_TOPICS=3")
+		x := s.OpenTopics("a")
+		event := object{"data": "x"}
+		got := s.Call(http.MethodPost, publishPath, encode(object{"topics": []string{"a", "b", "c", "d"}, "event": event}), "Content-Type", "application/json")
+		s.WantError(got, http.StatusBadRequest, "TOO_MANY_TOPICS", "")
+		s.Publish(object{"topics": []string{"a", "b", "c"}, "event": event}, 1)
+		x.WantEvents("x")
+	}},
+	{name: "batch: 400 TOO_MANY_OPERATIONS for more than 10,000, and nothing was tried", run: func(t *T) {
+		s := t.Shared()
+		x := s.Open("/")
+		operation := encode(object{"token": x.token, "event": object{"data": "wrong"}})
+		s.WantError(s.Batch(`{"operations":[`+operation+strings.Repeat(",1", 10_000)+`]}`), http.StatusBadRequest, "TOO_MANY_OPERATIONS", "")
+		got := s.Batch(`{"operations":[` + strings.Repeat("1,", 9_999) + `1]}`)
+		if n := strings.Count(got.Body, "INVALID_OPERATION"); got.Status != http.StatusOK || n != 10_000 {
+			t.Errorf("status %d, %d results", got.Status, n)
+		}
+		s.Event(x.token, "right")
+		x.Want("data: right\n\n")
+	}},
 	{name: "batch: in order, one result each, and one that fails does not keep the next from being tried", run: func(t *T) {
 		s := t.Shared()
 		topic := NewTopic()

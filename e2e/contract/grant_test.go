@@ -115,6 +115,19 @@ var grants = section{title: "9 the answer to a connect", cases: []contractCase{
 			x.Want("data: first\n\n")
 		}
 	}},
+	{name: "more topics than MAX_TOPICS count as {} as a whole, with a warning in the log", run: func(t *T) {
+		s := t.Start("MAX_TOPICS=2")
+		if got := s.Connection(s.OpenTopics("a", "b").token).Topics; len(got) != 2 {
+			t.Errorf("topics %q", got)
+		}
+		x := s.OpenWith(harness.Request{Target: "/"}, granting(`{"topics":["a","b","c"],"subject":"u"}`))
+		if c := s.Connection(x.token); len(c.Topics) != 0 || c.Subject != "" {
+			t.Errorf("topics %q, subject %q", c.Topics, c.Subject)
+		}
+		s.WantLog("WARN", x.token)
+		s.Event(x.token, "first")
+		x.Want("data: first\n\n")
+	}},
 	{name: "only a 2xx grants anything", run: func(t *T) {
 		s := t.Shared()
 		topic := NewTopic()

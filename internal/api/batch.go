@@ -1,7 +1,10 @@
 package api
 
 import (
+	"bufio"
+	"bytes"
 	"net/http"
+	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -24,19 +27,47 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	one := new(request)
-	answer := []byte(`{"results":[`)
+	results := make([][]byte, 0, len(operations))
 	for i, operation := range operations {
-		if i > 0 {
-			answer = append(answer, ',')
-		}
 		one.body = operation
 		result, problem := a.operate(r, one)
 		if problem != nil {
 			result = problem.body()
 		}
-		answer = append(answer, result...)
+		if i > 0 && bytes.Equal(result, results[i-1]) {
+			result = results[i-1] // thousands of the same error are kept once
+		}
+		results = append(results, result)
 	}
-	WriteJSON(w, http.StatusOK, append(answer, "]}"...))
+	writeResults(w, results)
+}
+
+// maxOperations bounds a batch, and with it the answer, which may be many times as long
+// as the request.
+const maxOperations = 10_000
+
+// writeResults answers a batch. All operations were performed before the first byte is
+// written, since a caller that does not read must not hold them up.
+func writeResults(w http.ResponseWriter, results [][]byte) {
+	const begin, end = `{"results":[`, `]}`
+	length := len(begin) + max(0, len(results)-1) + len(end)
+	for _, result := range results {
+		length += len(result)
+	}
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["Cache-Control"] = noStore
+	h["Content-Length"] = []string{strconv.Itoa(length)}
+	out := bufio.NewWriterSize(w, 16<<10)
+	_, _ = out.WriteString(begin)
+	for i, result := range results {
+		if i > 0 {
+			_ = out.WriteByte(',')
+		}
+		_, _ = out.Write(result)
+	}
+	_, _ = out.WriteString(end)
+	_ = out.Flush() // a caller that left does not want it
 }
 
 // operate performs one operation: a send if it has a token, else a publish.
@@ -46,7 +77,7 @@ func (a *API) operate(r *http.Request, q *request) ([]byte, *Error) {
 		return nil, errOperation
 	}
 	if !isSend {
-		p, problem := q.decodePublish()
+		p, problem := q.decodePublish(a.gw.MaxTopics())
 		if problem != nil {
 			return nil, problem
 		}
@@ -83,12 +114,19 @@ func (q *request) decodeBatch() (operations []jsontext.Value, problem *Error) {
 			return d.SkipValue()
 		}
 		return elements(d, func() error {
+			if len(operations) == maxOperations {
+				problem = errOperationCount
+				return errInvalid
+			}
 			var operation jsontext.Value
 			err := q.take(&operation)
 			operations = append(operations, operation)
 			return err
 		})
 	})
+	if problem != nil {
+		return nil, problem
+	}
 	if err != nil || !q.end() {
 		return nil, errJSON
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -78,7 +79,11 @@ func (a *API) connections(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	own := a.page(filter, after, limit, isRelayed(r.Context()))
+	most := pageBytes
+	if isRelayed(r.Context()) {
+		most = nodePageBytes
+	}
+	own := a.page(filter, after, limit, most)
 	if a.among(r.Context()) {
 		own = a.mergePages(r, own, limit)
 	}
@@ -131,7 +136,7 @@ func (a *API) patch(w http.ResponseWriter, r *http.Request, token string) {
 	problem := q.readJSON(w, r, a.maxBody)
 	var add, remove []string
 	if problem == nil {
-		add, remove, problem = q.decodePatch()
+		add, remove, problem = q.decodePatch(a.gw.MaxTopics())
 	}
 	if problem != nil {
 		problem.Write(w)
@@ -145,13 +150,15 @@ func (a *API) patch(w http.ResponseWriter, r *http.Request, token string) {
 		errTokenNotFound.Write(w)
 		return
 	}
-	topics, ok := c.Change(add, remove)
+	topics, err := c.Change(add, remove)
 	switch {
-	case ok:
+	case err == nil:
 		writeValue(w, struct {
 			Status string   `json:"status"`
 			Topics []string `json:"topics"`
 		}{"ok", append([]string{}, topics...)})
+	case errors.Is(err, gateway.ErrTooManyTopics):
+		tooManyTopics(a.gw.MaxTopics()).Write(w)
 	case c.State() == gateway.Pending:
 		errPending.Write(w)
 	default:
@@ -159,7 +166,7 @@ func (a *API) patch(w http.ResponseWriter, r *http.Request, token string) {
 	}
 }
 
-func (q *request) decodePatch() (add, remove []string, problem *Error) {
+func (q *request) decodePatch(maxTopics int) (add, remove []string, problem *Error) {
 	var rawAdd, rawRemove jsontext.Value
 	d, ok := q.start()
 	if !ok {
@@ -191,13 +198,13 @@ func (q *request) decodePatch() (add, remove []string, problem *Error) {
 		return nil, nil, errPatch
 	}
 	if rawAdd != nil {
-		if add, ok = decodeTopics(rawAdd); !ok {
-			return nil, nil, errPatch
+		if add, problem = decodeTopics(rawAdd, maxTopics, errPatch); problem != nil {
+			return nil, nil, problem
 		}
 	}
 	if rawRemove != nil {
-		if remove, ok = decodeTopics(rawRemove); !ok {
-			return nil, nil, errPatch
+		if remove, problem = decodeTopics(rawRemove, maxTopics, errPatch); problem != nil {
+			return nil, nil, problem
 		}
 	}
 	return add, remove, nil

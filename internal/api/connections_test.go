@@ -253,3 +253,61 @@ func TestServedDocument(t *testing.T) {
 	want(t, do(t, a, http.MethodGet, "/internal/openapi.yaml?x="+url.QueryEscape("y z"), ""), 200, "openapi")
 	want(t, do(t, a, http.MethodPost, "/internal/openapi.yaml", `{}`), 405, "METHOD_NOT_ALLOWED")
 }
+
+// What is refused because it is too much changes nothing.
+func TestTooManyTopics(t *testing.T) {
+	a, gw := newAPI(t)
+	a.maxBody = 1 << 20
+	names := func(n int) string {
+		list := make([]string, n)
+		for i := range list {
+			list[i] = fmt.Sprintf("%q", fmt.Sprint("t", i))
+		}
+		return "[" + strings.Join(list, ",") + "]"
+	}
+	most := gw.MaxTopics()
+	token := open(t, gw, &sink{})
+	target := "/internal/connections/" + token
+	for _, body := range []string{
+		`{"topics":{"add":` + names(most+1) + `}}`,
+		`{"topics":{"remove":` + names(most+1) + `}}`,
+	} {
+		want(t, do(t, a, http.MethodPatch, target, body), 400, `"code":"TOO_MANY_TOPICS"`)
+	}
+	want(t, do(t, a, http.MethodPatch, target, `{"topics":{"add":`+names(most)+`}}`), 200, `"t9999"`)
+	want(t, do(t, a, http.MethodPatch, target, `{"topics":{"add":["one more"]}}`), 400, `"code":"TOO_MANY_TOPICS"`)
+	want(t, do(t, a, http.MethodPatch, target, `{"topics":{"add":["one more"],"remove":["t0"]}}`), 200, `"one more"`)
+	want(t, publish(t, a, `{"topics":`+names(most+1)+`,"event":{"data":"x"}}`), 400, `"code":"TOO_MANY_TOPICS"`)
+	want(t, publish(t, a, `{"topics":`+names(most)+`,"event":{"data":"x"}}`), 200, `"receivers":1`)
+}
+
+// A page ends where it becomes too large, with as few as one connection.
+func TestLargePages(t *testing.T) {
+	a, gw := newAPI(t)
+	var topics []string
+	for i := range 10_000 {
+		topics = append(topics, fmt.Sprintf("%04d%s", i, strings.Repeat("x", 252)))
+	}
+	const conns = 5
+	for range conns {
+		openWith(t, gw, &sink{}, gateway.Grant{Topics: topics})
+	}
+	seen, pages, query := map[string]bool{}, 0, ""
+	for {
+		w := do(t, a, http.MethodGet, "/internal/connections?limit=1000"+query, "")
+		if n := w.Body.Len(); w.Code != 200 || n > pageBytes+4<<20 {
+			t.Errorf("status %d, %d bytes", w.Code, n)
+		}
+		p := answer[page](t, w)
+		for _, c := range p.Connections {
+			seen[c.Token] = true
+		}
+		if pages++; p.Next == "" {
+			break
+		}
+		query = "&cursor=" + p.Next
+	}
+	if len(seen) != conns || pages < 3 {
+		t.Errorf("%d connections on %d pages", len(seen), pages)
+	}
+}

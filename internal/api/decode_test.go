@@ -141,7 +141,7 @@ func BenchmarkDecodePublish(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		q.body = append(q.body[:0], typicalPublish...)
-		if _, problem := q.decodePublish(); problem != nil {
+		if _, problem := q.decodePublish(100); problem != nil {
 			b.Fatal(problem)
 		}
 	}
@@ -152,7 +152,7 @@ func TestDecodePublishAllocations(t *testing.T) {
 	q := &request{}
 	n := testing.AllocsPerRun(1000, func() {
 		q.body = append(q.body[:0], typicalPublish...)
-		if _, problem := q.decodePublish(); problem != nil {
+		if _, problem := q.decodePublish(100); problem != nil {
 			t.Error(problem)
 		}
 	})

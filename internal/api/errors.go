@@ -37,6 +37,8 @@ var (
 	errOperations     = &Error{400, "INVALID_OPERATIONS", "operations must be an array"}
 	errOperation      = &Error{400, "INVALID_OPERATION", "an operation must be an object: a send with token, or a publish with topics"}
 	errPatch          = &Error{400, "INVALID_TOPICS", "topics must be an object with add and remove: arrays of strings of 1 to 256 bytes without control characters"}
+	errTopicCount     = &Error{400, "TOO_MANY_TOPICS", "too many topics"} // see tooManyTopics
+	errOperationCount = &Error{400, "TOO_MANY_OPERATIONS", "a batch has at most 10000 operations; none of these was tried"}
 	errQuery          = &Error{400, "INVALID_QUERY", "the query string is malformed"}
 	errFilter         = &Error{400, "INVALID_FILTER", "subject or topic is required: all connections are never closed at once"}
 	errLimit          = &Error{400, "INVALID_LIMIT", "limit must be a whole number from 1 to 1000"}
@@ -80,6 +82,12 @@ var (
 	errBackendAuth     = Error{401, "BACKEND_AUTH_FAILED", "Backend refused the authentication"}
 	errBackendForbiden = Error{403, "BACKEND_FORBIDDEN", "Backend forbids the connection"}
 )
+
+// tooManyTopics is the answer where more than so many topics are named, or would be a
+// connection's.
+func tooManyTopics(most int) *Error {
+	return &Error{errTopicCount.Status, errTopicCount.Code, "there may be at most " + strconv.Itoa(most) + " topics (MAX_TOPICS)"}
+}
 
 // BackendError is how a client learns that the backend refused it with a status.
 func BackendError(status int) *Error {

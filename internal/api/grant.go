@@ -15,32 +15,11 @@ import (
 
 func clone(s string) string { return strings.Clone(s) }
 
-// decodeStrings reads an array of strings, which may share value's bytes.
-func decodeStrings(value jsontext.Value) (list []string, ok bool) {
-	if value.Kind() != '[' {
-		return nil, false
-	}
-	q := new(request)
-	d := q.decoderOf(value)
-	err := elements(d, func() error {
-		var v jsontext.Value
-		if err := q.take(&v); err != nil {
-			return err
-		}
-		s, ok := unquote(v)
-		if !ok {
-			return errNotAnObject
-		}
-		list = append(list, s)
-		return nil
-	})
-	return list, err == nil
-}
-
 // DecodeGrant reads what a backend said when it accepted a connection. All fields are
 // optional and unknown ones ignored, and an empty body is a grant without a word. The
-// error says in which field the body is not what it could be; none of it counts then.
-func DecodeGrant(body []byte) (g gateway.Grant, err error) {
+// error says in which field the body is not what it could be, more than so many topics
+// included; none of it counts then.
+func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return g, nil
 	}
@@ -49,10 +28,14 @@ func DecodeGrant(body []byte) (g gateway.Grant, err error) {
 	if !ok {
 		return g, errors.New("not a JSON object")
 	}
+	wrong := ""
 	fields := map[string]func(jsontext.Value) bool{
-		"topics": func(v jsontext.Value) (ok bool) {
-			g.Topics, ok = decodeTopics(v)
-			return ok
+		"topics": func(v jsontext.Value) bool {
+			var problem *Error
+			if g.Topics, problem = decodeTopics(v, maxTopics, errTopics); problem != nil && problem != errTopics && wrong == "" {
+				wrong = "topics: " + problem.Message
+			}
+			return problem == nil
 		},
 		"subject": func(v jsontext.Value) (ok bool) {
 			g.Subject, ok = unquote(v)
@@ -78,7 +61,6 @@ func DecodeGrant(body []byte) (g gateway.Grant, err error) {
 			return ok
 		},
 	}
-	wrong := ""
 	err = members(d, func(name string) error {
 		field := fields[name]
 		if field == nil {
@@ -89,7 +71,7 @@ func DecodeGrant(body []byte) (g gateway.Grant, err error) {
 			return err
 		}
 		if !field(v) && wrong == "" {
-			wrong = name
+			wrong = name + " is not as documented"
 		}
 		return nil
 	})
@@ -97,7 +79,7 @@ func DecodeGrant(body []byte) (g gateway.Grant, err error) {
 	case err != nil || !q.end():
 		return gateway.Grant{}, errors.New("not one JSON object in valid UTF-8")
 	case wrong != "":
-		return gateway.Grant{}, errors.New(wrong + " is not as documented")
+		return gateway.Grant{}, errors.New(wrong)
 	}
 	return g, nil
 }

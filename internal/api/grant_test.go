@@ -40,6 +40,7 @@ var grants = map[string]struct {
 	"topics is a string":         {body: `{"topics":"a"}`, wrong: "topics"},
 	"topics is null":             {body: `{"topics":null}`, wrong: "topics"},
 	"topics of numbers":          {body: `{"topics":[1]}`, wrong: "topics"},
+	"too many topics":            {body: `{"topics":["a","b","c","d"]}`, wrong: "topics: there may be at most 3 topics (MAX_TOPICS)", undescribable: true},
 	"subject":                    {body: `{"subject":"user-\u0034\u0032"}`, want: gateway.Grant{Subject: "user-42"}},
 	"subject is a number":        {body: `{"subject":42}`, wrong: "subject"},
 	"events is an object":        {body: `{"events":{}}`, wrong: "events"},
@@ -73,7 +74,7 @@ var grants = map[string]struct {
 
 func TestDecodeGrant(t *testing.T) {
 	for title, c := range grants {
-		g, err := DecodeGrant([]byte(c.body))
+		g, err := DecodeGrant([]byte(c.body), 3)
 		if c.wrong == "" {
 			if err != nil || !reflect.DeepEqual(g, c.want) {
 				t.Errorf("%s: %+v %v, want %+v", title, g, err, c.want)
@@ -82,7 +83,7 @@ func TestDecodeGrant(t *testing.T) {
 			t.Errorf("%s: %+v %v, want an error that says %q", title, g, err, c.wrong)
 		}
 	}
-	g, err := DecodeGrant([]byte(`{"events":[{"name":"hi","data":"a\nb","retry":5},{"data":""}]}`))
+	g, err := DecodeGrant([]byte(`{"events":[{"name":"hi","data":"a\nb","retry":5},{"data":""}]}`), 3)
 	want := []sse.Event{{Name: name(t, "hi"), Data: "a\nb", Retry: sse.RetryMillis(5)}, {}}
 	if err != nil || !reflect.DeepEqual(g.Events, want) {
 		t.Errorf("events %+v %v, want %+v", g.Events, err, want)

@@ -30,25 +30,34 @@ type listing struct {
 	Unreachable []string     `json:"unreachable_nodes,omitempty"`
 }
 
-// pageBytes bounds a page that goes to another node, in about that many bytes: half of
-// what NATS takes in a message by default.
-const pageBytes = 512 << 10
+// A page has about so many bytes at most, or one connection. One that goes to another
+// node has half of what NATS takes in a message by default.
+const (
+	pageBytes     = 4 << 20
+	nodePageBytes = 512 << 10
+)
 
 // page lists this node's connections that fit.
-func (a *API) page(filter gateway.Filter, after gateway.Token, limit int, bounded bool) listing {
+func (a *API) page(filter gateway.Filter, after gateway.Token, limit, most int) listing {
 	p := listing{Connections: []connection{}}
 	list := a.gw.List(filter, after, limit+1)
 	size := 0
-	for i, info := range list {
-		size += 500 + len(info.Path) + len(info.Subject)
-		for _, t := range info.Topics {
-			size += len(t) + 3
+	for i, c := range list {
+		var info gateway.Info
+		if i < limit {
+			info = c.Info()
+			size += 500 + len(info.Path) + len(info.Subject)
+			for _, t := range info.Topics {
+				size += len(t) + 3
+			}
 		}
-		if i == limit || bounded && i > 0 && size > pageBytes {
-			p.Next = list[i-1].Token.String() // there is more behind it
+		if i == limit || i > 0 && size > most {
+			p.Next = list[i-1].Token().String() // there is more behind it
 			break
 		}
-		p.Connections = append(p.Connections, a.show(info))
+		if info.State != gateway.Closed { // meanwhile
+			p.Connections = append(p.Connections, a.show(info))
+		}
 	}
 	return p
 }
@@ -89,8 +98,11 @@ func merge(pages []listing, limit int, unreachable []string) listing {
 		all, more = all[:limit], true
 	}
 	merged := listing{Connections: all, Unreachable: unreachable}
-	if more {
+	switch {
+	case more && len(all) > 0:
 		merged.Next = all[len(all)-1].Token
+	case more: // all of them have closed meanwhile
+		merged.Next = horizon
 	}
 	return merged
 }

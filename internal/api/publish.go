@@ -32,7 +32,7 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request) {
 	problem := q.readJSON(w, r, a.maxBody)
 	var p publication
 	if problem == nil {
-		p, problem = q.decodePublish()
+		p, problem = q.decodePublish(a.gw.MaxTopics())
 	}
 	var answer []byte
 	if problem == nil {
@@ -81,8 +81,8 @@ func (a *API) performPublish(ctx context.Context, p publication) ([]byte, *Error
 	return append(answer, '}'), nil
 }
 
-// decodePublish reads a publish.
-func (q *request) decodePublish() (p publication, problem *Error) {
+// decodePublish reads a publish, of at most so many topics.
+func (q *request) decodePublish(maxTopics int) (p publication, problem *Error) {
 	var topic, topics, store, count jsontext.Value
 	var event rawEvent
 	d, ok := q.start()
@@ -116,7 +116,10 @@ func (q *request) decodePublish() (p publication, problem *Error) {
 		}
 		p.topics = []string{clone(one)}
 	case topics != nil && topic == nil:
-		if p.topics, ok = decodeTopics(topics); !ok || len(p.topics) == 0 {
+		if p.topics, problem = decodeTopics(topics, maxTopics, errTopics); problem != nil {
+			return p, problem
+		}
+		if len(p.topics) == 0 {
 			return p, errTopics
 		}
 	default:
@@ -145,14 +148,35 @@ func (q *request) decodePublish() (p publication, problem *Error) {
 	return p, nil
 }
 
-// decodeTopics reads an array of topics. Nothing of the result shares value's bytes.
-func decodeTopics(value jsontext.Value) (topics []string, ok bool) {
-	list, ok := decodeStrings(value)
-	for i, t := range list {
-		if !gateway.ValidTopic(t) {
-			return nil, false
-		}
-		list[i] = clone(t)
+// decodeTopics reads an array of at most so many topics; anything else is the error
+// invalid. Nothing of the result shares value's bytes.
+func decodeTopics(value jsontext.Value, most int, invalid *Error) (topics []string, problem *Error) {
+	if value.Kind() != '[' {
+		return nil, invalid
 	}
-	return list, ok
+	q := new(request)
+	err := elements(q.decoderOf(value), func() error {
+		var v jsontext.Value
+		if err := q.take(&v); err != nil {
+			return err
+		}
+		t, ok := unquote(v)
+		if !ok || !gateway.ValidTopic(t) {
+			problem = invalid
+			return errInvalid
+		}
+		if len(topics) == most {
+			problem = tooManyTopics(most)
+			return errInvalid
+		}
+		topics = append(topics, clone(t))
+		return nil
+	})
+	if err != nil {
+		return nil, problem
+	}
+	return topics, nil
 }
+
+// errInvalid ends the decoding of what is known to be invalid.
+var errInvalid = errors.New("not valid")

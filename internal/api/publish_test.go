@@ -208,6 +208,13 @@ func TestBatch(t *testing.T) {
 	} {
 		want(t, do(t, a, http.MethodPost, "/internal/batch", body), problem.Status, problem.Code)
 	}
+	a.maxBody = 1 << 20
+	many := func(n int) string { return `{"operations":[` + strings.Repeat("1,", n-1) + `1]}` }
+	want(t, do(t, a, http.MethodPost, "/internal/batch", many(maxOperations+1)), 400, "TOO_MANY_OPERATIONS")
+	w = do(t, a, http.MethodPost, "/internal/batch", many(maxOperations))
+	if n := strings.Count(w.Body.String(), `"code":"INVALID_OPERATION"`); w.Code != 200 || n != maxOperations || w.Header().Get("Content-Length") != strconv.Itoa(w.Body.Len()) {
+		t.Errorf("status %d, %d results, %s bytes", w.Code, n, w.Header().Get("Content-Length"))
+	}
 	want(t, do(t, a, http.MethodPut, "/internal/batch", `{}`), 405, "METHOD_NOT_ALLOWED")
 	want(t, do(t, a, http.MethodPost, "/internal/batch", `{}`, "Content-Type", "text/plain"), 415, "UNSUPPORTED_MEDIA_TYPE")
 	counted := map[string]uint64{}

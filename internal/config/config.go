@@ -53,6 +53,8 @@ type Config struct {
 	QueueBytes int64
 	// QueueBudgetBytes may wait in all queues together.
 	QueueBudgetBytes int64
+	// MaxTopics is how many topics a connection may have, and one event be published to.
+	MaxTopics int
 	// LogBytes and LogAge bound what the log of published events keeps.
 	LogBytes int64
 	LogAge   time.Duration

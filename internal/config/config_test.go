@@ -19,7 +19,7 @@ import (
 func defaults() Config {
 	return Config{
 		Port: 3000, HeartbeatInterval: 15 * time.Second,
-		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, LogBytes: 64 << 20, LogAge: 10 * time.Minute,
+		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, MaxTopics: 10000, LogBytes: 64 << 20, LogAge: 10 * time.Minute,
 		NATSPrefix: "ssegateway", NATSReplicas: 1, NATSStoreDir: "ssegateway-data", NodeLease: 10 * time.Second,
 		CallbackConcurrency: 0, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text",
 	}
@@ -58,7 +58,7 @@ func TestEveryFieldIsASetting(t *testing.T) {
 		"CONFIG_FILE": write(t, "config.yaml", ""), "PORT": "1", "CALLBACK_URL": "http://h/", "HEARTBEAT_INTERVAL_SECONDS": "1",
 		"INTERNAL_ADDR": ":1", "INTERNAL_ALLOW": "::1", "INTERNAL_TOKEN": "x", "CORS_ALLOWED_ORIGINS": "*",
 		"TLS_CERT_FILE": "c", "TLS_KEY_FILE": "k", "H2C": "true", "MAX_CONNECTIONS": "1", "MAX_BODY_BYTES": "1",
-		"QUEUE_BYTES": "1", "QUEUE_BUDGET_BYTES": "1", "CALLBACK_CONCURRENCY": "1", "DRAIN_SECONDS": "1",
+		"QUEUE_BYTES": "1", "QUEUE_BUDGET_BYTES": "1", "MAX_TOPICS": "1", "CALLBACK_CONCURRENCY": "1", "DRAIN_SECONDS": "1",
 		"LOG_LEVEL": "error", "LOG_FORMAT": "json",
 		"NATS_URL": "nats://n", "NATS_CREDENTIALS_FILE": "c", "NATS_CA_FILE": "c", "NATS_PREFIX": "x", "NATS_REPLICAS": "2",
 		"NATS_EMBEDDED": "true", "NATS_STORE_DIR": "d", "NODE_LEASE_SECONDS": "2",
@@ -105,6 +105,7 @@ func TestValues(t *testing.T) {
 		{"MAX_CONNECTIONS=10000000", func(c *Config) { c.MaxConnections = 10_000_000 }},
 		{"MAX_BODY_BYTES=1", func(c *Config) { c.MaxBodyBytes = 1 }},
 		{"QUEUE_BYTES=1073741824", func(c *Config) { c.QueueBytes = 1 << 30 }},
+		{"MAX_TOPICS=1000000", func(c *Config) { c.MaxTopics = 1000000 }},
 		{"QUEUE_BUDGET_BYTES=1099511627776", func(c *Config) { c.QueueBudgetBytes = 1 << 40 }},
 		{"CALLBACK_CONCURRENCY=1", func(c *Config) { c.CallbackConcurrency = 1 }},
 		{"DRAIN_SECONDS=3600", func(c *Config) { c.DrainWindow = time.Hour }},
@@ -175,6 +176,7 @@ func TestInvalidValues(t *testing.T) {
 		{"MAX_CONNECTIONS=10000001", `MAX_CONNECTIONS: "10000001" is not possible`},
 		{"MAX_BODY_BYTES=1M", `MAX_BODY_BYTES: "1M" is not possible; allowed is bytes, 1 to 1073741824`},
 		{"QUEUE_BYTES=0", `QUEUE_BYTES: "0" is not possible`},
+		{"MAX_TOPICS=0", `MAX_TOPICS: "0" is not possible`},
 		{"QUEUE_BUDGET_BYTES=0", `QUEUE_BUDGET_BYTES: "0" is not possible`},
 		{"CALLBACK_CONCURRENCY=-1", `CALLBACK_CONCURRENCY: "-1" is not possible`},
 		{"DRAIN_SECONDS=3601", `DRAIN_SECONDS: "3601" is not possible; allowed is whole seconds, 0 to 3600`},
@@ -439,7 +441,7 @@ func TestRedacted(t *testing.T) {
 	}
 	want := "[port=3000 callback_url=https://h:8443/cb%2F/x heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock" +
 		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) h2c=false http2_max_streams=250 max_connections=0 max_body_bytes=1048576" +
-		" queue_bytes=1048576 queue_budget_bytes=134217728 topic_log_bytes=67108864 topic_log_seconds=600 nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
+		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 topic_log_bytes=67108864 topic_log_seconds=600 nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
 		" nats_embedded=false nats_store_dir=ssegateway-data node_lease_seconds=10 callback_concurrency=0 drain_seconds=30 log_level=info log_format=text]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

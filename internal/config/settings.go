@@ -91,6 +91,11 @@ func settings(c *Config) []setting {
 				"Beyond it connections are cut: first those for which most has waited longest without their clients taking any.",
 		},
 		{
+			env: "MAX_TOPICS", standard: "10000", value: number(&c.MaxTopics, 1, 1_000_000),
+			meaning: "Topics that one connection may have, and that one event may be published to. " +
+				"More are refused with 400 `TOO_MANY_TOPICS`; an answer to a connect with more is ignored as a whole.",
+		},
+		{
 			env: "TOPIC_LOG_BYTES", standard: "67108864", value: byteCount(&c.LogBytes, 1, 1024*gib),
 			meaning: "What the log of published events keeps for clients that come back.",
 		},

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"math/rand/v2"
 	"runtime"
+	"strconv"
 	"testing"
 
 	"ssegateway/internal/gateway"
@@ -144,6 +145,25 @@ func BenchmarkList(b *testing.B) {
 	for b.Loop() {
 		if n := len(s.gw.List(gateway.Filter{}, gateway.Token{}, 100)); n != 100 {
 			b.Fatalf("%d on the page", n)
+		}
+	}
+}
+
+// BenchmarkChange adds topics to a connection and removes them again: as many as it may
+// have by default.
+func BenchmarkChange(b *testing.B) {
+	s := newSite(nil)
+	c := openMany(b, s, 1)[0]
+	names := make([]string, gateway.DefaultMaxTopics)
+	for i := range names {
+		names[i] = "topic." + strconv.Itoa(i)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, change := range [][2][]string{{names, nil}, {nil, names}} {
+			if _, err := c.Change(change[0], change[1]); err != nil {
+				b.Fatal(err)
+			}
 		}
 	}
 }

@@ -27,10 +27,14 @@ type Config struct {
 	MaxConnections int           // pending and open ones together
 	QueueBytes     int64         // bound of what waits for one connection
 	BudgetBytes    int64         // bound of what waits for all of them
+	MaxTopics      int           // of a connection, and of what is published; 0: DefaultMaxTopics
 	Broker         broker.Engine // the log of what is published
 	Clustered      bool          // it has no number yet, and takes no connections before SetNumber
 	Log            *slog.Logger
 }
+
+// DefaultMaxTopics is how many topics a connection may have where nothing else is said.
+const DefaultMaxTopics = 10_000
 
 // Stats are the gateway's counters. All but the gauges only grow.
 type Stats struct {
@@ -92,6 +96,9 @@ const (
 
 // New makes a gateway. It needs Run for heartbeats, and to notice stalled clients.
 func New(cfg Config, backend Backend) *Gateway {
+	if cfg.MaxTopics == 0 {
+		cfg.MaxTopics = DefaultMaxTopics
+	}
 	g := &Gateway{
 		cfg: cfg, backend: backend, started: time.Now(),
 		beats:    newWheel(cfg.Heartbeat),
@@ -124,6 +131,9 @@ func (g *Gateway) Stats() *Stats { return &g.stats }
 // QueuedBytes is what waits for all connections, in bytes. A published event that waits
 // for several counts once.
 func (g *Gateway) QueuedBytes() int64 { return g.budget.bytes.Load() }
+
+// MaxTopics is how many topics a connection may have.
+func (g *Gateway) MaxTopics() int { return g.cfg.MaxTopics }
 
 // Log tells the extent of the log.
 func (g *Gateway) Log() broker.Stats { return g.topics.engine.Log().Stats() }

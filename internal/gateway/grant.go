@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -133,25 +134,41 @@ func (c *Conn) Gone() <-chan struct{} {
 // Change adds topics to an open connection's, then removes some, and returns what it
 // then has. A topic that is added brings what is published from now on. With its
 // first topics the connection gets an id to come back with, as it would at its
-// opening. Change answers false if the connection is not open.
-func (c *Conn) Change(add, remove []string) (topics []string, ok bool) {
+// opening. After an error nothing has changed.
+func (c *Conn) Change(add, remove []string) (topics []string, err error) {
+	topics, err = c.change(add, remove)
+	slices.Sort(topics)
+	return topics, err
+}
+
+func (c *Conn) change(add, remove []string) (topics []string, err error) {
 	c.mu.Lock()
 	defer c.unlock()
 	if c.state != Open {
-		return nil, false
+		return nil, ErrNotOpen
 	}
 	x := c.extrasLocked()
 	m := x.member
 	if m == nil {
 		m = &member{conn: c}
 	}
-	topics, id := c.gw.topics.of(c).change(m, add, remove)
-	if x.member == nil && len(topics) > 0 {
+	join, leave := m.changes(add, remove)
+	if len(m.topics)+len(join)-len(leave) > c.gw.cfg.MaxTopics {
+		return nil, ErrTooManyTopics
+	}
+	id := c.gw.topics.of(c).change(m, join, leave)
+	if x.member == nil && len(m.topics) > 0 {
 		x.member = m
 		c.appendLocked(item{frame: frame.Block(sse.AppendID(nil, id)), kept: true})
 	}
-	return topics, true
+	return m.names(), nil
 }
+
+// Errors of Change.
+var (
+	ErrNotOpen       = errors.New("the connection is not open")
+	ErrTooManyTopics = errors.New("too many topics")
+)
 
 // Info describes a connection.
 type Info struct {
@@ -170,6 +187,12 @@ type Info struct {
 
 // Info describes the connection as it is now.
 func (c *Conn) Info() Info {
+	i := c.info()
+	slices.Sort(i.Topics)
+	return i
+}
+
+func (c *Conn) info() Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := Info{
@@ -182,7 +205,7 @@ func (c *Conn) Info() Info {
 	if x := c.extras; x != nil {
 		i.Subject, i.Overflow, i.Drops = x.subject, x.overflow, x.drops
 		if x.member != nil {
-			i.Topics = c.gw.topics.of(c).names(x.member)
+			i.Topics = x.member.names()
 		}
 	}
 	return i
@@ -192,21 +215,31 @@ func (c *Conn) Info() Info {
 // Both together select those that fit both.
 type Filter struct{ Topic, Subject string }
 
-func (f Filter) fits(i Info) bool {
-	return (f.Topic == "" || slices.Contains(i.Topics, f.Topic)) && (f.Subject == "" || f.Subject == i.Subject)
+// fits says whether the connection is not closed, and fits.
+func (c *Conn) fits(f Filter) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch x := c.extras; {
+	case c.state == Closed:
+		return false
+	case x == nil:
+		return f == Filter{}
+	default:
+		return (f.Subject == "" || f.Subject == x.subject) && (f.Topic == "" || x.member != nil && x.member.has(f.Topic))
+	}
 }
 
 // List returns the connections that fit, by token, from behind the token after,
 // at most limit of them. It holds no more than twice as many at a time, and does not
 // look at those that are behind the best it has.
-func (g *Gateway) List(f Filter, after Token, limit int) []Info {
+func (g *Gateway) List(f Filter, after Token, limit int) []*Conn {
 	if limit < 1 {
 		return nil
 	}
-	var list []Info
+	var list []*Conn
 	upto := lastToken
 	best := func() {
-		slices.SortFunc(list, func(a, b Info) int { return a.Token.compare(b.Token) })
+		slices.SortFunc(list, func(a, b *Conn) int { return a.token.compare(b.token) })
 		if len(list) > limit {
 			list = list[:limit]
 		}
@@ -218,12 +251,12 @@ func (g *Gateway) List(f Filter, after Token, limit int) []Info {
 			if c.token.compare(upto) >= 0 {
 				continue
 			}
-			if i := c.Info(); i.State != Closed && f.fits(i) {
-				list = append(list, i)
+			if c.fits(f) {
+				list = append(list, c)
 			}
 			if len(list) > 2*limit {
 				best()
-				upto = list[limit-1].Token
+				upto = list[limit-1].token
 			}
 		}
 	}
@@ -235,7 +268,7 @@ func (g *Gateway) List(f Filter, after Token, limit int) []Info {
 func (g *Gateway) CloseAll(f Filter) int {
 	n := 0
 	for _, c := range g.conns.all() {
-		if f.fits(c.Info()) && c.Send(frame.Frame{}, true, nil) != Gone {
+		if c.fits(f) && c.Send(frame.Frame{}, true, nil) != Gone {
 			n++
 		}
 	}

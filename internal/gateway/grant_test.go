@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -234,7 +235,7 @@ func TestChange(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
 		c := s.connect(t)
-		if _, ok := c.Change([]string{"a"}, nil); ok {
+		if _, err := c.Change([]string{"a"}, nil); !errors.Is(err, gateway.ErrNotOpen) {
 			t.Error("a pending connection's topics were changed")
 		}
 		tp := &tape{conn: c, room: plenty}
@@ -252,9 +253,9 @@ func TestChange(t *testing.T) {
 			{nil, []string{"b", "c", "d"}, ""},
 			{[]string{"a", "b", "c"}, []string{"b"}, "a c"},
 		} {
-			got, ok := c.Change(step.add, step.remove)
-			if !ok || strings.Join(got, " ") != step.want {
-				t.Errorf("+%q -%q: %q, %v, want %s", step.add, step.remove, got, ok, step.want)
+			got, err := c.Change(step.add, step.remove)
+			if err != nil || strings.Join(got, " ") != step.want {
+				t.Errorf("+%q -%q: %q, %v, want %s", step.add, step.remove, got, err, step.want)
 			}
 			if info := c.Info(); !slices.Equal(info.Topics, got) {
 				t.Errorf("described with the topics %q, of %q", info.Topics, got)
@@ -271,7 +272,7 @@ func TestChange(t *testing.T) {
 			t.Errorf("written %q", got)
 		}
 		c.Leave(gateway.ClientClosed, 0)
-		if _, ok := c.Change([]string{"a"}, nil); ok {
+		if _, err := c.Change([]string{"a"}, nil); !errors.Is(err, gateway.ErrNotOpen) {
 			t.Error("a closed connection's topics were changed")
 		}
 		if _, n := s.publish(t, "4", true, "a"); n != 0 {
@@ -279,6 +280,39 @@ func TestChange(t *testing.T) {
 		}
 		s.expectNothingLeft(t)
 	})
+}
+
+// A connection has at most so many topics, and a change that would give it more
+// changes nothing.
+func TestMaxTopics(t *testing.T) {
+	s := newSite(func(cfg *gateway.Config) { cfg.MaxTopics = 3 })
+	c, _ := s.grant(t, plenty, gateway.Grant{})
+	for _, step := range []struct {
+		add, remove string
+		tooMany     bool
+		want        string
+	}{
+		{"a b c d", "", true, ""},
+		{"a b b a", "", false, "a b"},
+		{"c d", "", true, "a b"},
+		{"c a", "", false, "a b c"},
+		{"d", "x", true, "a b c"},
+		{"d", "a", false, "b c d"},
+		{"e", "e", false, "b c d"},
+		{"e f g", "b c d", false, "e f g"},
+		{"", "e f g", false, ""},
+	} {
+		_, err := c.Change(strings.Fields(step.add), strings.Fields(step.remove))
+		if errors.Is(err, gateway.ErrTooManyTopics) != step.tooMany || err != nil && !step.tooMany {
+			t.Errorf("+%s -%s: %v", step.add, step.remove, err)
+		}
+		if got := strings.Join(c.Info().Topics, " "); got != step.want {
+			t.Errorf("+%s -%s: %s, want %s", step.add, step.remove, got, step.want)
+		}
+	}
+	if n := newSite(nil).gw.MaxTopics(); n != gateway.DefaultMaxTopics {
+		t.Errorf("%d by default", n)
+	}
 }
 
 // Receivers are counted over all shards, each once.
@@ -338,7 +372,8 @@ func TestList(t *testing.T) {
 				if len(page) > test.limit {
 					t.Fatalf("%d on a page of %d", len(page), test.limit)
 				}
-				for _, i := range page {
+				for _, c := range page {
+					i := c.Info()
 					if slices.Compare(i.Token[:], after[:]) <= 0 {
 						t.Errorf("%v comes behind %v", i.Token, after)
 					}

@@ -334,14 +334,14 @@ func (s *seam) change(c *seamClient) {
 	want = broker.SortTopics(append(want, add...))
 	want = slices.DeleteFunc(want, func(name string) bool { return slices.Contains(remove, name) })
 	change := seamChange{topics: want, span: seamSpan{start: s.clock.Add(1)}}
-	got, ok := c.conn.Change(add, remove)
+	got, err := c.conn.Change(add, remove)
 	change.span.finish = s.clock.Add(1)
 	switch {
-	case !ok && c.conn.State() != gateway.Closed:
+	case err != nil && c.conn.State() != gateway.Closed:
 		s.failf("client %d: an open connection's topics cannot be changed", c.number)
-	case ok && !slices.Equal(got, want):
+	case err == nil && !slices.Equal(got, want):
 		s.failf("client %d: has the topics %q after a change, want %q", c.number, got, want)
-	case ok:
+	case err == nil:
 		session.changes = append(session.changes, change)
 	}
 }

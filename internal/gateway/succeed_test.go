@@ -188,7 +188,9 @@ func TestLogSucceededWhileAShardLags(t *testing.T) {
 		changed := on(0)
 		tp := &tape{conn: changed, room: plenty}
 		changed.Open(tp, frame.Frame{}, gateway.Grant{})
-		changed.Change([]string{"t"}, nil)
+		if _, err := changed.Change([]string{"t"}, nil); err != nil {
+			t.Error(err)
+		}
 		synctest.Wait()
 		select {
 		case n := <-published:

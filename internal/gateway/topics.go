@@ -50,7 +50,9 @@ type seat struct {
 	place  int32
 }
 
-// member is a connection as far as it has topics. Guarded by the shard's lock.
+// member is a connection as far as it has topics. Guarded by the shard's lock; which
+// topics it has changes under the connection's lock as well, so that either is enough to
+// read that, but not the tickets' places.
 type member struct {
 	conn   *Conn
 	topics []ticket
@@ -178,7 +180,7 @@ func (s *shard) succeed(next *broker.Successor) {
 // followLocked takes a member along to the shard's log, which has just succeeded the one
 // before, and returns what it gets of it up to the shard's position.
 func (s *shard) followLocked(m *member, before *broker.Log, position uint64) *replay {
-	r := &replay{log: s.log, topics: m.namesLocked(), after: m.after, upto: s.position}
+	r := &replay{log: s.log, topics: m.names(), after: m.after, upto: s.position}
 	if m.log == before { // else it was there first
 		r.after = max(m.after, position)
 		extent := s.log.Stats()
@@ -226,37 +228,71 @@ func (s *shard) leaveLocked(m *member, index int) {
 	m.topics = m.topics[:end]
 }
 
+// piece is how many topics are joined or left before the lock is let go: what is
+// delivered to others waits for it.
+const piece = 256
+
+// inPieces calls f with each number below n, under the lock.
+func (s *shard) inPieces(n int, f func(i int)) {
+	for i := 0; i < n; {
+		s.mu.Lock()
+		for end := min(i+piece, n); i < end; i++ {
+			f(i)
+		}
+		s.mu.Unlock()
+	}
+}
+
 func (s *shard) leaveAll(m *member) {
+	s.inPieces(len(m.topics), func(int) { s.leaveLocked(m, len(m.topics)-1) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(m.topics) > 0 {
-		s.leaveLocked(m, len(m.topics)-1)
-	}
 	m.topics = nil
 	if len(s.index) == 0 {
 		s.index = map[string]*topic{} // a map never shrinks: let a storm's go
 	}
 }
 
-// change adds topics, then removes some. It returns what the member then has, and the
-// id of the position from which on it gets what it did not get before.
-func (s *shard) change(m *member, add, remove []string) ([]string, sse.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(m.topics) == 0 {
-		s.enterLocked(m)
-	}
+// changes are the names of add that the member lacks, and the indexes of those of remove
+// that it has, the highest first. What is in both is to be removed.
+func (m *member) changes(add, remove []string) (join []string, leave []int) {
+	wanted := make(map[string]bool, len(add)+len(remove))
 	for _, name := range add {
-		if m.find(name) < 0 {
-			s.joinLocked(m, name)
-		}
+		wanted[name] = true
 	}
 	for _, name := range remove {
-		if i := m.find(name); i >= 0 {
-			s.leaveLocked(m, i)
+		wanted[name] = false
+	}
+	for i := len(m.topics) - 1; i >= 0; i-- {
+		name := m.topics[i].topic.name
+		if want, named := wanted[name]; named && !want {
+			leave = append(leave, i)
+		}
+		delete(wanted, name)
+	}
+	for _, name := range add {
+		if wanted[name] {
+			join = append(join, name)
+			delete(wanted, name)
 		}
 	}
-	return m.namesLocked(), idOf(m.log, m.after)
+	return join, leave
+}
+
+// change adds and removes topics, as changes has found them. For a member that had none
+// it returns the id of the position from which on it gets what is published. As long as
+// it has one, it goes along with the shard: so the first comes together with its
+// position, and topics are added before others are removed.
+func (s *shard) change(m *member, join []string, leave []int) (entered sse.ID) {
+	s.inPieces(len(join), func(i int) {
+		if len(m.topics) == 0 {
+			s.enterLocked(m)
+			entered = idOf(m.log, m.after)
+		}
+		s.joinLocked(m, join[i])
+	})
+	s.inPieces(len(leave), func(i int) { s.leaveLocked(m, leave[i]) })
+	return entered
 }
 
 // enterLocked puts a member without topics behind what the shard has delivered. Where
@@ -275,24 +311,22 @@ func (s *shard) enterLocked(m *member) broker.Stats {
 	return extent
 }
 
-// names is what the member has.
-func (s *shard) names(m *member) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return m.namesLocked()
-}
-
-// find is the index of a topic among the member's, or -1.
-func (m *member) find(name string) int {
-	return slices.IndexFunc(m.topics, func(t ticket) bool { return t.topic.name == name })
-}
-
-func (m *member) namesLocked() []string {
-	names := make([]string, len(m.topics))
-	for i, t := range m.topics {
-		names[i] = t.topic.name
+// has says whether the member has a topic.
+func (m *member) has(name string) bool {
+	for i := range m.topics {
+		if m.topics[i].topic.name == name {
+			return true
+		}
 	}
-	slices.Sort(names)
+	return false
+}
+
+// names is what the member has, in no order.
+func (m *member) names() []string {
+	names := make([]string, len(m.topics))
+	for i := range m.topics { // of a ticket the topic alone, whatever lock is held
+		names[i] = m.topics[i].topic.name
+	}
 	return names
 }
 
@@ -301,12 +335,12 @@ func (m *member) namesLocked() []string {
 // From that moment on the shard delivers to the connection, whose lock is held, so
 // that the replay comes first and nothing is lost or doubled between the two.
 func (s *shard) welcome(m *member, names []string, lastEventID string) (opening []frame.Frame, missed *replay) {
+	// It has no log yet, so that nothing is delivered to it before it has all topics.
+	names = broker.SortTopics(slices.Clone(names))
+	s.inPieces(len(names), func(i int) { s.joinLocked(m, names[i]) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	extent := s.enterLocked(m)
-	for _, name := range broker.SortTopics(slices.Clone(names)) {
-		s.joinLocked(m, name)
-	}
 	// The shard may be behind the log. What is stored and not yet delivered is still
 	// to come; of what is not stored the client may have had some from another shard,
 	// and it was published before the client came.
@@ -324,10 +358,10 @@ func (s *shard) welcome(m *member, names []string, lastEventID string) (opening 
 			// What is left of what it missed still comes.
 			gap = true
 			start = min(extent.Oldest-1, position)
-			missed = &replay{log: m.log, topics: m.namesLocked(), after: start, upto: position}
+			missed = &replay{log: m.log, topics: names, after: start, upto: position}
 		case had.Offset < position:
 			start = had.Offset
-			missed = &replay{log: m.log, topics: m.namesLocked(), after: start, upto: position}
+			missed = &replay{log: m.log, topics: names, after: start, upto: position}
 		default:
 			// It may be ahead of this shard, by what it got from another.
 			start, m.after = had.Offset, had.Offset

@@ -157,8 +157,8 @@ func TestMemoryOfTopics(t *testing.T) {
 				for n := range names {
 					names[n] = test.of(i, n)
 				}
-				if got, ok := c.Change(names, nil); !ok || len(got) != each {
-					t.Fatalf("%d topics, %v", len(got), ok)
+				if got, err := c.Change(names, nil); err != nil || len(got) != each {
+					t.Fatalf("%d topics, %v", len(got), err)
 				}
 			}
 			pairs := int64(test.conns * each)

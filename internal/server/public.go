@@ -112,7 +112,7 @@ func tooMany(w http.ResponseWriter) {
 
 // grant is what the backend said of a connection that it accepted.
 func (s *Server) grant(r *http.Request, c *gateway.Conn, body []byte) gateway.Grant {
-	g, err := api.DecodeGrant(body)
+	g, err := api.DecodeGrant(body, s.gw.MaxTopics())
 	if err != nil {
 		s.log.Warn("the answer to the connect callback is ignored", "token", c.Token().String(), "error", err.Error())
 	}
