@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"ssegateway/internal/gateway"
 )
 
 func TestSend(t *testing.T) {
@@ -66,6 +68,22 @@ func TestBufferFull(t *testing.T) {
 	}
 	if w := post(t, a, `{"token":"`+pending+`","event":{"data":"small"}}`); w.Code != 200 {
 		t.Errorf("what still fits: %d", w.Code)
+	}
+}
+
+// leaving is a stream whose client has left, which nobody has seen yet.
+type leaving struct{ sink }
+
+func (s *leaving) Write([]byte) (int, gateway.Detail) { return 0, gateway.WriteFailed }
+
+func (s *leaving) Left() (gateway.Reason, gateway.Detail) { return gateway.ClientClosed, 0 }
+
+// A client that has left is why an event is not written: its connection has closed, and
+// nothing has failed.
+func TestSendToWhoLeft(t *testing.T) {
+	a, gw := newAPI(t)
+	for _, rest := range []string{"", `,"wait":"written"`, `,"close":true`} {
+		want(t, post(t, a, `{"token":"`+open(t, gw, &leaving{})+`","event":{"data":"x"}`+rest+`}`), 404, "TOKEN_NOT_FOUND")
 	}
 }
 

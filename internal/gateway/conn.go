@@ -150,6 +150,9 @@ func (c *Conn) sendLocked(i *item, end bool) Result {
 	case Open:
 	}
 	if !i.frame.IsZero() && !c.writeLocked(i) {
+		if c.reason == ClientClosed {
+			return Gone // the client has left, and this write was the first to see it
+		}
 		return Failed
 	}
 	if end {

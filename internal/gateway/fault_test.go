@@ -15,11 +15,12 @@ func TestFaultedWrite(t *testing.T) {
 		reason gateway.Reason
 		detail gateway.Detail
 		end    string
+		result gateway.Result
 	}{
-		{"left", gateway.WriteFailed, gateway.ClientClosed, 0, "client_closed/"},
-		{"talked, and left", gateway.WriteFailed, gateway.Error, gateway.UnexpectedData, "error/unexpected_data"},
-		{"there", gateway.WriteFailed, 0, 0, "error/write_failed"},
-		{"timed out", gateway.Stalled, gateway.ClientClosed, 0, "error/stalled"}, // what a read tells after that is wrong
+		{"left", gateway.WriteFailed, gateway.ClientClosed, 0, "client_closed/", gateway.Gone},
+		{"talked, and left", gateway.WriteFailed, gateway.Error, gateway.UnexpectedData, "error/unexpected_data", gateway.Failed},
+		{"there", gateway.WriteFailed, 0, 0, "error/write_failed", gateway.Failed},
+		{"timed out", gateway.Stalled, gateway.ClientClosed, 0, "error/stalled", gateway.Failed}, // what a read tells after that is wrong
 	} {
 		for _, queued := range []bool{false, true} {
 			s := newSite(nil)
@@ -30,7 +31,7 @@ func TestFaultedWrite(t *testing.T) {
 			tp.fault, tp.reason, tp.detail = test.fault, test.reason, test.detail
 			if queued {
 				c.Ready(tp, false, true)
-			} else if r := c.Send(eventOf(t, 100), false, nil); r != gateway.Failed {
+			} else if r := c.Send(eventOf(t, 100), false, nil); r != test.result {
 				t.Errorf("%s: the send was answered with %d", test.name, r)
 			}
 			s.expectEnds(t, test.end)
