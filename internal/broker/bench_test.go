@@ -67,10 +67,18 @@ func BenchmarkAppend(b *testing.B) {
 
 // BenchmarkMissed is what a replay takes of the log at a time.
 func BenchmarkMissed(b *testing.B) {
-	log, _ := fullLog(b, 10)
-	topics, last := []string{"t1", "t2", "t3"}, log.Stats().Last
-	b.ReportAllocs()
-	for b.Loop() {
-		log.Missed(last-1000, last, topics, 64)
+	for _, n := range []int{3, 1000} {
+		b.Run(strconv.Itoa(n)+" topics", func(b *testing.B) {
+			log, _ := fullLog(b, n)
+			var topics []string
+			for i := range n {
+				topics = append(topics, "t"+strconv.Itoa(i))
+			}
+			last := log.Stats().Last
+			b.ReportAllocs()
+			for b.Loop() {
+				log.Missed(last-1000, last, topics, 64)
+			}
+		})
 	}
 }

@@ -229,31 +229,52 @@ func (l *Log) Epoch() string { return l.epoch }
 func (l *Log) Missed(after, upto uint64, topics []string, limit int) (missed []*Record, reaches bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var lists [][]*Record
+	lists := make(byOffset, 0, min(len(topics), limit))
 	for _, t := range topics {
 		list := l.topics[t]
-		if i := sort.Search(len(list), func(i int) bool { return list[i].Offset > after }); i < len(list) {
+		if i := sort.Search(len(list), func(i int) bool { return list[i].Offset > after }); i < len(list) && list[i].Offset <= upto {
 			lists = append(lists, list[i:])
 		}
 	}
-	for len(missed) < limit {
-		var first *Record
-		for _, list := range lists {
-			if len(list) > 0 && list[0].Offset <= upto && (first == nil || list[0].Offset < first.Offset) {
-				first = list[0]
-			}
+	for i := len(lists)/2 - 1; i >= 0; i-- {
+		lists.sink(i)
+	}
+	for len(missed) < limit && len(lists) > 0 {
+		first := lists[0]
+		if len(missed) == 0 || missed[len(missed)-1] != first[0] { // else it has several of the topics
+			missed = append(missed, first[0])
 		}
-		if first == nil {
-			break
+		if len(first) > 1 && first[1].Offset <= upto {
+			lists[0] = first[1:]
+		} else {
+			last := len(lists) - 1
+			lists[0], lists = lists[last], lists[:last]
 		}
-		missed = append(missed, first)
-		for i, list := range lists {
-			if len(list) > 0 && list[0] == first {
-				lists[i] = list[1:]
-			}
-		}
+		lists.sink(0)
 	}
 	return missed, after >= l.trimmed
+}
+
+// byOffset is a heap of lists that are not empty, by the offset of their first records: a
+// client may have thousands of topics, and everybody waits while they are merged.
+type byOffset [][]*Record
+
+// sink restores the heap where the list at i may have to come later.
+func (h byOffset) sink(i int) {
+	for {
+		next := 2*i + 1
+		if next >= len(h) {
+			return
+		}
+		if next+1 < len(h) && h[next+1][0].Offset < h[next][0].Offset {
+			next++
+		}
+		if h[i][0].Offset <= h[next][0].Offset {
+			return
+		}
+		h[i], h[next] = h[next], h[i]
+		i = next
+	}
 }
 
 // Tailer follows the log. It is one goroutine's.
