@@ -123,17 +123,17 @@ func (c *Conn) unlock() {
 // frame was handed to the client's socket, or ErrNotWritten, if Send answers
 // Sent or Buffered; otherwise nothing.
 func (c *Conn) Send(f frame.Frame, end bool, done chan<- error) Result {
-	return c.send(item{frame: f, done: done}, end)
+	return c.send(&item{frame: f, done: done}, end)
 }
 
 // deliver sends a record, whose frame other connections may get as well.
 func (c *Conn) deliver(r *broker.Record) Result {
-	return c.send(item{frame: r.Frame.Frame, shared: &r.Frame}, false)
+	return c.send(&item{frame: r.Frame.Frame, shared: &r.Frame}, false)
 }
 
-func (c *Conn) send(i item, end bool) Result {
+func (c *Conn) send(i *item, end bool) Result {
 	c.mu.Lock()
-	r := c.sendLocked(&i, end)
+	r := c.sendLocked(i, end)
 	c.unlock()
 	if c.gw.budget.exceeded() {
 		c.gw.backlog.relieve(&c.gw.budget, c.gw.now())
