@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,7 +19,7 @@ const (
 // do not keep up. It finds the stalled ones, and those to be cut to keep all queues
 // together within their budget.
 type backlog struct {
-	relieving sync.Mutex // held while connections are cut to get below the budget
+	relieving atomic.Bool // connections are being cut to get below the budget
 
 	mu    sync.Mutex // innermost
 	conns []*Conn
@@ -77,7 +78,7 @@ func (b *backlog) burdens(now time.Duration) []burden {
 // further, so that it has not to be done again for each event. Who comes while that is
 // under way leaves it to the first. No connection's lock may be held.
 func (b *backlog) relieve(budget *budget, now time.Duration) {
-	for budget.exceeded() && b.relieving.TryLock() {
+	for budget.exceeded() && b.relieving.CompareAndSwap(false, true) {
 		cut := false
 		for _, x := range b.burdens(now) {
 			if budget.relieved() {
@@ -85,7 +86,7 @@ func (b *backlog) relieve(budget *budget, now time.Duration) {
 			}
 			cut = x.conn.shed(x.queue) || cut
 		}
-		b.relieving.Unlock()
+		b.relieving.Store(false)
 		if !cut {
 			return // the rest belongs to pending connections, which are refused more by themselves
 		}
