@@ -62,7 +62,7 @@ func (s *sink) tell() {
 }
 
 func (s *sink) Left() (gateway.Reason, gateway.Detail) { return 0, 0 }
-func (s *sink) Unacked() int                           { return 0 }
+func (s *sink) Look(uint64) (uint64, bool)             { return 1, false }
 
 func (s *sink) Close(bool) {
 	s.mu.Lock()

@@ -307,7 +307,7 @@ type null struct{}
 func (*null) Start() gateway.Detail                  { return 0 }
 func (*null) Write(p []byte) (int, gateway.Detail)   { return len(p), 0 }
 func (*null) Left() (gateway.Reason, gateway.Detail) { return 0, 0 }
-func (*null) Unacked() int                           { return 0 }
+func (*null) Look(uint64) (uint64, bool)             { return 1, false }
 func (*null) Close(bool)                             {}
 func (*null) Chunked() bool                          { return false }
 

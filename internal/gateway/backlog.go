@@ -17,7 +17,8 @@ const (
 
 // backlog is the set of open connections that have a queue: those whose clients
 // do not keep up. It finds the stalled ones, and those to be cut to keep all queues
-// together within their budget.
+// together within their budget. A queue that the client made shrink to nothing stays,
+// without its connection knowing of it, until the client has acknowledged everything.
 type backlog struct {
 	relieving atomic.Bool // connections are being cut to get below the budget
 
@@ -34,12 +35,17 @@ func (b *backlog) add(c *Conn, q *queue) {
 	b.of = append(b.of, q)
 }
 
+// remove takes q out, if it is there still.
 func (b *backlog) remove(q *queue) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if q.place < 0 {
+		return
+	}
 	last := len(b.conns) - 1
 	b.conns[q.place], b.of[q.place] = b.conns[last], b.of[last]
 	b.of[q.place].place = q.place
+	q.place = -1
 	b.conns[last], b.of[last] = nil, nil
 	b.conns, b.of = b.conns[:last], b.of[:last]
 	if last == 0 {
@@ -47,10 +53,10 @@ func (b *backlog) remove(q *queue) {
 	}
 }
 
-func (b *backlog) all() []*Conn {
+func (b *backlog) all() ([]*Conn, []*queue) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return append([]*Conn(nil), b.conns...)
+	return slices.Clone(b.conns), slices.Clone(b.of)
 }
 
 // burden is a queue as one that may be cut for the budget's sake.
@@ -66,7 +72,7 @@ func (b *backlog) burdens(now time.Duration) []burden {
 	b.mu.Lock()
 	all := make([]burden, len(b.of))
 	for i, q := range b.of {
-		idle := max(0, now-time.Duration(q.moved.Load()))
+		idle := max(0, now-time.Duration(q.took.Load()))
 		all[i] = burden{b.conns[i], q, q.size.Load() * (1 + idle.Milliseconds())}
 	}
 	b.mu.Unlock()
@@ -103,8 +109,9 @@ func (b *backlog) run(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		for _, c := range b.all() {
-			c.checkStall()
+		conns, queues := b.all()
+		for i, c := range conns {
+			c.checkStall(queues[i])
 		}
 	}
 }

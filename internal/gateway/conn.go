@@ -4,7 +4,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
@@ -191,8 +190,8 @@ func (c *Conn) roomLocked(i item) bool {
 // pushLocked appends to the queue.
 func (c *Conn) pushLocked(i item) {
 	if c.queue == nil {
-		c.queue = &queue{budget: &c.gw.budget, unacked: notLooked}
-		c.queue.moved.Store(int64(c.gw.now()))
+		c.queue = &queue{budget: &c.gw.budget, moved: c.gw.now()}
+		c.queue.took.Store(int64(c.queue.moved))
 		if c.stream != nil {
 			c.gw.backlog.add(c, c.queue)
 		}
@@ -286,8 +285,7 @@ func (c *Conn) advanceLocked(n int) {
 	q := c.queue
 	c.countLocked(n)
 	if n > 0 {
-		q.moved.Store(int64(c.gw.now()))
-		q.unacked += n
+		q.took.Store(int64(c.gw.now()))
 	}
 	for len(q.items) > 0 && q.items[0].replay == nil {
 		front := len(q.front(c.chunked))
@@ -302,10 +300,13 @@ func (c *Conn) advanceLocked(n int) {
 	c.tidyLocked()
 }
 
-// tidyLocked removes an empty queue.
+// tidyLocked removes an empty queue. One that has been looked at stays in the backlog
+// until a look finds that the client has acknowledged everything, or has gone.
 func (c *Conn) tidyLocked() {
 	if len(c.queue.items) == 0 {
-		c.gw.backlog.remove(c.queue)
+		if c.queue.progress == 0 || c.state == Closed {
+			c.gw.backlog.remove(c.queue)
+		}
 		c.queue = nil
 	}
 }
@@ -604,21 +605,32 @@ func (c *Conn) heartbeat() {
 	c.writeLocked(&item{frame: heartbeatFrame})
 }
 
-// checkStall cuts the connection if its client has taken nothing for too long.
-func (c *Conn) checkStall() {
+// checkStall cuts the connection if its client has taken nothing for too long. q is
+// its queue, or was.
+func (c *Conn) checkStall(q *queue) {
 	c.mu.Lock()
 	defer c.unlock()
-	if c.queue == nil || c.stream == nil {
+	was := c.queue != q
+	if was && c.queue != nil && c.queue.progress == 0 {
+		c.queue.moved, c.queue.progress = q.moved, q.progress // it goes on with the watch
+	}
+	if was && (c.queue != nil || c.stream == nil) {
+		c.gw.backlog.remove(q)
 		return
 	}
-	// What the client acknowledged since the last look is progress too, even if
-	// the stream is not ready for more yet. And it need not wait for our replayer.
-	now, unacked := c.gw.now(), c.stream.Unacked()
-	if unacked < c.queue.unacked || c.queue.replaying {
-		c.queue.moved.Store(int64(now))
+	if c.stream == nil {
+		return
 	}
-	c.queue.unacked = unacked
-	if now-time.Duration(c.queue.moved.Load()) >= StallDeadline {
+	now := c.gw.now()
+	progress, owing := c.stream.Look(q.progress)
+	if progress != q.progress || q.replaying { // it need not wait for our replayer
+		q.moved = now
+	}
+	q.progress = progress
+	switch {
+	case was && !owing:
+		c.gw.backlog.remove(q)
+	case now-q.moved >= StallDeadline:
 		c.closeLocked(Error, Stalled)
 	}
 }

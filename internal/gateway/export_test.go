@@ -28,6 +28,12 @@ func (g *Gateway) ShardOf(c *Conn) int { return slices.Index(g.topics.shards, g.
 // GapFrame is what a client gets that comes back with an id that the log does not reach back to.
 func GapFrame(lastEventID string, id sse.ID) frame.Frame { return gapFrame(lastEventID, id) }
 
+func (b *backlog) len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.conns)
+}
+
 // Leftovers says what the gateway still holds, of all that it should not once
 // every connection has ended.
 func (g *Gateway) Leftovers() []string {
@@ -42,7 +48,7 @@ func (g *Gateway) Leftovers() []string {
 	add("pending", g.stats.Pending.Load())
 	add("open", g.stats.Open.Load())
 	add("bytes queued", g.budget.bytes.Load())
-	add("connections in the backlog", int64(len(g.backlog.all())))
+	add("connections in the backlog", int64(g.backlog.len()))
 	for i := range g.beats.slots {
 		s := &g.beats.slots[i]
 		s.mu.Lock()

@@ -266,9 +266,6 @@ func (e *endpoint) write(p []byte) (int, gateway.Detail) {
 	}
 	e.handed = append(e.handed, p[:n]...)
 	e.waiting += n
-	if n > 0 {
-		e.took = time.Now()
-	}
 	if n < len(p) {
 		e.armed = true
 		if e.reading {
@@ -291,10 +288,10 @@ func (e *endpoint) dawdle() {
 	}
 }
 
-func (e *endpoint) unacked() int {
+func (e *endpoint) look() (uint64, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.waiting
+	return uint64(1 + len(e.handed) - e.waiting), e.waiting > 0
 }
 
 func (e *endpoint) left() *leaving {
@@ -391,10 +388,10 @@ func (s *socket) Left() (gateway.Reason, gateway.Detail) {
 	return how.reason, how.detail
 }
 
-func (s *socket) Unacked() int {
-	e, over := s.call("Unacked", 1)
+func (s *socket) Look(uint64) (uint64, bool) {
+	e, over := s.call("Look", 1)
 	defer over()
-	return e.unacked()
+	return e.look()
 }
 
 func (s *socket) Close(abort bool) {

@@ -406,9 +406,6 @@ func (m *machine) hand(c *machineConn, i *machineItem) bool {
 	c.wire += b[c.offset : c.offset+n]
 	m.count.bytes += n
 	c.offset += n
-	if n > 0 {
-		c.moved = m.now()
-	}
 	if c.offset < len(b) {
 		return false
 	}
@@ -526,13 +523,14 @@ func (m *machine) take(t *rapid.T) {
 	c := m.pick(t, isLive)
 	n := rapid.OneOf(rapid.IntRange(0, 100), rapid.IntRange(0, 3000)).Draw(t, "bytes")
 	c.tape.takes(n)
+	c.acked = c.acked || n > 0
 	m.flush(c)
 }
 
 // ack lets the client acknowledge something that it took.
 func (m *machine) ack(t *rapid.T) {
 	c := m.pick(t, func(c *machineConn) bool { return c.live && len(c.items) > 0 && c.looked })
-	c.tape.set(func(tp *tape) { tp.unacked-- })
+	c.tape.set(func(tp *tape) { tp.progress++ })
 	c.acked = true
 }
 

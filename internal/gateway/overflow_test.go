@@ -208,7 +208,7 @@ func (s *heldPump) Write([]byte) (int, gateway.Detail) {
 
 func (s *heldPump) Left() (gateway.Reason, gateway.Detail) { return 0, 0 }
 
-func (s *heldPump) Unacked() int { return 0 }
+func (s *heldPump) Look(last uint64) (uint64, bool) { return last + 1, false }
 
 func (s *heldPump) Close(bool) { close(s.work) }
 

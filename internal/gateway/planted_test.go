@@ -187,14 +187,14 @@ var plants = []plant{
 	},
 	{
 		bug: "a stalled client kept", file: "conn.go",
-		old:  "\tif now-time.Duration(c.queue.moved.Load()) >= StallDeadline {\n",
-		new:  "\tif now-time.Duration(c.queue.moved.Load()) >= StallDeadline && !BUG {\n",
+		old:  "\tcase now-q.moved >= StallDeadline:\n",
+		new:  "\tcase now-q.moved >= StallDeadline && !BUG:\n",
 		says: []string{"is still found"},
 	},
 	{
 		bug: "a client's progress not seen", file: "conn.go",
-		old:  "\tif n > 0 {\n\t\tq.moved.Store(",
-		new:  "\tif n > 0 && !BUG {\n\t\tq.moved.Store(",
+		old:  "\tif progress != q.progress || ",
+		new:  "\tif progress != q.progress && !BUG || ",
 		says: []string{"after the last progress"}, // which the model's clients acknowledge as well
 		test: "TestStall",
 	},
@@ -205,9 +205,9 @@ var plants = []plant{
 		says: []string{"left behind: connections in a slot of the wheel"},
 	},
 	{
-		bug: "a queue left in the backlog", file: "conn.go",
-		old:  "\t\t\tc.gw.backlog.remove(q)\n\t\t}\n",
-		new:  "\t\t\tif !BUG {\n\t\t\t\tc.gw.backlog.remove(q)\n\t\t\t}\n\t\t}\n",
+		bug: "a queue left in the backlog", file: "backlog.go",
+		old:  "\tif q.place < 0 {\n",
+		new:  "\tif q.place < 0 || BUG {\n",
 		says: []string{"left behind: connections in the backlog"},
 	},
 	{

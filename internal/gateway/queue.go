@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
@@ -33,16 +33,13 @@ type queue struct {
 
 	replaying bool // it is the replayer's turn: items[0] is a replay
 
-	size    atomic.Int64 // the items' cost in bytes; read without the lock to find who is to be cut
-	moved   atomic.Int64 // when the client last took something, by Gateway.now; read without the lock too
-	unacked int          // the stream's Unacked when last looked at
+	size     atomic.Int64  // the items' cost in bytes; read without the lock to find who is to be cut
+	took     atomic.Int64  // when the socket last took something, by Gateway.now; read without the lock too
+	moved    time.Duration // when the client was last seen to take something
+	progress uint64        // what the stream's Look said last; 0 before the first
 
-	place int // in the backlog, guarded by the backlog's lock
+	place int // in the backlog, -1 when it is there no more; guarded by the backlog's lock
 }
-
-// notLooked is more than a stream's Unacked ever is, so that the first look at a
-// queue counts as progress.
-const notLooked = math.MaxInt / 2
 
 // item is a frame that waits, or is to wait, or a replay, which stands for all frames
 // it has yet to take from the log.

@@ -686,7 +686,7 @@ func (s *seamStream) writeAll(p []byte) gateway.Detail {
 
 func (s *seamStream) Left() (gateway.Reason, gateway.Detail) { return 0, 0 }
 
-func (s *seamStream) Unacked() int { return 0 }
+func (s *seamStream) Look(last uint64) (uint64, bool) { return last + 1, false }
 
 func (s *seamStream) Close(bool) {
 	s.mu.Lock()

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,24 +42,21 @@ func TestStall(t *testing.T) {
 			}
 		}},
 		{"acknowledges something", "error/stalled", func(_ *testing.T, _ site, _ *gateway.Conn, tp *tape) {
-			tp.set(func(tp *tape) { tp.unacked = 1000 })
 			for range 5 {
 				time.Sleep(9 * time.Second) // fake clock
-				tp.set(func(tp *tape) { tp.unacked-- })
+				tp.set(func(tp *tape) { tp.progress++ })
 			}
 		}},
 		{"acknowledges something before it was first looked at", "error/stalled", func(_ *testing.T, _ site, _ *gateway.Conn, tp *tape) {
-			tp.set(func(tp *tape) { tp.unacked = 1000 })
 			time.Sleep(sweep - 2*time.Millisecond) // fake clock
-			tp.set(func(tp *tape) { tp.unacked = 900 })
+			tp.set(func(tp *tape) { tp.progress++ })
 		}},
 		{"takes more than it acknowledges", "error/stalled", func(_ *testing.T, _ site, _ *gateway.Conn, tp *tape) {
-			tp.set(func(tp *tape) { tp.unacked = 1000 })
 			time.Sleep(sweep) // fake clock
 			synctest.Wait()
 			tp.takes(20)
 			time.Sleep(sweep - time.Millisecond) // fake clock
-			tp.set(func(tp *tape) { tp.unacked -= 10 })
+			tp.set(func(tp *tape) { tp.progress += 10 })
 		}},
 		{"is sent more", "error/stalled", func(t *testing.T, _ site, c *gateway.Conn, _ *tape) {
 			start := time.Now()
@@ -99,10 +97,64 @@ func TestNoStallWithoutBytes(t *testing.T) {
 		c, tp := s.open(t, 10)
 		c.Send(eventOf(t, 100), false, nil)
 		tp.takes(90)
-		tp.set(func(tp *tape) { tp.unacked = 1000 })
 		time.Sleep(25 * time.Minute) // fake clock
 		if closed, _ := tp.state(); closed || c.State() != gateway.Open {
 			t.Error("cut, though nothing waits")
 		}
+	})
+}
+
+// What the client has not acknowledged when nothing waits any more is looked after
+// until it has: the kernel, which was told to leave that to the gateway, would take long.
+func TestStallOfTheLastBytes(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		t.Run(fmt.Sprintf("more comes: %v", again), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(nil)
+				s.run(t)
+				time.Sleep(sweep) // fake clock
+				synctest.Wait()
+				c, tp := s.open(t, 10)
+				tp.set(func(tp *tape) { tp.owing = true })
+				c.Send(eventOf(t, 100), false, nil)
+				time.Sleep(sweep) // fake clock
+				synctest.Wait()
+				tp.takes(plenty)
+				progress := time.Now()
+				if again {
+					// Taken by the kernel and waiting by turns, and never acknowledged.
+					for range 12 {
+						time.Sleep(300 * time.Millisecond) // fake clock
+						tp.set(func(tp *tape) { tp.room = 10 })
+						c.Send(eventOf(t, 100), false, nil)
+						time.Sleep(300 * time.Millisecond) // fake clock
+						tp.set(func(tp *tape) { tp.room = plenty })
+						tp.conn.Ready(tp, false, true)
+					}
+				}
+				expectStalled(t, s, tp, progress)
+				s.expectEnds(t, "error/stalled")
+			})
+		})
+	}
+	t.Run("acknowledged in the end", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(nil)
+			s.run(t)
+			c, tp := s.open(t, 10)
+			tp.set(func(tp *tape) { tp.owing = true })
+			c.Send(eventOf(t, 100), false, nil)
+			time.Sleep(sweep) // fake clock
+			tp.takes(plenty)
+			for range 5 {
+				time.Sleep(9 * time.Second) // fake clock
+				tp.set(func(tp *tape) { tp.progress++ })
+			}
+			tp.set(func(tp *tape) { tp.owing = false })
+			time.Sleep(25 * time.Minute) // fake clock
+			if closed, _ := tp.state(); closed || c.State() != gateway.Open {
+				t.Error("cut, though nothing waits")
+			}
+		})
 	})
 }

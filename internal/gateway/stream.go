@@ -19,9 +19,12 @@ type Stream interface {
 	// Left tells whether the client has ended the stream, and how; zero if not.
 	Left() (Reason, Detail)
 
-	// Unacked is how many bytes written are still on their way to the client,
-	// so that a slow client can be told from a stalled one; 0 if not known.
-	Unacked() int
+	// Look tells a slow client from a stalled one, or a lost one. The gateway looks
+	// twice a second while bytes wait for the client, and after that for as long as
+	// some are owing: written, and not acknowledged by the client. progress grows
+	// whenever the client acknowledges some. last is what the look before answered,
+	// 0 at the first.
+	Look(last uint64) (progress uint64, owing bool)
 
 	// Close releases everything. A clean close follows the stream's end, which
 	// has been written; an abort tells the client, where the protocol can, that

@@ -100,7 +100,7 @@ func TestLogSucceeded(t *testing.T) {
 				synctest.Wait()
 				want := begin + test.want + fmt.Sprintf("id: %v\ndata: live\n\ndata: -\n\n", position)
 				for i, tp := range tapes {
-					for tp.written() != want && tp.Unacked() < 1<<12 {
+					for tp.written() != want && len(tp.written()) < 1<<12 {
 						tp.takes(50)
 						synctest.Wait()
 					}

@@ -28,7 +28,8 @@ type tape struct {
 	fault    gateway.Detail
 	reason   gateway.Reason // what Left says
 	detail   gateway.Detail
-	unacked  int
+	progress uint64 // what the client took or acknowledged
+	owing    bool   // what Look says
 	closed   bool
 	aborted  bool
 	closedAt time.Time
@@ -49,7 +50,6 @@ func (s *tape) Write(p []byte) (int, gateway.Detail) {
 	}
 	n := min(len(p), s.room)
 	s.room -= n
-	s.unacked += n
 	if s.forgetful {
 		return n, 0
 	}
@@ -60,10 +60,10 @@ func (s *tape) Write(p []byte) (int, gateway.Detail) {
 
 func (s *tape) Left() (gateway.Reason, gateway.Detail) { return s.reason, s.detail }
 
-func (s *tape) Unacked() int {
+func (s *tape) Look(uint64) (uint64, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.unacked
+	return 1 + s.progress, s.owing
 }
 
 func (s *tape) Close(abort bool) {
@@ -86,7 +86,7 @@ func (s *tape) set(f func(s *tape)) {
 
 // takes makes room for n bytes more and says so.
 func (s *tape) takes(n int) {
-	s.set(func(s *tape) { s.room += n })
+	s.set(func(s *tape) { s.room, s.progress = s.room+n, s.progress+uint64(n) })
 	s.conn.Ready(s, false, true)
 }
 

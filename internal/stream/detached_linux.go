@@ -4,6 +4,7 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -40,7 +41,6 @@ type socket struct {
 	generation uint32 // comes back with each event: an event for an earlier owner of fd is told by it
 	chunked    bool
 	armed      bool // EPOLLOUT is asked for
-	patient    bool // the kernel leaves it to the gateway to notice a stall
 }
 
 func newDetacher(open *atomic.Int64) (*detacher, error) {
@@ -50,7 +50,11 @@ func newDetacher(open *atomic.Int64) (*detacher, error) {
 
 // detach gives the connection its stream, if nc is a plain TCP connection.
 func (d *detacher) detach(nc net.Conn, chunked bool, head frame.Frame, c *gateway.Conn, g gateway.Grant) bool {
-	fd, ok := epoll.Take(nc)
+	tcp := tcpOf(nc)
+	if _, ok := nc.(*tls.Conn); ok || tcp == nil {
+		return false
+	}
+	fd, ok := epoll.Take(tcp)
 	if !ok {
 		return false
 	}
@@ -88,19 +92,13 @@ func (s *socket) Write(p []byte) (int, gateway.Detail) {
 	switch errno {
 	case 0:
 		if n == len(p) {
-			if s.patient && s.Unacked() <= len(p) {
-				s.setPatient(false)
-			}
 			return len(p), 0
 		}
 	case unix.EAGAIN:
 		n = 0
-	case unix.ETIMEDOUT:
-		return 0, gateway.Stalled
 	default:
-		return 0, gateway.WriteFailed
+		return 0, writeFault(errno)
 	}
-	s.setPatient(true)
 	// The first time that a socket is full it is also watched for room. Changing
 	// the watch looks at the state anew, so that no room made meanwhile is missed.
 	if !s.armed {
@@ -110,15 +108,6 @@ func (s *socket) Write(p []byte) (int, gateway.Detail) {
 		s.armed = true
 	}
 	return n, 0
-}
-
-// setPatient is to be on from when the socket is full until the client has taken
-// everything, and while the kernel gets the rest of a closed stream across.
-func (s *socket) setPatient(on bool) {
-	if s.patient != on {
-		s.patient = on
-		_ = setUserTimeout(int(s.fd), on) // fails only for what is no TCP socket
-	}
 }
 
 // Left reads: a client of a stream has nothing to say, so a byte is a fault.
@@ -140,13 +129,7 @@ func (s *socket) Left() (gateway.Reason, gateway.Detail) {
 	}
 }
 
-func (s *socket) Unacked() int {
-	n, err := unix.IoctlGetInt(int(s.fd), unix.SIOCOUTQ)
-	if err != nil {
-		return 0
-	}
-	return n
-}
+func (s *socket) Look(last uint64) (progress uint64, owing bool) { return look(int(s.fd), last) }
 
 func (s *socket) Close(abort bool) {
 	s.d.remove(s)
@@ -154,7 +137,7 @@ func (s *socket) Close(abort bool) {
 		// RST instead of FIN, and the kernel drops what it still holds for a client that does not read.
 		_ = unix.SetsockoptLinger(int(s.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	} else {
-		s.setPatient(true)
+		_ = setUserTimeout(int(s.fd), lingerTime) // fails only for what is no TCP socket
 	}
 	_ = unix.Close(int(s.fd)) // takes it out of the epoll set as well
 }

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,7 +17,7 @@ func controlListener(_, _ string, raw syscall.RawConn) error {
 		if failed = unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer); failed != nil {
 			return
 		}
-		failed = setUserTimeout(s, false)
+		failed = setUserTimeout(s, gateway.StallDeadline)
 	})
 	if err != nil {
 		return err
@@ -25,15 +26,8 @@ func controlListener(_, _ string, raw syscall.RawConn) error {
 }
 
 // setUserTimeout bounds how long bytes may stay unacknowledged, which means a dead
-// peer, or one that reads nothing; without it the kernel retries for about 15 minutes.
-//
-// patient is for a stream with a queue, where the gateway watches for progress itself:
-// the kernel would count the 10 s from a client's first stall, even where the client
-// has taken bytes since, if its window is small.
-func setUserTimeout(fd int, patient bool) error {
-	timeout := gateway.StallDeadline
-	if patient {
-		timeout *= 6
-	}
+// peer, or one that reads nothing. Without it, or with 0, the kernel retries for about
+// 15 minutes.
+func setUserTimeout(fd int, timeout time.Duration) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(timeout.Milliseconds()))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -20,12 +21,15 @@ type parked struct {
 	wake    chan struct{} // has a value when there is something to write
 	left    chan struct{} // closed when the read is over, and the gateway knows why
 	done    chan struct{} // closed when the stream is
-	patient atomic.Bool   // the kernel leaves it to the gateway to notice a stall
+	taken   atomic.Uint64 // bytes written
+
+	writing sync.Mutex // held during a write
+	failure error      // of the last write; guarded by writing
 }
 
 func newParked(nc net.Conn, chunked bool, c *gateway.Conn, open *atomic.Int64) *parked {
 	s := &parked{nc: nc, conn: c, chunked: chunked, open: open, wake: make(chan struct{}, 1), left: make(chan struct{}), done: make(chan struct{})}
-	if tcp := s.tcp(); tcp != nil {
+	if tcp := tcpOf(nc); tcp != nil {
 		_ = tcp.SetWriteBuffer(sendBuffer) // where the listener could not
 	}
 	return s
@@ -45,18 +49,40 @@ func (s *parked) read() {
 		s.conn.Leave(gateway.Error, gateway.UnexpectedData)
 		return
 	}
+	if tcp := tcpOf(s.nc); tcp != nil && isEOF(err) && isOver(tcp) {
+		// The system tells its error only once: a write has it, which may still be under way.
+		s.writing.Lock()
+		if s.failure != nil {
+			err = s.failure
+		}
+		s.writing.Unlock()
+	}
 	s.conn.Leave(readFault(err))
 }
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // readFault is what a failed read says about the client.
 func readFault(err error) (gateway.Reason, gateway.Detail) {
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case isEOF(err), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return gateway.ClientClosed, 0
 	case errors.Is(err, syscall.ETIMEDOUT): // TCP_USER_TIMEOUT
 		return gateway.Error, gateway.Stalled
 	default:
 		return gateway.Error, gateway.ConnectionLost
+	}
+}
+
+// writeFault is what a failed write says.
+func writeFault(err error) gateway.Detail {
+	switch {
+	case errors.Is(err, syscall.ETIMEDOUT): // TCP_USER_TIMEOUT
+		return gateway.Stalled
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return gateway.ConnectionLost
+	default:
+		return gateway.WriteFailed
 	}
 }
 
@@ -75,29 +101,20 @@ func (s *parked) write() {
 
 func (s *parked) writeBytes(p []byte) gateway.Detail {
 	// No deadline: the gateway notices a stalled client, and Close ends this write.
-	if tcp := s.tcp(); tcp != nil {
-		s.setPatient(tcp, unacked(tcp) > 0)
-	}
-	_, err := s.nc.Write(p)
+	s.writing.Lock()
+	n, err := s.nc.Write(p)
+	s.failure = err
+	s.writing.Unlock()
+	s.taken.Add(uint64(n)) //nolint:gosec // not negative
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, syscall.ETIMEDOUT):
-		return gateway.Stalled
 	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
 		// The client has left before this write, and the read ends for the same
 		// reason: it is to say so first.
 		<-s.left
 	}
-	return gateway.WriteFailed
-}
-
-// setPatient is to be on while a write may have to wait: where not even what was
-// written before has been taken.
-func (s *parked) setPatient(tcp *net.TCPConn, on bool) {
-	if s.patient.Swap(on) != on {
-		setPatient(tcp, on)
-	}
+	return writeFault(err)
 }
 
 func (s *parked) Write([]byte) (int, gateway.Detail) {
@@ -115,30 +132,35 @@ func wake(c chan<- struct{}) {
 
 func (s *parked) Left() (gateway.Reason, gateway.Detail) { return 0, 0 }
 
-func (s *parked) Unacked() int {
-	if tcp := s.tcp(); tcp != nil {
-		return unacked(tcp)
+// Look knows no better on some systems than that a write is over.
+func (s *parked) Look(last uint64) (progress uint64, owing bool) {
+	if tcp := tcpOf(s.nc); tcp != nil {
+		if progress, owing, ok := lookTCP(tcp, last); ok {
+			return progress, owing
+		}
 	}
-	return 0
+	return 1 + s.taken.Load(), false
 }
 
-func (s *parked) tcp() *net.TCPConn {
-	nc := s.nc
+// tcpOf is the TCP connection that nc is or is on; nil if there is none.
+func tcpOf(nc net.Conn) *net.TCPConn {
 	for {
-		wrapped, ok := nc.(interface{ NetConn() net.Conn })
-		if !ok {
-			tcp, _ := nc.(*net.TCPConn)
+		if tcp, ok := nc.(*net.TCPConn); ok {
 			return tcp
 		}
-		nc = wrapped.NetConn()
+		inner, ok := nc.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		nc = inner.NetConn()
 	}
 }
 
 func (s *parked) Close(abort bool) {
 	close(s.done)
 	s.open.Add(-1)
-	if tcp := s.tcp(); tcp != nil && !abort {
-		s.setPatient(tcp, true) // for the rest that the kernel has to get across
+	if tcp := tcpOf(s.nc); tcp != nil && !abort {
+		linger(tcp)
 	} else if tcp != nil {
 		_ = tcp.SetLinger(0)
 		_ = tcp.Close() // first: TLS would say goodbye to a client that does not listen

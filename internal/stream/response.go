@@ -17,6 +17,7 @@ type response struct {
 	wake    chan struct{} // has a value when there is something to write
 	done    chan struct{} // closed when the stream is
 	aborted atomic.Bool
+	writes  atomic.Uint64 // that are over
 }
 
 // serveResponse serves a stream until it is over.
@@ -44,6 +45,7 @@ func serveResponse(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g ga
 		_ = rc.SetWriteDeadline(time.Time{})
 		switch {
 		case err == nil:
+			s.writes.Add(1)
 			return 0
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return gateway.Stalled
@@ -79,7 +81,8 @@ func (s *response) Write([]byte) (int, gateway.Detail) {
 
 func (s *response) Left() (gateway.Reason, gateway.Detail) { return 0, 0 }
 
-func (s *response) Unacked() int { return 0 }
+// Look knows no better than that a write is over.
+func (s *response) Look(uint64) (progress uint64, owing bool) { return 1 + s.writes.Load(), false }
 
 func (s *response) Close(abort bool) {
 	s.aborted.Store(abort)
