@@ -2,11 +2,13 @@ package edge
 
 import (
 	"errors"
+	"io"
 	"math"
 	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -68,6 +70,8 @@ type Conn struct {
 	tls      bool       // what is carried is TLS
 
 	handedOver atomic.Bool
+	failure    atomic.Pointer[error]
+	writing    atomic.Int32
 	inBody     atomic.Bool  // HTTP/1: there is more of a request's body to come
 	broken     atomic.Bool  // it did not come in time
 	exempt     atomic.Bool  // its peer may call the internal API: no flood
@@ -137,6 +141,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	n, err := c.Conn.Read(p)
+	if !errors.Is(err, os.ErrDeadlineExceeded) { // that is net/http's own doing
+		c.note(err)
+	}
 	if err != nil && c.inBody.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.broken.Store(true)
 	}
@@ -164,6 +171,14 @@ func (c *Conn) Write(p []byte) (written int, err error) {
 	if c.handedOver.Load() {
 		return c.Conn.Write(p)
 	}
+	c.writing.Add(1)
+	written, err = c.write(p)
+	c.writing.Add(-1)
+	c.note(err)
+	return written, err
+}
+
+func (c *Conn) write(p []byte) (written int, err error) {
 	timeout := answerTimeout
 	if c.exempt.Load() {
 		timeout = callerTimeout
@@ -185,6 +200,33 @@ func (c *Conn) Write(p []byte) (written int, err error) {
 		last = unacked
 	}
 }
+
+// Writing reports whether a write is under way.
+func (c *Conn) Writing() bool { return c.writing.Load() > 0 }
+
+// Err is the first error that a read or a write met; nil if none did. One that says why
+// counts before the end of the file and a broken pipe.
+func (c *Conn) Err() error {
+	if err := c.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// note keeps the first error that says why. The system tells its own only once: who comes
+// second, at about the same time, finds the end of the file, or a broken pipe.
+func (c *Conn) note(err error) {
+	if err == nil {
+		return
+	}
+	first := c.failure.Load()
+	if first == nil || isVague(*first) && !isVague(err) && !errors.Is(err, net.ErrClosed) {
+		failure := err // only here it is on the heap
+		c.failure.CompareAndSwap(first, &failure)
+	}
+}
+
+func isVague(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) }
 
 // Close implements net.Conn.
 func (c *Conn) Close() error {

@@ -25,7 +25,11 @@ type listening struct {
 
 func newListening(l net.Listener, server *http.Server) listening {
 	exit := lean.NewExit(l.Addr())
+	http2 := server.Protocols.HTTP2() || server.Protocols.UnencryptedHTTP2()
 	server.ConnContext = func(ctx context.Context, nc net.Conn) context.Context {
+		if http2 {
+			ctx = stream.WithTransport(ctx, nc)
+		}
 		return senderContext(edge.Context(ctx, nc), nc, exit)
 	}
 	return listening{l, exit, server}

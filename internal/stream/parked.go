@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -67,7 +68,7 @@ func readFault(err error) (gateway.Reason, gateway.Detail) {
 	switch {
 	case isEOF(err), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return gateway.ClientClosed, 0
-	case errors.Is(err, syscall.ETIMEDOUT): // TCP_USER_TIMEOUT
+	case errors.Is(err, syscall.ETIMEDOUT), errors.Is(err, os.ErrDeadlineExceeded): // TCP_USER_TIMEOUT, or a write's
 		return gateway.Error, gateway.Stalled
 	default:
 		return gateway.Error, gateway.ConnectionLost

@@ -2,9 +2,8 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,49 +11,66 @@ import (
 	"ssegateway/internal/gateway"
 )
 
+// A write blocks until the client's flow control has let all of it through, and how far
+// it is cannot be seen. So it goes out in pieces, smaller ones to a client that is slow.
+// Of a piece under way a client has to take all within gateway.StallDeadline: it is cut
+// if it takes less than 820 bytes a second right after it was fast, or 7 when it was slow
+// before. Smaller pieces cost throughput.
+const (
+	maxPiece   = 8 << 10 // bytes, as all of these
+	firstPiece = 1 << 10
+	minPiece   = 64
+
+	slowPiece = time.Second            // makes the next ones as small as may be
+	fastPiece = 100 * time.Millisecond // makes the next one twice as large
+)
+
 // response is a [gateway.Stream] written by the goroutine of its HTTP handler.
 type response struct {
-	wake    chan struct{} // has a value when there is something to write
-	done    chan struct{} // closed when the stream is
+	conn *gateway.Conn
+	link *link // nil if it is not known
+	w    http.ResponseWriter
+	rc   *http.ResponseController
+	wake chan struct{} // has a value when there is something to write
+	done chan struct{} // closed when the stream is
+
 	aborted atomic.Bool
-	writes  atomic.Uint64 // that are over
+	taken   atomic.Uint64 // bytes written
+
+	piece int // the next one's size; the handler's
+
+	// Guarded by mu, which is never held while something blocks.
+	mu      sync.Mutex
+	writing bool
+	closed  bool
+
+	// Guarded by the connection's lock: what Look found, and how often that was progress.
+	lastTaken, lastProgress, moves uint64
 }
 
 // serveResponse serves a stream until it is over.
 func serveResponse(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant) {
-	s := &response{wake: make(chan struct{}, 1), done: make(chan struct{})}
+	s := &response{
+		conn: c, w: w, rc: http.NewResponseController(w), wake: make(chan struct{}, 1), done: make(chan struct{}), piece: firstPiece,
+	}
+	s.link, _ = r.Context().Value(transportKey{}).(*link)
 	if !c.Open(s, frame.Frame{}, g) {
 		panic(http.ErrAbortHandler)
 	}
-	client := context.AfterFunc(r.Context(), func() { c.Leave(gateway.ClientClosed, 0) })
+	client := context.AfterFunc(r.Context(), s.leave)
 	defer client()
 	w.WriteHeader(http.StatusOK)
-	rc := http.NewResponseController(w)
-	_ = rc.Flush() // a failure shows at the next write, or by r.Context
+	_ = s.blocking(s.rc.Flush) // a failure shows at the next write, or by r.Context
 
 	write := func(p []byte) gateway.Detail {
-		// Rolling: a stream lives for hours, but no write may. The deadline is
-		// taken off again, since it would reset an idle stream, too. It leaves the
-		// gateway time to notice the stall first: a reset at the deadline looks as if
-		// it were the client's.
-		_ = rc.SetWriteDeadline(time.Now().Add(gateway.StallDeadline + 2*time.Second))
-		_, err := w.Write(p)
-		if err == nil {
-			err = rc.Flush()
-		}
-		_ = rc.SetWriteDeadline(time.Time{})
-		switch {
-		case err == nil:
-			s.writes.Add(1)
+		if s.write(p) == nil {
 			return 0
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return gateway.Stalled
 		}
 		// The client's leaving was first, and the write failed for it; but the write may
 		// be told of it first.
 		select {
 		case <-r.Context().Done():
-			c.Leave(gateway.ClientClosed, 0)
+			s.leave()
 		case <-time.After(time.Second):
 		}
 		return gateway.WriteFailed
@@ -72,6 +88,63 @@ func serveResponse(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g ga
 	}
 }
 
+// leave tells the gateway that the request is over: by the client's doing, or since
+// the connection that it came by has failed.
+func (s *response) leave() {
+	if s.link != nil {
+		if r, d := s.link.fault(); r != 0 {
+			s.conn.Leave(r, d)
+			return
+		}
+	}
+	s.conn.Leave(gateway.ClientClosed, 0)
+}
+
+// write has no deadline: the gateway notices a stalled client, and Close ends this.
+func (s *response) write(p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), s.piece)
+		start := time.Now()
+		err := s.blocking(func() error {
+			if _, err := s.w.Write(p[:n]); err != nil {
+				return err
+			}
+			return s.rc.Flush()
+		})
+		if err != nil {
+			return err
+		}
+		s.taken.Add(uint64(n)) //nolint:gosec // not negative
+		p = p[n:]
+		switch took := time.Since(start); {
+		case took > slowPiece:
+			s.piece = minPiece
+		case took < fastPiece:
+			s.piece = min(2*s.piece, maxPiece)
+		}
+	}
+	return nil
+}
+
+// blocking does f so that Close can end it.
+func (s *response) blocking(f func() error) error {
+	if !s.begin() {
+		return http.ErrAbortHandler
+	}
+	err := f()
+	s.mu.Lock()
+	s.writing = false
+	s.mu.Unlock()
+	return err
+}
+
+func (s *response) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writing = !s.closed
+	return s.writing
+}
+
 func (s *response) Start() gateway.Detail { return 0 }
 
 func (s *response) Write([]byte) (int, gateway.Detail) {
@@ -81,12 +154,45 @@ func (s *response) Write([]byte) (int, gateway.Detail) {
 
 func (s *response) Left() (gateway.Reason, gateway.Detail) { return 0, 0 }
 
-// Look knows no better than that a write is over.
-func (s *response) Look(uint64) (progress uint64, owing bool) { return 1 + s.writes.Load(), false }
+// Look does not say that bytes are owing: the link, which may have other streams too,
+// is watched for that by itself.
+func (s *response) Look(uint64) (progress uint64, owing bool) {
+	taken := s.taken.Load()
+	moves := taken != s.lastTaken
+	s.lastTaken = taken
+	if s.link != nil {
+		acknowledged, owing := s.link.look()
+		// A socket that is full is what holds this stream up: its progress is this one's.
+		if owing && s.link.Writing() {
+			moves = moves || acknowledged != s.lastProgress
+		}
+		s.lastProgress = acknowledged
+	}
+	if moves {
+		s.moves++
+	}
+	return 1 + s.moves, false
+}
 
 func (s *response) Close(abort bool) {
 	s.aborted.Store(abort)
 	close(s.done)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.writing {
+		go s.interrupt()
+	}
+}
+
+// interrupt resets the stream, which ends the write that is under way. While mu is
+// held the handler does not end; nor does this take long, even if the client takes nothing.
+func (s *response) interrupt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.writing {
+		_ = s.rc.SetWriteDeadline(time.Unix(1, 0))
+	}
 }
 
 func (s *response) Chunked() bool { return false }

@@ -27,6 +27,7 @@ import (
 	"go.uber.org/goleak"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/stream"
 )
@@ -87,8 +88,9 @@ func newSite(t testing.TB, p protocol, backend gateway.Backend, change func(cfg 
 	}
 	s.listener, s.addr = l, l.Addr().String()
 	server := &http.Server{
-		Handler:  http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load())(w, r) }),
-		ErrorLog: log.New(io.Discard, "", 0),
+		Handler:     http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load())(w, r) }),
+		ErrorLog:    log.New(io.Discard, "", 0),
+		ConnContext: stream.WithTransport,
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateNew:
@@ -99,9 +101,11 @@ func newSite(t testing.TB, p protocol, backend gateway.Backend, change func(cfg 
 			}
 		},
 	}
-	if p == https1 || p == https2 {
+	if p.isSecure() {
+		none := func() int { return 0 }
+		edges := edge.New(edge.Config{Limit: 1 << 20, Streams: none, Senders: none, Log: slog.New(slog.DiscardHandler)})
 		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{newCertificate(t)}, NextProtos: []string{p.alpn()}}
-		l = tls.NewListener(l, server.TLSConfig)
+		l = tls.NewListener(edges.Listen(l, edge.TLS), server.TLSConfig)
 	}
 
 	ctx, stop := context.WithCancel(context.Background())
@@ -117,8 +121,10 @@ func newSite(t testing.TB, p protocol, backend gateway.Backend, change func(cfg 
 	return s
 }
 
+func (p protocol) isSecure() bool { return p == https1 || p == https2 || p == https2windows }
+
 func (p protocol) alpn() string {
-	if p == https2 {
+	if p == https2 || p == https2windows {
 		return "h2"
 	}
 	return "http/1.1"
@@ -179,10 +185,13 @@ type client struct {
 	body    []byte
 	end     error // io.EOF if that was orderly
 
-	mu     sync.Mutex
-	gate   *sync.Cond
-	paused bool
-	pace   pace
+	windows bool // it is slow, if at all, by its HTTP/2 windows
+
+	mu      sync.Mutex
+	gate    *sync.Cond
+	paused  bool
+	pace    pace
+	beneath pace // beneath TLS
 }
 
 // pace is how fast a slow client reads; the zero pace is as fast as it can.
@@ -205,14 +214,19 @@ func dial(ctx context.Context, p protocol, addr, path string, receive int) (*cli
 	c := &client{over: make(chan struct{})}
 	c.gate = sync.NewCond(&c.mu)
 	c.tcp, _ = nc.(*net.TCPConn)
-	c.conn = nc
-	if p == https1 || p == https2 {
-		secure := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{p.alpn()}})
+	c.conn = &beneath{TCPConn: c.tcp, c: c}
+	if p.isSecure() {
+		secure := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{p.alpn()}})
 		if err := secure.HandshakeContext(ctx); err != nil {
 			_ = nc.Close()
 			return nil, err
 		}
 		c.conn = secure
+	}
+	if p == https2windows {
+		c.windows = true
+		err := c.request2windows(addr, path)
+		return c, err
 	}
 	if p == https2 {
 		err := c.request2(ctx, addr, path)
