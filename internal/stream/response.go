@@ -179,8 +179,9 @@ func (s *response) Close(abort bool) {
 	close(s.done)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
-	if s.writing {
+	// A clean close follows the last write; only the head may be on its way still.
+	s.closed = abort
+	if abort && s.writing {
 		go s.interrupt()
 	}
 }
