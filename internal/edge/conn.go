@@ -71,6 +71,7 @@ type Conn struct {
 
 	handedOver atomic.Bool
 	failure    atomic.Pointer[error]
+	until      atomic.Int64 // the deadline for writes that was asked for, in Unix nanoseconds; 0: none
 	writing    atomic.Int32
 	inBody     atomic.Bool  // HTTP/1: there is more of a request's body to come
 	broken     atomic.Bool  // it did not come in time
@@ -187,10 +188,16 @@ func (c *Conn) write(p []byte) (written int, err error) {
 	// for long although the peer reads. What that has acknowledged meanwhile is progress too;
 	// the first look only notes how much there is.
 	for last := math.MaxInt; ; {
-		_ = c.SetWriteDeadline(time.Now().Add(timeout / 2))
+		deadline := time.Now().Add(timeout / 2)
+		asked, isAsked := c.writeDeadline()
+		if isAsked && asked.Before(deadline) {
+			deadline = asked
+		}
+		_ = c.Conn.SetWriteDeadline(deadline)
 		n, err := c.Conn.Write(p[written:])
 		c.written.Add(int64(n))
-		if written += n; err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || c.handedOver.Load() {
+		written += n
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || c.handedOver.Load() || isAsked && !time.Now().Before(asked) {
 			return written, err
 		}
 		unacked := Unacked(c.Conn)
@@ -199,6 +206,26 @@ func (c *Conn) write(p []byte) (written int, err error) {
 		}
 		last = unacked
 	}
+}
+
+// SetWriteDeadline implements net.Conn. It can only make the edge's own deadline shorter.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	until := int64(0)
+	if !t.IsZero() {
+		until = t.UnixNano()
+	}
+	c.until.Store(until)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline implements net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetWriteDeadline(t), c.SetReadDeadline(t))
+}
+
+func (c *Conn) writeDeadline() (t time.Time, ok bool) {
+	until := c.until.Load()
+	return time.Unix(0, until), until != 0
 }
 
 // Writing reports whether a write is under way.

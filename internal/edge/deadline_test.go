@@ -272,6 +272,23 @@ func TestAnswerDeadline(t *testing.T) {
 	}
 }
 
+// A deadline that was asked for holds, if it is shorter than the edge's.
+func TestAskedDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(4, 2)
+		client, conn := net.Pipe()
+		c := w.newConn(conn, false, false)
+		for _, asked := range []time.Duration{time.Second, answerTimeout / 2, answerTimeout - time.Second, time.Hour} {
+			_ = c.SetDeadline(time.Now().Add(asked))
+			begin := time.Now()
+			if _, err := c.Write(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begin) != min(asked, answerTimeout) {
+				t.Errorf("%v: %v after %v", asked, err, time.Since(begin))
+			}
+		}
+		_ = client.Close()
+	})
+}
+
 // Who sends without end and asks for nothing is cut; who asks, answers or may call is not.
 func TestFlood(t *testing.T) {
 	const most = 8 << 20
