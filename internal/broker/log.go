@@ -202,6 +202,7 @@ func (l *Log) Successor() *Successor {
 type Stats struct {
 	Epoch         string
 	Oldest, Last  uint64 // offsets; Oldest is that of the next record if there is none
+	Trimmed       uint64 // offset of the last stored record that is not kept any more; not always Oldest-1, since offsets may have holes
 	Records       uint64 // so far, stored or not: the last one's Place
 	Bytes, Events int64  // that are kept
 }
@@ -210,7 +211,7 @@ type Stats struct {
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Stats{Epoch: l.epoch, Oldest: l.oldestLocked(), Last: l.offset, Records: l.records, Bytes: l.bytes, Events: int64(len(l.stored))}
+	return Stats{Epoch: l.epoch, Oldest: l.oldestLocked(), Last: l.offset, Trimmed: l.trimmed, Records: l.records, Bytes: l.bytes, Events: int64(len(l.stored))}
 }
 
 func (l *Log) oldestLocked() uint64 {

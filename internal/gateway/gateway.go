@@ -29,7 +29,7 @@ type Config struct {
 	BudgetBytes    int64         // bound of what waits for all of them
 	MaxTopics      int           // of a connection, and of what is published; 0: DefaultMaxTopics
 	Broker         broker.Engine // the log of what is published
-	Clustered      bool          // it has no number yet, and takes no connections before SetNumber
+	Clustered      bool          // it has no number yet, and takes no connections before SetNumber; the log is other nodes' too
 	Log            *slog.Logger
 }
 
@@ -102,7 +102,7 @@ func New(cfg Config, backend Backend) *Gateway {
 	g := &Gateway{
 		cfg: cfg, backend: backend, started: time.Now(),
 		beats:    newWheel(cfg.Heartbeat),
-		topics:   newTopics(cfg.Broker),
+		topics:   newTopics(cfg.Broker, cfg.Clustered),
 		replayer: newReplayer(),
 		empty:    make(chan struct{}, 1),
 	}

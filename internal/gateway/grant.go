@@ -55,6 +55,7 @@ type extras struct {
 	drops    uint64
 	member   *member       // nil without topics
 	age      *time.Timer   // closes it; nil: it may become as old as it likes
+	ahead    *time.Timer   // ends its wait for what its client has from another node; nil: it was not ahead
 	gone     chan struct{} // closed when the connection closes; nil: nobody waits
 }
 
@@ -82,7 +83,11 @@ func (c *Conn) grantLocked(g Grant) (opening []frame.Frame, missed *replay) {
 	if len(g.Topics) > 0 {
 		c.extras.member = &member{conn: c}
 		var welcome []frame.Frame
-		welcome, missed = c.gw.topics.of(c).welcome(c.extras.member, g.Topics, g.LastEventID)
+		var ahead bool
+		welcome, missed, ahead = c.gw.topics.of(c).welcome(c.extras.member, g.Topics, g.LastEventID)
+		if ahead {
+			c.extras.ahead = time.AfterFunc(aheadPatience, c.giveUp)
+		}
 		opening = append(opening, welcome...)
 	}
 	for _, e := range g.Events {
@@ -100,6 +105,9 @@ func (c *Conn) revokeLocked() {
 	if x.age != nil {
 		x.age.Stop()
 	}
+	if x.ahead != nil {
+		x.ahead.Stop()
+	}
 	if x.member != nil {
 		c.gw.topics.of(c).leaveAll(x.member)
 	}
@@ -114,6 +122,18 @@ func (c *Conn) expire() {
 	defer c.unlock()
 	if c.state == Open {
 		c.closeLocked(ServerClosed, MaxAge)
+	}
+}
+
+// giveUp tells a client that is still ahead of this node of a gap.
+func (c *Conn) giveUp() {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.state != Open {
+		return
+	}
+	if gap, late := c.gw.topics.of(c).giveUp(c.extras.member); late {
+		c.appendLocked(item{frame: gap, kept: true})
 	}
 }
 

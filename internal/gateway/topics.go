@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -21,6 +22,7 @@ import (
 // connection gets the records in the log's order, and all cores share the work.
 type topics struct {
 	engine  broker.Engine
+	shared  bool // with other nodes, from which a client may have more than this one has read
 	shards  []*shard
 	refs    atomic.Uint64
 	waiters sync.Map // Publication.Ref to *waiter
@@ -67,8 +69,8 @@ type ticket struct {
 	place int32
 }
 
-func newTopics(engine broker.Engine) *topics {
-	t := &topics{engine: engine, shards: make([]*shard, runtime.GOMAXPROCS(0))}
+func newTopics(engine broker.Engine, shared bool) *topics {
+	t := &topics{engine: engine, shared: shared, shards: make([]*shard, runtime.GOMAXPROCS(0))}
 	t.refs.Store(rand.Uint64()) //nolint:gosec // unlike other nodes', not secret
 	for i := range t.shards {
 		s := &shard{topics: t, index: map[string]*topic{}}
@@ -147,7 +149,7 @@ func (m *member) wants(record *broker.Record) bool {
 	if record.Stored {
 		n, had = record.Offset, &m.after
 	}
-	if n <= *had {
+	if n <= *had || record.Offset < m.after {
 		return false
 	}
 	if len(record.Topics) > 1 {
@@ -184,9 +186,9 @@ func (s *shard) followLocked(m *member, before *broker.Log, position uint64) *re
 	if m.log == before { // else it was there first
 		r.after = max(m.after, position)
 		extent := s.log.Stats()
-		if extent.Epoch != before.Epoch() || r.after+1 < extent.Oldest {
+		if extent.Epoch != before.Epoch() || r.after < extent.Trimmed {
 			had := broker.Position{Epoch: before.Epoch(), Offset: r.after}
-			r.after = min(extent.Oldest-1, s.position)
+			r.after = min(extent.Trimmed, s.position)
 			r.gap = gapFrame(had.String(), idOf(s.log, r.after))
 		}
 	}
@@ -304,9 +306,10 @@ func (s *shard) enterLocked(m *member) broker.Stats {
 	if log != s.log {
 		position = extent.Last
 	}
-	if m.log != log {
-		m.log, m.after = log, 0
+	if m.log == nil || m.log.Epoch() != log.Epoch() {
+		m.after = 0
 	}
+	m.log = log
 	m.after = max(m.after, position)
 	return extent
 }
@@ -331,10 +334,11 @@ func (m *member) names() []string {
 }
 
 // welcome makes the connection a member for the first time. It returns what the
-// client has to be told first, and the replay of what it missed, if there is any.
+// client has to be told first, and the replay of what it missed, if there is any; ahead
+// says that it has more than this node has read.
 // From that moment on the shard delivers to the connection, whose lock is held, so
 // that the replay comes first and nothing is lost or doubled between the two.
-func (s *shard) welcome(m *member, names []string, lastEventID string) (opening []frame.Frame, missed *replay) {
+func (s *shard) welcome(m *member, names []string, lastEventID string) (opening []frame.Frame, missed *replay, ahead bool) {
 	// It has no log yet, so that nothing is delivered to it before it has all topics.
 	names = broker.SortTopics(slices.Clone(names))
 	s.inPieces(len(names), func(i int) { s.joinLocked(m, names[i]) })
@@ -351,20 +355,21 @@ func (s *shard) welcome(m *member, names []string, lastEventID string) (opening 
 	if lastEventID != "" {
 		had, ok := broker.ParsePosition(lastEventID)
 		switch {
-		case !ok || had.Epoch != extent.Epoch || had.Offset > extent.Last:
+		case !ok || had.Epoch != extent.Epoch || had.Offset > extent.Last && !s.topics.shared:
 			// Nothing is known of what it has. It learns so, and goes on from now.
 			gap = true
-		case had.Offset+1 < extent.Oldest && had.Offset < position:
+		case had.Offset < extent.Trimmed && had.Offset < position:
 			// What is left of what it missed still comes.
 			gap = true
-			start = min(extent.Oldest-1, position)
+			start = min(extent.Trimmed, position)
 			missed = &replay{log: m.log, topics: names, after: start, upto: position}
 		case had.Offset < position:
 			start = had.Offset
 			missed = &replay{log: m.log, topics: names, after: start, upto: position}
 		default:
-			// It may be ahead of this shard, by what it got from another.
+			// It may be ahead of this shard, by what it got from another, or of this node.
 			start, m.after = had.Offset, had.Offset
+			ahead = had.Offset > extent.Last
 		}
 	}
 	id := idOf(m.log, start)
@@ -372,7 +377,28 @@ func (s *shard) welcome(m *member, names []string, lastEventID string) (opening 
 		// With the id, since some clients take none from a block without an event.
 		opening = append(opening, gapFrame(lastEventID, id))
 	}
-	return append(opening, frame.Block(sse.AppendID(nil, id))), missed
+	return append(opening, frame.Block(sse.AppendID(nil, id))), missed, ahead
+}
+
+// aheadPatience is how long a node may take to read what a client has from another one.
+const aheadPatience = 10 * time.Second
+
+// giveUp ends the wait of a member for this node to read what its client has, and returns
+// the gap by which the client learns that it goes on from where the node is. There is none
+// if the node has read so far.
+func (s *shard) giveUp(m *member) (gap frame.Frame, late bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reached := m.log.Stats().Last
+	if reached >= m.after {
+		return gap, false
+	}
+	if m.log == s.log {
+		reached = s.position
+	}
+	had := broker.Position{Epoch: m.log.Epoch(), Offset: m.after}
+	m.after = reached
+	return gapFrame(had.String(), idOf(m.log, reached)), true
 }
 
 // idOf is a position in a log, as clients keep it.

@@ -1,0 +1,142 @@
+package gateway_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/gateway"
+	"ssegateway/sse"
+)
+
+// node is a site whose log is a node's of a cluster: it reads what others have appended,
+// and lags.
+func nodeSite(t *testing.T, log *broker.Log) (site, *succession) {
+	engine := &succession{log: log}
+	s := newSite(func(cfg *gateway.Config) {
+		cfg.Broker, cfg.Clustered, cfg.Heartbeat = engine, true, 24*time.Hour
+	})
+	s.gw.SetNumber(1)
+	s.run(t)
+	return s, engine
+}
+
+// reads appends events to a log as a node reads them, from the number at on: stored ones
+// but for "-". Every event takes a number, stored or not.
+func reads(t *testing.T, log *broker.Log, at uint64, data ...string) {
+	t.Helper()
+	for n, d := range data {
+		p := broker.Publication{Topics: []string{"t"}, Event: sse.Event{Data: d}, Store: d != "-"}
+		if _, err := log.AppendAt(p, at+uint64(n), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Wait()
+}
+
+func expectWritten(t *testing.T, what string, tp *tape, want string) {
+	t.Helper()
+	synctest.Wait()
+	if got := tp.written(); got != want {
+		t.Errorf("%s: has\n%s\nwant\n%s", what, got, want)
+	}
+}
+
+// Events that are not stored take numbers as well, and leave holes between those that
+// are. A hole is nothing that was lost.
+func TestNoGapForAHole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := broker.NewLog("A", 1<<20, time.Hour)
+		s, engine := nodeSite(t, log)
+		_, stays := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}})
+		reads(t, log, 1, "1", "-", "-")
+		time.Sleep(2 * time.Hour) // fake clock
+		reads(t, log, 1000, "1000")
+		_, back := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-1"})
+		expectWritten(t, "back", back, "id: A-1\n\nid: A-1000\ndata: 1000\n\n")
+		_, missed := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-0"})
+		expectWritten(t, "back, without 1", missed, "event: gap\nid: A-1\ndata: {\"last_event_id\":\"A-0\"}\n\nid: A-1\n\nid: A-1000\ndata: 1000\n\n")
+
+		// The same where the node reads on in a log that succeeds this one.
+		next := broker.NewLog("A", 1<<20, time.Hour)
+		next.BeginAt(1000)
+		engine.succeed(next)
+		reads(t, next, 2000, "2000")
+		const live = "id: A-0\n\nid: A-1\ndata: 1\n\ndata: -\n\ndata: -\n\nid: A-1000\ndata: 1000\n\nid: A-2000\ndata: 2000\n\n"
+		expectWritten(t, "stays", stays, live)
+	})
+}
+
+// A client that has more than its node has read comes from another node: it gets nothing
+// of what it has, and no gap, until the node has read so far.
+func TestAheadOfItsNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := broker.NewLog("A", 1<<20, time.Hour)
+		s, engine := nodeSite(t, log)
+		reads(t, log, 1, "1")
+		_, ahead := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-5"})
+		changed, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"u"}, LastEventID: "A-5"})
+		changed.Change([]string{"t"}, []string{"u"})
+		without, later := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-5"})
+		without.Change(nil, []string{"t"})
+		reads(t, log, 2, "2", "-")
+		// The log is opened anew, as when the node fell behind. It is the same one.
+		next := broker.NewLog("A", 1<<20, time.Hour)
+		next.BeginAt(3)
+		engine.succeed(next)
+		without.Change([]string{"t"}, nil)
+		reads(t, next, 4, "4", "5", "-", "7")
+		const want = "id: A-5\n\ndata: -\n\nid: A-7\ndata: 7\n\n"
+		expectWritten(t, "ahead", ahead, want)
+		expectWritten(t, "ahead, with other topics", tp, want)
+		expectWritten(t, "ahead, without topics for a while", later, want)
+		time.Sleep(time.Hour) // fake clock
+		expectWritten(t, "ahead, later", ahead, want)
+	})
+}
+
+// A node that has not read what its client has within 10 s says so by a gap, and goes on
+// from where it is.
+func TestAheadForTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := broker.NewLog("A", 1<<20, time.Hour)
+		s, engine := nodeSite(t, log)
+		reads(t, log, 1, "1")
+		_, ahead := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-18446744073709551615"})
+		_, lost := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-9"})
+		left, _ := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-9"})
+		time.Sleep(10*time.Second - 1) // fake clock
+		reads(t, log, 2, "2", "-")
+		expectWritten(t, "within 10 s", ahead, "id: A-18446744073709551615\n\n")
+		left.Leave(gateway.ClientClosed, 0)
+		time.Sleep(1) // fake clock
+		synctest.Wait()
+		reads(t, log, 4, "4", "-")
+		const gap = "event: gap\nid: A-2\ndata: {\"last_event_id\":\"A-%s\"}\n\nid: A-4\ndata: 4\n\ndata: -\n\n"
+		expectWritten(t, "behind 10 s", ahead, "id: A-18446744073709551615\n\n"+strings.ReplaceAll(gap, "%s", "18446744073709551615"))
+		expectWritten(t, "behind 10 s", lost, "id: A-9\n\n"+strings.ReplaceAll(gap, "%s", "9"))
+
+		// A log that is another one says at once that there is nothing to wait for.
+		_, early := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-9"})
+		engine.succeed(logOf("B", 0, "x")())
+		const early9 = "id: A-9\n\nevent: gap\nid: B-0\ndata: {\"last_event_id\":\"A-9\"}\n\nid: B-1\ndata: x\n\n"
+		expectWritten(t, "another log", early, early9)
+		time.Sleep(time.Minute) // fake clock
+		expectWritten(t, "another log, later", early, early9)
+	})
+}
+
+// Alone nobody can be ahead: there is no other node that it could come from.
+func TestAheadAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(nil)
+		s.run(t)
+		_, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: s.gw.Log().Epoch + "-5"})
+		synctest.Wait()
+		if got, want := s.epoch(tp.written()), "event: gap\nid: E-0\ndata: {\"last_event_id\":\"E-5\"}\n\nid: E-0\n\n"; got != want {
+			t.Errorf("written %q, want %q", got, want)
+		}
+	})
+}
