@@ -76,7 +76,7 @@ func among(t *testing.T, n int, f func(t *testing.T, peers []*peer)) {
 			running.Go(func() { _ = p.node.Run(own, p.gw) })
 			peers = append(peers, p)
 		}
-		sleep(time.Second)
+		sleep(lease + time.Second) // who is not known on a store younger than that may be there
 		f(t, peers)
 		for _, p := range peers {
 			p.link.Break(brokertest.None)

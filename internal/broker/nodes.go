@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Nodes is the port to the other nodes of a cluster: a key for each node, a record for
@@ -10,6 +11,9 @@ import (
 // with one order; if it is lost and made anew, it is another one, and what was opened
 // on the old one fails with ErrStoreLost. It is safe for concurrent use.
 type Nodes interface {
+	// Age is for how long the store has been there: what it does not know may be known by
+	// a store before it, which was lost. It is by the broker's clock up to the opening.
+	Age() time.Duration
 	// Set writes the key of a node where its last revision is as given (0: there is
 	// none), and returns the new one. Otherwise it fails with ErrConflict, and after
 	// any other error it is unknown whether the key was written.

@@ -92,6 +92,7 @@ type Node struct {
 	adopted  map[gateway.Token]func() // connections of other numbers that are ours to tell; called when that is done
 	disputed []dispute
 	late     map[gateway.Token]struct{} // the backend was asked when others may have told already
+	outlived map[uint32]struct{}        // numbers of this node's under which a store was lost: records that it wrote may be gone
 	taking   int                        // connections that are being taken over
 	retired  bool                       // no more are
 	taken    chan struct{}              // closed when retired and the last has been
@@ -109,6 +110,7 @@ type key struct {
 
 	revision uint64
 	seen     time.Time
+	relived  time.Time // when it was last seen alive though it was lost, on a store that forgot that
 }
 
 // New makes a Node; Backend, Serve and then Run make it work.
@@ -116,7 +118,7 @@ func New(cfg Config) *Node {
 	n := &Node{
 		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw,
 		judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
-		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, late: map[gateway.Token]struct{}{}, slots: make(chan struct{}, reapAtOnce),
+		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: make(chan struct{}, reapAtOnce),
 	}
 	n.session, n.end = context.WithCancel(context.Background())
 	n.ledger.init(n.lease)
@@ -225,18 +227,26 @@ func (n *Node) serve(ctx context.Context, store broker.Nodes) {
 }
 
 // attach begins with a store. A number is taken there as well, and what the gateway
-// holds is recorded anew.
+// holds is recorded anew. The other nodes are known still, though the store does not know
+// them yet: a node that is away when a store is lost is not gone for that.
 func (n *Node) attach(store broker.Nodes) {
 	n.mu.Lock()
 	n.store = store
-	n.revision = 0
-	n.keys = map[uint32]key{}
+	n.revision, n.certain = 0, time.Time{}
+	delete(n.keys, n.number)
+	for number, k := range n.keys {
+		k.revision = 0
+		n.keys[number] = k
+	}
 	n.contact, n.ownSeen, n.ownFrom = time.Time{}, time.Time{}, 0
 	if n.silence != nil {
 		n.silence()
 		n.silence = nil
 	}
 	number, claimed := n.number, n.claimed
+	if claimed {
+		n.outlived[number] = struct{}{}
+	}
 	n.mu.Unlock()
 	if claimed {
 		n.cfg.Log.Warn("the store of the nodes was made anew", "node", nameOf(n.cfg.Name, number))

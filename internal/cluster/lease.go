@@ -44,13 +44,19 @@ func decode(data []byte) (v value) {
 
 func nameOf(name string, number uint32) string { return fmt.Sprintf("%s/%08x", name, number) }
 
+// tooOld says that numbers from the store before may not be written into this one any
+// more: who does not find a number here, when the store is as old as a lease, says that it
+// is gone. What is written now has to be there by then.
+func (n *Node) tooOld(store broker.Nodes) bool { return store.Age() >= n.cfg.Lease-n.setTimeout() }
+
 const renewRepeat = 300 * time.Millisecond // behind a renewal that failed
 
 // The times of a lease. A node renews its key so often that a few losses do no harm. It
 // trusts its lease for a while less than the others wait: that is the margin for clocks
 // that do not run alike, and for a word to the backend that is on its way.
-func (n *Node) interval() time.Duration { return n.cfg.Lease / 8 }
-func (n *Node) trust() time.Duration    { return n.cfg.Lease * 4 / 5 }
+func (n *Node) interval() time.Duration   { return n.cfg.Lease / 8 }
+func (n *Node) setTimeout() time.Duration { return n.cfg.Lease / 4 }
+func (n *Node) trust() time.Duration      { return n.cfg.Lease * 4 / 5 }
 
 // keep renews the key until ctx ends or the store is lost, and draws another number
 // whenever the one it has is taken.
@@ -84,13 +90,14 @@ func (n *Node) keep(ctx context.Context, store broker.Nodes) {
 // renew writes the key once. ErrConflict may come of an earlier write of our own that
 // was not acknowledged; only what is in the key says that the lease is taken.
 func (n *Node) renew(ctx context.Context, store broker.Nodes) error {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.Lease/4)
+	ctx, cancel := context.WithTimeout(ctx, n.setTimeout())
 	defer cancel()
 	n.mu.Lock()
 	if n.number == 0 {
 		n.number, n.revision = n.draw(), 0
 	}
 	number, revision := n.number, n.revision
+	late := n.claimed && revision == 0 && n.tooOld(store)
 	if since := later(n.ownSeen, n.watched); n.revision > n.ownFrom && n.rewatch != nil && time.Since(since) > n.cfg.Lease/4 {
 		n.rewatch() // what was acknowledged should have come by
 	}
@@ -98,7 +105,10 @@ func (n *Node) renew(ctx context.Context, store broker.Nodes) error {
 
 	sent := time.Now()
 	v := value{Name: n.cfg.Name, Started: n.started, Instance: n.instance, State: live}
-	next, err := store.Set(ctx, number, v.encode(), revision)
+	next, err := uint64(0), broker.ErrConflict
+	if !late {
+		next, err = store.Set(ctx, number, v.encode(), revision)
+	}
 	if errors.Is(err, broker.ErrConflict) {
 		k, err := store.Get(ctx, number)
 		if err != nil {

@@ -35,7 +35,10 @@ func (n *Node) see(k broker.Key) {
 		return
 	}
 	now := time.Now()
-	next := key{decode(k.Value), k.Revision, now}
+	next := key{decode(k.Value), k.Revision, now, before.relived}
+	if known && before.State != live && next.State == live && k.Node != n.number {
+		next.State, next.By, next.relived = lost, 0, now // it does not know it yet
+	}
 	n.keys[k.Node] = next
 	if k.Node != n.number || next.Instance != n.instance {
 		if next.State != before.State {
@@ -68,7 +71,8 @@ func (n *Node) logSeen(number uint32, before, next value) {
 	}
 }
 
-// mark is a key to be written, to become the one who tells of what a node held.
+// mark is a key to be written for another node: mostly to become the one who tells of what
+// it held.
 type mark struct {
 	number   uint32
 	revision uint64
@@ -77,7 +81,8 @@ type mark struct {
 
 // judge takes for lost whoever has been silent for the length of a lease, all of which
 // this node was itself in contact with the broker, and takes over what nobody tells.
-// Who comes first wins, by the revision of the key; what came of it is seen by watch.
+// Who comes first wins, by the revision of the key; what came of it is seen by watch. On a
+// store made anew it writes down the nodes that it knows, so that all know them.
 func (n *Node) judge(ctx context.Context, store broker.Nodes) {
 	for {
 		select {
@@ -85,15 +90,15 @@ func (n *Node) judge(ctx context.Context, store broker.Nodes) {
 			return
 		case <-n.judging:
 		}
-		for _, m := range n.due() {
-			setting, cancel := context.WithTimeout(ctx, n.cfg.Lease/4)
+		for _, m := range n.due(store) {
+			setting, cancel := context.WithTimeout(ctx, n.setTimeout())
 			_, _ = store.Set(setting, m.number, m.value.encode(), m.revision)
 			cancel()
 		}
 	}
 }
 
-func (n *Node) due() (marks []mark) {
+func (n *Node) due(store broker.Nodes) (marks []mark) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.teller == nil || !n.claimed || n.ownSeen.IsZero() {
@@ -109,9 +114,12 @@ func (n *Node) due() (marks []mark) {
 				delete(n.keys, number)
 			}
 		case k.State == live && silent,
-			k.State == lost && k.By != n.number && n.deadLocked(k.By, silent):
+			k.State == lost && k.By != n.number && n.deadLocked(k.By, silent),
+			k.State == lost && k.revision == 0: // by a store that was lost, and its mark with it
 			k.State, k.By = lost, n.number
 			marks = append(marks, mark{number, k.revision, k.value})
+		case k.State == live && k.revision == 0 && !n.tooOld(store):
+			marks = append(marks, mark{number, 0, k.value}) // known from a store that was lost
 		}
 	}
 	return marks

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,26 +26,43 @@ type step struct {
 	fault  brokertest.Fault
 }
 
-var steps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
+var happenings = []string{
+	"connect", "connect", "connect", "leave", "leave", "break", "break", "break", "heal", "heal",
+	"kill", "start", "broker", "backend", "leave in order", "ask", "ask",
+}
+
+// steps are a history of what happens.
+func steps(happenings []string) *rapid.Generator[[]step] {
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step { return draws(t, happenings) }), 5, 40)
+}
+
+func draws(t *rapid.T, happenings []string) step {
 	return step{
 		after:  time.Duration(rapid.IntRange(0, int(lease*3/2/time.Millisecond)).Draw(t, "ms")) * time.Millisecond,
 		member: rapid.IntRange(0, 7).Draw(t, "member"),
-		what: rapid.SampledFrom([]string{
-			"connect", "connect", "connect", "leave", "leave", "break", "break", "break", "heal", "heal",
-			"kill", "start", "broker", "backend", "leave in order",
-		}).Draw(t, "what"),
-		fault: rapid.SampledFrom([]brokertest.Fault{brokertest.Down, brokertest.Cut, brokertest.Deaf, brokertest.Frozen}).Draw(t, "fault"),
+		what:   rapid.SampledFrom(happenings).Draw(t, "what"),
+		fault:  rapid.SampledFrom([]brokertest.Fault{brokertest.Down, brokertest.Cut, brokertest.Deaf, brokertest.Frozen}).Draw(t, "fault"),
 	}
-}), 5, 40)
+}
 
 // TestModel lives through random histories of nodes that connect, are cut off, stand
 // still, die, leave and come, while the broker or the backend may be away. Whatever
 // happens: every end is told; nobody tells of what a node holds by its lease, and no
-// node of what it lost and others told; no two nodes have the same number.
-func TestModel(t *testing.T) {
+// node of what it lost and others told; no two nodes have the same number; and what was
+// said to be gone is, or will be as soon as its node can know.
+func TestModel(t *testing.T) { checkModel(t, happenings) }
+
+// TestModelStoreLost has the store lost as well, over and over. What a node held that is
+// dead by then nobody can know; and what was told may be told again.
+func TestModelStoreLost(t *testing.T) {
+	checkModel(t, append([]string{"store", "store", "ask", "ask", "ask"}, happenings...))
+}
+
+func checkModel(t *testing.T, happenings []string) {
+	t.Helper()
 	_ = flag.Set("rapid.checks", fmt.Sprint(*modelN))
 	rapid.Check(t, func(rt *rapid.T) {
-		plan := steps.Draw(rt, "steps")
+		plan := steps(happenings).Draw(rt, "steps")
 		var faults []string
 		synctest.Test(t, func(t *testing.T) { faults = liveThrough(t, plan) })
 		for _, fault := range faults {
@@ -55,10 +74,14 @@ func TestModel(t *testing.T) {
 // liveThrough lives through a history, and says what was wrong with it.
 func liveThrough(t testing.TB, plan []step) []string {
 	s := newSite(t)
+	s.forgot = slices.ContainsFunc(plan, func(st step) bool { return st.what == "store" })
 	start := func() {
 		s.start(func(m *member) {
 			m.link.Delay = func() time.Duration { return jitter(150 * time.Millisecond) }
-			m.node.draw = func() uint32 { return 1 + rand.Uint32N(64) }
+			if !s.forgot {
+				m.node.draw = func() uint32 { return 1 + rand.Uint32N(64) }
+			}
+			answering(m)
 		})
 	}
 	for range 3 {
@@ -92,6 +115,13 @@ func liveThrough(t testing.TB, plan []step) []string {
 			s.mu.Lock()
 			s.away = !s.away
 			s.mu.Unlock()
+		case "store":
+			s.mu.Lock()
+			s.losses++
+			s.mu.Unlock()
+			s.store.Lose()
+		case "ask":
+			s.group.Go(m.askAny)
 		case "leave in order":
 			s.group.Go(func() { m.leaveInOrder() })
 		}
@@ -107,8 +137,13 @@ func liveThrough(t testing.TB, plan []step) []string {
 	for _, m := range s.members {
 		m.mu.Lock()
 		for token, c := range m.conns {
-			if ended := m.dead || c.State() == gateway.Closed; ended && !m.unwritten[token] && len(s.of(token)) == 0 {
+			ended := m.dead || c.State() == gateway.Closed
+			if unknown := m.unwritten[token] || m.dead && s.forgot; ended && !unknown && len(s.of(token)) == 0 {
 				s.fault("of %v of %s nobody was told", token, m.name)
+			}
+			said, ok := s.gone[token]
+			if ok && s.remembered(said) && !m.dead && c.State() != gateway.Closed {
+				s.fault("%s said that %v of %s is gone, and it is open", said.by.name, token, m.name)
 			}
 		}
 		m.mu.Unlock()
@@ -147,6 +182,49 @@ func (s *site) watchNumbers(over <-chan struct{}) {
 			}
 		}
 	}
+}
+
+// askAny asks the node of a connection, and remembers it if that is said to be gone.
+func (m *member) askAny() {
+	for _, other := range m.site.all() {
+		other.mu.Lock()
+		var tokens []gateway.Token
+		for token := range other.conns {
+			tokens = append(tokens, token)
+		}
+		other.mu.Unlock()
+		if len(tokens) == 0 || m.made(tokens[0]) {
+			continue
+		}
+		token := tokens[rand.IntN(len(tokens))]
+		ctx, cancel := deadline(2 * time.Second)
+		m.site.mu.Lock()
+		losses := m.site.losses
+		m.site.mu.Unlock()
+		_, err := m.node.Ask(ctx, token, []byte("?"))
+		cancel()
+		m.node.mu.Lock()
+		_, known := m.node.keys[token.Node()]
+		m.node.mu.Unlock()
+		if errors.Is(err, ErrGone) {
+			m.site.mu.Lock()
+			m.site.gone[token] = goneSaid{m, known, losses}
+			m.site.mu.Unlock()
+		}
+	}
+}
+
+// goneSaid is a word that a connection's node is gone.
+type goneSaid struct {
+	by     *member
+	known  bool // to it, as a node
+	losses int  // of the store, before
+}
+
+// remembered says that somebody knows still what was said: the store, unless it was lost
+// since, or who said it.
+func (s *site) remembered(said goneSaid) bool {
+	return said.losses == s.losses || said.known && !said.by.dead
 }
 
 // leaveAny ends a connection, if there is one.

@@ -50,6 +50,7 @@ func (n *Node) Settled(notice gateway.Notice, denied bool) {
 	delete(n.adopted, token)
 	_, late := n.late[token]
 	delete(n.late, token)
+	_, outlived := n.outlived[token.Node()]
 	own := adopted || n.claimed && token.Node() == n.number
 	number := n.number
 	n.mu.Unlock()
@@ -58,7 +59,7 @@ func (n *Node) Settled(notice gateway.Notice, denied bool) {
 		n.ledger.release(number, token, done)
 	case !denied:
 		n.ledger.drop(token) // it was told just before the number was lost
-	case unsettled || late:
+	case unsettled || late || outlived:
 		if !unsettled {
 			node = token.Node()
 		}
@@ -158,12 +159,12 @@ func (n *Node) reapAll(ctx context.Context, store broker.Nodes) {
 	}
 }
 
-// mine is a lost node that is this one's to tell of.
+// mine is a lost node that is this one's to tell of, and does not trust its lease any more.
 func (n *Node) mine() (node uint32, revision uint64, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for number, k := range n.keys {
-		if k.State == lost && k.By == n.number && n.claimed {
+		if k.State == lost && k.revision > 0 && k.By == n.number && n.claimed && time.Since(k.relived) >= n.cfg.Lease {
 			return number, k.revision, true
 		}
 	}

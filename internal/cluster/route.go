@@ -91,8 +91,13 @@ func (n *Node) confirm(ctx context.Context, store broker.Nodes, number uint32) e
 		n.stats.Unknown.Add(1)
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	if decode(k.Value).State != live {
-		return ErrGone
+	switch _, state := n.find(number); {
+	case decode(k.Value).State == live:
+		return nil
+	case k.Revision == 0 && (state == live || store.Age() < n.cfg.Lease):
+		// The store may be another than the node knew, and the node be about to learn that.
+		n.stats.Unknown.Add(1)
+		return fmt.Errorf("%w: the store of the nodes was made anew", ErrUnreachable)
 	}
-	return nil
+	return ErrGone
 }

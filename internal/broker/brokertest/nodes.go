@@ -19,6 +19,7 @@ func RunNodes(t *testing.T, open func(t testing.TB) func() broker.Nodes) {
 		name string
 		run  func(t *testing.T, open func() broker.Nodes)
 	}{
+		{"Age", testAge},
 		{"Keys", testKeys},
 		{"Watch", testWatch},
 		{"Records", testRecords},
@@ -50,6 +51,25 @@ func wantError(t testing.TB, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Errorf("%v, want %v", err, want)
+	}
+}
+
+// All see the same age, and it grows.
+func testAge(t *testing.T, open func() broker.Nodes) {
+	const slack = time.Second // of a busy machine
+	begin := time.Now()
+	a := open()
+	if age := a.Age(); age < 0 || age > time.Since(begin)+slack {
+		t.Errorf("the age of a store that was just made is %v", age)
+	}
+	for range 3 {
+		key := must[broker.Key](t)
+		key(a.Get(within(t), 7)) // takes a while
+	}
+	before := a.Age()
+	b := open()
+	if late := b.Age(); before <= 0 || late < before || late > a.Age()+slack {
+		t.Errorf("the age is %v to who opens the store late, at least %v to another", late, before)
 	}
 }
 

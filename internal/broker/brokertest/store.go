@@ -16,6 +16,7 @@ import (
 type Store struct {
 	mu       sync.Mutex
 	epoch    int
+	made     time.Time
 	revision uint64
 	keys     map[uint32]broker.Key
 	records  map[uint32]map[broker.Token]record
@@ -42,6 +43,7 @@ func NewStore() *Store {
 
 func (s *Store) clear() {
 	s.epoch++
+	s.made = time.Now()
 	s.revision = 0
 	s.keys, s.records = map[uint32]broker.Key{}, map[uint32]map[broker.Token]record{}
 }
@@ -114,11 +116,15 @@ func (l *Link) Break(f Fault) {
 	l.store.changeLocked()
 }
 
+const openTimeout = 5 * time.Second // as NATS' client has
+
 // Open opens what the store is now.
 func (l *Link) Open(ctx context.Context) (broker.Nodes, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
 	o := &opened{Link: l}
 	err := o.do(ctx, func(s *Store) error {
-		o.epoch = s.epoch
+		o.epoch, o.made = s.epoch, s.made
 		return nil
 	})
 	return o, err
@@ -128,6 +134,7 @@ type opened struct {
 	*Link
 
 	epoch int // 0: not opened yet
+	made  time.Time
 }
 
 var _ broker.Nodes = (*opened)(nil)
@@ -167,6 +174,8 @@ func (o *opened) do(ctx context.Context, f func(s *Store) error) error {
 	}
 	return err
 }
+
+func (o *opened) Age() time.Duration { return time.Since(o.made) }
 
 func (o *opened) set(ctx context.Context, node uint32, value []byte, last uint64) (revision uint64, err error) {
 	err = o.do(ctx, func(s *Store) error {

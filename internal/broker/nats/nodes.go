@@ -36,7 +36,8 @@ type Nodes struct {
 	name   string // of the stream
 	prefix string // of messages
 	epoch  string
-	base   string // of the stream's subjects
+	base   string    // of the stream's subjects
+	made   time.Time // when the stream was, by this node's clock
 }
 
 // OpenNodes opens the stream of the nodes, and makes it if there is none.
@@ -64,8 +65,13 @@ func OpenNodes(ctx context.Context, c *Conn, prefix string, replicas int) (*Node
 		return nil, fmt.Errorf("the stream %s on NATS is not this gateway's: it has no epoch", n.name)
 	}
 	n.base = prefix + ".nodes." + n.epoch
+	info := n.stream.CachedInfo()
+	n.made = time.Now().Add(-max(info.TimeStamp.Sub(info.Created), 0))
 	return n, nil
 }
+
+// Age implements broker.Nodes.
+func (n *Nodes) Age() time.Duration { return time.Since(n.made) }
 
 func hexOf(node uint32) string { return fmt.Sprintf("%08x", node) }
 
