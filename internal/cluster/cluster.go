@@ -23,6 +23,8 @@ import (
 type Config struct {
 	Name  string        // of the machine, for people
 	Lease time.Duration // how long a silent node counts as alive
+	// HeldBytes bounds what is kept of connections while it cannot be written to the store.
+	HeldBytes int64
 	// Open opens the store of the nodes, and makes it if there is none.
 	Open func(context.Context) (broker.Nodes, error)
 	Log  *slog.Logger
@@ -61,6 +63,7 @@ type Stats struct {
 	Relayed  atomic.Uint64 // requests that other nodes answered
 	Unknown  atomic.Uint64 // requests to other nodes without an answer
 	Answered atomic.Uint64 // requests of other nodes
+	Refused  atomic.Uint64 // connections that were not taken, since too much is held
 }
 
 // Node is this gateway among the others. Its methods are safe for concurrent use.
@@ -74,6 +77,7 @@ type Node struct {
 	answer   func(ctx context.Context, message []byte) []byte
 	ledger   ledger
 	stats    Stats
+	refused  atomic.Int64 // when it was last said that connections are refused, as the time since started; 0: never
 
 	judging  chan struct{} // has a value when there may be something to judge
 	disputes chan struct{} // has a value when there may be something in disputed
@@ -179,6 +183,28 @@ func (n *Node) holdsLocked() bool { return n.claimed && time.Now().Before(n.cert
 
 // Backlog is how many records have not been written or removed yet, as they should be.
 func (n *Node) Backlog() int { return n.ledger.size() }
+
+// Held is about how many bytes those records take that are not written or removed yet.
+func (n *Node) Held() int64 { return n.ledger.bytes.Load() }
+
+// Refuses says that no connection is to be taken now, and counts it: the store has been
+// away for so long that what it has yet to be told of takes all the room there is for it.
+func (n *Node) Refuses() bool {
+	held := n.Held()
+	if held < n.cfg.HeldBytes {
+		return false
+	}
+	refused := n.stats.Refused.Add(1)
+	if now, last := time.Since(n.started), n.refused.Load(); last == 0 || now-time.Duration(last) >= refusedEvery {
+		if n.refused.CompareAndSwap(last, int64(now)) {
+			n.cfg.Log.Warn("new streams are told to come back later: too much waits to be recorded", "bytes", held, "bound", n.cfg.HeldBytes, "refused", refused)
+		}
+	}
+	return true
+}
+
+// refusedEvery is how often it is said that connections are refused.
+const refusedEvery = 10 * time.Second
 
 // Run is part of the cluster until ctx ends.
 func (n *Node) Run(ctx context.Context, gw Gateway) error {

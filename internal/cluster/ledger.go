@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ssegateway/internal/broker"
@@ -29,6 +30,9 @@ type ledger struct {
 	lease func(node uint32) (own, certain bool)
 	wake  chan struct{}
 
+	// bytes is what the operations of open take, as cost says; written under mu.
+	bytes atomic.Int64
+
 	mu      sync.Mutex
 	store   broker.Nodes // nil: none
 	open    map[gateway.Token]*operation
@@ -45,6 +49,15 @@ type operation struct {
 	busy    bool       // under way
 	stored  time.Time  // when it was acknowledged while the lease was in doubt
 	after   *operation // the one before, which may be under way
+}
+
+// operationOverhead is about what an operation takes beside a request, in bytes: itself,
+// its entries in open and todo, and what waits for it.
+const operationOverhead = 256
+
+// cost is what an operation takes, in bytes.
+func (op *operation) cost() int64 {
+	return int64(operationOverhead + len(op.request) + len(op.unsure))
 }
 
 var errNoStore = errors.New("the store of the nodes is not open")
@@ -83,7 +96,11 @@ func (l *ledger) addLocked(token gateway.Token, op *operation) {
 		}
 		before.after = nil
 	}
+	if before := l.open[token]; before != nil {
+		l.bytes.Add(-before.cost())
+	}
 	l.open[token] = op
+	l.bytes.Add(op.cost())
 }
 
 // hold writes a record, and returns when it is written, or was tried for a while.
@@ -143,7 +160,10 @@ func (l *ledger) confirm(node uint32, sent time.Time) {
 }
 
 func (l *ledger) removeLocked(token gateway.Token) {
-	delete(l.open, token)
+	if op := l.open[token]; op != nil {
+		l.bytes.Add(-op.cost())
+		delete(l.open, token)
+	}
 	if len(l.open) > 0 {
 		return
 	}
@@ -285,7 +305,9 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 	case l.open[token] != op:
 		over = true
 		if next := l.open[token]; next != nil && err == nil {
+			l.bytes.Add(-next.cost())
 			next.unsure = nil
+			l.bytes.Add(next.cost())
 		}
 		l.todo = append(l.todo, token) // what waits for this one
 		signal(l.wake)

@@ -3,9 +3,13 @@ package cluster
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/broker/brokertest"
+	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 )
 
@@ -79,4 +83,52 @@ func TestReleaseOfUnanswered(t *testing.T) {
 			t.Errorf("%d without an answer: %v, done %d times; want %v", unanswered, store.calls, done, want)
 		}
 	}
+}
+
+// What waits for the store is counted in bytes, whatever becomes of it; and beyond the
+// bound no connection is to be taken, until there is room again.
+func TestHeldIsBounded(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		const bound = 200_000
+		m := s.start(func(m *member) { m.node.cfg.HeldBytes = bound })
+		sleep(time.Second)
+		request := []byte(`{"url":"/","headers":{"x":"` + strings.Repeat("x", 2000) + `"}}`)
+		open := func() *gateway.Conn {
+			c, _, err := m.gw.Connect(t.Context(), request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Open(&null{}, frame.Frame{}, gateway.Grant{})
+			return c
+		}
+		kept := open()
+		if n := m.node.Held(); n != 0 {
+			t.Errorf("%d bytes are held of what is recorded", n)
+		}
+		m.link.Break(brokertest.Down)
+		all := 0
+		for ; !m.node.Refuses(); all++ {
+			c := open() // some stay, some leave, of some the backend knows nothing
+			switch all % 3 {
+			case 1:
+				c.Leave(gateway.ClientClosed, 0)
+			case 2:
+				m.node.ledger.release(c.Token().Node(), c.Token(), nil)
+			}
+		}
+		if most := bound / len(request); all < most*3/4 || all > most {
+			t.Errorf("%d connections were taken, each of %d bytes, where %d bytes may be held", all, len(request), bound)
+		}
+		sleep(2 * lease)
+		if !m.node.Refuses() || m.node.stats.Refused.Load() != 2 {
+			t.Errorf("refused %d, want 2", m.node.stats.Refused.Load())
+		}
+		kept.Leave(gateway.ClientClosed, 0)
+		m.link.Break(brokertest.None)
+		sleep(lease)
+		if m.node.Refuses() || m.node.Held() != 0 || m.node.Backlog() != 0 {
+			t.Errorf("%d bytes are held, of %d connections", m.node.Held(), m.node.Backlog())
+		}
+		s.expect(m, "client_closed", kept.Token())
+	})
 }

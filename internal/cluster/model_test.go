@@ -148,6 +148,11 @@ func liveThrough(t testing.TB, plan []step) []string {
 		}
 		m.mu.Unlock()
 	}
+	for _, m := range s.members {
+		if held, want := m.node.ledger.counted(); held != want {
+			s.fault("%s counts %d bytes for what waits, which takes %d", m.name, held, want)
+		}
+	}
 	close(over)
 	s.close()
 	return s.faults
@@ -212,6 +217,16 @@ func (m *member) askAny() {
 			m.site.mu.Unlock()
 		}
 	}
+}
+
+// counted is what the operations that are open take, as it was counted and as it is.
+func (l *ledger) counted() (held, want int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, op := range l.open {
+		want += op.cost()
+	}
+	return l.bytes.Load(), want
 }
 
 // goneSaid is a word that a connection's node is gone.

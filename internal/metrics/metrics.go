@@ -84,6 +84,8 @@ var (
 	nodes    = desc("cluster_nodes", "Other nodes, by state. Lost: dead, and the backend is being told of what it held.", "state")
 	lease    = desc("cluster_lease_held", "1 while this node's lease holds for certain, else 0: what it has to tell the backend waits.")
 	ledger   = desc("cluster_ledger_backlog", "Records of connections that are not written to the broker, or removed, yet.")
+	heldUp   = desc("cluster_held_bytes", "Bytes of connections' records that are not written to the broker, or removed, yet.")
+	refused  = desc("cluster_refused_total", "Clients told to come back because too many bytes of records wait to be written to the broker.")
 	relayed  = desc("cluster_relayed_total", "Requests to other nodes, by result.", "result")
 	answered = desc("cluster_answered_total", "Requests of other nodes that were answered.")
 	reaped   = desc("cluster_reaped_total", "Connections of lost nodes that the backend was told of by this one.")
@@ -132,7 +134,9 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(lease, held)
 	gauge(ledger, int64(m.node.Backlog()))
+	gauge(heldUp, m.node.Held())
 	c := m.node.Stats()
+	counter(refused, c.Refused.Load())
 	counter(relayed, c.Relayed.Load(), "answered")
 	counter(relayed, c.Unknown.Load(), "unreachable")
 	counter(answered, c.Answered.Load())

@@ -11,10 +11,17 @@ import (
 	"ssegateway/internal/config"
 )
 
+// What may be kept of connections while NATS is away: room for as many as there may be,
+// with headers of an ordinary size, and for those that come and go meanwhile.
+const (
+	heldBase = 64 << 20
+	heldEach = 1 << 10
+)
+
 // newNode makes this gateway one of those that share a NATS.
 func newNode(cfg config.Config, conn *nats.Conn, log *slog.Logger) *cluster.Node {
 	return cluster.New(cluster.Config{
-		Name: hostname(), Lease: cfg.NodeLease, Log: log,
+		Name: hostname(), Lease: cfg.NodeLease, HeldBytes: heldBase + heldEach*int64(cfg.MaxConnections), Log: log,
 		Open: func(ctx context.Context) (broker.Nodes, error) {
 			return nats.OpenNodes(ctx, conn, cfg.NATSPrefix, cfg.NATSReplicas)
 		},

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +27,8 @@ type nodes struct {
 
 const leaseSeconds = 3
 
-func startNodes(t *testing.T) *nodes {
+// startNATS starts a server, and returns it with its address.
+func startNATS(t *testing.T) *natsserver.Server {
 	t.Helper()
 	broker, err := natsserver.NewServer(&natsserver.Options{
 		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
@@ -41,6 +44,12 @@ func startNodes(t *testing.T) *nodes {
 	if !broker.ReadyForConnections(harness.Patience) {
 		t.Fatal("NATS is not ready")
 	}
+	return broker
+}
+
+func startNodes(t *testing.T) *nodes {
+	t.Helper()
+	broker := startNATS(t)
 	binary, err := harness.Build(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -204,6 +213,72 @@ func TestTwoNodes(t *testing.T) {
 	}
 	t.Logf("told %v after the kill, with a lease of %d s", time.Since(killed).Round(time.Millisecond), leaseSeconds)
 	n.send(n.b, held, "", 404, `TOKEN_NOT_FOUND`)
+}
+
+// While NATS is away a gateway keeps of connections what it has yet to record, up to a
+// bound. Beyond it clients are told to come back, and the backend is not asked.
+func TestHeldWhileNATSIsAway(t *testing.T) {
+	broker := startNATS(t)
+	binary, err := harness.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := harness.StartGateway(t, binary, nil, "NATS_URL="+broker.ClientURL(), "MAX_CONNECTIONS=256", "CALLBACK_CONCURRENCY=256", "LOG_LEVEL=warn")
+	n := &nodes{t: t, a: g, backend: g.Backend, client: &http.Client{}}
+	t.Cleanup(n.client.CloseIdleConnections)
+	n.await("ready", func() bool { status, _ := n.call(g, http.MethodGet, "/readyz", ""); return status == http.StatusOK })
+	n.backend.On("stranger", harness.Script{Connect: func(*harness.Callback) harness.Answer { return harness.Answer{Status: http.StatusUnauthorized} }})
+	broker.Shutdown()
+	broker.WaitForShutdown()
+
+	const (
+		bound = 64<<20 + 256<<10
+		size  = 50 << 10 // of a request, whose header is half as long: quotes are escaped
+		many  = bound/size + 512
+	)
+	large := strings.Repeat(`"`, size/2)
+	var refused, back atomic.Int64
+	var strangers sync.WaitGroup
+	turns := make(chan struct{}, 200)
+	for range many {
+		turns <- struct{}{}
+		strangers.Go(func() {
+			defer func() { <-turns }()
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+g.Endpoint.Addr+"/stream", nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r.Header.Set(harness.KeyHeader, "stranger")
+			r.Header.Set("X-Large", large)
+			resp, err := n.client.Do(r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			text, _ := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			switch {
+			case resp.StatusCode == http.StatusUnauthorized:
+				refused.Add(1)
+			case resp.StatusCode == http.StatusOK && strings.HasPrefix(string(text), "retry: "):
+				back.Add(1)
+			default:
+				t.Errorf("%d %q", resp.StatusCode, text)
+			}
+		})
+	}
+	strangers.Wait()
+	if most := int64(bound/size + cap(turns)); refused.Load() > most || refused.Load() < most*3/4 || back.Load() == 0 {
+		t.Errorf("the backend refused %d clients, want about %d; %d were told to come back", refused.Load(), bound/size, back.Load())
+	}
+	_, text := n.call(g, http.MethodGet, "/metrics", "")
+	if want := fmt.Sprintf("\nssegateway_cluster_refused_total %d\n", back.Load()); !strings.Contains(text, want) {
+		t.Errorf("the metrics do not say %q", want)
+	}
+	if lines := strings.Count(g.Log.Text(), "too much waits to be recorded"); lines == 0 || lines > 5 {
+		t.Errorf("%d lines of the log say so", lines)
+	}
 }
 
 // streamUntilGone makes a streaming request to the node that does not hold the connection,

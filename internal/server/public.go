@@ -61,7 +61,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		api.ErrNotConfigured.Write(w)
 		return
 	}
-	if s.gw.Draining() || !s.isLogOpen() {
+	if s.gw.Draining() || !s.isLogOpen() || s.node != nil && s.node.Refuses() {
 		comeBack(w)
 		return
 	}
