@@ -1,11 +1,13 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -39,6 +41,8 @@ type kind struct {
 // speak to each other through NATS alone, so a partition between nodes is one
 // between a node and NATS, or between a node and everything else.
 var kinds = []kind{
+	{hopping, func(s *site, node int) func() { return s.hop(node) }},
+	{storeLost, func(s *site, node int) func() { return s.loseStore(node) }},
 	{"node killed", func(s *site, node int) func() {
 		s.nodes[node].Kill()
 		return s.nodes[node].start
@@ -76,6 +80,77 @@ var kinds = []kind{
 		return s.nats.start
 	}},
 	{"NATS cut off", func(s *site, _ int) func() { return s.cut(natsHost, back) }},
+}
+
+// Faults that take longer to say.
+const (
+	hopping   = "node lags, clients hop"
+	storeLost = "store lost, a node away"
+)
+
+// hop cuts a node off NATS for moments, again and again, so that it lags behind the others,
+// while clients leave and come back at once, to any node, with what they had from another.
+func (s *site) hop(node int) (heal func()) {
+	const (
+		hoppers  = 200
+		shortest = 1300 * time.Millisecond
+	)
+	most := min(3500*time.Millisecond, time.Duration(*lease)*time.Second*2/3) // the lease holds
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	cut := func() {
+		heal := s.cut(nodeHost(node), back)
+		<-time.After(shortest + rand.N(most-shortest)) // also if it is over: a moment is never shorter
+		heal()
+	}
+	group.Go(func() {
+		for cut(); ctx.Err() == nil; cut() {
+			pause(ctx, 500*time.Millisecond, time.Second)
+		}
+	})
+	all := s.everyone()
+	for i := range min(hoppers, len(all)/2) {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				pause(ctx, 200*time.Millisecond, 2*time.Second)
+				all[i].hop()
+			}
+		})
+	}
+	return func() {
+		cancel()
+		group.Wait()
+	}
+}
+
+// pause waits for a time between two, or until ctx ends.
+func pause(ctx context.Context, least, most time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(least + rand.N(most-least)):
+	}
+}
+
+// loseStore deletes the stream of the nodes while one of them cannot see it: it stands
+// still, or is cut off. Its streams are open all the while.
+func (s *site) loseStore(node int) (heal func()) {
+	if rand.IntN(2) == 0 {
+		heal = s.cut(nodeHost(node), back)
+	} else {
+		s.signal(s.nodes[node], syscall.SIGSTOP)
+		heal = func() { s.signal(s.nodes[node], syscall.SIGCONT) }
+	}
+	server := addresses[natsHost][back] + "/" + natsPort
+	p, err := harness.Run(harness.Command{Args: on(s.t, natsHost, "bash", "-c", `exec 3<>/dev/tcp/`+server+`
+		printf 'CONNECT {"verbose":false}\r\nSUB deleted 1\r\nPUB $JS.API.STREAM.DELETE.ssegateway_nodes deleted 0\r\n\r\n' >&3
+		while read -r line <&3; do case $line in *'"success":true'*) exit 0;; *'"error"'*) echo "$line"; exit 1;; esac; done`)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if status, err := p.Exit(harness.Patience); err != nil || status != 0 {
+		s.t.Errorf("the stream of the nodes was not deleted: status %d, %v, %s", status, err, p.Log.Text())
+	}
+	return heal
 }
 
 func (s *site) cut(host, network string) (heal func()) {
@@ -227,7 +302,7 @@ func (s *site) judge(happened []fault) {
 	}
 	lost := func(c *connection, at time.Time) bool {
 		for _, f := range happened {
-			mayBe := f.kind == "node killed" || f.kind == "node cut off NATS" || f.kind == "node paused"
+			mayBe := f.kind == "node killed" || f.kind == "node cut off NATS" || f.kind == "node paused" || f.kind == storeLost || f.kind == hopping
 			// The last renewal was up to a quarter of the lease before the fault.
 			ended := f.begin.Add(time.Duration(*lease) * time.Second * 3 / 4)
 			if f.node == c.node && mayBe && (f.kind == "node killed" || ended.Before(f.well)) && at.After(ended) {

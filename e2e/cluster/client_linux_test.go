@@ -24,10 +24,12 @@ type client struct {
 
 	mu      sync.Mutex
 	history []item
-	opens   []time.Time // of its streams
-	lastID  string      // as a browser keeps it
-	denied  []string    // answers after which a browser would have given up
-	wrong   []string    // what cannot be
+	opens   []time.Time        // of its streams
+	lastID  string             // as a browser keeps it
+	leave   context.CancelFunc // ends the stream that there is
+	hopped  bool               // it left by itself, and comes back at once
+	denied  []string           // answers after which a browser would have given up
+	wrong   []string           // what cannot be
 	current *connection
 	doing   string // for who wonders why it has no stream
 }
@@ -58,7 +60,12 @@ const (
 func (c *client) run(ctx context.Context) {
 	retry := retryMillis * time.Millisecond
 	for ctx.Err() == nil {
-		c.open(ctx, &retry)
+		stream, leave := context.WithCancel(ctx)
+		c.mu.Lock()
+		c.leave, c.hopped = leave, false
+		c.mu.Unlock()
+		c.open(stream, &retry)
+		leave()
 		c.mu.Lock()
 		if ended := c.current; ended != nil {
 			ended.mu.Lock()
@@ -66,11 +73,25 @@ func (c *client) run(ctx context.Context) {
 			ended.mu.Unlock()
 		}
 		c.current, c.doing = nil, "waits"
+		hopped := c.hopped
 		c.mu.Unlock()
+		if hopped {
+			continue
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(retry):
 		}
+	}
+}
+
+// hop leaves the stream that there is, to come back at once, and to any node.
+func (c *client) hop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current != nil {
+		c.hopped = true
+		c.leave()
 	}
 }
 

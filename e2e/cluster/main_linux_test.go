@@ -14,7 +14,7 @@ import (
 
 // How large a run is. The defaults are for every change; `make chaos` asks for more.
 var (
-	faults  = flag.Int("faults", 6, "how many faults TestChaos makes")
+	faults  = flag.Int("faults", 8, "how many faults TestChaos makes")
 	longest = flag.Duration("longest", 4*time.Second, "the longest fault; the shortest takes 1 s")
 	clients = flag.Int("clients", 300, "how many clients there are")
 	lease   = flag.Int("lease", 3, "NODE_LEASE_SECONDS")
