@@ -45,6 +45,9 @@ var seamTopics = []string{"a", "b", "c", "d", "e"}
 // every event, in the log's order, none twice, and a gap where the log did not reach
 // back, and nowhere else.
 //
+// In half of the rounds the gateway is a node among others, which publish as well: it lags
+// behind them, and clients come with what they have from another one.
+//
 // What happens at the same time may come out one way or the other. The model knows
 // from a clock what was over before what began, and accepts exactly the outcomes
 // that some order of the rest explains.
@@ -68,6 +71,7 @@ func TestSeam(t *testing.T) {
 type seam struct {
 	t      *testing.T
 	engine broker.Engine
+	lag    *lagging // the engine, if that is one
 	gw     *gateway.Gateway
 	truth  *broker.Tailer
 	clock  atomic.Int64
@@ -112,6 +116,8 @@ type session struct {
 	end           broker.Stats // when it was over
 	last          bool
 	shard         int
+	openedAt      time.Time
+	closedAt      time.Time
 }
 
 // seamChange says which topics the client had behind it.
@@ -128,14 +134,26 @@ func newSeam(t *testing.T, seed uint64) *seam {
 	}
 	s := &seam{t: t, engine: broker.NewMemory(bound, time.Hour)}
 	s.truth, _ = s.engine.Log().Tail()
+	if random.IntN(2) == 0 {
+		reopens := random.IntN(2) == 0
+		if reopens {
+			bound = 64 << 20 // whoever follows it has a gap nowhere
+		}
+		s.lag = newLagging(rand.New(rand.NewPCG(seed, 500)), bound, reopens)
+		s.engine = s.lag
+		s.truth, _ = s.lag.truth.Tail()
+	}
 	cfg := gateway.Config{
-		Heartbeat: time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
-		Broker: s.engine, Log: slog.New(slog.DiscardHandler),
+		Heartbeat: 24 * time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
+		Broker: s.engine, Clustered: s.lag != nil, Log: slog.New(slog.DiscardHandler),
 	}
 	if random.IntN(4) == 0 {
 		cfg.QueueBytes = 6000 + random.Int64N(10000) // who lags is cut
 	}
 	s.gw = gateway.NewSharded(cfg, &backend{}, 1+random.IntN(6))
+	if s.lag != nil {
+		s.gw.SetNumber(1)
+	}
 	s.steps.Store(seamRound)
 	for i := range 1 + random.IntN(4) {
 		s.publishers = append(s.publishers, &seamPublisher{number: i, random: rand.New(rand.NewPCG(seed, uint64(1+i)))})
@@ -150,6 +168,9 @@ func (s *seam) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var background sync.WaitGroup
 	background.Go(func() { _ = s.gw.Run(ctx) })
+	if s.lag != nil {
+		background.Go(func() { _ = s.lag.Run(ctx) })
+	}
 
 	var actors sync.WaitGroup
 	for _, p := range s.publishers {
@@ -178,6 +199,9 @@ func (s *seam) run() {
 		}
 		c.stream.takes(plenty)
 	}
+	if s.lag != nil {
+		time.Sleep(time.Hour) // fake clock: the node has read all, or has given up
+	}
 	synctest.Wait()
 	for _, c := range s.clients {
 		c.sessions[len(c.sessions)-1].last = !c.gone()
@@ -188,9 +212,13 @@ func (s *seam) run() {
 		s.t.Errorf("left behind: %s", what)
 	}
 
-	for range s.engine.Log().Stats().Records {
+	published := s.engine.Log()
+	if s.lag != nil {
+		published = s.lag.truth
+	}
+	for range published.Stats().Records {
 		r := s.truth.Next(ctx)
-		publisher, number, err := published(r.Frame.Frame)
+		publisher, number, err := eventOfSeam(r.Frame.Frame)
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -202,8 +230,8 @@ func (s *seam) run() {
 	s.check()
 }
 
-// published tells which event it is.
-func published(f frame.Frame) (publisher, number int, err error) {
+// eventOfSeam tells which event it is.
+func eventOfSeam(f frame.Frame) (publisher, number int, err error) {
 	_, data, _ := strings.Cut(string(f.Wire(false)), "data: ")
 	_, err = fmt.Sscanf(data, "%d.%d", &publisher, &number)
 	return publisher, number, err
@@ -222,11 +250,18 @@ func (s *seam) publish(p *seamPublisher) {
 		topics = append(topics, seamTopics[p.random.IntN(len(seamTopics))])
 	}
 	e := sse.Event{Data: fmt.Sprintf("%d.%d.%s", p.number, len(p.spans), strings.Repeat("x", p.random.IntN(100)))}
-	span := seamSpan{start: s.clock.Add(1)}
-	if _, _, err := s.gw.Publish(context.Background(), topics, e, p.random.IntN(4) > 0); err != nil {
-		s.t.Error(err)
+	span := seamSpan{start: s.clock.Add(1), finish: math.MaxInt64}
+	store := p.random.IntN(4) > 0
+	if s.lag != nil && p.random.IntN(2) == 0 {
+		s.lag.add(broker.Publication{Topics: broker.SortTopics(topics), Event: e, Store: store}, nil)
+	} else {
+		switch _, _, err := s.gw.Publish(context.Background(), topics, e, store); {
+		case err == nil:
+			span.finish = s.clock.Add(1)
+		case s.lag == nil || !errors.Is(err, broker.ErrUnavailable):
+			s.t.Error(err)
+		}
 	}
-	span.finish = s.clock.Add(1)
 	p.spans = append(p.spans, span)
 	sometimes(p.random)
 }
@@ -237,6 +272,9 @@ func (c *seamClient) gone() bool { return c.conn != nil && c.conn.State() == gat
 // step is one of a client, and of the backend for its sake.
 func (s *seam) step(c *seamClient) {
 	sometimes(c.random)
+	if s.lag != nil && c.random.IntN(40) == 0 {
+		time.Sleep(time.Duration(c.random.IntN(4000)) * time.Millisecond) // fake clock
+	}
 	switch n := c.random.IntN(100); {
 	case c.conn == nil:
 		s.connect(c)
@@ -274,6 +312,10 @@ func (s *seam) resume(c *seamClient) string {
 		return "other-" + strconv.Itoa(c.random.IntN(10))
 	case n == 3:
 		return position(log.Last + 1000000)
+	case n < 8 && s.lag != nil:
+		if offset, ok := s.lag.ahead(c.random); ok {
+			return position(offset)
+		}
 	case n < 6:
 		return position(c.random.Uint64N(log.Last + 1))
 	case n < 9 && len(c.seen) > 0:
@@ -298,19 +340,40 @@ func (s *seam) connect(c *seamClient) {
 	}
 	c.conn, c.stream = conn, newSeamStream(conn, room, c.random)
 	session := &session{topics: g.Topics, lastEventID: g.LastEventID, shard: s.gw.ShardOf(conn)}
-	session.before, session.opening.start = s.engine.Log().Stats(), s.clock.Add(1)
+	session.before, session.opening.start, session.openedAt = s.extent(false), s.clock.Add(1), time.Now()
 	if !conn.Open(c.stream, frame.Frame{}, g) {
 		s.t.Error("the connection did not open")
 	}
-	session.opening.finish, session.after = s.clock.Add(1), s.engine.Log().Stats()
+	session.opening.finish, session.after = s.clock.Add(1), s.extent(true)
 	c.sessions = append(c.sessions, session)
+}
+
+// extent is the log's, as it is now at least or, with most set, at most. What a hole is in
+// front of is as good as the oldest; places are those of the truth.
+func (s *seam) extent(most bool) broker.Stats {
+	if s.lag == nil {
+		return s.engine.Log().Stats()
+	}
+	if most { // what the node is about to read is counted, so first the log
+		stats := s.engine.Log().Stats()
+		s.lag.mu.Lock()
+		defer s.lag.mu.Unlock()
+		stats.Oldest, stats.Records = stats.Trimmed+1, uint64(s.lag.begun) //nolint:gosec // not negative
+		return stats
+	}
+	s.lag.mu.Lock()
+	done := s.lag.done
+	s.lag.mu.Unlock()
+	stats := s.engine.Log().Stats()
+	stats.Oldest, stats.Records = stats.Trimmed+1, uint64(done) //nolint:gosec // not negative
+	return stats
 }
 
 func (s *seam) disconnect(c *seamClient) {
 	session := c.sessions[len(c.sessions)-1]
 	c.conn.Leave(gateway.ClientClosed, 0)
 	session.wire = c.stream.received()
-	session.end = s.engine.Log().Stats()
+	session.end, session.closedAt = s.extent(true), time.Now()
 	c.conn, c.stream = nil, nil
 	blocks, err := parseBlocks(session.wire)
 	if err != nil {
@@ -403,7 +466,11 @@ func (s *seam) checkSession(x *session) error {
 	if err != nil {
 		return err
 	}
-	return s.checkEvents(x, start, blocks)
+	start, opening, blocks, err := s.givesUp(x, start, blocks)
+	if err != nil {
+		return err
+	}
+	return s.checkEvents(x, start, opening, blocks)
 }
 
 // checkOpening holds the opening to the model: a gap, if there is one, and the id
@@ -434,7 +501,7 @@ func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []bl
 	}
 	reached := s.offsetBy(x.opening.start)
 	had, ok := broker.ParsePosition(x.lastEventID)
-	known := ok && had.Epoch == x.before.Epoch && had.Offset <= x.after.Last
+	known := ok && had.Epoch == x.before.Epoch && (had.Offset <= x.after.Last || s.lag != nil)
 	switch {
 	case !known && gap != (x.lastEventID != ""):
 		return 0, nil, fmt.Errorf("gap said: %v", gap)
@@ -476,7 +543,7 @@ func (s *seam) checkFirstTopics(x *session, blocks []block) (start uint64, rest 
 // checkEvents holds what comes behind the opening to the model: each record of the
 // log was received or was not, and some moment of the opening (from which on the
 // client gets what is not stored) and of each change of topics explains that.
-func (s *seam) checkEvents(x *session, start uint64, blocks []block) error {
+func (s *seam) checkEvents(x *session, start uint64, opened [2]int, blocks []block) error {
 	if start == math.MaxUint64 {
 		return nil
 	}
@@ -489,7 +556,7 @@ func (s *seam) checkEvents(x *session, start uint64, blocks []block) error {
 	}
 	// What is not stored is for it if it came into the log behind its opening, however
 	// far its shard was by then; one that opens without topics is where its shard is.
-	opening := bounds{int(x.before.Records), int(x.after.Records)}
+	opening := bounds{opened[0], opened[1]}
 	if len(x.topics) == 0 {
 		opening = bounds{}
 	}
@@ -533,7 +600,7 @@ func (s *seam) checkEvents(x *session, start uint64, blocks []block) error {
 				if r.Stored {
 					want = want && r.Offset > start
 				} else {
-					want = want && open > 0
+					want = want && open > 0 && r.Offset >= start && (s.lag == nil || !s.lag.skipped[i])
 				}
 				if want == got || want && skipping && r.Stored && r.Offset < x.end.Oldest {
 					next[open][k], explained = true, true

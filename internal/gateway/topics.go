@@ -389,14 +389,17 @@ const aheadPatience = 10 * time.Second
 func (s *shard) giveUp(m *member) (gap frame.Frame, late bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	had := broker.Position{Epoch: m.log.Epoch(), Offset: m.after}
+	if len(m.topics) == 0 {
+		m.log = s.log // as it has none it was not taken along
+	}
 	reached := m.log.Stats().Last
-	if reached >= m.after {
+	if reached >= had.Offset && m.log.Epoch() == had.Epoch {
 		return gap, false
 	}
 	if m.log == s.log {
 		reached = s.position
 	}
-	had := broker.Position{Epoch: m.log.Epoch(), Offset: m.after}
 	m.after = reached
 	return gapFrame(had.String(), idOf(m.log, reached)), true
 }
