@@ -93,6 +93,7 @@ type Node struct {
 	contact  time.Time                // since when own renewals come by without a break
 	ownSeen  time.Time                // the last of them
 	ownFrom  uint64                   // its revision
+	informed bool                     // one has come by, at any time
 	adopted  map[gateway.Token]func() // connections of other numbers that are ours to tell; called when that is done
 	disputed []dispute
 	late     map[gateway.Token]struct{} // the backend was asked when others may have told already
@@ -142,11 +143,12 @@ func (n *Node) Name() string {
 	return nameOf(n.cfg.Name, n.number)
 }
 
-// Named says that the node has a number.
+// Named says that the node has a number, and knows the others: it has seen its own key come
+// by, and so all that were there before.
 func (n *Node) Named() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.claimed
+	return n.claimed && n.informed
 }
 
 // Count tells how many other nodes are alive, and how many are lost and not yet told of.

@@ -157,3 +157,25 @@ func TestStoreLostAfterANode(t *testing.T) {
 		})
 	}
 }
+
+// A node that has just started is named when it knows the others: until then it would ask
+// nobody, and say of what it does not have that nobody has it.
+func TestNamedWhenItKnowsTheOthers(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		for range 3 {
+			s.start(answering)
+		}
+		sleep(time.Second)
+		m := s.start(answering, func(m *member) { m.link.Delay = func() time.Duration { return time.Second } })
+		for range 100 {
+			sleep(100 * time.Millisecond)
+			if n := len(m.node.Peers()); m.node.Named() && n < 3 {
+				t.Errorf("named, and knows %d of 3 others", n)
+				break
+			}
+		}
+		if !m.node.Named() {
+			t.Error("not named after 10 s")
+		}
+	})
+}

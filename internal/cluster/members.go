@@ -55,7 +55,7 @@ func (n *Node) see(k broker.Key) {
 	if n.ownSeen.IsZero() || now.Sub(n.ownSeen) > n.cfg.Lease/2 {
 		n.contact = now
 	}
-	n.ownSeen, n.ownFrom = now, k.Revision
+	n.ownSeen, n.ownFrom, n.informed = now, k.Revision, true
 	signal(n.judging)
 }
 
