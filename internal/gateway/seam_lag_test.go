@@ -184,7 +184,7 @@ func (l *lagging) lastAt(at time.Time) (low, high uint64) {
 // node: a gap if, and only if, the node had not read so far within 10 s. It returns where the
 // stream goes on, and between which places.
 func (s *seam) givesUp(x *session, start uint64, blocks []block) (from uint64, opening [2]int, rest []block, err error) {
-	opening = [2]int{int(x.before.Records), int(x.after.Records)} //nolint:gosec // thousands
+	opening = [2]int{int(x.before.Records), int(x.after.Records)}
 	gap := len(blocks) > 0 && blocks[0].name == "gap" && blocks[0].hasID
 	if s.lag == nil || start == math.MaxUint64 || start <= x.before.Last {
 		return start, opening, blocks, nil
