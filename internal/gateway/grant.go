@@ -125,18 +125,6 @@ func (c *Conn) expire() {
 	}
 }
 
-// giveUp tells a client that is still ahead of this node of a gap.
-func (c *Conn) giveUp() {
-	c.mu.Lock()
-	defer c.unlock()
-	if c.state != Open {
-		return
-	}
-	if gap, late := c.gw.topics.of(c).giveUp(c.extras.member); late {
-		c.appendLocked(item{frame: gap, kept: true})
-	}
-}
-
 // Gone is closed when the connection closes.
 func (c *Conn) Gone() <-chan struct{} {
 	c.mu.Lock()

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -378,30 +377,6 @@ func (s *shard) welcome(m *member, names []string, lastEventID string) (opening 
 		opening = append(opening, gapFrame(lastEventID, id))
 	}
 	return append(opening, frame.Block(sse.AppendID(nil, id))), missed, ahead
-}
-
-// aheadPatience is how long a node may take to read what a client has from another one.
-const aheadPatience = 10 * time.Second
-
-// giveUp ends the wait of a member for this node to read what its client has, and returns
-// the gap by which the client learns that it goes on from where the node is. There is none
-// if the node has read so far.
-func (s *shard) giveUp(m *member) (gap frame.Frame, late bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	had := broker.Position{Epoch: m.log.Epoch(), Offset: m.after}
-	if len(m.topics) == 0 {
-		m.log = s.log // as it has none it was not taken along
-	}
-	reached := m.log.Stats().Last
-	if reached >= had.Offset && m.log.Epoch() == had.Epoch {
-		return gap, false
-	}
-	if m.log == s.log {
-		reached = s.position
-	}
-	m.after = reached
-	return gapFrame(had.String(), idOf(m.log, reached)), true
 }
 
 // idOf is a position in a log, as clients keep it.
