@@ -76,7 +76,9 @@ func (b *backlog) burdens(now time.Duration) []burden {
 		all[i] = burden{b.conns[i], q, q.size.Load() * (1 + idle.Milliseconds())}
 	}
 	b.mu.Unlock()
-	slices.SortStableFunc(all, func(x, y burden) int { return cmp.Compare(y.weight, x.weight) })
+	slices.SortFunc(all, func(x, y burden) int {
+		return cmp.Or(cmp.Compare(y.weight, x.weight), x.conn.token.compare(y.conn.token))
+	})
 	return all
 }
 

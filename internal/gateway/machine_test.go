@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,9 +84,10 @@ type machineConn struct {
 
 	items  []*machineItem // buffered or queued
 	offset int
-	moved  time.Duration
-	looked bool // the search for stalled clients has seen the queue
-	acked  bool // since it looked
+	took   time.Duration // when the stream last took something
+	moved  time.Duration // when the search last found that the client did
+	looked bool          // the search for stalled clients has seen the queue
+	acked  bool          // since it looked
 
 	tape   *tape // nil unless it was opened
 	live   bool  // the stream is in use
@@ -369,7 +371,7 @@ func size(c *machineConn) int {
 
 func (m *machine) push(c *machineConn, i *machineItem) {
 	if len(c.items) == 0 {
-		c.moved, c.looked, c.acked = m.now(), false, false
+		c.took, c.moved, c.looked, c.acked = m.now(), m.now(), false, false
 		if c.live {
 			m.backlog = append(m.backlog, c)
 		}
@@ -406,6 +408,9 @@ func (m *machine) hand(c *machineConn, i *machineItem) bool {
 	c.wire += b[c.offset : c.offset+n]
 	m.count.bytes += n
 	c.offset += n
+	if n > 0 {
+		c.took = m.now()
+	}
 	if c.offset < len(b) {
 		return false
 	}
@@ -506,8 +511,11 @@ func (m *machine) relieve() {
 		return
 	}
 	all := slices.Clone(m.backlog)
-	weight := func(c *machineConn) int { return size(c) * int(1+(m.now()-c.moved)/time.Millisecond) }
-	slices.SortStableFunc(all, func(x, y *machineConn) int { return weight(y) - weight(x) })
+	weight := func(c *machineConn) int { return size(c) * int(1+(m.now()-c.took)/time.Millisecond) }
+	slices.SortFunc(all, func(x, y *machineConn) int {
+		a, b := x.conn.Token(), y.conn.Token()
+		return cmp.Or(weight(y)-weight(x), bytes.Compare(a[:], b[:]))
+	})
 	for _, c := range all {
 		if m.count.queued <= limit-limit/16 {
 			return

@@ -264,8 +264,8 @@ var plants = []plant{
 	},
 	{
 		bug: "the queues that hold least are cut", file: "backlog.go",
-		old:  "return cmp.Compare(y.weight, x.weight)",
-		new:  "if BUG {\n\t\t\tx, y = y, x\n\t\t}\n\t\treturn cmp.Compare(y.weight, x.weight)",
+		old:  "return cmp.Or(cmp.Compare(y.weight, x.weight), ",
+		new:  "if BUG {\n\t\t\tx, y = y, x\n\t\t}\n\t\treturn cmp.Or(cmp.Compare(y.weight, x.weight), ",
 		says: []string{"is in state 1 instead of 2", "is in state 2 instead of 1", "ended true, found true", "ended false, found false"},
 		test: "TestMachine",
 	},
