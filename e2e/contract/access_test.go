@@ -49,6 +49,90 @@ var access = section{title: "7 who may call internal", cases: []contractCase{
 		s.Event(x.token, "right")
 		x.Want("data: right\n\n")
 	}},
+	{name: "the mark of a content delivery network: 403", run: func(t *T) {
+		s := t.Shared()
+		for _, name := range []string{"CDN-Loop", "CF-Connecting-IP", "True-Client-IP", "X-Client-IP", "Fastly-Client-IP"} {
+			got := s.Call(http.MethodGet, "/internal/stats", "", name, "192.0.2.1")
+			if problem := got.notError(http.StatusForbidden, "INTERNAL_FORBIDDEN", ""); problem != "" {
+				t.Errorf("%s: %s", name, problem)
+			}
+		}
+	}},
+	{name: "a caller on this host names an address, localhost, a name without a dot or one below .localhost; otherwise 403", run: func(t *T) {
+		s := t.Shared()
+		port := ":" + itoa(s.gw.Port)
+		for host, want := range map[string]int{
+			"127.0.0.1" + port: 200, "[::1]" + port: 200, "localhost": 200, "gateway" + port: 200, "a.localhost" + port: 200,
+			"evil.example" + port: 403, "127.0.0.1.evil.example": 403, "localhost.evil.example" + port: 403,
+		} {
+			for _, target := range []string{"/internal/connections", "/metrics"} {
+				got := reply(t, s.Do(harness.Request{Target: target, Host: host}))
+				if got.Status != want {
+					t.Errorf("%s as %s: %d %s", target, host, got.Status, quoted(got.Body))
+				}
+				if want == http.StatusForbidden {
+					s.WantError(got, http.StatusForbidden, "INTERNAL_FORBIDDEN", "")
+				}
+			}
+		}
+	}},
+	{name: "a page of this host is answered, and one of another site, by Sec-Fetch-Site or Origin, is not", run: func(t *T) {
+		s := t.Shared()
+		port := ":" + itoa(s.gw.Port)
+		own := s.endpoint.Scheme() + "://localhost" + port
+		for _, c := range []struct {
+			site, origin string
+			want         int
+		}{
+			{"none", "", 200},
+			{"same-origin", "", 200},
+			{"same-origin", own, 200},
+			{"", own, 200},
+			{"same-site", "", 403},
+			{"cross-site", "", 403},
+			{"same-site", "http://localhost:1", 403},
+			{"", "http://localhost:1", 403},
+			{"same-origin", "http://evil.example" + port, 403},
+		} {
+			r := harness.Request{Target: "/internal/stats", Host: "localhost" + port}
+			if c.site != "" {
+				r.Header = append(r.Header, harness.Field{Name: "sec-fetch-site", Value: c.site})
+			}
+			if c.origin != "" {
+				r.Header = append(r.Header, harness.Field{Name: "origin", Value: c.origin})
+			}
+			if got := reply(t, s.Do(r)); got.Status != c.want {
+				t.Errorf("%+v: %d %s", c, got.Status, quoted(got.Body))
+			}
+		}
+	}},
+	{name: "INTERNAL_ALLOW that has the loopback addresses lets them use any name", run: func(t *T) {
+		s := t.Start("INTERNAL_ALLOW=127.0.0.0/8,::1")
+		if got := reply(t, s.Do(harness.Request{Target: "/internal/stats", Host: "gateway.example"})); got.Status != http.StatusOK {
+			t.Errorf("%d %s", got.Status, quoted(got.Body))
+		}
+		got := reply(t, s.Do(harness.Request{Target: "/internal/stats", Host: "gateway.example", Header: fromOrigin("http://gateway.example").Header}))
+		s.WantError(got, http.StatusForbidden, "INTERNAL_FORBIDDEN", "")
+	}},
+	{name: "INTERNAL_ADDR on a loopback address: the same rule of names and pages, proxies are welcome", run: func(t *T) {
+		port, err := harness.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := t.Start("INTERNAL_ADDR=127.0.0.1:" + itoa(port))
+		e := harness.Endpoint{Addr: "127.0.0.1:" + itoa(port)}
+		via := []harness.Field{{Name: "Via", Value: "1.1 proxy"}}
+		for _, r := range []harness.Request{{}, {Host: "localhost"}, {Header: via}} {
+			r.Target = "/internal/stats"
+			if got := reply(t, do(t, e, r)); got.Status != http.StatusOK {
+				t.Errorf("%+v: %d %s", r, got.Status, quoted(got.Body))
+			}
+		}
+		for _, r := range []harness.Request{{Host: "evil.example"}, {Header: fromOrigin("http://evil.example").Header}} {
+			r.Target = "/internal/stats"
+			s.WantError(reply(t, do(t, e, r)), http.StatusForbidden, "INTERNAL_FORBIDDEN", "")
+		}
+	}},
 	{name: "anyone else gets 403 INTERNAL_FORBIDDEN, whatever the method, path and body", run: func(t *T) {
 		s := t.Shared()
 		e := t.kind.at(otherAddress(t), s.gw.Port)

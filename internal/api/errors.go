@@ -68,6 +68,10 @@ var (
 		403, "INTERNAL_FORBIDDEN",
 		"/internal is open to this caller by configuration only: name its address in INTERNAL_ALLOW, give it the INTERNAL_TOKEN, or use the listener at INTERNAL_ADDR",
 	}
+	ErrForbiddenHost = &Error{
+		403, "INTERNAL_FORBIDDEN",
+		"a caller on this host has to name the gateway by an address or as localhost, since a page of another site could stand behind any other name; for another name set INTERNAL_ALLOW=127.0.0.0/8,::1, or INTERNAL_TOKEN",
+	}
 	ErrUnauthorized = &Error{401, "UNAUTHORIZED", "Authorization: Bearer with the configured INTERNAL_TOKEN is required"}
 
 	// Of clients' requests.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -106,6 +107,16 @@ func (a Addr) String() string {
 		return "unix:" + a.Address
 	}
 	return a.Address
+}
+
+// IsLoopback says whether only this host can reach the address.
+func (a Addr) IsLoopback() bool {
+	host, _, err := net.SplitHostPort(a.Address)
+	if a.Network != "tcp" || err != nil {
+		return a.Network == "unix"
+	}
+	addr, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && addr.Unmap().IsLoopback()
 }
 
 // Flags registers a flag for every setting, to be shown in the order of the table.

@@ -46,7 +46,7 @@ func settings(c *Config) []setting {
 		},
 		{
 			env: "INTERNAL_ALLOW", value: prefixes(&c.InternalAllow),
-			meaning: "Further callers that may use `/internal/…` and `/metrics`, besides those on this host.",
+			meaning: "Further callers that may use `/internal/…` and `/metrics`, besides those on this host. With `127.0.0.0/8,::1` callers on this host may name it as they like.",
 		},
 		{
 			env: "INTERNAL_TOKEN", value: token(&c.InternalToken), secret: true,

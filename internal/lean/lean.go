@@ -69,12 +69,15 @@ func suits(r *http.Request) bool {
 // Take takes over a connection that was hijacked from net/http after a request was read
 // and carried out, and answers that. unread is what net/http has read behind it. If there is
 // any, or the connection is not a plain socket, it goes straight to the exit.
-func (s *Server) Take(nc net.Conn, unread []byte, exit *Exit, status int, answer []byte) {
+//
+// host is what that request named. Whether the caller may call can depend on it, so
+// requests that name another are net/http's.
+func (s *Server) Take(nc net.Conn, unread []byte, exit *Exit, host string, status int, answer []byte) {
 	if _, err := nc.Write(appendAnswer(nil, status, new(clock).now(), answer)); err != nil {
 		_ = nc.Close()
 		return
 	}
-	if len(unread) > 0 || !s.adopt(nc, exit) {
+	if len(unread) > 0 || !s.adopt(nc, exit, host) {
 		exit.give(&returned{nc, bytes.Clone(unread)})
 	}
 }

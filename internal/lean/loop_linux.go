@@ -67,10 +67,10 @@ func (s *Server) CloseIdlest() {
 const supported = true
 
 // adopt makes a connection one of ours, if it is a plain socket.
-func (s *Server) adopt(nc net.Conn, exit *Exit) bool {
+func (s *Server) adopt(nc net.Conn, exit *Exit, host string) bool {
 	fd, ok := epoll.Take(nc)
 	if ok {
-		s.loops[int(s.next.Add(1))%len(s.loops)].add(&conn{fd: fd, exit: exit})
+		s.loops[int(s.next.Add(1))%len(s.loops)].add(&conn{fd: fd, exit: exit, host: host})
 	}
 	return ok
 }
@@ -120,6 +120,7 @@ type loop struct {
 type conn struct {
 	fd    int
 	exit  *Exit
+	host  string    // that its requests have to name
 	begun []byte    // of an unfinished request
 	since time.Time // when the last request was answered, or the unfinished one began; set by the sweep that first sees it
 }
@@ -235,7 +236,7 @@ func (l *loop) serve(c *conn) {
 		var status int
 		var answer []byte
 		var later func() (int, []byte)
-		if v == complete {
+		if v == complete && string(r.host) == c.host {
 			status, answer, later = l.handler.Serve(r.authorization, r.body)
 		}
 		switch {

@@ -15,7 +15,7 @@ func New(func() Handler) (*Server, error) { return &Server{}, nil }
 
 const supported = false
 
-func (*Server) adopt(net.Conn, *Exit) bool { return false }
+func (*Server) adopt(net.Conn, *Exit, string) bool { return false }
 
 // Conns is how many connections are here.
 func (*Server) Conns() int { return 0 }

@@ -65,7 +65,7 @@ func TestSweep(t *testing.T) {
 	take := func() net.Conn {
 		server, client := pair(t)
 		s.next.Store(uint32(len(s.loops) - 1)) // the first is next
-		s.Take(server, nil, exit, http.StatusOK, []byte("{}"))
+		s.Take(server, nil, exit, "127.0.0.1:3000", http.StatusOK, []byte("{}"))
 		answer := make([]byte, len(appendAnswer(nil, http.StatusOK, http.TimeFormat, []byte("{}"))))
 		if _, err := io.ReadFull(client, answer); err != nil || s.Conns() == 0 {
 			t.Fatal(err, s.Conns())
@@ -122,7 +122,7 @@ func TestSweep(t *testing.T) {
 	}
 	_ = rest.Close()
 	late, client := pair(t)
-	s.Take(late, nil, exit, http.StatusOK, nil)
+	s.Take(late, nil, exit, "127.0.0.1:3000", http.StatusOK, nil)
 	if text, err := io.ReadAll(client); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 200") {
 		t.Errorf("%q, %v", text, err)
 	}

@@ -32,6 +32,7 @@ const (
 // request is a complete one. It shares the bytes it was read from.
 type request struct {
 	body          []byte
+	host          []byte // value of the header field
 	authorization []byte // value of the header field; nil: there is none
 	length        int    // of the whole request
 }
@@ -67,7 +68,7 @@ func parse(b []byte) (r request, v verdict) {
 // parseFields reads the lines of the header (RFC 9112 section 5), each with its CRLF.
 func (r *request) parseFields(lines []byte) (length int, ok bool) {
 	length = -1
-	host, typed := false, false
+	typed := false
 	for len(lines) > 0 {
 		end := bytes.IndexByte(lines, '\n')
 		if end < 1 || lines[end-1] != '\r' {
@@ -86,10 +87,10 @@ func (r *request) parseFields(lines []byte) (length int, ok bool) {
 		switch meaningOf(line[:colon]) {
 		case meansNothing:
 		case meansHost:
-			if host || !isHost(value) {
+			if r.host != nil || !isHost(value) {
 				return 0, false
 			}
-			host = true
+			r.host = value
 		case meansLength:
 			if length >= 0 {
 				return 0, false
@@ -115,7 +116,7 @@ func (r *request) parseFields(lines []byte) (length int, ok bool) {
 			return 0, false
 		}
 	}
-	return length, host && typed && length >= 0
+	return length, r.host != nil && typed && length >= 0
 }
 
 // isJSON says whether a Content-Type is one of the two that nearly everybody sends.
@@ -141,7 +142,9 @@ var meanings = map[string]meaning{
 	"connection": meansConnection, "authorization": meansAuthorization,
 	"transfer-encoding": meansMore, "trailer": meansMore, "te": meansMore, "upgrade": meansMore, "expect": meansMore,
 	"content-encoding": meansMore, "proxy-connection": meansMore, "http2-settings": meansMore,
-	"forwarded": meansMore, "via": meansMore, "x-real-ip": meansMore, "origin": meansMore,
+	"forwarded": meansMore, "via": meansMore, "cdn-loop": meansMore,
+	"x-real-ip": meansMore, "x-client-ip": meansMore, "true-client-ip": meansMore, "cf-connecting-ip": meansMore, "fastly-client-ip": meansMore,
+	"origin": meansMore, "sec-fetch-site": meansMore,
 }
 
 // longestName of meanings; a longer name means nothing.

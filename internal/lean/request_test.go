@@ -78,6 +78,9 @@ func TestParse(t *testing.T) {
 		{"forwarded", with("User-Agent: x/1", "Forwarded: for=1"), foreign},
 		{"real ip", with("User-Agent: x/1", "X-Real-IP: 1"), foreign},
 		{"from a browser", with("User-Agent: x/1", "Origin: null"), foreign},
+		{"from a browser's page", with("User-Agent: x/1", "sec-fetch-site: none"), foreign},
+		{"from a content delivery network", with("User-Agent: x/1", "CF-Connecting-IP: 1"), foreign},
+		{"from another", with("User-Agent: x/1", "CDN-Loop: x"), foreign},
 		{"a head without an end", plain[:len(plain)-4] + strings.Repeat("x: y\r\n", 4000), foreign},
 		{"a long head", with("x/1", strings.Repeat("x", 20000)), foreign},
 		{"an empty line first", "\r\n" + plain, foreign},
@@ -92,7 +95,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	r, _ := parse([]byte(plain + "next"))
-	if string(r.body) != "{}" || string(r.authorization) != "Bearer a" || r.length != len(plain) {
+	if string(r.body) != "{}" || string(r.host) != "127.0.0.1:3000" || string(r.authorization) != "Bearer a" || r.length != len(plain) {
 		t.Errorf("%+v", r)
 	}
 }
@@ -125,7 +128,7 @@ func FuzzParse(f *testing.F) {
 		if len(rest) != len(b)-mine.length {
 			t.Fatalf("%d bytes are left here, and there %d", len(b)-mine.length, len(rest))
 		}
-		if !suits(theirs) || theirs.Header.Get("Authorization") != string(mine.authorization) || len(theirs.TransferEncoding) > 0 || theirs.Host == "" {
+		if !suits(theirs) || theirs.Header.Get("Authorization") != string(mine.authorization) || len(theirs.TransferEncoding) > 0 || theirs.Host != string(mine.host) {
 			t.Fatalf("%+v", theirs)
 		}
 	})

@@ -47,27 +47,50 @@ func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
 // call, too: without a token only a caller on this host, or one listed, that
 // is not a proxy passing on somebody else's request.
 func (s *Server) mayCall(r *http.Request) *api.Error {
-	switch {
-	case s.cfg.InternalAddr != (config.Addr{}):
-		return api.ErrForbidden
-	case s.cfg.InternalToken != "":
-		return s.checkToken(r)
-	case !s.isListed(r) || isForwarded(r):
+	if s.cfg.InternalAddr != (config.Addr{}) {
 		return api.ErrForbidden
 	}
-	return nil
+	if s.cfg.InternalToken != "" {
+		return s.checkToken(r)
+	}
+	if isForwarded(r) {
+		return api.ErrForbidden
+	}
+	caller := callerAddr(r)
+	switch {
+	case s.isListed(caller):
+		if len(r.Header["Origin"]) > 0 { // a browser's
+			return api.ErrForbidden
+		}
+		return nil
+	case caller.IsLoopback():
+		return checkLocal(r)
+	default:
+		return api.ErrForbidden
+	}
 }
 
 // mayCallInternalListener decides at the listener of /internal's own: whoever
-// reaches it may call, unless a token or a list of callers is configured.
+// reaches it may call, unless a token or a list of callers is configured, or only this
+// host reaches it.
 func (s *Server) mayCallInternalListener(r *http.Request) *api.Error {
-	switch {
-	case s.cfg.InternalToken != "":
+	if s.cfg.InternalToken != "" {
 		return s.checkToken(r)
-	case len(s.cfg.InternalAllow) > 0 && s.cfg.InternalAddr.Network != "unix" && !s.isListed(r):
-		return api.ErrForbidden
 	}
-	return nil
+	if s.cfg.InternalAddr.Network == "unix" {
+		return nil
+	}
+	caller := callerAddr(r)
+	switch {
+	case s.isListed(caller):
+		return nil
+	case caller.IsLoopback() && (len(s.cfg.InternalAllow) > 0 || s.cfg.InternalAddr.IsLoopback()):
+		return checkLocal(r)
+	case len(s.cfg.InternalAllow) > 0:
+		return api.ErrForbidden
+	default:
+		return nil
+	}
 }
 
 func (s *Server) checkToken(r *http.Request) *api.Error {
@@ -84,16 +107,17 @@ func (s *Server) isToken(authorization string) bool {
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(want[:], got[:]) == 1
 }
 
-// isListed says whether the caller's address is of this host or in INTERNAL_ALLOW.
-func (s *Server) isListed(r *http.Request) bool {
+// callerAddr is the address that a request came from; the zero Addr if it has none.
+func callerAddr(r *http.Request) netip.Addr {
 	caller, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return false
+		return netip.Addr{}
 	}
-	addr := caller.Addr().Unmap().WithZone("")
-	if addr.IsLoopback() {
-		return true
-	}
+	return caller.Addr().Unmap().WithZone("")
+}
+
+// isListed says whether an address is in INTERNAL_ALLOW.
+func (s *Server) isListed(addr netip.Addr) bool {
 	for _, prefix := range s.cfg.InternalAllow {
 		if prefix.Contains(addr) {
 			return true
@@ -102,11 +126,13 @@ func (s *Server) isListed(r *http.Request) bool {
 	return false
 }
 
-// isForwarded says whether a request bears the marks of a proxy or a browser.
+// isForwarded says whether a request bears the marks of a proxy. The short cut for
+// sends has the same ones (lean.Suits).
 func isForwarded(r *http.Request) bool {
 	for name := range r.Header {
 		switch name {
-		case "Forwarded", "X-Real-Ip", "Via", "Origin":
+		case "Forwarded", "Via", "Cdn-Loop", // of RFC 7239, RFC 9110, RFC 8586
+			"X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip":
 			return true
 		}
 		if strings.HasPrefix(name, "X-Forwarded-") {

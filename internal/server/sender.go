@@ -72,6 +72,6 @@ func (s *Server) keepSender(w http.ResponseWriter, r *http.Request) bool {
 	if later != nil {
 		status, answer = later()
 	}
-	s.senders.Take(edge.HandOver(conn), unread, known.exit, status, answer)
+	s.senders.Take(edge.HandOver(conn), unread, known.exit, r.Host, status, answer)
 	return true
 }

@@ -348,6 +348,24 @@ func TestKeptSenderIsAskedForItsToken(t *testing.T) {
 	}
 }
 
+// Whether a caller on this host may call depends on the host that it names. A page whose
+// name resolves to this host may get hold of a connection on which a send was allowed.
+func TestKeptSenderNamesTheSameHost(t *testing.T) {
+	r := start(t, nil)
+	for _, host := range []string{"evil.example", "x.evil.example", "xx", "localhost"} {
+		c := r.kept()
+		c.write(strings.Replace(request(`{"token":"x"}`), "Host: x", "Host: "+host, 1))
+		want := http.StatusForbidden
+		if !strings.Contains(host, ".") {
+			want = http.StatusNotFound
+		}
+		if status, body := c.answer(); status != want {
+			t.Error(host, status, body)
+		}
+		r.eventually("net/http has it", func() bool { return r.senders.Conns() == 0 })
+	}
+}
+
 // A connection of a sender may become a client's.
 func TestKeptSenderOpensAStream(t *testing.T) {
 	r := start(t, nil)
