@@ -2,7 +2,9 @@ package contract
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -32,6 +34,53 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 			x := s.Begin(harness.Request{Target: "/", Body: []byte(body), Header: []harness.Field{{Name: "Transfer-Encoding", Value: "chunked"}}}, harness.Script{})
 			x.Refusal(http.StatusBadRequest, "", "")
 			s.wantNoCallback(x.key)
+		}
+	}},
+	{name: "a client that was refused over HTTP 1: the connection ends behind the answer", run: func(t *T) {
+		s := t.Shared()
+		for _, r := range []harness.Request{
+			{Method: "POST", Target: "/x", Body: []byte("x")},
+			{Method: "POST", Target: "/x", Body: []byte("0\r\n\r\n"), Header: []harness.Field{{Name: "Transfer-Encoding", Value: "chunked"}, {Name: "Content-Length", Value: "5"}}},
+			{Method: "HEAD", Target: "/x"},
+			{Method: "POST", Target: "/healthz"},
+			{Target: "/internal/send", Header: fromOrigin("https://evil.example").Header},
+			{Target: "/metrics", Host: "evil.example"},
+			{Target: "/", Body: []byte("x")},
+		} {
+			s.wantClosedBehind(r, harness.Script{})
+		}
+		for _, status := range []int{401, 403, 404, 500} {
+			s.wantClosedBehind(harness.Request{Target: "/"}, connectAnswer(status))
+		}
+		s.wantClosedBehind(harness.Request{Target: "/"}, harness.Script{Connect: answerAlways(harness.Answer{Drop: true})})
+	}},
+	{name: "a client that was refused over HTTP 2: the connection and its other streams go on", run: func(t *T) {
+		s := t.Shared()
+		client := s.dialHTTP2()
+		open := s.OpenOn(client)
+		for _, r := range []harness.Request{
+			{Method: "POST", Target: "/x", Body: []byte("x")},
+			{Method: "HEAD", Target: "/x"},
+			{Method: "POST", Target: "/healthz"},
+			{Method: "GET", Target: "/internal/send", Header: fromOrigin("https://evil.example").Header},
+			{Method: "GET", Target: "/", Body: []byte("x")},
+		} {
+			s.BeginOn(client, r, harness.Script{}).Reply()
+		}
+		for _, status := range []int{401, 403, 404, 500} {
+			s.BeginOn(client, harness.Request{Method: "GET", Target: "/"}, connectAnswer(status)).Refusal(status, "", "")
+		}
+		left := s.OpenOn(client)
+		left.Leave()
+		left.WantDisconnect("client_closed")
+		pending := s.BeginOn(client, harness.Request{Method: "GET", Target: "/"}, harness.Script{Connect: hang})
+		pending.Connect()
+		pending.Leave()
+		s.Event(s.OpenOn(client).token, "one more")
+		s.Event(open.token, "still here")
+		open.Want("data: still here\n\n")
+		if client.GoneAway() {
+			t.Error("the connection ended")
 		}
 	}},
 	{name: "a Content-Length of 0 is no body", run: func(t *T) {
@@ -163,26 +212,8 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 	}},
 	{name: "two streams on one HTTP 2 connection live and die apart", run: func(t *T) {
 		s := t.Shared()
-		conn, err := s.endpoint.Dial(t.Context(), 0, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		client, err := harness.NewHTTP2(conn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(client.HangUp)
-		open := func() *Stream {
-			x := &Stream{s: s, key: NewKey()}
-			x.Exchange, err = client.Do(s.endpoint, harness.Request{Method: "GET", Target: "/", Host: "x", Header: []harness.Field{{Name: harness.KeyHeader, Value: x.key}}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			x.WantHead()
-			x.token = x.Connect().Token
-			return x
-		}
-		one, two, three := open(), open(), open()
+		client := s.dialHTTP2()
+		one, two, three := s.OpenOn(client), s.OpenOn(client), s.OpenOn(client)
 		one.Leave()
 		one.WantDisconnect("client_closed")
 		s.CloseStream(two.token)
@@ -194,6 +225,74 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 		three.WantDisconnect("client_closed")
 	}},
 }}
+
+// dialHTTP2 makes a connection for several exchanges.
+func (s *Site) dialHTTP2() *harness.HTTP2 {
+	s.t.Helper()
+	conn, err := s.endpoint.Dial(s.t.Context(), 0, "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	client, err := harness.NewHTTP2(conn)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(client.HangUp)
+	return client
+}
+
+// BeginOn is Begin on an HTTP/2 connection that there is.
+func (s *Site) BeginOn(client *harness.HTTP2, r harness.Request, script harness.Script) *Stream {
+	s.t.Helper()
+	x := &Stream{s: s, key: NewKey()}
+	s.backend.On(x.key, script)
+	r.Host = cmp.Or(r.Host, "x")
+	r.Header = append(r.Header[:len(r.Header):len(r.Header)], harness.Field{Name: harness.KeyHeader, Value: x.key})
+	var err error
+	if x.Exchange, err = client.Do(s.endpoint, r); err != nil {
+		s.t.Fatal(err)
+	}
+	return x
+}
+
+// OpenOn is Open on an HTTP/2 connection that there is.
+func (s *Site) OpenOn(client *harness.HTTP2) *Stream {
+	s.t.Helper()
+	x := s.BeginOn(client, harness.Request{Method: "GET", Target: "/"}, harness.Script{})
+	if head := x.WantHead(); head.Status != http.StatusOK {
+		s.t.Fatalf("status %d", head.Status)
+	}
+	x.token = x.Connect().Token
+	return x
+}
+
+// wantClosedBehind makes sure that a request over HTTP/1 is refused, and that the connection ends then.
+func (s *Site) wantClosedBehind(r harness.Request, script harness.Script) {
+	s.t.Helper()
+	conn, err := s.endpoint.Dial(s.t.Context(), 0, "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close()
+	key := NewKey()
+	s.backend.On(key, script)
+	text := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\n%s: %s\r\n", cmp.Or(r.Method, "GET"), r.Target, cmp.Or(r.Host, "x"), harness.KeyHeader, key)
+	for _, f := range r.Header {
+		text += f.Name + ": " + f.Value + "\r\n"
+	}
+	if len(r.Body) > 0 && !strings.Contains(text, "Content-Length") {
+		text += "Content-Length: " + itoa(len(r.Body)) + "\r\n"
+	}
+	if _, err := conn.Write([]byte(text + "\r\n" + string(r.Body))); err != nil {
+		s.t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	answer, err := io.ReadAll(conn)
+	if head, _, _ := strings.Cut(string(answer), "\r\n\r\n"); err != nil || !strings.HasPrefix(head, "HTTP/1.1 4") && !strings.HasPrefix(head, "HTTP/1.1 5") ||
+		!strings.Contains(head, "\r\nConnection: close") {
+		s.t.Errorf("%s %s: %v after %s", r.Method, r.Target, err, quoted(string(answer)))
+	}
+}
 
 // wantClosed waits until the gateway closes the connection, at most 60 s.
 func wantClosed(t *T, conn net.Conn, after string) {

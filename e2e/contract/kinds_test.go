@@ -59,6 +59,8 @@ var wireSpecific = map[string]struct {
 	"absolute-form targets are refused with 400, without a callback":                       {http1Kinds, "HTTP/2 has :scheme and :authority instead"},
 	"a malformed request is a 400 and the connection ends":                                 {http1Kinds, "HTTP/2 has protocol errors instead"},
 	"the certificate is read again when it changes":                                        {tlsKinds, "needs TLS"},
+	"a client that was refused over HTTP 1: the connection ends behind the answer":         {http1Kinds, "HTTP/2 connections are shared by many streams"},
+	"a client that was refused over HTTP 2: the connection and its other streams go on":    {http2Kinds, "HTTP/1.1 has one request at a time"},
 	"two streams on one HTTP 2 connection live and die apart":                              {http2Kinds, "HTTP/1.1 has one stream on a connection"},
 }
 

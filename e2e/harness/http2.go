@@ -28,6 +28,7 @@ type HTTP2 struct {
 	streams       map[uint32]*http2Stream
 	lastID        uint32
 	maxHeaderList uint32 // what the server announced; 0: nothing
+	goneAway      bool   // the server sent GOAWAY: it takes no more streams
 }
 
 // http2Stream is the link of one exchange.
@@ -128,6 +129,13 @@ func (c *HTTP2) MaxHeaderList(patience time.Duration) (uint32, error) {
 	return c.maxHeaderList, nil
 }
 
+// GoneAway says whether the server has ended the connection, for new streams at least.
+func (c *HTTP2) GoneAway() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.goneAway
+}
+
 // HangUp closes the connection.
 func (c *HTTP2) HangUp() { c.conn.Close() }
 
@@ -185,6 +193,10 @@ func (c *HTTP2) handle(frame http2.Frame) {
 		if s := c.stream(f.StreamID); s != nil {
 			s.handleData(f)
 		}
+	case *http2.GoAwayFrame:
+		c.mu.Lock()
+		c.goneAway = true
+		c.mu.Unlock()
 	case *http2.RSTStreamFrame:
 		if s := c.stream(f.StreamID); s != nil && !s.regular {
 			s.regular = true

@@ -17,7 +17,9 @@ type readiness struct {
 
 // serveHealth serves /healthz and /readyz.
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
-	if !api.Allow(w, r, http.MethodGet, http.MethodHead) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		closeBehind(w, r)
+		api.Allow(w, r, http.MethodGet, http.MethodHead)
 		return
 	}
 	if target(r) == "/healthz" {

@@ -19,7 +19,7 @@ func (s *Server) serveInternalListener(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if problem := s.mayCallInternalListener(r); problem != nil {
-		problem.Write(w)
+		refuse(w, r, problem)
 		return
 	}
 	s.serveInternal(w, r)

@@ -36,7 +36,7 @@ func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 		s.clients.ServeHTTP(w, r)
 	default:
 		if problem := s.mayCall(r); problem != nil {
-			problem.Write(w)
+			refuse(w, r, problem)
 			return
 		}
 		s.serveInternal(w, r)
@@ -45,37 +45,39 @@ func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 
 // serveStream turns a client's GET into a connection.
 func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
-	if !api.Allow(w, r, http.MethodGet) {
+	if r.Method != http.MethodGet {
+		closeBehind(w, r)
+		api.Allow(w, r, http.MethodGet)
 		return
 	}
 	// Stricter than net/http: what a proxy in front could read otherwise than we do is refused.
 	if !strings.HasPrefix(r.RequestURI, "/") {
-		refuse(w, api.ErrTarget)
+		refuse(w, r, api.ErrTarget)
 		return
 	}
 	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
-		refuse(w, api.ErrBody)
+		refuse(w, r, api.ErrBody)
 		return
 	}
 	if s.callbacks == nil {
-		api.ErrNotConfigured.Write(w)
+		refuse(w, r, api.ErrNotConfigured)
 		return
 	}
 	if s.gw.Draining() || !s.isLogOpen() || s.node != nil && s.node.Refuses() {
-		comeBack(w)
+		comeBack(w, r)
 		return
 	}
 	if s.lacksSockets(r) {
-		tooMany(w)
+		tooMany(w, r)
 		return
 	}
 	c, answer, err := s.gw.Connect(r.Context(), callback.EncodeRequest(r))
 	if err != nil {
 		if s.gw.Draining() || errors.Is(err, gateway.ErrNameless) {
-			comeBack(w)
+			comeBack(w, r)
 			return
 		}
-		tooMany(w)
+		tooMany(w, r)
 		return
 	}
 	switch answer.Outcome {
@@ -84,17 +86,17 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 			s.streams.Open(w, r, c, s.grant(r, c, answer.Body))
 			return
 		}
-		comeBack(w) // closed meanwhile: the gateway drains, or the client is not there to read this
+		comeBack(w, r) // closed meanwhile: the gateway drains, or the client is not there to read this
 	case gateway.Refused:
-		api.BackendError(answer.Status).Write(w)
+		refuse(w, r, api.BackendError(answer.Status))
 	case gateway.TimedOut:
 		if s.gw.Draining() {
-			comeBack(w)
+			comeBack(w, r)
 			return
 		}
-		api.ErrBackendTimeout.Write(w)
+		refuse(w, r, api.ErrBackendTimeout)
 	case gateway.Unreachable, gateway.Unanswered:
-		api.ErrBackendDown.Write(w)
+		refuse(w, r, api.ErrBackendDown)
 	}
 }
 
@@ -105,9 +107,9 @@ func (s *Server) lacksSockets(r *http.Request) bool {
 		int(s.gw.Stats().Pending.Load())+s.streams.Sockets() >= s.files.streams
 }
 
-func tooMany(w http.ResponseWriter) {
+func tooMany(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5))) //nolint:gosec // jitter, not a secret
-	refuse(w, api.ErrTooManyConns)
+	refuse(w, r, api.ErrTooManyConns)
 }
 
 // grant is what the backend said of a connection that it accepted.
@@ -120,17 +122,25 @@ func (s *Server) grant(r *http.Request, c *gateway.Conn, body []byte) gateway.Gr
 	return g
 }
 
-// refuse answers with an error after which the connection is of no use.
-func refuse(w http.ResponseWriter, e *api.Error) {
-	w.Header().Set("Connection", "close")
+// refuse answers a stranger with an error.
+func refuse(w http.ResponseWriter, r *http.Request, e *api.Error) {
+	closeBehind(w, r)
 	e.Write(w)
+}
+
+// closeBehind has a connection closed behind the answer to a stranger. What more comes on it
+// would have to be read and judged. An HTTP/2 connection stays: other streams share it, and
+// net/http would turn the field, which HTTP/2 does not have, into a GOAWAY.
+func closeBehind(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 // comeBack answers with a stream that only asks the client to try again. A
 // browser gives up for ever on an error status, but reconnects after this.
-func comeBack(w http.ResponseWriter) {
-	h := w.Header()
-	stream.SetHeader(h)
-	h.Set("Connection", "close")
+func comeBack(w http.ResponseWriter, r *http.Request) {
+	stream.SetHeader(w.Header())
+	closeBehind(w, r)
 	_, _ = w.Write(gateway.RetryBlock())
 }
