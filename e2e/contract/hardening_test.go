@@ -1,7 +1,6 @@
 package contract
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"io"
@@ -109,10 +108,39 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 			}
 		}
 	}},
-	{name: "request headers over the limit: 431", run: func(t *T) {
+	{name: "a target or headers over 32 KiB: 431 REQUEST_TOO_LARGE, without a callback", run: func(t *T) {
 		s := t.Shared()
-		x := s.Do(harness.Request{Target: "/", Header: s.tooManyHeaders()})
-		if head := wantHead(t, x); head.Status != http.StatusRequestHeaderFieldsTooLarge {
+		for _, r := range tooLarge() {
+			x := s.Begin(r, harness.Script{})
+			x.Refusal(http.StatusRequestHeaderFieldsTooLarge, "REQUEST_TOO_LARGE", "")
+			s.wantNoCallback(x.key)
+			r.Target, r.Host = "/healthz", "x"
+			if len(r.Header) > 0 {
+				s.WantError(reply(t, s.Do(r)), http.StatusRequestHeaderFieldsTooLarge, "REQUEST_TOO_LARGE", "")
+			}
+		}
+	}},
+	{name: "a target or headers over 32 KiB on HTTP 2: the connection and its other streams go on", run: func(t *T) {
+		s := t.Shared()
+		client := s.dialHTTP2()
+		open := s.OpenOn(client)
+		for _, r := range tooLarge() {
+			r.Method = "GET"
+			s.BeginOn(client, r, harness.Script{}).Refusal(http.StatusRequestHeaderFieldsTooLarge, "REQUEST_TOO_LARGE", "")
+		}
+		s.Event(s.OpenOn(client).token, "one more")
+		s.Event(open.token, "still here")
+		open.Want("data: still here\n\n")
+		if client.GoneAway() {
+			t.Error("the connection ended")
+		}
+	}},
+	{name: "headers that nobody takes: 431", run: func(t *T) {
+		r := harness.Request{Target: "/"}
+		for i := range 1100 {
+			r.Header = append(r.Header, harness.Field{Name: "x-filler-" + itoa(i), Value: strings.Repeat("f", 1000)})
+		}
+		if head := wantHead(t, t.Shared().Do(r)); head.Status != http.StatusRequestHeaderFieldsTooLarge {
 			t.Errorf("status %d", head.Status)
 		}
 	}},
@@ -309,31 +337,21 @@ func wantClosed(t *T, conn net.Conn, after string) {
 	}
 }
 
-// tooManyHeaders is more than the gateway takes: over HTTP/2 a little more than it
-// announces, over HTTP/1 more than anybody takes.
-func (s *Site) tooManyHeaders() []harness.Field {
-	s.t.Helper()
-	size := 1100 << 10
-	if !s.t.http1() {
-		conn, err := s.endpoint.Dial(s.t.Context(), 0, "")
-		if err != nil {
-			s.t.Fatal(err)
+// tooLarge are requests whose heads are over the bound, each in its own way.
+func tooLarge() []harness.Request {
+	fields := func(n, size int) (fields []harness.Field) {
+		for i := range n {
+			fields = append(fields, harness.Field{Name: "x-filler-" + itoa(i), Value: strings.Repeat("f", size)})
 		}
-		client, err := harness.NewHTTP2(conn)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		defer client.HangUp()
-		announced, err := client.MaxHeaderList(patience)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		size = int(announced) + 1<<10
+		return fields
 	}
-	const each = 1000
-	var fields []harness.Field
-	for i := range size/each + 1 {
-		fields = append(fields, harness.Field{Name: fmt.Sprintf("x-filler-%d", i), Value: string(bytes.Repeat([]byte("f"), each))})
+	return []harness.Request{
+		{Target: "/", Header: fields(1, 40_000)},
+		{Target: "/" + strings.Repeat("x", 40_000)},
+		{Target: "/?" + strings.Repeat("x", 100_000)},
+		{Target: "/", Header: fields(10, 4_000)},
+		{Target: "/", Header: fields(20, 4_000)},
+		{Target: "/", Header: fields(1000, 1)},
+		{Target: "/", Header: fields(1, 120_000)},
 	}
-	return fields
 }

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -16,19 +15,17 @@ import (
 
 // HTTP2 is an HTTP/2 connection, frame by frame, that can carry several exchanges.
 type HTTP2 struct {
-	conn    net.Conn
-	framer  *http2.Framer // reading: the read goroutine; writing: under writing
-	settled chan struct{} // closed once the server's settings are here
+	conn   net.Conn
+	framer *http2.Framer // reading: the read goroutine; writing: under writing
 
 	writing sync.Mutex
 	encoder *hpack.Encoder
 	encoded bytes.Buffer
 
-	mu            sync.Mutex
-	streams       map[uint32]*http2Stream
-	lastID        uint32
-	maxHeaderList uint32 // what the server announced; 0: nothing
-	goneAway      bool   // the server sent GOAWAY: it takes no more streams
+	mu       sync.Mutex
+	streams  map[uint32]*http2Stream
+	lastID   uint32
+	goneAway bool // the server sent GOAWAY: it takes no more streams
 }
 
 // http2Stream is the link of one exchange.
@@ -44,10 +41,7 @@ type http2Stream struct {
 
 // NewHTTP2 sends the preface and starts to read.
 func NewHTTP2(conn net.Conn) (*HTTP2, error) {
-	c := &HTTP2{
-		conn: conn, framer: http2.NewFramer(conn, conn),
-		settled: make(chan struct{}), streams: map[uint32]*http2Stream{},
-	}
+	c := &HTTP2{conn: conn, framer: http2.NewFramer(conn, conn), streams: map[uint32]*http2Stream{}}
 	c.encoder = hpack.NewEncoder(&c.encoded)
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
@@ -112,21 +106,6 @@ func (c *HTTP2) writeHeadersLocked(id uint32, endStream bool) error {
 		err = c.framer.WriteContinuation(id, len(block) == 0, next)
 	}
 	return err
-}
-
-// MaxHeaderList waits for the server's settings and returns the largest header list
-// it takes, 0 if it names none.
-func (c *HTTP2) MaxHeaderList(patience time.Duration) (uint32, error) {
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-c.settled:
-	case <-timer.C:
-		return 0, fmt.Errorf("no settings: %w after %v", ErrTimeout, patience)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.maxHeaderList, nil
 }
 
 // GoneAway says whether the server has ended the connection, for new streams at least.
@@ -208,16 +187,6 @@ func (c *HTTP2) handle(frame http2.Frame) {
 func (c *HTTP2) handleSettings(f *http2.SettingsFrame) {
 	if f.IsAck() {
 		return
-	}
-	if v, ok := f.Value(http2.SettingMaxHeaderListSize); ok {
-		c.mu.Lock()
-		c.maxHeaderList = v
-		c.mu.Unlock()
-	}
-	select {
-	case <-c.settled:
-	default:
-		close(c.settled)
 	}
 	c.send(c.framer.WriteSettingsAck)
 }

@@ -78,6 +78,7 @@ var (
 
 	ErrMethod          = &Error{405, "METHOD_NOT_ALLOWED", "method not allowed"}
 	ErrTarget          = &Error{400, "INVALID_REQUEST_TARGET", "the request target must be a path"}
+	ErrRequestTooLarge = &Error{431, "REQUEST_TOO_LARGE", "the request's target and headers are too large"}
 	ErrBody            = &Error{400, "BODY_NOT_ALLOWED", "a GET must not have a body"}
 	ErrNotConfigured   = &Error{503, "SERVICE_NOT_CONFIGURED", "CALLBACK_URL is not configured"}
 	ErrBackendTimeout  = &Error{504, "GATEWAY_TIMEOUT", "Backend did not answer in time"}

@@ -11,10 +11,12 @@ const (
 	requestLine = "POST " + target + " HTTP/1.1\r\n"
 )
 
-// Bounds of a request that is served here, in bytes: of its head, and of all of it.
+// Bounds of a request that is served here: of its head and of all of it, in bytes, and of its
+// fields. A head within them is far below the bound that is checked behind net/http.
 const (
 	maxHead    = 16 << 10
 	maxRequest = 64 << 10
+	maxFields  = 256
 )
 
 // verdict is what can be said of the bytes that have come.
@@ -69,7 +71,7 @@ func parse(b []byte) (r request, v verdict) {
 func (r *request) parseFields(lines []byte) (length int, ok bool) {
 	length = -1
 	typed := false
-	for len(lines) > 0 {
+	for fields := 1; len(lines) > 0; fields++ {
 		end := bytes.IndexByte(lines, '\n')
 		if end < 1 || lines[end-1] != '\r' {
 			return 0, false
@@ -77,7 +79,7 @@ func (r *request) parseFields(lines []byte) (length int, ok bool) {
 		line := lines[:end-1]
 		lines = lines[end+1:]
 		colon := bytes.IndexByte(line, ':')
-		if colon < 1 || !isToken(line[:colon]) {
+		if colon < 1 || !isToken(line[:colon]) || fields > maxFields {
 			return 0, false
 		}
 		value := bytes.Trim(line[colon+1:], " \t")

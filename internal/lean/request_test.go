@@ -83,6 +83,7 @@ func TestParse(t *testing.T) {
 		{"from another", with("User-Agent: x/1", "CDN-Loop: x"), foreign},
 		{"a head without an end", plain[:len(plain)-4] + strings.Repeat("x: y\r\n", 4000), foreign},
 		{"a long head", with("x/1", strings.Repeat("x", 20000)), foreign},
+		{"many fields", with("x/1", "x"+strings.Repeat("\r\nx: y", maxFields)), foreign},
 		{"an empty line first", "\r\n" + plain, foreign},
 	} {
 		if _, got := parse([]byte(test.bytes)); got != test.want {

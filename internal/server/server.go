@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rs/cors"
-
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/nats"
@@ -36,8 +34,6 @@ const (
 	// idleTimeout is longer than the idle time of common HTTP client pools, so
 	// that it is the backend that closes an idle connection, not we under its request.
 	idleTimeout = 2 * time.Minute
-	// maxHeaderBytes bounds a request's header (431 beyond it; net/http adds 4 KiB of slack).
-	maxHeaderBytes = 32 << 10
 
 	// A drain without a window is over after endGrace + flushGrace + closeGrace,
 	// within the 4.5 s of the contract.
@@ -63,6 +59,7 @@ type Server struct {
 	senders   *lean.Server
 	api       *api.API
 	metrics   *metrics.Metrics
+	withCORS  func(http.HandlerFunc) http.Handler
 	clients   http.Handler // what is neither health nor internal
 
 	edge    *edge.Edge
@@ -140,15 +137,8 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	}
 	s.metrics.Watch(s.gw, s.api, s.node, s.edge)
 
-	s.clients = http.HandlerFunc(s.serveStream)
-	if len(cfg.CORSAllowedOrigins) > 0 {
-		s.clients = cors.New(cors.Options{
-			AllowedOrigins:   cfg.CORSAllowedOrigins,
-			AllowedMethods:   []string{http.MethodGet},
-			AllowedHeaders:   []string{"*"}, // clients that use fetch may authenticate by any header
-			AllowCredentials: true,          // cookies, if the page asks for it (withCredentials)
-		}).Handler(s.clients)
-	}
+	s.withCORS = newCORS(cfg.CORSAllowedOrigins)
+	s.clients = s.withCORS(s.serveStream)
 	return s, nil
 }
 
