@@ -88,9 +88,43 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 		s.Event(x.token, "x")
 		x.Want("data: x\n\n")
 	}},
-	{name: "absolute-form targets are refused with 400, without a callback", run: func(t *T) {
+	{name: "a target in absolute form is its path and query, and its authority the host", run: func(t *T) {
 		s := t.Shared()
-		for _, target := range []string{"http://gateway.example/stream", "https://gateway.example/", "http://gateway.example/internal/send", "ftp://x/y"} {
+		for target, want := range map[string]string{
+			"http://gateway.example/stream?a=b": "/stream?a=b", "HTTPS://gateway.example": "/", "http://gateway.example?q": "/?q",
+			"http://gateway.example//a/../%00": "//a/../%00", "http://gateway.example/http://x": "/http://x",
+		} {
+			c := s.OpenWith(harness.Request{Target: target, Host: "other.example"}, harness.Script{}).Connect()
+			if c.URL != want || c.Headers["host"] != "gateway.example" {
+				t.Errorf("%s: url %q, host %q", target, c.URL, c.Headers["host"])
+			}
+		}
+		s.WantJSON(reply(t, s.Do(harness.Request{Target: "http://gateway.example/healthz"})), http.StatusOK, object{"status": "ok"})
+	}},
+	{name: "internal in absolute form: 403 at the public port, whoever asks", run: func(t *T) {
+		const secret = "s3cret-of-some-length-4711"
+		s := t.Start("INTERNAL_TOKEN=" + secret)
+		bearer := []harness.Field{{Name: "Authorization", Value: "Bearer " + secret}}
+		for _, target := range []string{"http://localhost/internal/stats", "http://localhost/metrics", "https://localhost/internal/connections?x"} {
+			s.WantError(reply(t, s.Do(harness.Request{Target: target, Header: bearer})), http.StatusForbidden, "INTERNAL_FORBIDDEN", "")
+		}
+	}},
+	{name: "internal in absolute form: served by the listener of INTERNAL_ADDR", run: func(t *T) {
+		port, err := harness.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Start("INTERNAL_ADDR=127.0.0.1:" + itoa(port))
+		e := harness.Endpoint{Addr: "127.0.0.1:" + itoa(port)}
+		for target, want := range map[string]int{"http://localhost/internal/stats": 200, "http://localhost/metrics": 200, "http://evil.example/metrics": 403} {
+			if got := reply(t, do(t, e, harness.Request{Target: target, Host: "localhost"})); got.Status != want {
+				t.Errorf("%s: %d %s", target, got.Status, quoted(got.Body))
+			}
+		}
+	}},
+	{name: "a target of another scheme, or with user information: 400, without a callback", run: func(t *T) {
+		s := t.Shared()
+		for _, target := range []string{"ftp://x/y", "http://user@x/y", "http://user:password@x/", "http:///y", "http://x@/y"} {
 			x := s.Begin(harness.Request{Target: target}, harness.Script{})
 			x.Refusal(http.StatusBadRequest, "", "")
 			s.wantNoCallback(x.key)

@@ -193,7 +193,7 @@ var ownLogging = section{title: "6 log lines by level and form", cases: []contra
 		for _, raw := range []string{
 			"GET /?q=" + secretQuery + " HTTP/1.1\r\nHost: x\r\nBad Header: " + secretAuth + "\r\n\r\n",
 			"GET /%zz?q=" + secretQuery + " HTTP/1.1\r\nHost: x\r\n\r\n",
-			"GET http://x/?q=" + secretQuery + " HTTP/1.1\r\nHost: x\r\n\r\n",
+			"GET http://u:p@x/?q=" + secretQuery + " HTTP/1.1\r\nHost: x\r\n\r\n",
 			"POST /?q=" + secretQuery + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nCookie: " + secretCookie + "\r\n\r\nx",
 		} {
 			reply(t, s.Do(harness.Request{Raw: raw}))

@@ -77,7 +77,7 @@ var (
 	// Of clients' requests.
 
 	ErrMethod          = &Error{405, "METHOD_NOT_ALLOWED", "method not allowed"}
-	ErrTarget          = &Error{400, "INVALID_REQUEST_TARGET", "the request target must be a path"}
+	ErrTarget          = &Error{400, "INVALID_REQUEST_TARGET", "the request target must be a path, or an http or https URL without user information"}
 	ErrRequestTooLarge = &Error{431, "REQUEST_TOO_LARGE", "the request's target and headers are too large"}
 	ErrBody            = &Error{400, "BODY_NOT_ALLOWED", "a GET must not have a body"}
 	ErrNotConfigured   = &Error{503, "SERVICE_NOT_CONFIGURED", "CALLBACK_URL is not configured"}

@@ -42,7 +42,7 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 	if err != nil {
 		return nil, err
 	}
-	public := s.httpServer(s.admit(s.servePublic))
+	public := s.httpServer(s.admit(s.servePublic, true))
 	public.Protocols.SetUnencryptedHTTP2(s.cfg.H2C)
 	if s.cfg.TLSCertFile != "" {
 		certificate, err := newCertificate(s.cfg.TLSCertFile, s.cfg.TLSKeyFile, s.log)
@@ -67,7 +67,7 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 			_ = listeners[0].listener.Close()
 			return nil, err
 		}
-		listeners = append(listeners, newListening(s.edge.Listen(l, edge.Plain), s.httpServer(s.admit(s.serveInternalListener))))
+		listeners = append(listeners, newListening(s.edge.Listen(l, edge.Plain), s.httpServer(s.admit(s.serveInternalListener, false))))
 	}
 	return listeners, nil
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"net/url"
+	"strings"
 
 	"ssegateway/internal/api"
 )
@@ -20,17 +21,51 @@ const (
 	maxHeaderBytes = 128 << 10
 )
 
-// admit is what all requests go through first, at every listener.
-func (s *Server) admit(next http.HandlerFunc) http.Handler {
+// admit is what all requests go through first, at the public listener and at that of /internal.
+func (s *Server) admit(next http.HandlerFunc, public bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if isHeadTooLarge(r) {
-			path := target(r)
+		absolute, ok := originForm(r)
+		path := target(r)
+		switch {
+		case isHeadTooLarge(r):
 			dropHead(r)
 			s.refusePath(w, r, path, api.ErrRequestTooLarge)
-			return
+		case !ok:
+			s.refusePath(w, r, path, api.ErrTarget)
+		case public && absolute && isInternal(path):
+			// A proxy in front that denies /internal may have looked at the beginning of the target only.
+			refuse(w, r, api.ErrForbidden)
+		default:
+			next(w, r)
 		}
-		next(w, r)
 	})
+}
+
+// originForm turns a target in absolute form into its path and query, as they are there (RFC
+// 9112 section 3.2.2); net/http has taken the host from it. It says whether the target had
+// that form, and false if there is no telling what it names.
+func originForm(r *http.Request) (absolute, ok bool) {
+	scheme, rest, found := strings.Cut(r.RequestURI, "://")
+	if r.ProtoMajor != 1 || !found || strings.ContainsAny(scheme, "/?#") {
+		return false, true
+	}
+	if !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+		return false, false
+	}
+	authority := rest
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		authority = rest[:end]
+	}
+	path := rest[len(authority):]
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	// What net/http reads otherwise is refused, and so is user information, which it leaves out.
+	if authority == "" || authority != r.Host {
+		return false, false
+	}
+	r.RequestURI = path
+	return true, true
 }
 
 func isHeadTooLarge(r *http.Request) bool {
