@@ -13,6 +13,28 @@ import (
 
 // grants are what the backend may answer to a connect.
 var grants = section{title: "9 the answer to a connect", cases: []contractCase{
+	{name: "WWW-Authenticate, Retry-After and Set-Cookie of the backend's answer reach the client, with a refusal and with a stream", run: func(t *T) {
+		s := t.Shared()
+		header := http.Header{
+			"Www-Authenticate": {`Bearer realm="a"`}, "Retry-After": {"7"}, "Set-Cookie": {"a=b; HttpOnly", "c=d"},
+			"X-Other": {"x"}, "Location": {"/x"}, "Cache-Control": {"max-age=60"},
+		}
+		for _, status := range []int{200, 401, 403, 429, 503} {
+			x := s.Begin(harness.Request{Target: "/"}, harness.Script{Connect: answerAlways(harness.Answer{Status: status, Header: header})})
+			head := x.WantHead()
+			if head.Status != status {
+				t.Errorf("status %d, want %d", head.Status, status)
+			}
+			for _, name := range []string{"WWW-Authenticate", "Retry-After", "Set-Cookie"} {
+				if got := head.Values(name); !slices.Equal(got, header[http.CanonicalHeaderKey(name)]) {
+					t.Errorf("%d: %s: %q", status, name, got)
+				}
+			}
+			if head.Get("X-Other")+head.Get("Location") != "" || strings.Contains(head.Get("Cache-Control"), "max-age") {
+				t.Errorf("%d: more than that: %v", status, head.Header)
+			}
+		}
+	}},
 	{name: "topics: what this connection receives", run: func(t *T) {
 		s := t.Shared()
 		a, b := NewTopic(), NewTopic()

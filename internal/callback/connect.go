@@ -29,7 +29,12 @@ func (c *Client) Connect(ctx context.Context, token gateway.Token, request []byt
 	took := time.Since(start)
 
 	answer := r.answer() // before r may be another goroutine's
+	var left string
+	answer.Header, left = r.passed()
 	c.connected(token, &r, took)
+	if left != "" {
+		c.cfg.Log.Warn("a field of the answer to the connect callback is not passed on: too long, or with control characters", "token", token.String(), "field", left)
+	}
 	switch {
 	case r.status == 0:
 		c.yieldTurn()

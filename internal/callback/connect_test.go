@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -121,6 +122,36 @@ func TestEveryStatus(t *testing.T) {
 	}
 	if n := int(paths.Load()); n != len(statuses) {
 		t.Errorf("%d callbacks for %d connects", n, len(statuses))
+	}
+}
+
+// What a client has to know of the answer reaches it, and nothing that could break its head.
+func TestAnswerPassesFieldsOn(t *testing.T) {
+	fields := func(all ...string) (header []gateway.Field) {
+		for i := 0; i < len(all); i += 2 {
+			header = append(header, gateway.Field{Name: all[i], Value: all[i+1]})
+		}
+		return header
+	}
+	long := strings.Repeat("x", passedLimit)
+	for _, test := range []struct {
+		lines string
+		want  []gateway.Field
+	}{
+		{"", nil},
+		{"X: y\r\nLocation: /x\r\nConnection: close\r\n", nil},
+		{"www-authenticate: Bearer realm=a\r\nWWW-Authenticate: Basic\r\nRETRY-AFTER: 5\r\n", fields("WWW-Authenticate", "Bearer realm=a", "WWW-Authenticate", "Basic", "Retry-After", "5")},
+		{"Set-Cookie: a=b; Secure\r\nset-cookie: c=d\r\n", fields("Set-Cookie", "a=b; Secure", "Set-Cookie", "c=d")},
+		{"Set-Cookie: " + long + "\r\nSet-Cookie: a=b\r\nRetry-After: 5\r\n", fields("Retry-After", "5", "Set-Cookie", "a=b")},
+		{"Set-Cookie: a\rX: y\r\nRetry-After: 5\x00\r\nWWW-Authenticate: \x01\r\n", nil},
+		{"Set-Cookie: \xe9\r\n", fields("Set-Cookie", "\xe9")},
+	} {
+		for _, status := range []string{"200 OK", "401 Unauthorized", "503 Away"} {
+			c := newClient(t, Config{URL: answers(t, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n"+test.lines+"\r\n")})
+			if got := connect(t, c); !slices.Equal(got.Header, test.want) {
+				t.Errorf("%s with %.80q: %.200q", status, test.lines, got.Header)
+			}
+		}
 	}
 }
 

@@ -40,10 +40,14 @@ const (
 // Answer is what came of asking the backend.
 type Answer struct {
 	Outcome Outcome
-	Status  int    // the HTTP status of the backend's answer; 0 if there was none
-	Body    []byte // with Accepted: the body of the answer, as far as it came
-	Unsent  bool   // with TimedOut: the time ran out before anything was sent, so the backend cannot have received it
+	Status  int     // the HTTP status of the backend's answer; 0 if there was none
+	Body    []byte  // with Accepted: the body of the answer, as far as it came
+	Header  []Field // of the answer, for the client; small, without control characters
+	Unsent  bool    // with TimedOut: the time ran out before anything was sent, so the backend cannot have received it
 }
+
+// Field is a field of an HTTP header.
+type Field struct{ Name, Value string }
 
 // Outcome classes an Answer by what the gateway has to do.
 type Outcome uint8

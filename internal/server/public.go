@@ -80,6 +80,9 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		tooMany(w, r)
 		return
 	}
+	for _, f := range answer.Header {
+		w.Header()[f.Name] = append(w.Header()[f.Name], f.Value)
+	}
 	switch answer.Outcome {
 	case gateway.Accepted:
 		if c.State() == gateway.Pending {
