@@ -90,7 +90,7 @@ var logging = section{title: "6 log lines", core: true, cases: []contractCase{
 		x.Disconnect()
 		for _, a := range []harness.Answer{
 			{Status: 401, Body: secretData},
-			{Status: 302, Header: http.Header{"Location": {"http://127.0.0.1/" + secretCallback}}},
+			{Status: 302, Header: http.Header{"Location": {"http://127.0.0.1/elsewhere?key=" + secretCallback}}},
 			{Drop: true},
 		} {
 			refused := s.Begin(secretRequest("/refused"), harness.Script{Connect: answerAlways(a)})
@@ -150,6 +150,12 @@ var ownLogging = section{title: "6 log lines by level and form", cases: []contra
 		}
 		x.Disconnect()
 		s.WantLog(`\btoken=`+x.token, `\breason=error\b`, `\bdetail=unexpected_data\b`, `\bpath=/stalled( |$)`)
+	}},
+	{name: "a redirect by the backend is logged, with where it points to", run: func(t *T) {
+		s := t.Start()
+		s.Begin(harness.Request{Target: "/"}, harness.Script{Connect: answerAlways(harness.Answer{Status: 307, Header: http.Header{"Location": {"/login?q=" + secretQuery}}})}).Reply()
+		s.WantLog(`^\[WARN\] `, `\bstatus=307\b`, `\blocation=/login( |$)`)
+		s.wantNoSecrets()
 	}},
 	{name: "each send is logged at level debug: token, event name, data length, path", run: func(t *T) {
 		s := t.Start("LOG_LEVEL=debug")

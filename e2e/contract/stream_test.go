@@ -156,11 +156,11 @@ var clients = section{title: "2 client to gateway", core: true, cases: []contrac
 		x.WantDisconnect("server_closed")
 	}},
 
-	{name: "callback answered non-2xx: the same status, a JSON error, no stream", run: func(t *T) {
+	{name: "callback answered 4xx or 5xx: the same status, a JSON error, no stream", run: func(t *T) {
 		s := t.Shared()
 		codes := map[int]string{401: "BACKEND_AUTH_FAILED", 403: "BACKEND_FORBIDDEN"}
 		messages := map[int]string{}
-		for _, status := range []int{300, 302, 400, 402, 404, 405, 407, 409, 410, 418, 422, 429, 451, 500, 501, 502, 503, 504, 599} {
+		for _, status := range []int{400, 402, 404, 405, 407, 409, 410, 418, 422, 429, 451, 500, 501, 502, 503, 504, 599} {
 			codes[status] = "BACKEND_ERROR"
 			messages[status] = "Backend returned " + itoa(status)
 		}
@@ -171,13 +171,13 @@ var clients = section{title: "2 client to gateway", core: true, cases: []contrac
 			x.Refusal(status, codes[status], messages[status])
 		}
 	}},
-	{name: "a redirect is passed on, not followed", run: func(t *T) {
+	{name: "a redirect, and a status that HTTP does not have: 502 BACKEND_ERROR; no redirect is followed", run: func(t *T) {
 		s := t.Shared()
-		for _, status := range []int{301, 302, 303, 307, 308} {
+		for _, status := range []int{300, 301, 302, 303, 304, 307, 308, 399, 600, 999} {
 			x := s.Begin(harness.Request{Target: "/"}, harness.Script{Connect: answerAlways(harness.Answer{
-				Status: status, Header: http.Header{"Location": {"/elsewhere"}},
+				Status: status, Header: http.Header{"Location": {"/elsewhere?q=" + secretQuery}},
 			})})
-			x.Refusal(status, "BACKEND_ERROR", "Backend returned "+itoa(status))
+			x.Refusal(http.StatusBadGateway, "BACKEND_ERROR", "Backend returned "+itoa(status))
 		}
 		s.Barrier()
 		if calls := s.backend.Calls(func(c *harness.Callback) bool { return c.Target == "/elsewhere" }); len(calls) > 0 {

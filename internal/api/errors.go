@@ -101,9 +101,12 @@ func BackendError(status int) *Error {
 		return &errBackendAuth
 	case http.StatusForbidden:
 		return &errBackendForbiden
-	default:
-		return &Error{status, "BACKEND_ERROR", "Backend returned " + strconv.Itoa(status)}
 	}
+	shown := status
+	if status < 400 || status > 599 {
+		shown = http.StatusBadGateway // a redirect is the gateway's to follow or not, and others are none of HTTP's
+	}
+	return &Error{shown, "BACKEND_ERROR", "Backend returned " + strconv.Itoa(status)}
 }
 
 // Write answers a request with the error.

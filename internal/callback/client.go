@@ -171,5 +171,22 @@ func newTLSConfig(host string) *tls.Config {
 		MinVersion:         tls.VersionTLS12,
 		NextProtos:         []string{"http/1.1"},
 		ClientSessionCache: tls.NewLRUClientSessionCache(1), // the pool's idle time is short, full handshakes are dear
+		GetClientCertificate: func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if asked, ok := info.Context().Value(askedKey{}).(*bool); ok {
+				*asked = true
+			}
+			return &tls.Certificate{}, nil // none
+		},
 	}
+}
+
+// askedKey is the context's key of a bool that a handshake sets when the backend asks for a
+// certificate.
+type askedKey struct{}
+
+// isAlert says whether an error is a TLS alert of the other side, which is what a backend
+// that wants a certificate answers to none.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/url"
 	"time"
 
 	"ssegateway/internal/gateway"
@@ -99,7 +100,35 @@ var connectResults = [...]string{
 func (c *Client) connected(token gateway.Token, r *reply, took time.Duration) {
 	result := connectResults[r.answer().Outcome]
 	c.cfg.Observe(ActionConnect, result, took)
-	c.log(slog.LevelInfo, ActionConnect, token, result, r, took)
+	level := slog.LevelInfo
+	if r.misdirected() {
+		level = slog.LevelWarn
+	}
+	c.log(level, ActionConnect, token, result, r, took)
+}
+
+// misdirected says whether the answer is none that a backend should give: a redirect, which
+// is not followed, or a status that HTTP does not have (RFC 9110 section 15).
+func (r *reply) misdirected() bool {
+	return 300 <= r.status && r.status <= 399 || r.status >= 600
+}
+
+// location is where a redirect points to, without its query, which may hold secrets, and
+// what else is of no use in a log; "" if it is none.
+func (r *reply) location() string {
+	if r.response == nil || !r.misdirected() {
+		return ""
+	}
+	u, err := url.Parse(r.response.Header.Get("Location"))
+	if err != nil {
+		return ""
+	}
+	const most = 200 // bytes
+	text := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+	if len(text) > most {
+		text = text[:most] + "…"
+	}
+	return text
 }
 
 // log writes a callback's line.
@@ -112,6 +141,9 @@ func (c *Client) log(level slog.Level, action string, token gateway.Token, resul
 	attrs = append(attrs, slog.String("action", action), slog.String("token", token.String()))
 	if r.status != 0 {
 		attrs = append(attrs, slog.Int("status", r.status))
+	}
+	if location := r.location(); location != "" {
+		attrs = append(attrs, slog.String("location", location))
 	}
 	attrs = append(attrs, slog.String("result", result), slog.Int64("ms", took.Milliseconds()))
 	attrs = append(attrs, more...)

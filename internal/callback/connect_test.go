@@ -420,6 +420,47 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// A redirect is said with where it points to, without what may be secret.
+func TestLogOfARedirect(t *testing.T) {
+	for location, want := range map[string]string{
+		"/login?next=hidden#hidden":                "location=/login ",
+		"https://u:hidden@sso.example/in?a=hidden": "location=https://sso.example/in ",
+		"":               "status=307 result",
+		"http://[hidden": "status=307 result",
+		"/" + strings.Repeat("x", 300) + "hidden": "location=/" + strings.Repeat("x", 199) + "… ",
+	} {
+		var l logBuffer
+		c := newClient(t, Config{URL: answers(t, "HTTP/1.1 307 No\r\nLocation: "+location+"\r\nContent-Length: 0\r\n\r\n"), Log: l.logger()})
+		check(t, connect(t, c), gateway.Answer{Outcome: gateway.Refused, Status: 307})
+		if text := l.String(); !strings.Contains(text, "level=WARN msg=callback action=connect") || !strings.Contains(text, want) || strings.Contains(text, "hidden") {
+			t.Errorf("%q: %s", location, text)
+		}
+	}
+}
+
+// A backend that wants a certificate of ours is told from one that breaks connections.
+func TestBackendAsksForACertificate(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		config := serverTLS(t)
+		config.ClientAuth, config.MinVersion, config.MaxVersion = tls.RequireAnyClientCert, version, version
+		addr := rawBackend(t, config, func(c net.Conn, _ *bufio.Reader) { _, _ = c.Read(make([]byte, 1)) })
+		var l logBuffer
+		c := newTLSClient(t, Config{Log: l.logger()}, addr, config)
+		if got := connect(t, c); got.Outcome == gateway.Accepted || !strings.Contains(l.String(), "TLS client certificate") {
+			t.Errorf("version %x: %v\n%s", version, got, l.String())
+		}
+		// One that asks and can do without is answered.
+		config = serverTLS(t)
+		config.ClientAuth, config.MinVersion, config.MaxVersion = tls.RequestClientCert, version, version
+		addr = rawBackend(t, config, func(c net.Conn, in *bufio.Reader) {
+			if _, err := http.ReadRequest(in); err == nil {
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			}
+		})
+		check(t, connect(t, newTLSClient(t, Config{}, addr, config)), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
+	}
+}
+
 func serverTLS(t testing.TB) *tls.Config {
 	s := httptest.NewUnstartedServer(nil)
 	s.StartTLS()

@@ -16,6 +16,8 @@ var (
 	errMalformed = errors.New("the answer is not HTTP")
 	errTimeout   = errors.New("no answer in time")
 	errBroken    = errors.New("the connection broke before an answer")
+
+	errCertificate = errors.New("the backend asks for a TLS client certificate, and the gateway has none to give")
 )
 
 // reply is what came of a callback. With an answer, finish must be called.
@@ -86,6 +88,9 @@ func (c *Client) attempt(ctx context.Context, deadline time.Time, message []byte
 	}
 	if errors.Is(err, errMalformed) || errors.Is(err, errTooLong) || errors.Is(err, errCut) {
 		return reply{err: err, sent: true}, false
+	}
+	if conn.asksForCertificate && isAlert(err) {
+		return reply{err: errCertificate, sent: *conn.written > before}, false
 	}
 	soon := time.Since(started) < staleWindow
 	f := conn.fate(before, err)

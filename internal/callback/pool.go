@@ -32,6 +32,8 @@ type conn struct {
 	written  *int64 // bytes written to raw
 	probe    probe
 
+	asksForCertificate bool // the backend asked for a certificate of ours, and got none
+
 	reused    bool
 	idleSince time.Time
 }
@@ -123,8 +125,11 @@ func (p *pool) connect(ctx context.Context, deadline time.Time) (*conn, error) {
 	}
 	if p.tls != nil {
 		t := tls.Client(counted, p.tls)
-		if err := t.HandshakeContext(ctx); err != nil {
+		if err := t.HandshakeContext(context.WithValue(ctx, askedKey{}, &c.asksForCertificate)); err != nil {
 			raw.Close()
+			if c.asksForCertificate && isAlert(err) {
+				return nil, errCertificate
+			}
 			return nil, err
 		}
 		c.Conn = t
