@@ -27,13 +27,25 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 			s.wantNoCallback(x.key)
 		}
 	}},
-	{name: "a chunked body on GET is refused with 400, even an empty one", run: func(t *T) {
+	{name: "a chunked body on GET is refused with 400, and so is one that does not come", run: func(t *T) {
 		s := t.Shared()
-		for _, body := range []string{"1\r\nx\r\n0\r\n\r\n", "0\r\n\r\n"} {
+		for _, body := range []string{"1\r\nx\r\n0\r\n\r\n", "", "1\r\n", "nonsense\r\n"} {
 			x := s.Begin(harness.Request{Target: "/", Body: []byte(body), Header: []harness.Field{{Name: "Transfer-Encoding", Value: "chunked"}}}, harness.Script{})
 			x.Refusal(http.StatusBadRequest, "", "")
 			s.wantNoCallback(x.key)
 		}
+	}},
+	{name: "a GET that is framed as empty, chunked or by an empty DATA frame, is a stream", run: func(t *T) {
+		s := t.Shared()
+		empty := harness.Request{Target: "/", Body: []byte{}}
+		if t.http1() {
+			empty = harness.Request{Target: "/", Body: []byte("0\r\n\r\n"), Header: []harness.Field{{Name: "Transfer-Encoding", Value: "chunked"}}}
+		}
+		x := s.OpenWith(empty, harness.Script{})
+		s.Event(x.token, "x")
+		x.Want("data: x\n\n")
+		x.Leave()
+		x.WantDisconnect("client_closed")
 	}},
 	{name: "a client that was refused over HTTP 1: the connection ends behind the answer", run: func(t *T) {
 		s := t.Shared()

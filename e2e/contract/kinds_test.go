@@ -55,7 +55,7 @@ var wireSpecific = map[string]struct {
 	"bytes behind the request while the connect is pending: error, unexpected_data":         {http1Kinds, "as above"},
 	"the detail of a close is logged":                                                       {http1Kinds, "uses unexpected_data, see above"},
 	"a malformed request leaves no secret in the log":                                       {http1Kinds, "the requests are HTTP/1.1 bytes"},
-	"a chunked body on GET is refused with 400, even an empty one":                          {http1Kinds, "HTTP/2 has no chunked coding"},
+	"a chunked body on GET is refused with 400, and so is one that does not come":           {http1Kinds, "HTTP/2 has no chunked coding"},
 	"a target in absolute form is its path and query, and its authority the host":           {http1Kinds, "HTTP/2 has :scheme and :authority instead"},
 	"internal in absolute form: 403 at the public port, whoever asks":                       {http1Kinds, "as above"},
 	"a target of another scheme, or with user information: 400, without a callback":         {http1Kinds, "as above"},

@@ -68,7 +68,7 @@ func Handler(next http.Handler) http.Handler {
 		}
 		var b *body
 		if r.Body != http.NoBody {
-			b = &body{ReadCloser: r.Body, conn: c, control: http.NewResponseController(w)}
+			b = &body{ReadCloser: r.Body, conn: c, control: http.NewResponseController(w), timeout: bodyTimeout}
 			with := *r // net/http looks at its own request's body when this is over
 			with.Body, r = b, &with
 			if r.ProtoMajor == 1 {
@@ -158,12 +158,20 @@ func Patient(r *http.Request) {
 	}
 }
 
+// Hurry gives the peer of a request less time to send something of its body.
+func Hurry(r *http.Request, timeout time.Duration) {
+	if b, ok := r.Body.(*body); ok {
+		b.timeout = timeout
+	}
+}
+
 // body is a request's, which its peer has to send.
 type body struct {
 	io.ReadCloser
 	conn    *Conn
 	control *http.ResponseController
 	patient bool
+	timeout time.Duration // for the next bytes
 	awaited bool // the connection counts as one that waits for its peer
 	ended   bool // there is no more of it to read
 
@@ -187,7 +195,7 @@ func (b *body) Read(p []byte) (int, error) {
 		b.begun, b.counted = now, now
 		b.await(true)
 	}
-	deadline := now.Add(bodyTimeout)
+	deadline := now.Add(b.timeout)
 	if now.Sub(b.begun) >= bodyGrace { // the rate has to be kept up: a byte now and then is not enough
 		deadline = b.counted.Add(bodyTimeout)
 	}

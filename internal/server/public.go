@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/callback"
+	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/stream"
 )
@@ -55,7 +57,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, api.ErrTarget)
 		return
 	}
-	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 {
+	if hasBody(r) {
 		refuse(w, r, api.ErrBody)
 		return
 	}
@@ -113,6 +115,20 @@ func (s *Server) lacksSockets(r *http.Request) bool {
 func tooMany(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5))) //nolint:gosec // jitter, not a secret
 	refuse(w, r, api.ErrTooManyConns)
+}
+
+// bodyTimeout bounds how long a body of unknown length may take to turn out to be empty.
+const bodyTimeout = time.Second
+
+// hasBody says whether a request has a body. One of unknown length is empty if nothing but its
+// end comes: some proxies frame each GET so.
+func hasBody(r *http.Request) bool {
+	if r.ContentLength >= 0 {
+		return r.ContentLength > 0
+	}
+	edge.Hurry(r, bodyTimeout)
+	n, err := io.ReadFull(r.Body, make([]byte, 1))
+	return n > 0 || !errors.Is(err, io.EOF)
 }
 
 // grant is what the backend said of a connection that it accepted.
