@@ -285,6 +285,49 @@ var cors = section{title: "7 CORS", cases: []contractCase{
 			}
 		}
 	}},
+	{name: "CORS applies to refusals too, and shows Retry-After", run: func(t *T) {
+		const origin = "https://app.example"
+		s := t.Start("CORS_ALLOWED_ORIGINS=" + origin)
+		with := func(r harness.Request) harness.Request {
+			r.Header = append(r.Header, fromOrigin(origin).Header...)
+			return r
+		}
+		for _, r := range []harness.Request{
+			{Target: "/", Header: []harness.Field{{Name: "x-filler", Value: strings.Repeat("f", 40_000)}}},
+			{Target: "/" + strings.Repeat("x", 40_000)},
+			{Target: "/", Body: []byte("x")},
+			{Method: "HEAD", Target: "/"},
+			{Method: "POST", Target: "/"},
+		} {
+			head := s.Begin(with(r), harness.Script{}).WantHead()
+			if head.Status < 400 {
+				t.Errorf("%s %.20s: status %d", r.Method, r.Target, head.Status)
+			}
+			wantField(t, head, "Access-Control-Allow-Origin", origin)
+			wantField(t, head, "Access-Control-Allow-Credentials", "true")
+			wantField(t, head, "Access-Control-Expose-Headers", "Retry-After")
+		}
+		head := s.Begin(with(harness.Request{Target: "/"}), harness.Script{Connect: answerAlways(harness.Answer{Status: 429, Header: http.Header{"Retry-After": {"7"}}})}).WantHead()
+		wantField(t, head, "Access-Control-Allow-Origin", origin)
+		wantField(t, head, "Access-Control-Expose-Headers", "Retry-After")
+		wantField(t, head, "Retry-After", "7")
+	}},
+	{name: "CORS_ALLOWED_ORIGINS=*: any origin, without credentials, and the start says so", run: func(t *T) {
+		s := t.Start("CORS_ALLOWED_ORIGINS=*")
+		s.WantLog(`^\[WARN\] `, "CORS_ALLOWED_ORIGINS", "cookies")
+		head := s.OpenWith(fromOrigin("https://app.example"), harness.Script{}).WantHead()
+		wantField(t, head, "Access-Control-Allow-Origin", "*")
+		if got := head.Get("Access-Control-Allow-Credentials"); got != "" {
+			t.Errorf("Access-Control-Allow-Credentials %q, which browsers refuse with *", got)
+		}
+	}},
+	{name: "CORS_ALLOWED_ORIGINS in another spelling, and null", run: func(t *T) {
+		s := t.Start("CORS_ALLOWED_ORIGINS=HTTPS://App.Example:443,null")
+		for _, origin := range []string{"https://app.example", "null"} {
+			head := s.OpenWith(fromOrigin(origin), harness.Script{}).WantHead()
+			wantField(t, head, "Access-Control-Allow-Origin", origin)
+		}
+	}},
 	{name: "CORS never applies to internal", run: func(t *T) {
 		const secret = "s3cret-of-some-length-4711"
 		s := t.Start("CORS_ALLOWED_ORIGINS=https://app.example", "INTERNAL_TOKEN="+secret)

@@ -19,6 +19,15 @@ var health = section{title: "6 errors and health", core: true, cases: []contract
 			t.Errorf("%+v", ready)
 		}
 	}},
+	{name: "HEAD healthz and readyz: the head of the answer to GET", run: func(t *T) {
+		s := t.Shared()
+		for _, target := range []string{"/healthz", "/readyz"} {
+			get, head := s.Call(http.MethodGet, target, ""), s.Call(http.MethodHead, target, "")
+			if head.Status != http.StatusOK || head.Body != "" || head.Header.Get("Content-Length") != itoa(len(get.Body)) || head.Header.Get("Content-Type") != "application/json" {
+				t.Errorf("%s: %d %v %q", target, head.Status, head.Header, head.Body)
+			}
+		}
+	}},
 	{name: "health is no stream and causes no callback", run: func(t *T) {
 		s := t.Shared()
 		for _, target := range []string{"/healthz", "/readyz"} {
@@ -38,6 +47,7 @@ var health = section{title: "6 errors and health", core: true, cases: []contract
 			{"POST", "/stream", "", 405},
 			{"DELETE", "/", "", 405},
 			{"GET", sendPath, "", 405},
+			{"POST", "/healthz", "", 405},
 			{"POST", sendPath, "{", 400},
 			{"POST", sendPath, "{}", 400},
 			{"POST", sendPath, `{"token":"x"}`, 404},

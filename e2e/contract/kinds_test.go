@@ -63,6 +63,7 @@ var wireSpecific = map[string]struct {
 	"the certificate is read again when it changes":                                         {tlsKinds, "needs TLS"},
 	"headers that nobody takes: 431":                                                        {http1Kinds, "HTTP/2 connections end then"},
 	"a target or headers over 32 KiB on HTTP 2: the connection and its other streams go on": {http2Kinds, "HTTP/1.1 has one request at a time"},
+	"a client that asks for the close of its connection is promised it":                     {http1Kinds, "HTTP/2 does not have the field"},
 	"a client that was refused over HTTP 1: the connection ends behind the answer":          {http1Kinds, "HTTP/2 connections are shared by many streams"},
 	"a client that was refused over HTTP 2: the connection and its other streams go on":     {http2Kinds, "HTTP/1.1 has one request at a time"},
 	"two streams on one HTTP 2 connection live and die apart":                               {http2Kinds, "HTTP/1.1 has one stream on a connection"},

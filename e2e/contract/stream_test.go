@@ -156,6 +156,18 @@ var clients = section{title: "2 client to gateway", core: true, cases: []contrac
 		x.WantDisconnect("server_closed")
 	}},
 
+	{name: "a client that asks for the close of its connection is promised it", run: func(t *T) {
+		s := t.Shared()
+		closing := []harness.Field{{Name: "Connection", Value: "close"}}
+		x := s.OpenWith(harness.Request{Target: "/", Header: closing}, harness.Script{})
+		wantField(t, x.WantHead(), "Connection", "close")
+		wantField(t, x.WantHead(), "Transfer-Encoding", "chunked")
+		s.Event(x.token, "x")
+		x.Want("data: x\n\n")
+		for _, target := range []string{"/healthz", "/internal/connections"} {
+			wantField(t, wantHead(t, s.Do(harness.Request{Target: target, Header: closing})), "Connection", "close")
+		}
+	}},
 	{name: "callback answered 4xx or 5xx: the same status, a JSON error, no stream", run: func(t *T) {
 		s := t.Shared()
 		codes := map[int]string{401: "BACKEND_AUTH_FAILED", 403: "BACKEND_FORBIDDEN"}

@@ -47,7 +47,7 @@ const (
 
 // connections serves /internal/connections.
 func (a *API) connections(w http.ResponseWriter, r *http.Request) {
-	if !Allow(w, r, http.MethodGet, http.MethodDelete) {
+	if !Allow(w, r, http.MethodGet, http.MethodHead, http.MethodDelete) {
 		return
 	}
 	_, query, _ := strings.Cut(r.RequestURI, "?")
@@ -92,14 +92,14 @@ func (a *API) connections(w http.ResponseWriter, r *http.Request) {
 
 // connection serves /internal/connections/{token}.
 func (a *API) connection(w http.ResponseWriter, r *http.Request, token string) {
-	if !Allow(w, r, http.MethodGet, http.MethodDelete, http.MethodPatch) {
+	if !Allow(w, r, http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodPatch) {
 		return
 	}
 	if r.Method != http.MethodPatch && a.relay(w, r, token, nil) {
 		return
 	}
 	switch r.Method {
-	case http.MethodGet:
+	case http.MethodGet, http.MethodHead:
 		if c := a.find(token); c != nil {
 			if info := c.Info(); info.State != gateway.Closed {
 				writeValue(w, a.show(info))

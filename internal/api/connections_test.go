@@ -249,7 +249,11 @@ func TestStats(t *testing.T) {
 func TestServedDocument(t *testing.T) {
 	a, _ := newAPI(t)
 	want(t, do(t, a, http.MethodGet, "/internal/openapi.yaml", ""), 200, "openapi: 3.1.0\n")
-	want(t, do(t, a, http.MethodHead, "/internal/openapi.yaml", ""), 200, "")
+	for _, target := range []string{"/internal/openapi.yaml", "/internal/stats", "/internal/connections"} {
+		if got := do(t, a, http.MethodHead, target, ""); got.Code != http.StatusOK {
+			t.Errorf("HEAD %s: %d", target, got.Code)
+		}
+	}
 	want(t, do(t, a, http.MethodGet, "/internal/openapi.yaml?x="+url.QueryEscape("y z"), ""), 200, "openapi")
 	want(t, do(t, a, http.MethodPost, "/internal/openapi.yaml", `{}`), 405, "METHOD_NOT_ALLOWED")
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -147,7 +148,7 @@ func Allow(w http.ResponseWriter, r *http.Request, methods ...string) bool {
 			return true
 		}
 	}
-	w.Header()["Allow"] = methods
+	w.Header()["Allow"] = []string{strings.Join(methods, ", ")}
 	ErrMethod.Write(w)
 	return false
 }

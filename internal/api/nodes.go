@@ -177,7 +177,7 @@ type totals struct {
 
 // stats serves GET /internal/stats.
 func (a *API) stats(w http.ResponseWriter, r *http.Request) {
-	if !Allow(w, r, http.MethodGet) {
+	if !Allow(w, r, http.MethodGet, http.MethodHead) {
 		return
 	}
 	s, log := a.gw.Stats(), a.gw.Log()

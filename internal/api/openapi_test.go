@@ -161,13 +161,20 @@ func checkAnswer(t testing.TB, r *http.Request, sent string, status int, header 
 		return
 	}
 	operation := item.GetOperation(r.Method)
+	if r.Method == http.MethodHead {
+		operation = item.Get
+	}
 	if operation == nil {
 		var methods []string
 		for method := range item.Operations() {
 			methods = append(methods, method)
 		}
+		if item.Get != nil {
+			methods = append(methods, http.MethodHead)
+		}
 		slices.Sort(methods)
-		allowed := slices.Sorted(slices.Values(header["Allow"]))
+		allowed := strings.Split(strings.Join(header["Allow"], "; "), ", ") // one line
+		slices.Sort(allowed)
 		if status != 405 || code != "METHOD_NOT_ALLOWED" || !slices.Equal(allowed, methods) {
 			t.Errorf("%s, Allow %v: an undescribed method; described are %v", answered, allowed, methods)
 		}

@@ -98,6 +98,9 @@ func TestValues(t *testing.T) {
 		}},
 		{"INTERNAL_TOKEN=a~!b", func(c *Config) { c.InternalToken = "a~!b" }},
 		{"CORS_ALLOWED_ORIGINS=*", func(c *Config) { c.CORSAllowedOrigins = []string{"*"} }},
+		{"CORS_ALLOWED_ORIGINS=HTTPS://App.Example:443,http://a:80,http://b:0443,https://[2001:DB8:0::1]:8443,null,https://c:", func(c *Config) {
+			c.CORSAllowedOrigins = []string{"https://app.example", "http://a", "http://b:443", "https://[2001:db8::1]:8443", "null", "https://c"}
+		}},
 		{"CORS_ALLOWED_ORIGINS=https://a.b, http://localhost:5173,app://x", func(c *Config) {
 			c.CORSAllowedOrigins = []string{"https://a.b", "http://localhost:5173", "app://x"}
 		}},
@@ -170,6 +173,11 @@ func TestInvalidValues(t *testing.T) {
 		{"CORS_ALLOWED_ORIGINS=a.example", `"a.example" is not an origin`},
 		{"CORS_ALLOWED_ORIGINS=*,https://a", `"*" is not an origin`},
 		{"CORS_ALLOWED_ORIGINS=https://*.a", `"https://*.a" is not an origin`},
+		{"CORS_ALLOWED_ORIGINS=https://bücher.example", "xn--"},
+		{"CORS_ALLOWED_ORIGINS=https://b%C3%BCcher.example", "is not an origin"},
+		{"CORS_ALLOWED_ORIGINS=https://a:0", `the port of "https://a:0" is none`},
+		{"CORS_ALLOWED_ORIGINS=https://a:65536", "the port of"},
+		{"CORS_ALLOWED_ORIGINS=https://[::x]", "is not an origin"},
 		{"CORS_ALLOWED_ORIGINS=https://u@a", `"https://u@a" is not an origin`},
 		{"H2C=yes", `H2C: "yes" is not possible; allowed is true or false`},
 		{"MAX_CONNECTIONS=-1", `MAX_CONNECTIONS: "-1" is not possible`},

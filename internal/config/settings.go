@@ -54,7 +54,8 @@ func settings(c *Config) []setting {
 		},
 		{
 			env: "CORS_ALLOWED_ORIGINS", value: origins(&c.CORSAllowedOrigins),
-			meaning: "Origins whose pages may open streams from another origin. Without it CORS is off. Never applies to `/internal/…`.",
+			meaning: "Origins whose pages may open streams from another origin, with cookies if they ask for it; `null` is that of sandboxed frames. `*`: any, without cookies. " +
+				"Without it CORS is off. Never applies to `/internal/…`.",
 		},
 		{
 			env: "TLS_CERT_FILE", value: path(&c.TLSCertFile),

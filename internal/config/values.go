@@ -375,16 +375,16 @@ func parsePrefix(text string) (netip.Prefix, error) {
 func origins(field *[]string) value {
 	return value{
 		name: "list", list: true, quoted: strconv.Quote,
-		allowed: "origins such as https://app.example.com, separated by commas, or * for any",
+		allowed: "origins such as https://app.example.com, or null, separated by commas, or * for any",
 		parse: func(text string) error {
 			parts, err := items(text)
 			if err != nil {
 				return err
 			}
 			if len(parts) > 1 || parts[0] != "*" {
-				for _, part := range parts {
-					if !isOrigin(part) {
-						return because("%q is not an origin (scheme and host, port if any, nothing else)", part)
+				for i, part := range parts {
+					if parts[i], err = canonicalOrigin(part); err != nil {
+						return err
 					}
 				}
 			}
@@ -395,11 +395,38 @@ func origins(field *[]string) value {
 	}
 }
 
-// isOrigin is strict: an entry that no browser ever sends would be a silent mistake.
-func isOrigin(text string) bool {
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme == "" || u.Hostname() == "" || strings.ContainsAny(text, "* ") {
-		return false
+// canonicalOrigin is an origin as browsers send it (RFC 6454 section 6.2), so that what is
+// written otherwise is not a silent mistake. What no browser ever sends is an error.
+func canonicalOrigin(text string) (string, error) {
+	if text == "null" { // of sandboxed frames and files
+		return text, nil
 	}
-	return text == u.Scheme+"://"+u.Host
+	none := because("%q is not an origin (scheme and host, port if any, nothing else)", text)
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme == "" || u.Hostname() == "" || strings.ContainsAny(text, "* %") || !strings.EqualFold(text, u.Scheme+"://"+u.Host) {
+		return "", none
+	}
+	if strings.ContainsFunc(u.Host, func(r rune) bool { return r > '~' }) {
+		return "", because("%q has a host outside ASCII: write it as browsers send it, in its xn-- form", text)
+	}
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	if strings.HasPrefix(u.Host, "[") {
+		addr, err := netip.ParseAddr(host)
+		if err != nil {
+			return "", none
+		}
+		host = "[" + addr.String() + "]"
+	}
+	if port != "" {
+		n, err := parseWhole(port, 1, math.MaxUint16)
+		if err != nil {
+			return "", because("the port of %q is none", text)
+		}
+		if port = ":" + strconv.FormatInt(n, 10); port == defaultPorts[u.Scheme] {
+			port = "" // a browser leaves it out
+		}
+	}
+	return u.Scheme + "://" + host + port, nil
 }
+
+var defaultPorts = map[string]string{"http": ":80", "https": ":443"}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/rs/cors"
 )
@@ -11,11 +12,15 @@ func newCORS(origins []string) func(http.HandlerFunc) http.Handler {
 	if len(origins) == 0 {
 		return func(h http.HandlerFunc) http.Handler { return h }
 	}
+	anyOrigin := slices.Contains(origins, "*")
 	c := cors.New(cors.Options{
-		AllowedOrigins:   origins,
-		AllowedMethods:   []string{http.MethodGet},
-		AllowedHeaders:   []string{"*"}, // clients that use fetch may authenticate by any header
-		AllowCredentials: true,          // cookies, if the page asks for it (withCredentials)
+		AllowedOrigins: origins,
+		// The simple ones, which browsers send without asking: so a page can read why it was refused.
+		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost},
+		AllowedHeaders: []string{"*"}, // clients that use fetch may authenticate by any header
+		ExposedHeaders: []string{"Retry-After"},
+		// Cookies, if the page asks for it (withCredentials); browsers refuse that together with *.
+		AllowCredentials: !anyOrigin,
 	})
 	return func(h http.HandlerFunc) http.Handler { return c.Handler(h) }
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -211,6 +212,9 @@ func (s *Server) logStart() {
 	s.log.Info("descriptors", "limit", s.files.files, "streams", s.files.streams, "callbacks", 2*s.files.concurrency, "reserve", s.files.reserve)
 	if s.callbacks == nil {
 		s.log.Warn("CALLBACK_URL is not set: not ready, streams are refused")
+	}
+	if slices.Contains(s.cfg.CORSAllowedOrigins, "*") {
+		s.log.Warn("CORS_ALLOWED_ORIGINS is *: pages of any origin may open streams, but browsers send no cookies with them; name the origins to allow cookies")
 	}
 	if s.cfg.InternalAddr == (config.Addr{}) && s.cfg.InternalToken == "" {
 		s.log.Warn("/internal shares the public port: a proxy in front must deny /internal/ and /metrics, or set INTERNAL_ADDR or INTERNAL_TOKEN")

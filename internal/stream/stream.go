@@ -79,7 +79,7 @@ func (o *Opener) open(nc net.Conn, buffered *bufio.ReadWriter, r *http.Request, 
 	}
 	nc = edge.HandOver(nc)
 	chunked := r.ProtoAtLeast(1, 1)
-	head := frame.Head(appendHead(nil, h, chunked))
+	head := frame.Head(appendHead(nil, h, chunked, chunked && !r.Close))
 	if o.detacher.detach(nc, chunked, head, c, g) {
 		return
 	}
@@ -88,12 +88,18 @@ func (o *Opener) open(nc net.Conn, buffered *bufio.ReadWriter, r *http.Request, 
 	}
 }
 
-// appendHead encodes the head of a stream's response (RFC 9112 section 2.1).
-func appendHead(b []byte, h http.Header, chunked bool) []byte {
+// appendHead encodes the head of a stream's response (RFC 9112 section 2.1). Connection is
+// what some clients expect of a stream, but for those who asked for its close (section 9.6).
+func appendHead(b []byte, h http.Header, chunked, keepAlive bool) []byte {
 	if chunked {
-		b = append(b, "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n"...)
+		b = append(b, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"...)
 	} else {
-		b = append(b, "HTTP/1.0 200 OK\r\nConnection: close\r\n"...)
+		b = append(b, "HTTP/1.0 200 OK\r\n"...)
+	}
+	if keepAlive {
+		b = append(b, "Connection: keep-alive\r\n"...)
+	} else {
+		b = append(b, "Connection: close\r\n"...)
 	}
 	b = append(b, "Date: "...)
 	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
