@@ -161,6 +161,27 @@ var ownLogging = section{title: "6 log lines by level and form", cases: []contra
 		x.Disconnect()
 		s.WantLog(`\btoken=`+x.token, `\breason=error\b`, `\bdetail=unexpected_data\b`, `\bpath=/stalled( |$)`)
 	}},
+	{name: "X-Content-Type-Options: nosniff on every answer", run: func(t *T) {
+		s := t.Start("CORS_ALLOWED_ORIGINS=https://app.example")
+		x := s.Open("/")
+		wantField(t, x.WantHead(), "X-Content-Type-Options", "nosniff")
+		for range 3 { // on one connection: the third is served by another part
+			got := s.SendObject(object{"token": x.token, "event": object{"data": "x"}})
+			s.WantStatusOK(got, "ok")
+			if got.Header.Get("X-Content-Type-Options") != "nosniff" {
+				t.Errorf("send: %v", got.Header)
+			}
+		}
+		for _, r := range []harness.Request{
+			{Target: "/healthz"}, {Target: "/readyz"}, {Target: "/metrics"}, {Target: "/internal/openapi.yaml"}, {Target: "/internal/stats"},
+			{Target: "/internal/x"}, {Method: "POST", Target: "/"}, {Target: "/", Header: []harness.Field{{Name: "x-filler", Value: strings.Repeat("f", 40_000)}}},
+			{Method: "OPTIONS", Target: "/", Header: append(fromOrigin("https://app.example").Header, harness.Field{Name: "access-control-request-method", Value: "GET"})},
+		} {
+			wantField(t, wantHead(t, s.Do(r)), "X-Content-Type-Options", "nosniff")
+		}
+		refused := s.Begin(harness.Request{Target: "/"}, connectAnswer(403))
+		wantField(t, refused.WantHead(), "X-Content-Type-Options", "nosniff")
+	}},
 	{name: "a redirect by the backend is logged, with where it points to", run: func(t *T) {
 		s := t.Start()
 		s.Begin(harness.Request{Target: "/"}, harness.Script{Connect: answerAlways(harness.Answer{Status: 307, Header: http.Header{"Location": {"/login?q=" + secretQuery}}})}).Reply()

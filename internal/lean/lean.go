@@ -130,7 +130,7 @@ func appendAnswer(b []byte, status int, date string, body []byte) []byte {
 	b = append(b, http.StatusText(status)...)
 	b = append(b, "\r\nCache-Control: no-store\r\nContent-Length: "...)
 	b = strconv.AppendInt(b, int64(len(body)), 10)
-	b = append(b, "\r\nContent-Type: application/json\r\nDate: "...)
+	b = append(b, "\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\nDate: "...)
 	b = append(b, date...)
 	b = append(b, "\r\n\r\n"...)
 	return append(b, body...)

@@ -21,9 +21,14 @@ const (
 	maxHeaderBytes = 128 << 10
 )
 
+// noSniff has browsers take each answer for what its Content-Type says
+// (https://fetch.spec.whatwg.org/#x-content-type-options-header).
+var noSniff = []string{"nosniff"}
+
 // admit is what all requests go through first, at the public listener and at that of /internal.
 func (s *Server) admit(next http.HandlerFunc, public bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["X-Content-Type-Options"] = noSniff
 		absolute, ok := originForm(r)
 		path := target(r)
 		switch {
