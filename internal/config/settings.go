@@ -41,7 +41,7 @@ func settings(c *Config) []setting {
 		},
 		{
 			env: "INTERNAL_ADDR", value: address(&c.InternalAddr),
-			meaning: "Moves `/internal/…` and `/metrics` to a listener of their own, which answers callers from anywhere. " +
+			meaning: "Moves `/internal/…` and `/metrics` to a listener of their own, which answers callers from anywhere. A socket is made with the mode that the umask leaves. " +
 				"Without it they are on the public port and answer this host only.",
 		},
 		{

@@ -172,8 +172,8 @@ type body struct {
 	control *http.ResponseController
 	patient bool
 	timeout time.Duration // for the next bytes
-	awaited bool // the connection counts as one that waits for its peer
-	ended   bool // there is no more of it to read
+	awaited bool          // the connection counts as one that waits for its peer
+	ended   bool          // there is no more of it to read
 
 	begun    time.Time // the first read; zero: none yet
 	received int64     // bytes since counted

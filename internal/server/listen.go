@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 
@@ -59,7 +58,10 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 	listeners := []listening{newListening(l, public)}
 	if addr := s.cfg.InternalAddr; addr != (config.Addr{}) {
 		if addr.Network == "unix" {
-			removeStaleSocket(addr.Address)
+			if err := removeStaleSocket(addr.Address); err != nil {
+				_ = listeners[0].listener.Close()
+				return nil, err
+			}
 		}
 		lc = net.ListenConfig{} // without a stream's socket options
 		l, err := lc.Listen(ctx, addr.Network, addr.Address)
@@ -70,20 +72,6 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 		listeners = append(listeners, newListening(s.edge.Listen(l, edge.Plain), s.httpServer(s.admit(s.serveInternalListener, false))))
 	}
 	return listeners, nil
-}
-
-// removeStaleSocket removes a socket that a killed process left, and that nobody
-// listens on any more.
-func removeStaleSocket(path string) {
-	if info, err := os.Stat(path); err != nil || info.Mode().Type() != os.ModeSocket {
-		return
-	}
-	c, err := net.Dial("unix", path) //nolint:noctx // a local socket answers at once
-	if err == nil {
-		_ = c.Close()
-		return
-	}
-	_ = os.Remove(path)
 }
 
 func (s *Server) httpServer(h http.Handler) *http.Server {

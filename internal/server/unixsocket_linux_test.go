@@ -1,0 +1,70 @@
+package server
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestRemoveStaleSocket(t *testing.T) {
+	dir, err := os.MkdirTemp("", "gw") // a short path: sockets have a limit of about 100 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	is := func(path string) bool {
+		_, err := os.Lstat(path)
+		return err == nil
+	}
+
+	if err := removeStaleSocket(filepath.Join(dir, "none")); err != nil {
+		t.Error(err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeStaleSocket(file); err != nil || !is(file) {
+		t.Error("a file that is no socket:", err)
+	}
+
+	left := filepath.Join(dir, "left")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: left, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := removeStaleSocket(left); err == nil || !is(left) || !strings.Contains(err.Error(), left) {
+		t.Error("a socket in use:", err)
+	}
+	l.SetUnlinkOnClose(false)
+	_ = l.Close()
+	if err := removeStaleSocket(left); err != nil || is(left) {
+		t.Error("a socket that was left:", err)
+	}
+
+	// One whose process is too busy to accept.
+	busy := filepath.Join(dir, "busy")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: busy}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		c, err := net.Dial("unix", busy)
+		if err != nil {
+			break // the backlog is full
+		}
+		defer func() { _ = c.Close() }()
+	}
+	if err := removeStaleSocket(busy); !errors.Is(err, unix.EAGAIN) || !is(busy) {
+		t.Error("a busy process:", err)
+	}
+}
