@@ -128,7 +128,7 @@ func (q *request) decodeBatch() (operations []jsontext.Value, problem *Error) {
 		return nil, problem
 	}
 	if err != nil || !q.end() {
-		return nil, errJSON
+		return nil, invalidJSON(err)
 	}
 	if !typed {
 		return nil, errOperations

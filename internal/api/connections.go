@@ -192,7 +192,7 @@ func (q *request) decodePatch(maxTopics int) (add, remove []string, problem *Err
 		})
 	})
 	if err != nil || !q.end() {
-		return nil, nil, errJSON
+		return nil, nil, invalidJSON(err)
 	}
 	if !typed {
 		return nil, nil, errPatch

@@ -218,7 +218,7 @@ func TestChangeConnection(t *testing.T) {
 		`{}`: errPatch, `{"topics":["a"]}`: errPatch, `{"topics":null}`: errPatch, `{"topics":{"add":"a"}}`: errPatch, `{"topics":{"add":null}}`: errPatch,
 		`{"topics":{"add":["x"],"remove":[1]}}`: errPatch, `{"topics":{"add":[""]}}`: errPatch, `{"topics":{"remove":["a\n"]}}`: errPatch,
 		`{"topics":{"add":["` + strings.Repeat("x", 257) + `"]}}`: errPatch,
-		`{"x":"` + strings.Repeat("x", 500) + `"}`:                errPayload,
+		`{"x":"` + strings.Repeat("x", 500) + `"}`:                tooLarge("the body", 500),
 	} {
 		want(t, do(t, a, http.MethodPatch, target, body), problem.Status, string(problem.body()))
 	}

@@ -43,11 +43,11 @@ func (q *request) readJSON(w http.ResponseWriter, r *http.Request, maxBody int64
 		return errMediaType
 	}
 	if r.ContentLength > maxBody {
-		return errPayload
+		return tooLarge("the body", maxBody)
 	}
 	if err := q.read(http.MaxBytesReader(w, r.Body, maxBody), r.ContentLength); err != nil {
-		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			return errPayload
+		if errors.As(err, new(*http.MaxBytesError)) {
+			return tooLarge("the body", maxBody)
 		}
 		return errRequestAborted
 	}
@@ -187,7 +187,7 @@ type rawEvent struct{ value, data, name, id, retry jsontext.Value }
 func (q *request) decodeSend() (s sendRequest, problem *Error) {
 	raw, err := q.readSend()
 	if err != nil {
-		return s, errJSON
+		return s, invalidJSON(err)
 	}
 	var ok bool
 	if s.token, ok = unquote(raw.token); !ok || s.token == "" {
@@ -213,6 +213,20 @@ func (q *request) decodeSend() (s sendRequest, problem *Error) {
 		s.wait = true
 	}
 	return s, nil
+}
+
+// invalidJSON is the answer to a body that err, if not nil, says to be no JSON. Escapes of half
+// a surrogate pair are pure ASCII, so that a message about UTF-8 would mislead.
+func invalidJSON(err error) *Error {
+	if hasHalfPair(err) {
+		return errSurrogate
+	}
+	return errJSON
+}
+
+func hasHalfPair(err error) bool {
+	var syntax *jsontext.SyntacticError
+	return errors.As(err, &syntax) && strings.Contains(syntax.Err.Error(), "invalid surrogate pair")
 }
 
 var errNotAnObject = errors.New("not one JSON object")

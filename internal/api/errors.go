@@ -51,7 +51,8 @@ var (
 	errGone           = &Error{410, "CONNECTION_GONE", "the client has left"}
 	errNode           = &Error{503, "NODE_UNREACHABLE", "the node that holds the connection does not answer; it is unknown whether it got the request"}
 	errTokenNotFound  = &Error{404, "TOKEN_NOT_FOUND", "Token not found"}
-	errPayload        = &Error{413, "PAYLOAD_TOO_LARGE", "body is too large"}
+	errPayload        = &Error{413, "PAYLOAD_TOO_LARGE", "too large"} // see tooLarge
+	errSurrogate      = &Error{400, "INVALID_JSON", `body has half a surrogate pair: the escapes \ud800 to \udfff must come in pairs`}
 	errMediaType      = &Error{415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type must be application/json"}
 	errWriteFailed    = &Error{500, "WRITE_FAILED", "event could not be written, the connection has ended"}
 	errBufferFull     = &Error{503, "BUFFER_FULL", "the buffer of the pending connection is full, nothing of this request was kept"}
@@ -108,6 +109,11 @@ func BackendError(status int) *Error {
 		shown = http.StatusBadGateway // a redirect is the gateway's to follow or not, and others are none of HTTP's
 	}
 	return &Error{shown, "BACKEND_ERROR", "Backend returned " + strconv.Itoa(status)}
+}
+
+// tooLarge says what of a request is larger than MAX_BODY_BYTES lets it be.
+func tooLarge(what string, maxBody int64) *Error {
+	return &Error{errPayload.Status, errPayload.Code, what + " is larger than MAX_BODY_BYTES, " + strconv.FormatInt(maxBody, 10) + " bytes"}
 }
 
 // Write answers a request with the error.

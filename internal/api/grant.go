@@ -76,6 +76,8 @@ func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 		return nil
 	})
 	switch {
+	case hasHalfPair(err):
+		return gateway.Grant{}, errors.New(errSurrogate.Message)
 	case err != nil || !q.end():
 		return gateway.Grant{}, errors.New("not one JSON object in valid UTF-8")
 	case wrong != "":

@@ -106,7 +106,7 @@ func (q *request) decodePublish(maxTopics int) (p publication, problem *Error) {
 		}
 	})
 	if err != nil || !q.end() {
-		return p, errJSON
+		return p, invalidJSON(err)
 	}
 	switch {
 	case topic != nil && topics == nil:

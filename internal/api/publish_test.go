@@ -98,9 +98,9 @@ func TestPublishInvalid(t *testing.T) {
 		`{"topic":"a","event":{"data":""},"store":null}`:         errStoreType,
 		`{"topic":"a","event":{"data":""},"count":"cluster"}`:    errCount,
 		`{"topic":"a","event":{"data":""},"count":true}`:         errCount,
-		`{"topic":"a","event":{"data":"` + long + long + `"}}`:   errPayload,
+		`{"topic":"a","event":{"data":"` + long + long + `"}}`:   tooLarge("the body", 500),
 		"{\"topic\":\"\xff\",\"event\":{\"data\":\"\"}}":         errJSON,
-		`{"topic":"a","event":{"data":""},"x":"\ud800"}`:         errJSON,
+		`{"topic":"a","event":{"data":""},"x":"\ud800"}`:         errSurrogate,
 		`{"topic":"a","event":{"data":"","data":""}}`:            errJSON,
 		`{"topics":["a","b],"event":{"data":""}}`:                errJSON,
 	} {
@@ -204,7 +204,7 @@ func TestBatch(t *testing.T) {
 	for body, problem := range map[string]*Error{
 		``: errJSON, `[]`: errJSON, `{"operations":[}`: errJSON, `{"operations":[{"a":1,"a":2}]}`: errJSON, `{"operations":[]}{}`: errJSON,
 		`{}`: errOperations, `{"operations":{}}`: errOperations, `{"operations":null}`: errOperations, `{"Operations":[]}`: errOperations,
-		`{"operations":["` + strings.Repeat("x", 500) + `"]}`: errPayload,
+		`{"operations":["` + strings.Repeat("x", 500) + `"]}`: tooLarge("the body", 500),
 	} {
 		want(t, do(t, a, http.MethodPost, "/internal/batch", body), problem.Status, problem.Code)
 	}

@@ -30,7 +30,7 @@ func TestSend(t *testing.T) {
 		{"closed", event(opened, ""), 404, `{"error":{"message":"Token not found","code":"TOKEN_NOT_FOUND"}}`},
 		{"no such token", event("00000000-0000-4000-8000-000000000000", ""), 404, `"code":"TOKEN_NOT_FOUND"`},
 		{"no token at all", event("x", ""), 404, `"code":"TOKEN_NOT_FOUND"`},
-		{"too large", event(slow, `,"x":"`+big+big+`"`), 413, `"code":"PAYLOAD_TOO_LARGE"`},
+		{"too large", event(slow, `,"x":"`+big+big+`"`), 413, `"the body is larger than MAX_BODY_BYTES, `},
 		{"invalid", `[]`, 400, `"code":"INVALID_JSON"`},
 		{"first to a slow one", `{"token":"` + slow + `","event":{"data":"` + big + `"}}`, 200, `{"status":"ok"}`},
 		{"second", `{"token":"` + slow + `","event":{"data":"` + big + `"}}`, 200, `{"status":"ok"}`},

@@ -76,8 +76,9 @@ type streaming struct {
 	next     func() (sse.Event, error)
 	line     func() int // of the body, that next has come to
 	coalesce time.Duration
-	end      bool // close the connection behind the body
-	events   int  // passed on
+	end      bool  // close the connection behind the body
+	events   int   // passed on
+	limit    int64 // of one event, in bytes
 }
 
 // parsed is an event of the body, or what ended it.
@@ -87,7 +88,7 @@ type parsed struct {
 }
 
 func (a *API) newStreaming(r *http.Request, token string) (*streaming, *Error) {
-	s := &streaming{}
+	s := &streaming{limit: a.maxBody}
 	switch mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); mediaType {
 	case "text/event-stream":
 		s.fromEventStream(r.Body, a.maxBody)
@@ -193,7 +194,7 @@ func (s *streaming) problem(err error) *Error {
 	case errors.Is(err, io.EOF):
 		return nil
 	case errors.Is(err, sse.ErrTooLong), errors.Is(err, bufio.ErrTooLong):
-		return errPayload
+		return tooLarge("one event", s.limit)
 	case errors.As(err, &malformed):
 		return &Error{http.StatusBadRequest, "INVALID_STREAM", fmt.Sprintf("line %d: %s; what came before was sent", s.line(), malformed.what)}
 	default:
@@ -245,7 +246,9 @@ func (s *streaming) fromLines(body io.Reader, limit int64) {
 			// The event shares the bytes, and is encoded while the next line is read: a copy.
 			var raw rawEvent
 			q.decoderOf(bytes.Clone(lines.Bytes()))
-			if err := q.takeEvent(&raw); err != nil || !q.end() {
+			if err := q.takeEvent(&raw); hasHalfPair(err) {
+				return sse.Event{}, &malformedError{errSurrogate.Message}
+			} else if err != nil || !q.end() {
 				return sse.Event{}, &malformedError{"not one JSON value"}
 			}
 			e, problem := raw.decode()

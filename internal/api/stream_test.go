@@ -69,7 +69,7 @@ func TestStreamMalformed(t *testing.T) {
 		first + "data: b":                                    {eventStream, 400, "the last event has no empty line"},
 		first + "event: \x01\ndata: b\n\n":                   {eventStream, 400, "line 5: the event's name"},
 		first + "id: " + long[:129] + "\ndata: b\n\n":        {eventStream, 400, "line 5: the event's id"},
-		first + "data: " + long + "\n\n":                     {eventStream, 413, "PAYLOAD_TOO_LARGE"},
+		first + "data: " + long + "\n\n":                     {eventStream, 413, `"one event is larger than MAX_BODY_BYTES, `},
 		firstLine + "x\n":                                    {ndjson, 400, "line 2: not one JSON value"},
 		firstLine + "\n" + `{"data":"b"} {"data":"c"}`:       {ndjson, 400, "line 3: not one JSON value"},
 		firstLine + `{"data":"b","data":"c"}`:                {ndjson, 400, "line 2: not one JSON value"},
@@ -81,7 +81,7 @@ func TestStreamMalformed(t *testing.T) {
 		firstLine + `{"data":"b","name":"\n"}`:               {ndjson, 400, "line 2: event.name"},
 		firstLine + `{"data":"b","id":1}`:                    {ndjson, 400, "line 2: event.id"},
 		firstLine + `{"data":"b","retry":0.5}`:               {ndjson, 400, "line 2: event.retry"},
-		firstLine + `{"data":"` + long + `"}`:                {ndjson, 413, "PAYLOAD_TOO_LARGE"},
+		firstLine + `{"data":"` + long + `"}`:                {ndjson, 413, `"one event is larger than MAX_BODY_BYTES, `},
 		firstLine + `{"data":"b","id":"` + long[:129] + `"}`: {ndjson, 400, "line 2: event.id"},
 	} {
 		for _, query := range []string{"?close=true", "?coalesce_ms=1000&close=true"} {
