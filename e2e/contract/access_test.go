@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"os"
@@ -254,6 +255,29 @@ var access = section{title: "7 who may call internal", cases: []contractCase{
 		s.wantServed(client, e, "Authorization", "Bearer "+secret)
 		s.WantError(s.Call(http.MethodPost, sendPath, `{"token":"x"}`, "Content-Type", "application/json", "Authorization", "Bearer "+secret),
 			http.StatusForbidden, "INTERNAL_FORBIDDEN", "")
+	}},
+	{name: "start-up warns of an INTERNAL_ADDR that answers everybody who reaches it", run: func(t *T) {
+		for _, c := range []struct {
+			host, setting string
+			warns         bool
+		}{
+			{"0.0.0.0", "", true},
+			{"", "", true},
+			{"127.0.0.1", "", false},
+			{"0.0.0.0", "INTERNAL_TOKEN=s3cret-of-some-length-4711", false},
+			{"0.0.0.0", "INTERNAL_ALLOW=10.0.0.0/8", false},
+		} {
+			port, err := harness.FreePort()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := t.Start("INTERNAL_ADDR="+c.host+":"+itoa(port), cmp.Or(c.setting, "LOG_LEVEL=info"))
+			s.Open("/").Leave() // its lines come after those of the start
+			s.WantLog("client_closed")
+			if got := strings.Contains(s.gw.Log.Text(), "[WARN] INTERNAL_ADDR"); got != c.warns {
+				t.Errorf("%+v: warned %v", c, got)
+			}
+		}
 	}},
 	{name: "start-up warns while internal and public share a port", run: func(t *T) {
 		t.Start().WantLog(`(?i)\bWARN`, `(?i)internal`)

@@ -139,7 +139,7 @@ func (v *flagValue) Set(s string) error { v.text = s; return nil }
 func (v *flagValue) Type() string       { return v.kind }
 
 // Load makes a Config of flags, else environment, else file, else defaults. An
-// empty value counts as none. fs, which may be nil, has been through [Flags] and
+// empty value counts as none, but is an error where that would open what is locked. fs, which may be nil, has been through [Flags] and
 // was parsed; environ has the form of os.Environ.
 //
 // The error joins all problems found. Warnings are values that were invalid and
@@ -155,13 +155,13 @@ func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err 
 	for _, s := range table {
 		l.add(map[string]any{s.key(): s.standard})
 		if fs != nil {
-			if f := fs.Lookup(s.flag()); f != nil && f.Changed && f.Value.String() != "" {
-				l.flags[s.key()] = f.Value.String()
+			if f := fs.Lookup(s.flag()); f != nil && f.Changed {
+				l.give(l.flags, s, f.Value.String(), "--"+s.flag())
 			}
 		}
 		for _, variable := range environ {
-			if name, value, _ := strings.Cut(variable, "="); name == s.env && value != "" {
-				l.env[s.key()] = value
+			if name, value, _ := strings.Cut(variable, "="); name == s.env {
+				l.give(l.env, s, value, s.env)
 			}
 		}
 	}
@@ -206,6 +206,19 @@ type loader struct {
 	problems   []error
 }
 
+// give takes a value into a layer; an empty one counts as none, but for a lock.
+func (l *loader) give(layer map[string]any, s setting, value, source string) {
+	if value != "" {
+		layer[s.key()] = value
+	} else if s.lock {
+		l.nothing(source)
+	}
+}
+
+func (l *loader) nothing(source string) {
+	l.problem(fmt.Errorf("%s: it is set to nothing; leave it out, or give it a value", source))
+}
+
 func (l *loader) problem(err error) { l.problems = append(l.problems, err) }
 
 func (l *loader) add(layer map[string]any) {
@@ -229,9 +242,10 @@ func (l *loader) addFile(table []setting) {
 		l.problem(fmt.Errorf("configuration file %s: %w", path, err))
 		return
 	}
-	known := map[string]bool{}
+	known, locks := map[string]bool{}, map[string]bool{}
 	for _, s := range table {
 		known[s.key()] = s.key() != key // a file does not name another one
+		locks[s.key()] = s.lock
 	}
 	for _, k := range content.Keys() {
 		if !known[k] {
@@ -239,6 +253,9 @@ func (l *loader) addFile(table []setting) {
 			content.Delete(k)
 		} else if v := content.Get(k); v == nil || v == "" {
 			content.Delete(k) // counts as none
+			if locks[k] {
+				l.nothing(fmt.Sprintf("%s in %s", k, path))
+			}
 		}
 	}
 	if err := l.values.Merge(content); err != nil {

@@ -169,6 +169,8 @@ func TestInvalidValues(t *testing.T) {
 		{"INTERNAL_ALLOW=10.0.0.1,", `it has an empty entry`},
 		{"INTERNAL_TOKEN=SECRET value", "INTERNAL_TOKEN: the given value is not possible; allowed is visible ASCII"},
 		{"INTERNAL_TOKEN=SECRETé", "INTERNAL_TOKEN: the given value is not possible"},
+		{"INTERNAL_TOKEN=", "INTERNAL_TOKEN: it is set to nothing; leave it out"},
+		{"INTERNAL_TOKEN_FILE=", "INTERNAL_TOKEN_FILE: it is set to nothing; leave it out"},
 		{"CORS_ALLOWED_ORIGINS=https://a/", `"https://a/" is not an origin`},
 		{"CORS_ALLOWED_ORIGINS=a.example", `"a.example" is not an origin`},
 		{"CORS_ALLOWED_ORIGINS=*,https://a", `"*" is not an origin`},
@@ -326,6 +328,9 @@ func TestFlags(t *testing.T) {
 	if c, _, err := Load(flags(t, "--h2c"), nil); err != nil || !c.H2C {
 		t.Errorf("--h2c without a value: %v, %v", c.H2C, err)
 	}
+	if _, _, err := Load(flags(t, "--internal-token="), nil); err == nil || !strings.Contains(err.Error(), "--internal-token: it is set to nothing") {
+		t.Errorf("--internal-token without a value: %v", err)
+	}
 	usage := flags(t).FlagUsages()
 	for _, line := range []string{
 		"--port number ", "(a whole number, 1 to 65535) (default 3000)",
@@ -361,6 +366,8 @@ func TestFile(t *testing.T) {
 		{"key with a dot", "server.port: 80", nil, `unknown key "server.port"`},
 		{"another file", "config_file: x", nil, `unknown key "config_file"`},
 		{"unknown key with an empty value", "prot:", nil, `unknown key "prot"`},
+		{"a lock set to nothing", "internal_token:", nil, "internal_token in "},
+		{"its file set to nothing", "internal_token_file: ''", nil, "it is set to nothing"},
 		{"nested", "server: {port: 80}", nil, `unknown key "server"`},
 		{"list of lists", "internal_allow: [[a]]", nil, "internal_allow in "},
 		{"mapping where there is one value", "port: {a: SECRET}", nil, "not a value of the right shape"},

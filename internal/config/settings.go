@@ -11,6 +11,7 @@ type setting struct {
 	standard string // the default, written as a user would; empty: none
 	value
 	secret  bool   // may also be read from a file, named by <env>_FILE
+	lock    bool   // to set it to nothing is an error, since that would open what it locks
 	lenient bool   // an invalid value is a warning, and the default is used
 	meaning string // one or a few sentences; Markdown
 }
@@ -49,7 +50,7 @@ func settings(c *Config) []setting {
 			meaning: "Further callers that may use `/internal/…` and `/metrics`, besides those on this host. With `127.0.0.0/8,::1` callers on this host may name it as they like.",
 		},
 		{
-			env: "INTERNAL_TOKEN", value: token(&c.InternalToken), secret: true,
+			env: "INTERNAL_TOKEN", value: token(&c.InternalToken), secret: true, lock: true,
 			meaning: "Callers of `/internal/…` and `/metrics` have to send `Authorization: Bearer` with this token, and may then come from anywhere.",
 		},
 		{
@@ -168,7 +169,7 @@ func settings(c *Config) []setting {
 // fromFile is the setting that names the file with the value of a secret one.
 func (s setting) fromFile() setting {
 	return setting{
-		env: s.env + "_FILE", value: path(new(string)),
+		env: s.env + "_FILE", value: path(new(string)), lock: s.lock,
 		meaning: "File that holds the value of `" + s.env + "`. Not both.",
 	}
 }

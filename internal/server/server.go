@@ -216,6 +216,9 @@ func (s *Server) logStart() {
 	if slices.Contains(s.cfg.CORSAllowedOrigins, "*") {
 		s.log.Warn("CORS_ALLOWED_ORIGINS is *: pages of any origin may open streams, but browsers send no cookies with them; name the origins to allow cookies")
 	}
+	if s.cfg.InternalAddr != (config.Addr{}) && !s.cfg.InternalAddr.IsLoopback() && s.cfg.InternalToken == "" && len(s.cfg.InternalAllow) == 0 {
+		s.log.Warn("INTERNAL_ADDR answers everybody who reaches it: set INTERNAL_TOKEN or INTERNAL_ALLOW, or see to it that only the backend does")
+	}
 	if s.cfg.InternalAddr == (config.Addr{}) && s.cfg.InternalToken == "" {
 		s.log.Warn("/internal shares the public port: a proxy in front must deny /internal/ and /metrics, or set INTERNAL_ADDR or INTERNAL_TOKEN")
 	}
