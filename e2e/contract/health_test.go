@@ -173,8 +173,14 @@ var ownLogging = section{title: "6 log lines by level and form", cases: []contra
 			}
 		}
 		for _, r := range []harness.Request{
-			{Target: "/healthz"}, {Target: "/readyz"}, {Target: "/metrics"}, {Target: "/internal/openapi.yaml"}, {Target: "/internal/stats"},
-			{Target: "/internal/x"}, {Method: "POST", Target: "/"}, {Target: "/", Header: []harness.Field{{Name: "x-filler", Value: strings.Repeat("f", 40_000)}}},
+			{Target: "/healthz"},
+			{Target: "/readyz"},
+			{Target: "/metrics"},
+			{Target: "/internal/openapi.yaml"},
+			{Target: "/internal/stats"},
+			{Target: "/internal/x"},
+			{Method: "POST", Target: "/"},
+			{Target: "/", Header: []harness.Field{{Name: "x-filler", Value: strings.Repeat("f", 40_000)}}},
 			{Method: "OPTIONS", Target: "/", Header: append(fromOrigin("https://app.example").Header, harness.Field{Name: "access-control-request-method", Value: "GET"})},
 		} {
 			wantField(t, wantHead(t, s.Do(r)), "X-Content-Type-Options", "nosniff")

@@ -62,7 +62,7 @@ func TestRemoveStaleSocket(t *testing.T) {
 		if err != nil {
 			break // the backlog is full
 		}
-		defer func() { _ = c.Close() }()
+		t.Cleanup(func() { _ = c.Close() })
 	}
 	if err := removeStaleSocket(busy); !errors.Is(err, unix.EAGAIN) || !is(busy) {
 		t.Error("a busy process:", err)
