@@ -234,6 +234,59 @@ func TestManyStreamsOverOneConnection(t *testing.T) {
 	}
 }
 
+// Streams that are refused or closed leave the others, and the connection that they share.
+func TestRefusedStreamsKeepTheConnection(t *testing.T) {
+	t.Parallel()
+	x := setup{tls: true}.start(t)
+	kept := x.open(t, "kept")
+	for i := range 10 {
+		refused, closing := fmt.Sprintf("refused%d", i), fmt.Sprintf("closing%d", i)
+		x.page.open(t, refused, x.streams+path(refused))
+		x.page.want(t, refused, "error", closed)
+		x.page.open(t, closing, x.streams+path(closing))
+		x.page.close(t, closing) // most probably before the backend has answered
+	}
+	x.open(t, "last")
+	x.gw.Event(t, kept, object{"data": "still here"})
+	x.page.want(t, "kept", "message", 1)
+	heads := x.page.received(func(r response) bool { return strings.HasPrefix(r.URL, x.streams) })
+	for _, r := range heads {
+		if r.ConnectionID != heads[0].ConnectionID {
+			t.Errorf("%s came on connection %v, the first on %v", r.URL, r.ConnectionID, heads[0].ConnectionID)
+		}
+	}
+}
+
+// A page of a site whose name resolves to this host is of the gateway's own origin for the
+// browser. It gets nothing of /internal; a page of this host does.
+func TestRebinding(t *testing.T) {
+	t.Parallel()
+	x := setup{}.start(t)
+	try := func(host, method, target string) (status int) {
+		t.Helper()
+		x.page.navigate(t, fmt.Sprintf("http://%s:%d/healthz", host, x.gw.Port))
+		x.page.call(t, &status, `(async (method, target, body) => (await fetch(target, {method, body, headers: {"content-type": "application/json"}})).status)`,
+			method, target, map[string]any{"GET": nil, "POST": `{"token":"x"}`}[method])
+		return status
+	}
+	for _, c := range []struct {
+		method, target string
+		own            int
+	}{
+		{"GET", "/internal/connections", 200},
+		{"GET", "/internal/connections?limit=1", 200},
+		{"GET", "/metrics", 200},
+		{"POST", "/internal/send", 404},
+	} {
+		if got := try("evil.rebinding.example", c.method, c.target); got != 403 {
+			t.Errorf("%s %s from a page of another site: %d", c.method, c.target, got)
+		}
+		if got := try("localhost", c.method, c.target); got != c.own {
+			t.Errorf("%s %s from a page of this host: %d, want %d", c.method, c.target, got, c.own)
+		}
+	}
+}
+
 // A page can see by which protocol the streams of its own origin come.
 func TestNextHopProtocol(t *testing.T) {
 	t.Parallel()

@@ -67,6 +67,7 @@ func startChromium(dir, trusted string) (*chromium, error) {
 		"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
 		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 		"--disable-breakpad", "--user-data-dir="+filepath.Join(dir, "profile"),
+		"--host-resolver-rules=MAP *.rebinding.example 127.0.0.1", // as a hostile name server answers
 		"--ignore-certificate-errors-spki-list="+trusted, "--remote-debugging-pipe")
 	c.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir}
 	c.cmd.Stdout, c.cmd.Stderr = c.output, c.output
