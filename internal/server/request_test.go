@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"net/http"
+	"net/http/httptest"
 	neturl "net/url"
 	"strings"
 	"testing"
@@ -24,6 +25,31 @@ func TestOriginForm(t *testing.T) {
 		}
 		if _, ok := originForm(r); ok != (want != "") || ok && r.RequestURI != want {
 			t.Errorf("%q: %v, %q", target, ok, r.RequestURI)
+		}
+	}
+}
+
+// The bound is exact, and what is beyond it is forgotten before it is answered.
+func TestHeadBound(t *testing.T) {
+	s := &Server{withCORS: newCORS([]string{"https://app.example"})}
+	served := 0
+	h := s.admit(func(http.ResponseWriter, *http.Request) { served++ }, true)
+	for _, c := range []struct {
+		size, status int
+	}{{maxHead, 200}, {maxHead + 1, 431}, {100 << 10, 431}} {
+		r := httptest.NewRequest(http.MethodGet, "/x", nil)
+		r.Header.Set("Origin", "https://app.example")
+		size := len("/x") + len(r.Host) + len("Origin"+"https://app.example") + 2*fieldOverhead + len("X")
+		r.Header.Set("X", strings.Repeat("x", c.size-size))
+		w := httptest.NewRecorder()
+		served = 0
+		h.ServeHTTP(w, r)
+		if w.Code != c.status || served == 1 != (c.status == 200) {
+			t.Errorf("%d bytes: %d, served %d times", c.size, w.Code, served)
+		}
+		if refused := c.status == 431; refused && (len(r.Header) > 1 || r.RequestURI != "" || r.URL.Path != "" ||
+			w.Header().Get("Access-Control-Allow-Origin") != "https://app.example" || w.Header().Get("Connection") != "close") {
+			t.Errorf("%d bytes: what is kept is %v, the answer %v", c.size, r.Header, w.Header())
 		}
 	}
 }
