@@ -3,6 +3,7 @@ package contract
 import (
 	"bytes"
 	"net/http"
+	"strings"
 	"time"
 
 	"ssegateway/e2e/harness"
@@ -294,6 +295,40 @@ var halfClosing = section{title: "8 a client's half-close and further bytes", ca
 		close(release)
 		x.WantDisconnect("client_closed")
 	}},
+	{name: "a client that leaves before its connect has its turn: no callbacks, and its place is free at once", run: func(t *T) {
+		s := t.Start("CALLBACK_CONCURRENCY=1", "MAX_CONNECTIONS=4")
+		release := make(chan struct{})
+		first := s.Begin(harness.Request{Target: "/"}, harness.Script{Connect: acceptAfter(release)})
+		first.Connect()
+		for name, leave := range map[string]func(x *Stream) error{
+			"leaves":      func(x *Stream) error { x.Leave(); return nil },
+			"resets":      func(x *Stream) error { return x.Reset() },
+			"half-closes": func(x *Stream) error { return x.HalfClose() },
+		} {
+			x := s.Begin(harness.Request{Target: "/" + name}, harness.Script{})
+			token := tokenIn(s.WantLog(`^\[INFO\] connect `, "path=/"+name+"$"))
+			if err := leave(x); err != nil {
+				t.Fatal(err)
+			}
+			s.WantLog("the client left before the backend was asked", token)
+			s.wantGone(token)
+		}
+		var others []*Stream
+		for range 3 {
+			others = append(others, s.Begin(harness.Request{Target: "/stays"}, harness.Script{}))
+		}
+		close(release)
+		for _, x := range append(others, first) {
+			if head := x.WantHead(); head.Status != http.StatusOK {
+				t.Errorf("status %d of a client that stays", head.Status)
+			}
+		}
+		first.Leave()
+		first.Disconnect()
+		if calls := s.backend.Calls(func(c *harness.Callback) bool { return c.URL != "/" && c.URL != "/stays" }); len(calls) > 0 {
+			t.Errorf("the backend is called about a client that had left: %s", calls[0].Body)
+		}
+	}},
 	{name: "a byte from the client after its request ends the connection: error, unexpected_data", run: func(t *T) {
 		s := t.Shared()
 		for _, extra := range []string{"x", "\r\n", "GET /next HTTP/1.1\r\nHost: x\r\n\r\n"} {
@@ -337,3 +372,10 @@ var halfClosing = section{title: "8 a client's half-close and further bytes", ca
 		}
 	}},
 }}
+
+// tokenIn is the token that a line of the log names.
+func tokenIn(line string) string {
+	_, after, _ := strings.Cut(line, "token=")
+	token, _, _ := strings.Cut(after, " ")
+	return token
+}

@@ -150,6 +150,37 @@ var grants = section{title: "9 the answer to a connect", cases: []contractCase{
 		s.Event(x.token, "first")
 		x.Want("data: first\n\n")
 	}},
+	{name: "a body of up to 1 MiB counts; a larger one counts as {} with a warning in the log", run: func(t *T) {
+		s := t.Shared()
+		topic := NewTopic()
+		for pad, granted := range map[int]bool{70_000: true, 1<<20 - 1000: true, 1 << 20: false} {
+			x := s.OpenWith(harness.Request{Target: "/"}, granting(encode(object{"topics": []string{topic}, "pad": strings.Repeat("x", pad)})))
+			if n := len(s.Connection(x.token).Topics); (n == 1) != granted {
+				t.Errorf("%d topics by a body with %d bytes of padding", n, pad)
+			}
+			if !granted {
+				s.WantLog("WARN", x.token, "larger than 1 MiB")
+			}
+		}
+	}},
+	{name: "a body that broke off: 503, and the disconnect connect_unanswered", run: func(t *T) {
+		s := t.Shared()
+		for _, answer := range []string{
+			"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{\"topics\":",
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+		} {
+			x := s.Begin(harness.Request{Target: "/"}, harness.Script{Connect: answerAlways(harness.Answer{Write: func(w http.ResponseWriter) {
+				if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
+					_, _ = conn.Write([]byte(answer))
+					_ = conn.Close()
+				}
+			}})})
+			x.Refusal(http.StatusServiceUnavailable, "BACKEND_UNAVAILABLE", "Backend is not reachable")
+			if c := x.WantDisconnect("error"); c.Detail != "connect_unanswered" {
+				t.Errorf("detail %q", c.Detail)
+			}
+		}
+	}},
 	{name: "only a 2xx grants anything", run: func(t *T) {
 		s := t.Shared()
 		topic := NewTopic()

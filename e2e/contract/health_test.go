@@ -107,6 +107,7 @@ var logging = section{title: "6 log lines", core: true, cases: []contractCase{
 			refused.Reply()
 		}
 		odd := s.Begin(secretRequest("//a/../%00"), harness.Script{Disconnect: answerOnce(harness.Answer{Drop: true}, harness.Answer{Status: 404, Body: secretData})})
+		odd.Connect()
 		odd.Leave()
 		odd.callbacks("disconnect", 2)
 		s.Barrier()

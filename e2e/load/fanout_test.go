@@ -76,7 +76,7 @@ func readAll(addr, count string) error {
 // accepting accepts everybody.
 type accepting struct{}
 
-func (accepting) Connect(context.Context, gateway.Token, []byte) gateway.Answer {
+func (accepting) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
 	return gateway.Answer{Outcome: gateway.Accepted, Status: 200}
 }
 func (accepting) Disconnect(gateway.Notice) {}

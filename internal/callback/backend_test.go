@@ -71,7 +71,7 @@ func run(t testing.TB, c *Client) (stop func()) {
 }
 
 func connect(t testing.TB, c *Client) gateway.Answer {
-	return c.Connect(t.Context(), gateway.NewToken(), request)
+	return c.Connect(t.Context(), context.Background(), gateway.NewToken(), request)
 }
 
 // check compares answers but for their bodies.

@@ -61,7 +61,7 @@ func benchmarkConnect(b *testing.B, url string, parallel int) {
 	for i := range parallel {
 		all.Go(func() {
 			for range (b.N + parallel - 1 - i) / parallel {
-				if a := c.Connect(ctx, token, body); a.Outcome != gateway.Accepted {
+				if a := c.Connect(ctx, ctx, token, body); a.Outcome != gateway.Accepted {
 					b.Errorf("%+v", a)
 					return
 				}

@@ -13,14 +13,18 @@ import (
 var errNoTurn = errors.New("too many callbacks in flight")
 
 // Connect implements gateway.Backend. The caller waits for its turn for as long as ctx
-// lives, but at most turnTimeout; only then do the backend's 5 s begin. The answer's
-// head decides. The body of a 2xx is waited for, since it may say more; any other that
-// is slow to come delays nobody but the next in turn.
-func (c *Client) Connect(ctx context.Context, token gateway.Token, request []byte) gateway.Answer {
-	if !c.takeTurn(ctx) {
+// and client live, but at most turnTimeout; only then do the backend's 5 s begin. The
+// answer's head decides. The body of a 2xx is waited for, since it may say more; any other
+// that is slow to come delays nobody but the next in turn.
+func (c *Client) Connect(ctx, client context.Context, token gateway.Token, request []byte) gateway.Answer {
+	switch c.takeTurn(ctx, client) {
+	case clientLeft:
+		return gateway.Answer{Outcome: gateway.Unasked}
+	case noTurn:
 		r := reply{err: errNoTurn, late: true}
 		c.connected(token, &r, 0)
 		return r.answer()
+	case itsTurn:
 	}
 	start := time.Now()
 	message := getBuffer()
@@ -29,7 +33,12 @@ func (c *Client) Connect(ctx context.Context, token gateway.Token, request []byt
 	putBuffer(message)
 	took := time.Since(start)
 
+	var body []byte
+	if r.ok() {
+		body = c.grant(ctx, token, &r)
+	}
 	answer := r.answer() // before r may be another goroutine's
+	answer.Body = body
 	var left string
 	answer.Header, left = r.passed()
 	c.connected(token, &r, took)
@@ -37,10 +46,7 @@ func (c *Client) Connect(ctx context.Context, token gateway.Token, request []byt
 		c.cfg.Log.Warn("a field of the answer to the connect callback is not passed on: too long, or with control characters", "token", token.String(), "field", left)
 	}
 	switch {
-	case r.status == 0:
-		c.yieldTurn()
-	case r.ok():
-		answer.Body = c.body(ctx, &r)
+	case r.status == 0 || r.ok(): // all that will be read has been
 		c.yieldTurn()
 	case r.atHand():
 		c.finish(&r)
@@ -55,24 +61,58 @@ func (c *Client) Connect(ctx context.Context, token gateway.Token, request []byt
 	return answer
 }
 
-func (c *Client) takeTurn(ctx context.Context) bool {
+// turn is what came of waiting for a turn.
+type turn uint8
+
+const (
+	itsTurn    turn = iota // to be given back
+	noTurn                 // in time
+	clientLeft             // before its turn
+)
+
+func (c *Client) takeTurn(ctx, client context.Context) turn {
+	if client.Err() != nil {
+		return clientLeft
+	}
 	select {
 	case c.turns <- struct{}{}:
-		return true
+		return itsTurn
 	default:
 	}
 	timeout := time.NewTimer(turnTimeout)
 	defer timeout.Stop()
 	select {
 	case c.turns <- struct{}{}:
-		return true
+		if client.Err() != nil { // both at once
+			c.yieldTurn()
+			return clientLeft
+		}
+		return itsTurn
+	case <-client.Done():
+		return clientLeft
 	case <-ctx.Done():
 	case <-timeout.C:
 	}
-	return false
+	return noTurn
 }
 
 func (c *Client) yieldTurn() { <-c.turns }
+
+// grant reads the body of an acceptance. One that is not to be had is as none, which is
+// logged, since the client then gets less than the backend meant. But if the connection
+// broke within the body there is no answer: r says so then.
+func (c *Client) grant(ctx context.Context, token gateway.Token, r *reply) []byte {
+	body, err := c.body(ctx, r)
+	switch {
+	case err == nil:
+		return body
+	case errors.Is(err, errCut):
+		*r = reply{err: err, sent: true}
+	default:
+		c.cfg.Log.Warn("the answer to the connect callback is ignored", "token", token.String(), "error", err.Error())
+	}
+	return nil
+}
 
 func (r *reply) answer() gateway.Answer {
 	switch {

@@ -55,7 +55,7 @@ func TestConnectSendsTheCallback(t *testing.T) {
 	c := newClient(t, Config{URL: "http://user:p%40ss@" + address + "/hook%2Fa//b?key=s%20e&c"})
 	token := gateway.NewToken()
 
-	check(t, c.Connect(t.Context(), token, request), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
+	check(t, c.Connect(t.Context(), context.Background(), token, request), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
 	got := <-calls
 	if want := fmt.Sprintf(`{"action":"connect","token":%q,"request":%s}`, token, request); got.raw != want {
 		t.Errorf("body %s\nwant %s", got.raw, want)
@@ -176,8 +176,8 @@ func TestAnswersOfEveryForm(t *testing.T) {
 		{"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{", accepted},
 		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", accepted},
 		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n0\r\n\r\n", accepted},
-		{"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000), accepted},
-		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n" + strings.Repeat("x", 100000) + "\r\n0\r\n\r\n", accepted},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n" + strings.Repeat("x", 2000000), accepted},
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1e8480\r\n" + strings.Repeat("x", 2000000) + "\r\n0\r\n\r\n", accepted},
 		{"HTTP/1.1 403 No\r\nContent-Length: 20\r\n\r\n{", gateway.Answer{Outcome: gateway.Refused, Status: 403}},
 
 		{"SSH-2.0-OpenSSH_9.9\r\n\r\n", unanswered},
@@ -199,7 +199,11 @@ func TestAnswersOfEveryForm(t *testing.T) {
 }
 
 func TestAnswerThatIsCut(t *testing.T) {
-	for _, text := range []string{"", "HTTP", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"} {
+	for _, text := range []string{
+		"", "HTTP", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n{",
+	} {
 		var calls atomic.Int32
 		address := rawBackend(t, nil, func(c net.Conn, in *bufio.Reader) {
 			if readRequest(in) == nil {
@@ -293,14 +297,15 @@ func TestTimeouts(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { <-read; cancel() }()
 		c := newClient(t, Config{URL: "http://" + address})
-		check(t, c.Connect(ctx, gateway.NewToken(), request), gateway.Answer{Outcome: gateway.TimedOut})
-		check(t, c.Connect(ctx, gateway.NewToken(), request), gateway.Answer{Outcome: gateway.TimedOut, Unsent: true})
+		check(t, c.Connect(ctx, context.Background(), gateway.NewToken(), request), gateway.Answer{Outcome: gateway.TimedOut})
+		check(t, c.Connect(ctx, context.Background(), gateway.NewToken(), request), gateway.Answer{Outcome: gateway.TimedOut, Unsent: true})
 	})
 }
 
-// The body of a 2xx comes with the answer, if it comes in whole and is not too long.
+// The body of a 2xx comes with the answer, if it comes in whole and is not too long. If it
+// does not, the log says so.
 func TestBody(t *testing.T) {
-	long := strings.Repeat("x", bodyLimit)
+	long := strings.Repeat("x", 1<<20)
 	for text, want := range map[string]string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}":                                                              "{}",
 		"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n":                     "{}",
@@ -312,9 +317,14 @@ func TestBody(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%.60q", text), func(t *testing.T) {
 			t.Parallel()
-			c := newClient(t, Config{URL: answers(t, text), Timeout: 2 * time.Second})
+			var l logBuffer
+			c := newClient(t, Config{URL: answers(t, text), Timeout: 2 * time.Second, Log: l.logger()})
 			if a := connect(t, c); a.Outcome != gateway.Accepted || string(a.Body) != want {
 				t.Errorf("%d bytes, outcome %d, want %d bytes", len(a.Body), a.Outcome, len(want))
+			}
+			ignored := want == "" && !strings.Contains(text, " 204 ")
+			if warned := strings.Contains(l.String(), "level=WARN msg=\"the answer to the connect callback is ignored\""); warned != ignored {
+				t.Errorf("warned %v, want %v: %s", warned, ignored, l.String())
 			}
 		})
 	}
@@ -330,7 +340,7 @@ func TestBodyAfterTheEnd(t *testing.T) {
 			_, _ = io.Copy(io.Discard, in)
 		}
 	}), Timeout: time.Minute})
-	check(t, c.Connect(ctx, gateway.NewToken(), request), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
+	check(t, c.Connect(ctx, context.Background(), gateway.NewToken(), request), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
 }
 
 // The slow body of a refusal holds up neither the answer nor, beyond its own turn,
@@ -352,8 +362,8 @@ func TestSlowBody(t *testing.T) {
 		t.Errorf("%d undelivered", n)
 	}
 	stop()
-	c.takeTurn(t.Context()) // both are given back
-	c.takeTurn(t.Context())
+	takeTurn(c) // both are given back
+	takeTurn(c)
 }
 
 func TestConnectsWaitTheirTurn(t *testing.T) {
@@ -377,12 +387,43 @@ func TestConnectsWaitTheirTurn(t *testing.T) {
 	}
 
 	for range concurrency {
-		c.takeTurn(t.Context())
+		takeTurn(c)
 	}
+	left, leave := context.WithCancel(t.Context())
+	waiting := make(chan gateway.Answer)
+	go func() { waiting <- c.Connect(t.Context(), left, gateway.NewToken(), request) }()
+	leave()
+	check(t, <-waiting, gateway.Answer{Outcome: gateway.Unasked})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	check(t, c.Connect(ctx, gateway.NewToken(), request), gateway.Answer{Outcome: gateway.TimedOut, Unsent: true})
+	check(t, c.Connect(ctx, context.Background(), gateway.NewToken(), request), gateway.Answer{Outcome: gateway.TimedOut, Unsent: true})
 }
+
+// Nobody asks about a client that has left, not even when a turn is free.
+func TestConnectOfClientThatLeft(t *testing.T) {
+	var calls atomic.Int32
+	s := httpBackend(t, func(http.ResponseWriter, *http.Request) { calls.Add(1) })
+	c := newClient(t, Config{URL: s.URL, Concurrency: 1})
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	check(t, c.Connect(t.Context(), left, gateway.NewToken(), request), gateway.Answer{Outcome: gateway.Unasked})
+	// Both at once, as chance has it: the turn is given back.
+	for range 20 {
+		takeTurn(c)
+		left, leave := context.WithCancel(t.Context())
+		waiting := make(chan gateway.Answer)
+		go func() { waiting <- c.Connect(t.Context(), left, gateway.NewToken(), request) }()
+		leave()
+		c.yieldTurn()
+		check(t, <-waiting, gateway.Answer{Outcome: gateway.Unasked})
+	}
+	check(t, connect(t, c), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
+	if n := calls.Load(); n != 1 {
+		t.Errorf("%d callbacks, want that of the client that is there", n)
+	}
+}
+
+func takeTurn(c *Client) { c.takeTurn(context.Background(), context.Background()) }
 
 func TestConnectsBeforeAndAfterRun(t *testing.T) {
 	s := httpBackend(t, func(http.ResponseWriter, *http.Request) {})
@@ -403,7 +444,7 @@ func TestLog(t *testing.T) {
 	s := httpBackend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
 	c := newClient(t, Config{URL: s.URL + "/hidden?hidden", Log: l.logger()})
 	token := gateway.NewToken()
-	c.Connect(t.Context(), token, request)
+	c.Connect(t.Context(), context.Background(), token, request)
 	c.Disconnect(gateway.Notice{Token: token, Request: request, Reason: gateway.ClientClosed})
 	c.Flush(t.Context())
 	text := regexp.MustCompile(`ms=\d+`).ReplaceAllString(l.String(), "ms=0")

@@ -17,7 +17,9 @@ var (
 	errTimeout   = errors.New("no answer in time")
 	errBroken    = errors.New("the connection broke before an answer")
 
-	errCertificate = errors.New("the backend asks for a TLS client certificate, and the gateway has none to give")
+	errCertificate  = errors.New("the backend asks for a TLS client certificate, and the gateway has none to give")
+	errGrantTooLong = errors.New("its body is larger than 1 MiB")
+	errBodyTimeout  = errors.New("its body did not come in time")
 )
 
 // reply is what came of a callback. With an answer, finish must be called.
@@ -186,25 +188,43 @@ func (c *Client) finish(r *reply) {
 	}
 }
 
-// body is finish, but returns what it read: nothing, if the body did not come in whole
-// by the deadline or before ctx ended, or is too long.
-func (c *Client) body(ctx context.Context, r *reply) (body []byte) {
+// body is finish for the body of an acceptance, which it returns if it came in whole, by
+// the deadline and before ctx ended.
+func (c *Client) body(ctx context.Context, r *reply) (body []byte, err error) {
 	stop := context.AfterFunc(ctx, func() { r.conn.SetDeadline(longAgo) })
-	whole := r.response.ContentLength <= bodyLimit
-	if whole {
-		var err error
-		body, err = io.ReadAll(io.LimitReader(r.response.Body, bodyLimit+1))
-		whole = err == nil && len(body) <= bodyLimit
+	if r.response.ContentLength > grantLimit {
+		err = errGrantTooLong
+	} else {
+		r.conn.limit.left = 2 * grantLimit // with the framing of chunks
+		if body, err = io.ReadAll(io.LimitReader(r.response.Body, grantLimit+1)); err != nil {
+			err = bodyError(err)
+		} else if len(body) > grantLimit {
+			err = errGrantTooLong
+		}
 	}
-	if stop() && whole && r.keep && r.conn.in.Buffered() == 0 {
+	if stop() && err == nil && r.keep && r.conn.in.Buffered() == 0 {
 		c.pool.put(r.conn)
 	} else {
 		r.conn.raw.Close()
 	}
-	if !whole {
-		return nil
+	if err != nil {
+		return nil, err
 	}
-	return body
+	return body, nil
+}
+
+// bodyError is what a failed read of a body says: what came does not show in it.
+func bodyError(err error) error {
+	switch {
+	case isTimeout(err):
+		return errBodyTimeout
+	case errors.Is(err, errTooLong):
+		return errGrantTooLong
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, new(*net.OpError)):
+		return errCut
+	default:
+		return errMalformed
+	}
 }
 
 // skipBody reports whether the body ended where the connection can be used again.

@@ -97,7 +97,7 @@ func hammer(t *testing.T, config *tls.Config, patience func() time.Duration, inT
 			for range connects {
 				token := gateway.NewToken()
 				mine.Store(token.String(), true)
-				check(t, c.Connect(t.Context(), token, request), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
+				check(t, c.Connect(t.Context(), context.Background(), token, request), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
 				if rand.IntN(4) == 0 { // so that closes find connections idle
 					<-time.After(rand.N(time.Millisecond))
 				}
@@ -213,7 +213,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 		c := b.client(t, Config{})
 		connect(t, c)
 		<-time.After(idleTimeout / 2)
-		c.Connect(t.Context(), gateway.NewToken(), request)
+		c.Connect(t.Context(), context.Background(), gateway.NewToken(), request)
 		if n := b.dials(); n != 1 {
 			t.Errorf("%d connections, want 1", n)
 		}

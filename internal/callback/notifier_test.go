@@ -430,7 +430,7 @@ func TestTurnIsNotTheBackendsTime(t *testing.T) {
 		for range 20 {
 			all.Go(func() {
 				start := time.Now()
-				a := c.Connect(t.Context(), gateway.NewToken(), request)
+				a := c.Connect(t.Context(), context.Background(), gateway.NewToken(), request)
 				mu.Lock()
 				got[fmt.Sprintf("%v unsent=%v", time.Since(start), a.Unsent)]++
 				mu.Unlock()

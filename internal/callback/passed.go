@@ -17,7 +17,7 @@ const passedLimit = 16 << 10
 // passed returns those fields, and the name of one that is not passed on since it is too
 // long beside the others or has control characters; "" if there is none.
 func (r *reply) passed() (header []gateway.Field, left string) {
-	if r.response == nil {
+	if r.status == 0 || r.response == nil {
 		return nil, ""
 	}
 	size := 0

@@ -17,9 +17,11 @@ const (
 	// gunicorn, 5 s at Node), so that it is we who close.
 	idleTimeout = time.Second
 
-	// headLimit bounds the head of an answer, bodyLimit what is read of its body.
-	headLimit = 64 << 10
-	bodyLimit = 64 << 10
+	// headLimit bounds the head of an answer, bodyLimit what is read of a body that says
+	// nothing, and grantLimit the body of an acceptance.
+	headLimit  = 64 << 10
+	bodyLimit  = 64 << 10
+	grantLimit = 1 << 20
 )
 
 // conn is a connection to the backend. One exchange at a time owns it, or the pool.

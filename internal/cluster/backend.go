@@ -23,12 +23,12 @@ func (n *Node) Backend(t Teller) gateway.Backend {
 }
 
 // Connect implements gateway.Backend.
-func (b *backend) Connect(ctx context.Context, token gateway.Token, request []byte) gateway.Answer {
+func (b *backend) Connect(ctx, client context.Context, token gateway.Token, request []byte) gateway.Answer {
 	certain := b.node.certainUntil(token.Node())
-	_ = b.node.ledger.hold(ctx, token.Node(), token, request) // or later
-	answer := b.Teller.Connect(ctx, token, request)
+	_ = b.hold(ctx, client, token, request) // or later
+	answer := b.Teller.Connect(ctx, client, token, request)
 	switch answer.Outcome {
-	case gateway.Refused, gateway.Unreachable:
+	case gateway.Refused, gateway.Unreachable, gateway.Unasked:
 		b.node.ledger.release(token.Node(), token, nil)
 	case gateway.TimedOut:
 		if answer.Unsent {
@@ -40,6 +40,14 @@ func (b *backend) Connect(ctx context.Context, token gateway.Token, request []by
 		b.node.asked(token, certain)
 	}
 	return answer
+}
+
+// hold writes the record of a connection, unless its client leaves meanwhile.
+func (b *backend) hold(ctx, client context.Context, token gateway.Token, request []byte) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(client, cancel)()
+	return b.node.ledger.hold(ctx, token.Node(), token, request)
 }
 
 // asked takes note that the backend knows a connection. If the lease was certain when its

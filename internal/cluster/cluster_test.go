@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -51,6 +52,33 @@ func TestOwnEnd(t *testing.T) {
 		s.expect(m, "client_closed", token)
 		if n := s.store.Records(); n != 0 {
 			t.Errorf("%d records, want 0", n)
+		}
+	})
+}
+
+// Of a client that left before the backend was asked no record stays, and nobody is told.
+func TestLeftUnasked(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		a := s.start()
+		sleep(time.Second)
+		a.beforeAsking = make(chan struct{})
+		client, leave := context.WithCancel(t.Context())
+		answer := make(chan gateway.Answer)
+		go func() {
+			_, asked, _ := a.gw.Connect(client, []byte(`{"url":"/","headers":{}}`))
+			answer <- asked
+		}()
+		sleep(time.Millisecond)
+		if n := s.store.Records(); n != 1 {
+			t.Errorf("%d records while the connect waits for its turn, want 1", n)
+		}
+		leave()
+		if asked := <-answer; asked.Outcome != gateway.Unasked {
+			t.Errorf("outcome %d", asked.Outcome)
+		}
+		sleep(time.Millisecond)
+		if n := s.store.Records(); n != 0 {
+			t.Errorf("%d records of a client that left unasked", n)
 		}
 	})
 }

@@ -142,12 +142,16 @@ func (m *member) kill() {
 }
 
 // Connect implements gateway.Backend.
-func (m *member) Connect(_ context.Context, token gateway.Token, _ []byte) gateway.Answer {
+func (m *member) Connect(_, client context.Context, token gateway.Token, _ []byte) gateway.Answer {
 	m.mu.Lock()
 	wait := m.beforeAsking
 	m.mu.Unlock()
 	if wait != nil {
-		<-wait
+		select {
+		case <-wait:
+		case <-client.Done():
+			return gateway.Answer{Outcome: gateway.Unasked}
+		}
 	}
 	late := !m.node.Holds() // others may have told
 	m.mu.Lock()

@@ -8,8 +8,10 @@ import "context"
 type Backend interface {
 	// Connect asks whether a connection may open. It blocks until the backend
 	// answered, the callback timed out, or ctx ended, and is never retried.
-	// request is the JSON object of the callback's field "request".
-	Connect(ctx context.Context, token Token, request []byte) Answer
+	// request is the JSON object of the callback's field "request". client ends when
+	// the client leaves: the backend is not asked any more about a client that left
+	// before it was asked.
+	Connect(ctx, client context.Context, token Token, request []byte) Answer
 
 	// Disconnect takes over the duty to tell the backend that a connection
 	// ended. It never blocks; retries are the implementation's business.
@@ -63,4 +65,6 @@ const (
 	TimedOut
 	// Unanswered: the connection broke before an answer; the backend may have received the callback.
 	Unanswered
+	// Unasked: the client left before the backend was asked, so it was not.
+	Unasked
 )

@@ -528,7 +528,7 @@ func (c *Conn) settle(a Answer) {
 	case Unanswered:
 		c.owed = true
 		c.closeLocked(Error, ConnectUnanswered)
-	case Refused, Unreachable:
+	case Refused, Unreachable, Unasked:
 		c.closeLocked(Error, 0) // nobody is told
 	}
 	if c.state == Closed {

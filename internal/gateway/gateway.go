@@ -159,8 +159,11 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 	stop := context.AfterFunc(client, func() { c.Leave(ClientClosed, 0) })
 	defer stop()
 	g.log(c, "connect")
-	a := g.backend.Connect(g.connecting, c.token, request)
+	a := g.backend.Connect(g.connecting, client, c.token, request)
 	c.settle(a)
+	if a.Outcome == Unasked {
+		g.log(c, "the client left before the backend was asked")
+	}
 	return c, a, nil
 }
 

@@ -124,7 +124,8 @@ func newEnd() *machineItem { return &machineItem{chunked: "0\r\n\r\n", size: 5 +
 
 // askedBackend answers when the test says so.
 type askedBackend struct {
-	asked chan *question
+	asked   chan *question
+	waiting bool // no connect has its turn
 
 	mu      sync.Mutex
 	notices []gateway.Notice
@@ -135,9 +136,19 @@ type question struct {
 	answer chan gateway.Answer
 }
 
-func (b *askedBackend) Connect(ctx context.Context, token gateway.Token, _ []byte) gateway.Answer {
+func (b *askedBackend) Connect(ctx, client context.Context, token gateway.Token, _ []byte) gateway.Answer {
 	q := &question{token, make(chan gateway.Answer, 1)}
 	b.asked <- q
+	select {
+	case a := <-q.answer:
+		return a
+	case <-ctx.Done():
+		return gateway.Answer{Outcome: gateway.TimedOut}
+	case <-client.Done():
+		if b.waiting {
+			return gateway.Answer{Outcome: gateway.Unasked}
+		}
+	}
 	select {
 	case a := <-q.answer:
 		return a
@@ -168,7 +179,7 @@ func newMachine(t *rapid.T) *machine {
 			BudgetBytes:    rapid.Int64Range(200, 4000).Draw(t, "budget bytes"),
 			Log:            slog.New(slog.DiscardHandler),
 		},
-		backend: &askedBackend{asked: make(chan *question, 1)},
+		backend: &askedBackend{asked: make(chan *question, 1), waiting: rapid.Bool().Draw(t, "connects wait for their turn")},
 		start:   time.Now(),
 	}
 	m.gw = gateway.New(m.cfg, m.backend)
@@ -257,7 +268,7 @@ func (m *machine) settle(c *machineConn, a gateway.Answer) {
 		m.close(c, gateway.Error, gateway.ConnectTimeout)
 	case gateway.Unanswered:
 		m.close(c, gateway.Error, gateway.ConnectUnanswered)
-	case gateway.Refused, gateway.Unreachable:
+	case gateway.Refused, gateway.Unreachable, gateway.Unasked:
 		m.close(c, gateway.Error, 0)
 	case gateway.Accepted:
 	}
@@ -551,6 +562,9 @@ func (m *machine) leave(t *rapid.T) {
 		c.leaving()
 		synctest.Wait()
 		m.close(c, gateway.ClientClosed, 0)
+		if m.backend.waiting {
+			m.settle(c, gateway.Answer{Outcome: gateway.Unasked})
+		}
 		return
 	}
 	c.tape.reason = gateway.ClientClosed

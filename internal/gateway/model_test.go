@@ -98,6 +98,7 @@ type life struct {
 	history  *gatewaytest.History
 	endpoint *endpoint
 	conn     *gateway.Conn // nil if refused by the gateway
+	left     atomic.Bool   // the gateway has been told that the client left
 }
 
 // pumped says whether the stream is written by a goroutine of its own.
@@ -148,16 +149,33 @@ func (r *round) at(tick int) {
 	time.Sleep(time.Until(r.start.Add(time.Duration(tick) * modelTick))) // fake clock
 }
 
-func (r *round) answer(ctx context.Context, h *gatewaytest.History) gateway.Answer {
-	plan := r.all[h.Number].plan
-	if wait := time.Until(r.start.Add(time.Duration(plan.AnswerAt) * modelTick)); wait > 0 {
-		select {
-		case <-ctx.Done():
-			return gateway.Answer{Outcome: gateway.TimedOut}
-		case <-time.After(wait):
-		}
+// answer waits for the connection's turn, asks, unless the client has left by then, and
+// waits for the answer.
+func (r *round) answer(ctx, client context.Context, h *gatewaytest.History) gateway.Answer {
+	l := r.all[h.Number]
+	until := func(tick int) <-chan time.Time {
+		return time.After(time.Until(r.start.Add(time.Duration(tick) * modelTick)))
 	}
-	return plan.Answer
+	left := l.left.Load()
+	select {
+	case <-client.Done():
+	case <-ctx.Done():
+		return gateway.Answer{Outcome: gateway.TimedOut, Unsent: true}
+	case <-until(l.plan.AskAt):
+		left = l.left.Load()
+	}
+	if client.Err() != nil {
+		return gateway.Answer{Outcome: gateway.Unasked}
+	}
+	if left {
+		r.kernel.failf("connection %d: the backend is asked about a client that had left", h.Number)
+	}
+	select {
+	case <-ctx.Done():
+		return gateway.Answer{Outcome: gateway.TimedOut}
+	case <-until(l.plan.AnswerAt):
+	}
+	return l.plan.Answer
 }
 
 func (r *round) run() {
@@ -218,6 +236,7 @@ func (r *round) live(l *life) {
 			spoke = spoke || a.Deed == gatewaytest.Byte
 			if !spoke && (a.Deed == gatewaytest.FIN || a.Deed == gatewaytest.RST) {
 				gone() // net/http notices, unless the client has sent something before
+				l.left.Store(true)
 			}
 		}
 	})

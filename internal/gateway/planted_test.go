@@ -235,6 +235,12 @@ var plants = []plant{
 		says: []string{"left behind: connections counted"},
 	},
 	{
+		bug: "asked about a client that has left", file: "gateway.go",
+		old:  "\ta := g.backend.Connect(g.connecting, client, c.token, request)\n",
+		new:  "\tif BUG {\n\t\tclient = context.Background()\n\t}\n\ta := g.backend.Connect(g.connecting, client, c.token, request)\n",
+		says: []string{"the backend is asked about a client that had left"},
+	},
+	{
 		bug: "a queue without a bound", file: "conn.go",
 		old:  "\treturn c.queue == nil ||",
 		new:  "\treturn BUG || c.queue == nil ||",

@@ -141,7 +141,7 @@ func judge(t *testing.T, rows []*measured) {
 // content accepts everybody, and keeps nothing.
 type content struct{}
 
-func (content) Connect(context.Context, gateway.Token, []byte) gateway.Answer {
+func (content) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
 	return gateway.Answer{Outcome: gateway.Accepted}
 }
 func (content) Disconnect(gateway.Notice) {}

@@ -112,7 +112,7 @@ type backend struct {
 	times   []time.Time
 }
 
-func (b *backend) Connect(ctx context.Context, _ gateway.Token, _ []byte) gateway.Answer {
+func (b *backend) Connect(ctx, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
 	if b.answer != nil {
 		return b.answer(ctx)
 	}

@@ -12,7 +12,8 @@ import (
 // histories of the connections.
 type Backend struct {
 	// Answer is the backend's answer to a connect. It may take its time.
-	Answer func(ctx context.Context, h *History) gateway.Answer
+	// client ends when the client leaves.
+	Answer func(ctx, client context.Context, h *History) gateway.Answer
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -33,13 +34,13 @@ func (b *Backend) Expect(h *History) {
 }
 
 // Connect is part of gateway.Backend.
-func (b *Backend) Connect(ctx context.Context, token gateway.Token, request []byte) gateway.Answer {
+func (b *Backend) Connect(ctx, client context.Context, token gateway.Token, request []byte) gateway.Answer {
 	h := b.meet(token, request)
 	if h == nil {
 		return gateway.Answer{Outcome: gateway.Refused, Status: 404}
 	}
 	close(h.Known)
-	a := b.Answer(ctx, h)
+	a := b.Answer(ctx, client, h)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.answer, h.answered = a, true

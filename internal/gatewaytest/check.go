@@ -88,7 +88,7 @@ func (c *checker) addCauses() {
 		c.causes = append(c.causes, cause{gateway.Error, gateway.ConnectTimeout, span{0, never}})
 	case gateway.Unanswered:
 		c.causes = append(c.causes, cause{gateway.Error, gateway.ConnectUnanswered, span{0, never}})
-	case gateway.Refused, gateway.Unreachable:
+	case gateway.Refused, gateway.Unreachable, gateway.Unasked:
 		c.causes = append(c.causes, cause{gateway.Error, 0, span{0, never}})
 	case gateway.Accepted:
 	}
@@ -130,7 +130,7 @@ func owed(a gateway.Answer) bool {
 		return true
 	case gateway.TimedOut:
 		return !a.Unsent
-	case gateway.Refused, gateway.Unreachable:
+	case gateway.Refused, gateway.Unreachable, gateway.Unasked:
 	}
 	return false
 }

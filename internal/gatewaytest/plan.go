@@ -13,6 +13,7 @@ import (
 // as long as the test likes. What has the same tick happens at once, in any order.
 type Plan struct {
 	Begin    int // the client's request
+	AskAt    int // when its connect has its turn
 	Answer   gateway.Answer
 	AnswerAt int
 	OpenAt   int
@@ -75,7 +76,8 @@ type Scope struct {
 // NewPlan makes a plan. Unless it MayLast, it ends its connection.
 func (o Scope) NewPlan(r *rand.Rand) Plan {
 	p := Plan{Begin: r.IntN(o.Ticks + 1), Answer: gateway.Answer{Outcome: gateway.Accepted, Status: 200}}
-	p.AnswerAt = p.Begin + soon(r)
+	p.AskAt = p.Begin + soon(r)
+	p.AnswerAt = p.AskAt + soon(r)
 	p.OpenAt = p.AnswerAt
 	if r.IntN(3) == 0 {
 		p.OpenAt += soon(r)
@@ -163,7 +165,7 @@ func (o Scope) addEnd(r *rand.Rand, p *Plan) {
 // String tells the plan.
 func (p Plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "plan: begin at %d, answer %+v at %d, open %d at %d\n", p.Begin, p.Answer, p.AnswerAt, p.Opening, p.OpenAt)
+	fmt.Fprintf(&b, "plan: begin at %d, asked at %d, answer %+v at %d, open %d at %d\n", p.Begin, p.AskAt, p.Answer, p.AnswerAt, p.Opening, p.OpenAt)
 	for i, steps := range p.Senders {
 		for _, s := range steps {
 			fmt.Fprintf(&b, "  sender %d at %d: size %d end %v wait %v\n", i, s.At, s.Size, s.End, s.Wait)

@@ -102,6 +102,8 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, api.ErrBackendTimeout)
 	case gateway.Unreachable, gateway.Unanswered:
 		refuse(w, r, api.ErrBackendDown)
+	case gateway.Unasked:
+		comeBack(w, r) // the client is not there to read this
 	}
 }
 

@@ -71,7 +71,7 @@ type Server struct {
 // noBackend stands in where no CALLBACK_URL is configured; it is never asked.
 type noBackend struct{}
 
-func (noBackend) Connect(context.Context, gateway.Token, []byte) gateway.Answer {
+func (noBackend) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
 	return gateway.Answer{Outcome: gateway.Unreachable}
 }
 func (noBackend) Disconnect(gateway.Notice) {}

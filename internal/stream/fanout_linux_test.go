@@ -38,7 +38,7 @@ type audience struct {
 // acceptor accepts every connection and forgets it.
 type acceptor struct{}
 
-func (acceptor) Connect(context.Context, gateway.Token, []byte) gateway.Answer {
+func (acceptor) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
 	return gateway.Answer{Outcome: gateway.Accepted, Status: 200}
 }
 func (acceptor) Disconnect(gateway.Notice) {}

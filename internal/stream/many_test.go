@@ -29,7 +29,7 @@ func TestTenThousand(t *testing.T) {
 	before := openFiles(t)
 	t.Run("waves", func(t *testing.T) {
 		m := &many{t: t}
-		m.backend.Answer = func(context.Context, *gatewaytest.History) gateway.Answer {
+		m.backend.Answer = func(_, _ context.Context, _ *gatewaytest.History) gateway.Answer {
 			return gateway.Answer{Outcome: gateway.Accepted, Status: 200}
 		}
 		m.site = newSite(t, http11, &m.backend, nil)

@@ -76,7 +76,7 @@ func (l *life) at(tick int) {
 	}
 }
 
-func (s *sample) answer(_ context.Context, h *gatewaytest.History) gateway.Answer {
+func (s *sample) answer(_, _ context.Context, h *gatewaytest.History) gateway.Answer {
 	l := s.all[h.Number]
 	l.at(l.plan.AnswerAt)
 	return l.plan.Answer

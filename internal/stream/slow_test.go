@@ -24,7 +24,7 @@ type single struct {
 func openSingle(t *testing.T, p protocol, change func(cfg *gateway.Config)) *single {
 	t.Helper()
 	s := &single{history: gatewaytest.NewHistory(1, 1)}
-	s.backend.Answer = func(context.Context, *gatewaytest.History) gateway.Answer {
+	s.backend.Answer = func(_, _ context.Context, _ *gatewaytest.History) gateway.Answer {
 		return gateway.Answer{Outcome: gateway.Accepted, Status: 200}
 	}
 	s.backend.Expect(s.history)
