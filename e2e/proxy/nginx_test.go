@@ -18,7 +18,7 @@ func TestBufferingWouldShow(t *testing.T) {
 	t.Parallel()
 	gw := harness.StartGateway(t, binary, nil)
 	nginx := setup{location: "proxy_ignore_headers X-Accel-Buffering;"}.start(t, gw.Port)
-	c := request(t, gw, nginx, "buffered")
+	c := request(t, gw, nginx.Endpoint, "buffered")
 	c.token = gw.Await(t, 1, "connect", c.mine)[0].Token
 	for range 10 {
 		gw.Send(t, map[string]any{"token": c.token, "event": map[string]any{"data": "x"}, "wait": "written"}, "written")
@@ -58,6 +58,11 @@ func TestCompressingNginx(t *testing.T) {
 	}
 	token := gw.Await(t, 1, "connect", func(*harness.Callback) bool { return true })[0].Token
 	lines := bufio.NewReader(resp.Body)
+	for _, want := range []string{": heartbeat\n", "\n"} { // with which the stream begins
+		if got, err := lines.ReadString('\n'); got != want {
+			t.Fatalf("got %q (%v), want %q", got, err, want)
+		}
+	}
 	for i := range 20 {
 		data := fmt.Sprintf("event %d", i)
 		gw.Event(t, token, map[string]any{"data": data})
@@ -74,7 +79,7 @@ func TestHeartbeatsKeepNginxWaiting(t *testing.T) {
 	t.Parallel()
 	gw := harness.StartGateway(t, binary, nil, "HEARTBEAT_INTERVAL_SECONDS=1")
 	nginx := setup{location: "proxy_read_timeout 3s;"}.start(t, gw.Port)
-	c := open(t, gw, nginx, "idle")
+	c := open(t, gw, nginx.Endpoint, "idle")
 	c.want(t, strings.Repeat(": heartbeat\n\n", 5))
 }
 
@@ -86,7 +91,7 @@ func TestGatewayDiesBehindNginx(t *testing.T) {
 			t.Parallel()
 			gw := harness.StartGateway(t, binary, nil)
 			nginx := setup{location: "proxy_http_version " + version + ";"}.start(t, gw.Port)
-			c := open(t, gw, nginx, "cut")
+			c := open(t, gw, nginx.Endpoint, "cut")
 			gw.Event(t, c.token, map[string]any{"data": "last"})
 			c.want(t, "data: last\n\n")
 			gw.Kill()
@@ -102,7 +107,7 @@ func TestInternalThroughForwardingNginx(t *testing.T) {
 	t.Parallel()
 	gw := harness.StartGateway(t, binary, nil)
 	nginx := setup{location: "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"}.start(t, gw.Port)
-	c := open(t, gw, nginx, "target")
+	c := open(t, gw, nginx.Endpoint, "target")
 	for _, path := range []string{"/internal/send", "/metrics", "/internal/anything"} {
 		x, err := nginx.Endpoint.Do(t.Context(), harness.Request{
 			Method: http.MethodPost, Target: path, Body: []byte(`{"token":"` + c.token + `","event":{"data":"forged"}}`),

@@ -133,7 +133,7 @@ func TestShippedFileWithoutGateway(t *testing.T) {
 	}})
 	answer := func(key string) (*harness.Head, string) {
 		t.Helper()
-		c := request(t, gw, nginx, key)
+		c := request(t, gw, nginx.Endpoint, key)
 		head, err := c.Head(harness.Patience)
 		if err != nil {
 			t.Fatal(err)
