@@ -39,6 +39,7 @@ type Decoder struct {
 	data  []byte // the standard's "data buffer"
 	name  []byte // its "event type buffer"
 	id    ID     // its "last event ID buffer"
+	hasID bool   // the unfinished block has an id of its own
 	retry Retry  // of the unfinished block
 
 	lastName  Name // of the event before: streams repeat few names
@@ -81,6 +82,17 @@ func (d *Decoder) Unfinished() bool { return d.block > 0 || d.pos < d.end }
 // The event's ID is the last one of the stream, be it from an earlier event; its
 // Retry is that of its own block. A retry over 64 bits is read as the greatest.
 func (d *Decoder) Next() (Event, error) {
+	for {
+		e, isEvent, err := d.NextBlock()
+		if isEvent || err != nil {
+			return e, err
+		}
+	}
+}
+
+// NextBlock is Next, but also gives out the blocks without data that set an id or a
+// reconnection time. These make no event; of the Event they have what they set.
+func (d *Decoder) NextBlock() (e Event, isEvent bool, err error) {
 	for d.err == nil {
 		line, err := d.line()
 		if err != nil {
@@ -89,11 +101,13 @@ func (d *Decoder) Next() (Event, error) {
 		}
 		if len(line) > 0 {
 			d.field(line)
-		} else if e, ok := d.dispatch(); ok {
-			return e, nil
+			continue
+		}
+		if e, isEvent = d.dispatch(); isEvent || e.ID.set || e.Retry.set {
+			return e, isEvent, nil
 		}
 	}
-	return Event{}, d.err
+	return Event{}, false, d.err
 }
 
 // line gives the next line without its end, valid until the next call.
@@ -185,6 +199,7 @@ func (d *Decoder) field(line []byte) {
 		if bytes.IndexByte(value, 0) < 0 && (!d.id.set || d.id.s != string(value)) {
 			d.id = ID{string(appendUTF8(nil, value)), true}
 		}
+		d.hasID = d.hasID || bytes.IndexByte(value, 0) < 0
 	case "retry":
 		if ms, ok := parseDigits(value); ok {
 			d.retry = RetryMillis(ms)
@@ -193,7 +208,8 @@ func (d *Decoder) field(line []byte) {
 	}
 }
 
-// dispatch is "dispatch the event", and the end of a block in any case.
+// dispatch is "dispatch the event", and the end of a block in any case. Of a block that is
+// no event it returns what the block sets.
 func (d *Decoder) dispatch() (e Event, ok bool) {
 	d.lastID = d.id
 	if len(d.data) > 0 {
@@ -202,8 +218,13 @@ func (d *Decoder) dispatch() (e Event, ok bool) {
 		}
 		e = Event{d.lastName, d.id, d.retry, string(d.data[:len(d.data)-1])}
 		ok = true
+	} else {
+		e.Retry = d.retry
+		if d.hasID {
+			e.ID = d.id
+		}
 	}
-	d.block, d.data, d.name, d.retry = 0, d.data[:0], d.name[:0], Retry{}
+	d.block, d.data, d.name, d.retry, d.hasID = 0, d.data[:0], d.name[:0], Retry{}, false
 	return e, ok
 }
 

@@ -154,3 +154,26 @@ func (l *loop) Read(p []byte) (int, error) {
 	l.at = (l.at + n) % len(l.data)
 	return n, nil
 }
+
+// NextBlock also gives out what sets something without an event, and what that sets.
+func TestNextBlock(t *testing.T) {
+	d := NewDecoder(strings.NewReader("retry: 5\n\nid: 7\n\n: c\n\nevent: n\n\ndata: a\n\nid\nretry: 6\n\nretry: x\n\ndata\nid: 8\n\nid: \x00\n\n"))
+	seven, eight := ID{"7", true}, ID{"8", true}
+	for i, want := range []struct {
+		e       Event
+		isEvent bool
+	}{
+		{Event{Retry: RetryMillis(5)}, false},
+		{Event{ID: seven}, false},
+		{Event{ID: seven, Data: "a"}, true},
+		{Event{ID: ID{"", true}, Retry: RetryMillis(6)}, false},
+		{Event{ID: eight}, true},
+	} {
+		if e, isEvent, err := d.NextBlock(); err != nil || e != want.e || isEvent != want.isEvent {
+			t.Errorf("block %d: %+v, event %v, %v; want %+v", i, e, isEvent, err, want.e)
+		}
+	}
+	if e, isEvent, err := d.NextBlock(); !errors.Is(err, io.EOF) || isEvent {
+		t.Errorf("at the end %+v, event %v, %v", e, isEvent, err)
+	}
+}

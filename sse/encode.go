@@ -50,19 +50,22 @@ func (e Event) Len() int {
 // AppendID appends a block of only the id, which sets a client's last event id
 // without an event. An ID that is not set appends nothing.
 func AppendID(dst []byte, id ID) []byte {
-	if !id.set {
-		return dst
-	}
-	return append(appendID(dst, id), '\n')
+	return AppendSettings(dst, Retry{}, id)
 }
 
 // AppendRetry appends a block of only the reconnection time, which sets a
 // client's without an event. A Retry that is not set appends nothing.
 func AppendRetry(dst []byte, r Retry) []byte {
-	if !r.set {
+	return AppendSettings(dst, r, ID{})
+}
+
+// AppendSettings appends one block of the reconnection time and the id, which sets a
+// client's without an event. What is not set is left out; if neither is, it appends nothing.
+func AppendSettings(dst []byte, r Retry, id ID) []byte {
+	if !r.set && !id.set {
 		return dst
 	}
-	return append(appendRetry(dst, r), '\n')
+	return append(appendID(appendRetry(dst, r), id), '\n')
 }
 
 func appendID(dst []byte, id ID) []byte {

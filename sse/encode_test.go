@@ -14,6 +14,10 @@ func TestBlocksWithoutAnEvent(t *testing.T) {
 		{string(AppendID([]byte("x"), ID{"7", true})), "xid: 7\n\n"},
 		{string(AppendID(nil, ID{"", true})), "id: \n\n"},
 		{string(AppendID([]byte("x"), ID{})), "x"},
+		{string(AppendSettings([]byte("x"), RetryMillis(5), ID{"7", true})), "xretry: 5\nid: 7\n\n"},
+		{string(AppendSettings([]byte("x"), Retry{}, ID{"7", true})), "xid: 7\n\n"},
+		{string(AppendSettings([]byte("x"), RetryMillis(5), ID{})), "xretry: 5\n\n"},
+		{string(AppendSettings([]byte("x"), Retry{}, ID{})), "x"},
 	} {
 		if c.got != c.want {
 			t.Errorf("got %q, want %q", c.got, c.want)

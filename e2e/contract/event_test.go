@@ -20,6 +20,7 @@ var events = section{title: "8 also in the event", cases: []contractCase{
 			{object{"data": "x", "retry": 5000}, "retry: 5000\ndata: x\n\n"},
 			{object{"data": "x\ny", "retry": 0, "id": "a b:c é", "name": "n"}, "event: n\nid: a b:c é\nretry: 0\ndata: x\ndata: y\n\n"},
 			{object{"data": "", "id": "1", "name": ""}, "id: 1\ndata: \n\n"},
+			{object{"data": "x", "id": ""}, "data: x\n\n"},
 			{object{"data": "x", "id": strings.Repeat("i", 128)}, "id: " + strings.Repeat("i", 128) + "\ndata: x\n\n"},
 			{object{"data": "x", "id": strings.Repeat("é", 64)}, "id: " + strings.Repeat("é", 64) + "\ndata: x\n\n"},
 			{object{"data": "x", "retry": 86_400_000}, "retry: 86400000\ndata: x\n\n"},
@@ -28,11 +29,14 @@ var events = section{title: "8 also in the event", cases: []contractCase{
 			x.Want(c.want)
 		}
 	}},
-	{name: "event.id: a string without CR, LF, NUL, at most 128 bytes: INVALID_EVENT_ID", run: func(t *T) {
+	{name: "event.id: a string without control characters and outer blanks, at most 128 bytes: INVALID_EVENT_ID", run: func(t *T) {
 		t.Shared().wantInvalid("INVALID_EVENT_ID", "",
 			`{"token":"T","event":{"data":"x","id":1}}`, `{"token":"T","event":{"data":"x","id":null}}`, `{"token":"T","event":{"data":"x","id":["a"]}}`,
 			`{"token":"T","event":{"data":"x","id":{}}}`, `{"token":"T","event":{"data":"x","id":true}}`,
 			`{"token":"T","event":{"data":"x","id":"a\nb"}}`, `{"token":"T","event":{"data":"x","id":"a\rb"}}`, `{"token":"T","event":{"data":"x","id":"a\u0000b"}}`,
+			`{"token":"T","event":{"data":"x","id":"a\fb"}}`, `{"token":"T","event":{"data":"x","id":"a\tb"}}`, `{"token":"T","event":{"data":"x","id":"\u0001"}}`,
+			`{"token":"T","event":{"data":"x","id":"a\u007f"}}`, `{"token":"T","event":{"data":"x","id":"\u0085"}}`,
+			`{"token":"T","event":{"data":"x","id":" a"}}`, `{"token":"T","event":{"data":"x","id":"a "}}`, `{"token":"T","event":{"data":"x","id":" "}}`,
 			`{"token":"T","event":{"data":"x","id":"\n"}}`, `{"token":"T","event":{"data":"x","id":"1\n\ndata: forged"}}`,
 			`{"token":"T","event":{"data":"x","id":"`+strings.Repeat("i", 129)+`"}}`, `{"token":"T","event":{"data":"x","id":"`+strings.Repeat("é", 65)+`"}}`)
 	}},
@@ -40,7 +44,7 @@ var events = section{title: "8 also in the event", cases: []contractCase{
 		t.Shared().wantInvalid("INVALID_EVENT_RETRY", "",
 			`{"token":"T","event":{"data":"x","retry":-1}}`, `{"token":"T","event":{"data":"x","retry":1.5}}`, `{"token":"T","event":{"data":"x","retry":"5000"}}`,
 			`{"token":"T","event":{"data":"x","retry":null}}`, `{"token":"T","event":{"data":"x","retry":true}}`, `{"token":"T","event":{"data":"x","retry":[]}}`,
-			`{"token":"T","event":{"data":"x","retry":{}}}`, `{"token":"T","event":{"data":"x","retry":1e30}}`, `{"token":"T","event":{"data":"x","retry":99999999999999999999999}}`,
+			`{"token":"T","event":{"data":"x","retry":{}}}`, `{"token":"T","event":{"data":"x","retry":1e30}}`, `{"token":"T","event":{"data":"x","retry":99999999999999999999999}}`, `{"token":"T","event":{"data":"x","retry":9007199254740992}}`,
 			`{"token":"T","event":{"data":"x","retry":""}}`)
 	}},
 	{name: "id and retry are buffered with a pending connection's event", run: func(t *T) {

@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
+	"ssegateway/e2e/harness"
 	"ssegateway/sse"
 )
 
@@ -109,12 +111,58 @@ var replays = section{title: "10 replay", cases: []contractCase{
 		default:
 		}
 	}},
+	{name: "of several Last-Event-IDs the first that is not empty counts", run: func(t *T) {
+		s := t.Shared()
+		topic := NewTopic()
+		had := s.Publish(object{"topic": topic, "event": object{"data": "had"}}, 0)
+		missed := s.Publish(object{"topic": topic, "event": object{"data": "missed"}}, 0)
+		for _, values := range [][]string{{"", had}, {"", "", had, ""}, {had, missed}, {had, "x"}} {
+			r := harness.Request{Target: "/"}
+			for _, value := range values {
+				r.Header = append(r.Header, harness.Field{Name: "last-event-id", Value: value})
+			}
+			x := s.OpenWith(r, granting(encode(object{"topics": []string{topic}})))
+			x.Want("id: " + had + "\n\nid: " + missed + "\ndata: missed\n\n")
+		}
+	}},
+	{name: "a client whose event had an empty id keeps its position", run: func(t *T) {
+		s := t.Shared()
+		topic := NewTopic()
+		x := s.OpenTopics(topic)
+		position := x.wantPosition()
+		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"data": "sent", "id": ""}}), "ok")
+		x.Want("data: sent\n\n")
+		s.wantStreamed(s.Stream(x.token, "", eventStream, "id\ndata: streamed\n\nid:\n\n"), 1)
+		x.Want("data: streamed\n\n")
+		x.Leave()
+		x.Disconnect()
+		id := s.Publish(object{"topic": topic, "event": object{"data": "missed"}}, 0)
+		s.ComeBack(position, topic).Want("id: " + position + "\n\nid: " + id + "\ndata: missed\n\n")
+	}},
+	{name: "an id that is a position to which the log has not come is refused", run: func(t *T) {
+		s := t.Start()
+		topic := NewTopic()
+		id := s.Publish(object{"topic": topic, "event": object{"data": "x"}}, 0)
+		epoch, _, _ := strings.Cut(id, "-")
+		x := s.Open("/")
+		ahead := object{"token": x.token, "event": object{"data": "x", "id": epoch + "-2"}}
+		s.WantError(s.SendObject(ahead), http.StatusBadRequest, "INVALID_EVENT_ID", "")
+		s.WantError(s.Stream(x.token, "", eventStream, "id: "+epoch+"-2\ndata: x\n\n"), http.StatusBadRequest, "INVALID_STREAM", "")
+		s.WantError(s.Stream(x.token, "", ndjson, `{"data":"x","id":"`+epoch+`-2"}`), http.StatusBadRequest, "INVALID_STREAM", "")
+		granted := s.OpenWith(harness.Request{Target: "/"}, granting(encode(object{"topics": []string{topic}, "events": []object{{"data": "x", "id": epoch + "-2"}}})))
+		if topics := s.Connection(granted.token).Topics; len(topics) > 0 {
+			t.Errorf("the grant counts, topics %q", topics)
+		}
+		s.WantLog("WARN", granted.token)
+		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"data": "x", "id": id}}), "ok")
+		x.Want("id: " + id + "\ndata: x\n\n")
+	}},
 	{name: "gap: another epoch, a position yet to come, an id that is none", run: func(t *T) {
 		s := t.Shared()
 		topic := NewTopic()
 		id := s.Publish(object{"topic": topic, "event": object{"data": "kept"}}, 0)
 		epoch, _, _ := strings.Cut(id, "-")
-		for _, had := range []string{"AAAAAAAAAA-1", epoch + "-99999999999", "17", "x", epoch, epoch + "-", epoch + "--1", epoch + "-1x", id + " x", `"\`, "é", "\xff", "0", strings.Repeat("9", 1000)} {
+		for _, had := range []string{"AAAAAAAAAA-1", epoch + "-99999999999", "17", "x", epoch, epoch + "-", epoch + "--1", epoch + "-1x", id + " x", `"\`, "é", "\xff", "\x85\xff", "0", strings.Repeat("9", 1000)} {
 			x := s.ComeBack(had, topic)
 			x.wantGap(had)
 			// What follows is what is published from now on.
@@ -174,12 +222,24 @@ var replays = section{title: "10 replay", cases: []contractCase{
 	}},
 }}
 
+// asText reads bytes that are not UTF-8 as Latin-1.
+func asText(value string) string {
+	if utf8.ValidString(value) {
+		return value
+	}
+	var b strings.Builder
+	for _, c := range []byte(value) {
+		b.WriteRune(rune(c))
+	}
+	return b.String()
+}
+
 // wantGap waits for the event that says that something may be missing.
 func (x *Stream) wantGap(had string) sse.Event {
 	x.s.t.Helper()
 	e := x.NextEvent()
 	var data map[string]string
-	if err := decode(e.Data, &data); err != nil || e.Name.String() != "gap" || len(data) != 1 || data["last_event_id"] != strings.ToValidUTF8(had, "\ufffd") {
+	if err := decode(e.Data, &data); err != nil || e.Name.String() != "gap" || len(data) != 1 || data["last_event_id"] != asText(had) {
 		x.s.t.Fatalf("event %q with data %s, want a gap behind %q (%v)", e.Name, quoted(e.Data), had, err)
 	}
 	if e.ID.String() == "" {

@@ -47,6 +47,13 @@ var streaming = section{title: "11 streaming into a stream", cases: []contractCa
 		s.wantStreamed(r.end(), 3)
 		x.Want("data: no line end behind it\n\n")
 	}},
+	{name: "a block of only retry or id is passed on, and is no event", run: func(t *T) {
+		s := t.Shared()
+		x := s.Open("/")
+		s.wantStreamed(s.Stream(x.token, "?close=true", eventStream, "retry: 10\n\ndata: one\n\nid: 7\n\nretry: 86400000\nid: 8\n\n"), 1)
+		x.Want("retry: 10\n\ndata: one\n\nid: 7\n\nretry: 86400000\nid: 8\n\n")
+		x.WantEnd()
+	}},
 	{name: "an empty body is 200 with no event", run: func(t *T) {
 		s := t.Shared()
 		x := s.Open("/")
@@ -114,6 +121,11 @@ var streaming = section{title: "11 streaming into a stream", cases: []contractCa
 			{ndjson, "{\"data\":\"before\"}\n{\"data\":\"\xff\"}\n", 2},
 			{eventStream, "data: before\n\ndata: unfinished\n", 0},
 			{eventStream, "data: before\n\nevent: a\x01b\ndata: x\n\ndata: behind\n\n", 5},
+			{eventStream, "data: before\n\nid: a\tb\ndata: x\n\ndata: behind\n\n", 5},
+			{eventStream, "data: before\n\nid: a \ndata: x\n\ndata: behind\n\n", 5},
+			{eventStream, "data: before\n\nretry: 18446744073709551616\n\ndata: behind\n\n", 4},
+			{ndjson, "{\"data\":\"before\"}\n{\"data\":\"x\",\"id\":\"a\\fb\"}\n", 2},
+			{ndjson, "{\"data\":\"before\"}\n{\"data\":\"x\",\"retry\":9007199254740992}\n", 2},
 		} {
 			x := s.Open("/")
 			got := s.Stream(x.token, "?close=true", c.contentType, c.body)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 	"unsafe"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -180,7 +181,7 @@ type rawSend struct {
 }
 
 // rawEvent is an event as it came. value is "{}" for any object.
-type rawEvent struct{ value, data, name, id, retry jsontext.Value }
+type rawEvent struct{ value, data, name, id, retry, bare jsontext.Value }
 
 // decodeSend reads a send. Fields are checked in the contract's order. Nothing
 // is looked up and nothing happens before all of them are valid.
@@ -273,6 +274,8 @@ func (q *request) takeEvent(raw *rawEvent) error {
 			return q.take(&raw.id)
 		case "retry":
 			return q.take(&raw.retry)
+		case "bare":
+			return q.take(&raw.bare)
 		default:
 			return q.decoder.SkipValue()
 		}
@@ -303,17 +306,36 @@ func (raw *rawEvent) decode() (e sse.Event, problem *Error) {
 			return e, errEventID
 		}
 		var err error
-		if e.ID, err = sse.NewID(id); err != nil {
+		if e.ID, err = eventID(id); err != nil {
 			return e, errEventID
 		}
 	}
 	if raw.retry != nil {
 		// Whole milliseconds in plain digits, as they go on the wire.
-		ms, err := strconv.ParseUint(string(raw.retry), 10, 53)
+		ms, err := strconv.ParseUint(string(raw.retry), 10, retryBits)
 		if err != nil {
 			return e, errEventRetry
 		}
 		e.Retry = sse.RetryMillis(ms)
 	}
 	return e, nil
+}
+
+// retryBits bounds a retry: all numbers below 2^53 are exact for every reader of JSON, and
+// for browsers.
+const retryBits = 53
+
+var errUnfitID = errors.New("no id that comes back in a header")
+
+// eventID is an id that a client can send back: it does so in the header Last-Event-ID, and
+// a field value has no control characters, nor blanks at its ends (RFC 9110 section 5.5).
+// An empty id is as none, since it would erase the one that the client has.
+func eventID(s string) (sse.ID, error) {
+	if s == "" {
+		return sse.ID{}, nil
+	}
+	if strings.Trim(s, " ") != s || strings.ContainsFunc(s, unicode.IsControl) {
+		return sse.ID{}, errUnfitID
+	}
+	return sse.NewID(s)
 }

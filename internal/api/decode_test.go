@@ -56,6 +56,16 @@ func TestDecodeSend(t *testing.T) {
 		"name with an escape sequence": {`{` + token + `,"event":{"data":"","name":"\u001b"}}`, errEventName},
 		"id is a number":               {`{` + token + `,"event":{"data":"","id":1}}`, errEventID},
 		"id with NUL":                  {`{` + token + `,"event":{"data":"","id":"\u0000"}}`, errEventID},
+		"id with a form feed":          {`{` + token + `,"event":{"data":"","id":"a\fb"}}`, errEventID},
+		"id with a tab":                {`{` + token + `,"event":{"data":"","id":"a\tb"}}`, errEventID},
+		"id with U+0001":               {`{` + token + `,"event":{"data":"","id":"\u0001"}}`, errEventID},
+		"id with U+007F":               {`{` + token + `,"event":{"data":"","id":"a\u007f"}}`, errEventID},
+		"id with U+0085":               {`{` + token + `,"event":{"data":"","id":"a\u0085"}}`, errEventID},
+		"id begins with a blank":       {`{` + token + `,"event":{"data":"","id":" a"}}`, errEventID},
+		"id ends with a blank":         {`{` + token + `,"event":{"data":"","id":"a "}}`, errEventID},
+		"id of a blank":                {`{` + token + `,"event":{"data":"","id":" "}}`, errEventID},
+		"id with blanks inside":        {`{` + token + `,"event":{"data":"","id":"a  b"}}`, nil},
+		"retry of 2^53":                {`{` + token + `,"event":{"data":"","retry":9007199254740992}}`, errEventRetry},
 		"id too long":                  {`{` + token + `,"event":{"data":"","id":"` + strings.Repeat("i", 129) + `"}}`, errEventID},
 		"retry is a fraction":          {`{` + token + `,"event":{"data":"","retry":1.5}}`, errEventRetry},
 		"retry is negative":            {`{` + token + `,"event":{"data":"","retry":-1}}`, errEventRetry},
@@ -90,6 +100,18 @@ func TestDecodeSendValues(t *testing.T) {
 			string(e.AppendTo(nil)) != "event: näme\nid: 7\nretry: 1500\ndata: a\ndata: bé\n\n" {
 			t.Errorf("%+v", s)
 		}
+	}
+}
+
+// An empty id is as none: it would erase the one that a client has.
+func TestDecodeEmptyID(t *testing.T) {
+	s, problem := decode(t, `{"token":"t","event":{"data":"x","id":""}}`)
+	if problem != nil || s.event.ID.IsSet() {
+		t.Errorf("%+v, %+v", s.event, problem)
+	}
+	q := &request{body: []byte(`{"topic":"t","event":{"data":"x","id":""}}`)}
+	if p, problem := q.decodePublish(10_000); problem != nil || p.event.ID.IsSet() {
+		t.Errorf("%+v, %+v", p.event, problem)
 	}
 }
 

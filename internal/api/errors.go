@@ -26,8 +26,9 @@ var (
 	errEventData      = &Error{400, "INVALID_EVENT_DATA_MISSING", "event.data is required and must be a string"}
 	errEventNameType  = &Error{400, "INVALID_EVENT_NAME_TYPE", "event.name must be a string"}
 	errEventName      = &Error{400, "INVALID_EVENT_NAME", "event.name must not contain control characters"}
-	errEventID        = &Error{400, "INVALID_EVENT_ID", "event.id must be a string of at most 128 bytes without CR, LF and NUL"}
-	errEventRetry     = &Error{400, "INVALID_EVENT_RETRY", "event.retry must be a whole number of milliseconds, 0 or more"}
+	errEventID        = &Error{400, "INVALID_EVENT_ID", "event.id must be a string of at most 128 bytes without control characters, and without blanks at its ends"}
+	errAhead          = &Error{400, "INVALID_EVENT_ID", "event.id has the form of a position in the log, but the log has not come to it: its client would miss what is published until then"}
+	errEventRetry     = &Error{400, "INVALID_EVENT_RETRY", "event.retry must be a whole number of milliseconds from 0 to 9007199254740991"}
 	errCloseType      = &Error{400, "INVALID_CLOSE_TYPE", "close must be a boolean"}
 	errWait           = &Error{400, "INVALID_WAIT", `wait must be "written"`}
 	errJSON           = &Error{400, "INVALID_JSON", "body must be one JSON object in valid UTF-8"}

@@ -46,6 +46,8 @@ var grants = map[string]struct {
 	"events is an object":        {body: `{"events":{}}`, wrong: "events"},
 	"event without data":         {body: `{"events":[{"name":"x"}]}`, wrong: "events"},
 	"event with a forged name":   {body: `{"events":[{"name":"x\ndata: y","data":""}]}`, wrong: "events"},
+	"event with a tab in its id": {body: `{"events":[{"data":"","id":"a\tb"}]}`, wrong: "events"},
+	"event with an outer blank":  {body: `{"events":[{"data":"","id":"a "}]}`, wrong: "events"},
 	"retry":                      {body: `{"retry_ms":3000}`, want: gateway.Grant{Retry: sse.RetryMillis(3000)}},
 	"retry 0":                    {body: `{"retry_ms":0}`, want: gateway.Grant{Retry: sse.RetryMillis(0)}},
 	"retry is a string":          {body: `{"retry_ms":"3000"}`, wrong: "retry_ms"},

@@ -289,6 +289,23 @@ func streamingTo(t testing.TB, p *peer, token, query string) (*io.PipeWriter, <-
 	return in, over
 }
 
+// So does a block of no event. And it is the owner that knows what its log has come to.
+func TestRelayedBlocks(t *testing.T) {
+	among(t, 2, func(t *testing.T, peers []*peer) {
+		s := &sink{}
+		token := open(t, peers[0].gw, s)
+		target := "/internal/connections/" + token + "/stream"
+		body := "retry: 5\n\nid: 3\ndata: a\n\nid: 4\n\n"
+		want(t, do(t, peers[1].API, http.MethodPost, target, body, "Content-Type", eventStream), 200, `"events":1}`)
+		if text, _, _ := s.got(); text != body {
+			t.Errorf("received %q, want %q", text, body)
+		}
+		ahead := peers[0].gw.Log().Epoch + "-1"
+		want(t, do(t, peers[1].API, http.MethodPost, target, "id: "+ahead+"\ndata: x\n\n", "Content-Type", eventStream), 400, "INVALID_STREAM")
+		want(t, do(t, peers[1].API, http.MethodPost, "/internal/send", `{"token":"`+token+`","event":{"data":"x","id":"`+ahead+`"}}`), 400, "INVALID_EVENT_ID")
+	})
+}
+
 // A streaming request reaches the owner, one write at a time.
 func TestRelayedStream(t *testing.T) {
 	among(t, 2, func(t *testing.T, peers []*peer) {
@@ -299,7 +316,7 @@ func TestRelayedStream(t *testing.T) {
 			_, _ = io.WriteString(in, `{"data":"a\nb","name":"n","id":"","retry":7}`+"\n")
 		}
 		synctest.Wait()
-		if text, writes, _ := s.got(); writes != 3 || text != strings.Repeat("event: n\nid: \nretry: 7\ndata: a\ndata: b\n\n", 3) {
+		if text, writes, _ := s.got(); writes != 3 || text != strings.Repeat("event: n\nretry: 7\ndata: a\ndata: b\n\n", 3) {
 			t.Errorf("in %d writes %q", writes, text)
 		}
 		s.setFull(true)

@@ -192,7 +192,7 @@ func checkAnswer(t testing.TB, r *http.Request, sent string, status int, header 
 	switch err := openapi3filter.ValidateRequest(t.Context(), input); {
 	case status < 400 && err != nil:
 		t.Errorf("%s\nto a request that the document does not allow: %s: %v", answered, sent, err)
-	case status == 400 && err == nil && !undescribable[code]:
+	case status == 400 && err == nil && !undescribable[code] && !bytes.Contains(body, []byte(errAhead.Message)):
 		t.Errorf("%s\nto a request that the document allows: %s", answered, sent)
 	}
 	err = openapi3filter.ValidateResponse(t.Context(), &openapi3filter.ResponseValidationInput{

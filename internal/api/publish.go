@@ -128,7 +128,7 @@ func (q *request) decodePublish(maxTopics int) (p publication, problem *Error) {
 	if p.event, problem = event.decode(); problem != nil {
 		return p, problem
 	}
-	if event.id != nil {
+	if p.event.ID.IsSet() {
 		return p, errPublishedID
 	}
 	switch store.Kind() {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -33,8 +34,8 @@ const remoteHold = 5 * time.Second
 type target interface {
 	// gone is closed when the connection has closed.
 	gone() <-chan struct{}
-	// write writes events at once, and waits until that is done.
-	write(events []sse.Event, end bool) *Error
+	// write writes blocks at once, and waits until that is done.
+	write(blocks []block, end bool) *Error
 }
 
 // local is a connection of this node.
@@ -42,21 +43,23 @@ type local struct{ conn *gateway.Conn }
 
 func (l local) gone() <-chan struct{} { return l.conn.Gone() }
 
-func (l local) write(events []sse.Event, end bool) *Error {
-	done, problem := send(l.conn, events, end)
+func (l local) write(blocks []block, end bool) *Error {
+	done, problem := send(l.conn, blocks, end)
 	if problem == nil && done != nil && <-done != nil {
 		return errGone
 	}
 	return problem
 }
 
-// send gives a connection events as one write. done, if not nil, tells when it is written.
-func send(c *gateway.Conn, events []sse.Event, end bool) (done chan error, problem *Error) {
+// send gives a connection blocks as one write. done, if not nil, tells when it is written.
+func send(c *gateway.Conn, blocks []block, end bool) (done chan error, problem *Error) {
 	var joined frame.Frame
-	if len(events) > 0 {
-		frames := make([]frame.Frame, len(events))
-		for i, e := range events {
-			frames[i] = frame.Event(e)
+	if len(blocks) > 0 {
+		frames := make([]frame.Frame, len(blocks))
+		for i, b := range blocks {
+			if frames[i] = frame.Event(b.Event); b.bare {
+				frames[i] = frame.Block(sse.AppendSettings(nil, b.Retry, b.ID))
+			}
 		}
 		joined, done = frame.Join(frames), make(chan error, 1)
 	}
@@ -142,9 +145,9 @@ func (r *remote) watch() {
 	}
 }
 
-func (r *remote) write(events []sse.Event, end bool) *Error {
+func (r *remote) write(blocks []block, end bool) *Error {
 	r.writes++
-	body, err := encodeEvents(events)
+	body, err := encodeBlocks(blocks)
 	if err != nil {
 		return errRequestAborted
 	}
@@ -175,18 +178,19 @@ func (r *remote) ask(number int, body []byte, end bool) (status int, answer []by
 	return status, answer
 }
 
-// remoteEvent is an event on its way to another node, in the form in which backends
-// send events.
-type remoteEvent struct {
+// remoteBlock is a block on its way to another node: an event in the form in which backends
+// send events, or a bare one.
+type remoteBlock struct {
 	Data  string  `json:"data"`
 	Name  string  `json:"name,omitzero"`
 	ID    *string `json:"id,omitzero"`
 	Retry *uint64 `json:"retry,omitzero"`
+	Bare  bool    `json:"bare,omitzero"`
 }
 
-func encodeEvents(events []sse.Event) (lines []byte, err error) {
-	for _, e := range events {
-		out := remoteEvent{Data: e.Data, Name: e.Name.String()}
+func encodeBlocks(blocks []block) (lines []byte, err error) {
+	for _, e := range blocks {
+		out := remoteBlock{Data: e.Data, Name: e.Name.String(), Bare: e.bare}
 		if e.ID.IsSet() {
 			id := e.ID.String()
 			out.ID = &id
@@ -266,7 +270,7 @@ func (a *API) serveRemote(w http.ResponseWriter, r *http.Request, values url.Val
 	var s *remoteStream
 	switch {
 	case number > 0:
-		events, err := readEvents(r.Body)
+		blocks, err := readBlocks(r.Body)
 		if err != nil {
 			errJSON.Write(w)
 			return
@@ -275,7 +279,10 @@ func (a *API) serveRemote(w http.ResponseWriter, r *http.Request, values url.Val
 			if c == nil {
 				return nil, errGone
 			}
-			return send(c, events, values.Get("end") == "true")
+			if slices.ContainsFunc(blocks, func(b block) bool { return a.isAhead(b.Event) }) {
+				return nil, &Error{http.StatusBadRequest, codeStream, errAhead.Message}
+			}
+			return send(c, blocks, values.Get("end") == "true")
 		})
 		over = s.over
 	case c == nil:
@@ -302,21 +309,21 @@ func (a *API) serveRemote(w http.ResponseWriter, r *http.Request, values url.Val
 	}
 }
 
-func readEvents(body io.Reader) (events []sse.Event, err error) {
+func readBlocks(body io.Reader) (blocks []block, err error) {
 	var lines bytes.Buffer
 	if _, err := lines.ReadFrom(body); err != nil {
 		return nil, err
 	}
-	var s streaming
+	s := streaming{fromNode: true}
 	s.fromLines(&lines, int64(lines.Len())+1)
 	for {
-		e, err := s.next()
+		b, err := s.next()
 		if errors.Is(err, io.EOF) {
-			return events, nil
+			return blocks, nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		events = append(events, e)
+		blocks = append(blocks, b)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/sse"
 )
 
 // writtenDeadline bounds how long a send with "wait": "written" waits. A client
@@ -79,8 +80,12 @@ func (a *API) answerSend(ctx context.Context, s sendRequest, problem *Error, bod
 		if status, answer, ok := a.askSend(ctx, s, body); ok {
 			return status, answer
 		}
-		result = a.perform(ctx, s)
-		problem = sendAnswers[result].err
+		if a.isAhead(s.event) {
+			problem = errAhead
+		} else {
+			result = a.perform(ctx, s)
+			problem = sendAnswers[result].err
+		}
 	}
 	a.sends[result].Add(1)
 	if problem != nil {
@@ -88,6 +93,10 @@ func (a *API) answerSend(ctx context.Context, s sendRequest, problem *Error, bod
 	}
 	return http.StatusOK, sendAnswers[result].ok
 }
+
+// isAhead says whether an event has the id of a position that this node has not delivered
+// up to: its client would come back with it, and miss what is published until then.
+func (a *API) isAhead(e sse.Event) bool { return e.ID.IsSet() && a.gw.IsAhead(e.ID.String()) }
 
 // Sender carries out sends whose bodies came another way than by net/http. It is one
 // goroutine's at a time.

@@ -164,3 +164,32 @@ func BenchmarkSend(b *testing.B) {
 		a.ServeHTTP(w, r)
 	}
 }
+
+// An id that looks like a position to which the log has not come would make its client miss
+// what is published until then. One that a publish returned is as good as any.
+func TestIDAhead(t *testing.T) {
+	a, gw := newAPI(t)
+	s := &sink{}
+	token := open(t, gw, s)
+	send := func(id string) string { return `{"token":"` + token + `","event":{"data":"x","id":"` + id + `"}}` }
+	epoch := gw.Log().Epoch
+	for _, offset := range []string{"1", "17", "18446744073709551615"} {
+		id := epoch + "-" + offset
+		want(t, do(t, a, http.MethodPost, "/internal/send", send(id)), 400, "INVALID_EVENT_ID")
+		want(t, do(t, a, http.MethodPost, "/internal/batch", `{"operations":[`+send(id)+`]}`), 200, "INVALID_EVENT_ID")
+		want(t, stream(t, a, token, "", eventStream, "\nid: "+id+"\ndata: x\n\n"), 400, "line 4: event.id")
+		want(t, stream(t, a, token, "", ndjson, `{"data":"x","id":"`+id+`"}`), 400, "INVALID_STREAM")
+	}
+	if text, _, _ := s.got(); text != "" {
+		t.Errorf("received %q", text)
+	}
+	want(t, do(t, a, http.MethodPost, "/internal/publish", `{"topic":"x","event":{"data":"x"}}`), 200, epoch+"-1")
+	wire := ""
+	for _, id := range []string{epoch + "-1", epoch + "-0", "OTHER-17", epoch, epoch + "-", epoch + "-02", epoch + "-18446744073709551616"} {
+		want(t, do(t, a, http.MethodPost, "/internal/send", send(id)), 200, "ok")
+		wire += "id: " + id + "\ndata: x\n\n"
+	}
+	if text, _, _ := s.got(); text != wire {
+		t.Errorf("received %q, want %q", text, wire)
+	}
+}

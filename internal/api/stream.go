@@ -73,17 +73,26 @@ const lingering = time.Second
 type streaming struct {
 	to       target
 	stop     func() // of to
-	next     func() (sse.Event, error)
+	next     func() (block, error)
 	line     func() int // of the body, that next has come to
 	coalesce time.Duration
 	end      bool  // close the connection behind the body
 	events   int   // passed on
 	limit    int64 // of one event, in bytes
+	fromNode bool  // the lines are another node's, and may be bare blocks
 }
 
-// parsed is an event of the body, or what ended it.
+// block is an event of the body, or, where it is bare, only an id and a retry, which make
+// no event for a client.
+type block struct {
+	sse.Event
+
+	bare bool
+}
+
+// parsed is a block of the body, or what ended it.
 type parsed struct {
-	event sse.Event
+	block block
 	err   error
 }
 
@@ -117,17 +126,29 @@ func (a *API) newStreaming(r *http.Request, token string) (*streaming, *Error) {
 		return nil, errCloseQuery
 	}
 	var problem *Error
-	s.to, s.stop, problem = a.findTarget(r.Context(), token)
-	return s, problem
+	if s.to, s.stop, problem = a.findTarget(r.Context(), token); problem != nil {
+		return nil, problem
+	}
+	if _, ok := s.to.(local); ok { // else the node that has the connection looks
+		next := s.next
+		s.next = func() (block, error) {
+			b, err := next()
+			if err == nil && a.isAhead(b.Event) {
+				err = &malformedError{errAhead.Message}
+			}
+			return b, err
+		}
+	}
+	return s, nil
 }
 
-// read reads the body's events until it ends, or stop says that nobody takes them.
+// read reads the body's blocks until it ends, or stop says that nobody takes them.
 func (s *streaming) read(events chan<- parsed, stop <-chan struct{}) {
 	defer close(events)
 	for {
-		event, err := s.next()
+		b, err := s.next()
 		select {
-		case events <- parsed{event, err}:
+		case events <- parsed{b, err}:
 		case <-stop:
 			return
 		}
@@ -140,13 +161,15 @@ func (s *streaming) read(events chan<- parsed, stop <-chan struct{}) {
 // pass passes events on until the body ends or the client leaves. What came before
 // an error is passed on as well.
 func (s *streaming) pass(events <-chan parsed) *Error {
-	var held []sse.Event // for one write
+	var held []block // for one write
 	size := 0
 	var due <-chan time.Time
 	flush := func(end bool) *Error {
 		problem := s.to.write(held, end)
-		if problem == nil {
-			s.events += len(held)
+		for _, b := range held {
+			if problem == nil && !b.bare {
+				s.events++
+			}
 		}
 		held, size, due = held[:0], 0, nil
 		return problem
@@ -168,7 +191,7 @@ func (s *streaming) pass(events <-chan parsed) *Error {
 				}
 				return problem
 			}
-			held, size = append(held, p.event), size+len(p.event.Data)
+			held, size = append(held, p.block), size+len(p.block.Data)
 			if s.coalesce > 0 && size < joinBytes && len(held) < joinEvents {
 				if due == nil {
 					due = time.After(s.coalesce)
@@ -181,6 +204,8 @@ func (s *streaming) pass(events <-chan parsed) *Error {
 		}
 	}
 }
+
+const codeStream = "INVALID_STREAM"
 
 // malformedError is a body that is not as it must be.
 type malformedError struct{ what string }
@@ -196,37 +221,44 @@ func (s *streaming) problem(err error) *Error {
 	case errors.Is(err, sse.ErrTooLong), errors.Is(err, bufio.ErrTooLong):
 		return tooLarge("one event", s.limit)
 	case errors.As(err, &malformed):
-		return &Error{http.StatusBadRequest, "INVALID_STREAM", fmt.Sprintf("line %d: %s; what came before was sent", s.line(), malformed.what)}
+		return &Error{http.StatusBadRequest, codeStream, fmt.Sprintf("line %d: %s; what came before was sent", s.line(), malformed.what)}
 	default:
 		return errRequestAborted
 	}
 }
 
-// fromEventStream reads events as a browser would, but refuses what a browser would drop.
+// fromEventStream reads blocks as a browser would, but refuses what a browser would drop.
 func (s *streaming) fromEventStream(body io.Reader, limit int64) {
 	d := sse.NewDecoderMax(body, int(limit))
 	var last sse.ID
 	s.line = d.Line
-	s.next = func() (sse.Event, error) {
-		e, err := d.Next()
-		if errors.Is(err, io.EOF) && d.Unfinished() {
-			return e, &malformedError{"the last event has no empty line behind it"}
+	s.next = func() (b block, err error) {
+		for {
+			e, isEvent, err := d.NextBlock()
+			b = block{e, !isEvent}
+			if errors.Is(err, io.EOF) && d.Unfinished() {
+				return b, &malformedError{"the last event has no empty line behind it"}
+			}
+			if err != nil {
+				return b, err
+			}
+			// Names, ids and retries may be more in a foreign stream than in ours.
+			if b.Name, err = sse.NewName(e.Name.String()); err != nil {
+				return b, &malformedError{"the event's name must not contain control characters"}
+			}
+			if b.ID = (sse.ID{}); e.ID != last { // else it is the one before, which the client has
+				if b.ID, err = eventID(e.ID.String()); err != nil {
+					return b, &malformedError{"the event's id must be of at most 128 bytes without control characters, and without blanks at its ends"}
+				}
+				last = e.ID
+			}
+			if e.Retry.Millis()>>retryBits > 0 {
+				return b, &malformedError{"the retry must be at most 9007199254740991"}
+			}
+			if isEvent || b.ID.IsSet() || b.Retry.IsSet() {
+				return b, nil
+			}
 		}
-		if err != nil {
-			return e, err
-		}
-		// Names and ids may hold more in a foreign stream than in ours.
-		if e.Name, err = sse.NewName(e.Name.String()); err != nil {
-			return e, &malformedError{"the event's name must not contain control characters"}
-		}
-		if id := e.ID; id == last {
-			e.ID = sse.ID{} // it is the one before, which the client has
-		} else if e.ID, err = sse.NewID(id.String()); err != nil {
-			return e, &malformedError{"the event's id is over 128 bytes"}
-		} else {
-			last = id
-		}
-		return e, nil
 	}
 }
 
@@ -237,7 +269,7 @@ func (s *streaming) fromLines(body io.Reader, limit int64) {
 	n := 0
 	s.line = func() int { return n }
 	q := new(request)
-	s.next = func() (sse.Event, error) {
+	s.next = func() (b block, err error) {
 		for lines.Scan() {
 			n++
 			if len(bytes.TrimSpace(lines.Bytes())) == 0 {
@@ -247,19 +279,20 @@ func (s *streaming) fromLines(body io.Reader, limit int64) {
 			var raw rawEvent
 			q.decoderOf(bytes.Clone(lines.Bytes()))
 			if err := q.takeEvent(&raw); hasHalfPair(err) {
-				return sse.Event{}, &malformedError{errSurrogate.Message}
+				return b, &malformedError{errSurrogate.Message}
 			} else if err != nil || !q.end() {
-				return sse.Event{}, &malformedError{"not one JSON value"}
+				return b, &malformedError{"not one JSON value"}
 			}
-			e, problem := raw.decode()
-			if problem != nil {
-				return e, &malformedError{problem.Message}
+			var problem *Error
+			if b.Event, problem = raw.decode(); problem != nil {
+				return b, &malformedError{problem.Message}
 			}
-			return e, nil
+			b.bare = s.fromNode && raw.bare.Kind() == 't'
+			return b, nil
 		}
 		if err := lines.Err(); err != nil {
-			return sse.Event{}, err
+			return b, err
 		}
-		return sse.Event{}, io.EOF
+		return b, io.EOF
 	}
 }

@@ -75,6 +75,30 @@ func AppendRequest(dst []byte, r *http.Request) []byte {
 	return append(dst, "}}"...)
 }
 
+// Text is a header's value as AppendRequest reads it: always valid UTF-8.
+func Text(value string) string {
+	if utf8.ValidString(value) {
+		return value
+	}
+	b := make([]byte, 0, 2*len(value))
+	for i := 0; i < len(value); {
+		var size int
+		b, size = appendChar(b, value[i:])
+		i += size
+	}
+	return string(b)
+}
+
+// appendChar appends the first character of s, which has size bytes there. A byte that is
+// no part of valid UTF-8 is one of Latin-1, which is the first 256 code points.
+func appendChar(dst []byte, s string) (_ []byte, size int) {
+	r, size := utf8.DecodeRuneInString(s)
+	if r == utf8.RuneError && size == 1 {
+		return utf8.AppendRune(dst, rune(s[0])), 1
+	}
+	return append(dst, s[:size]...), size
+}
+
 const hostName = "host"
 
 func lower(c byte) byte {
@@ -139,12 +163,8 @@ func appendText(dst []byte, s string, lowerCase bool) []byte {
 		case c < utf8.RuneSelf:
 			dst = append(dst, lower(c))
 		default:
-			r, size := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && size == 1 {
-				dst = utf8.AppendRune(dst, rune(c)) // Latin-1 is the first 256 code points
-			} else {
-				dst = append(dst, s[i:i+size]...)
-			}
+			var size int
+			dst, size = appendChar(dst, s[i:])
 			i += size - 1
 		}
 		i++

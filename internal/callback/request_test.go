@@ -67,6 +67,15 @@ func latin1(s string) string {
 	return b.String()
 }
 
+// A single header is read as the callback's are.
+func TestText(t *testing.T) {
+	for value, want := range map[string]string{"": "", "é": "é", "\x85\xff": "\u0085ÿ", "a\xc3(é": "aÃ(é", "\xed\xa0\x80": "í\u00a0\u0080", "\ufffd": "\ufffd"} {
+		if got := Text(value); got != want || got != latin1(value) {
+			t.Errorf("%q: %q, want %q", value, got, want)
+		}
+	}
+}
+
 func FuzzAppendRequest(f *testing.F) {
 	f.Add("/a?b", "example.org", "Cookie", "a=b", "c=d", "X-\xff", "\x00\"")
 	f.Add("/\xff", "", "HOST", "\xe9", "\xc3\xa9", "host", "\u2028")

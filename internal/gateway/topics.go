@@ -385,6 +385,22 @@ func idOf(log *broker.Log, offset uint64) sse.ID {
 	return id
 }
 
+// IsAhead says whether an id is a position of the log that has not been delivered up to. A
+// client that had it would miss what is published until then, and would not be told.
+func (g *Gateway) IsAhead(id string) bool {
+	p, ok := broker.ParsePosition(id)
+	return ok && slices.ContainsFunc(g.topics.shards, func(s *shard) bool { return s.isAhead(p) })
+}
+
+func (s *shard) isAhead(p broker.Position) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.Epoch == s.log.Epoch() {
+		return p.Offset > s.position
+	}
+	return p.Epoch == s.topics.engine.Log().Epoch() && p.Offset > 0 // to which the shard has yet to come
+}
+
 // gapFrame tells a client that events between what it has and what comes next are
 // lost, and the id from which it goes on, if it is known.
 func gapFrame(lastEventID string, id sse.ID) frame.Frame {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/stream"
+	"ssegateway/sse"
 )
 
 // callbackTimeout bounds one callback.
@@ -136,11 +138,25 @@ func hasBody(r *http.Request) bool {
 // grant is what the backend said of a connection that it accepted.
 func (s *Server) grant(r *http.Request, c *gateway.Conn, body []byte) gateway.Grant {
 	g, err := api.DecodeGrant(body, s.gw.MaxTopics())
+	if slices.ContainsFunc(g.Events, func(e sse.Event) bool { return e.ID.IsSet() && s.gw.IsAhead(e.ID.String()) }) {
+		g, err = gateway.Grant{}, errors.New("events has an id that is a position to which the log has not come")
+	}
 	if err != nil {
 		s.log.Warn("the answer to the connect callback is ignored", "token", c.Token().String(), "error", err.Error())
 	}
-	g.LastEventID = r.Header.Get("Last-Event-ID")
+	g.LastEventID = lastEventID(r)
 	return g
+}
+
+// lastEventID is the first that is not empty: an EventSource has one, but a proxy or a
+// client of another kind may add one.
+func lastEventID(r *http.Request) string {
+	for _, id := range r.Header.Values("Last-Event-ID") {
+		if id != "" {
+			return callback.Text(id)
+		}
+	}
+	return ""
 }
 
 // refuse answers a stranger with an error.
