@@ -15,6 +15,7 @@ func TestEventSource(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			// A drain that is spread over a minute: there is time to look at it.
 			x := s.start(t, "DRAIN_SECONDS=60")
+			testOpen(t, x)
 			testLatency(t, x)
 			t.Parallel() // not before: what is measured is not disturbed by other tests here
 			testEvents(t, x)
@@ -29,6 +30,24 @@ func TestEventSource(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// testOpen: a stream that has nothing to say is open at once.
+func testOpen(t *testing.T, x *site) {
+	var latencies harness.Latencies
+	for i := range 10 {
+		source := fmt.Sprintf("open%d", i)
+		began := time.Now()
+		token := x.open(t, source)
+		latencies = append(latencies, time.Since(began))
+		x.page.close(t, source)
+		x.wantDisconnect(t, token, "client_closed")
+	}
+	t.Logf("new EventSource to open: %v", latencies)
+	// A quarter, since all else that runs here takes its time from the browser, too.
+	if quick := latencies.Quantile(0.25); quick > 100*time.Millisecond {
+		t.Errorf("three of four streams take longer than %v to open, want 100ms", quick)
 	}
 }
 
@@ -76,8 +95,8 @@ func testEvents(t *testing.T, x *site) {
 		{object{"data": "x", "id": "41"}, "message", "x", "41"},
 		{object{"data": "the id stays"}, "message", "the id stays", "41"},
 		{object{"data": "x", "id": "näxt 42", "name": "named"}, "named", "x", "näxt 42"},
-		{object{"data": "x", "id": ""}, "message", "x", ""},
-		{object{"data": "x", "retry": 1}, "message", "x", ""},
+		{object{"data": "an empty id is none", "id": ""}, "message", "an empty id is none", "näxt 42"},
+		{object{"data": "x", "retry": 1}, "message", "x", "näxt 42"},
 	} {
 		x.gw.Event(t, token, c.event)
 		r := x.page.want(t, "events", c.kind, 1)

@@ -87,10 +87,6 @@ var setups = []setup{
 	{name: "shipped nginx, TLS and HTTP 2", nginx: true, tls: true, shipped: true},
 }
 
-// lateOpen says that `open` comes with the first bytes of the stream, not before:
-// nginx keeps the head of an HTTP/2 response in its TLS buffer until then.
-func (s setup) lateOpen() bool { return s.nginx && s.tls }
-
 // protocol is what the browser calls the protocol.
 func (s setup) protocol() string {
 	if s.tls {
@@ -178,14 +174,7 @@ func (x *site) open(t *testing.T, source string) (token string) {
 func (x *site) wantOpen(t *testing.T, source string, n int) (token string, opened report) {
 	t.Helper()
 	token = x.connects(t, source, n)[n-1].Token
-	if x.lateOpen() {
-		x.gw.Send(t, object{"token": token, "event": object{"data": "first"}, "wait": "written"}, "written")
-	}
-	opened = x.page.wantOpen(t, source)
-	if x.lateOpen() {
-		x.page.want(t, source, "message", 1)
-	}
-	return token, opened
+	return token, x.page.wantOpen(t, source)
 }
 
 // connects waits for the connect callbacks of an EventSource.

@@ -80,10 +80,30 @@ var grants = section{title: "9 the answer to a connect", cases: []contractCase{
 		x.token = x.Connect().Token
 		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"data": "buffered"}}), "buffered")
 		close(release)
-		x.Want("retry: 50\n\nid: " + first + "\n\ndata: granted\n\nid: " + missed + "\ndata: missed\n\ndata: buffered\n\n")
+		x.Want("retry: 50\nid: " + first + "\n\ndata: granted\n\nid: " + missed + "\ndata: missed\n\ndata: buffered\n\n")
 		live := s.Publish(object{"topic": topic, "event": object{"data": "live"}}, 1)
 		s.Event(x.token, "sent")
 		x.Want("id: " + live + "\ndata: live\n\ndata: sent\n\n")
+	}},
+	{name: "a stream that has nothing else to begin with begins with a heartbeat", run: func(t *T) {
+		s := t.Shared()
+		for _, x := range []*Stream{s.Open("/"), s.OpenWith(harness.Request{Target: "/"}, granting(`{"subject":"a","overflow":"latest","max_age_seconds":3600}`))} {
+			if got := x.Begin(len(harness.Heartbeat), patience); got != harness.Heartbeat {
+				t.Errorf("the stream begins with %s", quoted(got))
+			}
+		}
+		x, accept := s.pending()
+		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"data": "buffered"}}), "buffered")
+		accept()
+		granted := s.OpenWith(harness.Request{Target: "/"}, granting(`{"retry_ms":5,"topics":["a"]}`))
+		closed, accept := s.pending()
+		s.WantStatusOK(s.SendObject(object{"token": closed.token, "close": true}), "buffered")
+		accept()
+		for x, want := range map[*Stream]string{x: "data: buffered\n\n", granted: "retry: 5\nid: ", closed: ""} {
+			if got := x.Begin(max(1, len(want)), patience); got != want {
+				t.Errorf("the stream begins with %s, want %s", quoted(got), quoted(want))
+			}
+		}
 	}},
 	{name: "max_age_seconds: the stream is closed after so long: server_closed, max_age", slow: true, run: func(t *T) {
 		s := t.Shared()
@@ -124,7 +144,8 @@ var grants = section{title: "9 the answer to a connect", cases: []contractCase{
 			`OK`, `null`, `[]`, `"topics"`, `1`, `{`, `{} {}`, "\xff", `{"subject":"a","subject":"a"}`,
 			`{"topics":"x","subject":"a"}`, `{"topics":[1]}`, `{"topics":[""]}`, `{"topics":["a\nb"]}`, `{"topics":["` + strings.Repeat("x", 257) + `"]}`,
 			`{"topics":null}`, `{"subject":1}`, `{"events":{}}`, `{"events":[{"data":"x"},{}]}`, `{"events":[{"data":"x","name":"a\nb"}]}`, `{"events":[{"data":"x"},null]}`,
-			`{"retry_ms":-1,"events":[{"data":"x"}]}`, `{"retry_ms":1.5}`, `{"retry_ms":"1"}`, `{"max_age_seconds":0}`, `{"max_age_seconds":"1"}`,
+			`{"events":[{"data":"x","id":"a\tb"}]}`, `{"events":[{"data":"x","id":" a"}]}`, `{"events":[{"data":"x","retry":9007199254740992}]}`,
+			`{"retry_ms":9007199254740992}`, `{"retry_ms":-1,"events":[{"data":"x"}]}`, `{"retry_ms":1.5}`, `{"retry_ms":"1"}`, `{"max_age_seconds":0}`, `{"max_age_seconds":"1"}`,
 			`{"overflow":"none"}`, `{"overflow":""}`, `{"overflow":1}`,
 		} {
 			x := s.OpenWith(harness.Request{Target: "/"}, granting(body))

@@ -17,6 +17,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/sse"
 )
 
 // backend accepts everybody.
@@ -27,9 +28,11 @@ func (backend) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.
 }
 func (backend) Disconnect(gateway.Notice) {}
 
-// sink is a stream that takes everything, or, while it is full, nothing.
+// sink is a stream that takes everything, or, while it is full, nothing. It leaves out the
+// heartbeat with which a stream begins.
 type sink struct {
 	mu       sync.Mutex
+	begun    bool
 	full     bool
 	received bytes.Buffer
 	writes   int
@@ -42,6 +45,11 @@ func (s *sink) Start() gateway.Detail { return 0 }
 func (s *sink) Write(p []byte) (int, gateway.Detail) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	begins := !s.begun
+	s.begun = true
+	if begins && string(p) == sse.Heartbeat {
+		return len(p), 0
+	}
 	if s.full {
 		return 0, 0
 	}

@@ -54,6 +54,15 @@ func Block(block []byte) Frame {
 // Head is the head of an HTTP/1.x response, which no chunk encloses.
 func Head(head []byte) Frame { return Frame{bytes: head} }
 
+// Opening joins the head of a response, or none, and the frame behind it, or none, for one
+// write to a stream that is chunked or not. It may use the room behind the head's bytes.
+func Opening(head, first Frame, chunked bool) Frame {
+	if head.IsZero() {
+		return first
+	}
+	return Frame{bytes: append(head.bytes, first.Wire(chunked)...), events: first.events}
+}
+
 // End is the last chunk: with it a clean end can be told from a cut. It has nothing inside.
 var End = Frame{bytes: []byte("0\r\n\r\n"), before: 5}
 

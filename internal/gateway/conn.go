@@ -386,8 +386,9 @@ func (c *Conn) flushLocked() {
 }
 
 // Open gives an accepted connection its stream. It writes the head of the response,
-// what the grant says and what the client missed, then what was buffered. If the
-// connection was closed meanwhile the stream is not used, and Open answers false.
+// what the grant says and what the client missed, then what was buffered; a heartbeat
+// where there is none of that. The head goes out in one write with what follows it. If
+// the connection was closed meanwhile the stream is not used, and Open answers false.
 func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	c.mu.Lock()
 	defer c.unlock()
@@ -409,20 +410,23 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	c.queue = nil
 	// Before anything is written: who has seen the head misses nothing.
 	opening, missed := c.grantLocked(g)
-	if !head.IsZero() {
-		c.writeLocked(&item{frame: head})
+	if opening.IsZero() && buffered == nil && !c.closing {
+		// Some proxies hold a head back until there is something behind it.
+		opening = heartbeatFrame
+		c.gw.stats.Heartbeats.add(c.cell, 1)
 	}
-	if c.state == Open && len(opening) > 0 {
-		c.appendLocked(item{frame: frame.Join(opening), kept: true})
-	}
-	if c.state == Open && missed != nil {
-		c.pushLocked(item{replay: missed})
-		c.flushLocked()
-	}
-	for buffered != nil && len(buffered.items) > 0 {
-		if i := buffered.pop(); c.state != Open || !c.appendLocked(i) {
-			c.dropLocked(i)
+	first := item{frame: frame.Opening(head, opening, c.chunked), kept: true}
+	if missed == nil && buffered == nil {
+		c.writeLocked(&first)
+	} else {
+		c.pushLocked(first)
+		if missed != nil {
+			c.pushLocked(item{replay: missed})
 		}
+		for buffered != nil && len(buffered.items) > 0 {
+			c.pushLocked(buffered.pop())
+		}
+		c.flushLocked()
 	}
 	if c.closing && c.state == Open {
 		c.closeLocked(ServerClosed, 0)

@@ -21,7 +21,7 @@ type Grant struct {
 	MaxAge   time.Duration
 	Overflow Overflow
 
-	// LastEventID is the client's own: what it had when it lost its last stream.
+	// LastEventID is the client's own, in UTF-8: what it had when it lost its last stream.
 	LastEventID string
 }
 
@@ -67,8 +67,9 @@ func (c *Conn) extrasLocked() *extras {
 }
 
 // grantLocked makes the connection what the grant says, a member of its topics too.
-// It returns what the stream begins with, and the replay behind that, if there is any.
-func (c *Conn) grantLocked(g Grant) (opening []frame.Frame, missed *replay) {
+// It returns what the stream begins with, and the replay behind that; each may be none.
+func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *replay) {
+	var frames []frame.Frame
 	if g.Subject != "" || g.Overflow != Disconnect || g.MaxAge > 0 || len(g.Topics) > 0 {
 		x := c.extrasLocked()
 		x.subject, x.overflow = strings.Clone(g.Subject), g.Overflow
@@ -77,23 +78,23 @@ func (c *Conn) grantLocked(g Grant) (opening []frame.Frame, missed *replay) {
 			x.age = time.AfterFunc(g.MaxAge-rand.N(g.MaxAge/10+1), c.expire) //nolint:gosec // jitter, not a secret
 		}
 	}
-	if retry := sse.AppendRetry(nil, g.Retry); len(retry) > 0 {
-		opening = append(opening, frame.Block(retry))
-	}
 	if len(g.Topics) > 0 {
 		c.extras.member = &member{conn: c}
-		var welcome []frame.Frame
 		var ahead bool
-		welcome, missed, ahead = c.gw.topics.of(c).welcome(c.extras.member, g.Topics, g.LastEventID)
+		frames, missed, ahead = c.gw.topics.of(c).welcome(c.extras.member, g.Topics, g.LastEventID, g.Retry)
 		if ahead {
 			c.extras.ahead = time.AfterFunc(aheadPatience, c.giveUp)
 		}
-		opening = append(opening, welcome...)
+	} else if g.Retry.IsSet() {
+		frames = append(frames, frame.Block(sse.AppendRetry(nil, g.Retry)))
 	}
 	for _, e := range g.Events {
-		opening = append(opening, frame.Event(e))
+		frames = append(frames, frame.Event(e))
 	}
-	return opening, missed
+	if len(frames) == 0 {
+		return frame.Frame{}, missed
+	}
+	return frame.Join(frames), missed
 }
 
 // revokeLocked takes back, as the connection closes, what it was granted.

@@ -47,7 +47,7 @@ func TestOrderAtTheStart(t *testing.T) {
 				Topics: []string{"t", "u"}, Subject: "s", Events: []sse.Event{{Data: "first"}}, Retry: sse.RetryMillis(1),
 				LastEventID: "E-1", Overflow: gateway.Latest, MaxAge: time.Hour,
 			},
-			"HEAD|retry: 1|id: E-1|data: first|id: E-2;data: 2|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|",
+			"HEAD|retry: 1;id: E-1|data: first|id: E-2;data: 2|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|",
 		},
 		{
 			"one of the topics",
@@ -62,7 +62,7 @@ func TestOrderAtTheStart(t *testing.T) {
 		{
 			"another log",
 			gateway.Grant{Topics: []string{"t"}, LastEventID: "F-1", Events: []sse.Event{{Data: "first"}}, Retry: sse.RetryMillis(1)},
-			`HEAD|retry: 1|event: gap;id: E-3;data: {"last_event_id":"F-1"}|id: E-3|data: first|data: buffered|id: E-4;data: live|data: direct|`,
+			`HEAD|event: gap;id: E-3;data: {"last_event_id":"F-1"}|retry: 1;id: E-3|data: first|data: buffered|id: E-4;data: live|data: direct|`,
 		},
 		{
 			"the future",
@@ -411,11 +411,11 @@ func TestInfo(t *testing.T) {
 		i.Since.Before(before.Truncate(time.Second)) || i.Since.After(time.Now()) {
 		t.Errorf("%+v", i)
 	}
-	if i.Events != 1 || i.Bytes != 30 || i.Queued < 200 || i.Queued != s.gw.QueuedBytes() {
+	if i.Events != 1 || i.Bytes != uint64(len(sse.Heartbeat)+30) || i.Queued < 200 || i.Queued != s.gw.QueuedBytes() {
 		t.Errorf("after 30 bytes: %+v", i)
 	}
 	tp.takes(plenty)
-	if i := c.Info(); i.Events != 3 || i.Bytes != 220 || i.Queued != 0 {
+	if i := c.Info(); i.Events != 3 || i.Bytes != uint64(len(sse.Heartbeat)+220) || i.Queued != 0 {
 		t.Errorf("after all: %+v", i)
 	}
 }

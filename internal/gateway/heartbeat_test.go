@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,8 +14,8 @@ import (
 	"ssegateway/sse"
 )
 
-// The first heartbeat comes after half an interval to a whole one, the next ones
-// an interval later each.
+// The heartbeat with which a stream begins is followed by one after half an interval to a
+// whole one, and by the next ones an interval later each.
 func TestHeartbeats(t *testing.T) {
 	for _, interval := range []time.Duration{time.Second, 15 * time.Second, time.Hour} {
 		t.Run(interval.String(), func(t *testing.T) {
@@ -82,6 +83,110 @@ func TestHeartbeatsAreSpread(t *testing.T) {
 	})
 }
 
+// A stream's first bytes go out with its head, in one write. Where there is nothing else to
+// begin with they are a heartbeat, unless the stream is to end at once.
+func TestFirstBytes(t *testing.T) {
+	const head, buffered = "HEAD\n\n", "data: " + "\x00\x00\n\n"
+	for name, test := range map[string]struct {
+		grant   gateway.Grant
+		prepare func(c *gateway.Conn)
+		want    []string // the writes
+		beats   uint64
+	}{
+		"nothing":  {want: []string{head + sse.Heartbeat}, beats: 1},
+		"subject":  {grant: gateway.Grant{Subject: "s", Overflow: gateway.Latest}, want: []string{head + sse.Heartbeat}, beats: 1},
+		"retry":    {grant: gateway.Grant{Retry: sse.RetryMillis(0)}, want: []string{head + "retry: 0\n\n"}},
+		"topics":   {grant: gateway.Grant{Topics: []string{"t"}}, want: []string{head + "id: E-0\n\n"}},
+		"both":     {grant: gateway.Grant{Topics: []string{"t"}, Retry: sse.RetryMillis(5)}, want: []string{head + "retry: 5\nid: E-0\n\n"}},
+		"events":   {grant: gateway.Grant{Events: []sse.Event{{Data: "1"}, {Data: "2"}}}, want: []string{head + "data: 1\n\ndata: 2\n\n"}},
+		"buffered": {prepare: func(c *gateway.Conn) { c.Send(eventOf(t, 10), false, nil) }, want: []string{head + buffered}},
+		"all": {
+			gateway.Grant{Topics: []string{"t"}, Retry: sse.RetryMillis(5), Events: []sse.Event{{Data: "1"}}},
+			func(c *gateway.Conn) { c.Send(eventOf(t, 10), false, nil); c.Send(eventOf(t, 10), false, nil) },
+			[]string{head + "retry: 5\nid: E-0\n\ndata: 1\n\n" + buffered + buffered},
+			0,
+		},
+		"closed":            {prepare: func(c *gateway.Conn) { c.Send(frame.Frame{}, true, nil) }, want: []string{head}},
+		"an event, closed":  {prepare: func(c *gateway.Conn) { c.Send(eventOf(t, 10), true, nil) }, want: []string{head + buffered}},
+		"an event, granted": {gateway.Grant{Events: []sse.Event{{Data: "1"}}}, func(c *gateway.Conn) { c.Send(frame.Frame{}, true, nil) }, []string{head + "data: 1\n\n"}, 0},
+	} {
+		for _, chunked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, chunked %v", name, chunked), func(t *testing.T) {
+				s := newSite(nil)
+				c := s.connect(t)
+				if test.prepare != nil {
+					test.prepare(c)
+				}
+				tp := &tape{conn: c, room: plenty, chunked: chunked, full: true}
+				if !c.Open(tp, frame.Head([]byte(head)), test.grant) {
+					t.Fatal("the connection did not open")
+				}
+				var writes []string
+				for _, w := range tp.writes {
+					if chunked {
+						chunks, isFirst := strings.CutPrefix(w, head)
+						w = unchunk(t, chunks)
+						if isFirst {
+							w = head + w
+						}
+					}
+					if w != "" { // else it is the end
+						writes = append(writes, s.epoch(w))
+					}
+				}
+				if !slices.Equal(writes, test.want) {
+					t.Errorf("written %q, want %q", writes, test.want)
+				}
+				if n := s.gw.Stats().Heartbeats.Load(); n != test.beats {
+					t.Errorf("%d heartbeats counted, want %d", n, test.beats)
+				}
+				if n := s.gw.Stats().Bytes.Load(); n != uint64(len(strings.Join(tp.writes, ""))) {
+					t.Errorf("%d bytes counted, want %d", n, len(strings.Join(tp.writes, "")))
+				}
+			})
+		}
+	}
+}
+
+// So it is where a goroutine of the stream's own writes.
+func TestFirstBytesPumped(t *testing.T) {
+	s := newSite(nil)
+	for buffered, want := range []string{sse.Heartbeat, "data: \x00\x00\n\n", "data: \x00\x00\n\ndata: \x00\x00\n\n"} {
+		c := s.connect(t)
+		for range buffered {
+			c.Send(eventOf(t, 10), false, nil)
+		}
+		stream := &heldPump{conn: c, work: make(chan struct{}, 1)}
+		if !c.Open(stream, frame.Head([]byte("HEAD")), gateway.Grant{}) {
+			t.Fatal("the connection did not open")
+		}
+		var writes []string
+		c.Pump(stream, func(p []byte) gateway.Detail {
+			writes = append(writes, string(p))
+			return 0
+		})
+		if !slices.Equal(writes, []string{"HEAD" + want}) {
+			t.Errorf("written %q, want %q in one write", writes, "HEAD"+want)
+		}
+		c.Leave(gateway.ClientClosed, 0)
+	}
+	s.expectNothingLeft(t)
+}
+
+// unchunk is what chunks have inside.
+func unchunk(t *testing.T, chunks string) (inside string) {
+	t.Helper()
+	for chunks != "" && chunks != "0\r\n\r\n" {
+		var n int
+		if _, err := fmt.Sscanf(chunks, "%x\r\n", &n); err != nil {
+			t.Fatalf("%q: %v", chunks, err)
+		}
+		_, rest, _ := strings.Cut(chunks, "\r\n")
+		inside, chunks = inside+rest[:n], rest[n+2:]
+	}
+	return inside
+}
+
 // Where bytes wait already they are the better heartbeat; behind a close there
 // is none, nor before what was buffered.
 func TestNoHeartbeat(t *testing.T) {
@@ -95,8 +200,8 @@ func TestNoHeartbeat(t *testing.T) {
 		pending := s.connect(t)
 		pending.Send(eventOf(t, 20), false, nil)
 		time.Sleep(5*time.Second + 50*time.Millisecond) // fake clock: between two ticks
-		if n := s.gw.Stats().Heartbeats.Load(); n != 0 {
-			t.Errorf("%d heartbeats", n)
+		if n := s.gw.Stats().Heartbeats.Load(); n != 2 {
+			t.Errorf("%d heartbeats, want those with which two streams began", n)
 		}
 		slow.takes(plenty)
 		slower.takes(plenty)

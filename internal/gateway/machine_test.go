@@ -298,7 +298,14 @@ func (m *machine) open(t *rapid.T) {
 	for _, i := range buffered {
 		m.count.queued -= i.size
 	}
-	m.write(c, &machineItem{chunked: "HEAD", plain: "HEAD", size: 4 + 64}, false)
+	opening := &machineItem{chunked: "HEAD", plain: "HEAD", size: 4 + 64}
+	if len(buffered) == 0 && !c.closing {
+		beat := newItem(sse.Heartbeat, false)
+		opening.chunked += beat.chunked
+		opening.plain += beat.plain
+		opening.size = len(opening.bytes(c)) + 64
+	}
+	m.write(c, opening, false)
 	for _, i := range buffered {
 		if c.state != gateway.Open || !m.write(c, i, false) {
 			m.drop(i)

@@ -136,10 +136,10 @@ func TestOverflowWhilePumping(t *testing.T) {
 				s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 5 * cost })
 				c := s.connect(t)
 				stream := &heldPump{conn: c, work: make(chan struct{}, 1), turn: make(chan struct{})}
+				c.Send(named("a", 1), false, nil) // else the stream would begin with a heartbeat
 				if !c.Open(stream, frame.Frame{}, gateway.Grant{Overflow: overflow}) {
 					t.Fatal("the connection did not open")
 				}
-				c.Send(named("a", 1), false, nil)
 				c.Send(named("a", 2), false, nil)
 				c.Send(named("a", 3), false, nil)
 				stream.start()

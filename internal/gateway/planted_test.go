@@ -103,8 +103,8 @@ var plants = []plant{
 	},
 	{
 		bug: "a write outside the lock", file: "conn.go",
-		old:  "\tc.gw.stats.Heartbeats.add(c.cell, 1)\n",
-		new:  "\tif s := c.stream; BUG {\n\t\tc.mu.Unlock()\n\t\t_, _ = s.Write(heartbeatFrame.Wire(c.chunked))\n\t\tc.mu.Lock()\n\t\treturn\n\t}\n\tc.gw.stats.Heartbeats.add(c.cell, 1)\n",
+		old:  "\tc.writeLocked(&item{frame: heartbeatFrame})\n",
+		new:  "\tif s := c.stream; BUG {\n\t\tc.mu.Unlock()\n\t\t_, _ = s.Write(heartbeatFrame.Wire(c.chunked))\n\t\tc.mu.Lock()\n\t\treturn\n\t}\n\tc.writeLocked(&item{frame: heartbeatFrame})\n",
 		says: []string{"during another call to its stream", "in the state 2 of its stream", "the client received"},
 	},
 	{

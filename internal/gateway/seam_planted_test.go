@@ -32,8 +32,8 @@ var seamPlants = []plant{
 	},
 	{
 		bug: "live events before the replay", file: "conn.go", test: "TestSeam",
-		old:  "\tif c.state == Open && missed != nil {\n",
-		new:  "\tif BUG && missed != nil {\n\t\tlate := missed\n\t\tmissed = nil\n\t\tlater(func() { c.mu.Lock(); defer c.unlock(); if c.stream != nil { c.pushLocked(item{replay: late}); c.flushLocked() } })\n\t}\n\tif c.state == Open && missed != nil {\n",
+		old:  "\tif missed == nil && buffered == nil {\n",
+		new:  "\tif BUG && missed != nil {\n\t\tlate := missed\n\t\tmissed = nil\n\t\tlater(func() { c.mu.Lock(); defer c.unlock(); if c.stream != nil { c.pushLocked(item{replay: late}); c.flushLocked() } })\n\t}\n\tif missed == nil && buffered == nil {\n",
 		says: wrongEvents,
 	},
 	{

@@ -671,6 +671,9 @@ func parseBlocks(wire []byte) ([]block, error) {
 			return blocks, nil
 		}
 		rest = after
+		if raw+"\n\n" == sse.Heartbeat {
+			continue // with which a stream without topics begins
+		}
 		b := block{raw: raw + "\n\n"}
 		for line := range strings.SplitSeq(raw, "\n") {
 			field, value, _ := strings.Cut(line, ": ")

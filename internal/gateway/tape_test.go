@@ -19,11 +19,16 @@ type tape struct {
 	chunked bool
 	// forgetful keeps nothing of what is written.
 	forgetful bool
+	// full keeps also the heartbeat with which a stream begins that has nothing else to
+	// begin with. Otherwise that takes no room.
+	full bool
 
 	// Guarded by mu, beside the connection's lock, so that a test may look.
 	mu       sync.Mutex
 	room     int // bytes it still takes
+	begun    bool
 	wire     []byte
+	writes   []string
 	times    []time.Time // of each write
 	fault    gateway.Detail
 	reason   gateway.Reason // what Left says
@@ -48,12 +53,20 @@ func (s *tape) Write(p []byte) (int, gateway.Detail) {
 	if s.fault != 0 {
 		return 0, s.fault
 	}
+	begins := !s.begun
+	s.begun = true
+	if begins && !s.full && !s.chunked && string(p) == sse.Heartbeat {
+		return len(p), 0
+	}
 	n := min(len(p), s.room)
 	s.room -= n
 	if s.forgetful {
 		return n, 0
 	}
 	s.wire = append(s.wire, p[:n]...)
+	if s.full {
+		s.writes = append(s.writes, string(p))
+	}
 	s.times = append(s.times, time.Now())
 	return n, 0
 }

@@ -333,11 +333,11 @@ func (m *member) names() []string {
 }
 
 // welcome makes the connection a member for the first time. It returns what the
-// client has to be told first, and the replay of what it missed, if there is any; ahead
+// client has to be told first, with the retry, and the replay of what it missed, if there is any; ahead
 // says that it has more than this node has read.
 // From that moment on the shard delivers to the connection, whose lock is held, so
 // that the replay comes first and nothing is lost or doubled between the two.
-func (s *shard) welcome(m *member, names []string, lastEventID string) (opening []frame.Frame, missed *replay, ahead bool) {
+func (s *shard) welcome(m *member, names []string, lastEventID string, retry sse.Retry) (opening []frame.Frame, missed *replay, ahead bool) {
 	// It has no log yet, so that nothing is delivered to it before it has all topics.
 	names = broker.SortTopics(slices.Clone(names))
 	s.inPieces(len(names), func(i int) { s.joinLocked(m, names[i]) })
@@ -376,7 +376,7 @@ func (s *shard) welcome(m *member, names []string, lastEventID string) (opening 
 		// With the id, since some clients take none from a block without an event.
 		opening = append(opening, gapFrame(lastEventID, id))
 	}
-	return append(opening, frame.Block(sse.AppendID(nil, id))), missed, ahead
+	return append(opening, frame.Block(sse.AppendSettings(nil, retry, id))), missed, ahead
 }
 
 // idOf is a position in a log, as clients keep it.
@@ -404,8 +404,8 @@ func (s *shard) isAhead(p broker.Position) bool {
 // gapFrame tells a client that events between what it has and what comes next are
 // lost, and the id from which it goes on, if it is known.
 func gapFrame(lastEventID string, id sse.ID) frame.Frame {
-	quoted, _ := jsontext.AppendQuote(nil, strings.ToValidUTF8(lastEventID, "\ufffd")) // fails for invalid UTF-8 only
-	name, _ := sse.NewName("gap")                                                      // valid
+	quoted, _ := jsontext.AppendQuote(nil, lastEventID) // fails for invalid UTF-8 only
+	name, _ := sse.NewName("gap")                       // valid
 	return frame.Event(sse.Event{Name: name, ID: id, Data: `{"last_event_id":` + string(quoted) + `}`})
 }
 

@@ -59,8 +59,7 @@ func serveResponse(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g ga
 	}
 	client := context.AfterFunc(r.Context(), s.leave)
 	defer client()
-	w.WriteHeader(http.StatusOK)
-	_ = s.blocking(s.rc.Flush) // a failure shows at the next write, or by r.Context
+	w.WriteHeader(http.StatusOK) // goes out with what the stream begins with
 
 	write := func(p []byte) gateway.Detail {
 		if s.write(p) == nil {

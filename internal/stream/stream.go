@@ -79,7 +79,7 @@ func (o *Opener) open(nc net.Conn, buffered *bufio.ReadWriter, r *http.Request, 
 	}
 	nc = edge.HandOver(nc)
 	chunked := r.ProtoAtLeast(1, 1)
-	head := frame.Head(appendHead(nil, h, chunked, chunked && !r.Close))
+	head := frame.Head(appendHead(make([]byte, 0, headSize), h, chunked, chunked && !r.Close))
 	if o.detacher.detach(nc, chunked, head, c, g) {
 		return
 	}
@@ -87,6 +87,9 @@ func (o *Opener) open(nc net.Conn, buffered *bufio.ReadWriter, r *http.Request, 
 		_ = nc.Close()
 	}
 }
+
+// headSize is enough for the usual head and the first bytes behind it.
+const headSize = 384
 
 // appendHead encodes the head of a stream's response (RFC 9112 section 2.1). Connection is
 // what some clients expect of a stream, but for those who asked for its close (section 9.6).
