@@ -190,6 +190,59 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 			t.Errorf("status %d", head.Status)
 		}
 	}},
+	{name: "a request that is too large once it is encoded: 431 REQUEST_TOO_LARGE, without a callback", run: func(t *T) {
+		s := t.Shared()
+		x := s.Begin(harness.Request{Target: "/large", Header: []harness.Field{{Name: "x-long", Value: strings.Repeat(`"`, 34_000)}}}, harness.Script{})
+		x.Refusal(http.StatusRequestHeaderFieldsTooLarge, "REQUEST_TOO_LARGE", "")
+		tabs := s.OpenWith(harness.Request{Target: "/", Header: []harness.Field{{Name: "x-tabs", Value: "a" + strings.Repeat("\t", 30_000) + "b"}}}, harness.Script{})
+		if c := tabs.Connect(); len(c.Body) > 62_000 || len(c.Headers["x-tabs"]) != 30_002 {
+			t.Errorf("30,000 tabs are a callback of %d bytes", len(c.Body))
+		}
+		if calls := s.backend.Calls(func(c *harness.Callback) bool { return c.URL == "/large" }); len(calls) > 0 {
+			t.Error("a callback for a request that was refused")
+		}
+	}},
+	{name: "REQUEST_BUDGET_BYTES: 503 with Retry-After while the backend is not told of ends", slow: true, run: func(t *T) {
+		s := t.Start("REQUEST_BUDGET_BYTES=20000")
+		release := make(chan struct{})
+		r := harness.Request{Target: "/", Header: []harness.Field{{Name: "x-long", Value: strings.Repeat("v", 4<<10)}}}
+		script := harness.Script{Disconnect: func(*harness.Callback) harness.Answer {
+			select {
+			case <-release:
+				return harness.Answer{}
+			default:
+				return harness.Answer{Status: 500}
+			}
+		}}
+		var left []*Stream
+		for {
+			x := s.Begin(r, script)
+			if head := x.WantHead(); head.Status != http.StatusOK {
+				if head.Get("Retry-After") == "" {
+					t.Error("no Retry-After")
+				}
+				x.Refusal(http.StatusServiceUnavailable, "REQUEST_BUDGET_FULL", "")
+				break
+			}
+			if left = append(left, x); len(left) > 10 {
+				t.Fatal("ten requests of 4 KiB are kept within a budget of 20,000 bytes")
+			}
+			x.Leave()
+			x.Disconnect()
+		}
+		if len(left) < 2 {
+			t.Errorf("%d streams within the budget", len(left))
+		}
+		s.WantLog("WARN", "turned away", "limit=20000")
+		if got := s.Call(http.MethodGet, "/metrics", ""); !strings.Contains(got.Body, "\nssegateway_request_budget_refused_total 1\n") {
+			t.Error("the refusal is not counted")
+		}
+		close(release)
+		for _, x := range left {
+			s.WantLog("action=disconnect", x.Connect().Token, "result=delivered")
+		}
+		s.OpenWith(r, harness.Script{})
+	}},
 	{name: "headers of 6 KiB, a few cookies and a long query, are within the limit", run: func(t *T) {
 		s := t.Shared()
 		r := harness.Request{Target: "/?q=" + strings.Repeat("q", 2<<10), Header: []harness.Field{{Name: "cookie", Value: strings.Repeat("c", 2<<10)}, {Name: "x-long", Value: strings.Repeat("v", 2<<10)}}}

@@ -56,6 +56,8 @@ type Config struct {
 	// Concurrency bounds the callbacks in flight: so many connects, and as many
 	// disconnects; 256 if zero.
 	Concurrency int
+	// Requests, if not nil, is told of the requests of notices that are not delivered yet.
+	Requests *gateway.Requests
 	// Log gets a line for each callback. None of them shows the URL. nil: no log.
 	Log *slog.Logger
 	// Observe, if not nil, is told of each attempt: an Action, a Result, and how long the
@@ -108,6 +110,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	if cfg.Observe == nil {
 		cfg.Observe = func(string, string, time.Duration) {}
+	}
+	if cfg.Requests == nil {
+		cfg.Requests = gateway.NewRequests(0)
 	}
 	if cfg.Permit == nil {
 		cfg.Permit = func(gateway.Token) gateway.Permission { return gateway.Granted }

@@ -41,6 +41,7 @@ func (n *notifier) init(c *Client) {
 // Disconnect implements gateway.Backend. What comes before Run waits for it.
 func (c *Client) Disconnect(what gateway.Notice) {
 	n := &c.notifier
+	c.cfg.Requests.Keep(what.Request)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.pending++
@@ -273,6 +274,7 @@ func (n *notifier) settleLocked(what *notice, a attempt) {
 	case ResultGivenUp:
 		n.failed++
 	}
+	n.client.cfg.Requests.Release(what.Request)
 	n.pending--
 	if n.pending == 0 && n.idle != nil {
 		close(n.idle)

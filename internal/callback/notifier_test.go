@@ -121,6 +121,36 @@ func closed() gateway.Notice {
 	return gateway.Notice{Token: gateway.NewToken(), Request: request, Reason: gateway.ClientClosed}
 }
 
+// The requests of notices count until these are delivered, rejected or given up.
+func TestKeptRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		requests := gateway.NewRequests(1)
+		statuses := map[string]int{}
+		b := newPipeBackend(t)
+		b.answer = func(n *body, _ int) int { return statuses[n.Token] }
+		c := b.client(t, Config{Requests: requests})
+		each := int64(len(request)) + 256
+		notices := []gateway.Notice{closed(), closed(), closed()}
+		for i, status := range []int{200, 400, 500} {
+			statuses[notices[i].Token.String()] = status
+		}
+		for i, n := range notices {
+			c.Disconnect(n)
+			if got := requests.Bytes(); got != int64(i+1)*each {
+				t.Errorf("%d bytes are kept for %d notices", got, i+1)
+			}
+		}
+		<-time.After(5 * time.Minute)
+		if got := requests.Bytes(); got != each {
+			t.Errorf("%d bytes are kept for the one that is tried again", got)
+		}
+		<-time.After(10 * time.Minute)
+		if got := requests.Bytes(); got != 0 {
+			t.Errorf("%d bytes are kept for none", got)
+		}
+	})
+}
+
 // Each failure that may pass is retried: soon at first, then ever more slowly, for ten
 // minutes, always with the same body and webhook-id.
 func TestRetrySchedule(t *testing.T) {

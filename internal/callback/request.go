@@ -7,15 +7,21 @@ import (
 	"unicode/utf8"
 )
 
+// maxRequest bounds what is kept of a request, in bytes.
+const maxRequest = 64 << 10
+
 // EncodeRequest returns AppendRequest's object in a slice of its own of exactly its
-// size: it is kept for as long as the stream is open.
-func EncodeRequest(r *http.Request) []byte {
+// size: it is kept for as long as the stream is open. ok is false if it is too large.
+func EncodeRequest(r *http.Request) (request []byte, ok bool) {
 	b := getBuffer()
+	defer putBuffer(b)
 	*b = AppendRequest((*b)[:0], r)
-	exact := make([]byte, len(*b))
-	copy(exact, *b)
-	putBuffer(b)
-	return exact
+	if len(*b) > maxRequest {
+		return nil, false
+	}
+	request = make([]byte, len(*b))
+	copy(request, *b)
+	return request, true
 }
 
 // AppendRequest appends the callback's field "request", a JSON object such as
@@ -134,6 +140,10 @@ func compareNames(a, b string) int {
 	return strings.Compare(a, b)
 }
 
+// short are the letters of the control characters that JSON has short forms of: a header
+// may be full of tabs, and must not become six times as long.
+var short = [' ']byte{'\b': 'b', '\t': 't', '\n': 'n', '\f': 'f', '\r': 'r'}
+
 // plain marks the bytes that stand for themselves in a JSON string.
 var plain = func() (t [256]bool) {
 	for c := ' '; c < utf8.RuneSelf; c++ {
@@ -157,6 +167,8 @@ func appendText(dst []byte, s string, lowerCase bool) []byte {
 		switch {
 		case c == '"' || c == '\\':
 			dst = append(dst, '\\', c)
+		case c < ' ' && short[c] != 0:
+			dst = append(dst, '\\', short[c])
 		case c < ' ':
 			const hexDigits = "0123456789abcdef"
 			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])

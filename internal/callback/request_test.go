@@ -30,7 +30,7 @@ func TestAppendRequest(t *testing.T) {
 		{
 			"escaped",
 			http.Request{RequestURI: "/\"\\", Header: http.Header{"X-A": {"\t\x01\"\\\x7f</é\u2028"}}},
-			"{\"url\":\"/\\\"\\\\\",\"headers\":{\"x-a\":\"\\u0009\\u0001\\\"\\\\\x7f</é\u2028\"}}",
+			"{\"url\":\"/\\\"\\\\\",\"headers\":{\"x-a\":\"\\t\\u0001\\\"\\\\\x7f</é\u2028\"}}",
 		},
 		{
 			"Latin-1 where it is not UTF-8",
@@ -43,12 +43,29 @@ func TestAppendRequest(t *testing.T) {
 			`{"url":"/","headers":{"host":"h","x-a":"1, 2"}}`,
 		},
 	} {
-		got := EncodeRequest(&test.r)
-		if string(got) != test.want {
+		got, ok := EncodeRequest(&test.r)
+		if string(got) != test.want || !ok {
 			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
 		}
 		if cap(got) != len(got) {
 			t.Errorf("%s: %d bytes in a slice of %d", test.name, len(got), cap(got))
+		}
+	}
+}
+
+// What a client makes of its request is kept for long, and so has a bound.
+func TestRequestsBound(t *testing.T) {
+	around := len(`{"url":"/","headers":{"x":""}}`)
+	for value, fits := range map[string]bool{
+		strings.Repeat("x", maxRequest-around):      true,
+		strings.Repeat("x", maxRequest-around+1):    false,
+		strings.Repeat("\t", (maxRequest-around)/2): true,
+		strings.Repeat("\x01", maxRequest/6):        false,
+		strings.Repeat("\"", maxRequest/2):          false,
+	} {
+		got, ok := EncodeRequest(&http.Request{RequestURI: "/", Header: http.Header{"X": {value}}})
+		if ok != fits || ok == (got == nil) || len(got) > maxRequest {
+			t.Errorf("%d bytes of %q: %d bytes, %v", len(value), value[:1], len(got), ok)
 		}
 	}
 }
@@ -98,7 +115,7 @@ func FuzzAppendRequest(f *testing.F) {
 			URL     string            `json:"url"`
 			Headers map[string]string `json:"headers"`
 		}
-		text := EncodeRequest(r)
+		text := AppendRequest(nil, r)
 		if err := json.Unmarshal(text, &got, json.RejectUnknownMembers(true)); err != nil {
 			t.Fatalf("%q: %v", text, err)
 		}
@@ -129,7 +146,7 @@ func FuzzAppendRequest(f *testing.F) {
 				t.Errorf("header %q is %q, want %q", name, got.Headers[name], value)
 			}
 		}
-		if again := EncodeRequest(r); !bytes.Equal(again, text) {
+		if again := AppendRequest(nil, r); !bytes.Equal(again, text) {
 			t.Errorf("not the same twice: %q, %q", text, again)
 		}
 	})

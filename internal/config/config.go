@@ -56,6 +56,9 @@ type Config struct {
 	QueueBudgetBytes int64
 	// MaxTopics is how many topics a connection may have, and one event be published to.
 	MaxTopics int
+	// RequestBudgetBytes of requests may be kept, of connections and of disconnects that
+	// are not delivered yet. 0: decided by the server.
+	RequestBudgetBytes int64
 	// LogBytes and LogAge bound what the log of published events keeps.
 	LogBytes int64
 	LogAge   time.Duration

@@ -98,6 +98,11 @@ func settings(c *Config) []setting {
 				"More are refused with 400 `TOO_MANY_TOPICS`; an answer to a connect with more is ignored as a whole.",
 		},
 		{
+			env: "REQUEST_BUDGET_BYTES", standard: "0", value: byteCount(&c.RequestBudgetBytes, 0, 1024*gib),
+			meaning: "What may be kept of clients' requests, for callbacks to repeat: of open connections, and of those whose end the backend was not told of yet. " +
+				"Beyond it new streams get 503. 0: 256 MiB, or 2 KiB for each of `MAX_CONNECTIONS` if that is more.",
+		},
+		{
 			env: "TOPIC_LOG_BYTES", standard: "67108864", value: byteCount(&c.LogBytes, 1, 1024*gib),
 			meaning: "What the log of published events keeps for clients that come back.",
 		},

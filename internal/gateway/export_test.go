@@ -49,6 +49,7 @@ func (g *Gateway) Leftovers() []string {
 	add("open", g.stats.Open.Load())
 	add("bytes queued", g.budget.bytes.Load())
 	add("connections in the backlog", int64(g.backlog.len()))
+	add("bytes of requests", g.cfg.Requests.Bytes())
 	for i := range g.beats.slots {
 		s := &g.beats.slots[i]
 		s.mu.Lock()

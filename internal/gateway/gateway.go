@@ -28,6 +28,7 @@ type Config struct {
 	QueueBytes     int64         // bound of what waits for one connection
 	BudgetBytes    int64         // bound of what waits for all of them
 	MaxTopics      int           // of a connection, and of what is published; 0: DefaultMaxTopics
+	Requests       *Requests     // bound of what is kept of their requests; nil: none
 	Broker         broker.Engine // the log of what is published
 	Clustered      bool          // it has no number yet, and takes no connections before SetNumber; the log is other nodes' too
 	Log            *slog.Logger
@@ -84,6 +85,7 @@ type Gateway struct {
 var (
 	ErrDraining = errors.New("the gateway is draining")
 	ErrFull     = errors.New("too many connections")
+	ErrRequests = errors.New("too many bytes of requests are kept")
 	ErrNameless = errors.New("the gateway has no number in its cluster now")
 )
 
@@ -108,6 +110,9 @@ func New(cfg Config, backend Backend) *Gateway {
 	}
 	if cfg.Clustered {
 		g.node.Store(nameless)
+	}
+	if cfg.Requests == nil {
+		g.cfg.Requests = NewRequests(0)
 	}
 	g.budget.limit = cfg.BudgetBytes
 	g.connecting, g.giveUp = context.WithCancel(context.Background())
@@ -154,6 +159,9 @@ func (g *Gateway) Find(t Token) *Conn { return g.conns.find(t) }
 func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer, error) {
 	c, err := g.register(request)
 	if err != nil {
+		if errors.Is(err, ErrRequests) {
+			g.sayRefused()
+		}
 		return nil, Answer{}, err
 	}
 	stop := context.AfterFunc(client, func() { c.Leave(ClientClosed, 0) })
@@ -167,6 +175,18 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 	return c, a, nil
 }
 
+// sayRefused says, now and then, that connections are refused for the bound on requests.
+func (g *Gateway) sayRefused() {
+	r := g.cfg.Requests
+	if n, ok := r.say(time.Now()); ok {
+		g.cfg.Log.Warn("streams are turned away: too many bytes of requests are kept, of connections and of ends that the backend was not told of yet",
+			"bytes", r.Bytes(), "limit", r.limit, "turned_away", n)
+	}
+}
+
+// Requests is the bound on what is kept of requests.
+func (g *Gateway) Requests() *Requests { return g.cfg.Requests }
+
 func (g *Gateway) register(request []byte) (*Conn, error) {
 	if g.count.Add(1) > int64(g.cfg.MaxConnections) {
 		g.leave()
@@ -176,6 +196,10 @@ func (g *Gateway) register(request []byte) (*Conn, error) {
 	if node == nameless {
 		g.leave()
 		return nil, ErrNameless
+	}
+	if !g.cfg.Requests.admit(request) {
+		g.leave()
+		return nil, ErrRequests
 	}
 	c := &Conn{gw: g, token: NewToken(), request: request, since: time.Now().Unix()}
 	if node >= numbered {
@@ -251,6 +275,7 @@ func (g *Gateway) forget(c *Conn) {
 		g.log(c, "close", attrs...)
 		g.backend.Disconnect(Notice{Token: c.token, Request: c.request, Reason: c.reason, Detail: c.detail})
 	}
+	g.cfg.Requests.Release(c.request) // by now the backend keeps it itself, if it is to
 	g.leave()
 }
 

@@ -230,9 +230,15 @@ var plants = []plant{
 	},
 	{
 		bug: "a connection counted for ever", file: "gateway.go",
-		old:  "\t}\n\tg.leave()\n}",
-		new:  "\t}\n\tif !BUG {\n\t\tg.leave()\n\t}\n}",
+		old:  "if it is to\n\tg.leave()\n}",
+		new:  "if it is to\n\tif !BUG {\n\t\tg.leave()\n\t}\n}",
 		says: []string{"left behind: connections counted"},
+	},
+	{
+		bug: "a request kept for ever", file: "gateway.go",
+		old:  "\tg.cfg.Requests.Release(c.request) //",
+		new:  "\tif !BUG || !c.owed {\n\t\tg.cfg.Requests.Release(c.request)\n\t} //",
+		says: []string{"left behind: bytes of requests"},
 	},
 	{
 		bug: "asked about a client that has left", file: "gateway.go",

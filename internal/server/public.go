@@ -72,16 +72,25 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if s.lacksSockets(r) {
-		tooMany(w, r)
+		tooMany(w, r, api.ErrTooManyConns)
 		return
 	}
-	c, answer, err := s.gw.Connect(r.Context(), callback.EncodeRequest(r))
+	request, ok := callback.EncodeRequest(r)
+	if !ok {
+		refuse(w, r, api.ErrRequestTooLarge)
+		return
+	}
+	c, answer, err := s.gw.Connect(r.Context(), request)
 	if err != nil {
 		if s.gw.Draining() || errors.Is(err, gateway.ErrNameless) {
 			comeBack(w, r)
 			return
 		}
-		tooMany(w, r)
+		if errors.Is(err, gateway.ErrRequests) {
+			tooMany(w, r, api.ErrRequestBudget)
+			return
+		}
+		tooMany(w, r, api.ErrTooManyConns)
 		return
 	}
 	for _, f := range answer.Header {
@@ -116,9 +125,10 @@ func (s *Server) lacksSockets(r *http.Request) bool {
 		int(s.gw.Stats().Pending.Load())+s.streams.Sockets() >= s.files.streams
 }
 
-func tooMany(w http.ResponseWriter, r *http.Request) {
+// tooMany turns a client away for now.
+func tooMany(w http.ResponseWriter, r *http.Request, e *api.Error) {
 	w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5))) //nolint:gosec // jitter, not a secret
-	refuse(w, r, api.ErrTooManyConns)
+	refuse(w, r, e)
 }
 
 // bodyTimeout bounds how long a body of unknown length may take to turn out to be empty.

@@ -36,6 +36,11 @@ const (
 	// that it is the backend that closes an idle connection, not we under its request.
 	idleTimeout = 2 * time.Minute
 
+	// The default of REQUEST_BUDGET_BYTES: this, or so much for each of MAX_CONNECTIONS if
+	// that is more. A browser's request with its cookies takes about 1 KiB.
+	leastRequestBudget = 256 << 20
+	requestBytes       = 2 << 10
+
 	// A drain without a window is over after endGrace + flushGrace + closeGrace,
 	// within the 4.5 s of the contract.
 	endGrace   = 2 * time.Second // for streams and pending connects to end
@@ -91,7 +96,12 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	if cfg.MaxConnections == 0 || cfg.MaxConnections > files.streams && !cfg.H2C && cfg.TLSCertFile == "" {
 		cfg.MaxConnections = files.streams
 	}
+	if cfg.RequestBudgetBytes == 0 {
+		cfg.RequestBudgetBytes = max(leastRequestBudget, requestBytes*int64(cfg.MaxConnections))
+	}
 	s := &Server{cfg: cfg, version: version, log: log, metrics: metrics.New(), files: files}
+
+	requests := gateway.NewRequests(cfg.RequestBudgetBytes)
 
 	if err := s.openBroker(); err != nil {
 		return nil, err
@@ -104,7 +114,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	if cfg.CallbackURL != "" {
 		callbacks := callback.Config{
 			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency,
-			Log: log, Observe: s.metrics.ObserveCallback,
+			Log: log, Observe: s.metrics.ObserveCallback, Requests: requests,
 		}
 		if s.node != nil {
 			callbacks.Permit, callbacks.Settled = s.node.Permit, s.node.Settled
@@ -120,7 +130,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	s.gw = gateway.New(gateway.Config{
 		Broker:    s.broker,
 		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections,
-		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, MaxTopics: cfg.MaxTopics, Clustered: s.node != nil, Log: log,
+		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, MaxTopics: cfg.MaxTopics, Requests: requests, Clustered: s.node != nil, Log: log,
 	}, backend)
 	if s.streams, err = stream.NewOpener(); err != nil {
 		return nil, err

@@ -1,0 +1,101 @@
+package gateway_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/internal/gateway"
+)
+
+// keeper is a backend that keeps what it is to tell, and tells it late.
+type keeper struct {
+	backend
+	requests *gateway.Requests
+}
+
+func (k *keeper) Disconnect(n gateway.Notice) {
+	k.requests.Keep(n.Request)
+	k.backend.Disconnect(n)
+}
+
+// What is kept of requests is bounded, of connections and of ends that are not told yet.
+// Beyond it new connections are refused, which is counted, and said now and then.
+func TestRequestsBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 3
+		var log bytes.Buffer
+		k := &keeper{requests: gateway.NewRequests(most * int64(len(request)+256))}
+		s := site{gateway.New(gateway.Config{
+			Heartbeat: time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27, Requests: k.requests,
+			Broker: broker.NewMemory(1<<20, time.Hour), Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		}, k), nil, &k.backend}
+		full := func() bool {
+			c, _, err := s.gw.Connect(context.Background(), request)
+			if err == nil {
+				c.Leave(gateway.ClientClosed, 0)
+				k.requests.Release(request) // told at once
+			} else if !errors.Is(err, gateway.ErrRequests) {
+				t.Fatal(err)
+			}
+			return err != nil
+		}
+		var conns []*gateway.Conn
+		for range most {
+			conns = append(conns, s.connect(t))
+		}
+		for range 100 {
+			if !full() {
+				t.Fatal("a connection beyond the budget")
+			}
+		}
+		conns[0].Leave(gateway.ClientClosed, 0)
+		if !full() {
+			t.Error("a connection while the backend is not told of an end")
+		}
+		k.requests.Release(request)
+		if full() {
+			t.Error("no room after the backend was told")
+		}
+		if n := k.requests.Refused(); n != 101 {
+			t.Errorf("%d refused, of 101", n)
+		}
+		if text := log.String(); strings.Count(text, "\n") != 1 || !strings.HasSuffix(text, " turned_away=1\n") {
+			t.Errorf("the log has %q", text)
+		}
+		log.Reset()
+		s.connect(t)
+		time.Sleep(11 * time.Second) // fake clock
+		full()
+		if text := log.String(); !strings.HasSuffix(text, "turned_away=101\n") {
+			t.Errorf("the log has %q", text)
+		}
+		if n := k.requests.Bytes(); n != most*int64(len(request)+256) {
+			t.Errorf("%d bytes are kept", n)
+		}
+	})
+}
+
+// What is not told keeps nothing.
+func TestRequestsReleased(t *testing.T) {
+	requests := gateway.NewRequests(1 << 20)
+	s := newSite(func(cfg *gateway.Config) { cfg.Requests = requests })
+	for _, outcome := range []gateway.Outcome{gateway.Refused, gateway.Unreachable, gateway.Unasked, gateway.TimedOut, gateway.Unanswered} {
+		s.answer = func(context.Context) gateway.Answer { return gateway.Answer{Outcome: outcome} }
+		if _, _, err := s.gw.Connect(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+		if n := requests.Bytes(); n != 0 {
+			t.Errorf("%d bytes are kept after outcome %d", n, outcome)
+		}
+	}
+	s.gw.Drain(0, 0)
+	_, _, _ = s.gw.Connect(t.Context(), request)
+	s.expectNothingLeft(t)
+}
