@@ -24,16 +24,16 @@ var arrows = map[string][]string{
 	"internal/config":   {},
 	"internal/logging":  {},
 	"internal/epoll":    {},
-	"internal/edge":     {},
-	"internal/lean":     {"internal/epoll"},
+	"internal/edge":     {"internal/logging"},
+	"internal/lean":     {"internal/logging", "internal/epoll"},
 	"internal/frame":    {"sse"},
-	"internal/broker":   {"sse", "internal/frame"},
-	"internal/gateway":  {"sse", "internal/frame", "internal/broker"},
-	"internal/stream":   {"internal/edge", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/gateway"},
-	"internal/callback": {"sse", "internal/frame", "internal/broker", "internal/gateway"},
-	"internal/cluster":  {"sse", "internal/frame", "internal/broker", "internal/gateway"},
-	"internal/api":      {"sse", "internal/frame", "internal/broker", "internal/gateway", "internal/cluster", "internal/edge"},
-	"internal/metrics":  {"sse", "internal/frame", "internal/broker", "internal/gateway", "internal/cluster", "internal/edge", "internal/api"},
+	"internal/broker":   {"internal/logging", "sse", "internal/frame"},
+	"internal/gateway":  {"internal/logging", "sse", "internal/frame", "internal/broker"},
+	"internal/stream":   {"internal/edge", "internal/logging", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/gateway"},
+	"internal/callback": {"internal/logging", "sse", "internal/frame", "internal/broker", "internal/gateway"},
+	"internal/cluster":  {"internal/logging", "sse", "internal/frame", "internal/broker", "internal/gateway"},
+	"internal/api":      {"internal/edge", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/gateway", "internal/cluster"},
+	"internal/metrics":  {"internal/edge", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/gateway", "internal/cluster", "internal/api"},
 	"internal/server": {
 		"sse", "internal/config", "internal/logging", "internal/frame", "internal/broker", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/epoll",
@@ -45,11 +45,11 @@ var arrows = map[string][]string{
 		"internal/broker/nats", "internal/cluster", "internal/edge",
 	},
 
-	"internal/broker/nats":          {"sse", "internal/frame", "internal/broker"},
+	"internal/broker/nats":          {"internal/logging", "sse", "internal/frame", "internal/broker"},
 	"internal/broker/nats/embedded": {},
 
-	"internal/broker/brokertest": {"sse", "internal/frame", "internal/broker"},
-	"internal/gatewaytest":       {"sse", "internal/frame", "internal/broker", "internal/gateway"},
+	"internal/broker/brokertest": {"internal/logging", "sse", "internal/frame", "internal/broker"},
+	"internal/gatewaytest":       {"internal/logging", "sse", "internal/frame", "internal/broker", "internal/gateway"},
 }
 
 // unlimited packages may reach everything: the wiring, and what tests or
