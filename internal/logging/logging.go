@@ -11,19 +11,21 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
 // New makes a logger that writes each record with one call of w.Write, never two at a time.
 // format is "json" or, for anything else, text.
-func New(w io.Writer, level slog.Level, format string) *slog.Logger {
+func New(w io.Writer, level slog.Leveler, format string) *slog.Logger {
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+		return slog.New(slog.NewJSONHandler(escaper{w}, &slog.HandlerOptions{Level: level}))
 	}
 	return slog.New(&textHandler{w: w, mu: new(sync.Mutex), level: level})
 }
@@ -36,7 +38,7 @@ func New(w io.Writer, level slog.Level, format string) *slog.Logger {
 type textHandler struct {
 	w     io.Writer
 	mu    *sync.Mutex // guards w; shared with the handlers derived from this one
-	level slog.Level
+	level slog.Leveler
 
 	attrs []byte // of WithAttrs, formatted; each begins with a space
 	group string // of WithGroup: prefix of keys, each name ends in a dot
@@ -47,7 +49,7 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 // maxKept bounds the buffers kept for reuse; a longer line is rare.
 const maxKept = 16 << 10
 
-func (h *textHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+func (h *textHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level.Level() }
 
 func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	pooled := buffers.Get().(*[]byte)
@@ -146,3 +148,31 @@ func ambiguous(r rune) bool { return r == ' ' || r == '=' || r == '"' || unprint
 // unprintable is true of control and format characters, line separators, and of
 // utf8.RuneError, as which bytes that are not UTF-8 are seen.
 func unprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+
+// escaper writes lines of JSON, in which what is not printable leaves as an escape: the
+// standard library's handler does that only for what JSON asks for.
+type escaper struct{ w io.Writer }
+
+func (e escaper) Write(line []byte) (int, error) {
+	if !slices.ContainsFunc(line, func(c byte) bool { return c >= 0x7f }) {
+		return e.w.Write(line)
+	}
+	b := make([]byte, 0, len(line)+64)
+	for rest := line; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		switch {
+		case r == '\n' || !unprintable(r): // the line's end; all others are escaped already
+			b = append(b, rest[:size]...)
+		case r > 0xffff:
+			first, second := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, first, second)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+		rest = rest[size:]
+	}
+	if _, err := e.w.Write(b); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}

@@ -100,6 +100,46 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// TestJSONIsPrintable: no value reaches a terminal as a control sequence, nor turns or hides
+// what stands beside it; and what is read back is what was logged.
+func TestJSONIsPrintable(t *testing.T) {
+	var b bytes.Buffer
+	text := "a\u202eb\u200bc\u0085d\u2028e\u2029f\x7fg\u00a0h\U000e0001i ü😀"
+	New(&b, slog.LevelInfo, "json").With("k", text).Info(text, "path", text)
+	line, _ := strings.CutSuffix(b.String(), "\n")
+	if strings.ContainsFunc(line, unprintable) {
+		t.Errorf("not printable: %q", line)
+	}
+	if !strings.Contains(line, "ü😀") {
+		t.Errorf("escaped without need: %s", line)
+	}
+	var fields map[string]string
+	if err := json.Unmarshal([]byte(line), &fields); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"msg", "path", "k"} {
+		if fields[key] != text {
+			t.Errorf("%s: got %q, want %q", key, fields[key], text)
+		}
+	}
+}
+
+func FuzzJSON(f *testing.F) {
+	f.Add("opened", "a\u202e\xff\u0085\U000e0001")
+	f.Fuzz(func(t *testing.T, message, value string) {
+		var b bytes.Buffer
+		New(&b, slog.LevelInfo, "json").LogAttrs(t.Context(), slog.LevelInfo, message, slog.String("value", value))
+		line, ok := strings.CutSuffix(b.String(), "\n")
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); !ok || err != nil || strings.ContainsFunc(line, unprintable) {
+			t.Fatalf("line %q: %v", line, err)
+		}
+		if got := fields["value"]; got != strings.ToValidUTF8(value, "\ufffd") && utf8.ValidString(value) {
+			t.Errorf("got %q, want %q", got, value)
+		}
+	})
+}
+
 // TestDerivedLoggersAreIndependent finds siblings that share the memory of their attributes.
 func TestDerivedLoggersAreIndependent(t *testing.T) {
 	var b bytes.Buffer
