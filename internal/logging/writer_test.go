@@ -1,0 +1,190 @@
+package logging
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestStopLosesNothing: what was logged before the end is written, in order and in both forms.
+func TestStopLosesNothing(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		var b bytes.Buffer
+		l, w := Start(&b, slog.LevelInfo, format)
+		for i := range 1000 {
+			l.Info("line", "i", i)
+		}
+		l.Error("the last")
+		w.Close()
+		lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+		if len(lines) != 1001 || !strings.Contains(lines[1000], "the last") || !strings.Contains(lines[500], "500") {
+			t.Errorf("%s: %d lines, the last %s", format, len(lines), lines[len(lines)-1])
+		}
+	}
+}
+
+// stuck is a destination that takes nothing until it is let go.
+type stuck struct {
+	lines
+
+	free chan struct{}
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	<-s.free
+	return s.lines.Write(p)
+}
+
+// TestBlockedDestination: logging goes on, lines are lost beyond the bound, and that is said
+// when there is room again.
+func TestBlockedDestination(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		synctest.Test(t, func(t *testing.T) {
+			out := &stuck{free: make(chan struct{})}
+			l, w := Start(out, slog.LevelInfo, format)
+			before := Lost()
+			const n = 20000
+			var group sync.WaitGroup
+			for g := range 4 {
+				group.Go(func() {
+					for i := range n / 4 {
+						l.Info(strings.Repeat("x", 100), "i", strconv.Itoa(g)+"/"+strconv.Itoa(i))
+					}
+				})
+			}
+			group.Wait() // a Write that blocks is a deadlock here
+			if w.writing+len(w.lines) > bufferBytes {
+				t.Errorf("%d bytes wait", w.writing+len(w.lines))
+			}
+			lost := Lost() - before
+			close(out.free)
+			synctest.Wait()
+			l.Info("after")
+			w.Close()
+			whole := regexp.MustCompile(`^(\[INFO\] x{100} i=\d/\d+|\{"time":"[^"]+","level":"INFO","msg":"x{100}","i":"\d/\d+"\})$`)
+			written, said := 0, ""
+			for line := range strings.Lines(out.String()) {
+				line = strings.TrimSuffix(line, "\n")
+				switch {
+				case whole.MatchString(line):
+					written++
+				case strings.Contains(line, "log lines were lost"):
+					said += regexp.MustCompile(`\d+\D*$`).FindString(line)
+				case !strings.Contains(line, "after"):
+					t.Fatalf("torn: %q", line)
+				}
+			}
+			if written+int(lost) != n || lost == 0 || strings.Trim(said, "}") != strconv.FormatUint(lost, 10) {
+				t.Errorf("%s: %d written, %d lost, of %d; said: %s", format, written, lost, n, said)
+			}
+			if !strings.HasSuffix(strings.TrimRight(out.String(), "\"}\n"), "after") {
+				t.Error("the last line is missing")
+			}
+		})
+	}
+}
+
+// TestEndWithoutReader: the end waits for a second, and no longer, for a log that nobody reads.
+func TestEndWithoutReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &stuck{free: make(chan struct{})}
+		l, w := Start(out, slog.LevelInfo, "text")
+		l.Info("nobody reads this")
+		begin := time.Now()
+		w.Close()
+		if took := time.Since(begin); took != closePatience {
+			t.Errorf("it took %v", took)
+		}
+		close(out.free)
+	})
+}
+
+// full is a destination without room: it takes what fits, and fails.
+type full struct {
+	lines
+
+	room, writes int
+}
+
+func (f *full) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.writes++
+	n := min(len(p), f.room)
+	f.room -= n
+	f.b.Write(p[:n])
+	if n < len(p) {
+		return n, errors.New("no space left on device")
+	}
+	return n, nil
+}
+
+// TestFullDisk: it is tried again at intervals, nothing spins, and lines stay whole.
+func TestFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &full{room: 10}
+		l, w := Start(out, slog.LevelInfo, "text")
+		for range 3 {
+			l.Info("eleven and more")
+			synctest.Wait()
+		}
+		time.Sleep(10*retryPause + 1) // fake clock
+		synctest.Wait()
+		out.mu.Lock()
+		if out.writes != 11 {
+			t.Errorf("%d writes in ten seconds", out.writes)
+		}
+		out.room = 1000
+		out.mu.Unlock()
+		time.Sleep(retryPause) // fake clock
+		synctest.Wait()
+		if got, want := out.String(), strings.Repeat("[INFO] eleven and more\n", 3); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		out.mu.Lock()
+		out.room = 0
+		out.mu.Unlock()
+		l.Info("no room at the end")
+		begin := time.Now()
+		w.Close()
+		if took := time.Since(begin); took > closePatience {
+			t.Errorf("the end took %v", took)
+		}
+	})
+}
+
+func TestPiece(t *testing.T) {
+	long := strings.Repeat("y", 2*pieceBytes) + "\n"
+	line := strings.Repeat("x", 99) + "\n"
+	for _, test := range []struct {
+		lines string
+		want  int
+	}{
+		{line, 100},
+		{strings.Repeat(line, 50), 4000},
+		{long + line, len(long)},
+		{line + long, 100},
+	} {
+		if got := piece([]byte(test.lines)); got != test.want {
+			t.Errorf("%d, want %d", got, test.want)
+		}
+	}
+}
+
+// BenchmarkStarted is BenchmarkText by way of the buffer.
+func BenchmarkStarted(b *testing.B) {
+	l, w := Start(io.Discard, slog.LevelInfo, "text")
+	defer w.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		logClose(l)
+	}
+}
