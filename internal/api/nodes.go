@@ -13,6 +13,7 @@ import (
 
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 )
 
 // nodeName is how this node is named in answers.
@@ -224,6 +225,7 @@ func (a *API) serveNode(w http.ResponseWriter, r *http.Request, op string) {
 		d := a.gw.Expect(ref)
 		a.expected.Store(ref, d)
 		time.AfterFunc(expectFor, func() {
+			defer guard.Recover()
 			a.expected.Delete(ref)
 			d.Forget()
 		})

@@ -13,6 +13,7 @@ import (
 
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 )
 
 // nodeDeadline bounds how long another node may take to answer.
@@ -188,6 +189,7 @@ func (a *API) askAll(ctx context.Context, peers []cluster.Peer, q question) (bod
 	var group sync.WaitGroup
 	for i, p := range peers {
 		group.Go(func() {
+			defer guard.Recover()
 			answer, err := a.nodes.AskPeer(ctx, p, message)
 			if status, body, ok := decodeAnswer(answer); err == nil && ok && status == http.StatusOK {
 				answers[i] = body

@@ -17,6 +17,7 @@ import (
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 	"ssegateway/sse"
 )
 
@@ -127,6 +128,7 @@ func (r *remote) gone() <-chan struct{} { return r.closed }
 
 // watch waits for the end of the connection.
 func (r *remote) watch() {
+	defer guard.Recover()
 	defer close(r.watched)
 	for r.ctx.Err() == nil {
 		switch status, _ := r.ask(0, nil, false); status {
@@ -244,6 +246,7 @@ func (s *remoteStreams) begin(id string, number int, write func() (chan error, *
 			close(now.over)
 		} else {
 			go func() {
+				defer guard.Recover()
 				if <-done != nil {
 					now.problem = errGone
 				}
@@ -252,6 +255,7 @@ func (s *remoteStreams) begin(id string, number int, write func() (chan error, *
 		}
 	}
 	now.expiry = time.AfterFunc(remoteIdle, func() {
+		defer guard.Recover()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.all[id] == now {

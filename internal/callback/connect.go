@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 )
 
 var errNoTurn = errors.New("too many callbacks in flight")
@@ -54,6 +55,7 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 	default:
 		rest := r
 		go func() {
+			defer guard.Recover()
 			c.finish(&rest)
 			c.yieldTurn()
 		}()

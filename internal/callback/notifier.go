@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 )
 
 // notifier delivers notices. Each is in one place at a time: ready, waiting, or with a
@@ -136,6 +137,7 @@ func (n *notifier) armLocked() {
 }
 
 func (n *notifier) wake() {
+	defer guard.Recover()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.ctx == nil {
@@ -154,6 +156,7 @@ func (n *notifier) wake() {
 }
 
 func (n *notifier) work() {
+	defer guard.Recover()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for n.ctx != nil && !n.held {
@@ -163,21 +166,27 @@ func (n *notifier) work() {
 		}
 		n.busy++
 		ctx := n.ctx
-		n.mu.Unlock()
-		a := n.client.notify(ctx, what)
-		if a.settled() {
-			n.client.cfg.Settled(what.Notice, a.result == resultDenied)
-		}
-		n.mu.Lock()
+		var a attempt
+		n.unlocked(func() {
+			a = n.client.notify(ctx, what)
+			if a.settled() {
+				n.client.cfg.Settled(what.Notice, a.result == resultDenied)
+			}
+		})
 		n.settleLocked(what, a)
 		if a.reply.status != 0 { // delivered or not, it is in flight until its body has come
-			n.mu.Unlock()
-			n.client.finish(&a.reply)
-			n.mu.Lock()
+			n.unlocked(func() { n.client.finish(&a.reply) })
 		}
 		n.busy--
 	}
 	n.working--
+}
+
+// unlocked calls f without the lock, which is held again afterwards, also if f panics.
+func (n *notifier) unlocked(f func()) {
+	n.mu.Unlock()
+	defer n.mu.Lock()
+	f()
 }
 
 // attempt is what came of one attempt to deliver a notice.

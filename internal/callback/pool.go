@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"ssegateway/internal/guard"
 )
 
 const (
@@ -172,6 +174,7 @@ func (p *pool) put(c *conn) {
 
 // expire closes what has been idle for too long, and comes back for the rest.
 func (p *pool) expire() {
+	defer guard.Recover()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now, n := time.Now(), 0

@@ -17,6 +17,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 )
 
 // Config is what a Node needs to know.
@@ -246,11 +247,12 @@ func (n *Node) serve(ctx context.Context, store broker.Nodes) {
 	defer group.Wait()
 	defer cancel()
 	n.attach(store)
-	group.Go(func() { n.watch(ctx, store) })
-	group.Go(func() { n.ledger.run(ctx, store) })
-	group.Go(func() { n.judge(ctx, store) })
-	group.Go(func() { n.reapAll(ctx, store) })
-	group.Go(func() { n.settleDisputes(ctx, store) })
+	for _, run := range []func(context.Context, broker.Nodes){n.watch, n.ledger.run, n.judge, n.reapAll, n.settleDisputes} {
+		group.Go(func() {
+			defer guard.Recover()
+			run(ctx, store)
+		})
+	}
 	n.keep(ctx, store)
 }
 

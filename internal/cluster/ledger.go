@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 )
 
 const (
@@ -214,6 +215,7 @@ func (l *ledger) run(ctx context.Context, store broker.Nodes) {
 		for token, op := l.next(); op != nil; token, op = l.next() {
 			slots <- struct{}{}
 			group.Go(func() {
+				defer guard.Recover()
 				defer func() { <-slots }()
 				ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 				defer cancel()

@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 )
 
 // reapAtOnce bounds how many connections of dead nodes are being told of.
@@ -194,6 +195,7 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 			}
 			found++
 			group.Go(func() {
+				defer guard.Recover()
 				notice := gateway.Notice{Token: gateway.Token(token), Request: request, Reason: gateway.Error, Detail: gateway.GatewayLost}
 				done := func() {
 					n.stats.Reaped.Add(1)

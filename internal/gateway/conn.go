@@ -131,13 +131,17 @@ func (c *Conn) deliver(r *broker.Record) Result {
 }
 
 func (c *Conn) send(i *item, end bool) Result {
-	c.mu.Lock()
-	r := c.sendLocked(i, end)
-	c.unlock()
+	r := c.lockAndSend(i, end)
 	if c.gw.budget.exceeded() {
 		c.gw.backlog.relieve(&c.gw.budget, c.gw.now())
 	}
 	return r
+}
+
+func (c *Conn) lockAndSend(i *item, end bool) Result {
+	c.mu.Lock()
+	defer c.unlock() // by a panic, too: one request's must not stop what all connections share
+	return c.sendLocked(i, end)
 }
 
 func (c *Conn) sendLocked(i *item, end bool) Result {
@@ -582,9 +586,7 @@ func (c *Conn) Pump(s Stream, write func(p []byte) Detail) bool {
 		}
 		b, items := c.queue.batch(c.chunked, buf[:0])
 		c.queue.busy = items
-		c.mu.Unlock()
-		fault := write(b)
-		c.mu.Lock()
+		fault := c.unlocked(write, b)
 		if c.stream != s {
 			break
 		}
@@ -596,6 +598,13 @@ func (c *Conn) Pump(s Stream, write func(p []byte) Detail) bool {
 		c.advanceLocked(len(b))
 	}
 	return false
+}
+
+// unlocked writes without the lock, which is held again afterwards, also if that panics.
+func (c *Conn) unlocked(write func(p []byte) Detail, b []byte) Detail {
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	return write(b)
 }
 
 // heartbeat writes a heartbeat, unless other bytes wait already.

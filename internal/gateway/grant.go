@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ssegateway/internal/frame"
+	"ssegateway/internal/guard"
 	"ssegateway/sse"
 )
 
@@ -119,6 +120,7 @@ func (c *Conn) revokeLocked() {
 
 // expire closes a connection that is as old as it may become.
 func (c *Conn) expire() {
+	defer guard.Recover()
 	c.mu.Lock()
 	defer c.unlock()
 	if c.state == Open {

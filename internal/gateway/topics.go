@@ -13,6 +13,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
+	"ssegateway/internal/guard"
 	"ssegateway/sse"
 )
 
@@ -84,7 +85,10 @@ func newTopics(engine broker.Engine, shared bool) *topics {
 func (t *topics) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, s := range t.shards {
-		wg.Go(func() { s.run(ctx) })
+		wg.Go(func() {
+			defer guard.Recover()
+			s.run(ctx)
+		})
 	}
 	wg.Wait()
 }

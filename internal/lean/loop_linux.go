@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ssegateway/internal/epoll"
+	"ssegateway/internal/guard"
 )
 
 const (
@@ -83,7 +84,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	for _, l := range s.loops {
 		wg.Go(func() {
-			if err := l.run(ctx); err != nil {
+			if err := guard.Run(func() error { return l.run(ctx) }); err != nil {
 				failed <- err
 				cancel()
 			}
@@ -266,6 +267,7 @@ func (l *loop) wait(c *conn, later func() (int, []byte)) {
 	l.remove(c)
 	c.begun = nil
 	go func() {
+		defer guard.Recover()
 		status, body := later()
 		var clock clock
 		answer := appendAnswer(nil, status, clock.now(), body)
@@ -290,6 +292,7 @@ func (l *loop) giveBack(c *conn, unread, answers []byte) {
 	back := &returned{nc, bytes.Clone(unread)}
 	answers = bytes.Clone(answers)
 	go func() {
+		defer guard.Recover()
 		_ = nc.SetWriteDeadline(time.Now().Add(idleTimeout))
 		if _, err := nc.Write(answers); err != nil {
 			_ = nc.Close()

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 )
 
 // parked is a [gateway.Stream] over any connection, with a goroutine parked in a
@@ -44,6 +45,7 @@ func (s *parked) Start() gateway.Detail {
 }
 
 func (s *parked) read() {
+	defer guard.Recover()
 	defer close(s.left)
 	n, err := s.nc.Read(make([]byte, 1))
 	if n > 0 {
@@ -88,6 +90,7 @@ func writeFault(err error) gateway.Detail {
 }
 
 func (s *parked) write() {
+	defer guard.Recover()
 	for {
 		select {
 		case <-s.done:
@@ -166,7 +169,10 @@ func (s *parked) Close(abort bool) {
 		_ = tcp.SetLinger(0)
 		_ = tcp.Close() // first: TLS would say goodbye to a client that does not listen
 	}
-	go func() { _ = s.nc.Close() }() // TLS's goodbye may block
+	go func() { // TLS's goodbye may block
+		defer guard.Recover()
+		_ = s.nc.Close()
+	}()
 }
 
 func (s *parked) Chunked() bool { return s.chunked }

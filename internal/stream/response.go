@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 )
 
 // A write blocks until the client's flow control has let all of it through, and how far
@@ -57,7 +58,10 @@ func serveResponse(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g ga
 	if !c.Open(s, frame.Frame{}, g) {
 		panic(http.ErrAbortHandler)
 	}
-	client := context.AfterFunc(r.Context(), s.leave)
+	client := context.AfterFunc(r.Context(), func() {
+		defer guard.Recover()
+		s.leave()
+	})
 	defer client()
 	w.WriteHeader(http.StatusOK) // goes out with what the stream begins with
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/guard"
 )
 
 const (
@@ -97,7 +98,10 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer e.close()
 	var trimming sync.WaitGroup
 	defer trimming.Wait()
-	trimming.Go(func() { e.trim(ctx) })
+	trimming.Go(func() {
+		defer guard.Recover()
+		e.trim(ctx)
+	})
 	told := ""
 	for ctx.Err() == nil {
 		e.mu.Lock()

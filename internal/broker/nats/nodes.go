@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/guard"
 )
 
 const (
@@ -332,6 +333,7 @@ func (n *Nodes) Answer(node uint32, f func(ctx context.Context, message []byte) 
 			return // it is told by the silence
 		}
 		go func() {
+			defer guard.Recover()
 			defer func() { <-slots }()
 			_ = m.Respond(f(ctx, m.Data))
 		}()

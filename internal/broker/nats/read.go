@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/guard"
 )
 
 const (
@@ -124,7 +125,10 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 	defer watching.Wait()
 	reading, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watching.Go(func() { cancel(e.watch(reading, back)) })
+	watching.Go(func() {
+		defer guard.Recover()
+		cancel(e.watch(reading, back))
+	})
 	for fresh := true; ; {
 		m, err := from.Next(jetstream.NextContext(reading))
 		if reading.Err() != nil {
