@@ -3,6 +3,8 @@ package gateway_test
 import (
 	"context"
 	"errors"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -202,4 +204,66 @@ func TestDrainCuts(t *testing.T) {
 		}
 		s.expectNothingLeft(t)
 	})
+}
+
+// A window times the number of connections may be more than a Duration holds.
+func TestDrainOfLongWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(nil)
+		var tapes []*tape
+		for range 4 {
+			_, tp := s.open(t, plenty)
+			tapes = append(tapes, tp)
+		}
+		const window, rest = math.MaxInt64 / 2 * time.Nanosecond, 5 * time.Second
+		start := time.Now()
+		s.gw.Drain(window, time.Minute)
+		slices.SortFunc(tapes, func(a, b *tape) int { return a.closedAt.Compare(b.closedAt) })
+		for i, tp := range tapes {
+			want := (window - rest) / 4 * time.Duration(i)
+			if at := tp.closedAt.Sub(start); at < want || at > want+4 {
+				t.Errorf("close %d after %v, want %v", i, at, want)
+			}
+		}
+		s.expectNothingLeft(t)
+	})
+}
+
+// Who hurries does not wait for the window, nor for its rest: all that is left is closed at
+// once, and cut when the grace is over.
+func TestDrainHurried(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		room        int // of a client
+		after, took time.Duration
+	}{
+		{"in the window", plenty, time.Minute, time.Minute},
+		{"in its rest", plenty, 54*time.Minute - 2*time.Second, 54*time.Minute - 2*time.Second},
+		{"before", plenty, -1, 0},
+		{"a slow client", 0, time.Minute, time.Minute + 2*time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(nil)
+				for range 10 {
+					c, _ := s.open(t, test.room)
+					c.Send(eventOf(t, 100), false, nil)
+				}
+				start := time.Now()
+				if test.after < 0 {
+					s.gw.Hurry()
+				} else {
+					time.AfterFunc(test.after, s.gw.Hurry)
+				}
+				s.gw.Drain(time.Hour, 2*time.Second)
+				if took := time.Since(start); took != test.took {
+					t.Errorf("took %v, want %v", took, test.took)
+				}
+				if n := len(s.ends()); n != 10 {
+					t.Errorf("%d disconnects, of 10", n)
+				}
+				s.expectNothingLeft(t)
+			})
+		})
+	}
 }

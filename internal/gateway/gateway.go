@@ -18,6 +18,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
+	"ssegateway/internal/guard"
 	"ssegateway/sse"
 )
 
@@ -75,6 +76,8 @@ type Gateway struct {
 	node     atomic.Uint64 // alone, nameless, or numbered and the number
 	draining atomic.Bool
 	empty    chan struct{} // has a value when count fell to 0 while draining
+	hurried  context.Context
+	hurry    context.CancelFunc
 
 	// connecting ends the connect callbacks that a drain cannot wait for.
 	connecting context.Context
@@ -116,16 +119,19 @@ func New(cfg Config, backend Backend) *Gateway {
 	}
 	g.budget.limit = cfg.BudgetBytes
 	g.connecting, g.giveUp = context.WithCancel(context.Background())
+	g.hurried, g.hurry = context.WithCancel(context.Background())
 	return g
 }
 
 // Run does what time brings, until ctx ends.
 func (g *Gateway) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { g.beats.run(ctx) })
-	wg.Go(func() { g.backlog.run(ctx) })
-	wg.Go(func() { g.topics.run(ctx) })
-	wg.Go(func() { g.replayer.run(ctx) })
+	for _, run := range []func(context.Context){g.beats.run, g.backlog.run, g.topics.run, g.replayer.run} {
+		wg.Go(func() {
+			defer guard.Recover()
+			run(ctx)
+		})
+	}
 	wg.Wait()
 	return nil
 }
@@ -164,11 +170,15 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 		}
 		return nil, Answer{}, err
 	}
-	stop := context.AfterFunc(client, func() { c.Leave(ClientClosed, 0) })
+	stop := context.AfterFunc(client, func() {
+		defer guard.Recover()
+		c.Leave(ClientClosed, 0)
+	})
 	defer stop()
 	g.log(c, "connect")
-	a := g.backend.Connect(g.connecting, client, c.token, request)
-	c.settle(a)
+	a := Answer{Outcome: Unanswered} // where asking panics
+	defer func() { c.settle(a) }()
+	a = g.backend.Connect(g.connecting, client, c.token, request)
 	if a.Outcome == Unasked {
 		g.log(c, "the client left before the backend was asked")
 	}
@@ -291,6 +301,9 @@ func RetryBlock() []byte {
 	return sse.AppendRetry(nil, sse.RetryMillis(ms))
 }
 
+// Hurry ends the window of a drain, of one that is still to come, too.
+func (g *Gateway) Hurry() { g.hurry() }
+
 // Drain closes every connection, spread evenly over window but for a rest at its end, and
 // returns when all have ended and the rest is over. What has not ended when then grace is
 // over is cut.
@@ -305,28 +318,50 @@ func (g *Gateway) Drain(window, grace time.Duration) {
 	rest := min(maxRetry*time.Millisecond, window/2)
 	var last time.Time // of the closes
 	for i, c := range conns {
-		due := start.Add((window - rest) * time.Duration(i) / time.Duration(len(conns)))
-		for time.Now().Before(due) && g.count.Load() > 0 {
+		due := start.Add(share(window-rest, i, len(conns)))
+		for time.Now().Before(due) && g.count.Load() > 0 && g.hurried.Err() == nil {
 			select {
 			case <-time.After(time.Until(due)):
 			case <-g.empty: // they all left by themselves
+			case <-g.hurried.Done():
 			}
 		}
 		if c.dismiss(ServerClosed, Draining) {
 			last = time.Now()
 		}
 	}
+	g.await(max(0, time.Until(last.Add(rest))), grace)
+}
+
+// share is the part of d that is over when i of n are done. The product of d and i may be
+// more than a Duration holds: an hour and three million connections.
+func share(d time.Duration, i, n int) time.Duration {
+	whole, part := d/time.Duration(n), d%time.Duration(n)
+	return whole*time.Duration(i) + part*time.Duration(i)/time.Duration(n)
+}
+
+// await returns when all connections have ended and rest is over. It cuts what has not
+// ended grace after that.
+func (g *Gateway) await(rest, grace time.Duration) {
 	// The backend's answers to pending connects may take as long as half of what
 	// is left; then it is told that they ended.
-	left := max(0, time.Until(last.Add(rest)))
-	rested := time.After(left)
-	halfTime := time.AfterFunc(left+grace/2, g.giveUp)
+	rested := time.NewTimer(rest)
+	halfTime := time.AfterFunc(rest+grace/2, g.giveUp)
+	cut := time.NewTimer(rest + grace)
+	defer rested.Stop()
 	defer halfTime.Stop()
-	cut := time.After(left + grace)
-	for g.count.Load() > 0 {
+	defer cut.Stop()
+	hurried := g.hurried.Done()
+	for resting := true; resting || g.count.Load() > 0; {
 		select {
+		case <-rested.C:
+			resting = false
+		case <-hurried:
+			hurried, resting = nil, false
+			halfTime.Reset(grace / 2)
+			cut.Reset(grace)
 		case <-g.empty:
-		case <-cut:
+		case <-cut.C:
 			g.giveUp()
 			for _, c := range g.conns.all() {
 				c.Leave(Error, Stalled)
@@ -334,7 +369,6 @@ func (g *Gateway) Drain(window, grace time.Duration) {
 			return
 		}
 	}
-	<-rested
 }
 
 // dismiss closes the connection and asks its client to come back, by another node
