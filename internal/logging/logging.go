@@ -49,7 +49,9 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 // maxKept bounds the buffers kept for reuse; a longer line is rare.
 const maxKept = 16 << 10
 
-func (h *textHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level.Level() }
+func (h *textHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
 
 func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	pooled := buffers.Get().(*[]byte)

@@ -14,6 +14,7 @@ import (
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/logging"
 )
 
 // Metrics serves /metrics.
@@ -23,6 +24,7 @@ type Metrics struct {
 	registry  *prometheus.Registry
 	callbacks *prometheus.CounterVec
 	latency   *prometheus.HistogramVec
+	panics    prometheus.Counter
 	gw        *gateway.Gateway
 	api       *api.API
 	node      *cluster.Node // nil: there are no others
@@ -42,8 +44,12 @@ func New() *Metrics {
 			Help:    "Time from a callback's start to its answer, by action.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"action"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "ssegateway_request_panics_total",
+			Help: "Requests that ended by a panic of their handler: faults of the gateway.",
+		}),
 	}
-	m.registry.MustRegister(m.callbacks, m.latency, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.callbacks, m.latency, m.panics, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.Handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 	return m
@@ -54,6 +60,9 @@ func (m *Metrics) ObserveCallback(action, result string, took time.Duration) {
 	m.callbacks.WithLabelValues(action, result).Inc()
 	m.latency.WithLabelValues(action).Observe(took.Seconds())
 }
+
+// CountPanic counts a request whose handler panicked.
+func (m *Metrics) CountPanic() { m.panics.Inc() }
 
 // Watch adds the counters of a gateway, its API and its edge, and in a cluster those of its node.
 func (m *Metrics) Watch(gw *gateway.Gateway, a *api.API, node *cluster.Node, e *edge.Edge) {
@@ -78,10 +87,12 @@ var (
 	dropped     = desc("events_dropped_total", "Events accepted for a connection that ended before they were written.")
 	sends       = desc("sends_total", "Requests to /internal/send, by result.", "result")
 
-	accepted = desc("edge_connections", "Accepted connections that are no streams now, by state.", "state")
-	evicted  = desc("edge_evicted_total", "Connections that were closed to make room for others, by the state they were in.", "state")
-	turned   = desc("edge_refused_total", "Connections that were closed as they came: all descriptors were in use.")
-	floods   = desc("edge_floods_total", "Connections that were closed because their peer sent much and asked for little.")
+	accepted   = desc("edge_connections", "Accepted connections that are no streams now, by state.", "state")
+	evicted    = desc("edge_evicted_total", "Connections that were closed to make room for others, by the state they were in.", "state")
+	turned     = desc("edge_refused_total", "Connections that were closed as they came: all descriptors were in use.")
+	floods     = desc("edge_floods_total", "Connections that were closed because their peer sent much and asked for little.")
+	logLost    = desc("log_lines_lost_total", "Log lines that were lost because nobody took them in time.")
+	logLeftOut = desc("log_lines_left_out_total", "Log lines that were left out because equal ones had just been written.")
 
 	nodes    = desc("cluster_nodes", "Other nodes, by state. Lost: dead, and the backend is being told of what it held.", "state")
 	lease    = desc("cluster_lease_held", "1 while this node's lease holds for certain, else 0: what it has to tell the backend waits.")
@@ -118,6 +129,8 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(overBudget, m.gw.Requests().Refused())
 	counter(heartbeats, s.Heartbeats.Load())
 	counter(dropped, s.Dropped.Load())
+	counter(logLost, logging.Lost())
+	counter(logLeftOut, logging.LeftOut())
 	m.api.Sends(func(result string, n uint64) { counter(sends, n, result) })
 	e := m.edge.Stats()
 	for _, state := range edge.States() {

@@ -6,7 +6,10 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"ssegateway/internal/logging"
 )
 
 // certificate is a key pair that follows its files: a handshake that finds them
@@ -14,9 +17,11 @@ import (
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
+	unusable          *logging.Throttle
 
-	mu      sync.Mutex
-	pair    *tls.Certificate
+	pair atomic.Pointer[tls.Certificate]
+
+	loading sync.Mutex     // held while the files are read; no handshake waits for it
 	files   [2]os.FileInfo // as they were when the pair was loaded
 	checked time.Time
 }
@@ -25,25 +30,33 @@ type certificate struct {
 const certificateCheck = time.Second
 
 func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
-	err := c.loadLocked()
-	return c, err
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: log, unusable: logging.Every(time.Minute)}
+	return c, c.reload()
 }
 
-func (c *certificate) loadLocked() error {
+// reload loads the pair, whether its files have changed or not.
+func (c *certificate) reload() error {
+	c.loading.Lock()
+	defer c.loading.Unlock()
+	return c.loadLocked(true)
+}
+
+// loadLocked loads the pair if its files have changed, or anyway.
+func (c *certificate) loadLocked(anyway bool) error {
 	c.checked = time.Now()
 	var files [2]os.FileInfo
 	for i, file := range []string{c.certFile, c.keyFile} {
 		files[i], _ = os.Stat(file) // what is missing fails to load, below
 	}
-	if unchanged(files[0], c.files[0]) && unchanged(files[1], c.files[1]) {
+	if !anyway && unchanged(files[0], c.files[0]) && unchanged(files[1], c.files[1]) {
 		return nil
 	}
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
 		return fmt.Errorf("TLS_CERT_FILE and TLS_KEY_FILE: %w", err)
 	}
-	c.pair, c.files = &pair, files
+	c.files = files
+	c.pair.Store(&pair)
 	return nil
 }
 
@@ -52,12 +65,20 @@ func unchanged(a, b os.FileInfo) bool {
 }
 
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.checked) >= certificateCheck {
-		if err := c.loadLocked(); err != nil {
-			c.log.Error("the changed TLS certificate is not usable, the former stays in use", "error", err.Error())
-		}
+	if err := c.follow(); err != nil {
+		c.unusable.Log(c.log, slog.LevelError, "the changed TLS certificate is not usable, the former stays in use", slog.String("error", err.Error()))
 	}
-	return c.pair, nil
+	return c.pair.Load(), nil
+}
+
+// follow looks at the files, unless somebody does or just has.
+func (c *certificate) follow() error {
+	if !c.loading.TryLock() {
+		return nil
+	}
+	defer c.loading.Unlock()
+	if time.Since(c.checked) < certificateCheck {
+		return nil
+	}
+	return c.loadLocked(false)
 }

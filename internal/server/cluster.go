@@ -34,11 +34,11 @@ const leaveGrace = flushGrace + 150*time.Millisecond
 
 // leaveCluster gives the node's number back, and leaves to the other nodes what the
 // backend was not told.
-func (s *Server) leaveCluster(deadline time.Time, undelivered int) {
+func (s *Server) leaveCluster(begin time.Time, undelivered int) {
 	if s.node == nil {
 		return
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	ctx, cancel := s.behindWindow(begin, leaveGrace)
 	defer cancel()
 	if err := s.node.Leave(ctx, undelivered == 0); err != nil {
 		s.log.Warn("the cluster learns by the end of the lease that this node has stopped", "error", err.Error())

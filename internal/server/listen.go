@@ -4,11 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"ssegateway/internal/config"
 	"ssegateway/internal/edge"
@@ -49,6 +47,7 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 			_ = l.Close()
 			return nil, err
 		}
+		s.certificate.Store(certificate)
 		public.Protocols.SetHTTP2(true)
 		public.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
 		l = tls.NewListener(s.edge.Listen(l, edge.TLS), public.TLSConfig)
@@ -76,12 +75,12 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 
 func (s *Server) httpServer(h http.Handler) *http.Server {
 	server := &http.Server{
-		Handler:           edge.Handler(h),
+		Handler:           edge.Handler(s.catchPanics(h)),
 		ConnState:         edge.Track,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          log.New(serverLog{s.log}, "", 0),
+		ErrorLog:          log.New(newServerLog(s.log), "", 0),
 		Protocols:         new(http.Protocols),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: s.cfg.HTTP2MaxStreams,
@@ -92,18 +91,4 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 	}
 	server.Protocols.SetHTTP1(true)
 	return server
-}
-
-// serverLog takes the words of net/http. What a client did wrong in its TLS
-// handshake is of interest only to who debugs it.
-type serverLog struct{ log *slog.Logger }
-
-func (l serverLog) Write(p []byte) (int, error) {
-	message := strings.TrimSpace(string(p))
-	level := slog.LevelError
-	if strings.Contains(message, "TLS handshake error") {
-		level = slog.LevelDebug
-	}
-	l.log.Log(context.Background(), level, message)
-	return len(p), nil
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"ssegateway/internal/callback"
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/logging"
 	"ssegateway/internal/stream"
 	"ssegateway/sse"
 )
@@ -93,6 +95,12 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		tooMany(w, r, api.ErrTooManyConns)
 		return
 	}
+	defer func() { // by a panic, too, a connection does not stay
+		if v := recover(); v != nil {
+			c.Leave(gateway.Error, gateway.OpenFailed)
+			panic(v)
+		}
+	}()
 	for _, f := range answer.Header {
 		w.Header()[f.Name] = append(w.Header()[f.Name], f.Value)
 	}
@@ -152,7 +160,8 @@ func (s *Server) grant(r *http.Request, c *gateway.Conn, body []byte) gateway.Gr
 		g, err = gateway.Grant{}, errors.New("events has an id that is a position to which the log has not come")
 	}
 	if err != nil {
-		s.log.Warn("the answer to the connect callback is ignored", "token", c.Token().String(), "error", err.Error())
+		s.ignored.Log(s.log, slog.LevelWarn, "the answer to the connect callback is ignored",
+			slog.String("token", c.Token().String()), slog.String("error", logging.Cut(err.Error())))
 	}
 	g.LastEventID = lastEventID(r)
 	return g

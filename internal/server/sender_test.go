@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,18 +35,39 @@ type running struct {
 	t      testing.TB
 	addr   string
 	tokens chan string // of the streams that open
+	ends   chan string // reason and detail of each that the backend is told of
+	log    *journal
+	stop   context.CancelFunc
+	over   chan error // what Run returned
 }
 
+// start starts a server, and ends it with the test, in order.
 func start(t testing.TB, change func(*config.Config)) *running {
 	t.Helper()
-	r := &running{t: t, tokens: make(chan string, 10)}
+	r := prepare(t, change)
+	r.run()
+	t.Cleanup(func() {
+		r.stop()
+		if err := <-r.over; err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// prepare makes a server that is not running yet.
+func prepare(t testing.TB, change func(*config.Config)) *running {
+	t.Helper()
+	r := &running{t: t, tokens: make(chan string, 10), ends: make(chan string, 10), log: new(journal), over: make(chan error, 1)}
 	backend := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
-		var call struct{ Action, Token string }
+		var call struct{ Action, Token, Reason, Detail string }
 		if err := json.NewDecoder(req.Body).Decode(&call); err != nil {
 			t.Error(err)
 		}
 		if call.Action == "connect" {
 			r.tokens <- call.Token
+		} else {
+			r.ends <- call.Reason + " " + call.Detail
 		}
 	}))
 	t.Cleanup(backend.Close)
@@ -63,20 +85,38 @@ func start(t testing.TB, change func(*config.Config)) *running {
 	if change != nil {
 		change(&cfg)
 	}
-	if r.Server, err = New(cfg, "test", slog.New(slog.DiscardHandler)); err != nil {
+	if r.Server, err = New(cfg, "test", slog.New(slog.NewTextHandler(r.log, nil))); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	over := make(chan error, 1)
-	go func() { over <- r.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-over; err != nil {
-			t.Error(err)
-		}
-	})
-	r.eventually("started", r.started.Load)
 	return r
+}
+
+// run lets it run until stop.
+func (r *running) run() {
+	r.t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	r.t.Cleanup(stop)
+	go func() { r.over <- r.Run(ctx) }()
+	r.eventually("started", r.started.Load)
+}
+
+// journal is a log that can be read meanwhile.
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.String()
 }
 
 // eventually looks again and again until something is so.

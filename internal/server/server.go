@@ -5,7 +5,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,7 +22,9 @@ import (
 	"ssegateway/internal/config"
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 	"ssegateway/internal/lean"
+	"ssegateway/internal/logging"
 	"ssegateway/internal/metrics"
 	"ssegateway/internal/stream"
 )
@@ -40,12 +41,6 @@ const (
 	// that is more. A browser's request with its cookies takes about 1 KiB.
 	leastRequestBudget = 256 << 20
 	requestBytes       = 2 << 10
-
-	// A drain without a window is over after endGrace + flushGrace + closeGrace,
-	// within the 4.5 s of the contract.
-	endGrace   = 2 * time.Second // for streams and pending connects to end
-	flushGrace = 4200 * time.Millisecond
-	closeGrace = 100 * time.Millisecond // for requests that are being answered
 )
 
 // Server is the whole program as a value.
@@ -68,9 +63,16 @@ type Server struct {
 	withCORS  func(http.HandlerFunc) http.Handler
 	clients   http.Handler // what is neither health nor internal
 
-	edge    *edge.Edge
-	files   descriptors
-	started atomic.Bool
+	edge        *edge.Edge
+	files       descriptors
+	certificate atomic.Pointer[certificate] // nil without TLS, and before Run
+	panics      *logging.Throttle
+	ignored     *logging.Throttle
+	started     atomic.Bool
+
+	hurryOnce sync.Once
+	hurriedAt time.Time     // when hurried was closed
+	hurried   chan struct{} // closed by Hurry
 }
 
 // noBackend stands in where no CALLBACK_URL is configured; it is never asked.
@@ -99,7 +101,10 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	if cfg.RequestBudgetBytes == 0 {
 		cfg.RequestBudgetBytes = max(leastRequestBudget, requestBytes*int64(cfg.MaxConnections))
 	}
-	s := &Server{cfg: cfg, version: version, log: log, metrics: metrics.New(), files: files}
+	s := &Server{
+		cfg: cfg, version: version, log: log, metrics: metrics.New(), files: files,
+		panics: logging.Every(time.Second), ignored: logging.Every(time.Second), hurried: make(chan struct{}),
+	}
 
 	requests := gateway.NewRequests(cfg.RequestBudgetBytes)
 
@@ -153,58 +158,72 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// Run serves until ctx ends, then drains. An error means that it could not
-// start, or that the backend could not be told of every end.
+// Run serves until ctx ends, then drains. An error means that it could not start, that one
+// of its parts failed, which is the end of all, or that the backend could not be told of
+// every end.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.closeBroker()
 	listeners, err := s.listen(ctx)
 	if err != nil {
+		s.closeBroker()
 		return err
 	}
-	// What serves must outlive ctx, for as long as the drain takes.
-	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var background sync.WaitGroup
-	defer background.Wait()
-	defer stop()
-	failed := make(chan error, 8)
-	run := func(f func(context.Context) error) {
-		background.Go(func() {
-			if err := f(serving); err != nil && serving.Err() == nil {
-				failed <- err
-			}
-		})
-	}
-	run(s.broker.Run)
-	run(s.gw.Run)
-	run(s.streams.Run)
-	run(s.senders.Run)
-	run(s.keepMemory)
+	parts := newParts()
+	defer guard.Watch(func(p *guard.Panic) { parts.fail(p) })()
+	parts.startUntil(ctx, "broker", s.broker.Run)
+	parts.startUntil(ctx, "gateway", s.gw.Run)
+	parts.startUntil(ctx, "streams", s.streams.Run)
+	parts.startUntil(ctx, "senders", s.senders.Run)
+	parts.startUntil(ctx, "memory", s.keepMemory)
 	if s.callbacks != nil {
-		run(s.callbacks.Run)
+		parts.startUntil(ctx, "callbacks", s.callbacks.Run)
 	}
 	if s.node != nil {
-		run(func(ctx context.Context) error { return s.node.Run(ctx, s.gw) })
+		parts.startUntil(ctx, "cluster", func(ctx context.Context) error { return s.node.Run(ctx, s.gw) })
 	}
 	for _, l := range listeners {
 		for _, listener := range []net.Listener{l.listener, s.edge.Listen(l.exit, edge.Caller)} {
-			run(func(context.Context) error {
-				err := l.server.Serve(listener)
-				if errors.Is(err, http.ErrServerClosed) {
-					return nil
-				}
-				return err
-			})
+			parts.start("listener "+l.listener.Addr().String(), func() error { return l.server.Serve(listener) }, func() { _ = l.server.Close() })
 		}
 	}
 	s.logStart()
 	s.started.Store(true)
 
+	var failure error
 	select {
 	case <-ctx.Done():
-	case err := <-failed:
-		return err
+	case failure = <-parts.failed:
+		s.fail(failure)
 	}
-	return s.drain(listeners)
+	err = s.drainBeside(parts, failure)
+	parts.end()
+	closeListeners(listeners)
+	if left := parts.stop(stopGrace); left != nil {
+		s.log.Error(left.Error())
+		return errors.Join(err, left)
+	}
+	s.closeBroker()
+	return err
+}
+
+// fail says why everything ends before anybody asked for it, and lets it end soon.
+func (s *Server) fail(failure error) {
+	attrs := []slog.Attr{slog.String("error", failure.Error())}
+	if p := (*guard.Panic)(nil); errors.As(failure, &p) {
+		attrs = append(attrs, slog.String("stack", string(p.Stack)))
+	}
+	s.log.LogAttrs(context.Background(), slog.LevelError, "a part of the gateway failed, all of it ends", attrs...)
+	s.Hurry()
+}
+
+// ReloadCertificate loads the TLS certificate anew, if there is one. Where that fails the
+// former stays in use.
+func (s *Server) ReloadCertificate() (loaded bool, err error) {
+	c := s.certificate.Load()
+	if c == nil {
+		return false, nil
+	}
+	err = c.reload()
+	return err == nil, err
 }
 
 // hostname names this node where connections are shown.
@@ -232,29 +251,4 @@ func (s *Server) logStart() {
 	if s.cfg.InternalAddr == (config.Addr{}) && s.cfg.InternalToken == "" {
 		s.log.Warn("/internal shares the public port: a proxy in front must deny /internal/ and /metrics, or set INTERNAL_ADDR or INTERNAL_TOKEN")
 	}
-}
-
-func (s *Server) drain(listeners []listening) error {
-	begin := time.Now()
-	s.log.Info("draining", "connections", s.gw.Stats().Open.Load(), "pending", s.gw.Stats().Pending.Load(), "window", s.cfg.DrainWindow.String())
-	s.gw.Drain(s.cfg.DrainWindow, endGrace)
-	undelivered := 0
-	if s.callbacks != nil {
-		flushing, cancel := context.WithDeadline(context.Background(), begin.Add(s.cfg.DrainWindow+flushGrace))
-		defer cancel()
-		undelivered = s.callbacks.Flush(flushing)
-	}
-	s.leaveCluster(begin.Add(s.cfg.DrainWindow+leaveGrace), undelivered)
-	closing, cancel := context.WithTimeout(context.Background(), closeGrace)
-	defer cancel()
-	for _, l := range listeners {
-		_ = l.server.Shutdown(closing)
-		_ = l.server.Close() // what Shutdown could not wait for
-	}
-	if undelivered > 0 {
-		s.log.Error("stopped before the backend was told of every end", "undelivered", undelivered)
-		return fmt.Errorf("%d disconnect callbacks could not be delivered", undelivered)
-	}
-	s.log.Info("stopped", "ms", time.Since(begin).Milliseconds())
-	return nil
 }

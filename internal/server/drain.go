@@ -1,0 +1,116 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ssegateway/internal/guard"
+)
+
+// A drain without a window is over after endGrace + flushGrace + closeGrace, within the
+// 4.5 s of the contract.
+const (
+	endGrace   = 2 * time.Second // for streams and pending connects to end
+	flushGrace = 4200 * time.Millisecond
+	closeGrace = 100 * time.Millisecond // for requests that are being answered
+
+	// drainGrace is when, counted as flushGrace is, a drain is given up that does not come to
+	// its end: something that it waits for hangs.
+	drainGrace = leaveGrace + 50*time.Millisecond
+	stopGrace  = time.Second // for the parts to end, which they do at once
+)
+
+var errDrainHangs = errors.New("the drain did not come to its end")
+
+// Hurry ends the window of the drain, now or as soon as it begins: what is left is closed at
+// once, and the backend told within the time of a drain without a window.
+func (s *Server) Hurry() {
+	s.hurryOnce.Do(func() {
+		s.hurriedAt = time.Now()
+		s.gw.Hurry()
+		close(s.hurried)
+	})
+}
+
+// drainBeside drains while the parts still work. Should one fail meanwhile, or have failed,
+// that is the error that it returns.
+func (s *Server) drainBeside(parts *parts, failure error) error {
+	begin := time.Now()
+	limit, cancel := s.behindWindow(begin, drainGrace)
+	defer cancel()
+	over := make(chan error, 1)
+	go func() { over <- guard.Run(func() error { return s.drain(begin) }) }()
+	for {
+		select {
+		case err := <-over:
+			if failure != nil {
+				return failure
+			}
+			return err
+		case another := <-parts.failed:
+			s.fail(another)
+			if failure == nil {
+				failure = another
+			}
+		case <-limit.Done():
+			s.log.Error(errDrainHangs.Error())
+			return errors.Join(failure, errDrainHangs)
+		}
+	}
+}
+
+// behindWindow is a context that ends with grace behind the window of the drain that began
+// at begin.
+func (s *Server) behindWindow(begin time.Time, grace time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithDeadline(context.Background(), begin.Add(s.cfg.DrainWindow+grace))
+	go func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.hurried:
+		}
+		end := begin
+		if s.hurriedAt.After(begin) {
+			end = s.hurriedAt
+		}
+		timer := time.NewTimer(time.Until(end.Add(grace)))
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+			cancel()
+		}
+	}()
+	return ctx, cancel
+}
+
+// drain ends all streams, and tells the backend.
+func (s *Server) drain(begin time.Time) error {
+	s.log.Info("draining", "connections", s.gw.Stats().Open.Load(), "pending", s.gw.Stats().Pending.Load(), "window", s.cfg.DrainWindow.String())
+	s.gw.Drain(s.cfg.DrainWindow, endGrace)
+	undelivered := 0
+	if s.callbacks != nil {
+		flushing, cancel := s.behindWindow(begin, flushGrace)
+		defer cancel()
+		undelivered = s.callbacks.Flush(flushing)
+	}
+	s.leaveCluster(begin, undelivered)
+	if undelivered > 0 {
+		s.log.Error("stopped before the backend was told of every end", "undelivered", undelivered)
+		return fmt.Errorf("%d disconnect callbacks could not be delivered", undelivered)
+	}
+	s.log.Info("stopped", "ms", time.Since(begin).Milliseconds())
+	return nil
+}
+
+// closeListeners lets requests be answered that are almost there.
+func closeListeners(listeners []listening) {
+	closing, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
+	for _, l := range listeners {
+		_ = l.server.Shutdown(closing)
+		_ = l.server.Close() // what Shutdown could not wait for
+	}
+}
