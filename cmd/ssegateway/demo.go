@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/signal"
 	"strconv"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"ssegateway/internal/demo"
+	"ssegateway/internal/server"
 )
 
 // demoCommand runs the gateway with a backend and a page to try it with.
@@ -24,7 +23,8 @@ func demoCommand() *cobra.Command {
 			"All settings are the gateway's, but CALLBACK_URL, which is the demo's backend; its page is added to CORS_ALLOWED_ORIGINS.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, log, err := load(c)
+			p, err := newProcess(c)
+			defer p.end()
 			if err != nil {
 				return err
 			}
@@ -35,18 +35,18 @@ func demoCommand() *cobra.Command {
 			if err != nil || port == 0 {
 				return errors.New("--page-port: " + strconv.Quote(pagePort) + " is not possible; allowed is a whole number, 1 to 65535")
 			}
-			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
-			defer stop()
-			context.AfterFunc(ctx, stop) // a second signal does not wait for the drain
 			page := int(port)
 			if besidePort != 0 {
-				err = demo.RunBeside(ctx, cfg, int(besidePort), page, c.OutOrStdout())
+				err = p.run(c.Context(), nil, func(ctx context.Context) error {
+					return demo.RunBeside(ctx, p.cfg, int(besidePort), page, c.OutOrStdout())
+				})
 			} else {
-				err = demo.Run(ctx, cfg, page, versionString(), c.OutOrStdout(), log)
+				err = demo.Run(c.Context(), p.cfg, page, versionString(), c.OutOrStdout(), p.log, func(ctx context.Context, s *server.Server) error {
+					return p.run(ctx, s, s.Run)
+				})
 			}
 			if err != nil {
-				log.Error(err.Error())
-				return errLogged
+				return p.fail(err)
 			}
 			return nil
 		},

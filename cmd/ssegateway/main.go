@@ -3,20 +3,14 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 
-	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"ssegateway/internal/config"
-	"ssegateway/internal/logging"
 	"ssegateway/internal/server"
 )
 
@@ -70,43 +64,19 @@ func versionString() string {
 
 // serve runs the gateway until a signal ends it.
 func serve(c *cobra.Command, _ []string) error {
-	cfg, log, err := load(c)
+	p, err := newProcess(c)
+	defer p.end()
 	if err != nil {
 		return err
 	}
-	s, err := server.New(cfg, versionString(), log)
+	s, err := server.New(p.cfg, versionString(), p.log)
 	if err != nil {
-		log.Error(err.Error())
-		return errLogged
+		return p.fail(err)
 	}
-	ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal does not wait for the drain
-	if err := s.Run(ctx); err != nil {
-		log.Error(err.Error())
-		return errLogged
+	if err := p.run(c.Context(), s, s.Run); err != nil {
+		return p.fail(err)
 	}
 	return nil
-}
-
-// load reads the settings, and makes the logger that they ask for.
-func load(c *cobra.Command) (config.Config, *slog.Logger, error) {
-	cfg, warnings, err := config.Load(c.Flags(), os.Environ())
-	log := logging.New(os.Stderr, cfg.LogLevel, cfg.LogFormat)
-	for _, w := range warnings {
-		log.Error(w.Error())
-	}
-	if err != nil {
-		for _, problem := range problems(err) {
-			log.Error(problem.Error())
-		}
-		return cfg, log, errLogged
-	}
-	// In a container the collector works harder as its memory limit comes near.
-	if _, err := memlimit.Set(); err != nil {
-		log.Debug("no memory limit", "error", err.Error())
-	}
-	return cfg, log, nil
 }
 
 // problems are the errors that were joined to err.

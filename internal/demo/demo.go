@@ -26,8 +26,11 @@ import (
 const DefaultPagePort = 8080
 
 // Run runs both until ctx ends, and tells on out what to do with them. Of cfg it
-// replaces the callback URL, and adds the page to the origins that may open streams.
-func Run(ctx context.Context, cfg config.Config, pagePort int, version string, out io.Writer, logger *slog.Logger) error {
+// replaces the callback URL, and adds the page to the origins that may open streams. run
+// runs the gateway.
+func Run(ctx context.Context, cfg config.Config, pagePort int, version string, out io.Writer, logger *slog.Logger,
+	run func(context.Context, *server.Server) error,
+) error {
 	if cfg.TLSCertFile != "" {
 		return errors.New("the demo is plain HTTP: run it without TLS_CERT_FILE and TLS_KEY_FILE")
 	}
@@ -36,7 +39,7 @@ func Run(ctx context.Context, cfg config.Config, pagePort int, version string, o
 	if err != nil {
 		return err
 	}
-	return s.run(ctx, pagePort, []int{cfg.Port}, out, gateway.Run)
+	return s.run(ctx, pagePort, []int{cfg.Port}, out, func(ctx context.Context) error { return run(ctx, gateway) })
 }
 
 // RunBeside runs the backend and its page alone, for gateways that somebody else runs

@@ -23,6 +23,7 @@ import (
 
 	"ssegateway/internal/config"
 	"ssegateway/internal/logging"
+	"ssegateway/internal/server"
 	"ssegateway/sse"
 )
 
@@ -76,7 +77,7 @@ func tryStart(t *testing.T, settings []string) (*running, error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		err = Run(ctx, cfg, pagePort, "test", r.out, logging.New(r.log, cfg.LogLevel, cfg.LogFormat))
+		err = Run(ctx, cfg, pagePort, "test", r.out, logging.New(r.log, cfg.LogLevel, cfg.LogFormat), run)
 	}()
 	r.stop = func() error { cancel(); <-ended; return err }
 	if !r.log.waitFor("ssegateway started", ended) {
@@ -398,7 +399,7 @@ func TestBusyPorts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = Run(t.Context(), cfg, c.pagePort, "test", out, logging.New(out, cfg.LogLevel, cfg.LogFormat))
+		err = Run(t.Context(), cfg, c.pagePort, "test", out, logging.New(out, cfg.LogLevel, cfg.LogFormat), run)
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), strconv.Itoa(busy)) {
 			t.Errorf("error %v, want one with %q", err, c.want)
 		}
@@ -448,3 +449,5 @@ func (b *buffer) waitFor(text string, ended <-chan struct{}) bool {
 		}
 	}
 }
+
+func run(ctx context.Context, s *server.Server) error { return s.Run(ctx) }
