@@ -253,6 +253,34 @@ var ownDraining = section{title: "6 drain, what this gateway adds", cases: []con
 			t.Errorf("the process ended %v after the last close, want 2 s", rest)
 		}
 	}},
+	{name: "a second SIGTERM ends DRAIN_SECONDS, says so, and every disconnect is still delivered", run: func(t *T) {
+		s := t.Start("DRAIN_SECONDS=3600")
+		var all []*Stream
+		for range 10 {
+			all = append(all, s.Open("/"))
+		}
+		s.signal(syscall.SIGTERM)
+		s.WantLog("draining")
+		signalled := s.signal(syscall.SIGTERM)
+		for _, x := range all {
+			x.wantDrained("")
+			if c := x.Disconnect(); c.Reason != "server_closed" || c.Detail != "draining" {
+				t.Errorf("reason %q, detail %q", c.Reason, c.Detail)
+			}
+		}
+		s.wantExitWithin(signalled, drainLimit, 0)
+		s.WantLog(`told to hurry`)
+	}},
+	{name: "SIGHUP ends nothing: it reloads, and says so", run: func(t *T) {
+		s := t.Start()
+		x := s.Open("/")
+		if err := s.gw.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		s.WantLog(`^\[INFO\] reloaded log_level=info`)
+		s.Event(x.token, "x")
+		x.Want("data: x\n\n")
+	}},
 }}
 
 var onlyRetry = regexp.MustCompile(`^retry: [1-9][0-9]*\n\n$`)

@@ -1,0 +1,161 @@
+package process
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func pipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = r.Close(), w.Close() })
+	return r, w
+}
+
+// TestLogNobodyReads: a full pipe stops nothing, the end included.
+func TestLogNobodyReads(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			_, w := pipe(t)
+			g := start(t, w, "LOG_LEVEL=debug", "LOG_FORMAT="+format)
+			g.chatter()
+			if lost := g.metric("ssegateway_log_lines_lost_total"); lost == 0 {
+				t.Error("nothing was lost")
+			}
+			g.expectExit(g.open())
+		})
+	}
+}
+
+// TestLogReadAgain: when somebody reads again all lines are whole, and it is said how many
+// are missing.
+func TestLogReadAgain(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			r, w := pipe(t)
+			g := start(t, w, "LOG_LEVEL=debug", "LOG_FORMAT="+format)
+			g.chatter()
+			lost := g.metric("ssegateway_log_lines_lost_total")
+			_ = w.Close()
+			read := make(chan []byte)
+			go func() {
+				all, _ := io.ReadAll(r)
+				read <- all
+			}()
+			g.expectExit(g.open())
+			all := <-read
+			notice := regexp.MustCompile(`log lines were lost.*lines[=":]+(\d+)`)
+			plain := regexp.MustCompile(`^\[[A-Z]+\] [^\[]*$`)
+			published, said := 0, 0
+			for line := range bytes.Lines(all) {
+				line = bytes.TrimSuffix(line, []byte("\n"))
+				if format == "json" && !json.Valid(line) || format == "text" && !plain.Match(line) {
+					t.Fatalf("torn: %q", line)
+				}
+				if bytes.Contains(line, []byte("publish")) {
+					published++
+				}
+				if m := notice.FindSubmatch(line); m != nil {
+					n, _ := strconv.Atoi(string(m[1]))
+					said += n
+				}
+			}
+			// A few may have been lost after the count, before there was room again.
+			if lost == 0 || said < int(lost) || said > int(lost)+10 || published+said < 7500 {
+				t.Errorf("%v were lost and %d said to be, %d of 7500 lines are in the log", lost, said, published)
+			}
+			if !bytes.Contains(all, []byte("stopped")) {
+				t.Error("the last line is missing")
+			}
+		})
+	}
+}
+
+// TestLogWithoutReader: that the log's reader has died ends nothing.
+func TestLogWithoutReader(t *testing.T) {
+	r, w := pipe(t)
+	g := start(t, w)
+	_ = r.Close()
+	stream := g.open()
+	_ = g.open()
+	g.expectExit(stream)
+}
+
+// TestLogToStoppedTerminal: nor does a ^S.
+func TestLogToStoppedTerminal(t *testing.T) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err) // no terminals here
+	}
+	defer master.Close()
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	if _, err := master.WriteString("\x13"); err != nil { // ^S
+		t.Fatal(err)
+	}
+	g := start(t, terminal, "LOG_LEVEL=debug")
+	g.chatter()
+	if lost := g.metric("ssegateway_log_lines_lost_total"); lost == 0 {
+		t.Error("nothing was lost")
+	}
+	g.expectExit(g.open())
+}
+
+// TestLogToFullDisk: nor does a disk without room, which is not tried in a loop.
+func TestLogToFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	g := start(t, full)
+	stream := g.open()
+	before := g.metric("process_cpu_seconds_total")
+	time.Sleep(3 * time.Second) // of doing nothing, which is what is measured
+	if used := g.metric("process_cpu_seconds_total") - before; used > 0.5 {
+		t.Errorf("%.2f s of CPU in 3 s", used)
+	}
+	g.expectExit(stream)
+}
+
+// TestLastLine: the reason of an exit is in the log, however fast that comes.
+func TestLastLine(t *testing.T) {
+	for range 5 {
+		r, w := pipe(t)
+		g := start(t, w)
+		second := *g.cmd
+		again := startCommand(t, second.Env, w)
+		_ = w.Close()
+		if code := again(); code != 1 {
+			t.Errorf("exit code %d", code)
+		}
+		g.expectExit(g.open())
+		all, err := io.ReadAll(r)
+		if err != nil || !strings.Contains(string(all), "[ERROR] listen tcp") {
+			t.Errorf("%s, %v", all, err)
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package process
+
+import (
+	"crypto/tls"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"ssegateway/e2e/harness"
+)
+
+func signal(t *testing.T, p *harness.Process, s os.Signal) {
+	t.Helper()
+	if err := p.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantLog(t *testing.T, p *harness.Process, pattern string) {
+	t.Helper()
+	if _, ok := p.Log.Find(harness.Patience, regexp.MustCompile(pattern)); !ok {
+		t.Fatalf("no %s in\n%s", pattern, p.Log.Text())
+	}
+}
+
+// TestReloadLogLevel: SIGHUP takes over the log level of the configuration file, and says
+// so. A file that cannot be used changes nothing.
+func TestReloadLogLevel(t *testing.T) {
+	config := file(t, "log_level: info\n")
+	g := harness.StartGateway(t, binary, nil, "CONFIG_FILE="+config)
+	write(t, config, "log_level: debug\n")
+	signal(t, g.Process, syscall.SIGHUP)
+	wantLog(t, g.Process, `^\[INFO\] reloaded log_level=debug$`)
+	write(t, config, "log_level: loud\nport: 1\n")
+	signal(t, g.Process, syscall.SIGHUP)
+	wantLog(t, g.Process, `^\[INFO\] nothing was reloaded$`)
+	write(t, config, "log_level: error\n")
+	signal(t, g.Process, syscall.SIGHUP)
+	wantLog(t, g.Process, `^\[INFO\] reloaded log_level=error$`)
+	write(t, config, "log_level: info\n")
+	signal(t, g.Process, syscall.SIGHUP)
+	wantLog(t, g.Process, `^\[INFO\] reloaded log_level=info$`)
+}
+
+// TestReloadCertificate: SIGHUP loads the certificate at once, and one that is not usable
+// leaves the former in use, and is said.
+func TestReloadCertificate(t *testing.T) {
+	dir := t.TempDir()
+	cert, err := harness.NewCertificate(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := harness.StartGateway(t, binary, cert)
+	serves := func(want *harness.Certificate) {
+		t.Helper()
+		conn, err := tls.Dial("tcp", g.Endpoint.Addr, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is looked at below
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if got := conn.ConnectionState().PeerCertificates[0].SerialNumber; got.Cmp(want.Serial) != 0 {
+			t.Errorf("serial %v, want %v", got, want.Serial)
+		}
+	}
+	serves(cert)
+	write(t, cert.KeyFile, "half written")
+	signal(t, g.Process, syscall.SIGHUP)
+	wantLog(t, g.Process, `^\[ERROR\] the TLS certificate is not usable, the former stays in use`)
+	serves(cert)
+	next, err := harness.NewCertificate(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signal(t, g.Process, syscall.SIGHUP)
+	wantLog(t, g.Process, `^\[INFO\] reloaded log_level=info certificate=.*cert\.pem$`)
+	serves(next)
+}
+
+// TestThirdSignal: the first drains, the second hurries, the third kills.
+func TestThirdSignal(t *testing.T) {
+	backend, err := harness.NewBackend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backend.Close()
+	defer backend.CalmDown()
+	hold := func(c *harness.Callback) harness.Answer {
+		<-c.Context.Done()
+		return harness.Answer{}
+	}
+	backend.On("stuck", harness.Script{Disconnect: hold}) // which the hurried drain waits for as well
+	p, err := harness.Start(harness.Command{Args: []string{binary}, Env: []string{"CALLBACK_URL=" + backend.URL("/callback"), "DRAIN_SECONDS=3600"}},
+		func(port int) harness.Endpoint { return harness.Local(port, nil) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Kill()
+	resp, err := http.Get("http://127.0.0.1:" + strconv.Itoa(p.Port) + "/events?key=stuck")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	signal(t, p, syscall.SIGTERM)
+	wantLog(t, p, `\[INFO\] draining`)
+	signal(t, p, syscall.SIGTERM)
+	wantLog(t, p, `\[WARN\] told to hurry`)
+	begin := time.Now()
+	signal(t, p, syscall.SIGTERM)
+	if code, err := p.Exit(harness.Patience); code != -1 || err != nil {
+		t.Errorf("exit code %d, %v", code, err)
+	}
+	if took := time.Since(begin); took > slack {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestHangup: it does not end the demo either.
+func TestHangup(t *testing.T) {
+	gateway, err := harness.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := harness.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := harness.Run(harness.Command{Args: []string{binary, "demo"}, Env: []string{"PORT=" + strconv.Itoa(gateway), "PAGE_PORT=" + strconv.Itoa(page)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Kill()
+	wantLog(t, p, `ssegateway started`)
+	signal(t, p, syscall.SIGHUP)
+	wantLog(t, p, `\[INFO\] reloaded log_level=info$`)
+	signal(t, p, syscall.SIGTERM)
+	code, err := p.Exit(drainLimit + 5*time.Second)
+	if err != nil || code != 0 {
+		t.Errorf("exit code %d, %v", code, err)
+	}
+}
