@@ -229,6 +229,27 @@ const remoteIdle = time.Minute
 
 // begin begins a write, or finds it if it was begun already.
 func (s *remoteStreams) begin(id string, number int, write func() (chan error, *Error)) *remoteStream {
+	now, first := s.take(id, number)
+	if !first {
+		return now
+	}
+	done, problem := write()
+	if now.problem = problem; done == nil {
+		close(now.over)
+		return now
+	}
+	go func() {
+		defer guard.Recover()
+		if <-done != nil {
+			now.problem = errGone
+		}
+		close(now.over)
+	}()
+	return now
+}
+
+// take finds a write, or is the first to have it.
+func (s *remoteStreams) take(id string, number int) (now *remoteStream, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all == nil {
@@ -238,21 +259,9 @@ func (s *remoteStreams) begin(id string, number int, write func() (chan error, *
 	if was != nil {
 		was.expiry.Stop()
 	}
-	now := was
-	if was == nil || was.number != number {
+	now, first = was, was == nil || was.number != number
+	if first {
 		now = &remoteStream{number: number, over: make(chan struct{})}
-		done, problem := write()
-		if now.problem = problem; done == nil {
-			close(now.over)
-		} else {
-			go func() {
-				defer guard.Recover()
-				if <-done != nil {
-					now.problem = errGone
-				}
-				close(now.over)
-			}()
-		}
 	}
 	now.expiry = time.AfterFunc(remoteIdle, func() {
 		defer guard.Recover()
@@ -263,7 +272,7 @@ func (s *remoteStreams) begin(id string, number int, write func() (chan error, *
 		}
 	})
 	s.all[id] = now
-	return now
+	return now, first
 }
 
 // serveRemote serves another node's question about a streaming request.

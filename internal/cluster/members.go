@@ -28,35 +28,42 @@ func (n *Node) watch(ctx context.Context, store broker.Nodes) {
 // see takes note of a key. That an own renewal has come by says that everything written
 // before it has, too.
 func (n *Node) see(k broker.Key) {
+	next := key{value: decode(k.Value), revision: k.Revision}
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	before, known := n.keys[k.Node]
-	if known && k.Revision <= before.revision {
-		return
+	next.seen = time.Now()
+	before, after, another := n.seeLocked(k.Node, next)
+	n.mu.Unlock()
+	if another && after.State != before.State {
+		n.logSeen(k.Node, before, after)
 	}
-	now := time.Now()
-	next := key{decode(k.Value), k.Revision, now, before.relived}
-	if known && before.State != live && next.State == live && k.Node != n.number {
-		next.State, next.By, next.relived = lost, 0, now // it does not know it yet
+}
+
+// seeLocked returns what another node's key was before, and what it is now.
+func (n *Node) seeLocked(number uint32, next key) (before, after value, another bool) {
+	known, ok := n.keys[number]
+	if ok && next.revision <= known.revision {
+		return value{}, value{}, false
 	}
-	n.keys[k.Node] = next
-	if k.Node != n.number || next.Instance != n.instance {
-		if next.State != before.State {
-			n.logSeen(k.Node, before.value, next.value)
-		}
+	next.relived = known.relived
+	if ok && known.State != live && next.State == live && number != n.number {
+		next.State, next.By, next.relived = lost, 0, next.seen // it does not know it yet
+	}
+	n.keys[number] = next
+	if number != n.number || next.Instance != n.instance {
 		if next.State == lost {
 			signal(n.judging)
 		}
-		return
+		return known.value, next.value, true
 	}
 	if next.State != live {
-		return // the next renewal fails
+		return value{}, value{}, false // the next renewal fails
 	}
-	if n.ownSeen.IsZero() || now.Sub(n.ownSeen) > n.cfg.Lease/2 {
-		n.contact = now
+	if n.ownSeen.IsZero() || next.seen.Sub(n.ownSeen) > n.cfg.Lease/2 {
+		n.contact = next.seen
 	}
-	n.ownSeen, n.ownFrom, n.informed = now, k.Revision, true
+	n.ownSeen, n.ownFrom, n.informed = next.seen, next.revision, true
 	signal(n.judging)
+	return value{}, value{}, false
 }
 
 func (n *Node) logSeen(number uint32, before, next value) {

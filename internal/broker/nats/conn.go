@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"ssegateway/internal/guard"
 )
 
 // Config says which NATS.
@@ -115,22 +117,28 @@ func isAway(err error) bool {
 
 // up is the library's word that the connection is there.
 func (c *Conn) up(conn *nats.Conn) {
-	wrong := checkVersion(conn.ConnectedServerVersion())
+	defer guard.Recover()
+	c.upWith(checkVersion(conn.ConnectedServerVersion()))
+}
+
+func (c *Conn) upWith(wrong error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if wrong == nil && !c.down.IsZero() {
-		c.log.Info("NATS is back", "after", time.Since(c.down).Round(time.Millisecond).String())
-	}
-	if wrong != nil {
-		c.log.Error(wrong.Error())
-	}
+	down := c.down
 	c.down, c.wrong, c.told = time.Time{}, wrong, ""
 	close(c.again)
 	c.again = make(chan struct{})
+	c.mu.Unlock()
+	switch {
+	case wrong != nil:
+		c.log.Error(wrong.Error())
+	case !down.IsZero():
+		c.log.Info("NATS is back", "after", time.Since(down).Round(time.Millisecond).String())
+	}
 }
 
 // lost is the library's word that the connection is not there any more, or not yet again.
 func (c *Conn) lost(conn *nats.Conn, err error) {
+	defer guard.Recover()
 	if !conn.IsClosed() {
 		c.away(err)
 	}
@@ -143,13 +151,14 @@ func (c *Conn) away(err error) {
 		text = err.Error()
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.unlink()
 	if c.down.IsZero() {
 		c.down = time.Now()
 	}
-	if text != c.told {
-		c.told = text
+	fresh := text != c.told
+	c.told = text
+	c.mu.Unlock()
+	if fresh {
 		c.log.Warn("NATS is away", "error", text)
 	}
 }

@@ -172,10 +172,10 @@ func (e *Engine) close() {
 // take goes on with the log of a session.
 func (e *Engine) take(s *session) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	before := e.log
 	e.log, e.session = s.log, s
 	before.Succeed(s.log)
+	e.mu.Unlock()
 	stats := s.log.Stats()
 	e.conn.log.Info("the log is open", "epoch", stats.Epoch, "oldest", stats.Oldest, "last", stats.Last)
 }

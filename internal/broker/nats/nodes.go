@@ -327,6 +327,7 @@ func (n *Nodes) Answer(node uint32, f func(ctx context.Context, message []byte) 
 	ctx, cancel := context.WithCancel(context.Background())
 	slots := make(chan struct{}, answersAtOnce)
 	sub, err := n.conn.Subscribe(n.messageSubject(node), func(m *nats.Msg) {
+		defer guard.Recover()
 		select {
 		case slots <- struct{}{}:
 		default:
