@@ -195,6 +195,42 @@ var ownLogging = section{title: "6 log lines by level and form", cases: []contra
 		s.WantLog(`^\[WARN\] `, `\bstatus=307\b`, `\blocation=/login( |$)`)
 		s.wantNoSecrets()
 	}},
+	{name: "a path is cut at 200 bytes, and it is said how long it was", run: func(t *T) {
+		for _, format := range []string{"text", "json"} {
+			s := t.Start("LOG_LEVEL=debug", "LOG_FORMAT="+format)
+			x := s.Open("/" + strings.Repeat("p", 20_000))
+			s.Event(x.token, "x")
+			x.Leave()
+			x.Disconnect()
+			cut := `/p{199}…\(20001 bytes\)"`
+			s.WantLog(x.token, `connect`, cut)
+			s.WantLog(x.token, `send`, cut)
+			s.WantLog(x.token, `client_closed`, cut)
+			for _, line := range s.gw.Log.Lines(0) {
+				if len(line) > 2000 {
+					t.Errorf("a line of %d bytes", len(line))
+				}
+			}
+		}
+	}},
+	{name: "of warnings that clients cause one is written a second, and how many were left out", run: func(t *T) {
+		s := t.Start("MAX_CONNECTIONS=20")
+		for range 20 {
+			s.OpenWith(harness.Request{Target: "/"}, harness.Script{Connect: answerAlways(harness.Answer{Body: `{"topics":1}`})})
+		}
+		s.WantLog(`^\[WARN\] the answer to the connect callback is ignored token=`)
+		s.WantLog(`^\[WARN\] the answer to the connect callback is ignored left_out=\d+$`)
+		for range 20 {
+			if got := reply(t, s.Do(harness.Request{Target: "/"})); got.Status != http.StatusServiceUnavailable {
+				t.Fatalf("status %d", got.Status)
+			}
+		}
+		s.WantLog(`^\[WARN\] a stream is turned away.* max_connections=20$`)
+		s.WantLog(`^\[WARN\] a stream is turned away.* left_out=\d+$`)
+		if lines := strings.Count(s.gw.Log.Text(), "[WARN]"); lines > 30 {
+			t.Errorf("%d warnings", lines)
+		}
+	}},
 	{name: "each send is logged at level debug: token, event name, data length, path", run: func(t *T) {
 		s := t.Start("LOG_LEVEL=debug")
 		x := s.Open("/sent?q=1")

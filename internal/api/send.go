@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/logging"
 	"ssegateway/sse"
 )
 
@@ -136,7 +137,7 @@ func (a *API) perform(ctx context.Context, s sendRequest) sendResult {
 		return sendNotFound
 	}
 	if a.log.Enabled(ctx, slog.LevelDebug) {
-		a.log.Debug("send", "token", s.token, "event", s.event.Name.String(), "bytes", len(s.event.Data), "path", c.Path())
+		a.log.Debug("send", "token", s.token, "event", s.event.Name.String(), "bytes", len(s.event.Data), "path", logging.Cut(c.Path()))
 	}
 	var f frame.Frame
 	if s.hasEvent {

@@ -19,6 +19,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/guard"
+	"ssegateway/internal/logging"
 	"ssegateway/sse"
 )
 
@@ -270,7 +271,7 @@ func (g *Gateway) log(c *Conn, message string, attrs ...slog.Attr) {
 		return
 	}
 	all := append([]slog.Attr{slog.String("token", c.token.String())}, attrs...)
-	g.cfg.Log.LogAttrs(ctx, slog.LevelInfo, message, append(all, slog.String("path", c.Path()))...)
+	g.cfg.Log.LogAttrs(ctx, slog.LevelInfo, message, append(all, slog.String("path", logging.Cut(c.Path())))...)
 }
 
 // forget is the last step of a connection's life: it tells who needs to know.

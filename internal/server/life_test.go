@@ -105,7 +105,7 @@ func (f *faulty) Write(p []byte) (int, gateway.Detail) {
 	return len(p), 0
 }
 func (f *faulty) Left() (gateway.Reason, gateway.Detail) { return 0, 0 }
-func (f *faulty) Look(last uint64) (uint64, bool) { return last, false }
+func (f *faulty) Look(last uint64) (uint64, bool)        { return last, false }
 func (f *faulty) Close(bool)                             {}
 func (f *faulty) Chunked() bool                          { return false }
 

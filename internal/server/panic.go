@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"ssegateway/internal/guard"
+	"ssegateway/internal/logging"
 )
 
 // catchPanics has a panic of the handler end its request, as net/http does, and be counted
@@ -27,7 +28,7 @@ func (s *Server) catchPanics(h http.Handler) http.Handler {
 					}
 				}
 				s.panics.Log(s.log, slog.LevelError, "a request's handler panicked",
-					slog.Any("panic", v), slog.String("method", r.Method), slog.String("stack", string(stack)))
+					slog.Any("panic", v), slog.String("method", logging.Cut(r.Method)), slog.String("stack", string(stack)))
 			}
 			panic(http.ErrAbortHandler) // the connection, or the stream of HTTP/2, ends without another word
 		}()

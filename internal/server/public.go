@@ -74,7 +74,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if s.lacksSockets(r) {
-		tooMany(w, r, api.ErrTooManyConns)
+		s.refuseFull(w, r)
 		return
 	}
 	request, ok := callback.EncodeRequest(r)
@@ -92,7 +92,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 			tooMany(w, r, api.ErrRequestBudget)
 			return
 		}
-		tooMany(w, r, api.ErrTooManyConns)
+		s.refuseFull(w, r)
 		return
 	}
 	defer func() { // by a panic, too, a connection does not stay
@@ -131,6 +131,12 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 func (s *Server) lacksSockets(r *http.Request) bool {
 	return r.ProtoMajor == 1 && s.cfg.MaxConnections > s.files.streams &&
 		int(s.gw.Stats().Pending.Load())+s.streams.Sockets() >= s.files.streams
+}
+
+// refuseFull turns a client away because there are as many streams as there may be.
+func (s *Server) refuseFull(w http.ResponseWriter, r *http.Request) {
+	s.full.Log(s.log, slog.LevelWarn, "a stream is turned away: there are MAX_CONNECTIONS", slog.Int("max_connections", s.cfg.MaxConnections))
+	tooMany(w, r, api.ErrTooManyConns)
 }
 
 // tooMany turns a client away for now.

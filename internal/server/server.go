@@ -68,6 +68,7 @@ type Server struct {
 	certificate atomic.Pointer[certificate] // nil without TLS, and before Run
 	panics      *logging.Throttle
 	ignored     *logging.Throttle
+	full        *logging.Throttle
 	started     atomic.Bool
 
 	hurryOnce sync.Once
@@ -103,7 +104,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, version: version, log: log, metrics: metrics.New(), files: files,
-		panics: logging.Every(time.Second), ignored: logging.Every(time.Second), hurried: make(chan struct{}),
+		panics: logging.Every(time.Second), ignored: logging.Every(time.Second), full: logging.Every(time.Second), hurried: make(chan struct{}),
 	}
 
 	requests := gateway.NewRequests(cfg.RequestBudgetBytes)
