@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"ssegateway/internal/edge"
+	"ssegateway/internal/guard"
 	"ssegateway/sse"
 )
 
@@ -37,11 +39,12 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, token string) {
 	_ = rc.EnableFullDuplex() // to answer while the body still comes; HTTP/2 always can
 	s, problem := a.newStreaming(r, token)
 	var events chan parsed
-	stop := make(chan struct{})
+	reading, stop := context.WithCancel(context.Background())
+	defer stop()
 	if problem == nil {
 		events = make(chan parsed)
 		defer s.stop()
-		go s.read(events, stop)
+		go s.read(reading, events)
 		if problem = s.pass(events); problem == nil {
 			answer := strconv.AppendInt([]byte(`{"status":"ok","events":`), int64(s.events), 10)
 			WriteJSON(w, http.StatusOK, append(answer, '}'))
@@ -58,7 +61,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, token string) {
 	problem.Write(w)
 	_ = rc.Flush()
 	_ = rc.SetReadDeadline(time.Now().Add(patience))
-	close(stop)
+	stop()
 	if events != nil {
 		for range events { // until the reader is done with the body
 		}
@@ -142,14 +145,19 @@ func (a *API) newStreaming(r *http.Request, token string) (*streaming, *Error) {
 	return s, nil
 }
 
-// read reads the body's blocks until it ends, or stop says that nobody takes them.
-func (s *streaming) read(events chan<- parsed, stop <-chan struct{}) {
+// read reads the body's blocks until it ends, or ctx, when nobody takes them any more. A
+// panic is passed on as an error, for it is the request's.
+func (s *streaming) read(ctx context.Context, events chan<- parsed) {
 	defer close(events)
 	for {
-		b, err := s.next()
+		var next block
+		err := guard.Run(func() (err error) {
+			next, err = s.next()
+			return err
+		})
 		select {
-		case events <- parsed{b, err}:
-		case <-stop:
+		case events <- parsed{next, err}:
+		case <-ctx.Done():
 			return
 		}
 		if err != nil {
@@ -184,6 +192,9 @@ func (s *streaming) pass(events <-chan parsed) *Error {
 				return problem
 			}
 		case p := <-events:
+			if panicked := (*guard.Panic)(nil); errors.As(p.err, &panicked) {
+				panic(panicked)
+			}
 			if p.err != nil {
 				problem := s.problem(p.err)
 				if failed := flush(s.end && problem == nil); failed != nil {

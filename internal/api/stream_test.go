@@ -15,6 +15,7 @@ import (
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 )
 
 const (
@@ -496,4 +497,23 @@ func TestStreamRefusedOverTheWire(t *testing.T) {
 	if status, body := e.answer(t); status != 404 {
 		t.Errorf("%d %s", status, body)
 	}
+}
+
+type panickingBody struct{}
+
+func (panickingBody) Read([]byte) (int, error) { panic("planted") }
+
+// TestStreamPanic: a panic of the goroutine that reads the body is the request's, as any
+// other panic of its handler.
+func TestStreamPanic(t *testing.T) {
+	a, gw := newAPI(t)
+	defer func() {
+		v := recover()
+		if p, ok := v.(*guard.Panic); !ok || p.Value != "planted" || !strings.Contains(string(p.Stack), "panickingBody") {
+			t.Errorf("the handler panicked with %v", v)
+		}
+	}()
+	r := httptest.NewRequest(http.MethodPost, "/internal/connections/"+open(t, gw, &sink{})+"/stream", panickingBody{})
+	r.Header.Set("Content-Type", eventStream)
+	a.ServeHTTP(httptest.NewRecorder(), r)
 }
