@@ -3,6 +3,7 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -209,6 +210,55 @@ func TestPanicInHandler(t *testing.T) {
 	if strings.Count(log, "a request's handler panicked") != 1 || !strings.Contains(log, "server.(*faulty).Write") {
 		t.Errorf("log: %s", log)
 	}
+}
+
+// TestPanicBehindHijack: nor does a connection stay that net/http has handed over.
+func TestPanicBehindHijack(t *testing.T) {
+	r := start(t, nil)
+	_, token := r.openFaulty()
+	c := r.dial()
+	c.write(request(`{"token":"x"}`))
+	if status, body := c.answer(); status != http.StatusNotFound {
+		t.Fatal(status, body)
+	}
+	c.write(request(event(token, "x"))) // the second, which the connection is taken over with
+	if rest, err := io.ReadAll(c.in); err != nil || len(rest) > 0 {
+		t.Errorf("the caller got %q, %v", rest, err)
+	}
+	r.expectPanics(1)
+}
+
+// TestPanicInHTTP2: the other streams of its connection go on.
+func TestPanicInHTTP2(t *testing.T) {
+	r := start(t, func(cfg *config.Config) { cfg.H2C = true })
+	_, token := r.openFaulty()
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	browser := &http.Client{Transport: transport, Timeout: patience}
+	events, err := browser.Get("http://" + r.addr + "/events")
+	if err != nil || events.ProtoMajor != 2 {
+		t.Fatal(events, err)
+	}
+	defer events.Body.Close()
+	other := <-r.tokens
+	send := func(token string) error {
+		resp, err := browser.Post("http://"+r.addr+"/internal/send", "application/json", strings.NewReader(event(token, "x")))
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err
+	}
+	if err := send(token); err == nil || !strings.Contains(err.Error(), "INTERNAL_ERROR") {
+		t.Errorf("the caller got %v", err)
+	}
+	if err := send(other); err != nil {
+		t.Error(err)
+	}
+	if data := (&client{t: t, in: bufio.NewReader(events.Body)}).event(); data != "x" {
+		t.Errorf("the other stream got %q", data)
+	}
+	r.expectPanics(1)
 }
 
 func (r *running) expectPanics(n int) {

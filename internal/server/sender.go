@@ -67,6 +67,12 @@ func (s *Server) keepSender(w http.ResponseWriter, r *http.Request) bool {
 	if err != nil {
 		return false
 	}
+	defer func() { // net/http does not close it any more
+		if v := recover(); v != nil {
+			_ = conn.Close()
+			panic(v)
+		}
+	}()
 	unread, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	status, answer, later := s.newSender().Serve([]byte(r.Header.Get("Authorization")), body)
 	if later != nil {

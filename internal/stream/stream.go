@@ -68,6 +68,12 @@ func (o *Opener) Open(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g
 		c.Leave(gateway.Error, gateway.OpenFailed)
 		return
 	}
+	defer func() { // net/http does not close it any more
+		if v := recover(); v != nil {
+			_ = nc.Close()
+			panic(v)
+		}
+	}()
 	o.open(nc, buffered, r, h, c, g)
 }
 

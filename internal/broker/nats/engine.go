@@ -96,8 +96,10 @@ func (e *Engine) Open(ctx context.Context) error {
 // Run implements broker.Engine. Whatever happens on NATS, it goes on until ctx ends.
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.close()
+	ctx, cancel := context.WithCancel(ctx)
 	var trimming sync.WaitGroup
 	defer trimming.Wait()
+	defer cancel() // by a panic, too, which else would wait for that
 	trimming.Go(func() {
 		defer guard.Recover()
 		e.trim(ctx)
