@@ -60,7 +60,7 @@ func Recover() {
 	if !watched.Load() {
 		return
 	}
-	v := recover()
+	v := recover() //nolint:revive // this is the deferred function
 	if v == nil {
 		return
 	}

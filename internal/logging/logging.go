@@ -23,7 +23,7 @@ import (
 
 // New makes a logger that writes each record with one call of w.Write, never two at a time.
 // format is "json" or, for anything else, text.
-func New(w io.Writer, level slog.Leveler, format string) *slog.Logger {
+func New(w io.Writer, level slog.Leveler, format string) *slog.Logger { //nolint:misspell // slog's word
 	if format == "json" {
 		return slog.New(slog.NewJSONHandler(escaper{w}, &slog.HandlerOptions{Level: level}))
 	}
@@ -37,8 +37,8 @@ func New(w io.Writer, level slog.Leveler, format string) *slog.Logger {
 // DEL as it is, and tint cuts a value at its first byte that is not UTF-8.
 type textHandler struct {
 	w     io.Writer
-	mu    *sync.Mutex // guards w; shared with the handlers derived from this one
-	level slog.Leveler
+	mu    *sync.Mutex  // guards w; shared with the handlers derived from this one
+	level slog.Leveler //nolint:misspell // slog's word
 
 	attrs []byte // of WithAttrs, formatted; each begins with a space
 	group string // of WithGroup: prefix of keys, each name ends in a dot

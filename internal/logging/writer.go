@@ -40,7 +40,7 @@ type Writer struct {
 
 // Start makes a logger as New does, but one that never waits for out.
 // It needs Close at the end of the program.
-func Start(out io.Writer, level slog.Leveler, format string) (*slog.Logger, *Writer) {
+func Start(out io.Writer, level slog.Leveler, format string) (*slog.Logger, *Writer) { //nolint:misspell // slog's word
 	w := &Writer{
 		out: out, wake: make(chan struct{}, 1), ending: make(chan struct{}), done: make(chan struct{}),
 		notice: func(lost uint64) []byte {

@@ -31,7 +31,8 @@ const certificateCheck = time.Second
 
 func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log, unusable: logging.Every(time.Minute)}
-	return c, c.reload()
+	err := c.reload()
+	return c, err
 }
 
 // reload loads the pair, whether its files have changed or not.
