@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ssegateway/internal/frame"
+	"ssegateway/internal/guard"
 	"ssegateway/sse"
 )
 
@@ -306,6 +307,7 @@ func (t *Tailer) Next(ctx context.Context) *Record {
 
 func (t *Tailer) wait(ctx context.Context) *node {
 	defer context.AfterFunc(ctx, func() {
+		defer guard.Recover()
 		t.log.mu.Lock()
 		defer t.log.mu.Unlock()
 		t.log.changed.Broadcast()

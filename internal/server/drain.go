@@ -66,6 +66,7 @@ func (s *Server) drainBeside(parts *parts, failure error) error {
 func (s *Server) behindWindow(begin time.Time, grace time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithDeadline(context.Background(), begin.Add(s.cfg.DrainWindow+grace))
 	go func() {
+		defer guard.Recover()
 		select {
 		case <-ctx.Done():
 			return
