@@ -327,11 +327,20 @@ func (g *Gateway) Drain(window, grace time.Duration) {
 			case <-g.hurried.Done():
 			}
 		}
-		if c.dismiss(ServerClosed, Draining) {
-			last = time.Now()
-		}
+		apart(func() {
+			if c.dismiss(ServerClosed, Draining) {
+				last = time.Now()
+			}
+		})
 	}
 	g.await(max(0, time.Until(last.Add(rest))), grace)
+}
+
+// apart calls f, whose panic is told of and ends nothing else: what ended another part may be
+// met here again, at one connection, and the others are still to be told.
+func apart(f func()) {
+	defer guard.Recover()
+	f()
 }
 
 // share is the part of d that is over when i of n are done. The product of d and i may be
@@ -365,7 +374,7 @@ func (g *Gateway) await(rest, grace time.Duration) {
 		case <-cut.C:
 			g.giveUp()
 			for _, c := range g.conns.all() {
-				c.Leave(Error, Stalled)
+				apart(func() { c.Leave(Error, Stalled) })
 			}
 			return
 		}

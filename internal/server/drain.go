@@ -45,6 +45,9 @@ func (s *Server) drainBeside(parts *parts, failure error) error {
 	for {
 		select {
 		case err := <-over:
+			if errors.As(err, new(*guard.Panic)) {
+				s.fail(err)
+			}
 			if failure != nil {
 				return failure
 			}

@@ -41,11 +41,23 @@ func (r *running) expectEnd(events *client, failure string) {
 	if took := time.Since(begin); took > 6*time.Second {
 		r.t.Errorf("it took %v", took)
 	}
-	if end := <-r.ends; end != "server_closed draining" {
+	if end := r.end(); end != "server_closed draining" {
 		r.t.Errorf("the backend was told %q", end)
 	}
 	if !strings.Contains(r.log.String(), "a part of the gateway failed") {
 		r.t.Error(r.log.String())
+	}
+}
+
+// end is the next that the backend is told of.
+func (r *running) end() string {
+	r.t.Helper()
+	select {
+	case end := <-r.ends:
+		return end
+	case <-time.After(patience):
+		r.t.Fatal("the backend is not told")
+		return ""
 	}
 }
 
@@ -94,13 +106,13 @@ func (e failingEngine) Run(context.Context) error {
 	return nil
 }
 
-// faulty is a stream that panics at its first write after it was armed.
-type faulty struct{ armed atomic.Bool }
+// faulty is a stream that panics at its first write after it was armed, or at all of them.
+type faulty struct{ armed, always atomic.Bool }
 
 func (f *faulty) Start() gateway.Detail { return 0 }
 
 func (f *faulty) Write(p []byte) (int, gateway.Detail) {
-	if f.armed.Swap(false) {
+	if f.armed.Swap(false) || f.always.Load() {
 		panic("planted")
 	}
 	return len(p), 0
@@ -162,6 +174,31 @@ func (r *running) post(path, body string) *client {
 	c := r.dial()
 	c.write(fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body))
 	return c
+}
+
+// TestPanicAgainInDrain: what the drain meets at one connection does not keep it from the others.
+func TestPanicAgainInDrain(t *testing.T) {
+	r := prepare(t, nil)
+	r.run()
+	var all []*client
+	for range 5 {
+		events, _ := r.stream()
+		all = append(all, events)
+	}
+	f, _ := r.openFaulty()
+	f.always.Store(true)
+	r.post("/internal/publish", `{"topic":"t","event":{"data":"x"}}`)
+	for _, events := range all[1:] {
+		if rest, err := io.ReadAll(events.in); err != nil || !strings.Contains(string(rest), "retry: ") {
+			t.Errorf("a client got %q, %v", rest, err)
+		}
+	}
+	r.expectEnd(all[0], "panic: planted")
+	for range 4 {
+		if end := r.end(); end != "server_closed draining" {
+			t.Errorf("the backend was told %q", end)
+		}
+	}
 }
 
 // TestPanicOfPart: so does a part whose own goroutine panics, or ends.
@@ -290,7 +327,7 @@ func TestPanicInStreamHandler(t *testing.T) {
 			t.Errorf("the client got %q, %v", rest, err)
 		}
 		<-r.tokens
-		if end := <-r.ends; end != "error open_failed" {
+		if end := r.end(); end != "error open_failed" {
 			t.Errorf("the backend was told %q", end)
 		}
 		r.expectPanics(test.panics)
@@ -326,14 +363,14 @@ func TestHurry(t *testing.T) {
 	second, _ := r.stream()
 	begin := time.Now()
 	r.stop()
-	<-r.ends // the one that is closed at once
+	r.end() // the one that is closed at once
 	r.Hurry()
 	for _, c := range []*client{first, second} {
 		if rest, err := io.ReadAll(c.in); err != nil || !strings.HasPrefix(string(rest), "retry: ") {
 			t.Errorf("a client got %q, %v", rest, err)
 		}
 	}
-	if end := <-r.ends; end != "server_closed draining" {
+	if end := r.end(); end != "server_closed draining" {
 		t.Errorf("the backend was told %q", end)
 	}
 	if err := <-r.over; err != nil {
