@@ -79,6 +79,7 @@ type Conn struct {
 	received   atomic.Int64 // bytes
 	written    atomic.Int64 // bytes
 	allowed    atomic.Int64 // bytes that requests and handlers account for
+	framing    framing
 
 	// Guarded by the edge's lock.
 	list       *list // in which it waits for its peer; nil: a handler works for it
@@ -147,6 +148,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 	if err != nil && c.inBody.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.broken.Store(true)
+	}
+	if n > 0 && !c.tls && !c.handedOver.Load() {
+		c.framing.scan(p[:n])
 	}
 	if n > 0 && c.received.Add(int64(n)) > floodStart && c.isFlood() {
 		c.edge.mu.Lock()

@@ -73,6 +73,9 @@ func Handler(next http.Handler) http.Handler {
 			with.Body, r = b, &with
 			if r.ProtoMajor == 1 {
 				_ = b.control.EnableFullDuplex() // HTTP/1 has it
+				if len(r.TransferEncoding) > 0 && c.framing.conflicts() {
+					w.Header().Set("Connection", "close")
+				}
 			}
 		}
 		c.begin(r.ProtoMajor > 1)

@@ -192,6 +192,7 @@ func (s *response) Close(abort bool) {
 // interrupt resets the stream, which ends the write that is under way. While mu is
 // held the handler does not end; nor does this take long, even if the client takes nothing.
 func (s *response) interrupt() {
+	defer guard.Recover()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.writing {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 )
 
 // Transport is an accepted connection as it is beneath TLS and HTTP/2. It tells what
@@ -74,6 +75,7 @@ func (l *link) look() (progress uint64, owing bool) {
 // acknowledged nothing for too long is gone, or as good as gone, with all its streams:
 // see look for why this cannot be left to the kernel.
 func (l *link) watch() {
+	defer guard.Recover()
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
 	moved := time.Now()
