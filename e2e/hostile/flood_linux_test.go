@@ -12,8 +12,6 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
-
-	"ssegateway/e2e/harness"
 )
 
 // flood is what an HTTP/2 peer sends without end. Those that ask for nothing are cut off soon.
@@ -53,17 +51,9 @@ func rapidReset(f *http2.Framer, n int, block []byte) {
 func TestFloods(t *testing.T) {
 	for _, k := range floods {
 		t.Run(k.name, func(t *testing.T) {
-			internal, err := harness.FreePort()
-			if err != nil {
-				t.Fatal(err)
-			}
-			g := harness.StartGateway(t, binary, nil, "H2C=true", "LOG_LEVEL=warn", fmt.Sprintf("INTERNAL_ADDR=127.0.0.1:%d", internal), "INTERNAL_TOKEN="+token)
-			v := &visitor{t: t, g: g, internal: fmt.Sprintf("127.0.0.1:%d", internal)}
-			v.client = g.Endpoint.Client()
-			defer v.client.CloseIdleConnections()
-			v.stream()
+			v := newVisitor(t, false, "LOG_LEVEL=warn")
 			calm := v.ask()
-			before := resident(t, g.Pid())
+			before := resident(t, v.g.Pid())
 
 			flooded := make(chan int)
 			stop := make(chan struct{})
@@ -71,18 +61,18 @@ func TestFloods(t *testing.T) {
 				sent := 0
 				defer func() { flooded <- sent }()
 				for {
-					select {
+					sent += pour(t, v.g.Endpoint.Addr, k)
+					select { // it is not about who has more processors
 					case <-stop:
 						return
-					default:
-						sent += pour(t, g.Endpoint.Addr, k)
+					case <-time.After(100 * time.Millisecond):
 					}
 				}
 			}()
 			meanwhile := v.ask()
 			close(stop)
 			sent := <-flooded
-			grown := resident(t, g.Pid()) - before
+			grown := resident(t, v.g.Pid()) - before
 			t.Logf("%d MB sent; %d MiB more resident; before: %v; meanwhile: %v", sent>>20, grown>>20, calm, meanwhile)
 			for what, l := range meanwhile {
 				if l.Quantile(0.99) > *limit {

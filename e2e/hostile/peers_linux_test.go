@@ -50,7 +50,7 @@ var kinds = []kind{
 	{name: "chunked body that drips", say: says("POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n"), drip: "x"},
 	{name: "body behind a continue", say: says("POST /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")},
 	{name: "idle after one answer", say: asks("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")},
-	{name: "idle after a malformed request", say: asks("nonsense\r\n\r\n")},
+	{name: "idle after a malformed request", say: asks("nonsense nonsense nonsense\r\n\r\n")},
 	{name: "answers that nobody reads", small: true, say: says(strings.Repeat("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 320))},
 	{name: "TLS without a handshake", tls: true, say: says("")},
 	{name: "half a ClientHello", tls: true, say: says("\x16\x03\x01\x02\x00\x01\x00")},

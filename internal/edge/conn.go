@@ -52,8 +52,11 @@ const (
 const (
 	floodStart   = 512 << 10 // at first
 	floodSecond  = 16 << 10  // more for each second
-	floodRequest = 40 << 10  // more for each request, whose header may be 32 KiB
 	floodWritten = 2         // more, one byte for so many that were written to it
+
+	// More for each request: what its header may have taken.
+	minHead = 1 << 10
+	maxHead = 40 << 10
 )
 
 // ErrFlood is what reading from a peer that sends too much fails with.

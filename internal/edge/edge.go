@@ -122,7 +122,7 @@ func (e *Edge) takenLocked() int { return e.open + e.cfg.Streams() + e.cfg.Sende
 
 // freshTime is what a new connection has to send its request, before it makes room for others
 // while there are connections that had an answer already.
-const freshTime = time.Second
+const freshTime = 3 * time.Second
 
 // victimLocked chooses who makes room: the one that has been useless for longest. It returns
 // false if that is nobody, not even soon. A connection of the internal API is chosen only

@@ -51,7 +51,7 @@ func (w *world) come(addr string) (*Conn, *fakeConn, bool) {
 
 // used has the connection answer one request.
 func used(c *Conn) {
-	c.begin(false)
+	c.begin(false, maxHead)
 	c.done()
 }
 
@@ -73,7 +73,7 @@ func TestWhoMakesRoom(t *testing.T) {
 			for n := range 4 {
 				c, nc, _ := w.come(local)
 				if n != 2 {
-					c.begin(false)
+					c.begin(false, maxHead)
 				}
 				*ncs = append(*ncs, nc)
 			}
@@ -93,7 +93,7 @@ func TestWhoMakesRoom(t *testing.T) {
 		{"one that waits for a body is of no use", func(w *world, ncs *[]*fakeConn) {
 			for n := range 4 {
 				c, nc, _ := w.come(local)
-				c.begin(false)
+				c.begin(false, maxHead)
 				if n == 1 {
 					(&body{conn: c}).await(true)
 				}
@@ -124,7 +124,7 @@ func TestWhoMakesRoom(t *testing.T) {
 		{"connections of the internal API stay while they have no more than their share", func(w *world, ncs *[]*fakeConn) {
 			for n := range 4 {
 				c, nc, _ := w.come(local)
-				c.begin(false)
+				c.begin(false, maxHead)
 				if n < 2 {
 					trust(c)
 				}
@@ -137,7 +137,7 @@ func TestWhoMakesRoom(t *testing.T) {
 		{"beyond their share they make room for others, when nobody else can", func(w *world, ncs *[]*fakeConn) {
 			for range 4 {
 				c, nc, _ := w.come(local)
-				c.begin(false)
+				c.begin(false, maxHead)
 				trust(c)
 				c.done()
 				*ncs = append(*ncs, nc)
@@ -243,7 +243,7 @@ func TestAccount(t *testing.T) {
 				}
 			case !live(some):
 			case op < 5:
-				some.c.begin(draw("HTTP/2", 2) == 0)
+				some.c.begin(draw("HTTP/2", 2) == 0, maxHead)
 				some.working++
 			case op < 7 && some.working > 0:
 				some.c.done()

@@ -78,19 +78,35 @@ func Handler(next http.Handler) http.Handler {
 				}
 			}
 		}
-		c.begin(r.ProtoMajor > 1)
+		accounted := accountsFor(r)
+		c.begin(r.ProtoMajor > 1, accounted)
 		c.inBody.Store(b != nil && r.ProtoMajor == 1)
 		var begun time.Time
 		if r.ProtoMajor > 1 {
 			begun = time.Now()
 		}
-		defer c.end(w, r, b, begun)
+		defer c.end(w, r, b, begun, accounted)
 		next.ServeHTTP(w, r)
 	})
 }
 
-func (c *Conn) begin(http2 bool) {
-	c.allowed.Add(floodRequest)
+// accountsFor is how many bytes a request may have taken. Over HTTP/2 a header may be much
+// larger than what was sent of it.
+func accountsFor(r *http.Request) int64 {
+	if r.ProtoMajor == 1 {
+		return maxHead
+	}
+	n := int64(minHead + len(r.RequestURI))
+	for name, values := range r.Header {
+		for _, v := range values {
+			n += int64(len(name) + len(v))
+		}
+	}
+	return min(n, maxHead)
+}
+
+func (c *Conn) begin(http2 bool, accounted int64) {
+	c.allowed.Add(accounted)
 	c.edge.mu.Lock()
 	defer c.edge.mu.Unlock()
 	c.http2, c.idle, c.requests = http2, false, true
@@ -102,7 +118,7 @@ func (c *Conn) begin(http2 bool) {
 const resetTime = time.Second
 
 // end is when a handler has returned. What it wrote may be on its way still.
-func (c *Conn) end(w http.ResponseWriter, r *http.Request, b *body, begun time.Time) {
+func (c *Conn) end(w http.ResponseWriter, r *http.Request, b *body, begun time.Time, accounted int64) {
 	if c.handedOver.Load() {
 		return
 	}
@@ -116,7 +132,7 @@ func (c *Conn) end(w http.ResponseWriter, r *http.Request, b *body, begun time.T
 		// The peer may hold back this answer while it takes others.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
 	case time.Since(begun) < resetTime:
-		c.allowed.Add(-floodRequest)
+		c.allowed.Add(-accounted)
 	}
 }
 

@@ -242,8 +242,8 @@ var plants = []plant{
 	},
 	{
 		bug: "asked about a client that has left", file: "gateway.go",
-		old:  "\ta := g.backend.Connect(g.connecting, client, c.token, request)\n",
-		new:  "\tif BUG {\n\t\tclient = context.Background()\n\t}\n\ta := g.backend.Connect(g.connecting, client, c.token, request)\n",
+		old:  "\ta = g.backend.Connect(g.connecting, client, c.token, request)\n",
+		new:  "\tif BUG {\n\t\tclient = context.Background()\n\t}\n\ta = g.backend.Connect(g.connecting, client, c.token, request)\n",
 		says: []string{"the backend is asked about a client that had left"},
 	},
 	{

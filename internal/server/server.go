@@ -36,6 +36,10 @@ const (
 	// idleTimeout is longer than the idle time of common HTTP client pools, so
 	// that it is the backend that closes an idle connection, not we under its request.
 	idleTimeout = 2 * time.Minute
+	// writeTimeout never ends: writes have deadlines of the edge. With it net/http makes the
+	// timer of an HTTP/2 stream when the stream begins, and ends it with that. Without it a
+	// deadline that is set for a stream that was just reset keeps it in memory until then.
+	writeTimeout = 100 * 365 * 24 * time.Hour
 
 	// The default of REQUEST_BUDGET_BYTES: this, or so much for each of MAX_CONNECTIONS if
 	// that is more. A browser's request with its cookies takes about 1 KiB.

@@ -1,0 +1,56 @@
+package edge
+
+import (
+	"context"
+	"net"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A connection of the internal API is probed while it is silent, and has room for long answers,
+// whatever its listener was made for.
+func TestTrustedSocket(t *testing.T) {
+	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 32<<10) })
+	}}
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(10, 5)
+	l = w.Listen(l, Plain)
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	nc, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	options := func() (keepAlive, buffer int) {
+		raw, err := Of(nc).Conn.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.Control(func(fd uintptr) {
+			keepAlive, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+			buffer, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF)
+		})
+		return keepAlive, buffer
+	}
+	if keepAlive, buffer := options(); keepAlive != 0 || buffer != 64<<10 {
+		t.Errorf("a stranger: keep-alive %d, send buffer %d", keepAlive, buffer)
+	}
+	Trust(Context(context.Background(), nc))
+	if keepAlive, buffer := options(); keepAlive != 1 || buffer <= 128<<10 {
+		t.Errorf("a caller: keep-alive %d, send buffer %d", keepAlive, buffer)
+	}
+	if w.internal != 1 || w.open != 1 {
+		t.Errorf("%d of %d are internal", w.internal, w.open)
+	}
+}
