@@ -58,7 +58,7 @@ func TestDescriptors(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer x.HangUp()
+				t.Cleanup(x.HangUp)
 			}
 			for range 20 {
 				for what, f := range map[string]func() error{"health": v.health, "send": v.send} {

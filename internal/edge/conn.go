@@ -215,14 +215,18 @@ func (c *Conn) write(p []byte) (written int, err error) {
 	}
 }
 
-// SetWriteDeadline implements net.Conn. It can only make the edge's own deadline shorter.
+// SetWriteDeadline implements net.Conn. It can only make the edge's own deadline shorter. A
+// write sets its deadline itself, so that there is nothing to do while none is under way.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	until := int64(0)
 	if !t.IsZero() {
 		until = t.UnixNano()
 	}
 	c.until.Store(until)
-	return c.Conn.SetWriteDeadline(t)
+	if c.Writing() || c.handedOver.Load() {
+		return c.Conn.SetWriteDeadline(t)
+	}
+	return nil
 }
 
 // SetDeadline implements net.Conn.
@@ -288,6 +292,9 @@ func HandOver(nc net.Conn) net.Conn {
 		return nc
 	}
 	c.handedOver.Store(true)
+	if c.written.Load() > 0 {
+		_ = c.Conn.SetWriteDeadline(time.Time{})
+	}
 	c.forget()
 	if nc == net.Conn(c) {
 		return c.Conn

@@ -78,15 +78,21 @@ func TestAheadOfItsNode(t *testing.T) {
 		reads(t, log, 1, "1")
 		_, ahead := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-5"})
 		changed, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"u"}, LastEventID: "A-5"})
-		changed.Change([]string{"t"}, []string{"u"})
+		if _, err := changed.Change([]string{"t"}, []string{"u"}); err != nil {
+			t.Fatal(err)
+		}
 		without, later := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-5"})
-		without.Change(nil, []string{"t"})
+		if _, err := without.Change(nil, []string{"t"}); err != nil {
+			t.Fatal(err)
+		}
 		reads(t, log, 2, "2", "-")
 		// The log is opened anew, as when the node fell behind. It is the same one.
 		next := broker.NewLog("A", 1<<20, time.Hour)
 		next.BeginAt(3)
 		engine.succeed(next)
-		without.Change([]string{"t"}, nil)
+		if _, err := without.Change([]string{"t"}, nil); err != nil {
+			t.Fatal(err)
+		}
 		reads(t, next, 4, "4", "5", "-", "7")
 		const want = "id: A-5\n\ndata: -\n\nid: A-7\ndata: 7\n\n"
 		expectWritten(t, "ahead", ahead, want)
