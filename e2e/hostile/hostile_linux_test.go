@@ -75,9 +75,19 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+// The same behind HAProxy as documented, where all clients have one address.
+func TestPeersThroughHAProxy(t *testing.T) {
+	v := newVisitor(t, false)
+	v.proxy = harness.StartShippedHAProxy(t, v.g.Port, v.g.Port)
+	t.Logf("before: %v", v.ask())
+	for _, k := range proxied {
+		t.Run(k.name, func(t *testing.T) { v.besieged(t, k) })
+	}
+}
+
 func (v *visitor) besieged(t *testing.T, k kind) {
 	v.t = t
-	addr := v.g.Endpoint.Addr
+	addr := v.streams().Addr
 	if k.internal {
 		addr = v.internal
 	}
@@ -116,8 +126,9 @@ type visitor struct {
 	t        *testing.T
 	g        *harness.Gateway
 	internal string
-	client   *http.Client // to the public port
-	token    string       // of an open stream
+	proxy    harness.Endpoint // in front of the public port; zero: none
+	client   *http.Client     // to the public port
+	token    string           // of an open stream
 }
 
 // newVisitor starts a gateway with few descriptors.
@@ -243,8 +254,16 @@ func (v *visitor) open() error {
 	return nil
 }
 
+// streams is where streams are opened.
+func (v *visitor) streams() harness.Endpoint {
+	if v.proxy.Addr != "" {
+		return v.proxy
+	}
+	return v.g.Endpoint
+}
+
 func (v *visitor) begin() (*harness.Exchange, error) {
-	x, err := v.g.Endpoint.Do(context.Background(), harness.Request{Target: "/stream", Header: []harness.Field{{Name: harness.KeyHeader, Value: "v"}}})
+	x, err := v.streams().Do(context.Background(), harness.Request{Target: "/events/stream", Header: []harness.Field{{Name: harness.KeyHeader, Value: "v"}}})
 	if err != nil {
 		return nil, err
 	}

@@ -68,6 +68,15 @@ var kinds = []kind{
 	{name: "internal: body that never comes", internal: true, say: says("POST /internal/send HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n")},
 }
 
+// proxied are kinds that get through a proxy to the gateway.
+var proxied = []kind{
+	{name: "unfinished head", say: says("GET /events/x HTTP/1.1\r\nHost: x\r\nX: ")},
+	{name: "body that never comes", say: says("POST /events/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")},
+	{name: "body of a GET that never comes", say: says("GET /events/x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")},
+	{name: "chunked body that drips", say: says("POST /events/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n"), drip: "x"},
+	{name: "idle after one answer", say: asks("POST /events/x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")},
+}
+
 func handshake(proto, text string) func(net.Conn) net.Conn {
 	return func(nc net.Conn) net.Conn {
 		c := tls.Client(nc, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{proto}, MinVersion: tls.VersionTLS12})
