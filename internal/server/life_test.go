@@ -366,7 +366,7 @@ func TestHurry(t *testing.T) {
 	r.end() // the one that is closed at once
 	r.Hurry()
 	for _, c := range []*client{first, second} {
-		if rest, err := io.ReadAll(c.in); err != nil || !strings.HasPrefix(string(rest), "retry: ") {
+		if rest, err := io.ReadAll(c.in); err != nil || !strings.HasPrefix(string(rest), ": heartbeat\n\nretry: ") {
 			t.Errorf("a client got %q, %v", rest, err)
 		}
 	}
@@ -395,6 +395,7 @@ func TestDrainThatHangs(t *testing.T) {
 	if !c.Open(s, frame.Frame{}, gateway.Grant{}) {
 		t.Fatal("not open")
 	}
+	s.armed.Store(true)
 	begin := time.Now()
 	r.stop()
 	select {
@@ -417,6 +418,8 @@ type stuckStream struct {
 }
 
 func (s *stuckStream) Write(p []byte) (int, gateway.Detail) {
-	<-s.free
+	if s.armed.Load() { // not while it opens
+		<-s.free
+	}
 	return len(p), 0
 }
