@@ -40,7 +40,7 @@ func serve(t *testing.T, handler http.HandlerFunc, f func(w *world, dial func() 
 		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 		server := &http.Server{
 			Handler: Handler(handler), ConnContext: Context, ConnState: Track,
-			ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: log.New(io.Discard, "", 0),
+			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: log.New(io.Discard, "", 0),
 		}
 		served := make(chan error)
 		go func() { served <- server.Serve(w.Listen(l, Plain)) }()
@@ -108,6 +108,42 @@ func TestLateBody(t *testing.T) {
 			time.Sleep(bodyTimeout + drainTimeout) // fake clock
 			_, _ = io.WriteString(nc, "GET /second HTTP/1.1\r\nHost: x\r\n\r\n")
 			time.Sleep(time.Second) // fake clock
+			_ = nc.Close()
+		})
+		if len(targets) != 1 {
+			t.Errorf("read %t: requests for %q", read, targets)
+		}
+	}
+}
+
+// Behind a malformed body nothing is taken for a request, also what was read with it.
+func TestMalformedBody(t *testing.T) {
+	for _, read := range []bool{false, true} {
+		var targets []string
+		handler := func(w http.ResponseWriter, r *http.Request) {
+			targets = append(targets, r.URL.Path)
+			if read {
+				_, _ = io.Copy(io.Discard, r.Body)
+			}
+			w.Header().Set("Content-Length", "2")
+			_, _ = io.WriteString(w, "ok")
+		}
+		serve(t, handler, func(_ *world, dial func() net.Conn) {
+			nc := dial()
+			go func() {
+				_, _ = io.WriteString(nc, "POST /first HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nGET /second HTTP/1.1\r\nHost: x\r\n\r\n")
+			}()
+			in := bufio.NewReader(nc)
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "ok" {
+				t.Errorf("read %t: %q, %v", read, text, err)
+			}
+			if rest, _ := io.ReadAll(in); len(rest) > 0 {
+				t.Errorf("read %t: then %q", read, rest)
+			}
 			_ = nc.Close()
 		})
 		if len(targets) != 1 {

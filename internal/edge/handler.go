@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -122,8 +123,9 @@ func (c *Conn) end(w http.ResponseWriter, r *http.Request, b *body, begun time.T
 	if c.handedOver.Load() {
 		return
 	}
-	if b != nil && !b.ended && r.ProtoMajor == 1 {
+	if b != nil && r.ProtoMajor == 1 {
 		b.drain()
+		defer b.abort()
 	}
 	c.done()
 	switch {
@@ -174,6 +176,7 @@ const callerSendBuffer = 256 << 10
 func Patient(r *http.Request) {
 	if b, ok := r.Body.(*body); ok {
 		b.patient = true
+		_ = b.control.SetReadDeadline(time.Time{})
 	}
 }
 
@@ -193,6 +196,7 @@ type body struct {
 	timeout time.Duration // for the next bytes
 	awaited bool          // the connection counts as one that waits for its peer
 	ended   bool          // there is no more of it to read
+	failure error         // why, if that is not its end
 
 	begun    time.Time // the first read; zero: none yet
 	received int64     // bytes since counted
@@ -236,7 +240,9 @@ func (b *body) end(err error) {
 	if errors.Is(err, io.EOF) {
 		b.conn.inBody.Store(false)
 		_ = b.control.SetReadDeadline(time.Time{})
-	} // else the deadline is over for net/http, too
+	} else {
+		b.failure = err
+	}
 	b.await(false)
 }
 
@@ -262,6 +268,9 @@ func (b *body) await(on bool) {
 // drain sends the answer and reads what the handler left of the body. net/http must not be left
 // to do that: in full duplex it reads the next request beside the end of this one's body.
 func (b *body) drain() {
+	if b.ended {
+		return
+	}
 	_ = b.control.Flush()
 	b.await(true)
 	_ = b.control.SetReadDeadline(time.Now().Add(drainTimeout))
@@ -270,4 +279,20 @@ func (b *body) drain() {
 		err = io.EOF
 	}
 	b.end(err)
+}
+
+// abort ends the connection of a body that was malformed, or did not come: where it ends is not
+// known, and net/http would take what it has read already for the next request.
+func (b *body) abort() {
+	if b.failure == nil {
+		return
+	}
+	_ = b.control.Flush()
+	if !errors.Is(b.failure, os.ErrDeadlineExceeded) {
+		// What still comes is taken for a while, so that the answer is not lost on its way.
+		_ = b.conn.CloseWrite()
+		_ = b.conn.Conn.SetReadDeadline(time.Now().Add(drainTimeout))
+		_, _ = io.Copy(io.Discard, b.conn.Conn)
+	}
+	panic(http.ErrAbortHandler)
 }

@@ -78,6 +78,7 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 		Handler:           edge.Handler(s.catchPanics(h)),
 		ConnState:         edge.Track,
 		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,

@@ -36,6 +36,9 @@ const (
 	// idleTimeout is longer than the idle time of common HTTP client pools, so
 	// that it is the backend that closes an idle connection, not we under its request.
 	idleTimeout = 2 * time.Minute
+	// readTimeout is for what net/http reads by itself, before a handler sees the request: the
+	// body behind an Expect that it does not know. The edge moves it for what handlers read.
+	readTimeout = 2 * headerTimeout
 	// writeTimeout never ends: writes have deadlines of the edge. With it net/http makes the
 	// timer of an HTTP/2 stream when the stream begins, and ends it with that. Without it a
 	// deadline that is set for a stream that was just reset keeps it in memory until then.
