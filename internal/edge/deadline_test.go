@@ -91,6 +91,23 @@ func TestAnswerBeforeBody(t *testing.T) {
 	}
 }
 
+// An expectation that net/http does not know is refused before any handler is asked, and the
+// body behind it is not waited for without end.
+func TestUnknownExpectation(t *testing.T) {
+	serve(t, func(http.ResponseWriter, *http.Request) {}, func(_ *world, dial func() net.Conn) {
+		nc := dial()
+		begin := time.Now()
+		go func() {
+			_, _ = io.WriteString(nc, "GET /healthz HTTP/1.1\r\nHost: x\r\nExpect: foo\r\nContent-Length: 9\r\n\r\n")
+		}()
+		text, err := io.ReadAll(nc)
+		if took := time.Since(begin); err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 417 ") || took > 30*time.Second {
+			t.Errorf("%q, %v after %v", text, err, took)
+		}
+		_ = nc.Close()
+	})
+}
+
 // What comes of a body when its time is over is never taken for the next request.
 func TestLateBody(t *testing.T) {
 	for _, read := range []bool{false, true} {

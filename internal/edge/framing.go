@@ -11,7 +11,7 @@ import (
 // Content-Length of such a request before a handler sees it: only the bytes tell.
 //
 // It looks at lines, not at requests, so what it says is about all requests of a connection so
-// far. Over TLS it sees nothing.
+// far. Over TLS there is nothing to see.
 type framing struct {
 	length, encoding atomic.Bool // there was such a field
 

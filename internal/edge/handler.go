@@ -74,10 +74,10 @@ func Handler(next http.Handler) http.Handler {
 			with.Body, r = b, &with
 			if r.ProtoMajor == 1 {
 				_ = b.control.EnableFullDuplex() // HTTP/1 has it
-				if len(r.TransferEncoding) > 0 && c.framing.conflicts() {
-					w.Header().Set("Connection", "close")
-				}
 			}
+		}
+		if r.ProtoMajor == 1 && c.isUncertain(r) {
+			w.Header().Set("Connection", "close")
 		}
 		accounted := accountsFor(r)
 		c.begin(r.ProtoMajor > 1, accounted)
@@ -89,6 +89,16 @@ func Handler(next http.Handler) http.Handler {
 		defer c.end(w, r, b, begun, accounted)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// isUncertain reports whether who relayed a request may have seen its end elsewhere, so that
+// nothing may be read behind it: see framing. Where the bytes are not seen, each request that
+// could be such a one counts as one.
+func (c *Conn) isUncertain(r *http.Request) bool {
+	if !r.ProtoAtLeast(1, 1) { // which has no Transfer-Encoding: net/http passes it over
+		return c.tls || c.framing.encoding.Load()
+	}
+	return len(r.TransferEncoding) > 0 && (c.tls || c.framing.conflicts())
 }
 
 // accountsFor is how many bytes a request may have taken. Over HTTP/2 a header may be much

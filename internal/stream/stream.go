@@ -59,6 +59,7 @@ func SetHeader(h http.Header) {
 func (o *Opener) Open(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant) {
 	h := w.Header()
 	SetHeader(h)
+	h.Del("Connection") // the head has one of its own
 	if r.ProtoMajor > 1 {
 		serveResponse(w, r, c, g)
 		return
