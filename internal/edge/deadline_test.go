@@ -158,6 +158,7 @@ func TestMalformedBody(t *testing.T) {
 			if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "ok" {
 				t.Errorf("read %t: %q, %v", read, text, err)
 			}
+			_ = resp.Body.Close()
 			if rest, _ := io.ReadAll(in); len(rest) > 0 {
 				t.Errorf("read %t: then %q", read, rest)
 			}
