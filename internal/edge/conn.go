@@ -87,9 +87,10 @@ type Conn struct {
 	// Guarded by the edge's lock.
 	list       *list // in which it waits for its peer; nil: a handler works for it
 	prev, next *Conn
-	since      time.Time // when it began to wait
-	counted    bool      // it is on the edge's account
-	internal   bool      // it belongs to the internal API
+	since      time.Time     // when it began to wait
+	counted    bool          // it is on the edge's account
+	over       chan struct{} // what Done returned; nil: nobody has asked
+	internal   bool          // it belongs to the internal API
 	http2      bool
 	idle       bool // HTTP/1: net/http waits for the next request
 	requests   bool // there has been one
@@ -282,6 +283,26 @@ func (c *Conn) CloseWrite() error {
 
 // NetConn is the connection beneath. It stays the edge's.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
+
+// ended is a closed channel.
+var ended = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// Done is closed when the connection is the edge's no longer: it was closed or handed over.
+func (c *Conn) Done() <-chan struct{} {
+	c.edge.mu.Lock()
+	defer c.edge.mu.Unlock()
+	if !c.counted {
+		return ended
+	}
+	if c.over == nil {
+		c.over = make(chan struct{})
+	}
+	return c.over
+}
 
 // HandOver takes a connection that was hijacked off its edge's account. It returns the one
 // beneath, or for TLS the one given, which is the caller's from now on: it has no deadlines, and

@@ -160,6 +160,9 @@ func (e *Edge) forgetLocked(c *Conn) {
 		return
 	}
 	c.counted = false
+	if c.over != nil {
+		close(c.over)
+	}
 	e.open--
 	if c.internal {
 		e.internal--

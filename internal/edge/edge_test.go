@@ -347,6 +347,31 @@ func TestAcceptFails(t *testing.T) {
 	})
 }
 
+func TestDone(t *testing.T) {
+	w := newWorld(2, 1)
+	isOver := func(c *Conn) bool {
+		select {
+		case <-c.Done():
+			return true
+		default:
+			return false
+		}
+	}
+	closed, _, _ := w.come(local)
+	handed, _, _ := w.come(local)
+	if isOver(closed) || isOver(handed) {
+		t.Error("over too early")
+	}
+	done := closed.Done()
+	_ = closed.Close()
+	<-done
+	HandOver(handed)
+	_ = handed.Close()
+	if !isOver(closed) || !isOver(handed) {
+		t.Error("not over")
+	}
+}
+
 // With EMFILE somebody useless goes at once.
 func TestNoDescriptor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

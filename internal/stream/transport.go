@@ -20,6 +20,8 @@ type Transport interface {
 	Err() error
 	// Writing says whether a write is under way.
 	Writing() bool
+	// Done is closed when the connection is.
+	Done() <-chan struct{}
 }
 
 type transportKey struct{}
@@ -79,7 +81,12 @@ func (l *link) watch() {
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
 	moved := time.Now()
-	for range ticker.C {
+	for {
+		select {
+		case <-ticker.C:
+		case <-l.Done():
+			return
+		}
 		switch moves, owing := l.lookAgain(); {
 		case !owing:
 			return
