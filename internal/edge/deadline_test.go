@@ -170,6 +170,19 @@ func TestMalformedBody(t *testing.T) {
 	}
 }
 
+// A handler that panics has no answer, whatever is left of the body.
+func TestPanicBeforeBody(t *testing.T) {
+	serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, func(_ *world, dial func() net.Conn) {
+		nc := dial()
+		begin := time.Now()
+		go func() { _, _ = io.WriteString(nc, "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n") }()
+		if text, err := io.ReadAll(nc); err != nil || len(text) > 0 || time.Since(begin) > 0 {
+			t.Errorf("%q, %v after %v", text, err, time.Since(begin))
+		}
+		_ = nc.Close()
+	})
+}
+
 // drip writes so many bytes at a time, with a pause before each, until that fails.
 func drip(ctx context.Context, nc net.Conn, n int, pause time.Duration) {
 	for {

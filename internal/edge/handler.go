@@ -86,8 +86,10 @@ func Handler(next http.Handler) http.Handler {
 		if r.ProtoMajor > 1 {
 			begun = time.Now()
 		}
-		defer c.end(w, r, b, begun, accounted)
+		returned := false // else it panicked
+		defer func() { c.end(w, r, b, begun, accounted, returned) }()
 		next.ServeHTTP(w, r)
+		returned = true
 	})
 }
 
@@ -128,14 +130,18 @@ func (c *Conn) begin(http2 bool, accounted int64) {
 // resetTime is how soon a peer that cancels a request counts as one that asked for nothing.
 const resetTime = time.Second
 
-// end is when a handler has returned. What it wrote may be on its way still.
-func (c *Conn) end(w http.ResponseWriter, r *http.Request, b *body, begun time.Time, accounted int64) {
+// end is when a handler has returned, or has panicked. What it wrote may be on its way still.
+func (c *Conn) end(w http.ResponseWriter, r *http.Request, b *body, begun time.Time, accounted int64, returned bool) {
 	if c.handedOver.Load() {
 		return
 	}
-	if b != nil && r.ProtoMajor == 1 {
+	switch {
+	case b == nil || r.ProtoMajor != 1:
+	case returned:
 		b.drain()
 		defer b.abort()
+	default: // there is no answer, and net/http closes the connection, but would wait for the body first
+		_ = b.control.SetReadDeadline(time.Unix(1, 0))
 	}
 	c.done()
 	switch {
