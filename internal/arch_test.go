@@ -25,10 +25,10 @@ var arrows = map[string][]string{
 	"internal/logging":  {},
 	"internal/guard":    {},
 	"internal/epoll":    {},
-	"internal/edge":     {"internal/guard", "internal/logging"},
-	"internal/lean":     {"internal/guard", "internal/logging", "internal/epoll"},
+	"internal/edge":     {},
+	"internal/lean":     {"internal/guard", "internal/epoll"},
 	"internal/frame":    {"sse"},
-	"internal/broker":   {"internal/guard", "internal/logging", "sse", "internal/frame"},
+	"internal/broker":   {"internal/guard", "sse", "internal/frame"},
 	"internal/gateway":  {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker"},
 	"internal/stream":   {"internal/edge", "internal/guard", "internal/logging", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/gateway"},
 	"internal/callback": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/gateway"},
@@ -46,10 +46,10 @@ var arrows = map[string][]string{
 		"internal/broker/nats", "internal/cluster", "internal/edge",
 	},
 
-	"internal/broker/nats":          {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker"},
+	"internal/broker/nats":          {"internal/guard", "sse", "internal/frame", "internal/broker"},
 	"internal/broker/nats/embedded": {},
 
-	"internal/broker/brokertest": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker"},
+	"internal/broker/brokertest": {"internal/guard", "sse", "internal/frame", "internal/broker"},
 	"internal/gatewaytest":       {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/gateway"},
 }
 
