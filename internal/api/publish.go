@@ -172,7 +172,10 @@ func decodeTopics(value jsontext.Value, most int, invalid *Error) (topics []stri
 		topics = append(topics, clone(t))
 		return nil
 	})
-	if err != nil {
+	if err != nil && problem == nil {
+		problem = invalid // not JSON; whoever took value has seen to that
+	}
+	if problem != nil {
 		return nil, problem
 	}
 	return topics, nil

@@ -155,8 +155,8 @@ func (r *reply) misdirected() bool {
 	return 300 <= r.status && r.status <= 399 || r.status >= 600
 }
 
-// location is where a redirect points to, without its query, which may hold secrets, and
-// what else is of no use in a log; "" if it is none.
+// location is where a redirect points to, without user information, query and fragment,
+// which may hold secrets; "" if it is none.
 func (r *reply) location() string {
 	if r.response == nil || !r.misdirected() {
 		return ""

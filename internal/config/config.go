@@ -142,8 +142,9 @@ func (v *flagValue) Set(s string) error { v.text = s; return nil }
 func (v *flagValue) Type() string       { return v.kind }
 
 // Load makes a Config of flags, else environment, else file, else defaults. An
-// empty value counts as none, but is an error where that would open what is locked. fs, which may be nil, has been through [Flags] and
-// was parsed; environ has the form of os.Environ.
+// empty value counts as none, but is an error where that would open what is locked.
+// fs, which may be nil, has been through [Flags] and was parsed; environ has the form
+// of os.Environ.
 //
 // The error joins all problems found. Warnings are values that were invalid and
 // replaced by their default on purpose; they should be logged as errors. The Config

@@ -32,9 +32,6 @@ func NewRequests(limit int64) *Requests { return &Requests{limit: limit} }
 // Bytes is how many are kept now, bookkeeping included.
 func (r *Requests) Bytes() int64 { return r.bytes.Load() }
 
-// Limit is how many may be; 0: any.
-func (r *Requests) Limit() int64 { return r.limit }
-
 // Refused is how many connections were refused for the bound.
 func (r *Requests) Refused() uint64 { return r.refused.Load() }
 

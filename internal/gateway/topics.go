@@ -336,9 +336,9 @@ func (m *member) names() []string {
 	return names
 }
 
-// welcome makes the connection a member for the first time. It returns what the
-// client has to be told first, with the retry, and the replay of what it missed, if there is any; ahead
-// says that it has more than this node has read.
+// welcome makes the connection a member for the first time. It returns what the client
+// has to be told first, the retry included, and the replay of what it missed, if there
+// is any; ahead says that it has more than this node has read.
 // From that moment on the shard delivers to the connection, whose lock is held, so
 // that the replay comes first and nothing is lost or doubled between the two.
 func (s *shard) welcome(m *member, names []string, lastEventID string, retry sse.Retry) (opening []frame.Frame, missed *replay, ahead bool) {
