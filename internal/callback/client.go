@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/logging"
 )
 
 // The actions of a callback, as they appear in its body, in logs and in metrics.
@@ -89,6 +90,9 @@ type Client struct {
 	turns chan struct{}
 	pool  pool
 
+	// Of what is wrong with answers to connects, which clients cause as often as they like.
+	ignored, leftOut *logging.Throttle
+
 	notifier notifier
 }
 
@@ -124,7 +128,10 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, head: requestHead(u), turns: make(chan struct{}, cfg.Concurrency)}
+	c := &Client{
+		cfg: cfg, head: requestHead(u), turns: make(chan struct{}, cfg.Concurrency),
+		ignored: logging.Every(time.Second), leftOut: logging.Every(time.Second),
+	}
 	c.pool.init(u, 2*cfg.Concurrency)
 	c.notifier.init(c)
 	return c, nil

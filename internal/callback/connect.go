@@ -44,7 +44,8 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 	answer.Header, left = r.passed()
 	c.connected(token, &r, took)
 	if left != "" {
-		c.cfg.Log.Warn("a field of the answer to the connect callback is not passed on: too long, or with control characters", "token", token.String(), "field", left)
+		c.leftOut.Log(c.cfg.Log, slog.LevelWarn, "a field of the answer to the connect callback is not passed on: too long, or with control characters",
+			slog.String("token", token.String()), slog.String("field", left))
 	}
 	switch {
 	case r.status == 0 || r.ok(): // all that will be read has been
@@ -111,7 +112,7 @@ func (c *Client) grant(ctx context.Context, token gateway.Token, r *reply) []byt
 	case errors.Is(err, errCut):
 		*r = reply{err: err, sent: true}
 	default:
-		c.cfg.Log.Warn("the answer to the connect callback is ignored", "token", token.String(), "error", err.Error())
+		c.ignored.Log(c.cfg.Log, slog.LevelWarn, "the answer to the connect callback is ignored", slog.String("token", token.String()), slog.String("error", err.Error()))
 	}
 	return nil
 }
