@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -168,6 +169,33 @@ func TestMalformedBody(t *testing.T) {
 			t.Errorf("read %t: requests for %q", read, targets)
 		}
 	}
+}
+
+// Who sends a large body that nobody wants gets its answer, and is not taken for a flood.
+func TestLargeUnwantedBody(t *testing.T) {
+	const size = 8 * floodStart
+	refuse := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "2")
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		_, _ = io.WriteString(w, "no")
+	}
+	serve(t, refuse, func(w *world, dial func() net.Conn) {
+		nc := dial()
+		sent := make(chan error, 1)
+		go func() {
+			_, err := fmt.Fprintf(nc, "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size))
+			sent <- err
+		}()
+		resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if err := <-sent; err != nil || resp.StatusCode != http.StatusMethodNotAllowed || w.Stats().Floods != 0 {
+			t.Errorf("%d, %v, %d floods", resp.StatusCode, err, w.Stats().Floods)
+		}
+		_ = nc.Close()
+	})
 }
 
 // A handler that panics has no answer, whatever is left of the body.

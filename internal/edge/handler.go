@@ -290,11 +290,20 @@ func (b *body) drain() {
 	_ = b.control.Flush()
 	b.await(true)
 	_ = b.control.SetReadDeadline(time.Now().Add(drainTimeout))
-	_, err := io.Copy(io.Discard, b.ReadCloser)
+	_, err := io.Copy(drained{b.conn}, b.ReadCloser)
 	if err == nil {
 		err = io.EOF
 	}
 	b.end(err)
+}
+
+// drained takes what is read of a body for nothing. It is no flood: who sends it may not have
+// seen the answer yet.
+type drained struct{ conn *Conn }
+
+func (d drained) Write(p []byte) (int, error) {
+	d.conn.allowed.Add(int64(len(p)))
+	return len(p), nil
 }
 
 // abort ends the connection of a body that was malformed, or did not come: where it ends is not
