@@ -50,13 +50,13 @@ func (b *backend) hold(ctx, client context.Context, token gateway.Token, request
 	return b.node.ledger.hold(ctx, token.Node(), token, request)
 }
 
-// asked takes note that the backend knows a connection. If the lease was certain when its
-// record was written, and may be another's by now, this node has stood still: others may
-// have told of the end before the backend was asked.
+// asked takes note that the backend knows a connection, given until when the lease held for
+// certain when its record was written. If others may have taken the number since then, they
+// may have found the record, and told of the end before the backend was asked.
 func (n *Node) asked(token gateway.Token, certain time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if own := n.claimed && token.Node() == n.number; own && n.holdsLocked() || certain.IsZero() {
+	if token.Node() == n.number && n.holdsLocked() {
 		return
 	}
 	if time.Since(certain) > n.cfg.Lease-n.trust() {
@@ -64,11 +64,12 @@ func (n *Node) asked(token gateway.Token, certain time.Time) {
 	}
 }
 
-// certainUntil is until when the lease on a number holds, if it does now.
+// certainUntil is until when the lease on a number holds or held for certain; zero: it is
+// not this node's any more, or not yet on this store.
 func (n *Node) certainUntil(number uint32) time.Time {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if number != n.number || !n.holdsLocked() {
+	if !n.claimed || number != n.number {
 		return time.Time{}
 	}
 	return n.certain
