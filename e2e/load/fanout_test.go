@@ -23,6 +23,7 @@ import (
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/stream"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -94,8 +95,9 @@ func cpu(t *testing.T) time.Duration {
 // writing it to the same streams without topics. Both take turns in one run.
 func TestFanout(t *testing.T) {
 	const streams, rounds, events = 10_000, 7, 20
+	all := topics.New(broker.NewMemory(64<<20, time.Minute), false)
 	gw := gateway.New(gateway.Config{
-		Broker: broker.NewMemory(64<<20, time.Minute), Heartbeat: time.Hour, MaxConnections: streams,
+		Topics: all, Heartbeat: time.Hour, MaxConnections: streams,
 		QueueBytes: 1 << 20, BudgetBytes: 1 << 30, Log: slog.New(slog.DiscardHandler),
 	}, accepting{})
 	opener, err := stream.NewOpener()
@@ -104,6 +106,7 @@ func TestFanout(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	go all.Run(ctx)    //nolint:errcheck // ends by ctx
 	go gw.Run(ctx)     //nolint:errcheck // ends by ctx
 	go opener.Run(ctx) //nolint:errcheck // ends by ctx
 	var mu sync.Mutex
@@ -158,7 +161,7 @@ func TestFanout(t *testing.T) {
 	}
 	published := func() {
 		for range events {
-			if _, n, err := gw.Publish(ctx, []string{"everybody"}, event, true); err != nil || n != streams {
+			if _, n, err := all.Publish(ctx, []string{"everybody"}, event, true); err != nil || n != streams {
 				t.Errorf("%d receivers, %v", n, err)
 			}
 		}

@@ -12,15 +12,17 @@ import (
 
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 )
 
 // API serves the requests under /internal/.
 type API struct {
 	gw       *gateway.Gateway
+	topics   *topics.Topics
 	maxBody  int64
 	node     string
 	nodes    *cluster.Node // nil: there are no others
-	expected sync.Map      // of nodes' refs to *gateway.Delivery
+	expected sync.Map      // of nodes' refs to *topics.Delivery
 	streams  remoteStreams
 	log      *slog.Logger
 	sends    [len(sendResults)]atomic.Uint64
@@ -28,8 +30,8 @@ type API struct {
 
 // New makes an API of the node with this name. Bodies may have up to maxBody bytes,
 // but for those of streaming requests, each of whose events may.
-func New(gw *gateway.Gateway, maxBody int64, node string, log *slog.Logger) *API {
-	return &API{gw: gw, maxBody: maxBody, node: node, log: log}
+func New(gw *gateway.Gateway, t *topics.Topics, maxBody int64, node string, log *slog.Logger) *API {
+	return &API{gw: gw, topics: t, maxBody: maxBody, node: node, log: log}
 }
 
 // openAPI describes what is served here. It is written by hand, and what the tests

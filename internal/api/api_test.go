@@ -17,6 +17,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -120,18 +121,20 @@ func newAPI(t testing.TB) (*API, *gateway.Gateway) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	engine := broker.NewMemory(1<<20, time.Minute)
+	all := topics.New(engine, false)
 	gw := gateway.New(gateway.Config{
-		Heartbeat: time.Minute, MaxConnections: 100, QueueBytes: 1000, BudgetBytes: 10_000, Broker: engine, Log: log,
+		Heartbeat: time.Minute, MaxConnections: 100, QueueBytes: 1000, BudgetBytes: 10_000, Topics: all, Log: log,
 	}, backend{})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = engine.Run(ctx) })
+	running.Go(func() { _ = all.Run(ctx) })
 	running.Go(func() { _ = gw.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
 	})
-	return New(gw, 500, "node-1", log), gw
+	return New(gw, all, 500, "node-1", log), gw
 }
 
 // open makes a connection; without a stream it stays pending.

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 )
 
 // connection is how a connection is shown.
@@ -150,14 +151,14 @@ func (a *API) patch(w http.ResponseWriter, r *http.Request, token string) {
 		errTokenNotFound.Write(w)
 		return
 	}
-	topics, err := c.Change(add, remove)
+	names, err := c.Change(add, remove)
 	switch {
 	case err == nil:
 		writeValue(w, struct {
 			Status string   `json:"status"`
 			Topics []string `json:"topics"`
-		}{"ok", append([]string{}, topics...)})
-	case errors.Is(err, gateway.ErrTooManyTopics):
+		}{"ok", append([]string{}, names...)})
+	case errors.Is(err, topics.ErrTooManyTopics):
 		tooManyTopics(a.gw.MaxTopics()).Write(w)
 	case c.State() == gateway.Pending:
 		errPending.Write(w)

@@ -14,6 +14,7 @@ import (
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
+	"ssegateway/internal/topics"
 )
 
 // nodeName is how this node is named in answers.
@@ -181,7 +182,7 @@ func (a *API) stats(w http.ResponseWriter, r *http.Request) {
 	if !Allow(w, r, http.MethodGet, http.MethodHead) {
 		return
 	}
-	s, log := a.gw.Stats(), a.gw.Log()
+	s, log := a.gw.Stats(), a.topics.Log()
 	v := statistics{Node: a.nodeName(), Log: extent{log.Epoch, log.Oldest, log.Last, log.Bytes, log.Events}}
 	v.Connections.Pending, v.Connections.Open = s.Pending.Load(), s.Open.Load()
 	v.Opened, v.Events, v.Bytes = s.Opened.Load(), s.Events.Load(), s.Bytes.Load()
@@ -222,7 +223,7 @@ func (a *API) serveNode(w http.ResponseWriter, r *http.Request, op string) {
 	ref, _ := strconv.ParseUint(values.Get("ref"), 10, 64)
 	switch op {
 	case opExpect:
-		d := a.gw.Expect(ref)
+		d := a.topics.Expect(ref)
 		a.expected.Store(ref, d)
 		time.AfterFunc(expectFor, func() {
 			defer guard.Recover()
@@ -238,7 +239,7 @@ func (a *API) serveNode(w http.ResponseWriter, r *http.Request, op string) {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), nodeDeadline)
 		defer cancel()
-		receivers, all := d.(*gateway.Delivery).Wait(ctx) //nolint:forcetypeassert // there is nothing else
+		receivers, all := d.(*topics.Delivery).Wait(ctx) //nolint:forcetypeassert // there is nothing else
 		if !all {
 			errNode.Write(w) // too late
 			return

@@ -19,6 +19,7 @@ import (
 	"ssegateway/internal/broker/brokertest"
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 )
 
 const lease = time.Minute
@@ -64,14 +65,16 @@ func among(t *testing.T, n int, f func(t *testing.T, peers []*peer)) {
 		for i := range n {
 			p := &peer{link: store.Link()}
 			p.node = cluster.New(cluster.Config{Name: "node-" + string(rune('a'+i)), Lease: lease, Open: p.link.Open, Log: log})
+			all := topics.New(engine, true)
 			p.gw = gateway.New(gateway.Config{
 				Heartbeat: time.Hour, MaxConnections: 5000, QueueBytes: 1000, BudgetBytes: 10_000_000,
-				Broker: engine, Clustered: true, Log: log,
+				Topics: all, Clustered: true, Log: log,
 			}, p.node.Backend(teller{node: p.node}))
-			p.API = New(p.gw, 500, "not this", log)
+			p.API = New(p.gw, all, 500, "not this", log)
 			p.Join(p.node)
 			var own context.Context
 			own, p.stop = context.WithCancel(ctx)
+			running.Go(func() { _ = all.Run(ctx) })
 			running.Go(func() { _ = p.gw.Run(ctx) })
 			running.Go(func() { _ = p.node.Run(own, p.gw) })
 			peers = append(peers, p)
@@ -300,7 +303,7 @@ func TestRelayedBlocks(t *testing.T) {
 		if text, _, _ := s.got(); text != body {
 			t.Errorf("received %q, want %q", text, body)
 		}
-		ahead := peers[0].gw.Log().Epoch + "-1"
+		ahead := peers[0].topics.Log().Epoch + "-1"
 		want(t, do(t, peers[1].API, http.MethodPost, target, "id: "+ahead+"\ndata: x\n\n", "Content-Type", eventStream), 400, "INVALID_STREAM")
 		want(t, do(t, peers[1].API, http.MethodPost, "/internal/send", `{"token":"`+token+`","event":{"data":"x","id":"`+ahead+`"}}`), 400, "INVALID_EVENT_ID")
 	})

@@ -10,7 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"ssegateway/internal/broker"
-	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -47,7 +47,7 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request) {
 
 // performPublish carries a valid publish out.
 func (a *API) performPublish(ctx context.Context, p publication) ([]byte, *Error) {
-	delivery := a.gw.Expect(0)
+	delivery := a.topics.Expect(0)
 	defer delivery.Forget()
 	var others *counting
 	if p.all && a.among(ctx) {
@@ -83,7 +83,7 @@ func (a *API) performPublish(ctx context.Context, p publication) ([]byte, *Error
 
 // decodePublish reads a publish, of at most so many topics.
 func (q *request) decodePublish(maxTopics int) (p publication, problem *Error) {
-	var topic, topics, store, count jsontext.Value
+	var topic, several, store, count jsontext.Value
 	var event rawEvent
 	d, ok := q.start()
 	if !ok {
@@ -94,7 +94,7 @@ func (q *request) decodePublish(maxTopics int) (p publication, problem *Error) {
 		case "topic":
 			return q.take(&topic)
 		case "topics":
-			return q.take(&topics)
+			return q.take(&several)
 		case "event":
 			return q.takeEvent(&event)
 		case "store":
@@ -109,14 +109,14 @@ func (q *request) decodePublish(maxTopics int) (p publication, problem *Error) {
 		return p, invalidJSON(err)
 	}
 	switch {
-	case topic != nil && topics == nil:
+	case topic != nil && several == nil:
 		one, ok := unquote(topic)
-		if !ok || !gateway.ValidTopic(one) {
+		if !ok || !topics.ValidName(one) {
 			return p, errTopics
 		}
 		p.topics = []string{clone(one)}
-	case topics != nil && topic == nil:
-		if p.topics, problem = decodeTopics(topics, maxTopics, errTopics); problem != nil {
+	case several != nil && topic == nil:
+		if p.topics, problem = decodeTopics(several, maxTopics, errTopics); problem != nil {
 			return p, problem
 		}
 		if len(p.topics) == 0 {
@@ -150,7 +150,7 @@ func (q *request) decodePublish(maxTopics int) (p publication, problem *Error) {
 
 // decodeTopics reads an array of at most so many topics; anything else is the error
 // invalid. Nothing of the result shares value's bytes.
-func decodeTopics(value jsontext.Value, most int, invalid *Error) (topics []string, problem *Error) {
+func decodeTopics(value jsontext.Value, most int, invalid *Error) (names []string, problem *Error) {
 	if value.Kind() != '[' {
 		return nil, invalid
 	}
@@ -161,15 +161,15 @@ func decodeTopics(value jsontext.Value, most int, invalid *Error) (topics []stri
 			return err
 		}
 		t, ok := unquote(v)
-		if !ok || !gateway.ValidTopic(t) {
+		if !ok || !topics.ValidName(t) {
 			problem = invalid
 			return errInvalid
 		}
-		if len(topics) == most {
+		if len(names) == most {
 			problem = tooManyTopics(most)
 			return errInvalid
 		}
-		topics = append(topics, clone(t))
+		names = append(names, clone(t))
 		return nil
 	})
 	if err != nil && problem == nil {
@@ -178,7 +178,7 @@ func decodeTopics(value jsontext.Value, most int, invalid *Error) (topics []stri
 	if problem != nil {
 		return nil, problem
 	}
-	return topics, nil
+	return names, nil
 }
 
 // errInvalid ends the decoding of what is known to be invalid.

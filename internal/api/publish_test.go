@@ -22,7 +22,7 @@ func TestPublish(t *testing.T) {
 	openWith(t, gw, both, gateway.Grant{Topics: []string{"a", "b"}})
 	openWith(t, gw, one, gateway.Grant{Topics: []string{"b"}})
 	openWith(t, gw, none, gateway.Grant{Subject: "a"})
-	start := gw.Log()
+	start := a.topics.Log()
 	at := func(offset uint64) string { return start.Epoch + "-" + strconv.FormatUint(offset, 10) }
 
 	for _, c := range []struct{ body, want string }{
@@ -60,7 +60,7 @@ func TestPublish(t *testing.T) {
 }
 
 func TestPublishInvalid(t *testing.T) {
-	a, gw := newAPI(t)
+	a, _ := newAPI(t)
 	long := strings.Repeat("x", 257)
 	for body, problem := range map[string]*Error{
 		``:                errJSON,
@@ -108,7 +108,7 @@ func TestPublishInvalid(t *testing.T) {
 	}
 	want(t, do(t, a, http.MethodGet, "/internal/publish", ""), 405, "METHOD_NOT_ALLOWED")
 	want(t, do(t, a, http.MethodPost, "/internal/publish", "topic=a", "Content-Type", "application/x-www-form-urlencoded"), 415, "UNSUPPORTED_MEDIA_TYPE")
-	if log := gw.Log(); log.Last != 0 {
+	if log := a.topics.Log(); log.Last != 0 {
 		t.Errorf("%d events were published all the same", log.Last)
 	}
 }
@@ -118,7 +118,7 @@ func TestPublishKeepsNothingOfTheRequest(t *testing.T) {
 	a, gw := newAPI(t)
 	s := &sink{}
 	openWith(t, gw, s, gateway.Grant{Topics: []string{"topic"}})
-	position := gw.Log().Epoch + "-0"
+	position := a.topics.Log().Epoch + "-0"
 	for range 20 {
 		want(t, publish(t, a, `{"topic":"topic","event":{"name":"first","data":"aaaa"}}`), 200, `"receivers":1`)
 		want(t, publish(t, a, `{"topic":"other","event":{"name":"other","data":"bbbb"}}`), 200, `"receivers":0`)
@@ -133,7 +133,7 @@ func TestPublishKeepsNothingOfTheRequest(t *testing.T) {
 }
 
 func TestPublishForOneWhoLeft(t *testing.T) {
-	a, gw := newAPI(t)
+	a, _ := newAPI(t)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	// Who has gone needs no count; the event is on its way.
@@ -141,7 +141,7 @@ func TestPublishForOneWhoLeft(t *testing.T) {
 	if problem != nil {
 		t.Error(problem)
 	}
-	if gw.Log().Last != 1 {
+	if a.topics.Log().Last != 1 {
 		t.Error("not published")
 	}
 }

@@ -97,7 +97,7 @@ func (a *API) answerSend(ctx context.Context, s sendRequest, problem *Error, bod
 
 // isAhead says whether an event has the id of a position that this node has not delivered
 // up to: its client would come back with it, and miss what is published until then.
-func (a *API) isAhead(e sse.Event) bool { return e.ID.IsSet() && a.gw.IsAhead(e.ID.String()) }
+func (a *API) isAhead(e sse.Event) bool { return e.ID.IsSet() && a.topics.IsAhead(e.ID.String()) }
 
 // Sender carries out sends whose bodies came another way than by net/http. It is one
 // goroutine's at a time.

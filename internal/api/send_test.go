@@ -172,7 +172,7 @@ func TestIDAhead(t *testing.T) {
 	s := &sink{}
 	token := open(t, gw, s)
 	send := func(id string) string { return `{"token":"` + token + `","event":{"data":"x","id":"` + id + `"}}` }
-	epoch := gw.Log().Epoch
+	epoch := a.topics.Log().Epoch
 	for _, offset := range []string{"1", "17", "18446744073709551615"} {
 		id := epoch + "-" + offset
 		want(t, do(t, a, http.MethodPost, "/internal/send", send(id)), 400, "INVALID_EVENT_ID")

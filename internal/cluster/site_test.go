@@ -17,6 +17,7 @@ import (
 	"ssegateway/internal/broker/brokertest"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -93,7 +94,7 @@ func (s *site) start(change ...func(m *member)) *member {
 	m.node = New(Config{Name: m.name, Lease: lease, Open: m.link.Open, Log: log})
 	m.gw = gateway.New(gateway.Config{
 		Heartbeat: time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
-		Broker: broker.NewMemory(1<<20, time.Hour), Clustered: true, Log: log,
+		Topics: topics.New(broker.NewMemory(1<<20, time.Hour), true), Clustered: true, Log: log,
 	}, m.node.Backend(m))
 	for _, f := range change {
 		f(m)

@@ -15,9 +15,7 @@ import (
 // and lags.
 func nodeSite(t *testing.T, log *broker.Log) (site, *succession) {
 	engine := &succession{log: log}
-	s := newSite(func(cfg *gateway.Config) {
-		cfg.Broker, cfg.Clustered, cfg.Heartbeat = engine, true, 24*time.Hour
-	})
+	s := siteOn(engine, func(cfg *gateway.Config) { cfg.Clustered, cfg.Heartbeat = true, 24*time.Hour })
 	s.gw.SetNumber(1)
 	s.run(t)
 	return s, engine
@@ -139,7 +137,7 @@ func TestAheadAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
-		_, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: s.gw.Log().Epoch + "-5"})
+		_, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: s.topics.Log().Epoch + "-5"})
 		synctest.Wait()
 		if got, want := s.epoch(tp.written()), "event: gap\nid: E-0\ndata: {\"last_event_id\":\"E-5\"}\n\nid: E-0\n\n"; got != want {
 			t.Errorf("written %q, want %q", got, want)

@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"ssegateway/internal/frame"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -32,7 +33,7 @@ func TestBudget(t *testing.T) {
 			case "logged":
 				return item{frame: frames[n], shared: &shared[n], logged: true, kept: true}
 			case "replay":
-				return item{replay: &replay{}}
+				return item{replay: &topics.Replay{}}
 			default:
 				return item{frame: frames[n]}
 			}

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"sync"
 
-	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
+	"ssegateway/internal/topics"
 )
 
 // Conn is one connection, from the client's request to the last word about it to
@@ -125,9 +125,9 @@ func (c *Conn) Send(f frame.Frame, end bool, done chan<- error) Result {
 	return c.send(&item{frame: f, done: done}, end)
 }
 
-// deliver sends a record, whose frame other connections may get as well.
-func (c *Conn) deliver(r *broker.Record) Result {
-	return c.send(&item{frame: r.Frame.Frame, shared: &r.Frame}, false)
+// Deliver implements topics.Subscriber.
+func (c *Conn) Deliver(f *frame.Shared) bool {
+	return c.send(&item{frame: f.Frame, shared: f}, false) == Sent
 }
 
 func (c *Conn) send(i *item, end bool) Result {
@@ -337,7 +337,7 @@ func (c *Conn) replay() {
 		return // closed meanwhile
 	}
 	c.queue.replaying = false
-	items := c.queue.items[0].replay.next()
+	items := nextItems(c.queue.items[0].replay)
 	if len(items) == 0 {
 		c.queue.pop()
 		c.tidyLocked()
@@ -347,8 +347,8 @@ func (c *Conn) replay() {
 	c.flushLocked()
 }
 
-// goOn queues a replay behind what waits already.
-func (c *Conn) goOn(r *replay) {
+// Replay implements topics.Subscriber.
+func (c *Conn) Replay(r *topics.Replay) {
 	c.mu.Lock()
 	defer c.unlock()
 	if c.state != Open {

@@ -2,12 +2,7 @@ package gateway
 
 import (
 	"fmt"
-	"runtime"
-	"slices"
 	"unsafe"
-
-	"ssegateway/internal/frame"
-	"ssegateway/sse"
 )
 
 // ConnBytes are a Conn's size, and the part of it that a send touches.
@@ -16,17 +11,8 @@ const (
 	ConnHotBytes = unsafe.Offsetof(Conn{}.token)
 )
 
-// NewSharded is New with a number of shards.
-func NewSharded(cfg Config, backend Backend, shards int) *Gateway {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(shards))
-	return New(cfg, backend)
-}
-
-// ShardOf is the number of a connection's shard.
-func (g *Gateway) ShardOf(c *Conn) int { return slices.Index(g.topics.shards, g.topics.of(c)) }
-
-// GapFrame is what a client gets that comes back with an id that the log does not reach back to.
-func GapFrame(lastEventID string, id sse.ID) frame.Frame { return gapFrame(lastEventID, id) }
+// ShardOf is the number of a connection's shard of so many.
+func ShardOf(c *Conn, shards int) int { return int(c.token[shardByte]) % shards }
 
 func (b *backlog) len() int {
 	b.mu.Lock()
@@ -56,15 +42,9 @@ func (g *Gateway) Leftovers() []string {
 		add("connections in a slot of the wheel", int64(len(s.conns)))
 		s.mu.Unlock()
 	}
-	for _, s := range g.topics.shards {
-		s.mu.Lock()
-		add("topics in a shard", int64(len(s.index)))
-		s.mu.Unlock()
-	}
-	g.topics.waiters.Range(func(any, any) bool {
-		add("publications waited for", 1)
-		return true
-	})
+	topics, waiting := g.cfg.Topics.Held()
+	add("topics in shards", int64(topics))
+	add("publications waited for", int64(waiting))
 	return left
 }
 

@@ -16,23 +16,23 @@ import (
 	"sync/atomic"
 	"time"
 
-	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/guard"
 	"ssegateway/internal/logging"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
 // Config is what a Gateway needs to know.
 type Config struct {
-	Heartbeat      time.Duration // between two heartbeats of a stream; at least a second
-	MaxConnections int           // pending and open ones together
-	QueueBytes     int64         // bound of what waits for one connection
-	BudgetBytes    int64         // bound of what waits for all of them
-	MaxTopics      int           // of a connection, and of what is published; 0: DefaultMaxTopics
-	Requests       *Requests     // bound of what is kept of their requests; nil: none
-	Broker         broker.Engine // the log of what is published
-	Clustered      bool          // it has no number yet, and takes no connections before SetNumber; the log is other nodes' too
+	Heartbeat      time.Duration  // between two heartbeats of a stream; at least a second
+	MaxConnections int            // pending and open ones together
+	QueueBytes     int64          // bound of what waits for one connection
+	BudgetBytes    int64          // bound of what waits for all of them
+	MaxTopics      int            // of a connection; 0: DefaultMaxTopics
+	Requests       *Requests      // bound of what is kept of their requests; nil: none
+	Topics         *topics.Topics // that connections may have; they need a Run of their own
+	Clustered      bool           // it has no number yet, and takes no connections before SetNumber
 	Log            *slog.Logger
 }
 
@@ -70,7 +70,6 @@ type Gateway struct {
 	beats    *wheel
 	budget   budget
 	backlog  backlog
-	topics   *topics
 	replayer *replayer
 	stats    Stats
 
@@ -108,7 +107,6 @@ func New(cfg Config, backend Backend) *Gateway {
 	g := &Gateway{
 		cfg: cfg, backend: backend, started: time.Now(),
 		beats:    newWheel(cfg.Heartbeat),
-		topics:   newTopics(cfg.Broker, cfg.Clustered),
 		replayer: newReplayer(),
 		empty:    make(chan struct{}, 1),
 	}
@@ -127,7 +125,7 @@ func New(cfg Config, backend Backend) *Gateway {
 // Run does what time brings, until ctx ends.
 func (g *Gateway) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	for _, run := range []func(context.Context){g.beats.run, g.backlog.run, g.topics.run, g.replayer.run} {
+	for _, run := range []func(context.Context){g.beats.run, g.backlog.run, g.replayer.run} {
 		wg.Go(func() {
 			defer guard.Recover()
 			run(ctx)
@@ -146,9 +144,6 @@ func (g *Gateway) QueuedBytes() int64 { return g.budget.bytes.Load() }
 
 // MaxTopics is how many topics a connection may have.
 func (g *Gateway) MaxTopics() int { return g.cfg.MaxTopics }
-
-// Log tells the extent of the log.
-func (g *Gateway) Log() broker.Stats { return g.topics.engine.Log().Stats() }
 
 // Draining says that the gateway takes no new connections.
 func (g *Gateway) Draining() bool { return g.draining.Load() }

@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/guard"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -54,10 +55,10 @@ type extras struct {
 	subject  string
 	overflow Overflow
 	drops    uint64
-	member   *member       // nil without topics
-	age      *time.Timer   // closes it; nil: it may become as old as it likes
-	ahead    *time.Timer   // ends its wait for what its client has from another node; nil: it was not ahead
-	gone     chan struct{} // closed when the connection closes; nil: nobody waits
+	member   *topics.Member // nil without topics
+	age      *time.Timer    // closes it; nil: it may become as old as it likes
+	ahead    *time.Timer    // ends its wait for what its client has from another node; nil: it was not ahead
+	gone     chan struct{}  // closed when the connection closes; nil: nobody waits
 }
 
 func (c *Conn) extrasLocked() *extras {
@@ -69,7 +70,7 @@ func (c *Conn) extrasLocked() *extras {
 
 // grantLocked makes the connection what the grant says, a member of its topics too.
 // It returns what the stream begins with, and the replay behind that; each may be none.
-func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *replay) {
+func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *topics.Replay) {
 	var frames []frame.Frame
 	if g.Subject != "" || g.Overflow != Disconnect || g.MaxAge > 0 || len(g.Topics) > 0 {
 		x := c.extrasLocked()
@@ -80,9 +81,9 @@ func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *replay) {
 		}
 	}
 	if len(g.Topics) > 0 {
-		c.extras.member = &member{conn: c}
+		c.extras.member = c.newMember()
 		var ahead bool
-		frames, missed, ahead = c.gw.topics.of(c).welcome(c.extras.member, g.Topics, g.LastEventID, g.Retry)
+		frames, missed, ahead = c.extras.member.Welcome(g.Topics, g.LastEventID, g.Retry)
 		if ahead {
 			c.extras.ahead = time.AfterFunc(aheadPatience, c.giveUp)
 		}
@@ -98,6 +99,8 @@ func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *replay) {
 	return frame.Join(frames), missed
 }
 
+func (c *Conn) newMember() *topics.Member { return c.gw.cfg.Topics.NewMember(c, c.token[shardByte]) }
+
 // revokeLocked takes back, as the connection closes, what it was granted.
 func (c *Conn) revokeLocked() {
 	x := c.extras
@@ -111,7 +114,7 @@ func (c *Conn) revokeLocked() {
 		x.ahead.Stop()
 	}
 	if x.member != nil {
-		c.gw.topics.of(c).leaveAll(x.member)
+		x.member.Leave()
 	}
 	if x.gone != nil {
 		close(x.gone)
@@ -145,7 +148,8 @@ func (c *Conn) Gone() <-chan struct{} {
 // Change adds topics to an open connection's, then removes some, and returns what it
 // then has. A topic that is added brings what is published from now on. With its
 // first topics the connection gets an id to come back with, as it would at its
-// opening. After an error nothing has changed.
+// opening. After an error, ErrNotOpen or
+// topics.ErrTooManyTopics, nothing has changed.
 func (c *Conn) Change(add, remove []string) (topics []string, err error) {
 	topics, err = c.change(add, remove)
 	slices.Sort(topics)
@@ -161,25 +165,21 @@ func (c *Conn) change(add, remove []string) (topics []string, err error) {
 	x := c.extrasLocked()
 	m := x.member
 	if m == nil {
-		m = &member{conn: c}
+		m = c.newMember()
 	}
-	join, leave := m.changes(add, remove)
-	if len(m.topics)+len(join)-len(leave) > c.gw.cfg.MaxTopics {
-		return nil, ErrTooManyTopics
+	id, err := m.Change(add, remove, c.gw.cfg.MaxTopics)
+	if err != nil {
+		return nil, err
 	}
-	id := c.gw.topics.of(c).change(m, join, leave)
-	if x.member == nil && len(m.topics) > 0 {
+	if x.member == nil && m.Len() > 0 {
 		x.member = m
 		c.appendLocked(item{frame: frame.Block(sse.AppendID(nil, id)), kept: true})
 	}
-	return m.names(), nil
+	return m.Names(), nil
 }
 
-// Errors of Change.
-var (
-	ErrNotOpen       = errors.New("the connection is not open")
-	ErrTooManyTopics = errors.New("too many topics")
-)
+// ErrNotOpen is returned for a connection that is not open, and so cannot be changed.
+var ErrNotOpen = errors.New("the connection is not open")
 
 // Info describes a connection.
 type Info struct {
@@ -216,7 +216,7 @@ func (c *Conn) info() Info {
 	if x := c.extras; x != nil {
 		i.Subject, i.Overflow, i.Drops = x.subject, x.overflow, x.drops
 		if x.member != nil {
-			i.Topics = x.member.names()
+			i.Topics = x.member.Names()
 		}
 	}
 	return i
@@ -236,7 +236,7 @@ func (c *Conn) fits(f Filter) bool {
 	case x == nil:
 		return f == Filter{}
 	default:
-		return (f.Subject == "" || f.Subject == x.subject) && (f.Topic == "" || x.member != nil && x.member.has(f.Topic))
+		return (f.Subject == "" || f.Subject == x.subject) && (f.Topic == "" || x.member != nil && x.member.Has(f.Topic))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -84,7 +85,7 @@ func TestOrderAtTheStart(t *testing.T) {
 				s.publish(t, "3", true, "t")
 				c := s.connect(t)
 				c.Send(frame.Event(sse.Event{Data: "buffered"}), false, nil)
-				test.grant.LastEventID = strings.Replace(test.grant.LastEventID, "E-", s.gw.Log().Epoch+"-", 1)
+				test.grant.LastEventID = strings.Replace(test.grant.LastEventID, "E-", s.topics.Log().Epoch+"-", 1)
 				tp := &tape{conn: c, room: plenty}
 				if !c.Open(tp, frame.Head([]byte("HEAD\n\n")), test.grant) {
 					t.Fatal("the connection did not open")
@@ -106,7 +107,7 @@ func TestOrderAtTheStart(t *testing.T) {
 // Behind what the log has lost comes what it still has, and the id in between says so.
 func TestGapOfTrimmedLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(func(cfg *gateway.Config) { cfg.Broker = broker.NewMemory(64<<20, time.Minute) })
+		s := siteOn(broker.NewMemory(64<<20, time.Minute), nil)
 		s.run(t)
 		ctx, cancel := context.WithCancel(context.Background())
 		over := make(chan error)
@@ -122,7 +123,7 @@ func TestGapOfTrimmedLog(t *testing.T) {
 			time.Sleep(15 * time.Second) // fake clock
 		}
 		synctest.Wait()
-		epoch := s.gw.Log().Epoch
+		epoch := s.topics.Log().Epoch
 		_, trimmed := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: epoch + "-0"})
 		_, whole := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: epoch + "-2"})
 		synctest.Wait()
@@ -303,7 +304,7 @@ func TestMaxTopics(t *testing.T) {
 		{"", "e f g", false, ""},
 	} {
 		_, err := c.Change(strings.Fields(step.add), strings.Fields(step.remove))
-		if errors.Is(err, gateway.ErrTooManyTopics) != step.tooMany || err != nil && !step.tooMany {
+		if errors.Is(err, topics.ErrTooManyTopics) != step.tooMany || err != nil && !step.tooMany {
 			t.Errorf("+%s -%s: %v", step.add, step.remove, err)
 		}
 		if got := strings.Join(c.Info().Topics, " "); got != step.want {
@@ -479,28 +480,17 @@ func TestOverflowNames(t *testing.T) {
 	}
 }
 
-func TestValidTopic(t *testing.T) {
-	for s, want := range map[string]bool{
-		"": false, "a": true, "room.7": true, "ä ö": true, "a\nb": false, "a\x00": false, "a\x7f": false, "a\u0085": false, "\xff": false,
-		strings.Repeat("x", 256): true, strings.Repeat("x", 257): false, strings.Repeat("ä", 128): true, strings.Repeat("ä", 129): false,
-	} {
-		if got := gateway.ValidTopic(s); got != want {
-			t.Errorf("%q: %v", s, got)
-		}
-	}
-}
-
 // Publishing waits no longer than it is let, and says what is true.
 func TestPublishGivenUp(t *testing.T) {
 	s := newSite(nil) // which does not run
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	p, n, err := s.gw.Publish(ctx, []string{"t"}, sse.Event{Data: "x"}, true)
+	p, n, err := s.topics.Publish(ctx, []string{"t"}, sse.Event{Data: "x"}, true)
 	if err != nil || n != 0 || p.Offset != 1 {
 		t.Errorf("%v, %d receivers, %v", p, n, err)
 	}
 	s.engine.Log().Close()
-	if _, _, err := s.gw.Publish(t.Context(), []string{"t"}, sse.Event{Data: "x"}, true); err == nil {
+	if _, _, err := s.topics.Publish(t.Context(), []string{"t"}, sse.Event{Data: "x"}, true); err == nil {
 		t.Error("published to a closed log")
 	}
 	s.expectNothingLeft(t)

@@ -18,6 +18,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -172,7 +173,7 @@ func (b *askedBackend) told() []gateway.Notice {
 func newMachine(t *rapid.T) *machine {
 	m := &machine{
 		cfg: gateway.Config{
-			Broker:         broker.NewMemory(1<<20, time.Hour),
+			Topics:         topics.New(broker.NewMemory(1<<20, time.Hour), false),
 			Heartbeat:      24 * time.Hour, // none, within a test
 			MaxConnections: rapid.IntRange(2, 6).Draw(t, "max connections"),
 			QueueBytes:     rapid.Int64Range(200, 1500).Draw(t, "queue bytes"),

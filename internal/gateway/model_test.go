@@ -19,6 +19,7 @@ import (
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/gatewaytest"
+	"ssegateway/internal/topics"
 )
 
 var (
@@ -109,7 +110,7 @@ func newRound(t *testing.T, seed uint64) *round {
 	r := &round{t: t, random: random, start: time.Now(), kernel: newKernel(modelTick), drainAt: -1}
 	cfg := gateway.Config{
 		Heartbeat: time.Second, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
-		Broker: broker.NewMemory(64<<20, time.Hour), Log: slog.New(slog.DiscardHandler),
+		Topics: topics.New(broker.NewMemory(64<<20, time.Hour), false), Log: slog.New(slog.DiscardHandler),
 	}
 	scope := gatewaytest.Scope{Ticks: modelTicks, Size: 600, Hangs: true, Opening: true, Unknown: true}
 	switch random.IntN(4) {

@@ -226,7 +226,7 @@ func TestOverflowKeepsReplay(t *testing.T) {
 				}
 				_, tp := s.grant(t, 0, gateway.Grant{
 					Topics: []string{"t"}, Overflow: overflow, Events: []sse.Event{{Data: "0999"}},
-					LastEventID: s.gw.Log().Epoch + "-0",
+					LastEventID: s.topics.Log().Epoch + "-0",
 				})
 				_, gap := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, Overflow: overflow, LastEventID: "other-1"})
 				tp.takes(10) // now the replay is in the queue

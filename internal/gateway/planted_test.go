@@ -329,8 +329,9 @@ func buildPlanted(t *testing.T) (program string) {
 	dir := t.TempDir()
 	const ask = "\n\nimport (\n\t\"os\"\n\t\"time\"\n)\n\nvar plantedBug = os.Getenv(\"PLANTED_BUG\")\n\nfunc planted(bug string) bool { return plantedBug == bug }\n\nfunc later(do func()) { time.AfterFunc(time.Second, do) }\n"
 	sources := map[string]string{
-		"planted.go":          "package gateway" + ask,
-		"../frame/planted.go": "package frame" + ask,
+		"planted.go":           "package gateway" + ask,
+		"../frame/planted.go":  "package frame" + ask,
+		"../topics/planted.go": "package topics" + ask,
 	}
 	for _, p := range slices.Concat(plants, seamPlants) {
 		source, ok := sources[p.file]

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ssegateway/internal/frame"
+	"ssegateway/internal/topics"
 )
 
 // ErrNotWritten tells who waits for an event's writing that its stream ended
@@ -43,7 +44,7 @@ type item struct {
 	frame  frame.Frame
 	shared *frame.Shared // the same frame; nil if it has not waited yet, and is for this stream alone
 	done   chan<- error  // nil where nobody waits; buffered, gets exactly one value
-	replay *replay
+	replay *topics.Replay
 	logged bool // the log holds the frame anyway: it costs this queue nothing
 	kept   bool // no overflow policy drops it: what a client missed, and that it missed something
 }
@@ -61,7 +62,7 @@ func (i item) cost() int64 {
 type queued struct {
 	frame  *frame.Shared // nil for a replay
 	done   chan<- error
-	replay *replay
+	replay *topics.Replay
 	logged bool
 	kept   bool
 }

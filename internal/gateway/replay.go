@@ -4,20 +4,8 @@ import (
 	"context"
 	"sync"
 
-	"ssegateway/internal/broker"
-	"ssegateway/internal/frame"
-	"ssegateway/sse"
+	"ssegateway/internal/topics"
 )
-
-// replay is what a client missed: the stored records of its topics behind after, up
-// to and with upto. They are taken from the log a few at a time, as the client takes
-// them, so that a long replay takes no memory.
-type replay struct {
-	gap         frame.Frame // comes first; none if it is zero
-	log         *broker.Log
-	topics      []string
-	after, upto uint64
-}
 
 // replayer goes on with all replays in turn, from one goroutine: however many clients
 // come back at once, their replays take one core, and the others are the live events'.
@@ -62,27 +50,15 @@ func (r *replayer) run(ctx context.Context) {
 	}
 }
 
-// replayBatch is how many records a replay takes at a time.
-const replayBatch = 64
-
-// next are the next records, in order, as items; none when the replay is over. Where
-// the log was trimmed meanwhile there is a gap in front of them.
-func (r *replay) next() []item {
-	missed, reaches := r.log.Missed(r.after, r.upto, r.topics, replayBatch)
+// nextItems are the next items of a replay; none when it is over.
+func nextItems(r *topics.Replay) []item {
+	gap, records := r.Next()
 	var items []item
-	if !r.gap.IsZero() {
-		items = append(items, item{frame: r.gap, kept: true})
-		r.gap = frame.Frame{}
+	if !gap.IsZero() {
+		items = append(items, item{frame: gap, kept: true})
 	}
-	if !reaches && r.after < r.upto {
-		items = append(items, item{frame: gapFrame(broker.Position{Epoch: r.log.Epoch(), Offset: r.after}.String(), sse.ID{}), kept: true})
-	}
-	for _, record := range missed {
+	for _, record := range records {
 		items = append(items, item{frame: record.Frame.Frame, shared: &record.Frame, logged: true, kept: true})
-		r.after = record.Offset
-	}
-	if len(missed) < replayBatch {
-		r.after = r.upto
 	}
 	return items
 }

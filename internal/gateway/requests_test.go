@@ -12,6 +12,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 )
 
 // keeper is a backend that keeps what it is to tell, and tells it late.
@@ -34,8 +35,8 @@ func TestRequestsBudget(t *testing.T) {
 		k := &keeper{requests: gateway.NewRequests(most * int64(len(request)+256))}
 		s := site{gateway.New(gateway.Config{
 			Heartbeat: time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27, Requests: k.requests,
-			Broker: broker.NewMemory(1<<20, time.Hour), Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		}, k), nil, &k.backend}
+			Topics: topics.New(broker.NewMemory(1<<20, time.Hour), false), Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		}, k), nil, nil, &k.backend}
 		full := func() bool {
 			c, _, err := s.gw.Connect(context.Background(), request)
 			if err == nil {

@@ -24,6 +24,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -73,6 +74,8 @@ type seam struct {
 	engine broker.Engine
 	lag    *lagging // the engine, if that is one
 	gw     *gateway.Gateway
+	topics *topics.Topics
+	shards int // of topics
 	truth  *broker.Tailer
 	clock  atomic.Int64
 	steps  atomic.Int64 // left
@@ -145,12 +148,14 @@ func newSeam(t *testing.T, seed uint64) *seam {
 	}
 	cfg := gateway.Config{
 		Heartbeat: 24 * time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
-		Broker: s.engine, Clustered: s.lag != nil, Log: slog.New(slog.DiscardHandler),
+		Clustered: s.lag != nil, Log: slog.New(slog.DiscardHandler),
 	}
 	if random.IntN(4) == 0 {
 		cfg.QueueBytes = 6000 + random.Int64N(10000) // who lags is cut
 	}
-	s.gw = gateway.NewSharded(cfg, &backend{}, 1+random.IntN(6))
+	s.shards = 1 + random.IntN(6)
+	cfg.Topics = sharded(s.engine, s.lag != nil, s.shards)
+	s.topics, s.gw = cfg.Topics, gateway.New(cfg, &backend{})
 	if s.lag != nil {
 		s.gw.SetNumber(1)
 	}
@@ -168,6 +173,7 @@ func (s *seam) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var background sync.WaitGroup
 	background.Go(func() { _ = s.gw.Run(ctx) })
+	background.Go(func() { _ = s.topics.Run(ctx) })
 	if s.lag != nil {
 		background.Go(func() { _ = s.lag.Run(ctx) })
 	}
@@ -255,7 +261,7 @@ func (s *seam) publish(p *seamPublisher) {
 	if s.lag != nil && p.random.IntN(2) == 0 {
 		s.lag.add(broker.Publication{Topics: broker.SortTopics(topics), Event: e, Store: store}, nil)
 	} else {
-		switch _, _, err := s.gw.Publish(context.Background(), topics, e, store); {
+		switch _, _, err := s.topics.Publish(context.Background(), topics, e, store); {
 		case err == nil:
 			span.finish = s.clock.Add(1)
 		case s.lag == nil || !errors.Is(err, broker.ErrUnavailable):
@@ -339,7 +345,7 @@ func (s *seam) connect(c *seamClient) {
 		room = c.random.IntN(200)
 	}
 	c.conn, c.stream = conn, newSeamStream(conn, room, c.random)
-	session := &session{topics: g.Topics, lastEventID: g.LastEventID, shard: s.gw.ShardOf(conn)}
+	session := &session{topics: g.Topics, lastEventID: g.LastEventID, shard: gateway.ShardOf(conn, s.shards)}
 	session.before, session.opening.start, session.openedAt = s.extent(false), s.clock.Add(1), time.Now()
 	if !conn.Open(c.stream, frame.Frame{}, g) {
 		s.t.Error("the connection did not open")
@@ -655,7 +661,7 @@ func (b block) checkGap(lastEventID, id string) error {
 	if id != "" {
 		goesOn, _ = sse.NewID(id)
 	}
-	want := gateway.GapFrame(lastEventID, goesOn)
+	want := topics.Gap(lastEventID, goesOn)
 	if b.raw != string(want.Wire(false)) {
 		return fmt.Errorf("the gap says %q, want %q", b.raw, want.Wire(false))
 	}

@@ -23,6 +23,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -149,6 +150,7 @@ func (content) Disconnect(gateway.Notice) {}
 // simulation is a gateway that has its connections.
 type simulation struct {
 	gw     *gateway.Gateway
+	topics *topics.Topics
 	conns  []*gateway.Conn
 	tokens []gateway.Token
 	close  func()
@@ -160,9 +162,10 @@ var everybody = gateway.Grant{Topics: []string{"all"}}
 func newSimulation(t *testing.T, n int) (*simulation, *measured) {
 	t.Helper()
 	m := &measured{conns: n}
-	s := &simulation{gw: gateway.New(gateway.Config{
+	all := topics.New(broker.NewMemory(1<<20, time.Hour), false)
+	s := &simulation{topics: all, gw: gateway.New(gateway.Config{
 		Heartbeat: time.Hour, MaxConnections: n, QueueBytes: 1 << 20, BudgetBytes: 1 << 30,
-		Broker: broker.NewMemory(1<<20, time.Hour), Log: slog.New(slog.DiscardHandler),
+		Topics: all, Log: slog.New(slog.DiscardHandler),
 	}, content{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan error)
@@ -210,7 +213,7 @@ func simulate(t *testing.T, n int, few *simulation) *measured {
 	event := sse.Event{Data: strings.Repeat("x", 256)}
 	times := max(7, 1_000_000/n) // a round of few connections is short
 	m.of[fanOut], m.of[fanOutAll] = costOf(n, times, func() {
-		if _, got, err := s.gw.Publish(t.Context(), everybody.Topics, event, true); err != nil || got != n {
+		if _, got, err := s.topics.Publish(t.Context(), everybody.Topics, event, true); err != nil || got != n {
 			t.Fatalf("%d receivers, %v", got, err)
 		}
 	})
@@ -263,7 +266,7 @@ func (s *simulation) sender(t *testing.T) (send func(gateway.Token), stop func()
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: api.New(s.gw, 1<<20, "node", slog.New(slog.DiscardHandler)), ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: api.New(s.gw, s.topics, 1<<20, "node", slog.New(slog.DiscardHandler)), ReadHeaderTimeout: time.Minute}
 	over := make(chan error)
 	go func() { over <- server.Serve(listener) }()
 	client, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", listener.Addr().String())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -80,7 +82,7 @@ func TestLogSucceeded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				engine := &succession{log: logOf("A", 0)()}
-				s := newSite(func(cfg *gateway.Config) { cfg.Broker = engine })
+				s := siteOn(engine, nil)
 				s.run(t)
 				var tapes []*tape
 				for _, room := range []int{plenty, plenty, plenty, 10, 10} {
@@ -119,6 +121,12 @@ func TestLogSucceeded(t *testing.T) {
 	}
 }
 
+// sharded are topics with a number of shards.
+func sharded(engine broker.Engine, shared bool, shards int) *topics.Topics {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(shards))
+	return topics.New(engine, shared)
+}
+
 // gated is a stream whose writes wait for the gate, so that its shard stands still.
 type gated struct {
 	*tape
@@ -138,14 +146,15 @@ func TestLogSucceededWhileAShardLags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine := &succession{log: logOf("A", 0)()}
 		b := &backend{}
-		s := site{gateway.NewSharded(gateway.Config{
-			Heartbeat: time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27, Broker: engine, Log: slog.New(slog.DiscardHandler),
-		}, b, 2), engine, b}
+		all := sharded(engine, false, 2)
+		s := site{gateway.New(gateway.Config{
+			Heartbeat: time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27, Topics: all, Log: slog.New(slog.DiscardHandler),
+		}, b), all, engine, b}
 		s.run(t)
 		on := func(shard int) *gateway.Conn {
 			for {
 				c := s.connect(t)
-				if s.gw.ShardOf(c) == shard {
+				if gateway.ShardOf(c, 2) == shard {
 					return c
 				}
 				c.Leave(gateway.ClientClosed, 0)
@@ -162,7 +171,7 @@ func TestLogSucceededWhileAShardLags(t *testing.T) {
 		published := make(chan int, 10)
 		publish := func(data string, store bool) {
 			go func() {
-				_, n, err := s.gw.Publish(t.Context(), []string{"t"}, sse.Event{Data: data}, store)
+				_, n, err := s.topics.Publish(t.Context(), []string{"t"}, sse.Event{Data: data}, store)
 				if err != nil {
 					t.Error(err)
 				}

@@ -10,6 +10,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -155,21 +156,29 @@ func (b *backend) ends() []string {
 // site is a gateway with its backend.
 type site struct {
 	gw     *gateway.Gateway
+	topics *topics.Topics
 	engine broker.Engine
 	*backend
 }
 
-// newSite makes a gateway with wide limits but for what change narrows.
+// newSite makes a gateway with wide limits but for what change narrows, and with a log of
+// its own.
 func newSite(change func(cfg *gateway.Config)) site {
+	return siteOn(broker.NewMemory(64<<20, time.Hour), change)
+}
+
+// siteOn is newSite with that log, which is other nodes' too if the gateway is clustered.
+func siteOn(engine broker.Engine, change func(cfg *gateway.Config)) site {
 	cfg := gateway.Config{
 		Heartbeat: time.Hour, MaxConnections: 100000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
-		Broker: broker.NewMemory(64<<20, time.Hour), Log: slog.New(slog.DiscardHandler),
+		Log: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&cfg)
 	}
 	b := &backend{}
-	return site{gateway.New(cfg, b), cfg.Broker, b}
+	cfg.Topics = topics.New(engine, cfg.Clustered)
+	return site{gateway.New(cfg, b), cfg.Topics, engine, b}
 }
 
 var request = []byte(`{"url":"/stream?secret=1","headers":{}}`)
@@ -197,16 +206,23 @@ func (s site) open(t testing.TB, room int) (*gateway.Conn, *tape) {
 
 // run runs the gateway until the test is over, but not its log's trimming by age.
 func (s site) run(t *testing.T) {
+	t.Cleanup(s.start())
+}
+
+// start runs the gateway until stop.
+func (s site) start() (stop func()) {
+	return start(s.gw, s.topics)
+}
+
+func start(gw *gateway.Gateway, all *topics.Topics) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		_ = s.gw.Run(ctx)
-	}()
-	t.Cleanup(func() {
+	var over sync.WaitGroup
+	over.Go(func() { _ = gw.Run(ctx) })
+	over.Go(func() { _ = all.Run(ctx) })
+	return func() {
 		cancel()
-		<-over
-	})
+		over.Wait()
+	}
 }
 
 // eventOf is an event whose block has n bytes.

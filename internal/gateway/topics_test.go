@@ -27,7 +27,7 @@ func (s site) grant(t testing.TB, room int, g gateway.Grant) (*gateway.Conn, *ta
 // publish publishes an event and returns its position and receivers.
 func (s site) publish(t testing.TB, data string, store bool, topics ...string) (broker.Position, int) {
 	t.Helper()
-	p, n, err := s.gw.Publish(context.Background(), topics, sse.Event{Data: data}, store)
+	p, n, err := s.topics.Publish(context.Background(), topics, sse.Event{Data: data}, store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func (s site) publish(t testing.TB, data string, store bool, topics ...string) (
 }
 
 // epoch makes what is written the same for every log.
-func (s site) epoch(wire string) string { return strings.ReplaceAll(wire, s.gw.Log().Epoch, "E") }
+func (s site) epoch(wire string) string { return strings.ReplaceAll(wire, s.topics.Log().Epoch, "E") }
 
 // A client that comes back to a shard that is behind the one it left gets no event
 // a second time, stored or not.
@@ -49,15 +49,9 @@ func TestAheadOfItsShard(t *testing.T) {
 	}
 	_, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: broker.Position{Epoch: log.Epoch(), Offset: 2}.String()})
 	_, fresh := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}})
-	ctx, cancel := context.WithCancel(context.Background())
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		_ = s.gw.Run(ctx)
-	}()
+	stop := s.start()
 	s.publish(t, "5", false, "t")
-	cancel()
-	<-over
+	stop()
 	if got, want := s.epoch(tp.written()), "id: E-2\n\ndata: 5\n\n"; got != want {
 		t.Errorf("written %q, want %q", got, want)
 	}
@@ -191,20 +185,15 @@ func BenchmarkFanOut(b *testing.B) {
 	b.Run("publish", func(b *testing.B) {
 		s := newSite(nil)
 		_, streams := s.sinks(b, conns, gateway.Grant{Topics: []string{"t"}})
-		ctx, cancel := context.WithCancel(b.Context())
-		over := make(chan error)
-		go func() { over <- s.gw.Run(ctx) }()
+		stop := s.start()
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, n, err := s.gw.Publish(b.Context(), []string{"t"}, e, true); err != nil || n != conns {
+			if _, n, err := s.topics.Publish(b.Context(), []string{"t"}, e, true); err != nil || n != conns {
 				b.Fatalf("%d receivers, %v", n, err)
 			}
 		}
 		perDelivery(b)
-		cancel()
-		if err := <-over; err != nil {
-			b.Error(err)
-		}
+		stop()
 		runtime.KeepAlive(streams)
 	})
 	b.Run("send", func(b *testing.B) {
@@ -235,19 +224,14 @@ func TestFanOutAllocations(t *testing.T) {
 	s := newSite(nil)
 	const conns = 1000
 	s.sinks(t, conns, gateway.Grant{Topics: []string{"t"}})
-	ctx, cancel := context.WithCancel(t.Context())
-	over := make(chan error)
-	go func() { over <- s.gw.Run(ctx) }()
+	stop := s.start()
 	n := testing.AllocsPerRun(100, func() {
-		if _, n, err := s.gw.Publish(ctx, []string{"t"}, sse.Event{Data: "x"}, false); err != nil || n != conns {
+		if _, n, err := s.topics.Publish(t.Context(), []string{"t"}, sse.Event{Data: "x"}, false); err != nil || n != conns {
 			t.Errorf("%d receivers, %v", n, err)
 		}
 	})
 	if n > conns/10 {
 		t.Errorf("%v allocations for %d connections", n, conns)
 	}
-	cancel()
-	if err := <-over; err != nil {
-		t.Error(err)
-	}
+	stop()
 }

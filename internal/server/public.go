@@ -162,7 +162,7 @@ func hasBody(r *http.Request) bool {
 // grant is what the backend said of a connection that it accepted.
 func (s *Server) grant(r *http.Request, c *gateway.Conn, body []byte) gateway.Grant {
 	g, err := api.DecodeGrant(body, s.gw.MaxTopics())
-	if slices.ContainsFunc(g.Events, func(e sse.Event) bool { return e.ID.IsSet() && s.gw.IsAhead(e.ID.String()) }) {
+	if slices.ContainsFunc(g.Events, func(e sse.Event) bool { return e.ID.IsSet() && s.topics.IsAhead(e.ID.String()) }) {
 		g, err = gateway.Grant{}, errors.New("events has an id that is a position to which the log has not come")
 	}
 	if err != nil {

@@ -27,6 +27,7 @@ import (
 	"ssegateway/internal/logging"
 	"ssegateway/internal/metrics"
 	"ssegateway/internal/stream"
+	"ssegateway/internal/topics"
 )
 
 const (
@@ -57,6 +58,7 @@ type Server struct {
 	log     *slog.Logger
 
 	gw        *gateway.Gateway
+	topics    *topics.Topics
 	broker    broker.Engine
 	nats      *nats.Conn       // nil where the log is in memory
 	engine    *nats.Engine     // the broker, with nats
@@ -140,15 +142,16 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 			backend = s.node.Backend(s.callbacks)
 		}
 	}
+	s.topics = topics.New(s.broker, s.node != nil)
 	s.gw = gateway.New(gateway.Config{
-		Broker:    s.broker,
+		Topics:    s.topics,
 		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections,
 		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, MaxTopics: cfg.MaxTopics, Requests: requests, Clustered: s.node != nil, Log: log,
 	}, backend)
 	if s.streams, err = stream.NewOpener(); err != nil {
 		return nil, err
 	}
-	s.api = api.New(s.gw, cfg.MaxBodyBytes, hostname(), log)
+	s.api = api.New(s.gw, s.topics, cfg.MaxBodyBytes, hostname(), log)
 	if s.senders, err = lean.New(s.newSender); err != nil {
 		return nil, err
 	}
@@ -178,6 +181,7 @@ func (s *Server) Run(ctx context.Context) error {
 	parts := newParts()
 	defer guard.Watch(func(p *guard.Panic) { parts.fail(p) })()
 	parts.startUntil(ctx, "broker", s.broker.Run)
+	parts.startUntil(ctx, "topics", s.topics.Run)
 	parts.startUntil(ctx, "gateway", s.gw.Run)
 	parts.startUntil(ctx, "streams", s.streams.Run)
 	parts.startUntil(ctx, "senders", s.senders.Run)

@@ -30,6 +30,7 @@ import (
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/stream"
+	"ssegateway/internal/topics"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -70,7 +71,7 @@ func newSite(t testing.TB, p protocol, backend gateway.Backend, change func(cfg 
 	t.Helper()
 	cfg := gateway.Config{
 		Heartbeat: time.Second, MaxConnections: 1 << 20, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
-		Broker: broker.NewMemory(64<<20, time.Hour), Log: slog.New(slog.DiscardHandler),
+		Topics: topics.New(broker.NewMemory(64<<20, time.Hour), false), Log: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&cfg)

@@ -1,7 +1,6 @@
-package gateway
+package topics
 
 import (
-	"log/slog"
 	"slices"
 	"strconv"
 	"testing"
@@ -16,9 +15,9 @@ import (
 // goes on to point at itself.
 func TestMembership(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		g := New(Config{Heartbeat: time.Minute, Broker: broker.NewMemory(1<<20, time.Hour), Log: slog.New(slog.DiscardHandler)}, nil)
-		s := g.topics.shards[0]
-		members := []*member{{}, {}, {}}
+		all := New(broker.NewMemory(1<<20, time.Hour), false)
+		s := all.shards[0]
+		members := []*Member{all.NewMember(nil, 0), all.NewMember(nil, 0), all.NewMember(nil, 0)}
 		want := make([]map[string]bool, len(members))
 		for i := range want {
 			want[i] = map[string]bool{}
@@ -40,8 +39,11 @@ func TestMembership(t *testing.T) {
 				i := rapid.IntRange(0, len(members)-1).Draw(t, "member")
 				m, add, remove := members[i], names("add"), names("remove")
 				had := len(m.topics)
-				join, leave := m.changes(add, remove)
-				id := s.change(m, join, leave)
+				join, _ := m.changes(add, remove)
+				id, err := m.Change(add, remove, 3000)
+				if err != nil {
+					t.Fatal(err)
+				}
 				if entered := had == 0 && len(join) > 0; entered != id.IsSet() {
 					t.Errorf("a member of %d topics that joins %d: the id %q", had, len(join), id)
 				}
@@ -54,22 +56,22 @@ func TestMembership(t *testing.T) {
 			},
 			"leave": func(t *rapid.T) {
 				i := rapid.IntRange(0, len(members)-1).Draw(t, "member")
-				s.leaveAll(members[i])
+				members[i].Leave()
 				clear(want[i])
 			},
 			"": func(t *rapid.T) {
 				pairs := 0
 				for i, m := range members {
-					got := m.names()
+					got := m.Names()
 					slices.Sort(got)
 					if len(got) != len(want[i]) || len(slices.Compact(got)) != len(want[i]) {
 						t.Fatalf("member %d has %d topics, want %d", i, len(got), len(want[i]))
 					}
-					for n, ticket := range m.topics {
-						if !want[i][ticket.topic.name] || !m.has(ticket.topic.name) {
-							t.Errorf("member %d has the topic %s", i, ticket.topic.name)
+					for n, has := range m.topics {
+						if !want[i][has.topic.name] || !m.Has(has.topic.name) {
+							t.Errorf("member %d has the topic %s", i, has.topic.name)
 						}
-						if seat := ticket.topic.members[ticket.place]; seat.member != m || int(seat.place) != n || s.index[ticket.topic.name] != ticket.topic {
+						if of := has.topic.members[has.index]; of.member != m || int(of.index) != n || s.index[has.topic.name] != has.topic {
 							t.Errorf("topic %d of member %d points elsewhere", n, i)
 						}
 					}

@@ -1,0 +1,88 @@
+package topics
+
+import (
+	"context"
+	"sync/atomic"
+
+	"ssegateway/internal/broker"
+	"ssegateway/sse"
+)
+
+// Delivery is a publication that somebody waits for.
+type Delivery struct {
+	topics *Topics
+	ref    uint64
+	waiter *waiter
+}
+
+// waiter waits until every shard has delivered a record.
+type waiter struct {
+	receivers atomic.Int64
+	shards    atomic.Int32 // that have not yet
+	done      chan struct{}
+}
+
+// Expect waits for the record of that ref, or for a new one that no other node has if
+// ref is 0. Forget has to be called in the end.
+func (t *Topics) Expect(ref uint64) *Delivery {
+	if ref == 0 {
+		ref = t.refs.Add(1)
+	}
+	w := &waiter{done: make(chan struct{})}
+	w.shards.Store(int32(len(t.shards))) //nolint:gosec // a few
+	t.waiters.Store(ref, w)
+	return &Delivery{t, ref, w}
+}
+
+// Ref comes back in the record.
+func (d *Delivery) Ref() uint64 { return d.ref }
+
+// Wait waits until this node has delivered the record, or ctx ends, and tells to how
+// many connections so far.
+func (d *Delivery) Wait(ctx context.Context) (receivers int, all bool) {
+	select {
+	case <-d.waiter.done:
+		all = true
+	case <-ctx.Done():
+	}
+	return int(d.waiter.receivers.Load()), all
+}
+
+// Forget ends the wait.
+func (d *Delivery) Forget() { d.topics.waiters.Delete(d.ref) }
+
+// delivered tells who waits for a record that a shard has delivered it.
+func (t *Topics) delivered(record *broker.Record, receivers int) {
+	if record.Ref == 0 {
+		return
+	}
+	if w, ok := t.waiters.Load(record.Ref); ok {
+		w.(*waiter).add(receivers) //nolint:forcetypeassert // there is nothing else
+	}
+}
+
+func (w *waiter) add(receivers int) {
+	w.receivers.Add(int64(receivers))
+	if w.shards.Add(-1) == 0 {
+		close(w.done)
+	}
+}
+
+// Publish appends an event to the log and delivers it to the subscribers that have any of
+// the topics; each gets it once. It returns the event's position, and how many subscribers
+// of this node it went to.
+func (t *Topics) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
+	d := t.Expect(0)
+	defer d.Forget()
+	return d.Publish(ctx, names, e, store)
+}
+
+// Publish is Topics.Publish of a record with that ref.
+func (d *Delivery) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
+	position, err := d.topics.engine.Append(ctx, broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: d.ref})
+	if err != nil {
+		return position, 0, err
+	}
+	receivers, _ := d.Wait(ctx) // even if ctx ends it is in the log, and on its way
+	return position, receivers, nil
+}

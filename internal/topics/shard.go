@@ -1,0 +1,171 @@
+package topics
+
+import (
+	"context"
+	"strings"
+	"sync"
+
+	"ssegateway/internal/broker"
+)
+
+// shard is a part of the members. Its lock is taken under subscribers' locks, never the
+// other way round.
+type shard struct {
+	topics *Topics
+	tailer *broker.Tailer // of log
+
+	mu       sync.Mutex
+	log      *broker.Log
+	position uint64 // the last stored record that was delivered to the members of that time
+	index    map[string]*topic
+}
+
+// topic has the members of a shard that get it.
+type topic struct {
+	name    string
+	members []topicMember
+}
+
+// topicMember is one member of a topic; index is that of the topic in the member's topics.
+type topicMember struct {
+	member *Member
+	index  int32
+}
+
+// memberTopic is a topic of a member; index is that of the member in the topic's members.
+type memberTopic struct {
+	topic *topic
+	index int32
+}
+
+func (s *shard) run(ctx context.Context) {
+	var chosen []Subscriber // reused: a delivery allocates nothing
+	for {
+		record := s.tailer.Next(ctx)
+		if record == nil {
+			next := s.log.Successor()
+			if next == nil || ctx.Err() != nil {
+				return
+			}
+			s.switchTo(next)
+			continue
+		}
+		chosen = s.choose(record, chosen[:0])
+		receivers := 0
+		for _, c := range chosen {
+			if c.Deliver(&record.Frame) {
+				receivers++
+			}
+		}
+		clear(chosen)
+		s.topics.delivered(record, receivers)
+	}
+}
+
+// choose appends the subscribers that a record goes to. Who joins later gets it by a
+// replay, since the shard's position is moved at the same time.
+func (s *shard) choose(record *broker.Record, chosen []Subscriber) []Subscriber {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.position = record.Offset
+	for _, name := range record.Topics {
+		t := s.index[name]
+		if t == nil {
+			continue
+		}
+		for _, of := range t.members {
+			if of.member.log == s.log && of.member.wants(record) {
+				chosen = append(chosen, of.member.subscriber)
+			}
+		}
+	}
+	return chosen
+}
+
+// switchTo goes on with the log that comes in the place of the shard's. Each member
+// continues behind its position in the new log, which is nothing that it has if that is
+// another one. If the log does not reach back that far, the member first gets a gap. What
+// it has still to get of the log before comes before that.
+func (s *shard) switchTo(next *broker.Successor) {
+	replays := map[*Member]*Replay{}
+	s.mu.Lock()
+	before, position := s.log, s.position
+	s.log, s.tailer, s.position = next.Log, next.Tailer, next.Position
+	for _, t := range s.index {
+		for _, of := range t.members {
+			if m := of.member; replays[m] == nil && (m.log == before || m.log == s.log) {
+				replays[m] = s.followLocked(m, before, position)
+			}
+		}
+	}
+	s.mu.Unlock()
+	for m, r := range replays {
+		m.subscriber.Replay(r)
+	}
+}
+
+// followLocked takes a member along to the shard's log, which has just come in the place
+// of the one before, and returns what it gets of it up to the shard's position.
+func (s *shard) followLocked(m *Member, before *broker.Log, position uint64) *Replay {
+	r := &Replay{log: s.log, topics: m.Names(), after: m.after, upto: s.position}
+	if m.log == before { // else it was there first
+		r.after = max(m.after, position)
+		extent := s.log.Stats()
+		if extent.Epoch != before.Epoch() || r.after < extent.Trimmed {
+			had := broker.Position{Epoch: before.Epoch(), Offset: r.after}
+			r.after = min(extent.Trimmed, s.position)
+			r.gap = Gap(had.String(), idOf(s.log, r.after))
+		}
+	}
+	m.log, m.after = s.log, max(r.after, s.position)
+	return r
+}
+
+// joinLocked adds a topic that the member does not have.
+func (s *shard) joinLocked(m *Member, name string) {
+	t := s.index[name]
+	if t == nil {
+		t = &topic{name: strings.Clone(name)}
+		s.index[t.name] = t
+	}
+	m.topics = append(m.topics, memberTopic{t, int32(len(t.members))})      //nolint:gosec // fewer than 2^31
+	t.members = append(t.members, topicMember{m, int32(len(m.topics) - 1)}) //nolint:gosec // fewer than 2^31
+}
+
+// leaveLocked gives up the topic at an index of the member's topics.
+func (s *shard) leaveLocked(m *Member, index int) {
+	gone := m.topics[index]
+	t := gone.topic
+	// The topic's last member comes to the index that is free now, and so does the
+	// member's last topic.
+	last := len(t.members) - 1
+	t.members[gone.index] = t.members[last]
+	t.members[gone.index].member.topics[t.members[gone.index].index].index = gone.index
+	t.members[last] = topicMember{}
+	if t.members = t.members[:last]; last == 0 {
+		delete(s.index, t.name)
+	}
+	end := len(m.topics) - 1
+	if index != end {
+		m.topics[index] = m.topics[end]
+		moved := m.topics[index]
+		moved.topic.members[moved.index].index = int32(index) //nolint:gosec // fewer than 2^31
+	}
+	m.topics[end] = memberTopic{}
+	m.topics = m.topics[:end]
+}
+
+// piece is how many topics are joined or left before the lock is let go: what is
+// delivered to others waits for it.
+const piece = 256
+
+// inPieces calls f with each number below n, under the lock.
+func (s *shard) inPieces(n int, f func(i int)) {
+	for i := 0; i < n; {
+		s.mu.Lock()
+		for end := min(i+piece, n); i < end; i++ {
+			f(i)
+		}
+		s.mu.Unlock()
+	}
+}
