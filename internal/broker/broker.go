@@ -64,7 +64,7 @@ type Engine interface {
 
 	// Log is what this node has of the log. It gets every record that any node
 	// appended, in the one order that is the same for all, while Run runs. If the log
-	// is lost, or this node has missed a part of it, another one succeeds it.
+	// is lost, or this node has missed a part of it, another one replaces it.
 	Log() *Log
 
 	// Run keeps the log until ctx ends.

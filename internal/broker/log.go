@@ -35,7 +35,7 @@ type Log struct {
 	trimmed uint64 // offset of the last record that is no longer kept
 	records uint64 // so far, stored or not
 	closed  bool
-	next    *Successor
+	next    *Replacement
 }
 
 // node is a link of the chain that tailers follow. Records that nobody follows any
@@ -164,31 +164,31 @@ func (l *Log) Close() {
 	l.changed.Broadcast()
 }
 
-// Successor is the log that goes on in the place of another. Whoever follows that one to
-// its end goes on here, with what is appended from the succession on, however late it
+// Replacement is the log that goes on in the place of another. Whoever follows that one to
+// its end goes on here, with what is appended from then on, however late it
 // comes: so all followers get the same.
-type Successor struct {
+type Replacement struct {
 	Log      *Log
 	Tailer   *Tailer
 	Position uint64 // offset of the last stored record that the tailer will not see
 }
 
-// Succeed closes the log because next goes on in its place; for engines only. Nothing is
+// ReplaceWith closes the log because next goes on in its place; for engines only. Nothing is
 // appended to next before it returns. Places go on from this log's.
-func (l *Log) Succeed(next *Log) {
+func (l *Log) ReplaceWith(next *Log) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	tailer, position := next.Tail()
 	next.mu.Lock()
 	next.records += l.records
 	next.mu.Unlock()
-	l.closed, l.next = true, &Successor{next, tailer, position}
+	l.closed, l.next = true, &Replacement{next, tailer, position}
 	l.changed.Broadcast()
 }
 
-// Successor is what goes on in the place of this log, which is closed; nil: nothing does.
+// Replacement is what goes on in the place of this log, which is closed; nil: nothing does.
 // The tailer is the caller's.
-func (l *Log) Successor() *Successor {
+func (l *Log) Replacement() *Replacement {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.next == nil {

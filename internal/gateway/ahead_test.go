@@ -13,8 +13,8 @@ import (
 
 // nodeSite is a site whose log is a node's of a cluster: it reads what others have appended,
 // and lags.
-func nodeSite(t *testing.T, log *broker.Log) (site, *succession) {
-	engine := &succession{log: log}
+func nodeSite(t *testing.T, log *broker.Log) (site, *replacing) {
+	engine := &replacing{log: log}
 	s := siteOn(engine, func(cfg *gateway.Config) { cfg.Clustered, cfg.Heartbeat = true, 24*time.Hour })
 	s.gw.SetNumber(1)
 	s.run(t)
@@ -57,10 +57,10 @@ func TestNoGapForAHole(t *testing.T) {
 		_, missed := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-0"})
 		expectWritten(t, "back, without 1", missed, "event: gap\nid: A-1\ndata: {\"last_event_id\":\"A-0\"}\n\nid: A-1\n\nid: A-1000\ndata: 1000\n\n")
 
-		// The same where the node reads on in a log that succeeds this one.
+		// The same where the node reads on in a log that replaces this one.
 		next := broker.NewLog("A", 1<<20, time.Hour)
 		next.BeginAt(1000)
-		engine.succeed(next)
+		engine.replace(next)
 		reads(t, next, 2000, "2000")
 		const live = "id: A-0\n\nid: A-1\ndata: 1\n\ndata: -\n\ndata: -\n\nid: A-1000\ndata: 1000\n\nid: A-2000\ndata: 2000\n\n"
 		expectWritten(t, "stays", stays, live)
@@ -87,7 +87,7 @@ func TestAheadOfItsNode(t *testing.T) {
 		// The log is opened anew, as when the node fell behind. It is the same one.
 		next := broker.NewLog("A", 1<<20, time.Hour)
 		next.BeginAt(3)
-		engine.succeed(next)
+		engine.replace(next)
 		if _, err := without.Change([]string{"t"}, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestAheadForTooLong(t *testing.T) {
 
 		// A log that is another one says at once that there is nothing to wait for.
 		_, early := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-9"})
-		engine.succeed(logOf("B", 0, "x")())
+		engine.replace(logOf("B", 0, "x")())
 		const early9 = "id: A-9\n\nevent: gap\nid: B-0\ndata: {\"last_event_id\":\"A-9\"}\n\nid: B-1\ndata: x\n\n"
 		expectWritten(t, "another log", early, early9)
 		time.Sleep(time.Minute) // fake clock

@@ -152,7 +152,7 @@ func (l *lagging) reopen() {
 	l.begun, l.done = upto, upto
 	before := l.log
 	l.log = next
-	before.Succeed(next)
+	before.ReplaceWith(next)
 }
 
 // ahead is an offset that this node has not read yet, if there is one.

@@ -121,7 +121,7 @@ var seamPlants = []plant{
 		says: []string{"a gap, but the log reaches back", "behind the gap it opens at"},
 	},
 	{
-		bug: "what the client is ahead of forgotten as the log is succeeded", file: "../topics/shard.go", test: "TestSeam",
+		bug: "what the client is ahead of forgotten as the log is replaced", file: "../topics/shard.go", test: "TestSeam",
 		old:  "\t\tr.after = max(m.after, position)\n",
 		new:  "\t\tif r.after = max(m.after, position); BUG {\n\t\t\tr.after = position\n\t\t}\n",
 		says: wrongEvents,

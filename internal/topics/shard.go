@@ -43,7 +43,7 @@ func (s *shard) run(ctx context.Context) {
 	for {
 		record := s.tailer.Next(ctx)
 		if record == nil {
-			next := s.log.Successor()
+			next := s.log.Replacement()
 			if next == nil || ctx.Err() != nil {
 				return
 			}
@@ -86,7 +86,7 @@ func (s *shard) choose(record *broker.Record, chosen []Subscriber) []Subscriber 
 // continues behind its position in the new log, which is nothing that it has if that is
 // another one. If the log does not reach back that far, the member first gets a gap. What
 // it has still to get of the log before comes before that.
-func (s *shard) switchTo(next *broker.Successor) {
+func (s *shard) switchTo(next *broker.Replacement) {
 	replays := map[*Member]*Replay{}
 	s.mu.Lock()
 	before, position := s.log, s.position

@@ -25,7 +25,7 @@ type LogConfig struct {
 }
 
 // Engine implements broker.Engine. Until the log is opened for the first time it has an
-// empty one, to which nothing is added. A log that is lost is opened anew, and succeeds the
+// empty one, to which nothing is added. A log that is lost is opened anew, and replaces the
 // one before.
 type Engine struct {
 	conn *Conn
@@ -176,7 +176,7 @@ func (e *Engine) take(s *session) {
 	e.mu.Lock()
 	before := e.log
 	e.log, e.session = s.log, s
-	before.Succeed(s.log)
+	before.ReplaceWith(s.log)
 	e.mu.Unlock()
 	stats := s.log.Stats()
 	e.conn.log.Info("the log is open", "epoch", stats.Epoch, "oldest", stats.Oldest, "last", stats.Last)

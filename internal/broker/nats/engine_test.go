@@ -44,14 +44,14 @@ func append1(t testing.TB, e *Engine, data string) broker.Position {
 	}
 }
 
-// follow takes records, and goes on with the log that succeeds another.
+// follow takes records, and goes on with the log that replaces another.
 func follow(t testing.TB, tailer *broker.Tailer, log *broker.Log) (*broker.Record, *broker.Tailer, *broker.Log) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	r := tailer.Next(ctx)
-	if r == nil && log.Successor() != nil {
-		next := log.Successor()
+	if r == nil && log.Replacement() != nil {
+		next := log.Replacement()
 		return nil, next.Tailer, next.Log
 	}
 	if r == nil {
@@ -60,7 +60,7 @@ func follow(t testing.TB, tailer *broker.Tailer, log *broker.Log) (*broker.Recor
 	return r, tailer, log
 }
 
-// The engine outlives the loss of its stream: another log succeeds the one that was
+// The engine outlives the loss of its stream: another log replaces the one that was
 // lost, after all of that, and the followers learn it.
 func TestEngineGoesOn(t *testing.T) {
 	t.Parallel()

@@ -19,30 +19,30 @@ import (
 	"ssegateway/sse"
 )
 
-// succession is an engine whose log is succeeded by others.
-type succession struct {
+// replacing is an engine whose log is replaced by others.
+type replacing struct {
 	mu  sync.Mutex
 	log *broker.Log
 }
 
-func (s *succession) Log() *broker.Log {
+func (s *replacing) Log() *broker.Log {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.log
 }
 
-func (s *succession) Append(_ context.Context, p broker.Publication) (broker.Position, error) {
+func (s *replacing) Append(_ context.Context, p broker.Publication) (broker.Position, error) {
 	return s.Log().Append(p)
 }
 
-func (s *succession) Run(context.Context) error { return nil }
+func (s *replacing) Run(context.Context) error { return nil }
 
-func (s *succession) succeed(next *broker.Log) {
+func (s *replacing) replace(next *broker.Log) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.log
 	s.log = next
-	before.Succeed(next)
+	before.ReplaceWith(next)
 }
 
 // logOf is a log with events of topic t behind an offset: stored ones, but for "-".
@@ -57,10 +57,10 @@ func logOf(epoch string, behind uint64, data ...string) func() *broker.Log {
 	}
 }
 
-// A log that is succeeded leaves no client in silence: each learns of what is lost by a
+// A log that is replaced leaves no client in silence: each learns of what is lost by a
 // gap, and gets everything else, once and in order. Slow clients, who have some of the
 // log before still to get, get that first.
-func TestLogSucceeded(t *testing.T) {
+func TestLogReplaced(t *testing.T) {
 	const begin = "id: A-0\n\nid: A-1\ndata: 1\n\nid: A-2\ndata: 2\n\ndata: -\n\n"
 	gap := func(last, id string) string {
 		return "event: gap\nid: " + id + "\ndata: {\"last_event_id\":\"" + last + "\"}\n\n"
@@ -81,7 +81,7 @@ func TestLogSucceeded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				engine := &succession{log: logOf("A", 0)()}
+				engine := &replacing{log: logOf("A", 0)()}
 				s := siteOn(engine, nil)
 				s.run(t)
 				var tapes []*tape
@@ -92,7 +92,7 @@ func TestLogSucceeded(t *testing.T) {
 				for _, d := range []string{"1", "2", "-"} {
 					s.publish(t, d, d != "-", "t")
 				}
-				engine.succeed(test.next())
+				engine.replace(test.next())
 				synctest.Wait()
 				position, receivers := s.publish(t, "live", true, "t")
 				if receivers != len(tapes) {
@@ -142,9 +142,9 @@ func (g gated) Write(p []byte) (int, gateway.Detail) {
 // A shard that has not come to the new log yet takes clients that have been there: on
 // another shard, or on another node. They wait for it there, without a gap, and a publish
 // waits until that shard too has passed it.
-func TestLogSucceededWhileAShardLags(t *testing.T) {
+func TestLogReplacedWhileAShardLags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		engine := &succession{log: logOf("A", 0)()}
+		engine := &replacing{log: logOf("A", 0)()}
 		b := &backend{}
 		all := sharded(engine, false, 2)
 		s := site{gateway.New(gateway.Config{
@@ -188,7 +188,7 @@ func TestLogSucceededWhileAShardLags(t *testing.T) {
 		}
 		early, fast := open(0, ""), open(1, "")
 		publish("1", true)
-		engine.succeed(logOf("B", 0, "x")())
+		engine.replace(logOf("B", 0, "x")())
 		publish("live", true)
 		publish("-", false)
 
