@@ -27,7 +27,7 @@ type Log struct {
 
 	mu      sync.Mutex
 	changed sync.Cond // something was appended, or closed is set
-	last    *node     // the newest, stored or not
+	last    *node     // the newest, stored or not; nil in a log that was replaced
 	stored  []entry   // the oldest first
 	topics  map[string][]*Record
 	bytes   int64
@@ -35,15 +35,15 @@ type Log struct {
 	trimmed uint64 // offset of the last record that is no longer kept
 	records uint64 // so far, stored or not
 	closed  bool
-	next    *Replacement
 }
 
 // node is a link of the chain that tailers follow. Records that nobody follows any
 // more are the garbage collector's, so that what is not stored lives only as long
 // as it is on its way.
 type node struct {
-	record *Record
-	next   atomic.Pointer[node]
+	record      *Record // nil in the first, and in the last of a log that was replaced
+	next        atomic.Pointer[node]
+	replacement *Replacement // in that last one
 }
 
 type entry struct {
@@ -175,6 +175,9 @@ type Replacement struct {
 
 // ReplaceWith closes the log because next goes on in its place; for engines only. Nothing is
 // appended to next before it returns. Places go on from this log's.
+//
+// Only who follows this log holds on to what is appended to next: the log itself may be kept
+// for long, by who has yet to read what it has stored.
 func (l *Log) ReplaceWith(next *Log) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -182,21 +185,9 @@ func (l *Log) ReplaceWith(next *Log) {
 	next.mu.Lock()
 	next.records += l.records
 	next.mu.Unlock()
-	l.closed, l.next = true, &Replacement{next, tailer, position}
+	l.last.next.Store(&node{replacement: &Replacement{next, tailer, position}})
+	l.last, l.closed = nil, true
 	l.changed.Broadcast()
-}
-
-// Replacement is what goes on in the place of this log, which is closed; nil: nothing does.
-// The tailer is the caller's.
-func (l *Log) Replacement() *Replacement {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.next == nil {
-		return nil
-	}
-	next, tailer := *l.next, *l.next.Tailer
-	next.Tailer = &tailer
-	return &next
 }
 
 // Stats are the log's extent.
@@ -286,14 +277,28 @@ type Tailer struct {
 }
 
 // Tail follows the log from now on. It also tells the offset of the last stored
-// record that the tailer will not see.
+// record that the tailer will not see. The tailer is nil if the log was replaced.
 func (l *Log) Tail() (*Tailer, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.last == nil {
+		return nil, 0
+	}
 	return &Tailer{l, l.last}, l.offset
 }
 
-// Next waits for the next record. It answers nil when the log is closed or ctx ended.
+// Replacement is what goes on in the place of the log, all of which the tailer has seen; nil:
+// nothing does, or there is more to see. The tailer in it is the caller's.
+func (t *Tailer) Replacement() *Replacement {
+	if t.at.replacement == nil {
+		return nil
+	}
+	next, tailer := *t.at.replacement, *t.at.replacement.Tailer
+	next.Tailer = &tailer
+	return &next
+}
+
+// Next waits for the next record. It returns nil when the log is closed or ctx ended.
 func (t *Tailer) Next(ctx context.Context) *Record {
 	next := t.at.next.Load()
 	if next == nil {

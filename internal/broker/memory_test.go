@@ -51,6 +51,46 @@ func TestMemoryAge(t *testing.T) {
 	})
 }
 
+// A log that was replaced, and is kept for what it has stored, keeps nothing of what is
+// published after it. Who follows it, however far behind, goes on with all of that.
+func TestReplacedLogKeepsNothing(t *testing.T) {
+	const events, size = 100, 100 << 10
+	old, next := broker.NewLog("a", 1<<20, time.Hour), broker.NewLog("b", 1<<20, time.Hour)
+	before := heap()
+	publish := func() {
+		for range events {
+			if _, err := next.Append(broker.Publication{Topics: []string{"t"}, Event: sse.Event{Data: strings.Repeat("x", size)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	follow := func(late *broker.Tailer) {
+		if late.Next(t.Context()) != nil {
+			t.Fatal("there is a record in an empty log")
+		}
+		late = late.Replacement().Tailer
+		for n := range events {
+			if r := late.Next(t.Context()); r == nil || r.Place != uint64(n+1) {
+				t.Fatalf("record %d of the next log is %v", n+1, r)
+			}
+		}
+	}
+	func() {
+		late, _ := old.Tail()
+		old.ReplaceWith(next)
+		publish()
+		follow(late)
+	}()
+	publish()
+	if grown := heap() - before; grown > events*size/10 {
+		t.Errorf("%d bytes are kept of %d that nobody follows", grown, 2*events*size)
+	}
+	if tailer, _ := old.Tail(); tailer != nil {
+		t.Error("a log that was replaced can be followed from now on")
+	}
+	runtime.KeepAlive(old)
+}
+
 // What nobody follows and nobody is to have later takes no memory.
 func TestUnstoredIsForgotten(t *testing.T) {
 	log := broker.NewLog("e", 1<<20, time.Hour)

@@ -43,7 +43,7 @@ func (s *shard) run(ctx context.Context) {
 	for {
 		record := s.tailer.Next(ctx)
 		if record == nil {
-			next := s.log.Replacement()
+			next := s.tailer.Replacement()
 			if next == nil || ctx.Err() != nil {
 				return
 			}

@@ -47,8 +47,10 @@ func New(engine broker.Engine, shared bool) *Topics {
 	t.refs.Store(rand.Uint64()) //nolint:gosec // unlike other nodes', not secret
 	for i := range t.shards {
 		s := &shard{topics: t, index: map[string]*topic{}}
-		s.log = engine.Log()
-		s.tailer, s.position = s.log.Tail()
+		for s.tailer == nil { // the log may be replaced at any moment
+			s.log = engine.Log()
+			s.tailer, s.position = s.log.Tail()
+		}
 		t.shards[i] = s
 	}
 	return t

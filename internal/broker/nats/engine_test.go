@@ -50,8 +50,7 @@ func follow(t testing.TB, tailer *broker.Tailer, log *broker.Log) (*broker.Recor
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	r := tailer.Next(ctx)
-	if r == nil && log.Replacement() != nil {
-		next := log.Replacement()
+	if next := tailer.Replacement(); r == nil && next != nil {
 		return nil, next.Tailer, next.Log
 	}
 	if r == nil {
