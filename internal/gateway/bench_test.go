@@ -2,10 +2,12 @@ package gateway_test
 
 import (
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"strconv"
 	"testing"
 
+	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 )
 
@@ -147,6 +149,46 @@ func BenchmarkList(b *testing.B) {
 			b.Fatalf("%d on the page", n)
 		}
 	}
+}
+
+// BenchmarkSelect selects from 100,000 connections: two of a subject, 100 in a room, and one
+// topic that all have. SELECT_CONNECTIONS makes it another number.
+func BenchmarkSelect(b *testing.B) {
+	n := 100_000
+	if more, err := strconv.Atoi(os.Getenv("SELECT_CONNECTIONS")); err == nil {
+		n = more
+	}
+	s := newSite(func(cfg *gateway.Config) { cfg.MaxConnections = n })
+	for i := range n {
+		c := s.connect(b)
+		if !c.Open(&sink{}, frame.Frame{}, gateway.Grant{Subject: "user." + strconv.Itoa(i/2), Topics: []string{"all", "room." + strconv.Itoa(i/100)}}) {
+			b.Fatal("the connection did not open")
+		}
+	}
+	list := func(f gateway.Filter) func(b *testing.B) {
+		return func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if n := len(s.gw.List(f, gateway.Token{}, 100)); n == 0 {
+					b.Fatal("an empty page")
+				}
+			}
+		}
+	}
+	b.Run("list a room", list(gateway.Filter{Topic: "room.7"}))
+	b.Run("list a subject", list(gateway.Filter{Subject: "user.7"}))
+	b.Run("list a topic of all", list(gateway.Filter{Topic: "all"}))
+	b.Run("list all", list(gateway.Filter{}))
+	next := 10
+	b.Run("close a subject", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if closed := s.gw.CloseAll(gateway.Filter{Subject: "user." + strconv.Itoa(next)}); closed != 2 && next < n/2 {
+				b.Fatalf("%d closed", closed)
+			}
+			next++
+		}
+	})
 }
 
 // BenchmarkChange adds topics to a connection and removes them again: as many as it may
