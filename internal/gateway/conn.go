@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"strconv"
-	"strings"
 	"sync"
 
 	"ssegateway/internal/frame"
@@ -86,18 +84,6 @@ const (
 
 // Token is the connection's name.
 func (c *Conn) Token() Token { return c.token }
-
-// Path is the request's raw target without its query.
-func (c *Conn) Path() string {
-	url, _ := strings.CutPrefix(string(c.request), `{"url":`)
-	quoted, err := strconv.QuotedPrefix(url)
-	if err != nil {
-		return ""
-	}
-	url, _ = strconv.Unquote(quoted)
-	path, _, _ := strings.Cut(url, "?")
-	return path
-}
 
 // State is where the connection is now.
 func (c *Conn) State() State {

@@ -70,6 +70,7 @@ type Gateway struct {
 	beats    *wheel
 	budget   budget
 	backlog  backlog
+	subjects *subjects
 	replayer *replayer
 	stats    Stats
 
@@ -107,6 +108,7 @@ func New(cfg Config, backend Backend) *Gateway {
 	g := &Gateway{
 		cfg: cfg, backend: backend, started: time.Now(),
 		beats:    newWheel(cfg.Heartbeat),
+		subjects: newSubjects(),
 		replayer: newReplayer(),
 		empty:    make(chan struct{}, 1),
 	}

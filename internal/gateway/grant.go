@@ -50,9 +50,12 @@ func ParseOverflow(s string) (Overflow, bool) {
 	return Overflow(max(i, 0)), i >= 0 //nolint:gosec // a few
 }
 
-// extras is what only some connections have. Guarded by the connection's lock.
+// extras is what only some connections have. Guarded by the connection's lock; once it is
+// there it stays.
 type extras struct {
 	subject  string
+	next     *Conn // with the same subject, and the one before; guarded by the lock of subjects
+	previous *Conn
 	overflow Overflow
 	drops    uint64
 	member   *topics.Member // nil without topics
@@ -75,6 +78,9 @@ func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *topics.Replay)
 	if g.Subject != "" || g.Overflow != Disconnect || g.MaxAge > 0 || len(g.Topics) > 0 {
 		x := c.extrasLocked()
 		x.subject, x.overflow = strings.Clone(g.Subject), g.Overflow
+		if x.subject != "" {
+			c.gw.subjects.add(c)
+		}
 		if g.MaxAge > 0 {
 			// Never later, since credentials are to be checked again by then.
 			x.age = time.AfterFunc(g.MaxAge-rand.N(g.MaxAge/10+1), c.expire) //nolint:gosec // jitter, not a secret
@@ -106,6 +112,9 @@ func (c *Conn) revokeLocked() {
 	x := c.extras
 	if x == nil {
 		return
+	}
+	if x.subject != "" {
+		c.gw.subjects.remove(c)
 	}
 	if x.age != nil {
 		x.age.Stop()

@@ -1,9 +1,41 @@
 package gateway
 
 import (
+	"bytes"
 	"slices"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
+
+var requestDecoders = sync.Pool{New: func() any { return &requestDecoder{} }}
+
+type requestDecoder struct {
+	source bytes.Buffer
+	json   jsontext.Decoder
+}
+
+// Path is the request's raw target without its query.
+func (c *Conn) Path() string {
+	d, _ := requestDecoders.Get().(*requestDecoder)
+	defer requestDecoders.Put(d)
+	d.source = *bytes.NewBuffer(c.request) // of which the decoder makes no copy
+	defer func() { d.source = bytes.Buffer{} }()
+	d.json.Reset(&d.source)
+	for range 2 { // {"url":
+		if _, err := d.json.ReadToken(); err != nil {
+			return ""
+		}
+	}
+	url, err := d.json.ReadToken()
+	if err != nil || url.Kind() != '"' {
+		return ""
+	}
+	path, _, _ := strings.Cut(url.String(), "?")
+	return strings.Clone(path)
+}
 
 // Info describes a connection.
 type Info struct {

@@ -48,21 +48,21 @@ func (r *registry) remove(t Token) {
 func (r *registry) all() []*Conn {
 	var all []*Conn
 	for i := range r.shards {
-		all = r.between(all, i, Token{}, lastToken)
+		all = r.within(all, i, &window{upto: lastToken})
 	}
 	return all
 }
 
+// lastToken is behind all tokens: none is all ones, and none all zeros.
 var lastToken = Token(bytes.Repeat([]byte{255}, len(Token{})))
 
-// between appends a shard's connections whose tokens are behind after and before upto,
-// in no order. No token is all zeros or all ones.
-func (r *registry) between(conns []*Conn, shard int, after, upto Token) []*Conn {
+// within appends a shard's connections whose tokens are in a window, in no order.
+func (r *registry) within(conns []*Conn, shard int, w *window) []*Conn {
 	s := &r.shards[shard]
 	s.RLock()
 	defer s.RUnlock()
 	for t, c := range s.conns {
-		if t.compare(after) > 0 && t.compare(upto) < 0 {
+		if w.has(t) {
 			conns = append(conns, c)
 		}
 	}

@@ -4,13 +4,45 @@ import (
 	"slices"
 
 	"ssegateway/internal/frame"
+	"ssegateway/internal/topics"
 )
 
 // Filter selects connections: by a topic, by a subject, or, where both are empty, all.
 // Both together select those that fit both.
 type Filter struct{ Topic, Subject string }
 
-// fits says whether the connection is not closed, and fits.
+// window is a range of tokens, neither end of which is in it. It may become narrower while
+// it is used.
+type window struct{ after, upto Token }
+
+func (w *window) has(t Token) bool { return t.compare(w.after) > 0 && t.compare(w.upto) < 0 }
+
+// candidates calls f with all connections in a window that may fit, some at a time and in no
+// order, and maybe with others. One may come twice.
+func (g *Gateway) candidates(filter Filter, w *window, f func(some []*Conn)) {
+	var conns []*Conn
+	switch {
+	case filter.Subject != "":
+		f(g.subjects.of(filter.Subject))
+	// Where many have the topic it takes less to look through the registry: that has the
+	// tokens at hand, and of most connections looks at nothing else.
+	case filter.Topic != "" && int64(g.cfg.Topics.Count(filter.Topic)) < g.count.Load()/8+100:
+		g.cfg.Topics.Subscribers(filter.Topic, func(some []topics.Subscriber) {
+			conns = conns[:0]
+			for _, s := range some {
+				conns = append(conns, s.(*Conn)) //nolint:forcetypeassert // there are no others
+			}
+			f(conns)
+		})
+	default:
+		for shard := range g.conns.shards {
+			conns = g.conns.within(conns[:0], shard, w)
+			f(conns)
+		}
+	}
+}
+
+// fits says whether a candidate is not closed, and fits.
 func (c *Conn) fits(f Filter) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -25,47 +57,45 @@ func (c *Conn) fits(f Filter) bool {
 }
 
 // List returns the connections that fit, by token, from behind the token after,
-// at most limit of them. It holds no more than twice as many at a time, and does not
+// at most limit of them. It holds no more than about twice as many at a time, and does not
 // look at those that are behind the best it has.
-func (g *Gateway) List(f Filter, after Token, limit int) []*Conn {
+func (g *Gateway) List(filter Filter, after Token, limit int) []*Conn {
 	if limit < 1 {
 		return nil
 	}
 	var list []*Conn
-	upto := lastToken
+	w := &window{after, lastToken}
 	best := func() {
 		slices.SortFunc(list, func(a, b *Conn) int { return a.token.compare(b.token) })
+		list = slices.Compact(list)
 		if len(list) > limit {
 			list = list[:limit]
+			w.upto = list[limit-1].token
 		}
 	}
-	var conns []*Conn
-	for shard := range g.conns.shards {
-		conns = g.conns.between(conns[:0], shard, after, upto)
-		for _, c := range conns {
-			if c.token.compare(upto) >= 0 {
+	g.candidates(filter, w, func(some []*Conn) {
+		for _, c := range some {
+			if !w.has(c.token) || !c.fits(filter) {
 				continue
 			}
-			if c.fits(f) {
-				list = append(list, c)
-			}
-			if len(list) > 2*limit {
+			if list = append(list, c); len(list) > 2*limit {
 				best()
-				upto = list[limit-1].token
 			}
 		}
-	}
+	})
 	best()
 	return list
 }
 
 // CloseAll closes the connections that fit, and says how many.
-func (g *Gateway) CloseAll(f Filter) int {
+func (g *Gateway) CloseAll(filter Filter) int {
 	n := 0
-	for _, c := range g.conns.all() {
-		if c.fits(f) && c.Send(frame.Frame{}, true, nil) != Gone {
-			n++
+	g.candidates(filter, &window{upto: lastToken}, func(some []*Conn) {
+		for _, c := range some {
+			if c.fits(filter) && c.Send(frame.Frame{}, true, nil) != Gone {
+				n++
+			}
 		}
-	}
+	})
 	return n
 }

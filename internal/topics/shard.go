@@ -155,6 +155,33 @@ func (s *shard) leaveLocked(m *Member, index int) {
 	m.topics = m.topics[:end]
 }
 
+func (s *shard) count(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.index[name]; t != nil {
+		return len(t.members)
+	}
+	return 0
+}
+
+// subscribers appends at most piece subscribers of a topic, of those below an index, and
+// returns the index at which they begin. It goes downwards: a member that takes the place of
+// one that leaves comes from above, where it was seen already.
+func (s *shard) subscribers(some []Subscriber, name string, end int) (appended []Subscriber, start int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.index[name]
+	if t == nil {
+		return some, 0
+	}
+	end = min(end, len(t.members))
+	start = max(0, end-piece)
+	for _, of := range t.members[start:end] {
+		some = append(some, of.member.subscriber)
+	}
+	return some, start
+}
+
 // piece is how many topics are joined or left before the lock is let go: what is
 // delivered to others waits for it.
 const piece = 256

@@ -8,6 +8,7 @@ package topics
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -82,6 +83,28 @@ func (t *Topics) Held() (topics, waiting int) {
 		return true
 	})
 	return topics, waiting
+}
+
+// Count is how many subscribers a topic has.
+func (t *Topics) Count(name string) int {
+	n := 0
+	for _, s := range t.shards {
+		n += s.count(name)
+	}
+	return n
+}
+
+// Subscribers calls f with the subscribers of a topic, some at a time and in no order. One may
+// come twice if others leave meanwhile. The slice is f's until it returns.
+func (t *Topics) Subscribers(name string, f func(some []Subscriber)) {
+	some := make([]Subscriber, 0, piece)
+	for _, s := range t.shards {
+		for end := math.MaxInt; end > 0; {
+			if some, end = s.subscribers(some[:0], name, end); len(some) > 0 {
+				f(some)
+			}
+		}
+	}
 }
 
 // Log tells the extent of the log.
