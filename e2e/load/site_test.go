@@ -5,8 +5,10 @@ package load
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -23,6 +25,8 @@ import (
 
 	"ssegateway/e2e/harness"
 )
+
+var program = flag.String("gateway", "", "the binary to measure; built from the sources if empty")
 
 // site is a gateway process with its backend.
 type site struct {
@@ -41,6 +45,9 @@ var binary struct {
 
 // build makes the binary as a user would get it: no race detector.
 func build(t *testing.T) string {
+	if *program != "" {
+		return *program
+	}
 	binary.once.Do(func() {
 		dir, err := os.MkdirTemp("", "ssegateway-load")
 		if err != nil {
@@ -242,7 +249,8 @@ func (s *site) send(token, data string) (status int, err error) {
 type backend struct {
 	addr string
 
-	topic string // granted to every connection, if not empty
+	topic    string // granted to every connection, if not empty
+	overflow string // at the bound of its clients' queues; disconnect if empty
 
 	delay atomic.Int64                  // a time.Duration, before each answer
 	hang  atomic.Pointer[chan struct{}] // callbacks of disconnects that take one wait for it
@@ -305,7 +313,7 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.tokens[n] = call.Token
 		b.mu.Unlock()
 		if b.topic != "" {
-			fmt.Fprintf(w, `{"topics":[%q]}`, b.topic)
+			fmt.Fprintf(w, `{"topics":[%q],"overflow":%q}`, b.topic, cmp.Or(b.overflow, "disconnect"))
 		}
 		return
 	}
