@@ -21,7 +21,7 @@ type Frame struct {
 	bytes []byte
 	// The inside is bytes[before : len(bytes)-after].
 	before, after uint8
-	events        uint16 // how many; what is no event is protocol
+	events        uint32 // how many; what is no event is protocol
 }
 
 // Shared is a frame that may wait in several queues. All of them hold the same bytes,
@@ -71,7 +71,7 @@ func Join(frames []Frame) Frame {
 	if len(frames) == 1 {
 		return frames[0]
 	}
-	n, events := 0, uint16(0)
+	n, events := 0, uint32(0)
 	for _, f := range frames {
 		n += f.Len()
 		events += f.events
@@ -90,7 +90,7 @@ func open(n int) Frame {
 	return Frame{bytes: append(make([]byte, 0, len(s)+n+2), s...), before: uint8(len(s)), after: 2} //nolint:gosec // at most 18
 }
 
-func (f Frame) close(events uint16) Frame {
+func (f Frame) close(events uint32) Frame {
 	f.bytes = append(f.bytes, "\r\n"...)
 	f.events = events
 	return f

@@ -60,6 +60,18 @@ func TestFrames(t *testing.T) {
 	})
 }
 
+// The answer to a connect may have more events than 16 bits count.
+func TestManyEvents(t *testing.T) {
+	const events = 1<<16 + 1
+	all := make([]frame.Frame, events)
+	for i := range all {
+		all[i] = frame.Event(sse.Event{})
+	}
+	if n := frame.Join(all).Events(); n != events {
+		t.Errorf("%d events, want %d", n, events)
+	}
+}
+
 // The size of a chunk has as many digits as it needs.
 func TestChunkSizes(t *testing.T) {
 	for _, n := range []int{8, 15, 16, 255, 256, 4095, 4096, 65535, 65536, 1 << 20} {
