@@ -98,8 +98,8 @@ func TestValues(t *testing.T) {
 		}},
 		{"INTERNAL_TOKEN=a~!b", func(c *Config) { c.InternalToken = "a~!b" }},
 		{"CORS_ALLOWED_ORIGINS=*", func(c *Config) { c.CORSAllowedOrigins = []string{"*"} }},
-		{"CORS_ALLOWED_ORIGINS=HTTPS://App.Example:443,http://a:80,http://b:0443,https://[2001:DB8:0::1]:8443,null,https://c:", func(c *Config) {
-			c.CORSAllowedOrigins = []string{"https://app.example", "http://a", "http://b:443", "https://[2001:db8::1]:8443", "null", "https://c"}
+		{"CORS_ALLOWED_ORIGINS=HTTPS://App.Example:443,http://a:80,http://b:0443,https://[2001:DB8:0::1]:8443,null,https://c:,http://[::ffff:1.2.3.4],http://127.0.0.1:80", func(c *Config) {
+			c.CORSAllowedOrigins = []string{"https://app.example", "http://a", "http://b:443", "https://[2001:db8::1]:8443", "null", "https://c", "http://[::ffff:102:304]", "http://127.0.0.1"}
 		}},
 		{"CORS_ALLOWED_ORIGINS=https://a.b, http://localhost:5173,app://x", func(c *Config) {
 			c.CORSAllowedOrigins = []string{"https://a.b", "http://localhost:5173", "app://x"}
@@ -181,6 +181,11 @@ func TestInvalidValues(t *testing.T) {
 		{"CORS_ALLOWED_ORIGINS=https://a:0", `the port of "https://a:0" is none`},
 		{"CORS_ALLOWED_ORIGINS=https://a:65536", "the port of"},
 		{"CORS_ALLOWED_ORIGINS=https://[::x]", "is not an origin"},
+		{"CORS_ALLOWED_ORIGINS=http://127.1", "an IPv4 address that is not written as four decimal numbers"},
+		{"CORS_ALLOWED_ORIGINS=http://0x7f.0x1", "an IPv4 address that is not written"},
+		{"CORS_ALLOWED_ORIGINS=http://127.0.0.01", "an IPv4 address that is not written"},
+		{"CORS_ALLOWED_ORIGINS=https://a.256", "an IPv4 address that is not written"},
+		{"CORS_ALLOWED_ORIGINS=https://a<b", "is not an origin"},
 		{"CORS_ALLOWED_ORIGINS=https://u@a", `"https://u@a" is not an origin`},
 		{"H2C=yes", `H2C: "yes" is not possible; allowed is true or false`},
 		{"MAX_CONNECTIONS=-1", `MAX_CONNECTIONS: "-1" is not possible`},

@@ -403,7 +403,7 @@ func canonicalOrigin(text string) (string, error) {
 	}
 	none := because("%q is not an origin (scheme and host, port if any, nothing else)", text)
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme == "" || u.Hostname() == "" || strings.ContainsAny(text, "* %") || !strings.EqualFold(text, u.Scheme+"://"+u.Host) {
+	if err != nil || u.Scheme == "" || u.Hostname() == "" || strings.ContainsAny(text, "* %<>") || !strings.EqualFold(text, u.Scheme+"://"+u.Host) {
 		return "", none
 	}
 	if strings.ContainsFunc(u.Host, func(r rune) bool { return r > '~' }) {
@@ -415,7 +415,11 @@ func canonicalOrigin(text string) (string, error) {
 		if err != nil {
 			return "", none
 		}
-		host = "[" + addr.String() + "]"
+		host = "[" + ipv6(addr) + "]"
+	} else if _, isWeb := defaultPorts[u.Scheme]; isWeb && endsInNumber(host) {
+		if addr, err := netip.ParseAddr(host); err != nil || !addr.Is4() {
+			return "", because("%q has an IPv4 address that is not written as four decimal numbers", text)
+		}
 	}
 	if port != "" {
 		n, err := parseWhole(port, 1, math.MaxUint16)
