@@ -276,13 +276,16 @@ func (s *streaming) fromEventStream(body io.Reader, limit int64) {
 // fromLines reads an event a line, as JSON.
 func (s *streaming) fromLines(body io.Reader, limit int64) {
 	lines := bufio.NewScanner(body)
-	lines.Buffer(nil, int(limit))
+	lines.Buffer(nil, int(limit)+len("\r\n"))
 	n := 0
 	s.line = func() int { return n }
 	q := new(request)
 	s.next = func() (b block, err error) {
 		for lines.Scan() {
 			n++
+			if int64(len(lines.Bytes())) > limit {
+				return b, bufio.ErrTooLong
+			}
 			if len(bytes.TrimSpace(lines.Bytes())) == 0 {
 				continue
 			}

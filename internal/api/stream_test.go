@@ -29,6 +29,9 @@ func stream(t testing.TB, a *API, token, query, contentType, body string) *httpt
 }
 
 func TestStream(t *testing.T) {
+	const around = `{"data":""}` // of the 500 bytes that newAPI allows
+	most := `{"data":"` + strings.Repeat("x", 500-len(around)) + `"}`
+	mostReceived := "data: " + strings.Repeat("x", 500-len(around)) + "\n\n"
 	for title, c := range map[string]struct {
 		contentType, body string
 		events            int
@@ -51,6 +54,9 @@ func TestStream(t *testing.T) {
 		"lines, CR LF, empty, no end":  {ndjson, "\n{\"data\":\"a\"}\r\n  \r\n{\"data\":\"b\",\"x\":1}", 2, "data: a\n\ndata: b\n\n"},
 		"no lines":                     {ndjson, "", 0, ""},
 		"one event of nearly the most": {ndjson, `{"data":"` + strings.Repeat("x", 480) + `"}`, 1, "data: " + strings.Repeat("x", 480) + "\n\n"},
+		"the most, LF":                 {ndjson, most + "\n", 1, mostReceived},
+		"the most, CR LF":              {ndjson, most + "\r\n", 1, mostReceived},
+		"the most, no end":             {ndjson, most, 1, mostReceived},
 	} {
 		a, gw := newAPI(t)
 		s := &sink{}
@@ -95,6 +101,8 @@ func TestStreamMalformed(t *testing.T) {
 		firstLine + `{"data":"b","id":1}`:                     {ndjson, 400, "line 2: event.id"},
 		firstLine + `{"data":"b","retry":0.5}`:                {ndjson, 400, "line 2: event.retry"},
 		firstLine + `{"data":"` + long + `"}`:                 {ndjson, 413, `"one event is larger than MAX_BODY_BYTES, `},
+		firstLine + `{"data":"` + long[:490] + `"}` + "\n":    {ndjson, 413, `"one event is larger than MAX_BODY_BYTES, `},
+		firstLine + `{"data":"` + long[:490] + `"}`:           {ndjson, 413, `"one event is larger than MAX_BODY_BYTES, `},
 		firstLine + `{"data":"b","id":"` + long[:129] + `"}`:  {ndjson, 400, "line 2: event.id"},
 	} {
 		for _, query := range []string{"?close=true", "?coalesce_ms=1000&close=true"} {
