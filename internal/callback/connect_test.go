@@ -307,13 +307,14 @@ func TestTimeouts(t *testing.T) {
 func TestBody(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	for text, want := range map[string]string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}":                                                              "{}",
-		"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n":                     "{}",
-		"HTTP/1.1 204 No Content\r\n\r\n":                                                                             "",
-		"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}":                                                             "",
-		fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(long), long):                               long,
-		fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nx%s", len(long)+1, long):                            "",
-		fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\nx%s\r\n0\r\n\r\n", len(long)+1, long): "",
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}":                                                                "{}",
+		"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n":                       "{}",
+		"HTTP/1.1 204 No Content\r\n\r\n":                                                                               "",
+		"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}":                                                               "",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1\r\nx\r\n", len(long)) + "0\r\n\r\n": long,
+		fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(long), long):                                 long,
+		fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nx%s", len(long)+1, long):                              "",
+		fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\nx%s\r\n0\r\n\r\n", len(long)+1, long):   "",
 	} {
 		t.Run(fmt.Sprintf("%.60q", text), func(t *testing.T) {
 			t.Parallel()

@@ -188,6 +188,10 @@ func (c *Client) finish(r *reply) {
 	}
 }
 
+// chunkCost is what a byte takes in a chunk of its own, "1\r\nx\r\n": some backends write
+// their JSON token by token.
+const chunkCost = 6
+
 // body is finish for the body of an acceptance, which it returns if it came in whole, by
 // the deadline and before ctx ended.
 func (c *Client) body(ctx context.Context, r *reply) (body []byte, err error) {
@@ -195,7 +199,7 @@ func (c *Client) body(ctx context.Context, r *reply) (body []byte, err error) {
 	if r.response.ContentLength > grantLimit {
 		err = errGrantTooLong
 	} else {
-		r.conn.limit.left = 2 * grantLimit // with the framing of chunks
+		r.conn.limit.left = chunkCost*grantLimit + bodyLimit
 		if body, err = io.ReadAll(io.LimitReader(r.response.Body, grantLimit+1)); err != nil {
 			err = bodyError(err)
 		} else if len(body) > grantLimit {
