@@ -190,8 +190,11 @@ func (c *Client) log(level slog.Level, action string, token gateway.Token, resul
 	}
 	attrs = append(attrs, slog.String("result", result), slog.Int64("ms", took.Milliseconds()))
 	attrs = append(attrs, more...)
-	if r.err != nil {
+	switch {
+	case r.err != nil:
 		attrs = append(attrs, slog.Any("error", r.err))
+	case 400 <= r.status && r.status <= 499 && r.conn.asksForCertificate: // most probably that is why
+		attrs = append(attrs, slog.Any("error", errCertificate))
 	}
 	c.cfg.Log.LogAttrs(ctx, level, "callback", attrs...)
 }

@@ -503,6 +503,26 @@ func TestBackendAsksForACertificate(t *testing.T) {
 	}
 }
 
+// Some servers take a handshake without a certificate and refuse each request on it, on
+// resumed sessions too, which do not ask again.
+func TestBackendRefusesForTheCertificate(t *testing.T) {
+	config := serverTLS(t)
+	config.ClientAuth = tls.RequestClientCert
+	addr := rawBackend(t, config, func(c net.Conn, in *bufio.Reader) {
+		if _, err := http.ReadRequest(in); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	var l logBuffer
+	c := newTLSClient(t, Config{Log: l.logger()}, addr, config)
+	for n := 1; n <= 3; n++ {
+		check(t, connect(t, c), gateway.Answer{Outcome: gateway.Refused, Status: 400})
+		if got := strings.Count(l.String(), "TLS client certificate"); got != n {
+			t.Errorf("%d of %d refusals tell of the certificate:\n%s", got, n, l.String())
+		}
+	}
+}
+
 func serverTLS(t testing.TB) *tls.Config {
 	s := httptest.NewUnstartedServer(nil)
 	s.StartTLS()

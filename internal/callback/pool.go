@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,7 +37,7 @@ type conn struct {
 	written  *int64 // bytes written to raw
 	probe    probe
 
-	asksForCertificate bool // the backend asked for a certificate of ours, and got none
+	asksForCertificate bool // the backend asked for a certificate of ours, now or before, and got none
 
 	reused    bool
 	idleSince time.Time
@@ -76,6 +77,8 @@ type pool struct {
 	tls     *tls.Config // nil: plaintext
 	dial    dialFunc
 	maxIdle int
+
+	asked atomic.Bool // the backend has asked for a certificate
 
 	mu       sync.Mutex
 	idle     []*conn // the longest idle first
@@ -135,6 +138,11 @@ func (p *pool) connect(ctx context.Context, deadline time.Time) (*conn, error) {
 				return nil, errCertificate
 			}
 			return nil, err
+		}
+		if c.asksForCertificate {
+			p.asked.Store(true)
+		} else if t.ConnectionState().DidResume { // without being asked again
+			c.asksForCertificate = p.asked.Load()
 		}
 		c.Conn = t
 	}
