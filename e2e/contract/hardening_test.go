@@ -154,6 +154,57 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 			}
 		}
 	}},
+	{name: "a malformed request without TLS: the error form, and CORS", run: func(t *T) {
+		const origin = "https://app.example"
+		s := t.Start("CORS_ALLOWED_ORIGINS=" + origin)
+		for _, c := range malformed {
+			for from, allowed := range map[string]string{origin: origin, "https://evil.example": "", "": ""} {
+				got := reply(t, s.Do(harness.Request{Raw: c.raw(from)}))
+				s.WantError(got, c.status, c.code, "")
+				if !strings.Contains(got.Body, c.says) {
+					t.Errorf("%.80q: %s, want %q in it", c.raw(from), got.Body, c.says)
+				}
+				fields := map[string]string{
+					"Connection": "close", "Content-Type": "application/json", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
+					"Content-Length": itoa(len(got.Body)), "Access-Control-Allow-Origin": allowed, "Access-Control-Allow-Credentials": "", "Access-Control-Expose-Headers": "",
+				}
+				if allowed != "" {
+					fields["Access-Control-Allow-Credentials"], fields["Access-Control-Expose-Headers"] = "true", "Retry-After"
+				}
+				for name, want := range fields {
+					if v := strings.Join(got.Header.Values(name), "; "); v != want {
+						t.Errorf("%.80q from %q: %s: %q, want %q", c.raw(from), from, name, v, want)
+					}
+				}
+			}
+		}
+	}},
+	{name: "a malformed request behind another one, without TLS: the error form", run: func(t *T) {
+		s := t.Shared()
+		conn, err := s.endpoint.Dial(t.Context(), 0, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for _, text := range []string{"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n\r\n"} {
+			if _, err := conn.Write([]byte(text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		text, err := io.ReadAll(conn)
+		if answers := strings.Split(string(text), "HTTP/1.1 "); err != nil || len(answers) != 4 || !strings.HasPrefix(answers[3], "400 ") || !strings.Contains(answers[3], `"code":"INVALID_REQUEST"`) {
+			t.Errorf("%q, %v", text, err)
+		}
+	}},
+	{name: "HTTP to a port that speaks HTTPS: 400 INVALID_REQUEST, which says so", run: func(t *T) {
+		s := t.Shared()
+		got := reply(t, do(t, harness.Endpoint{Addr: s.endpoint.Addr}, harness.Request{Target: "/"}))
+		s.WantError(got, http.StatusBadRequest, "INVALID_REQUEST", "")
+		if !strings.Contains(got.Body, "https") {
+			t.Errorf("%s", got.Body)
+		}
+	}},
 	{name: "a target or headers over 32 KiB: 431 REQUEST_TOO_LARGE, without a callback", run: func(t *T) {
 		s := t.Shared()
 		for _, r := range tooLarge() {
@@ -434,6 +485,30 @@ func wantClosed(t *T, conn net.Conn, after string) {
 			return
 		}
 	}
+}
+
+// malformed are requests that no handler sees. Each %s is where an Origin field goes.
+var malformed = []malformedRequest{
+	{"GET / HTTP/1.1\r\n%s\r\n", 400, "INVALID_REQUEST", "missing required Host header"},
+	{"HEAD /%%zz HTTP/1.1\r\nHost: x\r\n%s\r\n", 400, "INVALID_REQUEST", "target"},
+	{"GET / HTTP/1.1\r\nHost: x\r\n%sBad Name: y\r\n\r\n", 400, "INVALID_REQUEST", "malformed"},
+	{"GET / HTTP/1.1\r\nHost: x\r\n%sExpect: wonders\r\n\r\n", 417, "INVALID_REQUEST", "100-continue"},
+	{"GET / HTTP/1.1\r\nHost: x\r\n%sFiller: " + strings.Repeat("f", 135<<10) + "\r\n\r\n", 431, "REQUEST_TOO_LARGE", ""},
+	{"POST / HTTP/1.1\r\nHost: x\r\n%sTransfer-Encoding: gzip\r\n\r\n", 501, "INVALID_REQUEST", "chunked"},
+	{"GET / HTTP/2.0\r\nHost: x\r\n%s\r\n", 505, "INVALID_REQUEST", "HTTP/1.1"},
+}
+
+type malformedRequest struct {
+	text       string
+	status     int
+	code, says string
+}
+
+func (m malformedRequest) raw(origin string) string {
+	if origin != "" {
+		origin = "Origin: " + origin + "\r\n"
+	}
+	return fmt.Sprintf(m.text, origin)
 }
 
 // tooLarge are requests whose heads are over the bound, each in its own way.

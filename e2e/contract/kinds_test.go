@@ -35,6 +35,7 @@ var (
 	http1Kinds = []string{detached, parked, tlsHTTP1, foreign}
 	http2Kinds = []string{tlsHTTP2, h2c}
 	tlsKinds   = []string{tlsHTTP1, tlsHTTP2}
+	plainKinds = []string{detached, parked, foreign}
 )
 
 // wireSpecific names the cases that make sense on some kinds only, and says why.
@@ -60,6 +61,9 @@ var wireSpecific = map[string]struct {
 	"internal in absolute form: 403 at the public port, whoever asks":                           {http1Kinds, "as above"},
 	"a target of another scheme, or with user information: 400, without a callback":             {http1Kinds, "as above"},
 	"a malformed request is a 400 and the connection ends":                                      {http1Kinds, "HTTP/2 has protocol errors instead"},
+	"a malformed request without TLS: the error form, and CORS":                                 {plainKinds, "over TLS net/http's own answer goes out"},
+	"a malformed request behind another one, without TLS: the error form":                       {plainKinds, "as above"},
+	"HTTP to a port that speaks HTTPS: 400 INVALID_REQUEST, which says so":                      {tlsKinds, "needs TLS"},
 	"the certificate is read again when it changes":                                             {tlsKinds, "needs TLS"},
 	"headers that nobody takes: 431":                                                            {http1Kinds, "HTTP/2 connections end then"},
 	"a target or headers over 32 KiB on HTTP 2: the connection and its other streams go on":     {http2Kinds, "HTTP/1.1 has one request at a time"},

@@ -82,6 +82,7 @@ var (
 	ErrMethod          = &Error{405, "METHOD_NOT_ALLOWED", "method not allowed"}
 	ErrTarget          = &Error{400, "INVALID_REQUEST_TARGET", "the request target must be a path, or an http or https URL without user information"}
 	ErrRequestTooLarge = &Error{431, "REQUEST_TOO_LARGE", "the request's target and headers are too large"}
+	errMalformed       = &Error{400, "INVALID_REQUEST", "the request is malformed: look at its target, its Host and its other fields"}
 	ErrBody            = &Error{400, "BODY_NOT_ALLOWED", "a GET must not have a body"}
 	ErrNotConfigured   = &Error{503, "SERVICE_NOT_CONFIGURED", "CALLBACK_URL is not configured"}
 	ErrBackendTimeout  = &Error{504, "GATEWAY_TIMEOUT", "Backend did not answer in time"}
@@ -91,6 +92,27 @@ var (
 	errBackendAuth     = Error{401, "BACKEND_AUTH_FAILED", "Backend refused the authentication"}
 	errBackendForbiden = Error{403, "BACKEND_FORBIDDEN", "Backend forbids the connection"}
 )
+
+// Malformed is the answer to a request that net/http refuses with a status and words of its own.
+// Those of a 400 say what is wrong, after a colon, or nothing.
+func Malformed(status int, words string) *Error {
+	e := &Error{status, errMalformed.Code, errMalformed.Message}
+	switch _, why, found := strings.Cut(words, ": "); {
+	case status == ErrRequestTooLarge.Status:
+		return ErrRequestTooLarge
+	case status == http.StatusExpectationFailed:
+		e.Message = "of expectations only 100-continue is supported"
+	case status == http.StatusNotImplemented:
+		e.Message = "the Transfer-Encoding is not supported: send the body chunked, or with a Content-Length"
+	case status == http.StatusHTTPVersionNotSupported:
+		e.Message = "the version of HTTP is not supported: use HTTP/1.1, or HTTP/2 where it is offered"
+	case strings.Contains(words, "HTTPS"):
+		e.Message = "this port speaks https only"
+	case found:
+		e.Message = "the request is malformed: " + why
+	}
+	return e
+}
 
 // tooManyTopics is the answer where more than so many topics are named, or would be a
 // connection's.

@@ -60,7 +60,7 @@ func TestDocumentHasEveryCode(t *testing.T) {
 	if !ok {
 		t.Fatal("errors.go has no errors of clients")
 	}
-	codes := map[string]bool{"METHOD_NOT_ALLOWED": true, "INVALID_STREAM": true, "REQUEST_TOO_LARGE": true}
+	codes := map[string]bool{"METHOD_NOT_ALLOWED": true, "INVALID_STREAM": true, "REQUEST_TOO_LARGE": true, "INVALID_REQUEST": true}
 	pattern := regexp.MustCompile(`\d{3}, "([A-Z_]+)"`)
 	for _, match := range pattern.FindAllStringSubmatch(ours, -1) {
 		codes[match[1]] = true

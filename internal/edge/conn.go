@@ -71,6 +71,7 @@ type Conn struct {
 	accepted time.Time
 	addr     netip.Addr // the peer's, of IPv6 the first half; zero where it has none
 	tls      bool       // what is carried is TLS
+	refusal  Refusal    // nil: what net/http refuses by itself it says in its own words
 
 	handedOver atomic.Bool
 	failure    atomic.Pointer[error]
@@ -175,13 +176,19 @@ func (c *Conn) isFlood() bool {
 	return c.received.Load() > floodStart+seconds*floodSecond+c.written.Load()/floodWritten+c.allowed.Load()
 }
 
-// Write implements net.Conn. It fails when the peer takes nothing for too long.
+// Write implements net.Conn. It fails when the peer takes nothing for too long. What net/http
+// writes to refuse a request goes out in the form of the listener's Refusal.
 func (c *Conn) Write(p []byte) (written int, err error) {
 	if c.handedOver.Load() {
 		return c.Conn.Write(p)
 	}
+	answer := c.refused(p)
 	c.writing.Add(1)
-	written, err = c.write(p)
+	if answer == nil {
+		written, err = c.write(p)
+	} else if _, err = c.write(answer); err == nil {
+		written = len(p)
+	}
 	c.writing.Add(-1)
 	c.note(err)
 	return written, err

@@ -41,10 +41,10 @@ func serve(t *testing.T, handler http.HandlerFunc, f func(w *world, dial func() 
 		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 		server := &http.Server{
 			Handler: Handler(handler), ConnContext: Context, ConnState: Track,
-			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: log.New(io.Discard, "", 0),
+			MaxHeaderBytes: 64 << 10, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: log.New(io.Discard, "", 0),
 		}
 		served := make(chan error)
-		go func() { served <- server.Serve(w.Listen(l, Plain)) }()
+		go func() { served <- server.Serve(w.Listen(l, Plain, shown)) }()
 		f(w, func() net.Conn {
 			client, conn := net.Pipe()
 			l.conns <- conn

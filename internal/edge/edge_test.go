@@ -325,7 +325,7 @@ func TestAcceptFails(t *testing.T) {
 		w := newWorld(4, 2)
 		l := w.Listen(&lackingListener{errs: []error{
 			syscall.ENOMEM, syscall.ENOBUFS, syscall.EPROTO, syscall.ECONNABORTED, syscall.EMFILE, nil, syscall.EINVAL,
-		}}, Plain)
+		}}, Plain, nil)
 		if c, err := l.Accept(); err != nil {
 			t.Fatal(c, err)
 		}
@@ -333,7 +333,7 @@ func TestAcceptFails(t *testing.T) {
 			t.Fatal(c, err)
 		}
 		// A pause ends when the listener is closed.
-		l = w.Listen(&lackingListener{errs: slices.Repeat([]error{syscall.ENOMEM}, 1000)}, Plain)
+		l = w.Listen(&lackingListener{errs: slices.Repeat([]error{syscall.ENOMEM}, 1000)}, Plain, nil)
 		done := make(chan error)
 		go func() {
 			_, err := l.Accept()
@@ -377,7 +377,7 @@ func TestNoDescriptor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(100, 2)
 		_, old, _ := w.come(local)
-		if _, err := w.Listen(&lackingListener{errs: []error{syscall.EMFILE, nil}}, Plain).Accept(); err != nil || !old.closed {
+		if _, err := w.Listen(&lackingListener{errs: []error{syscall.EMFILE, nil}}, Plain, nil).Accept(); err != nil || !old.closed {
 			t.Error(err, old.closed)
 		}
 	})

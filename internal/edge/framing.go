@@ -10,16 +10,24 @@ import (
 // who relayed it, so nothing may be read behind it (RFC 9112 section 6.1). net/http removes the
 // Content-Length of such a request before a handler sees it: only the bytes tell.
 //
+// It also keeps the Origin of a request, for the answer to one that no handler sees.
+//
 // It looks at lines, not at requests, so what it says is about all requests of a connection so
 // far. Over TLS there is nothing to see.
 type framing struct {
 	length, encoding atomic.Bool // there was such a field
 
 	// Of who reads.
-	name [len("transfer-encoding")]byte // how the line begins, in lower case
-	n    int                            // bytes of name
-	skip bool                           // the rest of the line is no name
+	name   [len("transfer-encoding")]byte // how the line begins, in lower case
+	n      int                            // bytes of name
+	skip   bool                           // the rest of the line is no name
+	taken  bool                           // but the value of an Origin
+	origin []byte                         // the latest. A request without one does not care: no page asks across origins
 }
+
+// maxOrigin bounds what is kept of an Origin, in bytes. A browser's is a scheme, a host of at most
+// 253 bytes, and a port; a longer one is none.
+const maxOrigin = 512
 
 // conflicts reports whether there have been both fields.
 func (f *framing) conflicts() bool { return f.length.Load() && f.encoding.Load() }
@@ -29,6 +37,9 @@ func (f *framing) scan(p []byte) {
 	for len(p) > 0 {
 		if f.skip {
 			end := bytes.IndexByte(p, '\n')
+			if f.taken {
+				f.take(p, end)
+			}
 			if end < 0 {
 				return
 			}
@@ -47,15 +58,32 @@ func (f *framing) scan(p []byte) {
 				f.length.Store(true)
 			case "transfer-encoding":
 				f.encoding.Store(true)
+			case "origin":
+				f.taken, f.origin = true, f.origin[:0]
 			}
 			f.skip = true
 		case c == '\n':
 			f.n = 0
-		case f.n == len(f.name), f.n == 0 && c != 'c' && c != 't':
+		case f.n == len(f.name), f.n == 0 && c != 'c' && c != 't' && c != 'o':
 			f.skip = true
 		default:
 			f.name[f.n] = c
 			f.n++
 		}
+	}
+}
+
+// take keeps what there is of an Origin's value; end is where its line ends in p, -1 if later.
+func (f *framing) take(p []byte, end int) {
+	if end >= 0 {
+		p = p[:end]
+	}
+	f.origin = append(f.origin, p[:min(len(p), maxOrigin+1-len(f.origin))]...)
+	if end < 0 {
+		return
+	}
+	f.taken = false
+	if f.origin = bytes.TrimSpace(f.origin); len(f.origin) > maxOrigin {
+		f.origin = nil
 	}
 }

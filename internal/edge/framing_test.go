@@ -36,6 +36,34 @@ func TestFraming(t *testing.T) {
 	}
 }
 
+func TestOriginSeen(t *testing.T) {
+	long := strings.Repeat("o", maxOrigin)
+	for text, want := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: x\r\nOrigin: https://a\r\n\r\n":               "https://a",
+		"OPTIONS / HTTP/1.1\nORIGIN:https://a \nX: y\n\n":                      "https://a",
+		"GET / HTTP/1.1\r\nX-Origin: a\r\nOrigins: b\r\nX: Origin: c\r\n\r\n":  "",
+		"GET / HTTP/1.1\r\nOrigin: a\r\n\r\nGET / HTTP/1.1\r\nOrigin: b\r\n":   "b",
+		"GET / HTTP/1.1\r\nOrigin: a\r\nOrigin:\r\n":                           "",
+		"GET / HTTP/1.1\r\nOrigin:" + long + "\r\nX: y\r\n":                    long,
+		"GET / HTTP/1.1\r\nOrigin:" + long + "o\r\nX: y\r\n":                   "",
+		"GET / HTTP/1.1\r\nOrigin:" + long + long + long + "\r\nOrigin: a\r\n": "a",
+	} {
+		for _, size := range []int{1, 7, 10_000} {
+			var f framing
+			for rest := []byte(text); len(rest) > 0; {
+				n := min(size, len(rest))
+				f.scan(rest[:n])
+				if rest = rest[n:]; len(f.origin) > maxOrigin+1 {
+					t.Fatalf("%d bytes are kept", len(f.origin))
+				}
+			}
+			if string(f.origin) != want {
+				t.Errorf("%.99q in pieces of %d: %.99q", text, size, f.origin)
+			}
+		}
+	}
+}
+
 // A request with both fields is answered, and its connection closed behind it.
 func TestConflictingFraming(t *testing.T) {
 	for fields, want := range map[string]bool{

@@ -20,17 +20,18 @@ const (
 )
 
 // Listen makes the connections of a listener the edge's. The listener survives whatever a
-// single connection, or a lack of memory or descriptors, makes accept fail with.
-func (e *Edge) Listen(l net.Listener, k Kind) net.Listener {
-	return &listener{Listener: l, edge: e, kind: k, closed: make(chan struct{})}
+// single connection, or a lack of memory or descriptors, makes accept fail with. refusal may be nil.
+func (e *Edge) Listen(l net.Listener, k Kind, refusal Refusal) net.Listener {
+	return &listener{Listener: l, edge: e, kind: k, refusal: refusal, closed: make(chan struct{})}
 }
 
 type listener struct {
 	net.Listener
-	edge   *Edge
-	kind   Kind
-	once   sync.Once
-	closed chan struct{}
+	edge    *Edge
+	kind    Kind
+	refusal Refusal
+	once    sync.Once
+	closed  chan struct{}
 }
 
 const (
@@ -45,7 +46,9 @@ func (l *listener) Accept() (net.Conn, error) {
 		nc, err := l.Listener.Accept()
 		switch {
 		case err == nil:
-			if c := l.edge.newConn(nc, l.kind == TLS, l.kind == Caller); l.edge.admit(c) {
+			c := l.edge.newConn(nc, l.kind == TLS, l.kind == Caller)
+			c.refusal = l.refusal
+			if l.edge.admit(c) {
 				return c, nil
 			}
 			_ = nc.Close()

@@ -20,7 +20,7 @@ func TestTrustedSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(10, 5)
-	l = w.Listen(l, Plain)
+	l = w.Listen(l, Plain, nil)
 	defer l.Close()
 	client, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {

@@ -50,9 +50,9 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 		s.certificate.Store(certificate)
 		public.Protocols.SetHTTP2(true)
 		public.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
-		l = tls.NewListener(s.edge.Listen(l, edge.TLS), public.TLSConfig)
+		l = tls.NewListener(s.edge.Listen(l, edge.TLS, s.refusal(true)), public.TLSConfig)
 	} else {
-		l = s.edge.Listen(l, edge.Plain)
+		l = s.edge.Listen(l, edge.Plain, s.refusal(true))
 	}
 	listeners := []listening{newListening(l, public)}
 	if addr := s.cfg.InternalAddr; addr != (config.Addr{}) {
@@ -68,7 +68,7 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 			_ = listeners[0].listener.Close()
 			return nil, err
 		}
-		listeners = append(listeners, newListening(s.edge.Listen(l, edge.Plain), s.httpServer(s.admit(s.serveInternalListener, false))))
+		listeners = append(listeners, newListening(s.edge.Listen(l, edge.Plain, s.refusal(false)), s.httpServer(s.admit(s.serveInternalListener, false))))
 	}
 	return listeners, nil
 }

@@ -15,7 +15,7 @@ const (
 	fieldOverhead = 32
 	// maxHeaderBytes is what net/http reads of a head (it adds 4 KiB over HTTP/1, 320 bytes
 	// over HTTP/2). Between the two bounds a head is read, judged and dropped, and its stream
-	// alone is refused. Beyond this one net/http answers in its own words or ends the HTTP/2
+	// alone is refused. Beyond this one net/http refuses the request by itself, or ends the HTTP/2
 	// connection. So a stranger can make us hold this much for each connection, while its head
 	// is being read, and maxHead for each request from then on.
 	maxHeaderBytes = 128 << 10

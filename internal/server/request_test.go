@@ -2,11 +2,17 @@ package server
 
 import (
 	"bufio"
+	"bytes"
+	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	neturl "net/url"
+	"slices"
 	"strings"
 	"testing"
+
+	"ssegateway/internal/api"
 )
 
 func TestOriginForm(t *testing.T) {
@@ -50,6 +56,40 @@ func TestHeadBound(t *testing.T) {
 		if refused := c.status == 431; refused && (len(r.Header) > 1 || r.RequestURI != "" || r.URL.Path != "" ||
 			w.Header().Get("Access-Control-Allow-Origin") != "https://app.example" || w.Header().Get("Connection") != "close") {
 			t.Errorf("%d bytes: what is kept is %v, the answer %v", c.size, r.Header, w.Header())
+		}
+	}
+}
+
+// What net/http refuses is answered with the fields of any other refusal: with those of CORS at
+// the public listener, without them at one of /internal.
+func TestRefusal(t *testing.T) {
+	const origin = "https://app.example"
+	s := &Server{withCORS: newCORS([]string{origin})}
+	for _, public := range []bool{true, false} {
+		path := map[bool]string{true: "/", false: "/internal/send"}[public]
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		r.Header.Set("Origin", origin)
+		ours := httptest.NewRecorder()
+		s.admit(func(w http.ResponseWriter, r *http.Request) { s.refusePath(w, r, path, api.ErrBody) }, public).ServeHTTP(ours, r)
+		got, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(s.refusal(public)(http.StatusBadRequest, "400 Bad Request: why", origin))), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(got.Body)
+		_ = got.Body.Close()
+		if err != nil || string(body) != `{"error":{"message":"the request is malformed: why","code":"INVALID_REQUEST"}}` || got.StatusCode != http.StatusBadRequest || !got.Close {
+			t.Errorf("%+v with %s, %v", got, body, err)
+		}
+		if _, err := http.ParseTime(got.Header.Get("Date")); err != nil {
+			t.Error(err)
+		}
+		for _, h := range []http.Header{got.Header, ours.Header()} { // ReadResponse takes Connection off
+			for _, name := range []string{"Date", "Content-Length", "Connection"} {
+				h.Del(name)
+			}
+		}
+		if cors := got.Header.Get("Access-Control-Allow-Origin") != ""; cors != public || !maps.EqualFunc(got.Header, ours.Header(), slices.Equal) {
+			t.Errorf("public %t: %v, another refusal has %v", public, got.Header, ours.Header())
 		}
 	}
 }

@@ -193,7 +193,7 @@ func (s *Server) Run(ctx context.Context) error {
 		parts.startUntil(ctx, "cluster", func(ctx context.Context) error { return s.node.Run(ctx, s.gw) })
 	}
 	for _, l := range listeners {
-		for _, listener := range []net.Listener{l.listener, s.edge.Listen(l.exit, edge.Caller)} {
+		for _, listener := range []net.Listener{l.listener, s.edge.Listen(l.exit, edge.Caller, s.refusal(false))} {
 			parts.start("listener "+l.listener.Addr().String(), func() error { return l.server.Serve(listener) }, func() { _ = l.server.Close() })
 		}
 	}
