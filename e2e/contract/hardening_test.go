@@ -205,6 +205,14 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 			t.Errorf("%s", got.Body)
 		}
 	}},
+	{name: "OPTIONS of the gateway as a whole: a 405 like that of a path", run: func(t *T) {
+		s := t.Shared()
+		got := reply(t, s.Do(harness.Request{Method: http.MethodOptions, Target: "*"}))
+		s.WantError(got, http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "")
+		if got.Header.Get("X-Content-Type-Options") != "nosniff" || got.Header.Get("Allow") != http.MethodGet {
+			t.Errorf("%v", got.Header)
+		}
+	}},
 	{name: "a target or headers over 32 KiB: 431 REQUEST_TOO_LARGE, without a callback", run: func(t *T) {
 		s := t.Shared()
 		for _, r := range tooLarge() {

@@ -64,6 +64,7 @@ var wireSpecific = map[string]struct {
 	"a malformed request without TLS: the error form, and CORS":                                 {plainKinds, "over TLS net/http's own answer goes out"},
 	"a malformed request behind another one, without TLS: the error form":                       {plainKinds, "as above"},
 	"HTTP to a port that speaks HTTPS: 400 INVALID_REQUEST, which says so":                      {tlsKinds, "needs TLS"},
+	"OPTIONS of the gateway as a whole: a 405 like that of a path":                              {http1Kinds, "the target is of HTTP/1.1"},
 	"the certificate is read again when it changes":                                             {tlsKinds, "needs TLS"},
 	"headers that nobody takes: 431":                                                            {http1Kinds, "HTTP/2 connections end then"},
 	"a target or headers over 32 KiB on HTTP 2: the connection and its other streams go on":     {http2Kinds, "HTTP/1.1 has one request at a time"},

@@ -92,5 +92,6 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 		},
 	}
 	server.Protocols.SetHTTP1(true)
+	server.DisableGeneralOptionsHandler = true // it answers OPTIONS * in net/http's own words
 	return server
 }
