@@ -46,6 +46,7 @@ var health = section{title: "6 errors and health", core: true, cases: []contract
 		}{
 			{"POST", "/stream", "", 405},
 			{"DELETE", "/", "", 405},
+			{"OPTIONS", "*", "", 405},
 			{"GET", sendPath, "", 405},
 			{"POST", "/healthz", "", 405},
 			{"POST", sendPath, "{", 400},

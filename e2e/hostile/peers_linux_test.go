@@ -46,6 +46,7 @@ var kinds = []kind{
 	{name: "unfinished head", say: says("GET / HTTP/1.1\r\nHost: x\r\nX: ")},
 	{name: "head that drips", say: says("GET / HTTP/1.1\r\nHost: x\r\nX: "), drip: "x"},
 	{name: "body that never comes", say: says("POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")},
+	{name: "body of an OPTIONS * that never comes", say: says("OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")},
 	{name: "body of a GET that never comes", say: says("GET /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")},
 	{name: "chunked body that drips", say: says("POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n"), drip: "x"},
 	{name: "body behind a continue", say: says("POST /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")},
