@@ -288,6 +288,9 @@ func (c *Conn) CloseWrite() error {
 	return nil
 }
 
+// Trusted reports whether the peer may call the internal API.
+func (c *Conn) Trusted() bool { return c.exempt.Load() }
+
 // NetConn is the connection beneath. It stays the edge's.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 

@@ -43,6 +43,14 @@ func (c *returned) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// NetConn is the connection beneath, once nothing is left of what was read of it here.
+func (c *returned) NetConn() net.Conn {
+	if len(c.unread) > 0 {
+		return nil
+	}
+	return c.Conn
+}
+
 // Returned says whether a connection came back from here.
 func Returned(c net.Conn) bool {
 	_, ok := c.(*returned)

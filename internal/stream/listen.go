@@ -6,6 +6,15 @@ import "net"
 // Linux lets a client that stopped reading pin about 4 MB.
 const sendBuffer = 32 << 10
 
+// resetSocket makes a socket what ListenConfig asked for, where the edge has changed that
+// for a caller of the internal API. nil is none.
+func resetSocket(tcp *net.TCPConn) {
+	if tcp != nil {
+		_ = tcp.SetKeepAlive(false)
+		setSocket(tcp)
+	}
+}
+
 // ListenConfig is how a listener for streams has to be made.
 func ListenConfig() net.ListenConfig {
 	lc := net.ListenConfig{

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"net"
 	"syscall"
 	"time"
 
@@ -12,17 +13,21 @@ import (
 // controlListener sets what accepted sockets inherit, for no system call each.
 func controlListener(_, _ string, raw syscall.RawConn) error {
 	var failed error
-	err := raw.Control(func(fd uintptr) {
-		s := int(fd)
-		if failed = unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer); failed != nil {
-			return
-		}
-		failed = setUserTimeout(s, gateway.StallDeadline)
-	})
+	err := raw.Control(func(fd uintptr) { failed = setOptions(int(fd)) })
 	if err != nil {
 		return err
 	}
 	return failed
+}
+
+// setSocket sets the same of one socket.
+func setSocket(tcp *net.TCPConn) { control(tcp, func(fd int) { _ = setOptions(fd) }) }
+
+func setOptions(fd int) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer); err != nil {
+		return err
+	}
+	return setUserTimeout(fd, gateway.StallDeadline)
 }
 
 // setUserTimeout bounds how long bytes may stay unacknowledged, which means a dead

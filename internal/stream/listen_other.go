@@ -2,6 +2,11 @@
 
 package stream
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+)
 
 func controlListener(_, _ string, _ syscall.RawConn) error { return nil }
+
+func setSocket(tcp *net.TCPConn) { _ = tcp.SetWriteBuffer(sendBuffer) }

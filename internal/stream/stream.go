@@ -84,7 +84,11 @@ func (o *Opener) open(nc net.Conn, buffered *bufio.ReadWriter, r *http.Request, 
 		_ = nc.Close()
 		return
 	}
+	accepted := edge.Of(nc)
 	nc = edge.HandOver(nc)
+	if accepted != nil && accepted.Trusted() {
+		resetSocket(tcpOf(nc))
+	}
 	chunked := r.ProtoAtLeast(1, 1)
 	head := frame.Head(appendHead(make([]byte, 0, headSize), h, chunked, chunked && !r.Close))
 	if o.detacher.detach(nc, chunked, head, c, g) {
