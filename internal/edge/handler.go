@@ -176,10 +176,11 @@ func Trust(ctx context.Context) {
 	}
 	c.edge.mu.Unlock()
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
-		// A listener for streams gives its sockets small buffers and no probes. A caller
-		// may get long answers, and may be silent in the middle of a streaming request.
+		// A listener for streams gives its sockets small buffers, little time and no probes. A
+		// caller may get long answers, and may be silent in the middle of a streaming request.
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3})
 		_ = tcp.SetWriteBuffer(callerSendBuffer)
+		waitForCaller(tcp)
 	}
 }
 
