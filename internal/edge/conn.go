@@ -195,10 +195,7 @@ func (c *Conn) Write(p []byte) (written int, err error) {
 }
 
 func (c *Conn) write(p []byte) (written int, err error) {
-	timeout := answerTimeout
-	if c.exempt.Load() {
-		timeout = callerTimeout
-	}
+	timeout := c.answerTimeout()
 	// The kernel takes more only when much of its buffer is free, so a write may have to wait
 	// for long although the peer reads. What that has acknowledged meanwhile is progress too;
 	// the first look only notes how much there is.
@@ -221,6 +218,13 @@ func (c *Conn) write(p []byte) (written int, err error) {
 		}
 		last = unacked
 	}
+}
+
+func (c *Conn) answerTimeout() time.Duration {
+	if c.exempt.Load() {
+		return callerTimeout
+	}
+	return answerTimeout
 }
 
 // SetWriteDeadline implements net.Conn. It can only make the edge's own deadline shorter. A

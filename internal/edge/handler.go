@@ -148,7 +148,7 @@ func (c *Conn) end(w http.ResponseWriter, r *http.Request, b *body, begun time.T
 	case r.ProtoMajor == 1:
 	case r.Context().Err() == nil:
 		// The peer may hold back this answer while it takes others.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(c.answerTimeout()))
 	case time.Since(begun) < resetTime:
 		c.allowed.Add(-accounted)
 	}

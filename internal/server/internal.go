@@ -28,6 +28,7 @@ func (s *Server) serveInternalListener(w http.ResponseWriter, r *http.Request) {
 // serveInternal serves a caller who may call.
 func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
 	edge.Trust(r.Context())
+	w = edge.Answer(w, r)
 	if target(r) == "/metrics" {
 		if api.Allow(w, r, http.MethodGet, http.MethodHead) {
 			s.metrics.ServeHTTP(w, r)

@@ -1,0 +1,42 @@
+package edge
+
+import (
+	"net/http"
+	"time"
+)
+
+// answerPiece is how much of an answer over HTTP/2 its peer has to take in time, in bytes.
+// A write returns when flow control has let all of it through; what it has taken of one that
+// is under way cannot be seen.
+const answerPiece = 4 << 10
+
+// Answer bounds how long a caller of the internal API may take nothing of its answer. HTTP/1
+// needs nothing for that, since the connection sees to it. Over HTTP/2 a peer can hold one
+// answer back while it takes others.
+func Answer(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+	if r.ProtoMajor == 1 {
+		return w
+	}
+	return &answer{w, http.NewResponseController(w)}
+}
+
+type answer struct {
+	http.ResponseWriter
+	control *http.ResponseController
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// Write implements io.Writer. What is buffered when the handler returns has the deadline that
+// the edge then sets.
+func (a *answer) Write(p []byte) (written int, err error) {
+	for len(p) > 0 && err == nil {
+		var n int
+		_ = a.control.SetWriteDeadline(time.Now().Add(callerTimeout))
+		n, err = a.ResponseWriter.Write(p[:min(len(p), answerPiece)])
+		written += n
+		p = p[n:]
+	}
+	return written, err
+}
