@@ -56,14 +56,12 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 	}
 	listeners := []listening{newListening(l, public)}
 	if addr := s.cfg.InternalAddr; addr != (config.Addr{}) {
+		var l net.Listener
 		if addr.Network == "unix" {
-			if err := removeStaleSocket(addr.Address); err != nil {
-				_ = listeners[0].listener.Close()
-				return nil, err
-			}
+			l, err = listenUnix(ctx, addr.Address)
+		} else {
+			l, err = new(net.ListenConfig).Listen(ctx, addr.Network, addr.Address) // without a stream's socket options
 		}
-		lc = net.ListenConfig{} // without a stream's socket options
-		l, err := lc.Listen(ctx, addr.Network, addr.Address)
 		if err != nil {
 			_ = listeners[0].listener.Close()
 			return nil, err

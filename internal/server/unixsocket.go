@@ -1,13 +1,52 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 )
+
+// listenUnix listens at a socket that it makes there, and removes at the end if it is still
+// the same: by then another process may have one of its own there.
+func listenUnix(ctx context.Context, path string) (net.Listener, error) {
+	if err := removeStaleSocket(path); err != nil {
+		return nil, err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if l, ok := l.(*net.UnixListener); ok {
+		l.SetUnlinkOnClose(false)
+	}
+	made, err := os.Lstat(path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("INTERNAL_ADDR: the socket is gone as soon as it was made: %w", err), l.Close())
+	}
+	return &unixListener{Listener: l, path: path, made: made}, nil
+}
+
+type unixListener struct {
+	net.Listener
+	path string
+	made fs.FileInfo
+	once sync.Once
+}
+
+// Close implements net.Listener.
+func (l *unixListener) Close() error {
+	l.once.Do(func() {
+		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.made) {
+			_ = os.Remove(l.path)
+		}
+	})
+	return l.Listener.Close()
+}
 
 // removeStaleSocket removes a socket that a killed process left. Only a refused connection
 // says that nobody listens on it any more; a busy process, or one of another user, may give

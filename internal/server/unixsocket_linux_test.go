@@ -68,3 +68,34 @@ func TestRemoveStaleSocket(t *testing.T) {
 		t.Error("a busy process:", err)
 	}
 }
+
+// At its end a listener removes its own socket, not one that took its place meanwhile.
+func TestSocketOfAnother(t *testing.T) {
+	dir, err := os.MkdirTemp("", "gw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	first, err := listenUnix(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil { // as the operator may do
+		t.Fatal(err)
+	}
+	second, err := listenUnix(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Close()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal("the other's socket is gone:", err)
+	}
+	_ = c.Close()
+	_ = second.Close()
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Error("its own socket stayed:", err)
+	}
+}
