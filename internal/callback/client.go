@@ -91,7 +91,7 @@ type Client struct {
 	pool  pool
 
 	// Of what is wrong with answers to connects, which clients cause as often as they like.
-	ignored, leftOut *logging.Throttle
+	ignored, leftOut, misdirected *logging.Throttle
 
 	notifier notifier
 }
@@ -130,7 +130,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, head: requestHead(u), turns: make(chan struct{}, cfg.Concurrency),
-		ignored: logging.Every(time.Second), leftOut: logging.Every(time.Second),
+		ignored: logging.Every(time.Second), leftOut: logging.Every(time.Second), misdirected: logging.Every(time.Second),
 	}
 	c.pool.init(u, 2*cfg.Concurrency)
 	c.notifier.init(c)

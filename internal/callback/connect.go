@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
+	"ssegateway/internal/logging"
 )
 
 var errNoTurn = errors.New("too many callbacks in flight")
@@ -143,11 +144,14 @@ var connectResults = [...]string{
 func (c *Client) connected(token gateway.Token, r *reply, took time.Duration) {
 	result := connectResults[r.answer().Outcome]
 	c.cfg.Observe(ActionConnect, result, took)
-	level := slog.LevelInfo
+	c.log(slog.LevelInfo, ActionConnect, token, result, r, took)
 	if r.misdirected() {
-		level = slog.LevelWarn
+		attrs := []slog.Attr{slog.String("token", token.String()), slog.Int("status", r.status)}
+		if location := r.location(); location != "" {
+			attrs = append(attrs, slog.String("location", location))
+		}
+		c.misdirected.Log(c.cfg.Log, slog.LevelWarn, "the answer to the connect callback is a redirect, which is not followed, or no status of HTTP", attrs...)
 	}
-	c.log(level, ActionConnect, token, result, r, took)
 }
 
 // misdirected says whether the answer is none that a backend should give: a redirect, which
@@ -166,12 +170,7 @@ func (r *reply) location() string {
 	if err != nil {
 		return ""
 	}
-	const most = 200 // bytes
-	text := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
-	if len(text) > most {
-		text = text[:most] + "…"
-	}
-	return text
+	return logging.Cut((&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String())
 }
 
 // log writes a callback's line.

@@ -467,16 +467,31 @@ func TestLogOfARedirect(t *testing.T) {
 	for location, want := range map[string]string{
 		"/login?next=hidden#hidden":                "location=/login ",
 		"https://u:hidden@sso.example/in?a=hidden": "location=https://sso.example/in ",
-		"":               "status=307 result",
-		"http://[hidden": "status=307 result",
-		"/" + strings.Repeat("x", 300) + "hidden": "location=/" + strings.Repeat("x", 199) + "… ",
+		"":               "status=307\n",
+		"http://[hidden": "status=307\n",
+		"/" + strings.Repeat("x", 300) + "secret": "location=\"/" + strings.Repeat("x", 199) + "…(307 bytes)\"",
 	} {
 		var l logBuffer
 		c := newClient(t, Config{URL: answers(t, "HTTP/1.1 307 No\r\nLocation: "+location+"\r\nContent-Length: 0\r\n\r\n"), Log: l.logger()})
 		check(t, connect(t, c), gateway.Answer{Outcome: gateway.Refused, Status: 307})
-		if text := l.String(); !strings.Contains(text, "level=WARN msg=callback action=connect") || !strings.Contains(text, want) || strings.Contains(text, "hidden") {
+		text := l.String() + "\n"
+		if strings.Count(text, "level=WARN msg=\"the answer to the connect callback is") != 1 || !strings.Contains(text, want) || strings.Contains(text, "hidden") {
 			t.Errorf("%q: %s", location, text)
 		}
+	}
+}
+
+// Clients cause redirects as often as they like, so that a second has one warning.
+func TestLogOfRedirects(t *testing.T) {
+	var l logBuffer
+	c := newClient(t, Config{URL: answers(t, "HTTP/1.1 307 No\r\nLocation: /login\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"), Log: l.logger()})
+	const n = 5
+	for range n {
+		connect(t, c)
+	}
+	text := l.String()
+	if warned, told := strings.Count(text, "level=WARN"), strings.Count(text, "level=INFO msg=callback action=connect"); warned == 0 || warned == n || told != n {
+		t.Errorf("%d warnings, %d callbacks:\n%s", warned, told, text)
 	}
 }
 
