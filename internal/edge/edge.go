@@ -26,8 +26,9 @@ type Config struct {
 	Internal int
 	// Streams and Senders count the connections that were handed over and are open.
 	Streams, Senders func() int
-	// CloseSender closes the sender's connection that has been idle for longest, soon.
-	CloseSender func()
+	// CloseSender closes the sender's connection that has been idle for longest, soon. It
+	// returns false if there is none.
+	CloseSender func() bool
 	// Log gets at most a line a second about connections that were closed to make room.
 	Log *slog.Logger
 }
@@ -135,17 +136,13 @@ func (e *Edge) victimLocked() (c *Conn, ok bool) {
 	case used != nil:
 		return e.used.worst(), true
 	}
-	senders := e.cfg.Senders()
-	if e.internal+senders <= e.cfg.Internal {
+	if e.internal+e.cfg.Senders() <= e.cfg.Internal {
 		return nil, false
 	}
 	if e.callers.first != nil {
 		return e.callers.first, true
 	}
-	if senders > 0 {
-		e.cfg.CloseSender()
-	}
-	return nil, senders > 0
+	return nil, e.cfg.CloseSender()
 }
 
 // evictLocked takes a connection that is about to be closed off the account.

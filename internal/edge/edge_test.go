@@ -37,7 +37,12 @@ func newWorld(limit, internal int) *world {
 	w.Edge = New(Config{
 		Limit: limit, Internal: internal, Log: slog.New(slog.DiscardHandler),
 		Streams: func() int { return w.streams }, Senders: func() int { return w.senders },
-		CloseSender: func() { w.asked++ },
+		CloseSender: func() bool {
+			if w.senders > 0 {
+				w.asked++
+			}
+			return w.senders > 0
+		},
 	})
 	return w
 }

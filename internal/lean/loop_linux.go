@@ -55,14 +55,16 @@ func New(handler func() Handler) (*Server, error) {
 func (s *Server) Conns() int { return int(s.conns.Load()) }
 
 // CloseIdlest closes, soon, a connection that has waited for a next request for longest, of
-// those that one of the goroutines serves.
-func (s *Server) CloseIdlest() {
+// those that one of the goroutines serves. It returns false if there is none: each has a send
+// that waits.
+func (s *Server) CloseIdlest() bool {
 	for range s.loops {
 		l := s.loops[int(s.next.Add(1))%len(s.loops)]
 		if l.closeIdlest() {
-			return
+			return true
 		}
 	}
+	return false
 }
 
 const supported = true
@@ -71,6 +73,7 @@ const supported = true
 func (s *Server) adopt(nc net.Conn, exit *Exit, host string) bool {
 	fd, ok := epoll.Take(nc)
 	if ok {
+		s.conns.Add(1)
 		s.loops[int(s.next.Add(1))%len(s.loops)].add(&conn{fd: fd, exit: exit, host: host})
 	}
 	return ok
@@ -131,11 +134,12 @@ func newLoop(h Handler, count *atomic.Int64) (*loop, error) {
 	return &loop{handler: h, set: set, count: count}, err
 }
 
+// add watches a connection, which counts from before that until its descriptor is closed.
 func (l *loop) add(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed || unix.EpollCtl(l.set.FD, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(c.fd)}) != nil { //nolint:gosec // a descriptor
-		_ = unix.Close(c.fd)
+		l.discard(c)
 		return
 	}
 	for c.fd >= len(l.conns) {
@@ -143,7 +147,6 @@ func (l *loop) add(c *conn) {
 	}
 	l.conns[c.fd] = c
 	l.open++
-	l.count.Add(1)
 }
 
 // closeIdlest has the next sweep, which it asks for, close a connection. It returns false
@@ -159,18 +162,23 @@ func (l *loop) closeIdlest() bool {
 	return true
 }
 
-// remove ends a connection's time here; its descriptor is the caller's.
-func (l *loop) remove(c *conn) {
+// unwatch leaves a connection to the caller. It counts on.
+func (l *loop) unwatch(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_ = unix.EpollCtl(l.set.FD, unix.EPOLL_CTL_DEL, c.fd, nil) // it is there
 	l.conns[c.fd] = nil
 	l.open--
-	l.count.Add(-1)
 }
 
 func (l *loop) close(c *conn) {
-	l.remove(c)
+	l.unwatch(c)
+	l.discard(c)
+}
+
+// discard closes a connection that is not watched.
+func (l *loop) discard(c *conn) {
+	l.count.Add(-1)
 	_ = unix.Close(c.fd)
 }
 
@@ -264,7 +272,7 @@ func (l *loop) serve(c *conn) {
 // wait carries out, on a goroutine of its own, a send that has to wait. The connection is
 // not watched meanwhile.
 func (l *loop) wait(c *conn, later func() (int, []byte)) {
-	l.remove(c)
+	l.unwatch(c)
 	c.begun = nil
 	go func() {
 		defer guard.Recover()
@@ -272,7 +280,7 @@ func (l *loop) wait(c *conn, later func() (int, []byte)) {
 		var clock clock
 		answer := appendAnswer(nil, status, clock.now(), body)
 		if send(c.fd, answer) < len(answer) { // the answer before was read, so there is room unless the sender has left
-			_ = unix.Close(c.fd)
+			l.discard(c)
 			return
 		}
 		l.add(c)
@@ -282,11 +290,12 @@ func (l *loop) wait(c *conn, later func() (int, []byte)) {
 // giveBack hands a connection to net/http, with what was read of it. Answers that are
 // yet to be written go first.
 func (l *loop) giveBack(c *conn, unread, answers []byte) {
-	l.remove(c)
+	l.unwatch(c)
 	f := os.NewFile(uintptr(c.fd), "sender")
 	nc, err := net.FileConn(f) // has a descriptor of its own
 	_ = f.Close()
 	if err != nil {
+		l.count.Add(-1)
 		return
 	}
 	back := &returned{nc, bytes.Clone(unread)}
@@ -294,7 +303,9 @@ func (l *loop) giveBack(c *conn, unread, answers []byte) {
 	go func() {
 		defer guard.Recover()
 		_ = nc.SetWriteDeadline(time.Now().Add(idleTimeout))
-		if _, err := nc.Write(answers); err != nil {
+		_, err := nc.Write(answers)
+		l.count.Add(-1) // from now on the edge counts it
+		if err != nil {
 			_ = nc.Close()
 			return
 		}
@@ -350,8 +361,7 @@ func (l *loop) end() {
 	l.closed = true
 	for _, c := range l.conns {
 		if c != nil {
-			_ = unix.Close(c.fd)
-			l.count.Add(-1)
+			l.discard(c)
 		}
 	}
 	l.conns = nil

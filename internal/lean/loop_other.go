@@ -27,4 +27,4 @@ func (*Server) Run(ctx context.Context) error {
 }
 
 // CloseIdlest has none to close.
-func (*Server) CloseIdlest() {}
+func (*Server) CloseIdlest() bool { return false }

@@ -3,6 +3,7 @@
 package lean
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -50,6 +51,57 @@ func descriptors(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(entries)
+}
+
+// waiting answers each send when it is told to.
+type waiting chan struct{}
+
+func (w waiting) Serve([]byte, []byte) (int, []byte, func() (int, []byte)) {
+	return 0, nil, func() (int, []byte) {
+		<-w
+		return http.StatusOK, []byte("{}")
+	}
+}
+
+// A connection whose send waits has its descriptor, and counts.
+func TestWaitingCounts(t *testing.T) {
+	w := make(waiting)
+	s, err := New(func() Handler { return w })
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, client := pair(t)
+	s.next.Store(uint32(len(s.loops) - 1)) // the first is next
+	if !s.adopt(server, NewExit(&net.TCPAddr{}), "127.0.0.1:3000") {
+		t.Fatal("not taken")
+	}
+	l := s.loops[0]
+	if _, err := io.WriteString(client, plain); err != nil {
+		t.Fatal(err)
+	}
+	c := l.conns[len(l.conns)-1]
+	for l.open > 0 {
+		l.serve(c)
+	}
+	if s.Conns() != 1 || l.closeIdlest() {
+		t.Errorf("%d connections, while one waits", s.Conns())
+	}
+	w <- struct{}{}
+	if _, err := http.ReadResponse(bufio.NewReader(client), nil); err != nil { //nolint:bodyclose // of a connection that is closed below
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if rest, err := io.ReadAll(client); err != nil || len(rest) > 0 { // the end comes when the connection is closed
+		t.Errorf("%q, %v", rest, err)
+	}
+	if s.Conns() != 0 {
+		t.Errorf("%d connections in the end", s.Conns())
+	}
+	_ = client.Close()
 }
 
 // What is idle for long is closed, and a request that does not come to its end is
