@@ -44,7 +44,7 @@ func TestAnswerDeadlineHTTP2(t *testing.T) {
 					_, _ = w.Write(make([]byte, test.size))
 				}))
 				served := make(chan error)
-				go func() { served <- server.Serve(w.Listen(l, Plain)) }()
+				go func() { served <- server.Serve(w.Listen(l, Plain, nil)) }()
 				client, conn := net.Pipe()
 				l.conns <- conn
 

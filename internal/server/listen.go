@@ -89,7 +89,6 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 			MaxReceiveBufferPerStream:     64 << 10,
 		},
 	}
-	server.DisableGeneralOptionsHandler = true // else OPTIONS * is answered behind the edge's back
 	server.Protocols.SetHTTP1(true)
 	server.DisableGeneralOptionsHandler = true // it answers OPTIONS * in net/http's own words
 	return server
