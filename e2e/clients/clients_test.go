@@ -25,7 +25,7 @@ import (
 	"github.com/chromedp/chromedp"
 	gosse "github.com/tmaxmax/go-sse"
 
-	"ssegateway/e2e/clients/chromium"
+	"ssegateway/e2e/harness/chromium"
 	"ssegateway/e2e/harness"
 )
 

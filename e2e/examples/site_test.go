@@ -15,7 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	"ssegateway/e2e/clients/chromium"
+	"ssegateway/e2e/harness/chromium"
 	"ssegateway/e2e/harness"
 )
 
