@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/network"
+
 	"ssegateway/e2e/harness"
+	"ssegateway/e2e/harness/chromium"
 )
 
 func TestEventSource(t *testing.T) {
@@ -24,7 +27,7 @@ func TestEventSource(t *testing.T) {
 			testLeave(t, x)
 			testCut(t, x)
 			testDrain(t, x)
-			for _, r := range x.page.received(func(r response) bool { return strings.HasPrefix(r.URL, x.streams+"/events/") }) {
+			for _, r := range x.page.received(func(r *network.Response) bool { return strings.HasPrefix(r.URL, x.streams+"/events/") }) {
 				if r.Protocol != s.protocol() {
 					t.Errorf("%s came by %s, want %s", r.URL, r.Protocol, s.protocol())
 				}
@@ -143,8 +146,8 @@ func (x *site) wantReturn(t *testing.T, source, lastEventID string) (opened repo
 func testRefusal(t *testing.T, x *site) {
 	x.page.open(t, "refused", x.streams+path("refused"))
 	x.page.want(t, "refused", "error", closed)
-	if got := x.page.received(func(r response) bool { return r.URL == x.streams+path("refused") }); len(got) != 1 || got[0].Status != 403 {
-		t.Errorf("the refused one was answered %v, want one 403", got)
+	if got := x.page.received(func(r *network.Response) bool { return r.URL == x.streams+path("refused") }); len(got) != 1 || got[0].Status != 403 {
+		t.Errorf("the refused one was answered %+v, want one 403", got)
 	}
 }
 
@@ -153,7 +156,7 @@ func testLeave(t *testing.T, x *site) {
 	tab := newPage(t, x.pages)
 	other := &site{setup: x.setup, gw: x.gw, page: tab, streams: x.streams}
 	token := other.open(t, "tab")
-	tab.closeTab(t)
+	tab.tab.Close(t)
 	x.wantDisconnect(t, token, "client_closed")
 }
 
@@ -238,7 +241,7 @@ func TestManyStreamsOverOneConnection(t *testing.T) {
 		latencies = append(latencies, time.Since(sent))
 	}
 	t.Logf("send to the page's callback: %v", latencies)
-	heads := x.page.received(func(r response) bool { return strings.HasPrefix(r.URL, x.streams) })
+	heads := x.page.received(func(r *network.Response) bool { return strings.HasPrefix(r.URL, x.streams) })
 	if len(heads) != n {
 		t.Errorf("%d responses, want %d", len(heads), n)
 	}
@@ -247,7 +250,7 @@ func TestManyStreamsOverOneConnection(t *testing.T) {
 			t.Fatalf("%s came by %s on connection %v, another one on connection %v", r.URL, r.Protocol, r.ConnectionID, heads[0].ConnectionID)
 		}
 	}
-	x.page.closeTab(t)
+	x.page.tab.Close(t)
 	for _, token := range tokens {
 		x.wantDisconnect(t, token, "client_closed")
 	}
@@ -268,7 +271,7 @@ func TestRefusedStreamsKeepTheConnection(t *testing.T) {
 	x.open(t, "last")
 	x.gw.Event(t, kept, object{"data": "still here"})
 	x.page.want(t, "kept", "message", 1)
-	heads := x.page.received(func(r response) bool { return strings.HasPrefix(r.URL, x.streams) })
+	heads := x.page.received(func(r *network.Response) bool { return strings.HasPrefix(r.URL, x.streams) })
 	for _, r := range heads {
 		if r.ConnectionID != heads[0].ConnectionID {
 			t.Errorf("%s came on connection %v, the first on %v", r.URL, r.ConnectionID, heads[0].ConnectionID)
@@ -284,9 +287,8 @@ func TestRebinding(t *testing.T) {
 	try := func(host, method, target string) (status int) {
 		t.Helper()
 		x.page.navigate(t, fmt.Sprintf("http://%s:%d/healthz", host, x.gw.Port))
-		x.page.call(t, &status, `(async (method, target, body) => (await fetch(target, {method, body, headers: {"content-type": "application/json"}})).status)`,
+		return chromium.Call[int](t, x.page.tab, `(async (method, target, body) => (await fetch(target, {method, body, headers: {"content-type": "application/json"}})).status)`,
 			method, target, map[string]any{"GET": nil, "POST": `{"token":"x"}`}[method])
-		return status
 	}
 	for _, c := range []struct {
 		method, target string
@@ -315,9 +317,7 @@ func TestNextHopProtocol(t *testing.T) {
 	x.gw.CloseStream(t, token)
 	x.page.want(t, "seen", "error", connecting)
 	x.page.close(t, "seen")
-	var protocol string
-	x.page.call(t, &protocol, "nextHopProtocol", x.streams+path("seen"))
-	if protocol != "h2" {
+	if protocol := chromium.Call[string](t, x.page.tab, "nextHopProtocol", x.streams+path("seen")); protocol != "h2" {
 		t.Errorf("nextHopProtocol is %q, want h2", protocol)
 	}
 }
@@ -330,7 +330,7 @@ func TestCredentials(t *testing.T) {
 			x := s.start(t)
 			for _, with := range []bool{false, true} {
 				source := fmt.Sprintf("credentials-%v", with)
-				x.page.call(t, nil, "openSource", source, x.streams+path(source), with)
+				x.page.do(t, "openSource", source, x.streams+path(source), with)
 				x.page.wantOpen(t, source)
 				want := ""
 				if with {

@@ -25,5 +25,3 @@ function nextHopProtocol(url) {
     }).observe({ type: "resource", buffered: true });
   });
 }
-
-addEventListener("load", () => report(JSON.stringify({ source: "page" })));

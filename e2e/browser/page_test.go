@@ -1,14 +1,21 @@
 package browser
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
+	cdppage "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
 	"ssegateway/e2e/harness"
+	"ssegateway/e2e/harness/chromium"
 )
 
 // pageScript is what the pages know: see there.
@@ -18,12 +25,12 @@ var pageScript string
 
 // page is a tab with a profile of its own: cookies and connections are not shared.
 type page struct {
-	context, target, session string
+	tab chromium.Tab
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced at every change
 	reports   map[string][]report
-	responses []response
+	responses []*network.Response // whose heads the page's network stack received
 	problem   error
 }
 
@@ -43,39 +50,19 @@ const (
 	closed     = 2
 )
 
-// response is a response head that the page's network stack received.
-type response struct {
-	URL          string  `json:"url"`
-	Status       int     `json:"status"`
-	Protocol     string  `json:"protocol"`
-	ConnectionID float64 `json:"connectionId"`
-}
-
 // newPage opens a page for as long as the test.
 func newPage(t *testing.T, url string) *page {
 	t.Helper()
 	p := &page{changed: make(chan struct{}), reports: map[string][]report{}}
-	var context struct{ BrowserContextID string }
-	p.do(t, "Target.createBrowserContext", nil, &context)
-	p.context = context.BrowserContextID
-	t.Cleanup(func() {
-		if err := browser.call("", "Target.disposeBrowserContext", object{"browserContextId": p.context}, nil); err != nil {
-			t.Error(err)
+	p.tab = browser.Open(t, chromedp.WithNewBrowserContext(), chromedp.WithListener(p.event))
+	chromium.Run(t, p.tab, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, runtime.AddBinding, runtime.AddBindingParams{Name: "report"})
+		if err == nil {
+			script := cdppage.AddScriptToEvaluateOnNewDocumentParams{Source: pageScript}
+			_, err = cdp.Call(ctx, target, cdppage.AddScriptToEvaluateOnNewDocument, script)
 		}
-		browser.handle(p.session, nil)
-	})
-	var target struct{ TargetID string }
-	p.do(t, "Target.createTarget", object{"url": "about:blank", "browserContextId": p.context}, &target)
-	p.target = target.TargetID
-	var attached struct{ SessionID string }
-	p.do(t, "Target.attachToTarget", object{"targetId": p.target, "flatten": true}, &attached)
-	p.session = attached.SessionID
-	browser.handle(p.session, p.event)
-	p.do(t, "Network.enable", nil, nil)
-	p.do(t, "Page.enable", nil, nil)
-	p.do(t, "Runtime.enable", nil, nil)
-	p.do(t, "Runtime.addBinding", object{"name": "report"}, nil)
-	p.do(t, "Page.addScriptToEvaluateOnNewDocument", object{"source": pageScript}, nil)
+		return err
+	}))
 	p.navigate(t, url)
 	return p
 }
@@ -83,92 +70,45 @@ func newPage(t *testing.T, url string) *page {
 // navigate goes to a document and waits until it is loaded.
 func (p *page) navigate(t *testing.T, url string) {
 	t.Helper()
-	var navigated struct{ ErrorText string }
-	p.do(t, "Page.navigate", object{"url": url}, &navigated)
-	if navigated.ErrorText != "" {
-		t.Fatalf("%s: %s", url, navigated.ErrorText)
-	}
-	p.next(t, "page")
+	chromium.Run(t, p.tab, chromedp.Navigate(url))
 }
 
-// do runs a command of the page's session, or of the browser as long as there is none.
-func (p *page) do(t *testing.T, method string, params object, result any) {
+// do calls a JavaScript function of the page.
+func (p *page) do(t *testing.T, function string, args ...any) {
 	t.Helper()
-	if err := browser.call(p.session, method, params, result); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// call calls a JavaScript function in the page and decodes what it returns or promises, if into is given.
-func (p *page) call(t *testing.T, into any, function string, args ...any) {
-	t.Helper()
-	list, err := json.Marshal(append([]any{}, args...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var called struct {
-		Result           struct{ Value json.RawMessage }
-		ExceptionDetails *struct{ Exception struct{ Description string } }
-	}
-	expression := fmt.Sprintf("(%s)(...%s)", function, list)
-	p.do(t, "Runtime.evaluate", object{"expression": expression, "returnByValue": true, "awaitPromise": true}, &called)
-	if called.ExceptionDetails != nil {
-		t.Fatalf("%s: %s", expression, called.ExceptionDetails.Exception.Description)
-	}
-	if into == nil {
-		return
-	}
-	if err := json.Unmarshal(called.Result.Value, into); err != nil {
-		t.Fatalf("%s: %v", expression, err)
-	}
+	chromium.Call[chromedp.Void](t, p.tab, function, args...)
 }
 
 // open makes an EventSource of that name.
 func (p *page) open(t *testing.T, source, url string) {
 	t.Helper()
-	p.call(t, nil, "openSource", source, url, false)
+	p.do(t, "openSource", source, url, false)
 }
 
 // close closes an EventSource from inside the page.
 func (p *page) close(t *testing.T, source string) {
 	t.Helper()
-	p.call(t, nil, "closeSource", source)
+	p.do(t, "closeSource", source)
 }
 
-// closeTab closes the page as its user does.
-func (p *page) closeTab(t *testing.T) {
-	t.Helper()
-	if err := browser.call("", "Target.closeTarget", object{"targetId": p.target}, nil); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// event takes an event of the page's session.
-func (p *page) event(method string, params json.RawMessage) {
+// event takes an event of the tab.
+func (p *page) event(e any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch method {
-	case "Runtime.bindingCalled":
-		var call struct{ Payload string }
+	switch e := e.(type) {
+	case *runtime.EventBindingCalled:
 		var r report
-		p.note(json.Unmarshal(params, &call))
-		p.note(json.Unmarshal([]byte(call.Payload), &r))
+		if err := json.Unmarshal([]byte(e.Payload), &r); err != nil {
+			p.problem = err
+		}
 		p.reports[r.Source] = append(p.reports[r.Source], r)
-	case "Network.responseReceived":
-		var received struct{ Response response }
-		p.note(json.Unmarshal(params, &received))
-		p.responses = append(p.responses, received.Response)
+	case *network.EventResponseReceived:
+		p.responses = append(p.responses, e.Response)
 	default:
 		return
 	}
 	close(p.changed)
 	p.changed = make(chan struct{})
-}
-
-func (p *page) note(err error) {
-	if err != nil {
-		p.problem = err
-	}
 }
 
 // next waits for the next thing that happens to an EventSource.
@@ -223,10 +163,10 @@ func (p *page) wantOpen(t *testing.T, source string) report {
 }
 
 // received are the response heads so far for which match says true.
-func (p *page) received(match func(response) bool) []response {
+func (p *page) received(match func(*network.Response) bool) []*network.Response {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var found []response
+	var found []*network.Response
 	for _, r := range p.responses {
 		if match(r) {
 			found = append(found, r)

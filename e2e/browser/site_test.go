@@ -14,16 +14,21 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/chromedp"
 	"go.uber.org/goleak"
 
 	"ssegateway/e2e/harness"
+	"ssegateway/e2e/harness/chromium"
 )
 
 var (
 	binary  string // the gateway
 	cert    *harness.Certificate
-	browser *chromium
+	browser *chromium.Browser
 )
+
+// object is a JSON object.
+type object = map[string]any
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -43,7 +48,7 @@ func run(m *testing.M) (code int) {
 		return 1
 	}
 	code = m.Run()
-	if err := errors.Join(browser.stop(), goleak.Find()); err != nil && code == 0 {
+	if err := errors.Join(browser.Stop(), goleak.Find()); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
@@ -67,7 +72,10 @@ func prepare(dir string) (err error) {
 		return err
 	}
 	fingerprint := sha256.Sum256(parsed.RawSubjectPublicKeyInfo)
-	browser, err = startChromium(dir, base64.StdEncoding.EncodeToString(fingerprint[:]))
+	browser, err = chromium.Start(dir,
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(fingerprint[:])),
+		chromedp.Flag("host-resolver-rules", "MAP *.rebinding.example 127.0.0.1")) // as a hostile name server answers
 	return err
 }
 

@@ -25,8 +25,8 @@ import (
 	"github.com/chromedp/chromedp"
 	gosse "github.com/tmaxmax/go-sse"
 
-	"ssegateway/e2e/harness/chromium"
 	"ssegateway/e2e/harness"
+	"ssegateway/e2e/harness/chromium"
 )
 
 // client is a foreign client and where it is no EventSource by the book.
@@ -222,23 +222,26 @@ func startPages(t *testing.T) (origin string) {
 	return pages.URL
 }
 
-// browser is the context of a running Chromium, in which each page gets a tab.
-var browser context.Context
+// browser is a running Chromium, in which each page gets a tab.
+var browser *chromium.Browser
 
 func startChromium(t *testing.T) {
 	t.Helper()
-	ctx, stop, err := chromium.Start(t.TempDir())
-	if err != nil {
+	var err error
+	if browser, err = chromium.Start(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(stop)
-	browser = ctx
+	t.Cleanup(func() {
+		if err := browser.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func startPage(t *testing.T, url string) func() (report, error) {
 	t.Helper()
 	reports := make(chan report, 1000)
-	listen := func(e any) {
+	tab := browser.Open(t, chromedp.WithListener(func(e any) {
 		if call, ok := e.(*runtime.EventBindingCalled); ok {
 			var r report
 			if err := json.Unmarshal([]byte(call.Payload), &r); err != nil {
@@ -246,16 +249,14 @@ func startPage(t *testing.T, url string) func() (report, error) {
 			}
 			reports <- r
 		}
-	}
-	tab, closeTab := chromedp.NewContext(browser, chromedp.WithListener(listen))
-	t.Cleanup(closeTab)
-	bind := func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
-		_, err := cdp.Call(ctx, target, runtime.AddBinding, runtime.AddBindingParams{Name: "report"})
-		return chromedp.Void{}, err
-	}
-	open := chromedp.Evaluate[chromedp.Void]("openSource(" + strconv.Quote(url) + ")")
-	if err := chromedp.Do(tab, bind, chromedp.Navigate(pages.URL), open); err != nil {
-		t.Fatal(err)
-	}
+	}))
+	chromium.Run(t, tab, chromedp.Steps(
+		chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+			_, err := cdp.Call(ctx, target, runtime.AddBinding, runtime.AddBindingParams{Name: "report"})
+			return err
+		}),
+		chromedp.Navigate(pages.URL),
+	))
+	chromium.Call[chromedp.Void](t, tab, "openSource", url)
 	return queue(reports)
 }

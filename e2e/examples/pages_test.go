@@ -1,7 +1,6 @@
 package examples
 
 import (
-	"context"
 	"regexp"
 	"strconv"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"ssegateway/e2e/harness"
+	"ssegateway/e2e/harness/chromium"
 )
 
 func page(name string) example {
@@ -18,60 +18,47 @@ func page(name string) example {
 
 // tab is a page of the example in a browser.
 type tab struct {
-	context.Context
+	chromium.Tab
 }
 
 // visit opens a page of the example for as long as the test.
 func (s *site) visit(t *testing.T, target string) tab {
 	t.Helper()
-	ctx, closeTab := chromedp.NewContext(browser)
-	t.Cleanup(closeTab)
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatal(err)
-	}
-	limited, cancel := context.WithTimeout(ctx, 2*harness.Patience) // not before: it would limit the tab's life
-	t.Cleanup(cancel)
-	p := tab{limited}
-	p.do(t, chromedp.Navigate(s.app+target))
+	p := tab{browser.Open(t)}
+	chromium.Run(t, p.Tab, chromedp.Navigate(s.app+target))
 	return p
-}
-
-func (p tab) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
-	t.Helper()
-	if err := chromedp.Do(p, steps...); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // enter fills the page's first text field and submits its form. Tabs in the background
 // take no input events, so that this and click are done by script.
 func (p tab) enter(t *testing.T, text string) {
 	t.Helper()
-	p.do(t, chromedp.Evaluate[chromedp.Void](`{
+	chromium.Call[chromedp.Void](t, p.Tab, `(text) => {
 		const field = document.querySelector("input:not([type])");
-		field.value = `+strconv.Quote(text)+`;
+		field.value = text;
 		field.form.requestSubmit();
-	}`))
+	}`, text)
 }
 
 func (p tab) click(t *testing.T, selector string) {
 	t.Helper()
-	p.do(t, chromedp.Evaluate[chromedp.Void]("document.querySelector("+strconv.Quote(selector)+").click()"))
+	chromium.Call[chromedp.Void](t, p.Tab, "(selector) => document.querySelector(selector).click()", selector)
 }
 
 // want waits until an element has that text.
 func (p tab) want(t *testing.T, selector, text string) {
 	t.Helper()
-	p.wait(t, "document.querySelector("+strconv.Quote(selector)+").textContent === "+strconv.Quote(text), selector)
+	p.wait(t, selector, "(element, text) => element.textContent === text", text)
 }
 
-// wait waits for a condition; shown is the element to show where it does not come true.
-func (p tab) wait(t *testing.T, condition, shown string) {
+// wait waits until a condition of an element is true: a JavaScript function of the
+// element and args.
+func (p tab) wait(t *testing.T, selector, condition string, args ...any) {
 	t.Helper()
-	// By mutations: headless tabs in the background have no animation frames.
-	if _, err := chromedp.Run(p, chromedp.Poll[bool](condition, chromedp.WithPollingMutation(), chromedp.WithPollingTimeout(harness.Patience))); err != nil {
-		got, _ := chromedp.Run(p, chromedp.TextContent(shown))
-		t.Fatalf("%s: %v; %s is %q", condition, err, shown, got)
+	find := "(selector, ...args) => (" + condition + ")(document.querySelector(selector), ...args)"
+	if err := chromium.Wait(t, p.Tab, find, append([]any{selector}, args...)...); err != nil {
+		got := chromium.Run(t, p.Tab, chromedp.TextContent(selector))
+		t.Fatalf("%s, %q: %v; %s is %q", condition, args, err, selector, got)
 	}
 }
 
@@ -93,9 +80,7 @@ func TestChat(t *testing.T) {
 	cleo.want(t, "#said", "")
 
 	// Who leaves is gone from the list.
-	if err := chromedp.Cancel(bob.Context); err != nil {
-		t.Fatal(err)
-	}
+	bob.Close(t)
 	ada.want(t, "#present", "Ada")
 }
 
@@ -104,7 +89,7 @@ func TestProgress(t *testing.T) {
 	s := page("progress").start(t)
 	p := s.visit(t, "/")
 	p.click(t, "button")
-	p.wait(t, "document.querySelector('progress').value > 20 && document.querySelector('progress').value < 100", "output")
+	p.wait(t, "progress", "(bar) => bar.value > 20 && bar.value < 100")
 	p.want(t, "output", "done")
 	s.open(t, "/jobs/unknown", 404)
 }
@@ -115,9 +100,9 @@ func TestModel(t *testing.T) {
 	p := s.visit(t, "/")
 	p.enter(t, "Why?")
 	p.want(t, "#state", "done")
-	text, err := chromedp.Run(p, chromedp.TextContent("#answer"))
-	if err != nil || !strings.HasPrefix(text, "You ask: Why?\n\nA stream is a promise") || !strings.HasSuffix(text, "watch it arrive.\n") {
-		t.Errorf("the answer is %q (%v)", text, err)
+	text := chromium.Run(t, p.Tab, chromedp.TextContent("#answer"))
+	if !strings.HasPrefix(text, "You ask: Why?\n\nA stream is a promise") || !strings.HasSuffix(text, "watch it arrive.\n") {
+		t.Errorf("the answer is %q", text)
 	}
 	if _, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(`^answered 200 after (\d+) of (\d+) pieces$`)); !ok {
 		t.Error("the answer was not taken")
@@ -125,7 +110,7 @@ func TestModel(t *testing.T) {
 
 	// Who leaves is not answered any further.
 	p.enter(t, " And why else?")
-	p.wait(t, "document.querySelector('#answer').textContent.includes('promise')", "#answer")
+	p.wait(t, "#answer", "(answer) => answer.textContent.includes('promise')")
 	p.click(t, "#stop")
 	line, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(`^answered 410 after`))
 	if !ok {

@@ -2,7 +2,6 @@ package examples
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,19 +14,19 @@ import (
 	"strings"
 	"testing"
 
-	"ssegateway/e2e/harness/chromium"
 	"ssegateway/e2e/harness"
+	"ssegateway/e2e/harness/chromium"
 )
 
 var (
 	binary    string // the gateway
 	goExample string // a program, too
-	browser   context.Context
+	browser   *chromium.Browser
 )
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
-func run(m *testing.M) int {
+func run(m *testing.M) (code int) {
 	dir, err := os.MkdirTemp("", "examples")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -47,12 +46,16 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	var stop func()
-	if browser, stop, err = chromium.Start(filepath.Join(dir, "profile")); err != nil {
+	if browser, err = chromium.Start(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer stop()
+	defer func() {
+		if err := browser.Stop(); err != nil && code == 0 {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}()
 	return m.Run()
 }
 

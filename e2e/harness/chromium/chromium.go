@@ -1,39 +1,54 @@
-// Package chromium runs a Chromium for tests.
+// Package chromium drives a real browser in tests, by chromedp.
 package chromium
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"ssegateway/e2e/harness"
 )
 
-// Start runs a headless Chromium that keeps everything in dir and is talked to through
-// a pipe. Contexts that are made from the one returned are tabs of it; stop ends it and
-// waits for that.
-func Start(dir string) (browser context.Context, stop func(), err error) {
+// Browser is a headless Chromium.
+type Browser struct {
+	ctx  context.Context
+	free func()
+}
+
+// Start runs a Chromium that keeps everything in dir. It is talked to through a pipe:
+// it listens nowhere, and ends with this process at the latest.
+func Start(dir string, options ...chromedp.ExecAllocatorOption) (*Browser, error) {
 	path, err := find()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var output bytes.Buffer
-	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(dir), chromedp.CombinedOutput(&output))
-	allocator, free := chromedp.NewExecAllocator(context.Background(), options...)
-	browser, closeBrowser := chromedp.NewContext(allocator)
-	stop = func() {
-		closeBrowser()
+	allocator, free := chromedp.NewExecAllocator(context.Background(), slices.Concat(chromedp.DefaultExecAllocatorOptions[:],
+		[]chromedp.ExecAllocatorOption{
+			chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(filepath.Join(dir, "profile")),
+			chromedp.Env("HOME="+dir, "TMPDIR="+dir),
+		}, options)...)
+	ctx, kill := chromedp.NewContext(allocator)
+	if err := chromedp.Do(ctx); err != nil {
+		kill()
 		free()
+		return nil, fmt.Errorf("chromium does not start: %w", err)
 	}
-	if err := chromedp.Do(browser); err != nil {
-		stop()
-		return nil, nil, fmt.Errorf("chromium does not start: %w\n%s", err, output.String())
-	}
-	return browser, stop, nil
+	return &Browser{ctx, free}, nil
+}
+
+// Stop ends the browser and waits for that.
+func (b *Browser) Stop() error {
+	defer b.free()
+	limited, cancel := context.WithTimeout(b.ctx, harness.Patience)
+	defer cancel()
+	return chromedp.Cancel(limited)
 }
 
 func find() (string, error) {
@@ -43,4 +58,69 @@ func find() (string, error) {
 		}
 	}
 	return "", errors.New("no chromium is installed, and these tests need a real browser: install chromium, or run `make test-deps`")
+}
+
+// Tab is the chromedp context of a tab.
+type Tab struct{ context.Context }
+
+// Open opens a tab for as long as the test.
+func (b *Browser) Open(t *testing.T, options ...chromedp.ContextOption) Tab {
+	t.Helper()
+	ctx, _ := chromedp.NewContext(b.ctx, options...)
+	tab := Tab{ctx}
+	t.Cleanup(func() { tab.Close(t) })
+	// Not by Run: the tab lives as long as the context of its first action.
+	if err := chromedp.Do(tab); err != nil {
+		t.Fatal(err)
+	}
+	return tab
+}
+
+// Close closes the tab as its user does.
+func (tab Tab) Close(t *testing.T) {
+	t.Helper()
+	if err := chromedp.Cancel(tab); err != nil {
+		t.Error(err)
+	}
+}
+
+// Run runs an action in a tab.
+func Run[T any](t *testing.T, tab Tab, action chromedp.Action[T]) T {
+	t.Helper()
+	limited, cancel := context.WithTimeout(tab, harness.Patience)
+	defer cancel()
+	result, err := chromedp.Run(limited, action)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+// Call calls a JavaScript function in a tab and returns what it returns or promises.
+// The arguments become JSON.
+func Call[T any](t *testing.T, tab Tab, function string, args ...any) T {
+	t.Helper()
+	return Run(t, tab, chromedp.Evaluate[T](invocation(t, function, args), chromedp.EvalAwaitPromise))
+}
+
+// Wait waits until a JavaScript function returns true, and looks again whenever the
+// document changes. By animation frames it could not: tabs in the background have none.
+func Wait(t *testing.T, tab Tab, function string, args ...any) error {
+	t.Helper()
+	limited, cancel := context.WithTimeout(tab, 2*harness.Patience) // the tab's own limit comes first
+	defer cancel()
+	_, err := chromedp.Run(limited, chromedp.Poll[bool](invocation(t, function, args),
+		chromedp.WithPollingMutation(), chromedp.WithPollingTimeout(harness.Patience)))
+	return err
+}
+
+// invocation is the expression that calls a function. chromedp's own way of passing
+// arguments turns empty ones into undefined.
+func invocation(t *testing.T, function string, args []any) string {
+	t.Helper()
+	list, err := json.Marshal(append([]any{}, args...)) // not null where there are none
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("(%s)(...%s)", function, list)
 }
