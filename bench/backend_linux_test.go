@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -21,7 +20,7 @@ func TestBackendCounts(t *testing.T) {
 			b := newBackend(2, "{}")
 			for call := range strings.SplitSeq(test.calls, ", ") {
 				action, token, _ := strings.Cut(call, " ")
-				body := fmt.Sprintf(`{"action":%q,"token":%q,"request":{"url":"/bench/1"}}`, action, token)
+				body := `{"action":"` + action + `","token":"` + token + `","request":{"url":"/bench/1"}}`
 				b.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))
 			}
 			ctx, cancel := context.WithCancel(t.Context())

@@ -252,7 +252,7 @@ func TestDisconnectToldTwice(t *testing.T) {
 	client := &http.Client{Timeout: 10 * time.Second}
 	tell := func(action, token, url string) {
 		resp, err := client.Post("http://"+backend+"/", "application/json",
-			strings.NewReader(fmt.Sprintf(`{"action":%q,"token":%q,"request":{"url":%q}}`, action, token, url)))
+			strings.NewReader(`{"action":"`+action+`","token":"`+token+`","request":{"url":"`+url+`"}}`))
 		if err == nil { // bench may have ended
 			resp.Body.Close()
 		}

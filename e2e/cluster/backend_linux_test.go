@@ -70,7 +70,7 @@ func (r *record) serveCallback(w http.ResponseWriter, req *http.Request) {
 	}
 	fmt.Fprintf(w, `{"topics":%s,"retry_ms":%d`, topics, retryMillis)
 	if client >= 0 {
-		fmt.Fprintf(w, `,"events":[{"name":"token","data":%q}]`, call.Token)
+		fmt.Fprint(w, `,"events":[{"name":"token","data":"`+call.Token+`"}]`)
 	}
 	fmt.Fprint(w, "}")
 }

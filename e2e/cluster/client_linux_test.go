@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -107,14 +108,15 @@ func (c *client) open(ctx context.Context, retry *time.Duration) {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	names := make([]string, len(c.topics))
 	for i, topic := range c.topics {
-		names[i] = strconv.Quote(topicName(topic))
+		names[i] = topicName(topic)
 	}
+	topics, _ := json.Marshal(names) // strings never fail
 	resume := ""
 	if c.lastID != "" {
 		resume = "Last-Event-ID: " + c.lastID + "\r\n"
 	}
-	_, err = fmt.Fprintf(conn, "GET /events/%d HTTP/1.1\r\nHost: sse.test\r\nAccept: text/event-stream\r\n%s: %d\r\n%s: [%s]\r\n%s\r\n",
-		c.number, clientHeader, c.number, topicsHeader, strings.Join(names, ","), resume)
+	_, err = fmt.Fprintf(conn, "GET /events/%d HTTP/1.1\r\nHost: sse.test\r\nAccept: text/event-stream\r\n%s: %d\r\n%s: %s\r\n%s\r\n",
+		c.number, clientHeader, c.number, topicsHeader, topics, resume)
 	if err != nil {
 		return
 	}

@@ -22,8 +22,11 @@ import (
 // publish publishes an event with the time in it, and returns its id.
 func (s *site) publish(data string) string {
 	s.t.Helper()
-	body := fmt.Sprintf(`{"topic":"everybody","event":{"data":%q}}`, data)
-	resp, err := s.http.Post("http://"+s.addr+"/internal/publish", "application/json", strings.NewReader(body))
+	body, err := json.Marshal(map[string]any{"topic": "everybody", "event": map[string]string{"data": data}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp, err := s.http.Post("http://"+s.addr+"/internal/publish", "application/json", bytes.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}

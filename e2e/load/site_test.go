@@ -313,7 +313,7 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.tokens[n] = call.Token
 		b.mu.Unlock()
 		if b.topic != "" {
-			fmt.Fprintf(w, `{"topics":[%q],"overflow":%q}`, b.topic, cmp.Or(b.overflow, "disconnect"))
+			_ = json.NewEncoder(w).Encode(map[string]any{"topics": []string{b.topic}, "overflow": cmp.Or(b.overflow, "disconnect")})
 		}
 		return
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"ssegateway/internal/gateway"
 )
 
@@ -265,9 +267,13 @@ func TestTooManyTopics(t *testing.T) {
 	names := func(n int) string {
 		list := make([]string, n)
 		for i := range list {
-			list[i] = fmt.Sprintf("%q", fmt.Sprint("t", i))
+			list[i] = fmt.Sprint("t", i)
 		}
-		return "[" + strings.Join(list, ",") + "]"
+		text, err := json.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
 	}
 	most := gw.MaxTopics()
 	token := open(t, gw, &sink{})

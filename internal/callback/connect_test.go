@@ -57,7 +57,7 @@ func TestConnectSendsTheCallback(t *testing.T) {
 
 	check(t, c.Connect(t.Context(), context.Background(), token, request), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
 	got := <-calls
-	if want := fmt.Sprintf(`{"action":"connect","token":%q,"request":%s}`, token, request); got.raw != want {
+	if want := `{"action":"connect","token":"` + token.String() + `","request":` + string(request) + `}`; got.raw != want {
 		t.Errorf("body %s\nwant %s", got.raw, want)
 	}
 	if got.head.Method != http.MethodPost || got.head.RequestURI != "/hook%2Fa//b?key=s%20e&c" || got.head.Host != address {
@@ -76,7 +76,7 @@ func TestConnectSendsTheCallback(t *testing.T) {
 
 	c.Disconnect(gateway.Notice{Token: token, Request: request, Reason: gateway.ClientClosed})
 	got = <-calls
-	if want := fmt.Sprintf(`{"action":"disconnect","reason":"client_closed","token":%q,"request":%s}`, token, request); got.raw != want {
+	if want := `{"action":"disconnect","reason":"client_closed","token":"` + token.String() + `","request":` + string(request) + `}`; got.raw != want {
 		t.Errorf("body %s\nwant %s", got.raw, want)
 	}
 	if got := got.head.Header.Get("Webhook-Id"); got != token.String()+"-disconnect" {
@@ -84,7 +84,7 @@ func TestConnectSendsTheCallback(t *testing.T) {
 	}
 	c.Disconnect(gateway.Notice{Token: token, Request: request, Reason: gateway.Error, Detail: gateway.Stalled})
 	got = <-calls
-	if want := fmt.Sprintf(`{"action":"disconnect","reason":"error","detail":"stalled","token":%q,"request":%s}`, token, request); got.raw != want {
+	if want := `{"action":"disconnect","reason":"error","detail":"stalled","token":"` + token.String() + `","request":` + string(request) + `}`; got.raw != want {
 		t.Errorf("body %s\nwant %s", got.raw, want)
 	}
 }

@@ -84,7 +84,7 @@ func (h *History) Path() string { return "/" + strconv.Itoa(h.Number) }
 
 // Request is what callbacks repeat, as a gateway without HTTP in front needs it.
 func (h *History) Request() []byte {
-	return fmt.Appendf(nil, `{"url":%q,"headers":{}}`, h.Path())
+	return []byte(`{"url":"` + h.Path() + `","headers":{}}`)
 }
 
 // numberOf reads the number out of a callback's request.

@@ -205,7 +205,8 @@ func request(body string, fields ...string) string {
 }
 
 func event(token, data string) string {
-	return fmt.Sprintf(`{"token":%q,"event":{"data":%q}}`, token, data)
+	text, _ := json.Marshal(data) // a string never fails
+	return `{"token":"` + token + `","event":{"data":` + string(text) + `}}`
 }
 
 // kept is a connection that net/http has handed over.

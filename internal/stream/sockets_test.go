@@ -133,7 +133,7 @@ func (p protocol) alpn() string {
 
 // openStream is a handler that opens every stream.
 func (s *site) openStream(w http.ResponseWriter, r *http.Request) {
-	c, a, err := s.gw.Connect(r.Context(), fmt.Appendf(nil, `{"url":%q,"headers":{}}`, r.RequestURI))
+	c, a, err := s.gw.Connect(r.Context(), []byte(`{"url":"`+r.RequestURI+`","headers":{}}`))
 	if err != nil || a.Outcome != gateway.Accepted || c.State() != gateway.Pending {
 		refuse(w)
 		return
