@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"ssegateway/bench/svg"
 )
 
 // Report is what was measured.
@@ -68,16 +70,16 @@ func (r *Result) memory() {
 // distribution is a histogram as a plot has it.
 type distribution struct {
 	name   string
-	points []point
+	points []svg.Point
 }
 
 // distributionOf has more and more of the slowest apart, down to the slowest one.
 func distributionOf(name string, h *hdrhistogram.Histogram) distribution {
 	d := distribution{name: name}
 	for rest := 1.0; rest*float64(h.TotalCount()) >= 1; rest /= 1.2 {
-		d.points = append(d.points, point{-math.Log10(rest), float64(h.ValueAtQuantile(100*(1-rest))) / 1e6})
+		d.points = append(d.points, svg.Point{X: -math.Log10(rest), Y: float64(h.ValueAtQuantile(100*(1-rest))) / 1e6})
 	}
-	d.points = append(d.points, point{math.Log10(float64(h.TotalCount())), float64(h.Max()) / 1e6})
+	d.points = append(d.points, svg.Point{X: math.Log10(float64(h.TotalCount())), Y: float64(h.Max()) / 1e6})
 	return d
 }
 

@@ -5,7 +5,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
+
+	"ssegateway/bench/svg"
 )
 
 // WriteSVG writes a plot of the latencies of each scenario that has any, and of the
@@ -34,8 +35,6 @@ func (r *Report) WriteSVG(dir string) error {
 	return nil
 }
 
-type point struct{ x, y float64 }
-
 // plot has lines in a frame. The axes begin with the first of their ticks and end
 // with the last.
 type plot struct {
@@ -52,7 +51,7 @@ type tick struct {
 
 type line struct {
 	name   string
-	points []point
+	points []svg.Point
 }
 
 // latencyPlot has a logarithmic scale of what is slower: 90 %, 99 %, 99.9 % …
@@ -62,8 +61,8 @@ func latencyPlot(title string, distributions []distribution) plot {
 	for _, d := range distributions {
 		p.lines = append(p.lines, line(d))
 		for _, at := range d.points {
-			width = max(width, at.x)
-			least, most = min(least, max(at.y, 0.001)), max(most, at.y)
+			width = max(width, at.X)
+			least, most = min(least, max(at.Y, 0.001)), max(most, at.Y)
 		}
 	}
 	p.x = []tick{{0, "0"}, {math.Log10(2), "50"}}
@@ -89,7 +88,7 @@ func memoryPlot(title string, r *Result) plot {
 	}
 	last, most := 0.0, 0.0
 	for _, s := range r.Memory {
-		l.points = append(l.points, point{x(s), float64(s.RSS) / 1e6})
+		l.points = append(l.points, svg.Point{X: x(s), Y: float64(s.RSS) / 1e6})
 		last, most = max(last, x(s)), max(most, float64(s.RSS)/1e6)
 	}
 	p.lines = []line{l}
@@ -118,36 +117,29 @@ var colours = []string{"#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#
 
 func (p plot) svg() string {
 	const width, height, left, top = 640, 320, 70, 40
-	scale := func(ticks []tick, at float64, logarithmic bool) float64 {
-		from, to := ticks[0].at, ticks[len(ticks)-1].at
-		if logarithmic {
-			from, to, at = math.Log(from), math.Log(to), math.Log(max(at, from))
-		}
-		return (at - from) / max(to-from, 1e-9)
+	scale := func(ticks []tick, logarithmic bool) svg.Scale {
+		return svg.Scale{From: ticks[0].at, To: ticks[len(ticks)-1].at, Logarithmic: logarithmic}
 	}
-	x := func(at float64) float64 { return left + width*scale(p.x, at, false) }
-	y := func(at float64) float64 { return top + height*(1-scale(p.y, at, p.logarithmic)) }
-	var b strings.Builder
-	out := func(format string, values ...any) { fmt.Fprintf(&b, format+"\n", values...) }
-	out(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 420" font-family="sans-serif" font-size="12">`)
-	out(`<rect width="920" height="420" fill="#fff"/>`)
+	frame := svg.Frame{
+		Left: left, Top: top, Width: width, Height: height,
+		Horizontal: scale(p.x, false), Vertical: scale(p.y, p.logarithmic),
+	}
+	var picture svg.Picture
+	out := func(format string, values ...any) { picture.Add(format+"\n", values...) }
 	out(`<text x="%d" y="24" font-size="15">%s</text>`, left, p.title)
 	for _, t := range p.y {
-		out(`<path d="M%d %.1fh%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`, left, y(t.at), width, left-8, y(t.at)+4, t.text)
+		frame.Level(&picture, t.at, t.text)
 	}
 	for _, t := range p.x {
-		out(`<path d="M%.1f %dv%d" stroke="#ddd"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`, x(t.at), top, height, x(t.at), top+height+18, t.text)
+		x := frame.X(t.at)
+		out(`<path d="M%.1f %dv%d" stroke="#ddd"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`, x, top, height, x, top+height+18, t.text)
 	}
 	out(`<text x="%d" y="%d" text-anchor="middle">%s</text>`, left+width/2, top+height+38, p.xLabel)
 	out(`<text x="20" y="%d" text-anchor="middle" transform="rotate(-90 20 %[1]d)">%s</text>`, top+height/2, p.yLabel)
 	for i, l := range p.lines {
-		var points []string
-		for _, at := range l.points {
-			points = append(points, fmt.Sprintf("%.1f,%.1f", x(at.x), y(at.y)))
-		}
 		colour := colours[i%len(colours)]
-		out(`<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`, strings.Join(points, " "), colour)
+		frame.Line(&picture, l.points, colour, 2)
 		out(`<text x="%d" y="%d" fill="%s">%s</text>`, left+width+16, top+12+20*i, colour, l.name)
 	}
-	return b.String() + "</svg>\n"
+	return picture.Document(920, 420, `font-family="sans-serif" font-size="12"`, "", `width="920" height="420" fill="#fff"`)
 }

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"html"
 	"math"
-	"strings"
+
+	"ssegateway/bench/svg"
 )
 
 // Sizes of a plot, in pixels.
@@ -50,7 +51,7 @@ text { fill: #e6edf3 }
 // that has it, as long as the median, with a line from the least to the most. Each
 // figure has its own scale, from 0. Empty: nothing was measured.
 func bars(r *Results, s scenario) string {
-	var b strings.Builder
+	var p svg.Picture
 	y := 8
 	for _, f := range s.figures {
 		if !f.plot {
@@ -78,7 +79,7 @@ func bars(r *Results, s scenario) string {
 		if f.higher {
 			better = "more is better"
 		}
-		fmt.Fprintf(&b, `<text class="title" x="8" y="%d">%s, %s</text><text x="%d" y="%d" text-anchor="end">%s</text>`+"\n",
+		p.Add(`<text class="title" x="8" y="%d">%s, %s</text><text x="%d" y="%d" text-anchor="end">%s</text>`+"\n",
 			y+14, html.EscapeString(f.label), f.unit, plotWidth-8, y+14, better)
 		y += panelTop - 8
 		x := func(v float64) float64 { return labelWidth + barsWidth*min(v/most, 1) }
@@ -92,23 +93,23 @@ func bars(r *Results, s scenario) string {
 				class = "limit"
 			}
 			middle := y + barHeight/2
-			fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text><rect class="%s" x="%d" y="%d" width="%.1f" height="%d"/>`,
+			p.Add(`<text x="%d" y="%d" text-anchor="end">%s</text><rect class="%s" x="%d" y="%d" width="%.1f" height="%d"/>`,
 				labelWidth-8, middle+4, html.EscapeString(names[i].name), class, labelWidth, y+2, x(v.median)-labelWidth, barHeight-4)
 			switch {
 			case v.most > most:
-				fmt.Fprintf(&b, `<path class="cut" d="M%.1f %dl6 %d"/>`, x(most)-20, y+barHeight, -barHeight)
+				p.Add(`<path class="cut" d="M%.1f %dl6 %d"/>`, x(most)-20, y+barHeight, -barHeight)
 			case v.n > 1:
-				fmt.Fprintf(&b, `<path class="spread" d="M%.1f %dv6m0 -3H%.1fm0 -3v6"/>`, x(v.least), middle-3, x(v.most))
+				p.Add(`<path class="spread" d="M%.1f %dv6m0 -3H%.1fm0 -3v6"/>`, x(v.least), middle-3, x(v.most))
 			}
-			fmt.Fprintf(&b, `<text x="%.1f" y="%d">%s</text>`+"\n", x(v.most)+8, middle+4, digits(v.median))
+			p.Add(`<text x="%.1f" y="%d">%s</text>`+"\n", x(v.most)+8, middle+4, digits(v.median))
 			y += barHeight
 		}
-		fmt.Fprintf(&b, `<path class="axis" d="M%d %dV%d"/>`+"\n", labelWidth, from, y)
+		p.Add(`<path class="axis" d="M%d %dV%d"/>`+"\n", labelWidth, from, y)
 		y += panelGap
 	}
-	if b.Len() == 0 {
+	if p.Empty() {
 		return ""
 	}
-	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-label="%s">`+"\n%s"+`<rect class="back" width="%d" height="%d"/>`+"\n%s</svg>\n",
-		plotWidth, y, html.EscapeString(s.title), style, plotWidth, y, b.String())
+	return p.Document(plotWidth, y, `role="img" aria-label="`+html.EscapeString(s.title)+`"`, style,
+		fmt.Sprintf(`class="back" width="%d" height="%d"`, plotWidth, y))
 }

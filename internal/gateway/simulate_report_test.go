@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ssegateway/bench/svg"
 )
 
 // figureNames are the lines of the table. A figure with a colour is a line in one of
@@ -105,42 +107,37 @@ func writeDocs(t *testing.T, dir string, rows []*measured) {
 }
 
 const (
-	plotWidth, plotLeft         = 520, 50  // of a panel
-	plotTop, plotHeight         = 50, 250  // of the first panel
-	plotNext                    = 340      // from one panel to the next
-	plotLowest, plotHighest     = -1.0, 4. // of the ratio, as powers of two
+	plotWidth, plotLeft         = 520, 50 // of a panel
+	plotTop, plotHeight         = 50, 250 // of the first panel
+	plotNext                    = 340     // from one panel to the next
+	plotLowest, plotHighest     = -1, 4   // of the ratio, as powers of two
 	plotLabels, plotLabelHeight = plotLeft + plotWidth + 40, 19
 )
 
 // plot shows how each figure grows: both axes are logarithmic, and 1 is what it is
 // with the fewest connections.
 func plot(rows []*measured) string {
-	var b strings.Builder
-	fmt.Fprint(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1090 690" font-family="sans-serif" font-size="13">`+"\n"+
-		`<rect width="1090" height="690" fill="#fff"/>`+"\n")
-	panel(&b, rows, 0, "What each connection costs, compared with "+thousands(rows[0].conns)+" connections")
-	panel(&b, rows, 1, "What a send to one connection costs, compared with "+thousands(rows[0].conns)+" connections")
-	return b.String() + "</svg>\n"
+	var p svg.Picture
+	panel(&p, rows, 0, "What each connection costs, compared with "+thousands(rows[0].conns)+" connections")
+	panel(&p, rows, 1, "What a send to one connection costs, compared with "+thousands(rows[0].conns)+" connections")
+	return p.Document(1090, 690, `font-family="sans-serif" font-size="13"`, "", `width="1090" height="690" fill="#fff"`)
 }
 
-func panel(b *strings.Builder, rows []*measured, number int, title string) {
+func panel(p *svg.Picture, rows []*measured, number int, title string) {
 	first, last := rows[0], rows[len(rows)-1]
-	top := float64(plotTop + number*plotNext)
-	x := func(m *measured) float64 {
-		return plotLeft + plotWidth*math.Log(float64(m.conns)/float64(first.conns))/max(math.Log(float64(last.conns)/float64(first.conns)), 1)
+	top := plotTop + number*plotNext
+	frame := svg.Frame{
+		Left: plotLeft, Top: top, Width: plotWidth, Height: plotHeight,
+		Horizontal: svg.Scale{From: float64(first.conns), To: float64(last.conns), Logarithmic: true},
+		Vertical:   svg.Scale{From: math.Exp2(plotLowest), To: math.Exp2(plotHighest), Logarithmic: true},
 	}
-	y := func(ratio float64) float64 {
-		at := min(max(math.Log2(ratio), plotLowest), plotHighest)
-		return top + plotHeight*(plotHighest-at)/(plotHighest-plotLowest)
-	}
-	fmt.Fprintf(b, `<text x="%d" y="%.0f" font-size="15" font-weight="bold">%s</text>`+"\n", plotLeft, top-18, title)
+	p.Add(`<text x="%d" y="%d" font-size="15" font-weight="bold">%s</text>`+"\n", plotLeft, top-18, title)
 	for power := plotLowest; power <= plotHighest; power++ {
-		at := y(math.Exp2(power))
-		fmt.Fprintf(b, `<path d="M%d %.1fh%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%g×</text>`+"\n",
-			plotLeft, at, plotWidth, plotLeft-8, at+4, math.Exp2(power))
+		ratio := math.Exp2(float64(power))
+		frame.Level(p, ratio, fmt.Sprintf("%g×", ratio))
 	}
 	for _, m := range rows {
-		fmt.Fprintf(b, `<text x="%.1f" y="%.1f" text-anchor="middle">%s</text>`+"\n", x(m), top+plotHeight+20, thousands(m.conns))
+		p.Add(`<text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", frame.X(float64(m.conns)), top+plotHeight+20, thousands(m.conns))
 	}
 	var drawn []figure
 	ratio := func(f figure, m *measured) float64 { return m.of[f] / first.of[f] }
@@ -157,20 +154,20 @@ func panel(b *strings.Builder, rows []*measured, number int, title string) {
 		}
 		return 1
 	})
-	free := top
+	free := float64(top)
 	for i, f := range drawn {
-		var points []string
+		var points []svg.Point
 		for _, m := range rows {
-			points = append(points, fmt.Sprintf("%.1f,%.1f", x(m), y(ratio(f, m))))
+			points = append(points, svg.Point{X: float64(m.conns), Y: ratio(f, m)})
 		}
-		end := y(ratio(f, last))
+		end := frame.Y(ratio(f, last))
 		// Room has to be left for those below.
-		at := min(max(end, free), top+plotHeight-float64(plotLabelHeight*(len(drawn)-1-i)))
+		at := min(max(end, free), float64(top+plotHeight-plotLabelHeight*(len(drawn)-1-i)))
 		free = at + plotLabelHeight
 		about := figureNames[f]
-		fmt.Fprintf(b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2.5"/>`+"\n", strings.Join(points, " "), about.colour)
-		fmt.Fprintf(b, `<path d="M%d %.1fL%d %.1f" stroke="%s" stroke-width="0.7"/>`+"\n", plotLeft+plotWidth, end, plotLabels-4, at, about.colour)
-		fmt.Fprintf(b, `<text x="%d" y="%.1f" fill="%s">%.1f× %s: %s → %s</text>`+"\n",
+		frame.Line(p, points, about.colour, 2.5)
+		p.Add(`<path d="M%d %.1fL%d %.1f" stroke="%s" stroke-width="0.7"/>`+"\n", plotLeft+plotWidth, end, plotLabels-4, at, about.colour)
+		p.Add(`<text x="%d" y="%.1f" fill="%s">%.1f× %s: %s → %s</text>`+"\n",
 			plotLabels, at+4, about.colour, ratio(f, last), about.name, written(first.of[f]), written(last.of[f]))
 	}
 }
