@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ssegateway/e2e/harness"
+	"ssegateway/e2e/harness/netns"
 )
 
 // fault is something that goes wrong, and is put right again.
@@ -141,7 +142,7 @@ func (s *site) loseStore(node int) (heal func()) {
 		heal = func() { s.signal(s.nodes[node], syscall.SIGCONT) }
 	}
 	server := addresses[natsHost][back] + "/" + natsPort
-	p, err := harness.Run(harness.Command{Args: on(s.t, natsHost, "bash", "-c", `exec 3<>/dev/tcp/`+server+`
+	p, err := harness.Run(harness.Command{Args: netns.On(s.t, natsHost, "bash", "-c", `exec 3<>/dev/tcp/`+server+`
 		printf 'CONNECT {"verbose":false}\r\nSUB deleted 1\r\nPUB $JS.API.STREAM.DELETE.ssegateway_nodes deleted 0\r\n\r\n' >&3
 		while read -r line <&3; do case $line in *'"success":true'*) exit 0;; *'"error"'*) echo "$line"; exit 1;; esac; done`)})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"ssegateway/bench"
 	"ssegateway/e2e/harness"
+	"ssegateway/e2e/harness/netns"
 )
 
 // An event published on one node reaches as many streams on each of the three as
@@ -157,7 +158,7 @@ func TestRelay(t *testing.T) {
 // natsMessages is how many messages NATS has got so far.
 func (s *site) natsMessages() int {
 	s.t.Helper()
-	command := on(s.t, nodeHost(0), "curl", "-s", "http://"+net.JoinHostPort(addresses[natsHost][back], natsMonitor)+"/varz")
+	command := netns.On(s.t, nodeHost(0), "curl", "-s", "http://"+net.JoinHostPort(addresses[natsHost][back], natsMonitor)+"/varz")
 	out, err := exec.Command(command[0], command[1:]...).Output()
 	var varz struct {
 		InMsgs int `json:"in_msgs"`

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ssegateway/e2e/harness"
+	"ssegateway/e2e/harness/netns"
 )
 
 // The tools of the faults do what their names say: a cut link drops, a slow link
@@ -35,7 +36,7 @@ func TestLinks(t *testing.T) {
 	}()
 	ask := func(limit time.Duration) (took time.Duration, got int, err error) {
 		begin := time.Now()
-		p, err := harness.Run(harness.Command{Args: on(t, nginxHost, "bash", "-c",
+		p, err := harness.Run(harness.Command{Args: netns.On(t, nginxHost, "bash", "-c",
 			"exec 3<>/dev/tcp/"+addresses[worldHost][front]+"/7000 && printf 'ping' >&3 && wc -c <&3")})
 		if err != nil {
 			t.Fatal(err)

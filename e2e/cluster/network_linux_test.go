@@ -3,9 +3,9 @@ package cluster
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"strings"
 	"testing"
+
+	"ssegateway/e2e/harness/netns"
 )
 
 // Two networks, as an installation may have them: in front are clients, nginx,
@@ -48,32 +48,30 @@ func (l link) port() string { return l.host + "-" + l.network }
 // newNetwork makes the hosts and joins them, once for all tests of this process.
 func newNetwork(t *testing.T) {
 	t.Helper()
-	if noNamespaces != "" {
-		t.Skip(noNamespaces)
-	}
+	netns.Need(t)
 	if _, err := os.Stat("/run/netns/" + switchHost); err == nil {
 		return // another test made it
 	}
-	ip(t, "netns add "+switchHost)
+	netns.IP(t, "netns add "+switchHost)
 	for _, network := range []string{front, back} {
-		ip(t, "-n "+switchHost+" link add "+network+" type bridge forward_delay 0")
-		ip(t, "-n "+switchHost+" link set "+network+" up")
+		netns.IP(t, "-n "+switchHost+" link add "+network+" type bridge forward_delay 0")
+		netns.IP(t, "-n "+switchHost+" link set "+network+" up")
 	}
-	ip(t, "link set lo up")
+	netns.IP(t, "link set lo up")
 	for host, networks := range addresses {
 		in := "-n " + host + " "
 		if host == worldHost {
 			in = ""
 		} else {
-			ip(t, "netns add "+host)
-			ip(t, in+"link set lo up")
+			netns.IP(t, "netns add "+host)
+			netns.IP(t, in+"link set lo up")
 		}
 		for network, address := range networks {
 			l := link{host, network}
-			ip(t, in+"link add "+network+" type veth peer name "+l.port()+" netns "+switchHost)
-			ip(t, in+"addr add "+address+"/24 dev "+network)
-			ip(t, in+"link set "+network+" up")
-			ip(t, "-n "+switchHost+" link set "+l.port()+" up")
+			netns.IP(t, in+"link add "+network+" type veth peer name "+l.port()+" netns "+switchHost)
+			netns.IP(t, in+"addr add "+address+"/24 dev "+network)
+			netns.IP(t, in+"link set "+network+" up")
+			netns.IP(t, "-n "+switchHost+" link set "+l.port()+" up")
 			l.mend(t)
 		}
 	}
@@ -83,41 +81,10 @@ func newNetwork(t *testing.T) {
 // directions, and neither end is told.
 func (l link) cut(t *testing.T) {
 	t.Helper()
-	ip(t, "-n "+switchHost+" link set "+l.port()+" nomaster")
+	netns.IP(t, "-n "+switchHost+" link set "+l.port()+" nomaster")
 }
 
 func (l link) mend(t *testing.T) {
 	t.Helper()
-	ip(t, "-n "+switchHost+" link set "+l.port()+" master "+l.network)
-}
-
-func ip(t *testing.T, arguments string) {
-	t.Helper()
-	path, err := find("ip")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(path, strings.Fields(arguments)...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %s: %v\n%s", arguments, err, out)
-	}
-}
-
-// on is the command line that runs a command on a host.
-func on(t *testing.T, host string, command ...string) []string {
-	t.Helper()
-	path, err := find("ip")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return append([]string{path, "netns", "exec", host}, command...)
-}
-
-// find looks for a program also where only root's PATH leads.
-func find(program string) (string, error) {
-	for _, name := range []string{program, "/usr/sbin/" + program, "/sbin/" + program} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("%s is not installed: run `make test-deps`", program)
+	netns.IP(t, "-n "+switchHost+" link set "+l.port()+" master "+l.network)
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"ssegateway/e2e/harness"
+	"ssegateway/e2e/harness/netns"
 )
 
 // site is the whole: NATS, the nodes, nginx, the backend, and what all saw.
@@ -90,7 +91,7 @@ func newSite(t *testing.T, settings ...string) *site {
 	start := func(host string, env []string, command ...string) *server {
 		p := &server{t: t, host: host, log: filepath.Join(logs, host+".log")}
 		// The log is a file: it is longer than what a test wants to hold.
-		p.command = harness.Command{Env: env, Args: on(t, host, "sh", "-c", `log=$1; shift; exec "$@" >>"$log" 2>&1`, "sh", p.log)}
+		p.command = harness.Command{Env: env, Args: netns.On(t, host, "sh", "-c", `log=$1; shift; exec "$@" >>"$log" 2>&1`, "sh", p.log)}
 		p.command.Args = append(p.command.Args, command...)
 		p.start()
 		t.Cleanup(p.finish)
@@ -140,10 +141,7 @@ func (p *server) finish() {
 // addresses and times are replaced.
 func nginxCommand(t *testing.T) []string {
 	t.Helper()
-	path, err := find("nginx")
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := netns.Find(t, "nginx")
 	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "nginx-cluster.conf"))
 	if err != nil {
 		t.Fatal(err)

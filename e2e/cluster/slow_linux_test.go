@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ssegateway/e2e/harness/netns"
 )
 
 // A slow link, without the kernel's netem, which not every kernel has: the port
@@ -29,9 +31,9 @@ func (l link) slow(t *testing.T) (heal func()) {
 	t.Helper()
 	const pair, atBridge = "slow", "slow-bridge"
 	l.cut(t)
-	ip(t, "-n "+switchHost+" link add "+pair+" type veth peer name "+atBridge)
-	ip(t, "-n "+switchHost+" link set "+pair+" up")
-	ip(t, "-n "+switchHost+" link set "+atBridge+" up master "+l.network)
+	netns.IP(t, "-n "+switchHost+" link add "+pair+" type veth peer name "+atBridge)
+	netns.IP(t, "-n "+switchHost+" link set "+pair+" up")
+	netns.IP(t, "-n "+switchHost+" link set "+atBridge+" up master "+l.network)
 	host, bridge := packetSocket(t, l.port()), packetSocket(t, pair)
 	var wg sync.WaitGroup
 	wg.Go(func() { carry(host, bridge) })
@@ -43,7 +45,7 @@ func (l link) slow(t *testing.T) (heal func()) {
 		wg.Wait()
 		host.Close()
 		bridge.Close()
-		ip(t, "-n "+switchHost+" link del "+pair)
+		netns.IP(t, "-n "+switchHost+" link del "+pair)
 		l.mend(t)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ssegateway/e2e/harness"
+	"ssegateway/e2e/harness/netns"
 )
 
 const (
@@ -141,7 +142,7 @@ func (s *site) start(binary string, internal int, p harness.Protocol, settings .
 		fmt.Sprintf("INTERNAL_ADDR=%s:%d", privateAddr, internal),
 		"QUEUE_BYTES=8388608",
 	}, settings...)
-	command := harness.Command{Args: []string{ipCommand(s.t), "netns", "exec", gatewayHost, binary}, Env: env}
+	command := harness.Command{Args: netns.On(s.t, gatewayHost, binary), Env: env}
 	process, err := harness.Start(command, func(port int) harness.Endpoint { return s.endpoint(port, p) })
 	if err != nil {
 		s.t.Fatal(err)
