@@ -132,7 +132,12 @@ func New(cfg Config) *Node {
 }
 
 // Serve says who answers what other nodes ask.
-func (n *Node) Serve(answer func(ctx context.Context, message []byte) []byte) { n.answer = answer }
+func (n *Node) Serve(answer func(ctx context.Context, message []byte) []byte) {
+	n.answer = func(ctx context.Context, message []byte) []byte {
+		n.stats.Answered.Add(1)
+		return answer(ctx, message)
+	}
+}
 
 // Stats are the counters, for reading.
 func (n *Node) Stats() *Stats { return &n.stats }

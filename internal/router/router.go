@@ -1,0 +1,196 @@
+// Package router makes the connections of all nodes of a cluster look like those of one:
+// what is meant for a connection of another node goes there, and what other nodes ask is
+// answered. It knows no HTTP. What nodes say to each other is in message.go.
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"ssegateway/internal/cluster"
+	"ssegateway/internal/connections"
+	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
+)
+
+// deadline bounds how long another node may take to answer.
+const deadline = 2 * time.Second
+
+// Nodes are the nodes of a cluster, as *cluster.Node knows them.
+type Nodes interface {
+	// Peers are the other nodes that are alive, in the order of their names.
+	Peers() []cluster.Peer
+	// Made says that a token is of this node.
+	Made(token gateway.Token) bool
+	// Ask has the node of a token answer a message.
+	Ask(ctx context.Context, token gateway.Token, message []byte) ([]byte, error)
+	// AskPeer has a node answer a message.
+	AskPeer(ctx context.Context, p cluster.Peer, message []byte) ([]byte, error)
+}
+
+// Router is the connections of all nodes. It implements [connections.Connections].
+type Router struct {
+	own      *connections.Own
+	nodes    Nodes
+	log      *slog.Logger
+	expected sync.Map // of other nodes' refs to *topics.Delivery
+	streams  streams
+}
+
+// New makes a Router of this node's connections and the others'. Its Answer answers what
+// other nodes ask.
+func New(own *connections.Own, nodes Nodes, log *slog.Logger) *Router {
+	return &Router{own: own, nodes: nodes, log: log}
+}
+
+var _ connections.Connections = (*Router)(nil)
+
+// errOwn says that a connection is not another node's: it is here, or known to be nowhere.
+var errOwn = errors.New("not another node's")
+
+// forward has the node that holds a connection answer a request. An error that the node
+// answers is returned.
+func (r *Router) forward(ctx context.Context, token gateway.Token, q nodeRequest, patience time.Duration) (a nodeAnswer, err error) {
+	if token == (gateway.Token{}) || r.own.Holds(token) {
+		return a, errOwn
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	message, err := r.nodes.Ask(ctx, token, encodeV0(q))
+	if err == nil {
+		a, err = decodeAnswerV0(q, message)
+	}
+	if err != nil {
+		return a, r.failure(err)
+	}
+	return a, a.failure()
+}
+
+// failure says what it means that another node could not be asked.
+func (r *Router) failure(err error) error {
+	switch {
+	case errors.Is(err, cluster.ErrGone):
+		return errOwn
+	case errors.Is(err, cluster.ErrTooLarge):
+		return err
+	default:
+		r.log.Debug("another node was not reached", "error", err.Error())
+		return fmt.Errorf("%w: %w", connections.ErrUnreachable, err)
+	}
+}
+
+// askAll asks nodes at once. It returns the answers of those that gave one, and names the
+// others.
+func (r *Router) askAll(ctx context.Context, peers []cluster.Peer, q nodeRequest) (answers map[uint32]nodeAnswer, unreachable []string) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	all := make([]*nodeAnswer, len(peers))
+	var group sync.WaitGroup
+	for i, p := range peers {
+		group.Go(func() {
+			defer guard.Recover()
+			message, err := r.nodes.AskPeer(ctx, p, encodeV0(q))
+			if err != nil {
+				return
+			}
+			if a, err := decodeAnswerV0(q, message); err == nil && a.Error == "" {
+				all[i] = &a
+			}
+		})
+	}
+	group.Wait()
+	answers = map[uint32]nodeAnswer{}
+	for i, p := range peers {
+		if all[i] == nil {
+			unreachable = append(unreachable, p.Name)
+		} else {
+			answers[p.Number] = *all[i]
+		}
+	}
+	return answers, unreachable
+}
+
+// SendNow implements [connections.Connections].
+func (r *Router) SendNow(s connections.Send) (connections.Outcome, error) {
+	if s.Token != (gateway.Token{}) && !r.own.Holds(s.Token) && !r.nodes.Made(s.Token) {
+		return 0, connections.ErrWouldWait
+	}
+	return r.own.SendNow(s)
+}
+
+// Send implements [connections.Connections].
+func (r *Router) Send(ctx context.Context, s connections.Send) (connections.Outcome, error) {
+	patience := deadline
+	if s.Wait {
+		patience += connections.WrittenDeadline
+	}
+	a, err := r.forward(ctx, s.Token, nodeRequest{Send: []sendRequest{encodeSend(s)}}, patience)
+	if errors.Is(err, errOwn) {
+		return r.own.Send(ctx, s)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return a.sent(0)
+}
+
+// Batch implements [connections.Connections].
+func (r *Router) Batch(ctx context.Context, operations []connections.Operation) []connections.Result {
+	results := make([]connections.Result, len(operations))
+	for i := range operations {
+		if p := operations[i].Publish; p != nil {
+			results[i].Published, results[i].Err = r.Publish(ctx, *p)
+		} else {
+			results[i].Outcome, results[i].Err = r.Send(ctx, operations[i].Send)
+		}
+	}
+	return results
+}
+
+// Close implements [connections.Connections].
+func (r *Router) Close(ctx context.Context, token gateway.Token) (connections.Outcome, error) {
+	a, err := r.forward(ctx, token, nodeRequest{Close: token.String()}, deadline)
+	if errors.Is(err, errOwn) {
+		return r.own.Close(ctx, token)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return a.sent(0)
+}
+
+// Describe implements [connections.Connections].
+func (r *Router) Describe(ctx context.Context, token gateway.Token) (connections.Info, error) {
+	a, err := r.forward(ctx, token, nodeRequest{Describe: token.String()}, deadline)
+	if errors.Is(err, errOwn) {
+		return r.own.Describe(ctx, token)
+	}
+	if err != nil {
+		return connections.Info{}, err
+	}
+	return a.connection()
+}
+
+// Change implements [connections.Connections].
+func (r *Router) Change(ctx context.Context, token gateway.Token, add, remove []string) ([]string, error) {
+	a, err := r.forward(ctx, token, nodeRequest{Change: &changeRequest{Token: token.String(), Add: add, Remove: remove}}, deadline)
+	if errors.Is(err, errOwn) {
+		return r.own.Change(ctx, token, add, remove)
+	}
+	return a.Topics, err
+}
+
+// CloseAll implements [connections.Connections].
+func (r *Router) CloseAll(ctx context.Context, f gateway.Filter) (c connections.Closed) {
+	answers, unreachable := r.askAll(ctx, r.nodes.Peers(), nodeRequest{CloseAll: &filter{f.Topic, f.Subject}})
+	for _, a := range answers {
+		c.Count += a.Closed
+	}
+	c.Count += r.own.CloseAll(ctx, f).Count
+	c.Unreachable = unreachable
+	return c
+}
