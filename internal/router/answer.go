@@ -1,7 +1,10 @@
 package router
 
 import (
+	"bytes"
 	"context"
+
+	"github.com/go-json-experiment/json"
 
 	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
@@ -9,11 +12,21 @@ import (
 
 // Answer answers what another node asks. It never asks others itself.
 func (r *Router) Answer(ctx context.Context, message []byte) []byte {
-	q, ok := decodeV0(message)
-	if !ok {
-		return encodeAnswerV0(q, failed(errUnknown), r.own.MaxTopics())
+	if !bytes.HasPrefix(message, []byte("{")) {
+		return r.answerV0(ctx, message)
 	}
-	return encodeAnswerV0(q, r.serve(ctx, q), r.own.MaxTopics())
+	var q nodeRequest
+	var a nodeAnswer
+	switch err := json.Unmarshal(message, &q); {
+	case err != nil:
+		a = failed(errMalformed)
+	case q.Version > Version:
+		a = failed(errVersion)
+	default:
+		a = r.serve(ctx, q)
+	}
+	a.Version = min(max(q.Version, 1), Version)
+	return encodeJSON(a)
 }
 
 func (r *Router) serve(ctx context.Context, q nodeRequest) (a nodeAnswer) {

@@ -5,141 +5,157 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
 	"ssegateway/sse"
 )
 
-// nodeRequest is what one node asks of another: exactly one of its fields is set.
+// Version is that of the messages which this node understands best. Messages are JSON. Fields
+// that are not known are ignored, so a field more needs no new version where it is no harm that
+// others ignore it. Everything else does. Nodes of two versions that follow each other work side
+// by side: the newer one speaks as the older one does.
+const Version = 1
+
+// nodeRequest is what one node asks of another: exactly one of its fields is set, beside
+// the version.
 type nodeRequest struct {
-	Send       []sendRequest
-	Close      string // a token
-	Describe   string // a token
-	Change     *changeRequest
-	List       *listRequest
-	CloseAll   *filter
-	Statistics bool
-	Expect     uint64 // the ref of a record
-	Count      uint64 // the ref of a record
-	Write      *writeRequest
-	Watch      *watchRequest
+	Version    int            `json:"version"` // of the message
+	Send       []sendRequest  `json:"send,omitzero"`
+	Close      string         `json:"close,omitzero"`    // a token
+	Describe   string         `json:"describe,omitzero"` // a token
+	Change     *changeRequest `json:"change,omitzero"`
+	List       *listRequest   `json:"list,omitzero"`
+	CloseAll   *filter        `json:"close_all,omitzero"`
+	Statistics bool           `json:"statistics,omitzero"`
+	Expect     uint64         `json:"expect,omitzero"` // the ref of a record
+	Count      uint64         `json:"count,omitzero"`  // the ref of a record
+	Write      *writeRequest  `json:"write,omitzero"`
+	Watch      *watchRequest  `json:"watch,omitzero"`
 }
 
 // sendRequest is a [connections.Send].
 type sendRequest struct {
-	Token string
-	Event *event
-	Close bool
-	Wait  bool
+	Token string `json:"token"`
+	Event *event `json:"event,omitzero"`
+	Close bool   `json:"close,omitzero"`
+	Wait  bool   `json:"wait,omitzero"`
 }
 
 // changeRequest asks for a change of a connection's topics.
 type changeRequest struct {
-	Token       string
-	Add, Remove []string
+	Token  string   `json:"token"`
+	Add    []string `json:"add,omitzero"`
+	Remove []string `json:"remove,omitzero"`
 }
 
 // listRequest asks for a page of a list. It is answered as if the node were alone.
 type listRequest struct {
-	Filter filter
-	After  string // a token
-	Limit  int
+	Filter filter `json:"filter"`
+	After  string `json:"after,omitzero"` // a token
+	Limit  int    `json:"limit"`
 }
 
 // filter is a [gateway.Filter].
 type filter struct {
-	Topic   string
-	Subject string
+	Topic   string `json:"topic,omitzero"`
+	Subject string `json:"subject,omitzero"`
 }
 
 // writeRequest asks for the write with that number of a streaming request, or for what has
 // become of it.
 type writeRequest struct {
-	Token  string
-	Stream string // names the streaming request, unlike all others
-	Number int    // from 1
-	Close  bool   // behind the blocks
-	Blocks []event
+	Token  string  `json:"token"`
+	Stream string  `json:"stream"`         // names the streaming request, unlike all others
+	Number int     `json:"number"`         // from 1
+	Close  bool    `json:"close,omitzero"` // behind the blocks
+	Blocks []event `json:"blocks,omitzero"`
 }
 
 // watchRequest asks for the end of a streaming request's connection.
 type watchRequest struct {
-	Token  string
-	Stream string
+	Token  string `json:"token"`
+	Stream string `json:"stream"`
 }
 
 // event is a [connections.Block].
 type event struct {
-	Data  string
-	Name  string
-	ID    *string
-	Retry *uint64
-	Bare  bool
+	Data  string  `json:"data"`
+	Name  string  `json:"name,omitzero"`
+	ID    *string `json:"id,omitzero"`
+	Retry *uint64 `json:"retry,omitzero"`
+	Bare  bool    `json:"bare,omitzero"`
 }
 
 // nodeAnswer is what a node answers: an error, or what belongs to the request.
 type nodeAnswer struct {
-	Error      string // one of errorNames
-	Sent       []sent // of Send and Close
-	Connection *connection
-	Topics     []string
-	Page       *page
-	Closed     int
-	Statistics *statistics
-	Receivers  int
-	Held       bool // of Write and Watch: there is nothing new yet
+	Version    int         `json:"version"`        // of the message
+	Error      string      `json:"error,omitzero"` // one of errorNames
+	Sent       []sent      `json:"sent,omitzero"`  // of Send and Close
+	Connection *connection `json:"connection,omitzero"`
+	Topics     []string    `json:"topics,omitzero"`
+	Page       *page       `json:"page,omitzero"`
+	Closed     int         `json:"closed,omitzero"`
+	Statistics *statistics `json:"statistics,omitzero"`
+	Receivers  int         `json:"receivers,omitzero"`
+	Held       bool        `json:"held,omitzero"` // of Write and Watch: there is nothing new yet
 }
 
 // sent is what became of a send.
 type sent struct {
-	Outcome string // one of outcomeNames
-	Error   string // one of errorNames
+	Outcome string `json:"outcome,omitzero"` // one of outcomeNames
+	Error   string `json:"error,omitzero"`   // one of errorNames
 }
 
 // connection is a [connections.Info].
 type connection struct {
-	Token    string
-	Node     string
-	State    string
-	Path     string
-	Subject  string
-	Topics   []string
-	Overflow string
-	Since    time.Time
-	Events   uint64
-	Bytes    uint64
-	Queued   int64
-	Drops    uint64
+	Token    string    `json:"token"`
+	Node     string    `json:"node"`
+	State    string    `json:"state"`
+	Path     string    `json:"path"`
+	Subject  string    `json:"subject,omitzero"`
+	Topics   []string  `json:"topics,omitzero"`
+	Overflow string    `json:"overflow"`
+	Since    time.Time `json:"since"`
+	Events   uint64    `json:"events"`
+	Bytes    uint64    `json:"bytes"`
+	Queued   int64     `json:"queued"`
+	Drops    uint64    `json:"drops"`
 }
 
 // page is a [connections.Page] of one node.
 type page struct {
-	Connections []connection
-	Next        string // a token
+	Connections []connection `json:"connections"`
+	Next        string       `json:"next,omitzero"` // a token
 }
 
 // statistics are a node's [connections.Counts].
 type statistics struct {
-	Node          string
-	Pending, Open int64
-	Opened        uint64
-	Events, Bytes uint64
-	Queued        int64
-	EventsDropped uint64
-	Log           logExtent
+	Node          string    `json:"node"`
+	Pending       int64     `json:"pending"`
+	Open          int64     `json:"open"`
+	Opened        uint64    `json:"opened"`
+	Events        uint64    `json:"events"`
+	Bytes         uint64    `json:"bytes"`
+	Queued        int64     `json:"queued"`
+	EventsDropped uint64    `json:"events_dropped"`
+	Log           logExtent `json:"log"`
 }
 
 type logExtent struct {
-	Epoch        string
-	Oldest, Last uint64
-	Bytes        int64
-	Events       int64
+	Epoch  string `json:"epoch"`
+	Oldest uint64 `json:"oldest"`
+	Last   uint64 `json:"last"`
+	Bytes  int64  `json:"bytes"`
+	Events int64  `json:"events"`
 }
 
 // Errors that only nodes tell each other.
 var (
 	errUnknown   = errors.New("the request is not known")
 	errMalformed = errors.New("the message is malformed")
+	errVersion   = errors.New("the message is of a version that is not known")
 )
 
 // errorNames are errors as nodes name them to each other.
@@ -156,6 +172,7 @@ var errorNames = map[string]error{
 	"too_large":       connections.ErrTooLarge,
 	"unknown":         errUnknown,
 	"malformed":       errMalformed,
+	"version":         errVersion,
 }
 
 func nameOf(err error) string {
@@ -175,11 +192,14 @@ func errorOf(name string) error {
 	if name == "" {
 		return nil
 	}
-	err, known := errorNames[name]
-	if !known || errors.Is(err, errUnknown) || errors.Is(err, errMalformed) {
+	switch err, known := errorNames[name]; {
+	case !known, errors.Is(err, errUnknown), errors.Is(err, errMalformed):
 		return fmt.Errorf("%w: it answered %q", connections.ErrUnreachable, name)
+	case errors.Is(err, errVersion):
+		return fmt.Errorf("%w: %w", connections.ErrUnreachable, err)
+	default:
+		return err
 	}
-	return err
 }
 
 // failed is the answer that has an error, or, without one, nothing else.
@@ -194,6 +214,37 @@ func encodeSent(o connections.Outcome, err error) sent {
 		return sent{Error: nameOf(err)}
 	}
 	return sent{Outcome: outcomeNames[o]}
+}
+
+// encode writes a message for a node that understands that version best, and decodeAnswer
+// reads what it answers.
+func (q nodeRequest) encode(version int) []byte {
+	if version < 1 {
+		return encodeV0(q)
+	}
+	q.Version = min(version, Version)
+	return encodeJSON(q)
+}
+
+func (q nodeRequest) decodeAnswer(version int, message []byte) (a nodeAnswer, err error) {
+	if version < 1 {
+		return decodeAnswerV0(q, message)
+	}
+	if err := json.Unmarshal(message, &a); err != nil {
+		return a, fmt.Errorf("%w: %w", errNoAnswer, err)
+	}
+	if a.Version > Version {
+		return a, fmt.Errorf("%w: %w", connections.ErrUnreachable, errVersion)
+	}
+	return a, nil
+}
+
+func encodeJSON(v any) []byte {
+	message, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // strings are valid UTF-8, and there is nothing else
+	}
+	return message
 }
 
 var errNoAnswer = fmt.Errorf("%w: it answered something else", connections.ErrUnreachable)

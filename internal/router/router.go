@@ -15,6 +15,7 @@ import (
 	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
+	"ssegateway/internal/logging"
 )
 
 // deadline bounds how long another node may take to answer.
@@ -26,8 +27,8 @@ type Nodes interface {
 	Peers() []cluster.Peer
 	// Made says that a token is of this node.
 	Made(token gateway.Token) bool
-	// Ask has the node of a token answer a message.
-	Ask(ctx context.Context, token gateway.Token, message []byte) ([]byte, error)
+	// Ask has the node of a token answer a message, made for the version that it understands best.
+	Ask(ctx context.Context, token gateway.Token, message func(version int) []byte) ([]byte, error)
 	// AskPeer has a node answer a message.
 	AskPeer(ctx context.Context, p cluster.Peer, message []byte) ([]byte, error)
 }
@@ -39,12 +40,13 @@ type Router struct {
 	log      *slog.Logger
 	expected sync.Map // of other nodes' refs to *topics.Delivery
 	streams  streams
+	strange  *logging.Throttle
 }
 
 // New makes a Router of this node's connections and the others'. Its Answer answers what
 // other nodes ask.
 func New(own *connections.Own, nodes Nodes, log *slog.Logger) *Router {
-	return &Router{own: own, nodes: nodes, log: log}
+	return &Router{own: own, nodes: nodes, log: log, strange: logging.Every(time.Minute)}
 }
 
 var _ connections.Connections = (*Router)(nil)
@@ -60,27 +62,49 @@ func (r *Router) forward(ctx context.Context, token gateway.Token, q nodeRequest
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	message, err := r.nodes.Ask(ctx, token, encodeV0(q))
+	var version int
+	message, err := r.nodes.Ask(ctx, token, func(v int) []byte {
+		version = v
+		return q.encode(v)
+	})
 	if err == nil {
-		a, err = decodeAnswerV0(q, message)
+		a, err = q.decodeAnswer(version, message)
 	}
-	if err != nil {
-		return a, r.failure(err)
+	if err == nil {
+		err = a.failure()
 	}
-	return a, a.failure()
+	return a, r.failure(err, token.Node())
 }
 
-// failure says what it means that another node could not be asked.
-func (r *Router) failure(err error) error {
+// failure says what an error of asking another node, or of its answer, means.
+func (r *Router) failure(err error, node uint32) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, cluster.ErrGone):
 		return errOwn
-	case errors.Is(err, cluster.ErrTooLarge):
+	case errors.Is(err, errVersion):
+		r.strange.Log(r.log, slog.LevelWarn, "a node and this one do not understand each other: their versions are too far apart; it counts as unreachable",
+			slog.String("number", fmt.Sprintf("%08x", node)), slog.Int("version", Version))
 		return err
-	default:
+	case errors.Is(err, cluster.ErrUnreachable):
 		r.log.Debug("another node was not reached", "error", err.Error())
 		return fmt.Errorf("%w: %w", connections.ErrUnreachable, err)
+	default:
+		return err
 	}
+}
+
+// askPeer has a node answer a request. An error that the node answers is returned.
+func (r *Router) askPeer(ctx context.Context, p cluster.Peer, q nodeRequest) (a nodeAnswer, err error) {
+	message, err := r.nodes.AskPeer(ctx, p, q.encode(p.Version))
+	if err == nil {
+		a, err = q.decodeAnswer(p.Version, message)
+	}
+	if err == nil {
+		err = a.failure()
+	}
+	return a, r.failure(err, p.Number)
 }
 
 // askAll asks nodes at once. It returns the answers of those that gave one, and names the
@@ -93,11 +117,7 @@ func (r *Router) askAll(ctx context.Context, peers []cluster.Peer, q nodeRequest
 	for i, p := range peers {
 		group.Go(func() {
 			defer guard.Recover()
-			message, err := r.nodes.AskPeer(ctx, p, encodeV0(q))
-			if err != nil {
-				return
-			}
-			if a, err := decodeAnswerV0(q, message); err == nil && a.Error == "" {
+			if a, err := r.askPeer(ctx, p, q); err == nil {
 				all[i] = &a
 			}
 		})

@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/url"
 	"strconv"
@@ -43,7 +44,7 @@ func (l v0Line) with(body []byte) []byte {
 func encodeV0(q nodeRequest) []byte {
 	switch {
 	case len(q.Send) == 1:
-		return v0Line{"POST", v0Sends, "application/json"}.with(v0JSON(newV0Send(q.Send[0])))
+		return v0Line{"POST", v0Sends, "application/json"}.with(encodeJSON(newV0Send(q.Send[0])))
 	case q.Close != "":
 		return v0Line{"DELETE", v0Connections + "/" + q.Close, ""}.with(nil)
 	case q.Describe != "":
@@ -51,7 +52,7 @@ func encodeV0(q nodeRequest) []byte {
 	case q.Change != nil:
 		var body v0Patch
 		body.Topics.Add, body.Topics.Remove = q.Change.Add, q.Change.Remove
-		return v0Line{"PATCH", v0Connections + "/" + q.Change.Token, "application/json"}.with(v0JSON(body))
+		return v0Line{"PATCH", v0Connections + "/" + q.Change.Token, "application/json"}.with(encodeJSON(body))
 	case q.List != nil:
 		values := q.List.Filter.v0()
 		values.Set("limit", strconv.Itoa(q.List.Limit))
@@ -91,9 +92,18 @@ func (w *writeRequest) encodeV0() []byte {
 	}
 	var lines []byte
 	for _, e := range w.Blocks {
-		lines = append(append(lines, v0JSON(newV0Event(e))...), '\n')
+		lines = append(append(lines, encodeJSON(newV0Event(e))...), '\n')
 	}
 	return v0Line{"POST", v0Stream + "?" + values.Encode(), "application/x-ndjson"}.with(lines)
+}
+
+// answerV0 is Answer for a message of a node of version 0.
+func (r *Router) answerV0(ctx context.Context, message []byte) []byte {
+	q, ok := decodeV0(message)
+	if !ok {
+		return encodeAnswerV0(q, failed(errUnknown), r.own.MaxTopics())
+	}
+	return encodeAnswerV0(q, r.serve(ctx, q), r.own.MaxTopics())
 }
 
 func decodeV0(message []byte) (q nodeRequest, ok bool) {
@@ -354,7 +364,7 @@ func (q nodeRequest) errorV0(name string, maxTopics int) (status int, body []byt
 		}
 		var answer v0Failure
 		answer.Error.Message, answer.Error.Code = e.message, e.code
-		return e.status, v0JSON(answer)
+		return e.status, encodeJSON(answer)
 	}
 	return 500, []byte("{}")
 }
@@ -378,21 +388,21 @@ func encodeAnswerV0(q nodeRequest, a nodeAnswer, maxTopics int) []byte {
 	case a.Held:
 		status = 202
 	case len(a.Sent) == 1:
-		body = v0JSON(v0Status{Status: v0Outcome(a.Sent[0].Outcome)})
+		body = encodeJSON(v0Status{Status: v0Outcome(a.Sent[0].Outcome)})
 	case q.Change != nil:
-		body = v0JSON(v0Status{"ok", append([]string{}, a.Topics...)})
+		body = encodeJSON(v0Status{"ok", append([]string{}, a.Topics...)})
 	case a.Connection != nil:
-		body = v0JSON(newV0Connection(*a.Connection))
+		body = encodeJSON(newV0Connection(*a.Connection))
 	case a.Page != nil:
 		p := v0Page{Connections: make([]v0Connection, len(a.Page.Connections)), Next: a.Page.Next}
 		for i, c := range a.Page.Connections {
 			p.Connections[i] = newV0Connection(c)
 		}
-		body = v0JSON(p)
+		body = encodeJSON(p)
 	case q.CloseAll != nil:
-		body = v0JSON(v0Closed{a.Closed})
+		body = encodeJSON(v0Closed{a.Closed})
 	case a.Statistics != nil:
-		body = v0JSON(newV0Counts(a.Statistics))
+		body = encodeJSON(newV0Counts(a.Statistics))
 	case q.Count != 0:
 		body = strconv.AppendInt(nil, int64(a.Receivers), 10)
 	}
@@ -484,12 +494,4 @@ func decodeErrorV0(body []byte) (a nodeAnswer, err error) {
 		}
 	}
 	return a, errNoAnswer
-}
-
-func v0JSON(v any) []byte {
-	body, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // strings are valid UTF-8, and there is nothing else
-	}
-	return body
 }
