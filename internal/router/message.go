@@ -155,6 +155,7 @@ type logExtent struct {
 var (
 	errUnknown   = errors.New("the request is not known")
 	errMalformed = errors.New("the message is malformed")
+	errStale     = errors.New("the write is before the last one")
 	errVersion   = errors.New("the message is of a version that is not known")
 )
 
@@ -173,6 +174,7 @@ var errorNames = map[string]error{
 	"unknown":         errUnknown,
 	"malformed":       errMalformed,
 	"version":         errVersion,
+	"stale":           errStale,
 }
 
 func nameOf(err error) string {
@@ -193,7 +195,7 @@ func errorOf(name string) error {
 		return nil
 	}
 	switch err, known := errorNames[name]; {
-	case !known, errors.Is(err, errUnknown), errors.Is(err, errMalformed):
+	case !known, errors.Is(err, errUnknown), errors.Is(err, errMalformed), errors.Is(err, errStale):
 		return fmt.Errorf("%w: it answered %q", connections.ErrUnreachable, name)
 	case errors.Is(err, errVersion):
 		return fmt.Errorf("%w: %w", connections.ErrUnreachable, err)

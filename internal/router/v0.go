@@ -346,6 +346,7 @@ var v0Errors = []v0Error{
 	{connections.ErrTooLarge, 413, "PAYLOAD_TOO_LARGE", "the answer is too large"},
 	{connections.ErrUnreachable, 503, "NODE_UNREACHABLE", "the node that holds the connection does not answer; it is unknown whether it got the request"},
 	{errUnknown, 404, "NOT_FOUND", "no such internal endpoint"},
+	{errStale, 404, "NOT_FOUND", "no such internal endpoint"}, // nobody waits for it
 	{errMalformed, 400, "INVALID_JSON", "body must be one JSON object in valid UTF-8"},
 }
 
