@@ -53,6 +53,17 @@ func (n *Node) Made(token gateway.Token) bool {
 	return token.Node() == n.number
 }
 
+// MaxMessage is the most bytes that a message or an answer may have; 0 where that is not
+// known, since there is no store.
+func (n *Node) MaxMessage() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.store == nil {
+		return 0
+	}
+	return n.store.MaxMessage()
+}
+
 // AskPeer has a node answer a message.
 func (n *Node) AskPeer(ctx context.Context, p Peer, message []byte) ([]byte, error) {
 	store, _ := n.find(p.Number)

@@ -9,9 +9,11 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// nodePageBytes is about how large a page that goes to another node may be: half of what
-// NATS takes in a message by default.
-const nodePageBytes = 512 << 10
+// pageBytes is about how large a page that goes to another node may be: half of what NATS
+// takes in a message. What is larger even so is made to fit.
+func (r *Router) pageBytes() int { return max(r.nodes.MaxMessage()/2, leastPageBytes) }
+
+const leastPageBytes = 16 << 10
 
 // List implements [connections.Connections].
 func (r *Router) List(ctx context.Context, q connections.Query) connections.Page {
@@ -25,7 +27,13 @@ func (r *Router) List(ctx context.Context, q connections.Query) connections.Page
 		if !ok {
 			continue
 		}
-		if page, err := a.Page.decode(); err == nil {
+		page, err := a.Page.decode()
+		for i := 0; err == nil && i < len(page.Connections); i++ {
+			if c := &page.Connections[i]; a.Page.Connections[i].MoreTopics {
+				c.Topics, err = r.moreTopics(ctx, c.Token, c.Topics)
+			}
+		}
+		if err == nil {
 			pages = append(pages, page)
 		} else {
 			unreachable = append(unreachable, p.Name)

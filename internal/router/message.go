@@ -21,18 +21,19 @@ const Version = 1
 // nodeRequest is what one node asks of another: exactly one of its fields is set, beside
 // the version.
 type nodeRequest struct {
-	Version    int            `json:"version"` // of the message
-	Send       []sendRequest  `json:"send,omitzero"`
-	Close      string         `json:"close,omitzero"`    // a token
-	Describe   string         `json:"describe,omitzero"` // a token
-	Change     *changeRequest `json:"change,omitzero"`
-	List       *listRequest   `json:"list,omitzero"`
-	CloseAll   *filter        `json:"close_all,omitzero"`
-	Statistics bool           `json:"statistics,omitzero"`
-	Expect     uint64         `json:"expect,omitzero"` // the ref of a record
-	Count      uint64         `json:"count,omitzero"`  // the ref of a record
-	Write      *writeRequest  `json:"write,omitzero"`
-	Watch      *watchRequest  `json:"watch,omitzero"`
+	Version     int            `json:"version"`               // of the message
+	Send        []sendRequest  `json:"send,omitzero"`         // in order
+	Close       string         `json:"close,omitzero"`        // a token
+	Describe    string         `json:"describe,omitzero"`     // a token
+	TopicsAfter string         `json:"topics_after,omitzero"` // of Describe: only topics behind this one
+	Change      *changeRequest `json:"change,omitzero"`
+	List        *listRequest   `json:"list,omitzero"`
+	CloseAll    *filter        `json:"close_all,omitzero"`
+	Statistics  bool           `json:"statistics,omitzero"`
+	Expect      uint64         `json:"expect,omitzero"` // the ref of a record
+	Count       uint64         `json:"count,omitzero"`  // the ref of a record
+	Write       *writeRequest  `json:"write,omitzero"`
+	Watch       *watchRequest  `json:"watch,omitzero"`
 }
 
 // sendRequest is a [connections.Send].
@@ -94,6 +95,7 @@ type nodeAnswer struct {
 	Error      string      `json:"error,omitzero"` // one of errorNames
 	Sent       []sent      `json:"sent,omitzero"`  // of Send and Close
 	Connection *connection `json:"connection,omitzero"`
+	MoreTopics bool        `json:"more_topics,omitzero"` // there are more than Topics
 	Topics     []string    `json:"topics,omitzero"`
 	Page       *page       `json:"page,omitzero"`
 	Closed     int         `json:"closed,omitzero"`
@@ -110,18 +112,19 @@ type sent struct {
 
 // connection is a [connections.Info].
 type connection struct {
-	Token    string    `json:"token"`
-	Node     string    `json:"node"`
-	State    string    `json:"state"`
-	Path     string    `json:"path"`
-	Subject  string    `json:"subject,omitzero"`
-	Topics   []string  `json:"topics,omitzero"`
-	Overflow string    `json:"overflow"`
-	Since    time.Time `json:"since"`
-	Events   uint64    `json:"events"`
-	Bytes    uint64    `json:"bytes"`
-	Queued   int64     `json:"queued"`
-	Drops    uint64    `json:"drops"`
+	Token      string    `json:"token"`
+	Node       string    `json:"node"`
+	State      string    `json:"state"`
+	Path       string    `json:"path"`
+	Subject    string    `json:"subject,omitzero"`
+	Topics     []string  `json:"topics,omitzero"`
+	MoreTopics bool      `json:"more_topics,omitzero"` // there are more than Topics
+	Overflow   string    `json:"overflow"`
+	Since      time.Time `json:"since"`
+	Events     uint64    `json:"events"`
+	Bytes      uint64    `json:"bytes"`
+	Queued     int64     `json:"queued"`
+	Drops      uint64    `json:"drops"`
 }
 
 // page is a [connections.Page] of one node.
@@ -156,25 +159,27 @@ var (
 	errUnknown   = errors.New("the request is not known")
 	errMalformed = errors.New("the message is malformed")
 	errStale     = errors.New("the write is before the last one")
+	errAnswer    = errors.New("the answer is larger than the broker takes")
 	errVersion   = errors.New("the message is of a version that is not known")
 )
 
 // errorNames are errors as nodes name them to each other.
 var errorNames = map[string]error{
-	"not_found":       connections.ErrNotFound,
-	"gone":            connections.ErrGone,
-	"pending":         connections.ErrPending,
-	"buffer_full":     connections.ErrBufferFull,
-	"write_failed":    connections.ErrWriteFailed,
-	"write_timeout":   connections.ErrWriteTimeout,
-	"ahead":           connections.ErrAhead,
-	"too_many_topics": connections.ErrTooManyTopics,
-	"unreachable":     connections.ErrUnreachable,
-	"too_large":       connections.ErrTooLarge,
-	"unknown":         errUnknown,
-	"malformed":       errMalformed,
-	"version":         errVersion,
-	"stale":           errStale,
+	"not_found":        connections.ErrNotFound,
+	"gone":             connections.ErrGone,
+	"pending":          connections.ErrPending,
+	"buffer_full":      connections.ErrBufferFull,
+	"write_failed":     connections.ErrWriteFailed,
+	"write_timeout":    connections.ErrWriteTimeout,
+	"ahead":            connections.ErrAhead,
+	"too_many_topics":  connections.ErrTooManyTopics,
+	"unreachable":      connections.ErrUnreachable,
+	"too_large":        connections.ErrTooLarge,
+	"unknown":          errUnknown,
+	"malformed":        errMalformed,
+	"version":          errVersion,
+	"stale":            errStale,
+	"answer_too_large": errAnswer,
 }
 
 func nameOf(err error) string {
@@ -195,7 +200,7 @@ func errorOf(name string) error {
 		return nil
 	}
 	switch err, known := errorNames[name]; {
-	case !known, errors.Is(err, errUnknown), errors.Is(err, errMalformed), errors.Is(err, errStale):
+	case !known, errors.Is(err, errUnknown), errors.Is(err, errMalformed), errors.Is(err, errStale), errors.Is(err, errAnswer):
 		return fmt.Errorf("%w: it answered %q", connections.ErrUnreachable, name)
 	case errors.Is(err, errVersion):
 		return fmt.Errorf("%w: %w", connections.ErrUnreachable, err)
@@ -366,13 +371,6 @@ func (c connection) decode() (i connections.Info, err error) {
 	i.Node, i.Path, i.Subject, i.Topics, i.Since = c.Node, c.Path, c.Subject, c.Topics, c.Since
 	i.Events, i.Bytes, i.Queued, i.Drops = c.Events, c.Bytes, c.Queued, c.Drops
 	return i, nil
-}
-
-func (a nodeAnswer) connection() (connections.Info, error) {
-	if a.Connection == nil {
-		return connections.Info{}, errNoAnswer
-	}
-	return a.Connection.decode()
 }
 
 func encodePage(p connections.Page) *page {

@@ -25,6 +25,8 @@ const deadline = 2 * time.Second
 type Nodes interface {
 	// Peers are the other nodes that are alive, in the order of their names.
 	Peers() []cluster.Peer
+	// MaxMessage is the most bytes that a message or an answer may have; 0: not known.
+	MaxMessage() int
 	// Made says that a token is of this node.
 	Made(token gateway.Token) bool
 	// Ask has the node of a token answer a message, made for the version that it understands best.
@@ -40,13 +42,14 @@ type Router struct {
 	log      *slog.Logger
 	expected sync.Map // of other nodes' refs to *topics.Delivery
 	streams  streams
-	strange  *logging.Throttle
+	strange  *logging.Throttle // lines about versions
+	large    *logging.Throttle // lines about answers
 }
 
 // New makes a Router of this node's connections and the others'. Its Answer answers what
 // other nodes ask.
 func New(own *connections.Own, nodes Nodes, log *slog.Logger) *Router {
-	return &Router{own: own, nodes: nodes, log: log, strange: logging.Every(time.Minute)}
+	return &Router{own: own, nodes: nodes, log: log, strange: logging.Every(time.Minute), large: logging.Every(time.Minute)}
 }
 
 var _ connections.Connections = (*Router)(nil)
@@ -136,7 +139,7 @@ func (r *Router) askAll(ctx context.Context, peers []cluster.Peer, q nodeRequest
 
 // SendNow implements [connections.Connections].
 func (r *Router) SendNow(s connections.Send) (connections.Outcome, error) {
-	if s.Token != (gateway.Token{}) && !r.own.Holds(s.Token) && !r.nodes.Made(s.Token) {
+	if !r.isOwn(s.Token) {
 		return 0, connections.ErrWouldWait
 	}
 	return r.own.SendNow(s)
@@ -144,11 +147,7 @@ func (r *Router) SendNow(s connections.Send) (connections.Outcome, error) {
 
 // Send implements [connections.Connections].
 func (r *Router) Send(ctx context.Context, s connections.Send) (connections.Outcome, error) {
-	patience := deadline
-	if s.Wait {
-		patience += connections.WrittenDeadline
-	}
-	a, err := r.forward(ctx, s.Token, nodeRequest{Send: []sendRequest{encodeSend(s)}}, patience)
+	a, err := r.forward(ctx, s.Token, nodeRequest{Send: []sendRequest{encodeSend(s)}}, patience(s))
 	if errors.Is(err, errOwn) {
 		return r.own.Send(ctx, s)
 	}
@@ -158,17 +157,12 @@ func (r *Router) Send(ctx context.Context, s connections.Send) (connections.Outc
 	return a.sent(0)
 }
 
-// Batch implements [connections.Connections].
-func (r *Router) Batch(ctx context.Context, operations []connections.Operation) []connections.Result {
-	results := make([]connections.Result, len(operations))
-	for i := range operations {
-		if p := operations[i].Publish; p != nil {
-			results[i].Published, results[i].Err = r.Publish(ctx, *p)
-		} else {
-			results[i].Outcome, results[i].Err = r.Send(ctx, operations[i].Send)
-		}
+// patience is how long a node may take to answer a send.
+func patience(s connections.Send) time.Duration {
+	if s.Wait {
+		return deadline + connections.WrittenDeadline
 	}
-	return results
+	return deadline
 }
 
 // Close implements [connections.Connections].
@@ -185,14 +179,48 @@ func (r *Router) Close(ctx context.Context, token gateway.Token) (connections.Ou
 
 // Describe implements [connections.Connections].
 func (r *Router) Describe(ctx context.Context, token gateway.Token) (connections.Info, error) {
-	a, err := r.forward(ctx, token, nodeRequest{Describe: token.String()}, deadline)
+	i, more, err := r.describe(ctx, token, "")
 	if errors.Is(err, errOwn) {
 		return r.own.Describe(ctx, token)
 	}
-	if err != nil {
-		return connections.Info{}, err
+	if err == nil && more {
+		i.Topics, err = r.moreTopics(ctx, token, i.Topics)
 	}
-	return a.connection()
+	return i, err
+}
+
+// describe describes a connection of another node, but of its topics only those behind one,
+// and of those, where there are more, only so many as the broker takes.
+func (r *Router) describe(ctx context.Context, token gateway.Token, after string) (i connections.Info, more bool, err error) {
+	a, err := r.forward(ctx, token, nodeRequest{Describe: token.String(), TopicsAfter: after}, deadline)
+	if err != nil {
+		return i, false, err
+	}
+	if a.Connection == nil {
+		return i, false, errNoAnswer
+	}
+	i, err = a.Connection.decode()
+	return i, a.Connection.MoreTopics, err
+}
+
+// moreTopics asks for the rest of a connection's topics. What changes meanwhile is in the
+// result or not.
+func (r *Router) moreTopics(ctx context.Context, token gateway.Token, topics []string) ([]string, error) {
+	for more := true; more; {
+		after := topics[len(topics)-1]
+		i, further, err := r.describe(ctx, token, after)
+		if errors.Is(err, errOwn) {
+			err = connections.ErrNotFound
+		}
+		if err == nil && further && (len(i.Topics) == 0 || i.Topics[0] <= after) {
+			err = errNoAnswer // or this would not end
+		}
+		if err != nil {
+			return nil, err
+		}
+		topics, more = append(topics, i.Topics...), further
+	}
+	return topics, nil
 }
 
 // Change implements [connections.Connections].
@@ -200,6 +228,9 @@ func (r *Router) Change(ctx context.Context, token gateway.Token, add, remove []
 	a, err := r.forward(ctx, token, nodeRequest{Change: &changeRequest{Token: token.String(), Add: add, Remove: remove}}, deadline)
 	if errors.Is(err, errOwn) {
 		return r.own.Change(ctx, token, add, remove)
+	}
+	if err == nil && a.MoreTopics && len(a.Topics) > 0 {
+		return r.moreTopics(ctx, token, a.Topics)
 	}
 	return a.Topics, err
 }
@@ -213,4 +244,22 @@ func (r *Router) CloseAll(ctx context.Context, f gateway.Filter) (c connections.
 	c.Count += r.own.CloseAll(ctx, f).Count
 	c.Unreachable = unreachable
 	return c
+}
+
+// isOwn says that a connection is this node's, or nobody's.
+func (r *Router) isOwn(token gateway.Token) bool {
+	return token == (gateway.Token{}) || r.own.Holds(token) || r.nodes.Made(token)
+}
+
+// Batch implements [connections.Connections].
+func (r *Router) Batch(ctx context.Context, operations []connections.Operation) []connections.Result {
+	results := make([]connections.Result, len(operations))
+	for i := range operations {
+		if p := operations[i].Publish; p != nil {
+			results[i].Published, results[i].Err = r.Publish(ctx, *p)
+		} else {
+			results[i].Outcome, results[i].Err = r.Send(ctx, operations[i].Send)
+		}
+	}
+	return results
 }

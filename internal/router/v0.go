@@ -43,7 +43,7 @@ func (l v0Line) with(body []byte) []byte {
 
 func encodeV0(q nodeRequest) []byte {
 	switch {
-	case len(q.Send) == 1:
+	case len(q.Send) > 0: // one at a time
 		return v0Line{"POST", v0Sends, "application/json"}.with(encodeJSON(newV0Send(q.Send[0])))
 	case q.Close != "":
 		return v0Line{"DELETE", v0Connections + "/" + q.Close, ""}.with(nil)
@@ -103,7 +103,8 @@ func (r *Router) answerV0(ctx context.Context, message []byte) []byte {
 	if !ok {
 		return encodeAnswerV0(q, failed(errUnknown), r.own.MaxTopics())
 	}
-	return encodeAnswerV0(q, r.serve(ctx, q), r.own.MaxTopics())
+	a := r.serve(ctx, q)
+	return r.fit(&a, func() []byte { return encodeAnswerV0(q, a, r.own.MaxTopics()) }, false)
 }
 
 func decodeV0(message []byte) (q nodeRequest, ok bool) {
@@ -278,7 +279,8 @@ func newV0Connection(c connection) v0Connection {
 func (c v0Connection) decode() (out connection, err error) {
 	since, err := time.Parse(time.RFC3339, c.Since)
 	return connection{
-		c.Token, c.Node, c.State, c.Path, c.Subject, c.Topics, c.Overflow, since, c.Events, c.Bytes, c.Queued, c.Drops,
+		Token: c.Token, Node: c.Node, State: c.State, Path: c.Path, Subject: c.Subject, Topics: c.Topics, Overflow: c.Overflow, Since: since,
+		Events: c.Events, Bytes: c.Bytes, Queued: c.Queued, Drops: c.Drops,
 	}, err
 }
 
@@ -343,8 +345,9 @@ var v0Errors = []v0Error{
 	{connections.ErrAhead, 400, "INVALID_EVENT_ID", v0Ahead},
 	{connections.ErrAhead, 400, "INVALID_STREAM", v0Ahead},
 	{connections.ErrTooManyTopics, 400, "TOO_MANY_TOPICS", ""}, // says how many there may be
-	{connections.ErrTooLarge, 413, "PAYLOAD_TOO_LARGE", "the answer is too large"},
+	{connections.ErrTooLarge, 413, "PAYLOAD_TOO_LARGE", "too large"},
 	{connections.ErrUnreachable, 503, "NODE_UNREACHABLE", "the node that holds the connection does not answer; it is unknown whether it got the request"},
+	{errAnswer, 503, "NODE_UNREACHABLE", "the node that holds the connection does not answer; it is unknown whether it got the request"},
 	{errUnknown, 404, "NOT_FOUND", "no such internal endpoint"},
 	{errStale, 404, "NOT_FOUND", "no such internal endpoint"}, // nobody waits for it
 	{errMalformed, 400, "INVALID_JSON", "body must be one JSON object in valid UTF-8"},
@@ -435,7 +438,10 @@ func decodeAnswerV0(q nodeRequest, message []byte) (a nodeAnswer, err error) {
 		a.Held = true
 		return a, nil
 	case status != 200:
-		return decodeErrorV0(body)
+		if a, err = decodeErrorV0(body); err == nil && (q.Send != nil || q.Close != "") {
+			a = nodeAnswer{Sent: []sent{{Error: a.Error}}}
+		}
+		return a, err
 	}
 	switch {
 	case q.Send != nil, q.Close != "":
