@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"ssegateway/internal/cluster"
@@ -19,19 +20,27 @@ const expectFor = 4 * deadline
 
 // Publish implements [connections.Connections].
 func (r *Router) Publish(ctx context.Context, p connections.Publication) (connections.Published, error) {
+	return r.publish(ctx, p, nil)
+}
+
+// publish is Publish without asking the nodes that are silent, to which it adds those that do
+// not answer.
+func (r *Router) publish(ctx context.Context, p connections.Publication, silent map[uint32]error) (connections.Published, error) {
 	d := r.own.Expect(0)
 	defer d.Forget()
 	var counting []cluster.Peer // nodes that count
 	var unreachable []string
 	if p.All {
-		peers := r.nodes.Peers()
-		answers, others := r.askAll(ctx, peers, nodeRequest{Expect: d.Ref()})
-		for _, peer := range peers {
-			if _, ok := answers[peer.Number]; ok {
+		for _, peer := range r.nodes.Peers() {
+			if silent[peer.Number] == nil {
 				counting = append(counting, peer)
+			} else {
+				unreachable = append(unreachable, peer.Name)
 			}
 		}
-		unreachable = others
+		var others []string
+		counting, others = r.expectAll(ctx, counting, d.Ref(), silent)
+		unreachable = append(unreachable, others...)
 	}
 	done, err := r.own.PublishAs(ctx, d, p)
 	if err != nil || !p.All {
@@ -42,7 +51,21 @@ func (r *Router) Publish(ctx context.Context, p connections.Publication) (connec
 		done.Receivers += a.Receivers
 	}
 	done.Unreachable = append(unreachable, others...)
+	slices.Sort(done.Unreachable)
 	return done, nil
+}
+
+// expectAll has nodes expect a record, and returns those that do.
+func (r *Router) expectAll(ctx context.Context, peers []cluster.Peer, ref uint64, silent map[uint32]error) (counting []cluster.Peer, unreachable []string) {
+	answers, unreachable := r.askAll(ctx, peers, nodeRequest{Expect: ref})
+	for _, peer := range peers {
+		if _, ok := answers[peer.Number]; ok {
+			counting = append(counting, peer)
+		} else if silent != nil {
+			silent[peer.Number] = connections.ErrUnreachable
+		}
+	}
+	return counting, unreachable
 }
 
 // expect has the receivers of a record counted that another node is about to publish.

@@ -245,21 +245,3 @@ func (r *Router) CloseAll(ctx context.Context, f gateway.Filter) (c connections.
 	c.Unreachable = unreachable
 	return c
 }
-
-// isOwn says that a connection is this node's, or nobody's.
-func (r *Router) isOwn(token gateway.Token) bool {
-	return token == (gateway.Token{}) || r.own.Holds(token) || r.nodes.Made(token)
-}
-
-// Batch implements [connections.Connections].
-func (r *Router) Batch(ctx context.Context, operations []connections.Operation) []connections.Result {
-	results := make([]connections.Result, len(operations))
-	for i := range operations {
-		if p := operations[i].Publish; p != nil {
-			results[i].Published, results[i].Err = r.Publish(ctx, *p)
-		} else {
-			results[i].Outcome, results[i].Err = r.Send(ctx, operations[i].Send)
-		}
-	}
-	return results
-}
