@@ -28,11 +28,15 @@ type nodes struct {
 const leaseSeconds = 3
 
 // startNATS starts a server, and returns it with its address.
-func startNATS(t *testing.T) *natsserver.Server {
+func startNATS(t *testing.T, change ...func(*natsserver.Options)) *natsserver.Server {
 	t.Helper()
-	broker, err := natsserver.NewServer(&natsserver.Options{
+	options := &natsserver.Options{
 		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-	})
+	}
+	for _, f := range change {
+		f(options)
+	}
+	broker, err := natsserver.NewServer(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,19 +51,19 @@ func startNATS(t *testing.T) *natsserver.Server {
 	return broker
 }
 
-func startNodes(t *testing.T) *nodes {
+func startNodes(t *testing.T, change ...func(*natsserver.Options)) *nodes {
 	t.Helper()
 	binary, err := harness.Build(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startNodesOf(t, binary, binary)
+	return startNodesOf(t, binary, binary, change...)
 }
 
 // startNodesOf starts node a by one program, and b by another.
-func startNodesOf(t *testing.T, a, b string) *nodes {
+func startNodesOf(t *testing.T, a, b string, change ...func(*natsserver.Options)) *nodes {
 	t.Helper()
-	broker := startNATS(t)
+	broker := startNATS(t, change...)
 	settings := []string{"NATS_URL=" + broker.ClientURL(), fmt.Sprintf("NODE_LEASE_SECONDS=%d", leaseSeconds)}
 	n := &nodes{t: t, client: &http.Client{}}
 	n.a = harness.StartGateway(t, a, nil, settings...)
