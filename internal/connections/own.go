@@ -61,25 +61,28 @@ func (o *Own) Sends(f func(result string, n uint64)) {
 	}
 }
 
-func (o *Own) count(outcome Outcome, err error) {
-	i := countInvalid
-	switch {
-	case outcome == Sent:
-		i = countOK
-	case outcome == Buffered:
-		i = countBuffered
-	case outcome == Written:
-		i = countWritten
-	case errors.Is(err, ErrNotFound):
-		i = countNotFound
-	case errors.Is(err, ErrBufferFull):
-		i = countBufferFull
-	case errors.Is(err, ErrWriteFailed):
-		i = countWriteFailed
-	case errors.Is(err, ErrWriteTimeout):
-		i = countTimeout
+// countOf is the result that is counted for what became of a send.
+func countOf(outcome Outcome, err error) int {
+	switch outcome {
+	case Sent:
+		return countOK
+	case Buffered:
+		return countBuffered
+	case Written:
+		return countWritten
 	}
-	o.sends[i].Add(1)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return countNotFound
+	case errors.Is(err, ErrBufferFull):
+		return countBufferFull
+	case errors.Is(err, ErrWriteFailed):
+		return countWriteFailed
+	case errors.Is(err, ErrWriteTimeout):
+		return countTimeout
+	default:
+		return countInvalid
+	}
 }
 
 // Name is how the node is named.
@@ -98,12 +101,12 @@ func (o *Own) SendNow(s Send) (Outcome, error) {
 
 // Send implements [Connections].
 func (o *Own) Send(ctx context.Context, s Send) (outcome Outcome, err error) {
-	if o.isAhead(s.Event) {
+	if s.Event.ID.IsSet() && o.isAhead(s.Event) {
 		err = ErrAhead
 	} else {
-		outcome, err = o.perform(ctx, s)
+		outcome, err = o.perform(ctx, &s)
 	}
-	o.count(outcome, err)
+	o.sends[countOf(outcome, err)].Add(1)
 	return outcome, err
 }
 
@@ -113,10 +116,10 @@ func (o *Own) isAhead(e sse.Event) bool { return e.ID.IsSet() && o.topics.IsAhea
 
 // Close implements [Connections].
 func (o *Own) Close(ctx context.Context, token gateway.Token) (Outcome, error) {
-	return o.perform(ctx, Send{Token: token, Close: true})
+	return o.perform(ctx, &Send{Token: token, Close: true})
 }
 
-func (o *Own) perform(ctx context.Context, s Send) (Outcome, error) {
+func (o *Own) perform(ctx context.Context, s *Send) (Outcome, error) {
 	c := o.gw.Find(s.Token)
 	if c == nil {
 		return 0, ErrNotFound
