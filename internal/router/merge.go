@@ -76,11 +76,18 @@ func compare(a, b gateway.Token) int { return bytes.Compare(a[:], b[:]) }
 // Statistics implements [connections.Connections].
 func (r *Router) Statistics(ctx context.Context) connections.Statistics {
 	s := r.own.Statistics(ctx)
-	answers, unreachable := r.askAll(ctx, r.nodes.Peers(), nodeRequest{Statistics: true})
+	peers := r.nodes.Peers()
+	answers, unreachable := r.askAll(ctx, peers, nodeRequest{Statistics: true})
 	all := &connections.Totals{Nodes: []string{s.Node}, Unreachable: unreachable, Counts: s.Counts}
-	for _, a := range answers {
-		all.Nodes = append(all.Nodes, a.Statistics.Node)
-		all.Add(a.Statistics.decode())
+	for _, p := range peers {
+		switch a, ok := answers[p.Number]; {
+		case !ok: // named already
+		case a.Statistics == nil:
+			all.Unreachable = append(all.Unreachable, p.Name)
+		default:
+			all.Nodes = append(all.Nodes, a.Statistics.Node)
+			all.Add(a.Statistics.decode())
+		}
 	}
 	slices.Sort(all.Nodes)
 	s.Cluster = all

@@ -74,10 +74,19 @@ func TestNewerVersion(t *testing.T) {
 		if n := strings.Count(a.log.String(), "versions are too far apart"); n != 1 {
 			t.Errorf("said %d times: %s", n, a.log.String())
 		}
-		for _, answer := range []string{``, `x`, `[]`, `{"version":1}`, `{"version":1,"error":"later"}`, `{"version":1,"sent":[{"outcome":"later"}]}`, `{"version":1,"sent":[{"error":"later"}]}`} {
+		for _, answer := range []string{``, `x`, `[]`, `{"version":1}`, `{"version":1,"error":"later"}`, `{"version":1,"sent":[{"outcome":"later"}]}`, `{"version":1,"sent":[{"error":"later"}]}`, `{"version":1,"more_topics":true,"connection":{"token":"` + token.String() + `","more_topics":true}}`} {
 			a.Router.nodes = answering{a, answer}
 			if _, err := a.Send(t.Context(), connections.Send{Token: token}); !errors.Is(err, connections.ErrUnreachable) {
 				t.Errorf("%s: %v", answer, err)
+			}
+			if _, err := a.Describe(t.Context(), token); !errors.Is(err, connections.ErrUnreachable) {
+				t.Errorf("%s: %v", answer, err)
+			}
+			if _, err := a.Change(t.Context(), token, nil, nil); strings.Contains(answer, "more_topics") && !errors.Is(err, connections.ErrUnreachable) {
+				t.Errorf("%s: %v", answer, err)
+			}
+			if s := a.Statistics(t.Context()); cmp.Diff(s.Cluster.Unreachable, []string{"node-2"}) != "" {
+				t.Errorf("%s: unreachable are %v", answer, s.Cluster.Unreachable)
 			}
 		}
 		time.Sleep(2 * time.Minute) // fake clock: the throttle is at rest

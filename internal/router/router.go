@@ -207,6 +207,9 @@ func (r *Router) describe(ctx context.Context, token gateway.Token, after string
 // result or not.
 func (r *Router) moreTopics(ctx context.Context, token gateway.Token, topics []string) ([]string, error) {
 	for more := true; more; {
+		if len(topics) == 0 {
+			return nil, errNoAnswer // there are more, it said, than none
+		}
 		after := topics[len(topics)-1]
 		i, further, err := r.describe(ctx, token, after)
 		if errors.Is(err, errOwn) {
@@ -229,7 +232,7 @@ func (r *Router) Change(ctx context.Context, token gateway.Token, add, remove []
 	if errors.Is(err, errOwn) {
 		return r.own.Change(ctx, token, add, remove)
 	}
-	if err == nil && a.MoreTopics && len(a.Topics) > 0 {
+	if err == nil && a.MoreTopics {
 		return r.moreTopics(ctx, token, a.Topics)
 	}
 	return a.Topics, err

@@ -10,7 +10,7 @@ import (
 )
 
 // golden are the messages of version 0, as that version wrote them, by name.
-func golden(t *testing.T) map[string][2]string {
+func golden(t testing.TB) map[string][2]string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "v0", "*.ask"))
 	if err != nil || len(files) < 38 {
