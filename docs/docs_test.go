@@ -92,7 +92,7 @@ func TestNamesAreDocumented(t *testing.T) {
 		{"../internal/api/errors.go", "contract.md", regexp.MustCompile(`\d{3}, "([A-Z_]+)"`)},
 		{"../internal/gateway/reason.go", "contract.md", regexp.MustCompile(`: +"([a-z_]+)"`)},
 		{"../internal/metrics/metrics.go", "operations.md", regexp.MustCompile(`(?:desc\("|"ssegateway_)([a-z_]{2,})"`)},
-		{"../internal/api/send.go", "operations.md", regexp.MustCompile(`send[A-Z]\w+: +"([a-z_]+)"`)},
+		{"../internal/connections/own.go", "operations.md", regexp.MustCompile(`(?:count[A-Z]\w+:|InvalidSend =) +"([a-z_]+)"`)},
 	} {
 		found := names.pattern.FindAllStringSubmatch(read(t, names.source), -1)
 		if len(found) == 0 {

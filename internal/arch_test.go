@@ -20,31 +20,33 @@ const module = "ssegateway/"
 // not be added to a line because it is convenient, only because the house has
 // changed (see docs/architecture.md).
 var arrows = map[string][]string{
-	"sse":               {},
-	"internal/config":   {},
-	"internal/logging":  {},
-	"internal/guard":    {},
-	"internal/epoll":    {},
-	"internal/edge":     {},
-	"internal/lean":     {"internal/guard", "internal/epoll"},
-	"internal/frame":    {"sse"},
-	"internal/broker":   {"internal/guard", "sse", "internal/frame"},
-	"internal/topics":   {"internal/guard", "sse", "internal/frame", "internal/broker"},
-	"internal/gateway":  {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics"},
-	"internal/stream":   {"internal/edge", "internal/guard", "internal/logging", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway"},
-	"internal/callback": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway"},
-	"internal/cluster":  {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway"},
-	"internal/api":      {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway", "internal/cluster"},
-	"internal/metrics":  {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway", "internal/cluster", "internal/api"},
+	"sse":                  {},
+	"internal/config":      {},
+	"internal/logging":     {},
+	"internal/guard":       {},
+	"internal/epoll":       {},
+	"internal/edge":        {},
+	"internal/lean":        {"internal/guard", "internal/epoll"},
+	"internal/frame":       {"sse"},
+	"internal/broker":      {"internal/guard", "sse", "internal/frame"},
+	"internal/topics":      {"internal/guard", "sse", "internal/frame", "internal/broker"},
+	"internal/gateway":     {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics"},
+	"internal/stream":      {"internal/edge", "internal/guard", "internal/logging", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway"},
+	"internal/callback":    {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway"},
+	"internal/cluster":     {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway"},
+	"internal/connections": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway"},
+	"internal/router":      {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway", "internal/connections", "internal/cluster"},
+	"internal/api":         {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway", "internal/connections"},
+	"internal/metrics":     {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway", "internal/connections", "internal/cluster", "internal/api"},
 	"internal/server": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/topics", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/epoll",
-		"internal/broker/nats", "internal/cluster", "internal/edge",
+		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router",
 	},
 	"internal/demo": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/topics", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/epoll", "internal/server",
-		"internal/broker/nats", "internal/cluster", "internal/edge",
+		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router",
 	},
 
 	"internal/broker/nats":          {"internal/guard", "sse", "internal/frame", "internal/broker"},
@@ -72,6 +74,9 @@ var keptAway = map[string][]string{
 	"internal/callback": {"github.com/prometheus", "github.com/nats-io"},
 	"internal/cluster":  {"net/http", "github.com/prometheus", "github.com/nats-io"},
 	"internal/api":      {"github.com/prometheus", "github.com/nats-io"},
+	// What can be done with connections, and what nodes say to each other, is no HTTP.
+	"internal/connections": {"net/http", "github.com/prometheus", "github.com/nats-io"},
+	"internal/router":      {"net/http", "github.com/prometheus", "github.com/nats-io"},
 }
 
 // pkg is what `go list -json` says of a package, as far as it matters here.

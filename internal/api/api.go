@@ -1,5 +1,6 @@
 // Package api is what the backend calls: /internal/…. It decodes, validates and
-// answers; who may call it is decided before (internal/server).
+// answers; who may call it is decided before (internal/server). What is asked for is
+// done behind [connections.Connections], by whichever node holds the connections.
 package api
 
 import (
@@ -7,32 +8,29 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 
-	"ssegateway/internal/cluster"
-	"ssegateway/internal/gateway"
-	"ssegateway/internal/topics"
+	"ssegateway/internal/connections"
 )
 
 // API serves the requests under /internal/.
 type API struct {
-	gw       *gateway.Gateway
-	topics   *topics.Topics
-	maxBody  int64
-	node     string
-	nodes    *cluster.Node // nil: there are no others
-	expected sync.Map      // of nodes' refs to *topics.Delivery
-	streams  remoteStreams
-	log      *slog.Logger
-	sends    [len(sendResults)]atomic.Uint64
+	conns     connections.Connections
+	maxBody   int64
+	maxTopics int
+	log       *slog.Logger
+	invalid   atomic.Uint64 // sends
 }
 
-// New makes an API of the node with this name. Bodies may have up to maxBody bytes,
-// but for those of streaming requests, each of whose events may.
-func New(gw *gateway.Gateway, t *topics.Topics, maxBody int64, node string, log *slog.Logger) *API {
-	return &API{gw: gw, topics: t, maxBody: maxBody, node: node, log: log}
+// New makes an API. Bodies may have up to maxBody bytes, but for those of streaming
+// requests, each of whose events may; maxTopics bounds the topics of a connection, and of
+// what is published.
+func New(conns connections.Connections, maxBody int64, maxTopics int, log *slog.Logger) *API {
+	return &API{conns: conns, maxBody: maxBody, maxTopics: maxTopics, log: log}
 }
+
+// InvalidSends counts the sends that were found invalid before any connection was looked for.
+func (a *API) InvalidSends() uint64 { return a.invalid.Load() }
 
 // openAPI describes what is served here. It is written by hand, and what the tests
 // of the API see is checked against it.

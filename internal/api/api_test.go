@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/connections"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/topics"
@@ -134,7 +135,8 @@ func newAPI(t testing.TB) (*API, *gateway.Gateway) {
 		cancel()
 		running.Wait()
 	})
-	return New(gw, all, 500, "node-1", log), gw
+	own := connections.NewOwn(gw, all, func() string { return "node-1" }, log)
+	return New(own, 500, gw.MaxTopics(), log), gw
 }
 
 // open makes a connection; without a stream it stays pending.
@@ -196,6 +198,19 @@ func want(t testing.TB, w *httptest.ResponseRecorder, status int, part string) {
 
 // decodeJSON reads an answer, as strictly as requests are read.
 func decodeJSON(body []byte, v any) error { return json.Unmarshal(body, v) }
+
+// sendCounts are the results of sends, as they are counted.
+func sendCounts(a *API) map[string]uint64 {
+	counted := map[string]uint64{}
+	a.conns.(*connections.Own).Sends(func(result string, n uint64) { counted[result] = n })
+	counted[connections.InvalidSend] += a.InvalidSends()
+	return counted
+}
+
+// extentOf is that of the log of an API's own node.
+func extentOf(a *API) broker.Stats {
+	return a.conns.Statistics(context.Background()).Log
+}
 
 // answer reads a JSON answer.
 func answer[T any](t testing.TB, w *httptest.ResponseRecorder) T {

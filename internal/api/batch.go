@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"ssegateway/internal/connections"
 )
 
 // batch serves POST /internal/batch: sends and publishes, performed in order, with
@@ -26,11 +28,15 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w)
 		return
 	}
-	one := new(request)
+	valid, problems := a.decodeOperations(operations)
+	done := a.conns.Batch(r.Context(), valid)
 	results := make([][]byte, 0, len(operations))
-	for i, operation := range operations {
-		one.body = operation
-		result, problem := a.operate(r, one)
+	for i, problem := range problems {
+		var result []byte
+		if problem == nil {
+			result, problem = a.answerOperation(valid[0], done[0])
+			valid, done = valid[1:], done[1:]
+		}
 		if problem != nil {
 			result = problem.body()
 		}
@@ -40,6 +46,29 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) {
 		results = append(results, result)
 	}
 	writeResults(w, results)
+}
+
+// decodeOperations returns the operations that are valid, and for each operation what is
+// wrong with it, if anything is.
+func (a *API) decodeOperations(operations []jsontext.Value) (valid []connections.Operation, problems []*Error) {
+	problems = make([]*Error, len(operations))
+	one := new(request)
+	for i, operation := range operations {
+		one.body = operation
+		var o connections.Operation
+		if o, problems[i] = a.decodeOperation(one); problems[i] == nil {
+			valid = append(valid, o)
+		}
+	}
+	return valid, problems
+}
+
+func (a *API) answerOperation(o connections.Operation, done connections.Result) ([]byte, *Error) {
+	if o.Publish != nil {
+		return a.answerPublish(*o.Publish, done.Published, done.Err)
+	}
+	_, answer := answerOf(done.Outcome, done.Err)
+	return answer, nil
 }
 
 // maxOperations bounds a batch, and with it the answer, which may be many times as long
@@ -70,22 +99,21 @@ func writeResults(w http.ResponseWriter, results [][]byte) {
 	_ = out.Flush() // a caller that left does not want it
 }
 
-// operate performs one operation: a send if it has a token, else a publish.
-func (a *API) operate(r *http.Request, q *request) ([]byte, *Error) {
+// decodeOperation reads one operation: a send if it has a token, else a publish.
+func (a *API) decodeOperation(q *request) (o connections.Operation, problem *Error) {
 	isSend, err := q.hasToken()
 	if err != nil {
-		return nil, errOperation
+		return o, errOperation
 	}
-	if !isSend {
-		p, problem := q.decodePublish(a.gw.MaxTopics())
-		if problem != nil {
-			return nil, problem
+	if isSend {
+		if o.Send, problem = q.decodeSend(); problem != nil {
+			a.invalid.Add(1)
 		}
-		return a.performPublish(r.Context(), p)
+		return o, problem
 	}
-	s, problem := q.decodeSend()
-	_, answer := a.answerSend(r.Context(), s, problem, q.body)
-	return answer, nil
+	p, problem := q.decodePublish(a.maxTopics)
+	o.Publish = &p
+	return o, problem
 }
 
 func (q *request) hasToken() (found bool, err error) {

@@ -11,8 +11,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
-	"ssegateway/internal/topics"
 )
 
 // connection is how a connection is shown.
@@ -33,17 +33,26 @@ type connection struct {
 
 var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open"}
 
-func (a *API) show(i gateway.Info) connection {
+func show(i connections.Info) connection {
 	return connection{
-		Token: i.Token.String(), Node: a.nodeName(), State: stateNames[i.State], Path: strings.ToValidUTF8(i.Path, "\ufffd"),
+		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Path: i.Path,
 		Subject: i.Subject, Topics: append([]string{}, i.Topics...), Overflow: i.Overflow.String(),
 		Since: i.Since.Format(time.RFC3339), Events: i.Events, Bytes: i.Bytes, Queued: i.Queued, Drops: i.Drops,
 	}
 }
 
+// listing is a page of the list of connections.
+type listing struct {
+	Connections []connection `json:"connections"`
+	Next        string       `json:"next_cursor,omitempty"`
+	Unreachable []string     `json:"unreachable_nodes,omitempty"`
+}
+
 const (
 	defaultLimit = 100
 	maxLimit     = 1000
+	// pageBytes is about how large a page may be, unless it has one connection only.
+	pageBytes = 4 << 20
 )
 
 // connections serves /internal/connections.
@@ -63,7 +72,11 @@ func (a *API) connections(w http.ResponseWriter, r *http.Request) {
 			errFilter.Write(w)
 			return
 		}
-		a.closeAll(w, r, filter)
+		closed := a.conns.CloseAll(r.Context(), filter)
+		writeValue(w, struct {
+			Closed      int      `json:"closed"`
+			Unreachable []string `json:"unreachable_nodes,omitempty"`
+		}{closed.Count, closed.Unreachable})
 		return
 	}
 	limit, after := defaultLimit, gateway.Token{}
@@ -80,90 +93,64 @@ func (a *API) connections(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	most := pageBytes
-	if isRelayed(r.Context()) {
-		most = nodePageBytes
+	page := a.conns.List(r.Context(), connections.Query{Filter: filter, After: after, Limit: limit, Bytes: pageBytes})
+	l := listing{Connections: make([]connection, len(page.Connections)), Unreachable: page.Unreachable}
+	for i, info := range page.Connections {
+		l.Connections[i] = show(info)
 	}
-	own := a.page(filter, after, limit, most)
-	if a.among(r.Context()) {
-		own = a.mergePages(r, own, limit)
+	if page.Next != (gateway.Token{}) {
+		l.Next = page.Next.String()
 	}
-	writeValue(w, own)
+	writeValue(w, l)
 }
 
 // connection serves /internal/connections/{token}.
-func (a *API) connection(w http.ResponseWriter, r *http.Request, token string) {
+func (a *API) connection(w http.ResponseWriter, r *http.Request, path string) {
 	if !Allow(w, r, http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodPatch) {
 		return
 	}
-	if r.Method != http.MethodPatch && a.relay(w, r, token, nil) {
-		return
-	}
+	token, _ := gateway.ParseToken(path) // nobody's, if it is none
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		if c := a.find(token); c != nil {
-			if info := c.Info(); info.State != gateway.Closed {
-				writeValue(w, a.show(info))
-				return
-			}
-		}
-		errTokenNotFound.Write(w)
-	case http.MethodDelete:
-		answer := sendAnswers[a.perform(r.Context(), sendRequest{token: token, end: true})]
-		if answer.err != nil {
-			answer.err.Write(w)
+		info, err := a.conns.Describe(r.Context(), token)
+		if err != nil {
+			problemOf(err).Write(w)
 			return
 		}
-		WriteJSON(w, http.StatusOK, answer.ok)
+		writeValue(w, show(info))
+	case http.MethodDelete:
+		status, answer := answerOf(a.conns.Close(r.Context(), token))
+		WriteJSON(w, status, answer)
 	case http.MethodPatch:
 		a.patch(w, r, token)
 	}
 }
 
-// find is the connection with a token, or nil.
-func (a *API) find(token string) *gateway.Conn {
-	t, ok := gateway.ParseToken(token)
-	if !ok {
-		return nil
-	}
-	return a.gw.Find(t)
-}
-
 // patch changes the topics of a connection. As for a send, the request is looked at
 // before the token.
-func (a *API) patch(w http.ResponseWriter, r *http.Request, token string) {
+func (a *API) patch(w http.ResponseWriter, r *http.Request, token gateway.Token) {
 	q, _ := requests.Get().(*request)
 	defer q.release()
 	problem := q.readJSON(w, r, a.maxBody)
 	var add, remove []string
 	if problem == nil {
-		add, remove, problem = q.decodePatch(a.gw.MaxTopics())
+		add, remove, problem = q.decodePatch(a.maxTopics)
 	}
 	if problem != nil {
 		problem.Write(w)
 		return
 	}
-	if a.relay(w, r, token, q.body) {
-		return
-	}
-	c := a.find(token)
-	if c == nil {
-		errTokenNotFound.Write(w)
-		return
-	}
-	names, err := c.Change(add, remove)
+	topics, err := a.conns.Change(r.Context(), token, add, remove)
 	switch {
 	case err == nil:
 		writeValue(w, struct {
 			Status string   `json:"status"`
 			Topics []string `json:"topics"`
-		}{"ok", append([]string{}, names...)})
-	case errors.Is(err, topics.ErrTooManyTopics):
-		tooManyTopics(a.gw.MaxTopics()).Write(w)
-	case c.State() == gateway.Pending:
-		errPending.Write(w)
+		}{"ok", append([]string{}, topics...)})
+	case errors.Is(err, connections.ErrTooManyTopics):
+		tooManyTopics(a.maxTopics).Write(w)
 	default:
-		errTokenNotFound.Write(w)
+		problemOf(err).Write(w)
 	}
 }
 

@@ -31,7 +31,7 @@ func TestShowConnection(t *testing.T) {
 		t.Errorf("since %q", got.Since)
 	}
 	got.Since = ""
-	opening := uint64(len("id: " + a.topics.Log().Epoch + "-0\n\n"))
+	opening := uint64(len("id: " + extentOf(a).Epoch + "-0\n\n"))
 	shown := connection{
 		Token: token, Node: "node-1", State: "open", Path: "/a/b", Subject: "u", Topics: []string{"a", "b"}, Overflow: "drop_oldest",
 		Bytes: opening,
@@ -238,7 +238,7 @@ func TestStats(t *testing.T) {
 	openWith(t, gw, &sink{}, gateway.Grant{Topics: []string{"a"}})
 	open(t, gw, nil)
 	want(t, publish(t, a, `{"topic":"a","event":{"data":"x"}}`), 200, `"receivers":1`)
-	epoch := a.topics.Log().Epoch
+	epoch := extentOf(a).Epoch
 	for _, part := range []string{
 		`"node":"node-1"`, `"connections":{"pending":1,"open":1}`, `"streams_opened":1`, `"events_written":1`, `"bytes_queued":0`, `"events_dropped":0`,
 		`"log":{"epoch":"` + epoch + `","oldest":1,"last":1,"bytes":`, `"events":1}}`,

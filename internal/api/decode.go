@@ -14,6 +14,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"ssegateway/internal/connections"
+	"ssegateway/internal/gateway"
 	"ssegateway/sse"
 )
 
@@ -165,15 +167,6 @@ func elements(d *jsontext.Decoder, f func() error) error {
 	return err
 }
 
-// sendRequest is a send that was found valid.
-type sendRequest struct {
-	token    string
-	event    sse.Event
-	hasEvent bool
-	end      bool // close the connection, after the event
-	wait     bool // answer when the event was written
-}
-
 // rawSend is a send as it came; what is absent is nil.
 type rawSend struct {
 	token, end, wait jsontext.Value
@@ -181,28 +174,29 @@ type rawSend struct {
 }
 
 // rawEvent is an event as it came. value is "{}" for any object.
-type rawEvent struct{ value, data, name, id, retry, bare jsontext.Value }
+type rawEvent struct{ value, data, name, id, retry jsontext.Value }
 
 // decodeSend reads a send. Fields are checked in the contract's order. Nothing
 // is looked up and nothing happens before all of them are valid.
-func (q *request) decodeSend() (s sendRequest, problem *Error) {
+func (q *request) decodeSend() (s connections.Send, problem *Error) {
 	raw, err := q.readSend()
 	if err != nil {
 		return s, invalidJSON(err)
 	}
-	var ok bool
-	if s.token, ok = unquote(raw.token); !ok || s.token == "" {
+	token, ok := unquote(raw.token)
+	if !ok || token == "" {
 		return s, errTokenMissing
 	}
+	s.Token, _ = gateway.ParseToken(token) // nobody's, if it is none
 	if raw.event.value != nil {
-		s.hasEvent = true
-		if s.event, problem = raw.event.decode(); problem != nil {
+		s.HasEvent = true
+		if s.Event, problem = raw.event.decode(); problem != nil {
 			return s, problem
 		}
 	}
 	switch raw.end.Kind() {
 	case 't':
-		s.end = true
+		s.Close = true
 	case 'f', jsontext.KindInvalid: // the latter: absent
 	default:
 		return s, errCloseType
@@ -211,7 +205,7 @@ func (q *request) decodeSend() (s sendRequest, problem *Error) {
 		if w, ok := unquote(raw.wait); !ok || w != "written" {
 			return s, errWait
 		}
-		s.wait = true
+		s.Wait = true
 	}
 	return s, nil
 }
@@ -274,8 +268,6 @@ func (q *request) takeEvent(raw *rawEvent) error {
 			return q.take(&raw.id)
 		case "retry":
 			return q.take(&raw.retry)
-		case "bare":
-			return q.take(&raw.bare)
 		default:
 			return q.decoder.SkipValue()
 		}

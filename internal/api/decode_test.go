@@ -3,9 +3,11 @@ package api
 import (
 	"strings"
 	"testing"
+
+	"ssegateway/internal/connections"
 )
 
-func decode(t testing.TB, body string) (sendRequest, *Error) {
+func decode(t testing.TB, body string) (connections.Send, *Error) {
 	t.Helper()
 	q := &request{body: []byte(body)}
 	return q.decodeSend()
@@ -90,13 +92,13 @@ func TestDecodeSend(t *testing.T) {
 func TestDecodeSendValues(t *testing.T) {
 	q := &request{}
 	for range 3 {
-		q.body = append(q.body[:0], `{"token":"t\"","event":{"name":"näme","data":"a\nb\u00e9","id":"7","retry":1500},"close":true,"wait":"written"}`...)
+		q.body = append(q.body[:0], `{"token":"0b8a2f7e-\u0034c1d-4c1d-8c1d-0b8a2f7e0b8a","event":{"name":"näme","data":"a\nb\u00e9","id":"7","retry":1500},"close":true,"wait":"written"}`...)
 		s, problem := q.decodeSend()
 		if problem != nil {
 			t.Fatal(problem)
 		}
-		e := s.event
-		if s.token != `t"` || e.Name.String() != "näme" || e.Data != "a\nbé" || e.ID.String() != "7" || !s.end || !s.wait ||
+		e := s.Event
+		if s.Token.String() != "0b8a2f7e-4c1d-4c1d-8c1d-0b8a2f7e0b8a" || e.Name.String() != "näme" || e.Data != "a\nbé" || e.ID.String() != "7" || !s.Close || !s.Wait ||
 			string(e.AppendTo(nil)) != "event: näme\nid: 7\nretry: 1500\ndata: a\ndata: bé\n\n" {
 			t.Errorf("%+v", s)
 		}
@@ -106,12 +108,12 @@ func TestDecodeSendValues(t *testing.T) {
 // An empty id is as none: it would erase the one that a client has.
 func TestDecodeEmptyID(t *testing.T) {
 	s, problem := decode(t, `{"token":"t","event":{"data":"x","id":""}}`)
-	if problem != nil || s.event.ID.IsSet() {
-		t.Errorf("%+v, %+v", s.event, problem)
+	if problem != nil || s.Event.ID.IsSet() {
+		t.Errorf("%+v, %+v", s.Event, problem)
 	}
 	q := &request{body: []byte(`{"topic":"t","event":{"data":"x","id":""}}`)}
-	if p, problem := q.decodePublish(10_000); problem != nil || p.event.ID.IsSet() {
-		t.Errorf("%+v, %+v", p.event, problem)
+	if p, problem := q.decodePublish(10_000); problem != nil || p.Event.ID.IsSet() {
+		t.Errorf("%+v, %+v", p.Event, problem)
 	}
 }
 
@@ -125,11 +127,8 @@ func FuzzDecodeSend(f *testing.F) {
 		if problem != nil {
 			return
 		}
-		if s.token == "" {
-			t.Error("no token")
-		}
-		block := string(s.event.AppendTo(nil))
-		if strings.Count(block, "\n\n") != 1 || !strings.HasSuffix(block, "\n\n") || strings.ContainsAny(block, "\r\x00") && !strings.Contains(s.event.Data, "\x00") {
+		block := string(s.Event.AppendTo(nil))
+		if strings.Count(block, "\n\n") != 1 || !strings.HasSuffix(block, "\n\n") || strings.ContainsAny(block, "\r\x00") && !strings.Contains(s.Event.Data, "\x00") {
 			t.Errorf("%q", block)
 		}
 	})

@@ -1,11 +1,14 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"ssegateway/internal/connections"
 )
 
 // Error is an answer that is not a success: its HTTP status, a code for programs,
@@ -112,6 +115,34 @@ func Malformed(status int, words string) *Error {
 		e.Message = "the request is malformed: " + why
 	}
 	return e
+}
+
+// problemOf is the answer to an error of what was to be done with a connection.
+func problemOf(err error) *Error {
+	for _, known := range problems {
+		if errors.Is(err, known.err) {
+			if known.problem == errPayload {
+				return &Error{errPayload.Status, errPayload.Code, err.Error()} // it says the sizes
+			}
+			return known.problem
+		}
+	}
+	return ErrBroker
+}
+
+var problems = []struct {
+	err     error
+	problem *Error
+}{
+	{connections.ErrNotFound, errTokenNotFound},
+	{connections.ErrGone, errGone},
+	{connections.ErrPending, errPending},
+	{connections.ErrBufferFull, errBufferFull},
+	{connections.ErrWriteFailed, errWriteFailed},
+	{connections.ErrWriteTimeout, errWriteTimeout},
+	{connections.ErrAhead, errAhead},
+	{connections.ErrUnreachable, errNode},
+	{connections.ErrTooLarge, errPayload},
 }
 
 // tooManyTopics is the answer where more than so many topics are named, or would be a

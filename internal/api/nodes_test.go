@@ -18,7 +18,9 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/brokertest"
 	"ssegateway/internal/cluster"
+	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/router"
 	"ssegateway/internal/topics"
 )
 
@@ -29,6 +31,7 @@ type peer struct {
 	*API
 
 	gw   *gateway.Gateway
+	own  *connections.Own
 	node *cluster.Node
 	link *brokertest.Link
 	stop context.CancelFunc
@@ -70,8 +73,10 @@ func among(t *testing.T, n int, f func(t *testing.T, peers []*peer)) {
 				Heartbeat: time.Hour, MaxConnections: 5000, QueueBytes: 1000, BudgetBytes: 10_000_000,
 				Topics: all, Clustered: true, Log: log,
 			}, p.node.Backend(teller{node: p.node}))
-			p.API = New(p.gw, all, 500, "not this", log)
-			p.Join(p.node)
+			p.own = connections.NewOwn(p.gw, all, p.node.Name, log)
+			r := router.New(p.own, p.node, log)
+			p.node.Serve(r.Answer)
+			p.API = New(r, 500, p.gw.MaxTopics(), log)
 			var own context.Context
 			own, p.stop = context.WithCancel(ctx)
 			running.Go(func() { _ = all.Run(ctx) })
@@ -101,7 +106,7 @@ func send1(t testing.TB, p *peer, body string) *httptest.ResponseRecorder {
 }
 
 // Any node takes any send, and answers what the owner says.
-func TestRelayedSend(t *testing.T) {
+func TestForwardedSend(t *testing.T) {
 	among(t, 3, func(t *testing.T, peers []*peer) {
 		owner, other := peers[0], peers[1]
 		s := &sink{}
@@ -132,7 +137,7 @@ func TestRelayedSend(t *testing.T) {
 }
 
 // A write that fails at the owner is told as the owner tells it.
-func TestRelayedFailure(t *testing.T) {
+func TestForwardedFailure(t *testing.T) {
 	among(t, 2, func(t *testing.T, peers []*peer) {
 		s := &sink{full: true}
 		token := open(t, peers[0].gw, s)
@@ -154,7 +159,7 @@ func TestUnreachable(t *testing.T) {
 			owner.link.Break(fault)
 			start := time.Now()
 			want(t, send1(t, other, `{"token":"`+token+`"}`), 503, `NODE_UNREACHABLE`)
-			if took := time.Since(start); took > nodeDeadline {
+			if took := time.Since(start); took > 2*time.Second {
 				t.Errorf("after %v", took)
 			}
 			want(t, do(t, other.API, http.MethodPost, "/internal/batch", `{"operations":[{"token":"`+token+`"}]}`), 200, `NODE_UNREACHABLE`)
@@ -182,7 +187,7 @@ func TestUnreachable(t *testing.T) {
 }
 
 // A message that the broker does not take is refused with the sizes.
-func TestRelayedTooLarge(t *testing.T) {
+func TestForwardedTooLarge(t *testing.T) {
 	among(t, 2, func(t *testing.T, peers []*peer) {
 		token := open(t, peers[0].gw, &sink{})
 		peers[1].maxBody = 4 << 20
@@ -225,42 +230,6 @@ func TestListOfAll(t *testing.T) {
 	})
 }
 
-// Behind a node's page that ends early nothing of the others is shown.
-func TestMerge(t *testing.T) {
-	of := func(next string, tokens ...string) (l listing) {
-		for _, token := range tokens {
-			l.Connections = append(l.Connections, connection{Token: token})
-		}
-		l.Next = next
-		return l
-	}
-	for name, c := range map[string]struct {
-		pages []listing
-		limit int
-		want  string
-	}{
-		"all":            {[]listing{of("", "b", "d"), of("", "a", "c")}, 9, "a b c d."},
-		"limit":          {[]listing{of("", "b", "d"), of("", "a", "c")}, 3, "a b c>"},
-		"one ends early": {[]listing{of("b", "b"), of("", "a", "c", "d")}, 9, "a b>"},
-		"both end early": {[]listing{of("d", "b", "d"), of("c", "a", "c")}, 9, "a b c>"},
-		"nothing":        {[]listing{of(""), of("")}, 9, "."},
-	} {
-		got := merge(c.pages, c.limit, nil)
-		text := ""
-		for _, conn := range got.Connections {
-			text += " " + conn.Token
-		}
-		if got.Next == "" {
-			text += "."
-		} else if text += ">"; got.Next != got.Connections[len(got.Connections)-1].Token {
-			t.Errorf("%s: the next page begins at %s", name, got.Next)
-		}
-		if strings.TrimSpace(text) != c.want {
-			t.Errorf("%s: %s, want %s", name, text, c.want)
-		}
-	}
-}
-
 // With "count": "all" the receivers of all nodes are counted.
 func TestCountAll(t *testing.T) {
 	among(t, 3, func(t *testing.T, peers []*peer) {
@@ -293,7 +262,7 @@ func streamingTo(t testing.TB, p *peer, token, query string) (*io.PipeWriter, <-
 }
 
 // So does a block of no event. And it is the owner that knows what its log has come to.
-func TestRelayedBlocks(t *testing.T) {
+func TestForwardedBlocks(t *testing.T) {
 	among(t, 2, func(t *testing.T, peers []*peer) {
 		s := &sink{}
 		token := open(t, peers[0].gw, s)
@@ -303,14 +272,14 @@ func TestRelayedBlocks(t *testing.T) {
 		if text, _, _ := s.got(); text != body {
 			t.Errorf("received %q, want %q", text, body)
 		}
-		ahead := peers[0].topics.Log().Epoch + "-1"
+		ahead := extentOf(peers[0].API).Epoch + "-1"
 		want(t, do(t, peers[1].API, http.MethodPost, target, "id: "+ahead+"\ndata: x\n\n", "Content-Type", eventStream), 400, "INVALID_STREAM")
 		want(t, do(t, peers[1].API, http.MethodPost, "/internal/send", `{"token":"`+token+`","event":{"data":"x","id":"`+ahead+`"}}`), 400, "INVALID_EVENT_ID")
 	})
 }
 
 // A streaming request reaches the owner, one write at a time.
-func TestRelayedStream(t *testing.T) {
+func TestForwardedStream(t *testing.T) {
 	among(t, 2, func(t *testing.T, peers []*peer) {
 		s := &sink{}
 		token := open(t, peers[0].gw, s)
@@ -324,7 +293,7 @@ func TestRelayedStream(t *testing.T) {
 		}
 		s.setFull(true)
 		_, _ = io.WriteString(in, `{"data":"c"}`+"\n"+`{"data":"d"}`+"\n")
-		sleep(remoteHold + time.Second) // the owner has said that it is not written yet
+		sleep(6 * time.Second) // the owner has said that it is not written yet
 		blocked := make(chan struct{})
 		go func() { // the sender feels it: one line is read ahead, and no more
 			defer close(blocked)
@@ -348,7 +317,7 @@ func TestRelayedStream(t *testing.T) {
 }
 
 // When the client leaves, or the owner is gone, the answer comes in the middle of the body.
-func TestRelayedStreamGone(t *testing.T) {
+func TestForwardedStreamGone(t *testing.T) {
 	among(t, 2, func(t *testing.T, peers []*peer) {
 		token := open(t, peers[0].gw, &sink{})
 		in, over := streamingTo(t, peers[1], token, "")
@@ -364,7 +333,7 @@ func TestRelayedStreamGone(t *testing.T) {
 		_, _ = io.WriteString(in, `{"data":"a"}`+"\n")
 		synctest.Wait()
 		peers[0].link.Break(brokertest.Cut)
-		sleep(lease*5/4 + remoteHold + nodeDeadline)
+		sleep(lease*5/4 + 7*time.Second)
 		_ = in.Close()
 		want(t, <-over, 410, `CONNECTION_GONE`)
 		peers[0].link.Break(brokertest.None)
@@ -374,7 +343,7 @@ func TestRelayedStreamGone(t *testing.T) {
 }
 
 // A write whose answer is lost is neither lost nor doubled.
-func TestRelayedStreamAnswerLost(t *testing.T) {
+func TestForwardedStreamAnswerLost(t *testing.T) {
 	among(t, 2, func(t *testing.T, peers []*peer) {
 		s := &sink{}
 		token := open(t, peers[0].gw, s)
@@ -385,7 +354,7 @@ func TestRelayedStreamAnswerLost(t *testing.T) {
 		_, _ = io.WriteString(in, `{"data":"b"}`+"\n")
 		sleep(time.Second)
 		peers[1].link.Break(brokertest.None)
-		sleep(2 * remoteHold)
+		sleep(10 * time.Second)
 		_, _ = io.WriteString(in, `{"data":"c"}`+"\n")
 		_ = in.Close()
 		want(t, <-over, 200, `"events":3`)

@@ -9,18 +9,9 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"ssegateway/internal/broker"
+	"ssegateway/internal/connections"
 	"ssegateway/internal/topics"
-	"ssegateway/sse"
 )
-
-// publication is a publish that was found valid.
-type publication struct {
-	topics []string
-	event  sse.Event
-	store  bool
-	all    bool // receivers counts those of all nodes
-}
 
 // publish serves POST /internal/publish.
 func (a *API) publish(w http.ResponseWriter, r *http.Request) {
@@ -30,9 +21,9 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request) {
 	q, _ := requests.Get().(*request)
 	defer q.release()
 	problem := q.readJSON(w, r, a.maxBody)
-	var p publication
+	var p connections.Publication
 	if problem == nil {
-		p, problem = q.decodePublish(a.gw.MaxTopics())
+		p, problem = q.decodePublish(a.maxTopics)
 	}
 	var answer []byte
 	if problem == nil {
@@ -46,43 +37,36 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request) {
 }
 
 // performPublish carries a valid publish out.
-func (a *API) performPublish(ctx context.Context, p publication) ([]byte, *Error) {
-	delivery := a.topics.Expect(0)
-	defer delivery.Forget()
-	var others *counting
-	if p.all && a.among(ctx) {
-		others = a.expectAll(ctx, delivery.Ref())
-	}
-	position, receivers, err := delivery.Publish(ctx, p.topics, p.event, p.store)
-	if errors.Is(err, broker.ErrTooLarge) {
+func (a *API) performPublish(ctx context.Context, p connections.Publication) ([]byte, *Error) {
+	done, err := a.conns.Publish(ctx, p)
+	return a.answerPublish(p, done, err)
+}
+
+// answerPublish is the answer to a publish.
+func (a *API) answerPublish(p connections.Publication, done connections.Published, err error) ([]byte, *Error) {
+	if errors.Is(err, connections.ErrTooLarge) {
 		return nil, &Error{errPayload.Status, errPayload.Code, err.Error()}
 	}
 	if err != nil {
 		a.log.Debug("an event was not published", "error", err.Error())
 		return nil, ErrBroker
 	}
-	var unreachable []string
-	if others != nil {
-		var n int
-		n, unreachable = others.count(ctx)
-		receivers += n
-	}
-	a.log.Debug("publish", "topics", len(p.topics), "event", p.event.Name.String(), "bytes", len(p.event.Data), "receivers", receivers)
+	a.log.Debug("publish", "topics", len(p.Topics), "event", p.Event.Name.String(), "bytes", len(p.Event.Data), "receivers", done.Receivers)
 	answer := []byte(`{"status":"ok"`)
-	if p.store {
-		answer = append(append(append(answer, `,"id":"`...), position.String()...), '"')
+	if p.Store {
+		answer = append(append(append(answer, `,"id":"`...), done.Position.String()...), '"')
 	}
 	answer = append(answer, `,"receivers":`...)
-	answer = strconv.AppendInt(answer, int64(receivers), 10)
-	if len(unreachable) > 0 {
-		names, _ := json.Marshal(unreachable) // strings
+	answer = strconv.AppendInt(answer, int64(done.Receivers), 10)
+	if len(done.Unreachable) > 0 {
+		names, _ := json.Marshal(done.Unreachable) // strings
 		answer = append(append(answer, `,"unreachable_nodes":`...), names...)
 	}
 	return append(answer, '}'), nil
 }
 
 // decodePublish reads a publish, of at most so many topics.
-func (q *request) decodePublish(maxTopics int) (p publication, problem *Error) {
+func (q *request) decodePublish(maxTopics int) (p connections.Publication, problem *Error) {
 	var topic, several, store, count jsontext.Value
 	var event rawEvent
 	d, ok := q.start()
@@ -114,26 +98,26 @@ func (q *request) decodePublish(maxTopics int) (p publication, problem *Error) {
 		if !ok || !topics.ValidName(one) {
 			return p, errTopics
 		}
-		p.topics = []string{clone(one)}
+		p.Topics = []string{clone(one)}
 	case several != nil && topic == nil:
-		if p.topics, problem = decodeTopics(several, maxTopics, errTopics); problem != nil {
+		if p.Topics, problem = decodeTopics(several, maxTopics, errTopics); problem != nil {
 			return p, problem
 		}
-		if len(p.topics) == 0 {
+		if len(p.Topics) == 0 {
 			return p, errTopics
 		}
 	default:
 		return p, errTopics
 	}
-	if p.event, problem = event.decode(); problem != nil {
+	if p.Event, problem = event.decode(); problem != nil {
 		return p, problem
 	}
-	if p.event.ID.IsSet() {
+	if p.Event.ID.IsSet() {
 		return p, errPublishedID
 	}
 	switch store.Kind() {
 	case jsontext.KindInvalid, 't':
-		p.store = true
+		p.Store = true
 	case 'f':
 	default:
 		return p, errStoreType
@@ -143,7 +127,7 @@ func (q *request) decodePublish(maxTopics int) (p publication, problem *Error) {
 		if !ok || c != "all" && c != "node" {
 			return p, errCount
 		}
-		p.all = c == "all"
+		p.All = c == "all"
 	}
 	return p, nil
 }

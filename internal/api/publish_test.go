@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
 )
 
@@ -22,7 +23,7 @@ func TestPublish(t *testing.T) {
 	openWith(t, gw, both, gateway.Grant{Topics: []string{"a", "b"}})
 	openWith(t, gw, one, gateway.Grant{Topics: []string{"b"}})
 	openWith(t, gw, none, gateway.Grant{Subject: "a"})
-	start := a.topics.Log()
+	start := extentOf(a)
 	at := func(offset uint64) string { return start.Epoch + "-" + strconv.FormatUint(offset, 10) }
 
 	for _, c := range []struct{ body, want string }{
@@ -108,7 +109,7 @@ func TestPublishInvalid(t *testing.T) {
 	}
 	want(t, do(t, a, http.MethodGet, "/internal/publish", ""), 405, "METHOD_NOT_ALLOWED")
 	want(t, do(t, a, http.MethodPost, "/internal/publish", "topic=a", "Content-Type", "application/x-www-form-urlencoded"), 415, "UNSUPPORTED_MEDIA_TYPE")
-	if log := a.topics.Log(); log.Last != 0 {
+	if log := extentOf(a); log.Last != 0 {
 		t.Errorf("%d events were published all the same", log.Last)
 	}
 }
@@ -118,7 +119,7 @@ func TestPublishKeepsNothingOfTheRequest(t *testing.T) {
 	a, gw := newAPI(t)
 	s := &sink{}
 	openWith(t, gw, s, gateway.Grant{Topics: []string{"topic"}})
-	position := a.topics.Log().Epoch + "-0"
+	position := extentOf(a).Epoch + "-0"
 	for range 20 {
 		want(t, publish(t, a, `{"topic":"topic","event":{"name":"first","data":"aaaa"}}`), 200, `"receivers":1`)
 		want(t, publish(t, a, `{"topic":"other","event":{"name":"other","data":"bbbb"}}`), 200, `"receivers":0`)
@@ -137,11 +138,11 @@ func TestPublishForOneWhoLeft(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	// Who has gone needs no count; the event is on its way.
-	_, problem := a.performPublish(ended, publication{topics: []string{"a"}, store: true})
+	_, problem := a.performPublish(ended, connections.Publication{Topics: []string{"a"}, Store: true})
 	if problem != nil {
 		t.Error(problem)
 	}
-	if a.topics.Log().Last != 1 {
+	if extentOf(a).Last != 1 {
 		t.Error("not published")
 	}
 }
@@ -217,8 +218,7 @@ func TestBatch(t *testing.T) {
 	}
 	want(t, do(t, a, http.MethodPut, "/internal/batch", `{}`), 405, "METHOD_NOT_ALLOWED")
 	want(t, do(t, a, http.MethodPost, "/internal/batch", `{}`, "Content-Type", "text/plain"), 415, "UNSUPPORTED_MEDIA_TYPE")
-	counted := map[string]uint64{}
-	a.Sends(func(result string, n uint64) { counted[result] = n })
+	counted := sendCounts(a)
 	if counted["ok"] != 2 || counted["written"] != 1 || counted["buffered"] != 1 || counted["not_found"] != 2 || counted["invalid"] != 2 {
 		t.Errorf("counted %v", counted)
 	}

@@ -44,8 +44,7 @@ func TestSend(t *testing.T) {
 			}
 		})
 	}
-	counted := map[string]uint64{}
-	a.Sends(func(result string, n uint64) { counted[result] = n })
+	counted := sendCounts(a)
 	want := map[string]uint64{"ok": 5, "written": 1, "buffered": 2, "not_found": 4, "invalid": 2, "write_failed": 1, "buffer_full": 0, "timeout": 0}
 	for result, n := range want {
 		if counted[result] != n {
@@ -172,7 +171,7 @@ func TestIDAhead(t *testing.T) {
 	s := &sink{}
 	token := open(t, gw, s)
 	send := func(id string) string { return `{"token":"` + token + `","event":{"data":"x","id":"` + id + `"}}` }
-	epoch := a.topics.Log().Epoch
+	epoch := extentOf(a).Epoch
 	for _, offset := range []string{"1", "17", "18446744073709551615"} {
 		id := epoch + "-" + offset
 		want(t, do(t, a, http.MethodPost, "/internal/send", send(id)), 400, "INVALID_EVENT_ID")

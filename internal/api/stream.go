@@ -14,7 +14,9 @@ import (
 	"strings"
 	"time"
 
+	"ssegateway/internal/connections"
 	"ssegateway/internal/edge"
+	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
 	"ssegateway/sse"
 )
@@ -43,7 +45,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, token string) {
 	defer stop()
 	if problem == nil {
 		events = make(chan parsed)
-		defer s.stop()
+		defer s.to.Stop()
 		go s.read(reading, events)
 		if problem = s.pass(events); problem == nil {
 			answer := strconv.AppendInt([]byte(`{"status":"ok","events":`), int64(s.events), 10)
@@ -74,28 +76,18 @@ const lingering = time.Second
 
 // streaming is a streaming request.
 type streaming struct {
-	to       target
-	stop     func() // of to
-	next     func() (block, error)
+	to       connections.Sink
+	next     func() (connections.Block, error)
 	line     func() int // of the body, that next has come to
 	coalesce time.Duration
 	end      bool  // close the connection behind the body
 	events   int   // passed on
 	limit    int64 // of one event, in bytes
-	fromNode bool  // the lines are another node's, and may be bare blocks
-}
-
-// block is an event of the body, or, where it is bare, only an id and a retry, which make
-// no event for a client.
-type block struct {
-	sse.Event
-
-	bare bool
 }
 
 // parsed is a block of the body, or what ended it.
 type parsed struct {
-	block block
+	block connections.Block
 	err   error
 }
 
@@ -128,19 +120,17 @@ func (a *API) newStreaming(r *http.Request, token string) (*streaming, *Error) {
 	default:
 		return nil, errCloseQuery
 	}
-	var problem *Error
-	if s.to, s.stop, problem = a.findTarget(r.Context(), token); problem != nil {
-		return nil, problem
+	t, _ := gateway.ParseToken(token) // nobody's, if it is none
+	if s.to, err = a.conns.Stream(r.Context(), t); err != nil {
+		return nil, problemOf(err)
 	}
-	if _, ok := s.to.(local); ok { // else the node that has the connection looks
-		next := s.next
-		s.next = func() (block, error) {
-			b, err := next()
-			if err == nil && a.isAhead(b.Event) {
-				err = &malformedError{errAhead.Message}
-			}
-			return b, err
+	next := s.next
+	s.next = func() (connections.Block, error) {
+		b, err := next()
+		if err == nil && s.to.IsAhead(b.Event) {
+			err = &malformedError{errAhead.Message}
 		}
+		return b, err
 	}
 	return s, nil
 }
@@ -150,7 +140,7 @@ func (a *API) newStreaming(r *http.Request, token string) (*streaming, *Error) {
 func (s *streaming) read(ctx context.Context, events chan<- parsed) {
 	defer close(events)
 	for {
-		var next block
+		var next connections.Block
 		err := guard.Run(func() (err error) {
 			next, err = s.next()
 			return err
@@ -169,20 +159,20 @@ func (s *streaming) read(ctx context.Context, events chan<- parsed) {
 // pass passes events on until the body ends or the client leaves. What came before
 // an error is passed on as well.
 func (s *streaming) pass(events <-chan parsed) *Error {
-	var held []block // for one write
+	var held []connections.Block // for one write
 	size := 0
 	var due <-chan time.Time
 	flush := func(end bool) *Error {
-		problem := s.to.write(held, end)
+		problem := writeProblem(s.to.Write(held, end))
 		for _, b := range held {
-			if problem == nil && !b.bare {
+			if problem == nil && !b.Bare {
 				s.events++
 			}
 		}
 		held, size, due = held[:0], 0, nil
 		return problem
 	}
-	gone := s.to.gone()
+	gone := s.to.Gone()
 	for {
 		select {
 		case <-gone:
@@ -216,6 +206,18 @@ func (s *streaming) pass(events <-chan parsed) *Error {
 	}
 }
 
+// writeProblem is the answer to an error of a write.
+func writeProblem(err error) *Error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, connections.ErrAhead):
+		return &Error{http.StatusBadRequest, codeStream, errAhead.Message}
+	default:
+		return problemOf(err)
+	}
+}
+
 const codeStream = "INVALID_STREAM"
 
 // malformedError is a body that is not as it must be.
@@ -243,10 +245,10 @@ func (s *streaming) fromEventStream(body io.Reader, limit int64) {
 	d := sse.NewDecoderMax(body, int(limit))
 	var last sse.ID
 	s.line = d.Line
-	s.next = func() (b block, err error) {
+	s.next = func() (b connections.Block, err error) {
 		for {
 			e, isEvent, err := d.NextBlock()
-			b = block{e, !isEvent}
+			b = connections.Block{Event: e, Bare: !isEvent}
 			if errors.Is(err, io.EOF) && d.Unfinished() {
 				return b, &malformedError{"the last event has no empty line behind it"}
 			}
@@ -280,7 +282,7 @@ func (s *streaming) fromLines(body io.Reader, limit int64) {
 	n := 0
 	s.line = func() int { return n }
 	q := new(request)
-	s.next = func() (b block, err error) {
+	s.next = func() (b connections.Block, err error) {
 		for lines.Scan() {
 			n++
 			if int64(len(lines.Bytes())) > limit {
@@ -301,7 +303,6 @@ func (s *streaming) fromLines(body io.Reader, limit int64) {
 			if b.Event, problem = raw.decode(); problem != nil {
 				return b, &malformedError{problem.Message}
 			}
-			b.bare = s.fromNode && raw.bare.Kind() == 't'
 			return b, nil
 		}
 		if err := lines.Err(); err != nil {

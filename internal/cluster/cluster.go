@@ -24,6 +24,9 @@ import (
 type Config struct {
 	Name  string        // of the machine, for people
 	Lease time.Duration // how long a silent node counts as alive
+	// Version is that of the messages which the node understands best. Others learn it from
+	// the node's key.
+	Version int
 	// HeldBytes bounds what is kept of connections while it cannot be written to the store.
 	HeldBytes int64
 	// Open opens the store of the nodes, and makes it if there is none.
@@ -132,7 +135,12 @@ func New(cfg Config) *Node {
 }
 
 // Serve says who answers what other nodes ask.
-func (n *Node) Serve(answer func(ctx context.Context, message []byte) []byte) { n.answer = answer }
+func (n *Node) Serve(answer func(ctx context.Context, message []byte) []byte) {
+	n.answer = func(ctx context.Context, message []byte) []byte {
+		n.stats.Answered.Add(1)
+		return answer(ctx, message)
+	}
+}
 
 // Stats are the counters, for reading.
 func (n *Node) Stats() *Stats { return &n.stats }

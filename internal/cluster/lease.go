@@ -17,7 +17,8 @@ type value struct {
 	Started  time.Time `json:"started"`
 	Instance string    `json:"instance"`
 	State    string    `json:"state"`
-	By       uint32    `json:"by,omitzero"` // who tells of what a lost node held; 0: nobody yet
+	By       uint32    `json:"by,omitzero"`      // who tells of what a lost node held; 0: nobody yet
+	Version  int       `json:"version,omitzero"` // of the messages that the node understands best
 }
 
 // The states of a node. One whose key is gone is gone for good.
@@ -104,7 +105,7 @@ func (n *Node) renew(ctx context.Context, store broker.Nodes) error {
 	n.mu.Unlock()
 
 	sent := time.Now()
-	v := value{Name: n.cfg.Name, Started: n.started, Instance: n.instance, State: live}
+	v := value{Name: n.cfg.Name, Started: n.started, Instance: n.instance, State: live, Version: n.cfg.Version}
 	next, err := uint64(0), broker.ErrConflict
 	if !late {
 		next, err = store.Set(ctx, number, v.encode(), revision)

@@ -148,8 +148,9 @@ func later(a, b time.Time) time.Time {
 
 // Peer is another node that is alive, as far as is known.
 type Peer struct {
-	Number uint32
-	Name   string
+	Number  uint32
+	Name    string
+	Version int // of the messages that it understands best
 }
 
 // Peers are the other nodes that are alive, in the order of their names.
@@ -159,7 +160,7 @@ func (n *Node) Peers() []Peer {
 	var peers []Peer
 	for number, k := range n.keys {
 		if k.State == live && number != n.number {
-			peers = append(peers, Peer{number, nameOf(k.Name, number)})
+			peers = append(peers, Peer{number, nameOf(k.Name, number), k.Version})
 		}
 	}
 	slices.SortFunc(peers, func(a, b Peer) int {

@@ -206,7 +206,7 @@ func (m *member) askAny() {
 		m.site.mu.Lock()
 		losses := m.site.losses
 		m.site.mu.Unlock()
-		_, err := m.node.Ask(ctx, token, []byte("?"))
+		_, err := m.node.Ask(ctx, token, func(int) []byte { return []byte("?") })
 		cancel()
 		m.node.mu.Lock()
 		_, known := m.node.keys[token.Node()]

@@ -19,26 +19,27 @@ var (
 	ErrTooLarge = broker.ErrTooLarge
 )
 
-// Ask has the node of a token answer a message. A token of this node is ErrGone: it
-// would have been found here.
-func (n *Node) Ask(ctx context.Context, token gateway.Token, message []byte) ([]byte, error) {
+// Ask has the node of a token answer a message, which is made for the version of messages
+// that the node understands best. A token of this node is ErrGone: it would have been found here.
+func (n *Node) Ask(ctx context.Context, token gateway.Token, message func(version int) []byte) ([]byte, error) {
 	number := token.Node()
-	store, state := n.find(number)
-	if state == lost || state == gone {
+	store, found := n.find(number)
+	if found.State == lost || found.State == gone {
 		return nil, ErrGone
 	}
 	if store == nil {
 		n.stats.Unknown.Add(1)
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, errNoStore)
 	}
-	if state == "" {
-		if err := n.confirm(ctx, store, number); err != nil {
+	if found.State == "" {
+		var err error
+		if found, err = n.confirm(ctx, store, number); err != nil {
 			return nil, err
 		}
 	}
-	answer, err := n.ask(ctx, store, number, message)
+	answer, err := n.ask(ctx, store, number, message(found.Version))
 	if errors.Is(err, broker.ErrNobody) {
-		if gone := n.confirm(ctx, store, number); errors.Is(gone, ErrGone) {
+		if _, gone := n.confirm(ctx, store, number); errors.Is(gone, ErrGone) {
 			return nil, gone // it has left just now
 		}
 	}
@@ -50,6 +51,17 @@ func (n *Node) Made(token gateway.Token) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return token.Node() == n.number
+}
+
+// MaxMessage is the most bytes that a message or an answer may have; 0 where that is not
+// known, since there is no store.
+func (n *Node) MaxMessage() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.store == nil {
+		return 0
+	}
+	return n.store.MaxMessage()
 }
 
 // AskPeer has a node answer a message.
@@ -75,29 +87,30 @@ func (n *Node) ask(ctx context.Context, store broker.Nodes, number uint32, messa
 }
 
 // find is what is known here of a node; nothing of one that was not seen.
-func (n *Node) find(number uint32) (store broker.Nodes, state string) {
+func (n *Node) find(number uint32) (store broker.Nodes, found value) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if number == n.number {
-		return n.store, gone
+		return n.store, value{State: gone}
 	}
-	return n.store, n.keys[number].State
+	return n.store, n.keys[number].value
 }
 
 // confirm asks the store about a node that may be gone, or new.
-func (n *Node) confirm(ctx context.Context, store broker.Nodes, number uint32) error {
+func (n *Node) confirm(ctx context.Context, store broker.Nodes, number uint32) (value, error) {
 	k, err := store.Get(ctx, number)
 	if err != nil {
 		n.stats.Unknown.Add(1)
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return value{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	switch _, state := n.find(number); {
-	case decode(k.Value).State == live:
-		return nil
-	case k.Revision == 0 && (state == live || store.Age() < n.cfg.Lease):
+	found := decode(k.Value)
+	switch _, known := n.find(number); {
+	case found.State == live:
+		return found, nil
+	case k.Revision == 0 && (known.State == live || store.Age() < n.cfg.Lease):
 		// The store may be another than the node knew, and the node be about to learn that.
 		n.stats.Unknown.Add(1)
-		return fmt.Errorf("%w: the store of the nodes was made anew", ErrUnreachable)
+		return value{}, fmt.Errorf("%w: the store of the nodes was made anew", ErrUnreachable)
 	}
-	return ErrGone
+	return value{}, ErrGone
 }

@@ -21,6 +21,7 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
+	"ssegateway/internal/connections"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/topics"
@@ -266,7 +267,9 @@ func (s *simulation) sender(t *testing.T) (send func(gateway.Token), stop func()
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: api.New(s.gw, s.topics, 1<<20, "node", slog.New(slog.DiscardHandler)), ReadHeaderTimeout: time.Minute}
+	log := slog.New(slog.DiscardHandler)
+	own := connections.NewOwn(s.gw, s.topics, func() string { return "node" }, log)
+	server := &http.Server{Handler: api.New(own, 1<<20, s.gw.MaxTopics(), log), ReadHeaderTimeout: time.Minute}
 	over := make(chan error)
 	go func() { over <- server.Serve(listener) }()
 	client, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", listener.Addr().String())

@@ -12,6 +12,7 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/cluster"
+	"ssegateway/internal/connections"
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/logging"
@@ -26,6 +27,7 @@ type Metrics struct {
 	latency   *prometheus.HistogramVec
 	panics    prometheus.Counter
 	gw        *gateway.Gateway
+	own       *connections.Own
 	api       *api.API
 	node      *cluster.Node // nil: there are no others
 	edge      *edge.Edge
@@ -64,9 +66,10 @@ func (m *Metrics) ObserveCallback(action, result string, took time.Duration) {
 // CountPanic counts a request whose handler panicked.
 func (m *Metrics) CountPanic() { m.panics.Inc() }
 
-// Watch adds the counters of a gateway, its API and its edge, and in a cluster those of its node.
-func (m *Metrics) Watch(gw *gateway.Gateway, a *api.API, node *cluster.Node, e *edge.Edge) {
-	m.gw, m.api, m.node, m.edge = gw, a, node, e
+// Watch adds the counters of a gateway, its connections, its API and its edge, and in a
+// cluster those of its node.
+func (m *Metrics) Watch(gw *gateway.Gateway, own *connections.Own, a *api.API, node *cluster.Node, e *edge.Edge) {
+	m.gw, m.own, m.api, m.node, m.edge = gw, own, a, node, e
 	m.registry.MustRegister(m)
 }
 
@@ -75,17 +78,17 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	connections = desc("connections", "Connections now, by state.", "state")
-	opened      = desc("streams_opened_total", "Streams opened.")
-	closed      = desc("connections_closed_total", "Ends that the backend is told of, by reason.", "reason")
-	events      = desc("events_written_total", "Events handed to clients' sockets, one for each client.")
-	bytes       = desc("written_bytes_total", "Bytes handed to clients' sockets, heads, framing and heartbeats included.")
-	queued      = desc("queued_bytes", "Bytes that wait for clients now, bookkeeping included.")
-	requests    = desc("request_bytes", "Bytes kept of clients' requests now, of connections and of ends that the backend was not told of yet, bookkeeping included.")
-	overBudget  = desc("request_budget_refused_total", "Streams turned away because request_bytes was at its bound.")
-	heartbeats  = desc("heartbeats_total", "Heartbeats written.")
-	dropped     = desc("events_dropped_total", "Events accepted for a connection that ended before they were written.")
-	sends       = desc("sends_total", "Requests to /internal/send, by result.", "result")
+	held       = desc("connections", "Connections now, by state.", "state")
+	opened     = desc("streams_opened_total", "Streams opened.")
+	closed     = desc("connections_closed_total", "Ends that the backend is told of, by reason.", "reason")
+	events     = desc("events_written_total", "Events handed to clients' sockets, one for each client.")
+	bytes      = desc("written_bytes_total", "Bytes handed to clients' sockets, heads, framing and heartbeats included.")
+	queued     = desc("queued_bytes", "Bytes that wait for clients now, bookkeeping included.")
+	requests   = desc("request_bytes", "Bytes kept of clients' requests now, of connections and of ends that the backend was not told of yet, bookkeeping included.")
+	overBudget = desc("request_budget_refused_total", "Streams turned away because request_bytes was at its bound.")
+	heartbeats = desc("heartbeats_total", "Heartbeats written.")
+	dropped    = desc("events_dropped_total", "Events accepted for a connection that ended before they were written.")
+	sends      = desc("sends_total", "Requests to /internal/send, by result.", "result")
 
 	accepted   = desc("edge_connections", "Accepted connections that are no streams now, by state.", "state")
 	evicted    = desc("edge_evicted_total", "Connections that were closed to make room for others, by the state they were in.", "state")
@@ -116,8 +119,8 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
-	gauge(connections, s.Pending.Load(), "pending")
-	gauge(connections, s.Open.Load(), "open")
+	gauge(held, s.Pending.Load(), "pending")
+	gauge(held, s.Open.Load(), "open")
 	counter(opened, s.Opened.Load())
 	for _, r := range gateway.Reasons() {
 		counter(closed, s.Closed[r].Load(), r.String())
@@ -131,7 +134,12 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(dropped, s.Dropped.Load())
 	counter(logLost, logging.Lost())
 	counter(logLeftOut, logging.LeftOut())
-	m.api.Sends(func(result string, n uint64) { counter(sends, n, result) })
+	m.own.Sends(func(result string, n uint64) {
+		if result == connections.InvalidSend {
+			n += m.api.InvalidSends()
+		}
+		counter(sends, n, result)
+	})
 	e := m.edge.Stats()
 	for _, state := range edge.States() {
 		gauge(accepted, int64(e.Open[state]), state.String())

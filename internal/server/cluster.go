@@ -9,6 +9,7 @@ import (
 	"ssegateway/internal/broker/nats"
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/config"
+	"ssegateway/internal/router"
 )
 
 // What may be kept of connections while NATS is away: room for as many as there may be,
@@ -21,7 +22,7 @@ const (
 // newNode makes this gateway one of those that share a NATS.
 func newNode(cfg config.Config, conn *nats.Conn, log *slog.Logger) *cluster.Node {
 	return cluster.New(cluster.Config{
-		Name: hostname(), Lease: cfg.NodeLease, HeldBytes: heldBase + heldEach*int64(cfg.MaxConnections), Log: log,
+		Name: hostname(), Lease: cfg.NodeLease, HeldBytes: heldBase + heldEach*int64(cfg.MaxConnections), Version: router.Version, Log: log,
 		Open: func(ctx context.Context) (broker.Nodes, error) {
 			return nats.OpenNodes(ctx, conn, cfg.NATSPrefix, cfg.NATSReplicas)
 		},

@@ -28,11 +28,15 @@ type nodes struct {
 const leaseSeconds = 3
 
 // startNATS starts a server, and returns it with its address.
-func startNATS(t *testing.T) *natsserver.Server {
+func startNATS(t *testing.T, change ...func(*natsserver.Options)) *natsserver.Server {
 	t.Helper()
-	broker, err := natsserver.NewServer(&natsserver.Options{
+	options := &natsserver.Options{
 		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-	})
+	}
+	for _, f := range change {
+		f(options)
+	}
+	broker, err := natsserver.NewServer(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,18 +51,24 @@ func startNATS(t *testing.T) *natsserver.Server {
 	return broker
 }
 
-func startNodes(t *testing.T) *nodes {
+func startNodes(t *testing.T, change ...func(*natsserver.Options)) *nodes {
 	t.Helper()
-	broker := startNATS(t)
 	binary, err := harness.Build(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startNodesOf(t, binary, binary, change...)
+}
+
+// startNodesOf starts node a by one program, and b by another.
+func startNodesOf(t *testing.T, a, b string, change ...func(*natsserver.Options)) *nodes {
+	t.Helper()
+	broker := startNATS(t, change...)
 	settings := []string{"NATS_URL=" + broker.ClientURL(), fmt.Sprintf("NODE_LEASE_SECONDS=%d", leaseSeconds)}
 	n := &nodes{t: t, client: &http.Client{}}
-	n.a = harness.StartGateway(t, binary, nil, settings...)
+	n.a = harness.StartGateway(t, a, nil, settings...)
 	n.backend = n.a.Backend
-	n.b = harness.StartGateway(t, binary, nil, append(settings, "CALLBACK_URL="+n.backend.URL("/callback"))...)
+	n.b = harness.StartGateway(t, b, nil, append(settings, "CALLBACK_URL="+n.backend.URL("/callback"))...)
 	t.Cleanup(n.client.CloseIdleConnections)
 	for _, g := range []*harness.Gateway{n.a, n.b} {
 		n.await("ready", func() bool { status, _ := n.call(g, http.MethodGet, "/readyz", ""); return status == http.StatusOK })
@@ -90,6 +100,11 @@ func (n *nodes) call(g *harness.Gateway, method, target, body string) (status in
 		n.t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
+	return n.do(r)
+}
+
+func (n *nodes) do(r *http.Request) (status int, answer string) {
+	n.t.Helper()
 	resp, err := n.client.Do(r)
 	if err != nil {
 		n.t.Fatal(err)

@@ -20,12 +20,14 @@ import (
 	"ssegateway/internal/callback"
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/config"
+	"ssegateway/internal/connections"
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
 	"ssegateway/internal/lean"
 	"ssegateway/internal/logging"
 	"ssegateway/internal/metrics"
+	"ssegateway/internal/router"
 	"ssegateway/internal/stream"
 	"ssegateway/internal/topics"
 )
@@ -67,6 +69,7 @@ type Server struct {
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
 	senders   *lean.Server
+	own       *connections.Own
 	api       *api.API
 	metrics   *metrics.Metrics
 	withCORS  func(http.HandlerFunc) http.Handler
@@ -151,7 +154,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	if s.streams, err = stream.NewOpener(); err != nil {
 		return nil, err
 	}
-	s.api = api.New(s.gw, s.topics, cfg.MaxBodyBytes, hostname(), log)
+	s.connect()
 	if s.senders, err = lean.New(s.newSender); err != nil {
 		return nil, err
 	}
@@ -159,14 +162,25 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		Limit: files.connections(), Internal: files.reserve / 2,
 		Streams: s.streams.Sockets, Senders: s.senders.Conns, CloseSender: s.senders.CloseIdlest, Log: log,
 	})
-	if s.node != nil {
-		s.api.Join(s.node)
-	}
-	s.metrics.Watch(s.gw, s.api, s.node, s.edge)
+	s.metrics.Watch(s.gw, s.own, s.api, s.node, s.edge)
 
 	s.withCORS = newCORS(cfg.CORSAllowedOrigins)
 	s.clients = s.withCORS(s.serveStream)
 	return s, nil
+}
+
+// connect makes the API of this node's connections, or, in a cluster, of all nodes'.
+func (s *Server) connect() {
+	name := hostname()
+	s.own = connections.NewOwn(s.gw, s.topics, func() string { return name }, s.log)
+	var conns connections.Connections = s.own
+	if s.node != nil {
+		s.own = connections.NewOwn(s.gw, s.topics, s.node.Name, s.log)
+		r := router.New(s.own, s.node, s.log)
+		s.node.Serve(r.Answer)
+		conns = r
+	}
+	s.api = api.New(conns, s.cfg.MaxBodyBytes, s.gw.MaxTopics(), s.log)
 }
 
 // Run serves until ctx ends, then drains. An error means that it could not start, that one

@@ -1,0 +1,274 @@
+package connections
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+	"ssegateway/internal/logging"
+	"ssegateway/internal/topics"
+	"ssegateway/sse"
+)
+
+// WrittenDeadline bounds how long a send waits to be written. A client that takes nothing
+// for the stall deadline is cut by then, which is ErrWriteFailed.
+const WrittenDeadline = gateway.StallDeadline + 2*time.Second
+
+// Own are the connections of this node's gateway.
+type Own struct {
+	gw     *gateway.Gateway
+	topics *topics.Topics
+	name   func() string
+	log    *slog.Logger
+	sends  [len(sendResults)]atomic.Uint64
+}
+
+// NewOwn makes an Own. name is how the node is named to people, which may change.
+func NewOwn(gw *gateway.Gateway, t *topics.Topics, name func() string, log *slog.Logger) *Own {
+	return &Own{gw: gw, topics: t, name: name, log: log}
+}
+
+// The results of sends, as they are counted.
+const (
+	countOK = iota
+	countBuffered
+	countWritten
+	countInvalid
+	countNotFound
+	countBufferFull
+	countWriteFailed
+	countTimeout
+)
+
+var sendResults = [...]string{
+	countOK: "ok", countBuffered: "buffered", countWritten: "written", countInvalid: InvalidSend,
+	countNotFound: "not_found", countBufferFull: "buffer_full", countWriteFailed: "write_failed", countTimeout: "timeout",
+}
+
+// InvalidSend is the result of sends that were not looked at further, ErrAhead among them.
+const InvalidSend = "invalid"
+
+// Sends calls f with every result of sends to connections of this node, and how often it
+// occurred.
+func (o *Own) Sends(f func(result string, n uint64)) {
+	for i, name := range sendResults {
+		f(name, o.sends[i].Load())
+	}
+}
+
+// countOf is the result that is counted for what became of a send.
+func countOf(outcome Outcome, err error) int {
+	switch outcome {
+	case Sent:
+		return countOK
+	case Buffered:
+		return countBuffered
+	case Written:
+		return countWritten
+	}
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return countNotFound
+	case errors.Is(err, ErrBufferFull):
+		return countBufferFull
+	case errors.Is(err, ErrWriteFailed):
+		return countWriteFailed
+	case errors.Is(err, ErrWriteTimeout):
+		return countTimeout
+	default:
+		return countInvalid
+	}
+}
+
+// Name is how the node is named.
+func (o *Own) Name() string { return o.name() }
+
+// Holds says whether a connection is here. It may have closed.
+func (o *Own) Holds(token gateway.Token) bool { return o.gw.Find(token) != nil }
+
+// SendNow implements [Connections].
+func (o *Own) SendNow(s Send) (Outcome, error) {
+	if s.Wait {
+		return 0, ErrWouldWait
+	}
+	return o.Send(context.Background(), s)
+}
+
+// Send implements [Connections].
+func (o *Own) Send(ctx context.Context, s Send) (outcome Outcome, err error) {
+	if s.Event.ID.IsSet() && o.isAhead(s.Event) {
+		err = ErrAhead
+	} else {
+		outcome, err = o.perform(ctx, &s)
+	}
+	o.sends[countOf(outcome, err)].Add(1)
+	return outcome, err
+}
+
+// isAhead says whether an event has the id of a position that this node has not delivered
+// up to: its client would come back with it, and miss what is published until then.
+func (o *Own) isAhead(e sse.Event) bool { return e.ID.IsSet() && o.topics.IsAhead(e.ID.String()) }
+
+// Close implements [Connections].
+func (o *Own) Close(ctx context.Context, token gateway.Token) (Outcome, error) {
+	return o.perform(ctx, &Send{Token: token, Close: true})
+}
+
+func (o *Own) perform(ctx context.Context, s *Send) (Outcome, error) {
+	c := o.gw.Find(s.Token)
+	if c == nil {
+		return 0, ErrNotFound
+	}
+	if o.log.Enabled(ctx, slog.LevelDebug) {
+		o.log.Debug("send", "token", s.Token.String(), "event", s.Event.Name.String(), "bytes", len(s.Event.Data), "path", logging.Cut(c.Path()))
+	}
+	var f frame.Frame
+	if s.HasEvent {
+		f = frame.Event(s.Event)
+	}
+	var done chan error
+	if s.Wait && s.HasEvent {
+		done = make(chan error, 1)
+	}
+	switch c.Send(f, s.Close, done) {
+	case gateway.Sent:
+		if done == nil {
+			return Sent, nil
+		}
+	case gateway.Buffered:
+		if done == nil {
+			return Buffered, nil
+		}
+	case gateway.Full:
+		return 0, ErrBufferFull
+	case gateway.Failed:
+		return 0, ErrWriteFailed
+	case gateway.Gone:
+		return 0, ErrNotFound
+	}
+	select {
+	case err := <-done:
+		if err != nil {
+			return 0, ErrWriteFailed
+		}
+		return Written, nil
+	case <-time.After(WrittenDeadline):
+	case <-ctx.Done():
+	}
+	return 0, ErrWriteTimeout
+}
+
+// Batch implements [Connections].
+func (o *Own) Batch(ctx context.Context, operations []Operation) []Result {
+	results := make([]Result, len(operations))
+	for i := range operations {
+		if p := operations[i].Publish; p != nil {
+			results[i].Published, results[i].Err = o.Publish(ctx, *p)
+		} else {
+			results[i].Outcome, results[i].Err = o.Send(ctx, operations[i].Send)
+		}
+	}
+	return results
+}
+
+// Describe implements [Connections].
+func (o *Own) Describe(_ context.Context, token gateway.Token) (Info, error) {
+	if c := o.gw.Find(token); c != nil {
+		if info := c.Info(); info.State != gateway.Closed {
+			return o.show(info, o.name()), nil
+		}
+	}
+	return Info{}, ErrNotFound
+}
+
+func (o *Own) show(i gateway.Info, node string) Info {
+	i.Path = strings.ToValidUTF8(i.Path, "\ufffd")
+	return Info{i, node}
+}
+
+// Change implements [Connections].
+func (o *Own) Change(_ context.Context, token gateway.Token, add, remove []string) (names []string, err error) {
+	c := o.gw.Find(token)
+	if c == nil {
+		return nil, ErrNotFound
+	}
+	names, err = c.Change(add, remove)
+	switch {
+	case err == nil:
+		return names, nil
+	case errors.Is(err, topics.ErrTooManyTopics):
+		return nil, ErrTooManyTopics
+	case c.State() == gateway.Pending:
+		return nil, ErrPending
+	default:
+		return nil, ErrNotFound
+	}
+}
+
+// MaxTopics is how many topics a connection may have.
+func (o *Own) MaxTopics() int { return o.gw.MaxTopics() }
+
+// List implements [Connections].
+func (o *Own) List(_ context.Context, q Query) (p Page) {
+	list := o.gw.List(q.Filter, q.After, q.Limit+1)
+	node := o.name()
+	size := 0
+	for i, c := range list {
+		var info gateway.Info
+		if i < q.Limit {
+			info = c.Info()
+			size += 500 + len(info.Path) + len(info.Subject)
+			for _, t := range info.Topics {
+				size += len(t) + 3
+			}
+		}
+		if i == q.Limit || i > 0 && size > q.Bytes {
+			p.Next = list[i-1].Token() // there is more behind it
+			break
+		}
+		if info.State != gateway.Closed { // meanwhile
+			p.Connections = append(p.Connections, o.show(info, node))
+		}
+	}
+	return p
+}
+
+// CloseAll implements [Connections].
+func (o *Own) CloseAll(_ context.Context, f gateway.Filter) Closed {
+	return Closed{Count: o.gw.CloseAll(f)}
+}
+
+// Statistics implements [Connections].
+func (o *Own) Statistics(context.Context) Statistics {
+	s := o.gw.Stats()
+	return Statistics{
+		Node: o.name(),
+		Counts: Counts{
+			Pending: s.Pending.Load(), Open: s.Open.Load(), Opened: s.Opened.Load(),
+			Events: s.Events.Load(), Bytes: s.Bytes.Load(), Queued: o.gw.QueuedBytes(), EventsDropped: s.Dropped.Load(),
+		},
+		Log: o.topics.Log(),
+	}
+}
+
+// Publish implements [Connections].
+func (o *Own) Publish(ctx context.Context, p Publication) (Published, error) {
+	d := o.Expect(0)
+	defer d.Forget()
+	return o.PublishAs(ctx, d, p)
+}
+
+// Expect waits for the record of that ref, or for a new one that no other node has if ref
+// is 0. Forget has to be called in the end.
+func (o *Own) Expect(ref uint64) *topics.Delivery { return o.topics.Expect(ref) }
+
+// PublishAs is Publish of the record that a Delivery waits for.
+func (o *Own) PublishAs(ctx context.Context, d *topics.Delivery, p Publication) (done Published, err error) {
+	done.Position, done.Receivers, err = d.Publish(ctx, p.Topics, p.Event, p.Store)
+	return done, err
+}

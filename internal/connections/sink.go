@@ -1,0 +1,83 @@
+package connections
+
+import (
+	"context"
+
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+	"ssegateway/sse"
+)
+
+// Stream implements [Connections].
+func (o *Own) Stream(_ context.Context, token gateway.Token) (Sink, error) {
+	c := o.gw.Find(token)
+	if c == nil || c.State() == gateway.Closed {
+		return nil, ErrNotFound
+	}
+	return sink{o, c}, nil
+}
+
+// sink is a connection of this node.
+type sink struct {
+	own  *Own
+	conn *gateway.Conn
+}
+
+func (s sink) Gone() <-chan struct{}    { return s.conn.Gone() }
+func (s sink) IsAhead(e sse.Event) bool { return s.own.isAhead(e) }
+func (s sink) Stop()                    {}
+
+func (s sink) Write(blocks []Block, end bool) error {
+	done, err := write(s.conn, blocks, end)
+	if err == nil && done != nil && <-done != nil {
+		return ErrGone
+	}
+	return err
+}
+
+// Write gives a connection blocks as one write, and closes it behind them if end is set.
+// done, if not nil, tells when they are written. All ids are looked at before anything is
+// written.
+func (o *Own) Write(token gateway.Token, blocks []Block, end bool) (done <-chan error, err error) {
+	c := o.gw.Find(token)
+	if c == nil {
+		return nil, ErrGone
+	}
+	for _, b := range blocks {
+		if o.isAhead(b.Event) {
+			return nil, ErrAhead
+		}
+	}
+	return write(c, blocks, end)
+}
+
+// Gone is closed when a connection closes. ok is false where there is none.
+func (o *Own) Gone(token gateway.Token) (gone <-chan struct{}, ok bool) {
+	c := o.gw.Find(token)
+	if c == nil {
+		return nil, false
+	}
+	return c.Gone(), true
+}
+
+func write(c *gateway.Conn, blocks []Block, end bool) (<-chan error, error) {
+	var joined frame.Frame
+	var done chan error
+	if len(blocks) > 0 {
+		frames := make([]frame.Frame, len(blocks))
+		for i, b := range blocks {
+			if frames[i] = frame.Event(b.Event); b.Bare {
+				frames[i] = frame.Block(sse.AppendSettings(nil, b.Retry, b.ID))
+			}
+		}
+		joined, done = frame.Join(frames), make(chan error, 1)
+	}
+	switch c.Send(joined, end, done) {
+	case gateway.Sent, gateway.Buffered:
+		return done, nil
+	case gateway.Full:
+		return nil, ErrBufferFull
+	case gateway.Failed, gateway.Gone:
+	}
+	return nil, ErrGone
+}

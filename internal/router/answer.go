@@ -1,0 +1,144 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"slices"
+
+	"github.com/go-json-experiment/json"
+
+	"ssegateway/internal/connections"
+	"ssegateway/internal/gateway"
+)
+
+// Answer answers what another node asks. It never asks others itself.
+func (r *Router) Answer(ctx context.Context, message []byte) []byte {
+	if !bytes.HasPrefix(message, []byte("{")) {
+		return r.answerV0(ctx, message)
+	}
+	var q nodeRequest
+	var a nodeAnswer
+	switch err := json.Unmarshal(message, &q); {
+	case err != nil:
+		a = failed(errMalformed)
+	case q.Version > Version:
+		a = failed(errVersion)
+	default:
+		a = r.serve(ctx, q)
+	}
+	a.Version = min(max(q.Version, 1), Version)
+	return r.fit(&a, func() []byte { return encodeJSON(a) }, true)
+}
+
+// fit makes an answer one that the broker takes, and encodes it: a page has fewer
+// connections then, and one connection, if cut is set, fewer topics.
+func (r *Router) fit(a *nodeAnswer, encode func() []byte, cut bool) []byte {
+	message := encode()
+	limit := r.nodes.MaxMessage()
+	for limit > 0 && len(message) > limit {
+		switch {
+		case a.Page.halve(), cut && a.halveTopics():
+		case a.Error != "":
+			return message // there is nothing left to leave out
+		default:
+			r.large.Log(r.log, slog.LevelWarn, "an answer to another node is larger than NATS takes (max_payload), even in part",
+				slog.Int("bytes", len(message)), slog.Int("limit", limit))
+			*a = nodeAnswer{Version: a.Version, Error: nameOf(errAnswer)}
+		}
+		message = encode()
+	}
+	return message
+}
+
+// halve leaves out the latter half of a page, and answers false where there is none.
+func (p *page) halve() bool {
+	if p == nil || len(p.Connections) < 2 {
+		return false
+	}
+	p.Connections = p.Connections[:len(p.Connections)/2]
+	p.Next = p.Connections[len(p.Connections)-1].Token
+	return true
+}
+
+// halveTopics leaves out the latter half of the topics of an answer that has them of one
+// connection, and answers false where there is none.
+func (a *nodeAnswer) halveTopics() bool {
+	c := a.Connection
+	if a.Page != nil && len(a.Page.Connections) == 1 {
+		c = &a.Page.Connections[0]
+	}
+	topics, more := &a.Topics, &a.MoreTopics
+	if c != nil {
+		topics, more = &c.Topics, &c.MoreTopics
+	}
+	if len(*topics) < 2 {
+		return false
+	}
+	*topics, *more = (*topics)[:len(*topics)/2], true
+	return true
+}
+
+func (r *Router) serve(ctx context.Context, q nodeRequest) (a nodeAnswer) {
+	switch {
+	case q.Send != nil:
+		for _, s := range q.Send {
+			a.Sent = append(a.Sent, r.send(ctx, s))
+		}
+	case q.Close != "":
+		token, _ := gateway.ParseToken(q.Close) // nobody's, if it is none
+		a.Sent = []sent{encodeSent(r.own.Close(ctx, token))}
+	case q.Describe != "":
+		token, _ := gateway.ParseToken(q.Describe)
+		info, err := r.own.Describe(ctx, token)
+		if err != nil {
+			return failed(err)
+		}
+		if q.TopicsAfter != "" {
+			first, found := slices.BinarySearch(info.Topics, q.TopicsAfter)
+			if found {
+				first++
+			}
+			info.Topics = info.Topics[first:]
+		}
+		c := encodeConnection(info)
+		a.Connection = &c
+	case q.Change != nil:
+		token, _ := gateway.ParseToken(q.Change.Token)
+		topics, err := r.own.Change(ctx, token, q.Change.Add, q.Change.Remove)
+		if err != nil {
+			return failed(err)
+		}
+		a.Topics = topics
+	case q.List != nil:
+		after, _ := gateway.ParseToken(q.List.After)
+		a.Page = encodePage(r.own.List(ctx, connections.Query{
+			Filter: q.List.Filter.decode(), After: after, Limit: q.List.Limit, Bytes: r.pageBytes(),
+		}))
+	case q.CloseAll != nil:
+		a.Closed = r.own.CloseAll(ctx, q.CloseAll.decode()).Count
+	case q.Statistics:
+		a.Statistics = encodeStatistics(r.own.Statistics(ctx))
+	case q.Expect != 0:
+		return r.expect(q.Expect)
+	case q.Count != 0:
+		return r.count(ctx, q.Count)
+	case q.Write != nil:
+		return r.write(ctx, q.Write)
+	case q.Watch != nil:
+		return r.watch(ctx, q.Watch)
+	default:
+		return failed(errUnknown)
+	}
+	return a
+}
+
+func (r *Router) send(ctx context.Context, q sendRequest) sent {
+	s, err := q.decode()
+	if err != nil {
+		return sent{Error: nameOf(errMalformed)}
+	}
+	return encodeSent(r.own.Send(ctx, s))
+}
+
+func (f filter) decode() gateway.Filter { return gateway.Filter{Topic: f.Topic, Subject: f.Subject} }

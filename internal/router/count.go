@@ -1,0 +1,96 @@
+package router
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"ssegateway/internal/cluster"
+	"ssegateway/internal/connections"
+	"ssegateway/internal/guard"
+	"ssegateway/internal/topics"
+)
+
+// The receivers of a publication on other nodes are counted in two steps: those nodes are
+// told to expect its record before it is published, and asked how many connections it went
+// to when it was.
+
+// expectFor is how long a node remembers that it is to count the receivers of a record.
+const expectFor = 4 * deadline
+
+// Publish implements [connections.Connections].
+func (r *Router) Publish(ctx context.Context, p connections.Publication) (connections.Published, error) {
+	return r.publish(ctx, p, nil)
+}
+
+// publish is Publish without asking the nodes that are silent, to which it adds those that do
+// not answer.
+func (r *Router) publish(ctx context.Context, p connections.Publication, silent map[uint32]error) (connections.Published, error) {
+	d := r.own.Expect(0)
+	defer d.Forget()
+	var counting []cluster.Peer // nodes that count
+	var unreachable []string
+	if p.All {
+		for _, peer := range r.nodes.Peers() {
+			if silent[peer.Number] == nil {
+				counting = append(counting, peer)
+			} else {
+				unreachable = append(unreachable, peer.Name)
+			}
+		}
+		var others []string
+		counting, others = r.expectAll(ctx, counting, d.Ref(), silent)
+		unreachable = append(unreachable, others...)
+	}
+	done, err := r.own.PublishAs(ctx, d, p)
+	if err != nil || !p.All {
+		return done, err
+	}
+	answers, others := r.askAll(ctx, counting, nodeRequest{Count: d.Ref()})
+	for _, a := range answers {
+		done.Receivers += a.Receivers
+	}
+	done.Unreachable = append(unreachable, others...)
+	slices.Sort(done.Unreachable)
+	return done, nil
+}
+
+// expectAll has nodes expect a record, and returns those that do.
+func (r *Router) expectAll(ctx context.Context, peers []cluster.Peer, ref uint64, silent map[uint32]error) (counting []cluster.Peer, unreachable []string) {
+	answers, unreachable := r.askAll(ctx, peers, nodeRequest{Expect: ref})
+	for _, peer := range peers {
+		if _, ok := answers[peer.Number]; ok {
+			counting = append(counting, peer)
+		} else if silent != nil {
+			silent[peer.Number] = connections.ErrUnreachable
+		}
+	}
+	return counting, unreachable
+}
+
+// expect has the receivers of a record counted that another node is about to publish.
+func (r *Router) expect(ref uint64) nodeAnswer {
+	d := r.own.Expect(ref)
+	r.expected.Store(ref, d)
+	time.AfterFunc(expectFor, func() {
+		defer guard.Recover()
+		r.expected.Delete(ref)
+		d.Forget()
+	})
+	return nodeAnswer{}
+}
+
+// count waits until this node has delivered an expected record.
+func (r *Router) count(ctx context.Context, ref uint64) nodeAnswer {
+	d, ok := r.expected.Load(ref)
+	if !ok {
+		return failed(errUnknown)
+	}
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	receivers, all := d.(*topics.Delivery).Wait(ctx) //nolint:forcetypeassert // there is nothing else
+	if !all {
+		return failed(connections.ErrUnreachable) // too late
+	}
+	return nodeAnswer{Receivers: receivers}
+}

@@ -1,0 +1,95 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"ssegateway/internal/connections"
+	"ssegateway/internal/gateway"
+)
+
+// pageBytes is about how large a page that goes to another node may be: half of what NATS
+// takes in a message. What is larger even so is made to fit.
+func (r *Router) pageBytes() int { return max(r.nodes.MaxMessage()/2, leastPageBytes) }
+
+const leastPageBytes = 16 << 10
+
+// List implements [connections.Connections].
+func (r *Router) List(ctx context.Context, q connections.Query) connections.Page {
+	pages := []connections.Page{r.own.List(ctx, q)}
+	peers := r.nodes.Peers()
+	answers, unreachable := r.askAll(ctx, peers, nodeRequest{List: &listRequest{
+		Filter: filter{q.Topic, q.Subject}, After: encodeToken(q.After), Limit: q.Limit,
+	}})
+	for _, p := range peers {
+		a, ok := answers[p.Number]
+		if !ok {
+			continue
+		}
+		page, err := a.Page.decode()
+		for i := 0; err == nil && i < len(page.Connections); i++ {
+			if c := &page.Connections[i]; a.Page.Connections[i].MoreTopics {
+				c.Topics, err = r.moreTopics(ctx, c.Token, c.Topics)
+			}
+		}
+		if err == nil {
+			pages = append(pages, page)
+		} else {
+			unreachable = append(unreachable, p.Name)
+		}
+	}
+	return merge(pages, q.Limit, unreachable)
+}
+
+// merge keeps the order of the tokens. Behind the last token of a page that is not the
+// last of its node, nothing of other pages may be shown yet.
+func merge(pages []connections.Page, limit int, unreachable []string) connections.Page {
+	var horizon gateway.Token
+	var all []connections.Info
+	more := false
+	for _, p := range pages {
+		if p.Next != (gateway.Token{}) && (!more || compare(p.Next, horizon) < 0) {
+			horizon, more = p.Next, true
+		}
+		all = append(all, p.Connections...)
+	}
+	slices.SortFunc(all, func(x, y connections.Info) int { return compare(x.Token, y.Token) })
+	if more {
+		all = slices.DeleteFunc(all, func(c connections.Info) bool { return compare(c.Token, horizon) > 0 })
+	}
+	if len(all) > limit {
+		all, more = all[:limit], true
+	}
+	merged := connections.Page{Connections: all, Unreachable: unreachable}
+	switch {
+	case more && len(all) > 0:
+		merged.Next = all[len(all)-1].Token
+	case more: // all of them have closed meanwhile
+		merged.Next = horizon
+	}
+	return merged
+}
+
+func compare(a, b gateway.Token) int { return bytes.Compare(a[:], b[:]) }
+
+// Statistics implements [connections.Connections].
+func (r *Router) Statistics(ctx context.Context) connections.Statistics {
+	s := r.own.Statistics(ctx)
+	peers := r.nodes.Peers()
+	answers, unreachable := r.askAll(ctx, peers, nodeRequest{Statistics: true})
+	all := &connections.Totals{Nodes: []string{s.Node}, Unreachable: unreachable, Counts: s.Counts}
+	for _, p := range peers {
+		switch a, ok := answers[p.Number]; {
+		case !ok: // named already
+		case a.Statistics == nil:
+			all.Unreachable = append(all.Unreachable, p.Name)
+		default:
+			all.Nodes = append(all.Nodes, a.Statistics.Node)
+			all.Add(a.Statistics.decode())
+		}
+	}
+	slices.Sort(all.Nodes)
+	s.Cluster = all
+	return s
+}

@@ -1,0 +1,412 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"ssegateway/internal/connections"
+	"ssegateway/internal/gateway"
+	"ssegateway/sse"
+)
+
+// Version is that of the messages which this node understands best. Messages are JSON. Fields
+// that are not known are ignored, so a field more needs no new version where it is no harm that
+// others ignore it. Everything else does. Nodes of two versions that follow each other work side
+// by side: the newer one speaks as the older one does.
+const Version = 1
+
+// nodeRequest is what one node asks of another: exactly one of its fields is set, beside
+// the version.
+type nodeRequest struct {
+	Version     int            `json:"version"`               // of the message
+	Send        []sendRequest  `json:"send,omitzero"`         // in order
+	Close       string         `json:"close,omitzero"`        // a token
+	Describe    string         `json:"describe,omitzero"`     // a token
+	TopicsAfter string         `json:"topics_after,omitzero"` // of Describe: only topics behind this one
+	Change      *changeRequest `json:"change,omitzero"`
+	List        *listRequest   `json:"list,omitzero"`
+	CloseAll    *filter        `json:"close_all,omitzero"`
+	Statistics  bool           `json:"statistics,omitzero"`
+	Expect      uint64         `json:"expect,omitzero"` // the ref of a record
+	Count       uint64         `json:"count,omitzero"`  // the ref of a record
+	Write       *writeRequest  `json:"write,omitzero"`
+	Watch       *watchRequest  `json:"watch,omitzero"`
+}
+
+// sendRequest is a [connections.Send].
+type sendRequest struct {
+	Token string `json:"token"`
+	Event *event `json:"event,omitzero"`
+	Close bool   `json:"close,omitzero"`
+	Wait  bool   `json:"wait,omitzero"`
+}
+
+// changeRequest asks for a change of a connection's topics.
+type changeRequest struct {
+	Token  string   `json:"token"`
+	Add    []string `json:"add,omitzero"`
+	Remove []string `json:"remove,omitzero"`
+}
+
+// listRequest asks for a page of a list. It is answered as if the node were alone.
+type listRequest struct {
+	Filter filter `json:"filter"`
+	After  string `json:"after,omitzero"` // a token
+	Limit  int    `json:"limit"`
+}
+
+// filter is a [gateway.Filter].
+type filter struct {
+	Topic   string `json:"topic,omitzero"`
+	Subject string `json:"subject,omitzero"`
+}
+
+// writeRequest asks for the write with that number of a streaming request, or for what has
+// become of it.
+type writeRequest struct {
+	Token  string  `json:"token"`
+	Stream string  `json:"stream"`         // names the streaming request, unlike all others
+	Number int     `json:"number"`         // from 1
+	Close  bool    `json:"close,omitzero"` // behind the blocks
+	Blocks []event `json:"blocks,omitzero"`
+}
+
+// watchRequest asks for the end of a streaming request's connection.
+type watchRequest struct {
+	Token  string `json:"token"`
+	Stream string `json:"stream"`
+}
+
+// event is a [connections.Block].
+type event struct {
+	Data  string  `json:"data"`
+	Name  string  `json:"name,omitzero"`
+	ID    *string `json:"id,omitzero"`
+	Retry *uint64 `json:"retry,omitzero"`
+	Bare  bool    `json:"bare,omitzero"`
+}
+
+// nodeAnswer is what a node answers: an error, or what belongs to the request.
+type nodeAnswer struct {
+	Version    int         `json:"version"`        // of the message
+	Error      string      `json:"error,omitzero"` // one of errorNames
+	Sent       []sent      `json:"sent,omitzero"`  // of Send and Close
+	Connection *connection `json:"connection,omitzero"`
+	MoreTopics bool        `json:"more_topics,omitzero"` // there are more than Topics
+	Topics     []string    `json:"topics,omitzero"`
+	Page       *page       `json:"page,omitzero"`
+	Closed     int         `json:"closed,omitzero"`
+	Statistics *statistics `json:"statistics,omitzero"`
+	Receivers  int         `json:"receivers,omitzero"`
+	Held       bool        `json:"held,omitzero"` // of Write and Watch: there is nothing new yet
+}
+
+// sent is what became of a send.
+type sent struct {
+	Outcome string `json:"outcome,omitzero"` // one of outcomeNames
+	Error   string `json:"error,omitzero"`   // one of errorNames
+}
+
+// connection is a [connections.Info].
+type connection struct {
+	Token      string    `json:"token"`
+	Node       string    `json:"node"`
+	State      string    `json:"state"`
+	Path       string    `json:"path"`
+	Subject    string    `json:"subject,omitzero"`
+	Topics     []string  `json:"topics,omitzero"`
+	MoreTopics bool      `json:"more_topics,omitzero"` // there are more than Topics
+	Overflow   string    `json:"overflow"`
+	Since      time.Time `json:"since"`
+	Events     uint64    `json:"events"`
+	Bytes      uint64    `json:"bytes"`
+	Queued     int64     `json:"queued"`
+	Drops      uint64    `json:"drops"`
+}
+
+// page is a [connections.Page] of one node.
+type page struct {
+	Connections []connection `json:"connections"`
+	Next        string       `json:"next,omitzero"` // a token
+}
+
+// statistics are a node's [connections.Counts].
+type statistics struct {
+	Node          string    `json:"node"`
+	Pending       int64     `json:"pending"`
+	Open          int64     `json:"open"`
+	Opened        uint64    `json:"opened"`
+	Events        uint64    `json:"events"`
+	Bytes         uint64    `json:"bytes"`
+	Queued        int64     `json:"queued"`
+	EventsDropped uint64    `json:"events_dropped"`
+	Log           logExtent `json:"log"`
+}
+
+type logExtent struct {
+	Epoch  string `json:"epoch"`
+	Oldest uint64 `json:"oldest"`
+	Last   uint64 `json:"last"`
+	Bytes  int64  `json:"bytes"`
+	Events int64  `json:"events"`
+}
+
+// Errors that only nodes tell each other.
+var (
+	errUnknown   = errors.New("the request is not known")
+	errMalformed = errors.New("the message is malformed")
+	errStale     = errors.New("the write is before the last one")
+	errAnswer    = errors.New("the answer is larger than the broker takes")
+	errVersion   = errors.New("the message is of a version that is not known")
+)
+
+// errorNames are errors as nodes name them to each other.
+var errorNames = map[string]error{
+	"not_found":        connections.ErrNotFound,
+	"gone":             connections.ErrGone,
+	"pending":          connections.ErrPending,
+	"buffer_full":      connections.ErrBufferFull,
+	"write_failed":     connections.ErrWriteFailed,
+	"write_timeout":    connections.ErrWriteTimeout,
+	"ahead":            connections.ErrAhead,
+	"too_many_topics":  connections.ErrTooManyTopics,
+	"unreachable":      connections.ErrUnreachable,
+	"too_large":        connections.ErrTooLarge,
+	"unknown":          errUnknown,
+	"malformed":        errMalformed,
+	"version":          errVersion,
+	"stale":            errStale,
+	"answer_too_large": errAnswer,
+}
+
+func nameOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	for name, known := range errorNames {
+		if errors.Is(err, known) {
+			return name
+		}
+	}
+	return "unreachable"
+}
+
+// errorOf is the error with a name. What this version does not know is no answer.
+func errorOf(name string) error {
+	if name == "" {
+		return nil
+	}
+	switch err, known := errorNames[name]; {
+	case !known, errors.Is(err, errUnknown), errors.Is(err, errMalformed), errors.Is(err, errStale), errors.Is(err, errAnswer):
+		return fmt.Errorf("%w: it answered %q", connections.ErrUnreachable, name)
+	case errors.Is(err, errVersion):
+		return fmt.Errorf("%w: %w", connections.ErrUnreachable, err)
+	default:
+		return err
+	}
+}
+
+// failed is the answer that has an error, or, without one, nothing else.
+func failed(err error) nodeAnswer { return nodeAnswer{Error: nameOf(err)} }
+
+func (a nodeAnswer) failure() error { return errorOf(a.Error) }
+
+var outcomeNames = [...]string{connections.Sent: "sent", connections.Buffered: "buffered", connections.Written: "written"}
+
+func encodeSent(o connections.Outcome, err error) sent {
+	if err != nil {
+		return sent{Error: nameOf(err)}
+	}
+	return sent{Outcome: outcomeNames[o]}
+}
+
+// encode writes a message for a node that understands that version best, and decodeAnswer
+// reads what it answers.
+func (q nodeRequest) encode(version int) []byte {
+	if version < 1 {
+		return encodeV0(q)
+	}
+	q.Version = min(version, Version)
+	return encodeJSON(q)
+}
+
+func (q nodeRequest) decodeAnswer(version int, message []byte) (a nodeAnswer, err error) {
+	if version < 1 {
+		return decodeAnswerV0(q, message)
+	}
+	if err := json.Unmarshal(message, &a); err != nil {
+		return a, fmt.Errorf("%w: %w", errNoAnswer, err)
+	}
+	if a.Version > Version {
+		return a, fmt.Errorf("%w: %w", connections.ErrUnreachable, errVersion)
+	}
+	return a, nil
+}
+
+func encodeJSON(v any) []byte {
+	message, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // strings are valid UTF-8, and there is nothing else
+	}
+	return message
+}
+
+var errNoAnswer = fmt.Errorf("%w: it answered something else", connections.ErrUnreachable)
+
+// sent is what became of the send with that index.
+func (a nodeAnswer) sent(i int) (connections.Outcome, error) {
+	if i >= len(a.Sent) {
+		return 0, errNoAnswer
+	}
+	if name := a.Sent[i].Error; name != "" {
+		return 0, errorOf(name)
+	}
+	for o, name := range outcomeNames {
+		if name == a.Sent[i].Outcome && name != "" {
+			return connections.Outcome(o), nil
+		}
+	}
+	return 0, errNoAnswer
+}
+
+func encodeToken(t gateway.Token) string {
+	if t == (gateway.Token{}) {
+		return ""
+	}
+	return t.String()
+}
+
+func encodeSend(s connections.Send) sendRequest {
+	q := sendRequest{Token: s.Token.String(), Close: s.Close, Wait: s.Wait}
+	if s.HasEvent {
+		e := encodeEvent(s.Event)
+		q.Event = &e
+	}
+	return q
+}
+
+func (q sendRequest) decode() (s connections.Send, err error) {
+	s.Token, _ = gateway.ParseToken(q.Token) // nobody's, if it is none
+	s.Close, s.Wait = q.Close, q.Wait
+	if q.Event != nil {
+		s.HasEvent = true
+		s.Event, err = q.Event.decode()
+	}
+	return s, err
+}
+
+func encodeEvent(e sse.Event) event {
+	out := event{Data: e.Data, Name: e.Name.String()}
+	if e.ID.IsSet() {
+		id := e.ID.String()
+		out.ID = &id
+	}
+	if e.Retry.IsSet() {
+		ms := e.Retry.Millis()
+		out.Retry = &ms
+	}
+	return out
+}
+
+func (e event) decode() (out sse.Event, err error) {
+	out.Data = e.Data
+	if out.Name, err = sse.NewName(e.Name); err != nil {
+		return out, err
+	}
+	if e.ID != nil {
+		if out.ID, err = sse.NewID(*e.ID); err != nil {
+			return out, err
+		}
+	}
+	if e.Retry != nil {
+		out.Retry = sse.RetryMillis(*e.Retry)
+	}
+	return out, nil
+}
+
+func encodeBlocks(blocks []connections.Block) []event {
+	out := make([]event, len(blocks))
+	for i, b := range blocks {
+		out[i] = encodeEvent(b.Event)
+		out[i].Bare = b.Bare
+	}
+	return out
+}
+
+func decodeBlocks(in []event) ([]connections.Block, error) {
+	blocks := make([]connections.Block, len(in))
+	for i, e := range in {
+		decoded, err := e.decode()
+		if err != nil {
+			return nil, err
+		}
+		blocks[i] = connections.Block{Event: decoded, Bare: e.Bare}
+	}
+	return blocks, nil
+}
+
+var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open"}
+
+func encodeConnection(i connections.Info) connection {
+	return connection{
+		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Path: i.Path, Subject: i.Subject, Topics: i.Topics,
+		Overflow: i.Overflow.String(), Since: i.Since, Events: i.Events, Bytes: i.Bytes, Queued: i.Queued, Drops: i.Drops,
+	}
+}
+
+func (c connection) decode() (i connections.Info, err error) {
+	var ok bool
+	if i.Token, ok = gateway.ParseToken(c.Token); !ok {
+		return i, errNoAnswer
+	}
+	for state, name := range stateNames {
+		if name == c.State {
+			i.State = gateway.State(state)
+		}
+	}
+	i.Overflow, _ = gateway.ParseOverflow(c.Overflow)
+	i.Node, i.Path, i.Subject, i.Topics, i.Since = c.Node, c.Path, c.Subject, c.Topics, c.Since
+	i.Events, i.Bytes, i.Queued, i.Drops = c.Events, c.Bytes, c.Queued, c.Drops
+	return i, nil
+}
+
+func encodePage(p connections.Page) *page {
+	out := &page{Next: encodeToken(p.Next), Connections: make([]connection, len(p.Connections))}
+	for i, info := range p.Connections {
+		out.Connections[i] = encodeConnection(info)
+	}
+	return out
+}
+
+func (p *page) decode() (out connections.Page, err error) {
+	if p == nil {
+		return out, errNoAnswer
+	}
+	out.Next, _ = gateway.ParseToken(p.Next) // nobody's, if there is none
+	for _, c := range p.Connections {
+		info, err := c.decode()
+		if err != nil {
+			return out, err
+		}
+		out.Connections = append(out.Connections, info)
+	}
+	return out, nil
+}
+
+func encodeStatistics(s connections.Statistics) *statistics {
+	return &statistics{
+		Node: s.Node, Pending: s.Pending, Open: s.Open, Opened: s.Opened, Events: s.Events, Bytes: s.Bytes,
+		Queued: s.Queued, EventsDropped: s.EventsDropped,
+		Log: logExtent{s.Log.Epoch, s.Log.Oldest, s.Log.Last, s.Log.Bytes, s.Log.Events},
+	}
+}
+
+func (s *statistics) decode() connections.Counts {
+	return connections.Counts{
+		Pending: s.Pending, Open: s.Open, Opened: s.Opened, Events: s.Events, Bytes: s.Bytes,
+		Queued: s.Queued, EventsDropped: s.EventsDropped,
+	}
+}

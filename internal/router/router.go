@@ -1,0 +1,250 @@
+// Package router makes the connections of all nodes of a cluster look like those of one:
+// what is meant for a connection of another node goes there, and what other nodes ask is
+// answered. It knows no HTTP. What nodes say to each other is in message.go.
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"ssegateway/internal/cluster"
+	"ssegateway/internal/connections"
+	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
+	"ssegateway/internal/logging"
+)
+
+// deadline bounds how long another node may take to answer.
+const deadline = 2 * time.Second
+
+// Nodes are the nodes of a cluster, as *cluster.Node knows them.
+type Nodes interface {
+	// Peers are the other nodes that are alive, in the order of their names.
+	Peers() []cluster.Peer
+	// MaxMessage is the most bytes that a message or an answer may have; 0: not known.
+	MaxMessage() int
+	// Made says that a token is of this node.
+	Made(token gateway.Token) bool
+	// Ask has the node of a token answer a message, made for the version that it understands best.
+	Ask(ctx context.Context, token gateway.Token, message func(version int) []byte) ([]byte, error)
+	// AskPeer has a node answer a message.
+	AskPeer(ctx context.Context, p cluster.Peer, message []byte) ([]byte, error)
+}
+
+// Router is the connections of all nodes. It implements [connections.Connections].
+type Router struct {
+	own      *connections.Own
+	nodes    Nodes
+	log      *slog.Logger
+	expected sync.Map // of other nodes' refs to *topics.Delivery
+	streams  streams
+	strange  *logging.Throttle // lines about versions
+	large    *logging.Throttle // lines about answers
+}
+
+// New makes a Router of this node's connections and the others'. Its Answer answers what
+// other nodes ask.
+func New(own *connections.Own, nodes Nodes, log *slog.Logger) *Router {
+	return &Router{own: own, nodes: nodes, log: log, strange: logging.Every(time.Minute), large: logging.Every(time.Minute)}
+}
+
+var _ connections.Connections = (*Router)(nil)
+
+// errOwn says that a connection is not another node's: it is here, or known to be nowhere.
+var errOwn = errors.New("not another node's")
+
+// forward has the node that holds a connection answer a request. An error that the node
+// answers is returned.
+func (r *Router) forward(ctx context.Context, token gateway.Token, q nodeRequest, patience time.Duration) (a nodeAnswer, err error) {
+	if token == (gateway.Token{}) || r.own.Holds(token) {
+		return a, errOwn
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var version int
+	message, err := r.nodes.Ask(ctx, token, func(v int) []byte {
+		version = v
+		return q.encode(v)
+	})
+	if err == nil {
+		a, err = q.decodeAnswer(version, message)
+	}
+	if err == nil {
+		err = a.failure()
+	}
+	return a, r.failure(err, token.Node())
+}
+
+// failure says what an error of asking another node, or of its answer, means.
+func (r *Router) failure(err error, node uint32) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, cluster.ErrGone):
+		return errOwn
+	case errors.Is(err, errVersion):
+		r.strange.Log(r.log, slog.LevelWarn, "a node and this one do not understand each other: their versions are too far apart; it counts as unreachable",
+			slog.String("number", fmt.Sprintf("%08x", node)), slog.Int("version", Version))
+		return err
+	case errors.Is(err, cluster.ErrUnreachable):
+		r.log.Debug("another node was not reached", "error", err.Error())
+		return fmt.Errorf("%w: %w", connections.ErrUnreachable, err)
+	default:
+		return err
+	}
+}
+
+// askPeer has a node answer a request. An error that the node answers is returned.
+func (r *Router) askPeer(ctx context.Context, p cluster.Peer, q nodeRequest) (a nodeAnswer, err error) {
+	message, err := r.nodes.AskPeer(ctx, p, q.encode(p.Version))
+	if err == nil {
+		a, err = q.decodeAnswer(p.Version, message)
+	}
+	if err == nil {
+		err = a.failure()
+	}
+	return a, r.failure(err, p.Number)
+}
+
+// askAll asks nodes at once. It returns the answers of those that gave one, and names the
+// others.
+func (r *Router) askAll(ctx context.Context, peers []cluster.Peer, q nodeRequest) (answers map[uint32]nodeAnswer, unreachable []string) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	all := make([]*nodeAnswer, len(peers))
+	var group sync.WaitGroup
+	for i, p := range peers {
+		group.Go(func() {
+			defer guard.Recover()
+			if a, err := r.askPeer(ctx, p, q); err == nil {
+				all[i] = &a
+			}
+		})
+	}
+	group.Wait()
+	answers = map[uint32]nodeAnswer{}
+	for i, p := range peers {
+		if all[i] == nil {
+			unreachable = append(unreachable, p.Name)
+		} else {
+			answers[p.Number] = *all[i]
+		}
+	}
+	return answers, unreachable
+}
+
+// SendNow implements [connections.Connections].
+func (r *Router) SendNow(s connections.Send) (connections.Outcome, error) {
+	if !r.isOwn(s.Token) {
+		return 0, connections.ErrWouldWait
+	}
+	return r.own.SendNow(s)
+}
+
+// Send implements [connections.Connections].
+func (r *Router) Send(ctx context.Context, s connections.Send) (connections.Outcome, error) {
+	a, err := r.forward(ctx, s.Token, nodeRequest{Send: []sendRequest{encodeSend(s)}}, patience(s))
+	if errors.Is(err, errOwn) {
+		return r.own.Send(ctx, s)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return a.sent(0)
+}
+
+// patience is how long a node may take to answer a send.
+func patience(s connections.Send) time.Duration {
+	if s.Wait {
+		return deadline + connections.WrittenDeadline
+	}
+	return deadline
+}
+
+// Close implements [connections.Connections].
+func (r *Router) Close(ctx context.Context, token gateway.Token) (connections.Outcome, error) {
+	a, err := r.forward(ctx, token, nodeRequest{Close: token.String()}, deadline)
+	if errors.Is(err, errOwn) {
+		return r.own.Close(ctx, token)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return a.sent(0)
+}
+
+// Describe implements [connections.Connections].
+func (r *Router) Describe(ctx context.Context, token gateway.Token) (connections.Info, error) {
+	i, more, err := r.describe(ctx, token, "")
+	if errors.Is(err, errOwn) {
+		return r.own.Describe(ctx, token)
+	}
+	if err == nil && more {
+		i.Topics, err = r.moreTopics(ctx, token, i.Topics)
+	}
+	return i, err
+}
+
+// describe describes a connection of another node, but of its topics only those behind one,
+// and of those, where there are more, only so many as the broker takes.
+func (r *Router) describe(ctx context.Context, token gateway.Token, after string) (i connections.Info, more bool, err error) {
+	a, err := r.forward(ctx, token, nodeRequest{Describe: token.String(), TopicsAfter: after}, deadline)
+	if err != nil {
+		return i, false, err
+	}
+	if a.Connection == nil {
+		return i, false, errNoAnswer
+	}
+	i, err = a.Connection.decode()
+	return i, a.Connection.MoreTopics, err
+}
+
+// moreTopics asks for the rest of a connection's topics. What changes meanwhile is in the
+// result or not.
+func (r *Router) moreTopics(ctx context.Context, token gateway.Token, topics []string) ([]string, error) {
+	for more := true; more; {
+		if len(topics) == 0 {
+			return nil, errNoAnswer // there are more, it said, than none
+		}
+		after := topics[len(topics)-1]
+		i, further, err := r.describe(ctx, token, after)
+		if errors.Is(err, errOwn) {
+			err = connections.ErrNotFound
+		}
+		if err == nil && further && (len(i.Topics) == 0 || i.Topics[0] <= after) {
+			err = errNoAnswer // or this would not end
+		}
+		if err != nil {
+			return nil, err
+		}
+		topics, more = append(topics, i.Topics...), further
+	}
+	return topics, nil
+}
+
+// Change implements [connections.Connections].
+func (r *Router) Change(ctx context.Context, token gateway.Token, add, remove []string) ([]string, error) {
+	a, err := r.forward(ctx, token, nodeRequest{Change: &changeRequest{Token: token.String(), Add: add, Remove: remove}}, deadline)
+	if errors.Is(err, errOwn) {
+		return r.own.Change(ctx, token, add, remove)
+	}
+	if err == nil && a.MoreTopics {
+		return r.moreTopics(ctx, token, a.Topics)
+	}
+	return a.Topics, err
+}
+
+// CloseAll implements [connections.Connections].
+func (r *Router) CloseAll(ctx context.Context, f gateway.Filter) (c connections.Closed) {
+	answers, unreachable := r.askAll(ctx, r.nodes.Peers(), nodeRequest{CloseAll: &filter{f.Topic, f.Subject}})
+	for _, a := range answers {
+		c.Count += a.Closed
+	}
+	c.Count += r.own.CloseAll(ctx, f).Count
+	c.Unreachable = unreachable
+	return c
+}

@@ -1,0 +1,111 @@
+package router
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"ssegateway/internal/connections"
+	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
+	"ssegateway/sse"
+)
+
+// A streaming request whose connection another node holds: the node that got the
+// request reads the body, and has the owner write its events, one write at a time. The
+// owner is asked with the number of the write until it has said what became of it, so
+// that an answer that is lost on the way loses no event and doubles none. A watch is
+// answered when the connection ends.
+
+// holdFor is how long the owner keeps a request before it answers that there is nothing new
+// yet.
+const holdFor = 5 * time.Second
+
+// eventSink is a connection of another node.
+type eventSink struct {
+	router  *Router
+	ctx     context.Context
+	cancel  context.CancelFunc
+	token   gateway.Token
+	id      string
+	writes  int
+	closed  chan struct{}
+	watched chan struct{} // closed when the watch is over
+}
+
+// Stream implements [connections.Connections].
+func (r *Router) Stream(ctx context.Context, token gateway.Token) (connections.Sink, error) {
+	if s, err := r.own.Stream(ctx, token); err == nil {
+		return s, nil
+	}
+	if _, err := r.forward(ctx, token, nodeRequest{Describe: token.String()}, deadline); err != nil {
+		if errors.Is(err, errOwn) {
+			return nil, connections.ErrNotFound
+		}
+		return nil, err
+	}
+	s := &eventSink{router: r, token: token, id: rand.Text(), closed: make(chan struct{}), watched: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	go s.watch()
+	return s, nil
+}
+
+// Gone implements [connections.Sink].
+func (s *eventSink) Gone() <-chan struct{} { return s.closed }
+
+// IsAhead implements [connections.Sink]. The owner looks.
+func (s *eventSink) IsAhead(sse.Event) bool { return false }
+
+// Stop implements [connections.Sink].
+func (s *eventSink) Stop() {
+	s.cancel()
+	<-s.watched
+}
+
+// watch waits for the end of the connection.
+func (s *eventSink) watch() {
+	defer guard.Recover()
+	defer close(s.watched)
+	for s.ctx.Err() == nil {
+		a, err := s.ask(nodeRequest{Watch: &watchRequest{Token: s.token.String(), Stream: s.id}})
+		switch {
+		case err == nil && a.Held:
+		case errors.Is(err, connections.ErrGone):
+			close(s.closed)
+			return
+		default: // not reached: until its lease ends, nobody knows
+			pause := time.NewTimer(time.Second)
+			select {
+			case <-pause.C:
+			case <-s.ctx.Done():
+				pause.Stop()
+			}
+		}
+	}
+}
+
+// Write implements [connections.Sink].
+func (s *eventSink) Write(blocks []connections.Block, end bool) error {
+	s.writes++
+	w := &writeRequest{Token: s.token.String(), Stream: s.id, Number: s.writes, Close: end, Blocks: encodeBlocks(blocks)}
+	for tries := 0; ; {
+		a, err := s.ask(nodeRequest{Write: w})
+		switch {
+		case err == nil && a.Held:
+		case errors.Is(err, connections.ErrUnreachable) && tries == 0 && s.ctx.Err() == nil:
+			tries++ // the answer may have been lost
+		default:
+			return err
+		}
+	}
+}
+
+// ask asks the owner once.
+func (s *eventSink) ask(q nodeRequest) (nodeAnswer, error) {
+	a, err := s.router.forward(s.ctx, s.token, q, holdFor+deadline)
+	if errors.Is(err, errOwn) {
+		err = connections.ErrGone
+	}
+	return a, err
+}
