@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -54,7 +55,9 @@ func TestAnswerDeadlineHTTP2(t *testing.T) {
 				}
 				_ = client.Close()
 				_ = server.Close()
-				<-served
+				if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+					t.Error(err)
+				}
 			})
 		})
 	}
