@@ -28,20 +28,21 @@ var arrows = map[string][]string{
 	"internal/edge":     {},
 	"internal/lean":     {"internal/guard", "internal/epoll"},
 	"internal/frame":    {"sse"},
+	"internal/outbox":   {"sse", "internal/frame"},
 	"internal/broker":   {"internal/guard", "sse", "internal/frame"},
-	"internal/gateway":  {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker"},
-	"internal/stream":   {"internal/edge", "internal/guard", "internal/logging", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/gateway"},
-	"internal/callback": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/gateway"},
-	"internal/cluster":  {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/gateway"},
-	"internal/api":      {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/gateway", "internal/cluster"},
-	"internal/metrics":  {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/gateway", "internal/cluster", "internal/api"},
+	"internal/gateway":  {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/outbox"},
+	"internal/stream":   {"internal/edge", "internal/guard", "internal/logging", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/outbox", "internal/gateway"},
+	"internal/callback": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/outbox", "internal/gateway"},
+	"internal/cluster":  {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/outbox", "internal/gateway"},
+	"internal/api":      {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/outbox", "internal/gateway", "internal/cluster"},
+	"internal/metrics":  {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/outbox", "internal/gateway", "internal/cluster", "internal/api"},
 	"internal/server": {
-		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/gateway",
+		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/epoll",
 		"internal/broker/nats", "internal/cluster", "internal/edge",
 	},
 	"internal/demo": {
-		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/gateway",
+		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/epoll", "internal/server",
 		"internal/broker/nats", "internal/cluster", "internal/edge",
 	},
@@ -50,7 +51,7 @@ var arrows = map[string][]string{
 	"internal/broker/nats/embedded": {},
 
 	"internal/broker/brokertest": {"internal/guard", "sse", "internal/frame", "internal/broker"},
-	"internal/gatewaytest":       {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/gateway"},
+	"internal/gatewaytest":       {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/outbox", "internal/gateway"},
 }
 
 // unlimited packages may reach everything: the wiring, and what tests or

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/outbox"
 )
 
 type page struct {
@@ -20,7 +21,7 @@ type page struct {
 func TestShowConnection(t *testing.T) {
 	a, gw := newAPI(t)
 	s := &sink{}
-	token := openWith(t, gw, s, gateway.Grant{Topics: []string{"b", "a"}, Subject: "u", Overflow: gateway.DropOldest})
+	token := openWith(t, gw, s, gateway.Grant{Topics: []string{"b", "a"}, Subject: "u", Overflow: outbox.DropOldest})
 	before := time.Now().Add(-time.Minute)
 	w := do(t, a, http.MethodGet, "/internal/connections/"+token, "")
 	got := answer[connection](t, w)

@@ -5,6 +5,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
+	"ssegateway/internal/outbox"
 )
 
 // aheadPatience is how long a node may take to read what a client has from another one.
@@ -39,6 +40,6 @@ func (c *Conn) giveUp() {
 		return
 	}
 	if gap, late := c.gw.topics.of(c).giveUp(c.extras.member); late {
-		c.appendLocked(item{frame: gap, kept: true})
+		c.appendLocked(outbox.Item{Frame: gap, Kept: true})
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
+	"ssegateway/internal/outbox"
 	"ssegateway/sse"
 )
 
@@ -65,20 +66,20 @@ func (r *replayer) run(ctx context.Context) {
 // replayBatch is how many records a replay takes at a time.
 const replayBatch = 64
 
-// next are the next records, in order, as items; none when the replay is over. Where
+// Next are the next records, in order, as items; none when the replay is over. Where
 // the log was trimmed meanwhile there is a gap in front of them.
-func (r *replay) next() []item {
+func (r *replay) Next() []outbox.Item {
 	missed, reaches := r.log.Missed(r.after, r.upto, r.topics, replayBatch)
-	var items []item
+	var items []outbox.Item
 	if !r.gap.IsZero() {
-		items = append(items, item{frame: r.gap, kept: true})
+		items = append(items, outbox.Item{Frame: r.gap, Kept: true})
 		r.gap = frame.Frame{}
 	}
 	if !reaches && r.after < r.upto {
-		items = append(items, item{frame: gapFrame(broker.Position{Epoch: r.log.Epoch(), Offset: r.after}.String(), sse.ID{}), kept: true})
+		items = append(items, outbox.Item{Frame: gapFrame(broker.Position{Epoch: r.log.Epoch(), Offset: r.after}.String(), sse.ID{}), Kept: true})
 	}
 	for _, record := range missed {
-		items = append(items, item{frame: record.Frame.Frame, shared: &record.Frame, logged: true, kept: true})
+		items = append(items, outbox.Item{Frame: record.Frame.Frame, Shared: &record.Frame, Logged: true, Kept: true})
 		r.after = record.Offset
 	}
 	if len(missed) < replayBatch {

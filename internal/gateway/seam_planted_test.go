@@ -33,7 +33,7 @@ var seamPlants = []plant{
 	{
 		bug: "live events before the replay", file: "conn.go", test: "TestSeam",
 		old:  "\tif missed == nil && buffered == nil {\n",
-		new:  "\tif BUG && missed != nil {\n\t\tlate := missed\n\t\tmissed = nil\n\t\tlater(func() { c.mu.Lock(); defer c.unlock(); if c.stream != nil { c.pushLocked(item{replay: late}); c.flushLocked() } })\n\t}\n\tif missed == nil && buffered == nil {\n",
+		new:  "\tif BUG && missed != nil {\n\t\tlate := missed\n\t\tmissed = nil\n\t\tlater(func() { c.mu.Lock(); defer c.unlock(); if c.stream != nil { c.lagLocked().PushSource(late); c.flushLocked() } })\n\t}\n\tif missed == nil && buffered == nil {\n",
 		says: wrongEvents,
 	},
 	{
@@ -49,7 +49,7 @@ var seamPlants = []plant{
 		says: []string{"gap said: false", "but what is live was between"},
 	},
 	{
-		bug: "a gap in a replay not said", file: "queue.go", test: "TestSeam",
+		bug: "a gap in a replay not said", file: "replay.go", test: "TestSeam",
 		old:  "\tif !reaches && r.after < r.upto {\n",
 		new:  "\tif !reaches && r.after < r.upto && !BUG {\n",
 		says: wrongEvents,

@@ -1,4 +1,4 @@
-package gateway
+package outbox
 
 import (
 	"strings"
@@ -10,11 +10,11 @@ import (
 	"ssegateway/sse"
 )
 
-// What a budget says is what the queues hold: each item's own 64 bytes, and each frame
-// once, for as long as any queue has it.
+// What a budget says is what the outboxes hold: each item's own 64 bytes, and each frame
+// once, for as long as any outbox has it.
 func TestBudget(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		b := &budget{limit: 1 << 40}
+		b := NewBudget(1<<40, 1<<40)
 		frames := make([]frame.Frame, 5)
 		for n := range frames {
 			frames[n] = frame.Event(sse.Event{Data: strings.Repeat("x", rapid.IntRange(0, 3000).Draw(t, "size"))})
@@ -23,44 +23,47 @@ func TestBudget(t *testing.T) {
 		for n := range shared {
 			shared[n].Frame = frames[n]
 		}
-		queues := []*queue{{budget: b}, {budget: b}, {budget: b}}
-		drawItem := func(t *rapid.T) item {
+		boxes := []*Outbox{{budget: b}, {budget: b}, {budget: b}}
+		drawItem := func(t *rapid.T) Item {
 			n := rapid.IntRange(0, len(frames)-1).Draw(t, "frame")
-			switch rapid.SampledFrom([]string{"own", "shared", "shared", "logged", "replay"}).Draw(t, "item") {
+			switch rapid.SampledFrom([]string{"own", "shared", "shared", "logged"}).Draw(t, "item") {
 			case "shared":
-				return item{frame: frames[n], shared: &shared[n]}
+				return Item{Frame: frames[n], Shared: &shared[n]}
 			case "logged":
-				return item{frame: frames[n], shared: &shared[n], logged: true, kept: true}
-			case "replay":
-				return item{replay: &replay{}}
+				return Item{Frame: frames[n], Shared: &shared[n], Logged: true, Kept: true}
 			default:
-				return item{frame: frames[n]}
+				return Item{Frame: frames[n]}
 			}
 		}
-		pick := func(t *rapid.T, least int) *queue {
-			q := queues[rapid.IntRange(0, len(queues)-1).Draw(t, "queue")]
-			if len(q.items) < least {
+		pick := func(t *rapid.T, least int) *Outbox {
+			o := boxes[rapid.IntRange(0, len(boxes)-1).Draw(t, "outbox")]
+			if len(o.items) < least {
 				t.Skip("too few items")
 			}
-			return q
+			return o
 		}
 		t.Repeat(map[string]func(*rapid.T){
-			"push": func(t *rapid.T) { pick(t, 0).push(drawItem(t)) },
-			"pop":  func(t *rapid.T) { pick(t, 1).pop() },
-			"unshift": func(t *rapid.T) {
-				pick(t, 0).unshift([]item{drawItem(t), drawItem(t)})
+			"push": func(t *rapid.T) { pick(t, 0).Push(drawItem(t)) },
+			"pop":  func(t *rapid.T) { pick(t, 1).Pop() },
+			"push a source": func(t *rapid.T) {
+				pick(t, 0).PushSource(&tape{[]Item{drawItem(t), drawItem(t)}})
+			},
+			"refill": func(t *rapid.T) {
+				if o := pick(t, 1); o.IsAtSource() {
+					o.Refill()
+				}
 			},
 			"drop the oldest": func(t *rapid.T) { pick(t, 1).dropOldest() },
 			"drop superseded": func(t *rapid.T) { pick(t, 1).dropSuperseded(frames[0]) },
 			"": func(t *rapid.T) {
 				var all int64
 				held := map[*frame.Shared]bool{}
-				for _, q := range queues {
+				for _, o := range boxes {
 					var size int64
-					for _, i := range q.items {
+					for _, i := range o.items {
 						size += 64
 						all += 64
-						if i.logged || i.replay != nil {
+						if i.logged || i.source != nil {
 							continue
 						}
 						n := int64(i.frame.Size())
@@ -70,24 +73,33 @@ func TestBudget(t *testing.T) {
 						}
 						held[i.frame] = true
 					}
-					if got := q.size.Load(); got != size {
-						t.Errorf("a queue of %d bytes says %d", size, got)
+					if got := o.Size(); got != size {
+						t.Errorf("an outbox of %d bytes says %d", size, got)
 					}
 				}
-				if got := b.bytes.Load(); got != all {
+				if got := b.Bytes(); got != all {
 					t.Errorf("%d bytes are held, the budget says %d", all, got)
 				}
 			},
 		})
-		for _, q := range queues {
-			for len(q.items) > 0 {
-				q.pop()
+		for _, o := range boxes {
+			for ok := true; ok; {
+				_, ok = o.Pop()
 			}
 		}
-		if got := b.bytes.Load(); got != 0 {
+		if got := b.Bytes(); got != 0 {
 			t.Errorf("%d bytes of nothing", got)
 		}
 	})
+}
+
+// tape is a source that gives all it has at once.
+type tape struct{ items []Item }
+
+func (s *tape) Next() []Item {
+	items := s.items
+	s.items = nil
+	return items
 }
 
 func TestBudgetBounds(t *testing.T) {
@@ -104,15 +116,15 @@ func TestBudgetBounds(t *testing.T) {
 		{1600, false, false, false},
 		{1601, false, true, false},
 	} {
-		b := budget{limit: 1600}
+		b := NewBudget(1600, 1600)
 		b.bytes.Store(test.bytes)
-		if got := b.hasRoom(64); got != test.hasRoom {
+		if got := b.HasRoom(Item{}); got != test.hasRoom {
 			t.Errorf("%d of 1600: room %v", test.bytes, got)
 		}
-		if got := b.exceeded(); got != test.exceeded {
+		if got := b.Exceeded(); got != test.exceeded {
 			t.Errorf("%d of 1600: exceeded %v", test.bytes, got)
 		}
-		if got := b.relieved(); got != test.relieved {
+		if got := b.Relieved(); got != test.relieved {
 			t.Errorf("%d of 1600: relieved %v", test.bytes, got)
 		}
 	}
