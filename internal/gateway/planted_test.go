@@ -212,8 +212,8 @@ var plants = []plant{
 	},
 	{
 		bug: "bytes that wait for ever", file: "../outbox/budget.go",
-		old:  "\tb.bytes.Add(-n)\n",
-		new:  "\tif !BUG {\n\t\tb.bytes.Add(-n)\n\t}\n",
+		old:  "\tb.bytes.Add(-bytes)\n",
+		new:  "\tif !BUG {\n\t\tb.bytes.Add(-bytes)\n\t}\n",
 		says: []string{"left behind: bytes queued"},
 	},
 	{

@@ -11,11 +11,14 @@ import (
 // false.
 func (c *Conn) writeLocked(i *outbox.Item) bool {
 	if c.lag != nil {
-		if !c.roomLocked(*i) && !c.makeRoomLocked(*i) {
+		if !c.roomLocked(*i) {
 			c.closeLocked(Error, SlowConsumer)
 			return false
 		}
 		c.pushLocked(*i)
+		for i, ok := c.lag.Drop(); ok; i, ok = c.lag.Drop() {
+			c.overflowedLocked(i)
+		}
 		return true
 	}
 	b := i.Frame.Wire(c.chunked)
@@ -40,7 +43,7 @@ func (c *Conn) roomLocked(i outbox.Item) bool {
 	if c.state == Pending && !c.gw.budget.HasRoom(i) {
 		return false
 	}
-	return c.lag == nil || c.lag.HasRoom(i)
+	return c.lag == nil || c.lag.Takes(i)
 }
 
 // pushLocked appends to the outbox.
@@ -61,16 +64,6 @@ func (c *Conn) lagLocked() *lag {
 		}
 	}
 	return c.lag
-}
-
-// makeRoomLocked drops events by the overflow policy until there is room for one
-// more, and answers false where the policy is to drop none.
-func (c *Conn) makeRoomLocked(next outbox.Item) bool {
-	dropped, ok := c.lag.MakeRoom(next)
-	for _, i := range dropped {
-		c.overflowedLocked(i)
-	}
-	return ok
 }
 
 // overflowedLocked takes note of an item that the overflow policy took from the queue.

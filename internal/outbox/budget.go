@@ -26,19 +26,19 @@ func (b *Budget) Exceeded() bool { return b.bytes.Load() > b.all }
 func (b *Budget) Relieved() bool { return b.bytes.Load() <= b.all-b.all/16 }
 
 // hold counts an item that has come into an outbox.
-func (b *Budget) hold(i queued) {
-	n := int64(itemOverhead)
-	if i.bytes() > 0 && i.frame.Join() {
-		n += i.bytes()
+func (b *Budget) hold(n *node) {
+	bytes := int64(itemOverhead)
+	if n.bytes() > 0 && n.frame.Join() {
+		bytes += n.bytes()
 	}
-	b.bytes.Add(n)
+	b.bytes.Add(bytes)
 }
 
 // release counts an item that has left its outbox.
-func (b *Budget) release(i queued) {
-	n := int64(itemOverhead)
-	if i.bytes() > 0 && i.frame.Leave() {
-		n += i.bytes()
+func (b *Budget) release(n *node) {
+	bytes := int64(itemOverhead)
+	if n.bytes() > 0 && n.frame.Leave() {
+		bytes += n.bytes()
 	}
-	b.bytes.Add(-n)
+	b.bytes.Add(-bytes)
 }

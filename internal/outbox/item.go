@@ -35,39 +35,3 @@ type Source interface {
 	// Next returns the next items in order; none when there are no more.
 	Next() []Item
 }
-
-// queued is an item as an outbox holds it: in half the memory, since where many clients are
-// slow there are millions.
-type queued struct {
-	frame  *frame.Shared // nil for a source
-	done   chan<- error
-	source Source // stands for all items that it has yet to give
-	logged bool
-	kept   bool
-}
-
-func newQueued(i Item) queued {
-	if i.Shared == nil {
-		i.Shared = &frame.Shared{Frame: i.Frame}
-	}
-	return queued{frame: i.Shared, done: i.Done, logged: i.Logged, kept: i.Kept}
-}
-
-func (q queued) item() Item {
-	i := Item{Shared: q.frame, Done: q.done, Logged: q.logged, Kept: q.kept}
-	if q.frame != nil {
-		i.Frame = q.frame.Frame
-	}
-	return i
-}
-
-// bytes is what it holds in memory beside itself.
-func (q queued) bytes() int64 {
-	if q.logged || q.frame == nil {
-		return 0
-	}
-	return int64(q.frame.Size())
-}
-
-// droppable says whether an overflow policy may drop it.
-func (q queued) droppable() bool { return q.frame != nil && q.frame.Events() > 0 && !q.kept }
