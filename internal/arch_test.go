@@ -28,23 +28,24 @@ var arrows = map[string][]string{
 	"internal/edge":        {},
 	"internal/lean":        {"internal/guard", "internal/epoll"},
 	"internal/frame":       {"sse"},
+	"internal/outbox":      {"sse", "internal/frame"},
 	"internal/broker":      {"internal/guard", "sse", "internal/frame"},
 	"internal/topics":      {"internal/guard", "sse", "internal/frame", "internal/broker"},
-	"internal/gateway":     {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics"},
-	"internal/stream":      {"internal/edge", "internal/guard", "internal/logging", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway"},
-	"internal/callback":    {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway"},
-	"internal/cluster":     {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway"},
-	"internal/connections": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway"},
-	"internal/router":      {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway", "internal/connections", "internal/cluster"},
-	"internal/api":         {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway", "internal/connections"},
-	"internal/metrics":     {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway", "internal/connections", "internal/cluster", "internal/api"},
+	"internal/gateway":     {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox"},
+	"internal/stream":      {"internal/edge", "internal/guard", "internal/logging", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway"},
+	"internal/callback":    {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway"},
+	"internal/cluster":     {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway"},
+	"internal/connections": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway"},
+	"internal/router":      {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway", "internal/connections", "internal/cluster"},
+	"internal/api":         {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway", "internal/connections"},
+	"internal/metrics":     {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway", "internal/connections", "internal/cluster", "internal/api"},
 	"internal/server": {
-		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/topics", "internal/gateway",
+		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/epoll",
 		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router",
 	},
 	"internal/demo": {
-		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/topics", "internal/gateway",
+		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/epoll", "internal/server",
 		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router",
 	},
@@ -53,7 +54,7 @@ var arrows = map[string][]string{
 	"internal/broker/nats/embedded": {},
 
 	"internal/broker/brokertest": {"internal/guard", "sse", "internal/frame", "internal/broker"},
-	"internal/gatewaytest":       {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/gateway"},
+	"internal/gatewaytest":       {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway"},
 }
 
 // unlimited packages may reach everything: the wiring, and what tests or

@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/outbox"
 )
 
 type page struct {
@@ -22,7 +23,7 @@ type page struct {
 func TestShowConnection(t *testing.T) {
 	a, gw := newAPI(t)
 	s := &sink{}
-	token := openWith(t, gw, s, gateway.Grant{Topics: []string{"b", "a"}, Subject: "u", Overflow: gateway.DropOldest})
+	token := openWith(t, gw, s, gateway.Grant{Topics: []string{"b", "a"}, Subject: "u", Overflow: outbox.DropOldest})
 	before := time.Now().Add(-time.Minute)
 	w := do(t, a, http.MethodGet, "/internal/connections/"+token, "")
 	got := answer[connection](t, w)

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/outbox"
 	"ssegateway/sse"
 )
 
@@ -57,7 +58,7 @@ func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 		},
 		"overflow": func(v jsontext.Value) (ok bool) {
 			s, _ := unquote(v)
-			g.Overflow, ok = gateway.ParseOverflow(s)
+			g.Overflow, ok = outbox.ParseOverflow(s)
 			return ok
 		},
 	}

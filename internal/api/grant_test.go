@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/outbox"
 	"ssegateway/sse"
 )
 
@@ -58,8 +59,8 @@ var grants = map[string]struct {
 	"max age 0":                  {body: `{"max_age_seconds":0}`, wrong: "max_age_seconds"},
 	"max age too large":          {body: `{"max_age_seconds":4294967296}`, wrong: "max_age_seconds"},
 	"disconnect":                 {body: `{"overflow":"disconnect"}`},
-	"drop oldest":                {body: `{"overflow":"drop_oldest"}`, want: gateway.Grant{Overflow: gateway.DropOldest}},
-	"latest":                     {body: `{"overflow":"latest"}`, want: gateway.Grant{Overflow: gateway.Latest}},
+	"drop oldest":                {body: `{"overflow":"drop_oldest"}`, want: gateway.Grant{Overflow: outbox.DropOldest}},
+	"latest":                     {body: `{"overflow":"latest"}`, want: gateway.Grant{Overflow: outbox.Latest}},
 	"no such overflow":           {body: `{"overflow":"drop_newest"}`, wrong: "overflow"},
 	"overflow is empty":          {body: `{"overflow":""}`, wrong: "overflow"},
 	"two wrong, the first":       {body: `{"subject":1,"overflow":1}`, wrong: "subject"},

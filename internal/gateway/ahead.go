@@ -1,6 +1,10 @@
 package gateway
 
-import "time"
+import (
+	"time"
+
+	"ssegateway/internal/outbox"
+)
 
 // aheadPatience is how long a node may take to read what a client has from another one.
 const aheadPatience = 10 * time.Second
@@ -13,6 +17,6 @@ func (c *Conn) giveUp() {
 		return
 	}
 	if gap, late := c.extras.member.GiveUp(); late {
-		c.appendLocked(item{frame: gap, kept: true})
+		c.appendLocked(outbox.Item{Frame: gap, Kept: true})
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"ssegateway/internal/outbox"
 )
 
 const (
@@ -15,84 +17,92 @@ const (
 	stallSweep    = 500 * time.Millisecond
 )
 
-// backlog is the set of open connections that have a queue: those whose clients
-// do not keep up. It finds the stalled ones, and those to be cut to keep all queues
-// together within their budget. A queue that the client made shrink to nothing stays,
-// without its connection knowing of it, until the client has acknowledged everything.
+// lag is what there is of a connection only while its client does not keep up: what waits
+// for it, and the watch over its progress. Guarded by the connection's lock.
+type lag struct {
+	outbox.Outbox
+	conn      *Conn
+	replaying bool          // the replayer is to go on with the replay at the front
+	moved     time.Duration // when the client was last seen to take something, by Gateway.now
+	progress  uint64        // what the stream's Look said last; 0 before the first
+
+	took  atomic.Int64 // when the socket last took something, by Gateway.now; read without the lock
+	place int          // in the backlog, -1 when it is there no more; guarded by the backlog's lock
+}
+
+// backlog is the set of open connections whose clients do not keep up. It finds the
+// stalled ones, and those to be cut to keep all outboxes together within their budget. The
+// lag of a client that has caught up stays, without its connection knowing of it, until
+// the client has acknowledged everything.
 type backlog struct {
 	relieving atomic.Bool // connections are being cut to get below the budget
 
-	mu    sync.Mutex // innermost
-	conns []*Conn
-	of    []*queue // conns[i]'s queue, whose size may be read without the connection's lock
+	mu   sync.Mutex // innermost
+	lags []*lag
 }
 
-func (b *backlog) add(c *Conn, q *queue) {
+func (b *backlog) add(l *lag) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	q.place = len(b.conns)
-	b.conns = append(b.conns, c)
-	b.of = append(b.of, q)
+	l.place = len(b.lags)
+	b.lags = append(b.lags, l)
 }
 
-// remove takes q out, if it is there still.
-func (b *backlog) remove(q *queue) {
+// remove takes l out, if it is there still.
+func (b *backlog) remove(l *lag) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if q.place < 0 {
+	if l.place < 0 {
 		return
 	}
-	last := len(b.conns) - 1
-	b.conns[q.place], b.of[q.place] = b.conns[last], b.of[last]
-	b.of[q.place].place = q.place
-	q.place = -1
-	b.conns[last], b.of[last] = nil, nil
-	b.conns, b.of = b.conns[:last], b.of[:last]
-	if last == 0 {
-		b.conns, b.of = nil, nil
+	last := len(b.lags) - 1
+	b.lags[l.place] = b.lags[last]
+	b.lags[l.place].place = l.place
+	l.place = -1
+	b.lags[last] = nil
+	if b.lags = b.lags[:last]; last == 0 {
+		b.lags = nil
 	}
 }
 
-func (b *backlog) all() ([]*Conn, []*queue) {
+func (b *backlog) all() []*lag {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Clone(b.conns), slices.Clone(b.of)
+	return slices.Clone(b.lags)
 }
 
-// burden is a queue as one that may be cut for the budget's sake.
+// burden is a lag as one that may be cut for the budget's sake.
 type burden struct {
-	conn   *Conn
-	queue  *queue
+	*lag
 	weight int64 // its bytes, times the milliseconds since its client took something
 }
 
-// burdens are all queues, the heaviest first: a client that takes nothing comes before
+// burdens are all lags, the heaviest first: a client that takes nothing comes before
 // one that reads as fast as it can, however much waits for either.
 func (b *backlog) burdens(now time.Duration) []burden {
-	b.mu.Lock()
-	all := make([]burden, len(b.of))
-	for i, q := range b.of {
-		idle := max(0, now-time.Duration(q.took.Load()))
-		all[i] = burden{b.conns[i], q, q.size.Load() * (1 + idle.Milliseconds())}
+	lags := b.all()
+	all := make([]burden, len(lags))
+	for i, l := range lags {
+		idle := max(0, now-time.Duration(l.took.Load()))
+		all[i] = burden{l, l.Size() * (1 + idle.Milliseconds())}
 	}
-	b.mu.Unlock()
 	slices.SortFunc(all, func(x, y burden) int {
 		return cmp.Or(cmp.Compare(y.weight, x.weight), x.conn.token.compare(y.conn.token))
 	})
 	return all
 }
 
-// relieve cuts connections until all queues together fit into the budget, and a little
+// relieve cuts connections until all outboxes together fit into the budget, and a little
 // further, so that it has not to be done again for each event. Who comes while that is
 // under way leaves it to the first. No connection's lock may be held.
-func (b *backlog) relieve(budget *budget, now time.Duration) {
-	for budget.exceeded() && b.relieving.CompareAndSwap(false, true) {
+func (b *backlog) relieve(budget *outbox.Budget, now time.Duration) {
+	for budget.Exceeded() && b.relieving.CompareAndSwap(false, true) {
 		cut := false
 		for _, x := range b.burdens(now) {
-			if budget.relieved() {
+			if budget.Relieved() {
 				break
 			}
-			cut = x.conn.shed(x.queue) || cut
+			cut = x.conn.shed(x.lag) || cut
 		}
 		b.relieving.Store(false)
 		if !cut {
@@ -111,9 +121,49 @@ func (b *backlog) run(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		conns, queues := b.all()
-		for i, c := range conns {
-			c.checkStall(queues[i])
+		for _, l := range b.all() {
+			l.conn.checkStall(l)
 		}
+	}
+}
+
+// shed cuts the connection if its lag is still l.
+func (c *Conn) shed(l *lag) (cut bool) {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.lag != l {
+		return false // the client took all of it meanwhile, or has left
+	}
+	c.closeLocked(Error, SlowConsumer)
+	return true
+}
+
+// checkStall cuts the connection if its client has taken nothing for too long. l is
+// its lag, or was.
+func (c *Conn) checkStall(l *lag) {
+	c.mu.Lock()
+	defer c.unlock()
+	was := c.lag != l
+	if was && c.lag != nil && c.lag.progress == 0 {
+		c.lag.moved, c.lag.progress = l.moved, l.progress // it goes on with the watch
+	}
+	if was && (c.lag != nil || c.stream == nil) {
+		c.gw.backlog.remove(l)
+		return
+	}
+	if c.stream == nil {
+		return
+	}
+	now := c.gw.now()
+	progress, owing := c.stream.Look(l.progress)
+	if progress != l.progress || l.replaying { // it need not wait for our replayer
+		l.moved = now
+	}
+	l.progress = progress
+	switch {
+	case was && !owing:
+		c.gw.backlog.remove(l)
+	case now-l.moved >= StallDeadline:
+		c.closeLocked(Error, Stalled)
 	}
 }

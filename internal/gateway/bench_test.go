@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -9,6 +10,8 @@ import (
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/outbox"
+	"ssegateway/sse"
 )
 
 // openMany opens streams that take everything.
@@ -110,6 +113,34 @@ func BenchmarkSendQueued(b *testing.B) {
 		c.Send(f, false, nil)
 		tp.wire, tp.times = tp.wire[:0], tp.times[:0]
 		tp.takes(256)
+	}
+}
+
+// BenchmarkOverflow is an event of 10 bytes to a client with as many before it as its queue
+// holds.
+func BenchmarkOverflow(b *testing.B) {
+	for _, test := range []struct {
+		overflow outbox.Overflow
+		names    int
+	}{{outbox.DropOldest, 1}, {outbox.Latest, 1}, {outbox.Latest, 100}, {outbox.Latest, 20000}} {
+		b.Run(fmt.Sprintf("%v of %d names", test.overflow, test.names), func(b *testing.B) {
+			frames := make([]frame.Frame, 20000)
+			for i := range frames {
+				e := sse.Event{Data: "xx"}
+				if test.names > 1 {
+					e.Name, _ = sse.NewName(strconv.Itoa(i % test.names))
+				}
+				frames[i] = frame.Event(e)
+			}
+			c, _ := newSite(nil).grant(b, 0, gateway.Grant{Overflow: test.overflow})
+			for _, f := range frames {
+				c.Send(f, false, nil)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i = (i + 1) % len(frames) {
+				c.Send(frames[i], false, nil)
+			}
+		})
 	}
 }
 

@@ -1,10 +1,11 @@
 package gateway
 
 import (
+	"errors"
 	"sync"
 
 	"ssegateway/internal/frame"
-	"ssegateway/internal/topics"
+	"ssegateway/internal/outbox"
 )
 
 // Conn is one connection, from the client's request to the last word about it to
@@ -28,8 +29,8 @@ type Conn struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	stream  Stream // nil unless open, or closed with a queue to write
-	queue   *queue // nil while nothing waits
+	stream  Stream // nil unless open, or closed with something to write
+	lag     *lag   // nil while nothing waits
 	events  uint64 // handed to the client's socket
 	bytes   uint64 // the same, framing and heartbeats included
 	state   State
@@ -82,6 +83,10 @@ const (
 	Failed
 )
 
+// ErrNotWritten tells who waits for an event's writing that its stream ended
+// first, or that the overflow policy dropped it.
+var ErrNotWritten = errors.New("the event was not written")
+
 // Token is the connection's name.
 func (c *Conn) Token() Token { return c.token }
 
@@ -108,29 +113,29 @@ func (c *Conn) unlock() {
 // frame was handed to the client's socket, or ErrNotWritten, if Send answers
 // Sent or Buffered; otherwise nothing.
 func (c *Conn) Send(f frame.Frame, end bool, done chan<- error) Result {
-	return c.send(&item{frame: f, done: done}, end)
+	return c.send(&outbox.Item{Frame: f, Done: done}, end)
 }
 
 // Deliver implements topics.Subscriber.
 func (c *Conn) Deliver(f *frame.Shared) bool {
-	return c.send(&item{frame: f.Frame, shared: f}, false) == Sent
+	return c.send(&outbox.Item{Frame: f.Frame, Shared: f}, false) == Sent
 }
 
-func (c *Conn) send(i *item, end bool) Result {
+func (c *Conn) send(i *outbox.Item, end bool) Result {
 	r := c.lockAndSend(i, end)
-	if c.gw.budget.exceeded() {
-		c.gw.backlog.relieve(&c.gw.budget, c.gw.now())
+	if c.gw.budget.Exceeded() {
+		c.gw.backlog.relieve(c.gw.budget, c.gw.now())
 	}
 	return r
 }
 
-func (c *Conn) lockAndSend(i *item, end bool) Result {
+func (c *Conn) lockAndSend(i *outbox.Item, end bool) Result {
 	c.mu.Lock()
 	defer c.unlock() // by a panic, too: one request's must not stop what all connections share
 	return c.sendLocked(i, end)
 }
 
-func (c *Conn) sendLocked(i *item, end bool) Result {
+func (c *Conn) sendLocked(i *outbox.Item, end bool) Result {
 	switch c.state {
 	case Closed:
 		return Gone
@@ -138,7 +143,7 @@ func (c *Conn) sendLocked(i *item, end bool) Result {
 		return c.bufferLocked(*i, end)
 	case Open:
 	}
-	if !i.frame.IsZero() && !c.writeLocked(i) {
+	if !i.Frame.IsZero() && !c.writeLocked(i) {
 		if c.reason == ClientClosed {
 			return Gone // the client has left, and this write was the first to see it
 		}
@@ -152,12 +157,12 @@ func (c *Conn) sendLocked(i *item, end bool) Result {
 
 // bufferLocked keeps an item for the time when the connection opens. What comes
 // behind a close is accepted and dropped.
-func (c *Conn) bufferLocked(i item, end bool) Result {
+func (c *Conn) bufferLocked(i outbox.Item, end bool) Result {
 	if c.closing {
 		c.dropLocked(i)
 		return Buffered
 	}
-	if !i.frame.IsZero() {
+	if !i.Frame.IsZero() {
 		if !c.roomLocked(i) {
 			return Full
 		}
@@ -165,214 +170,6 @@ func (c *Conn) bufferLocked(i item, end bool) Result {
 	}
 	c.closing = end
 	return Buffered
-}
-
-// roomLocked says whether the queue may take an item more. An empty queue takes
-// any one item, but the budget holds even so for a pending connection: it cannot
-// be cut to get back below.
-func (c *Conn) roomLocked(i item) bool {
-	if c.state == Pending && !c.gw.budget.hasRoom(i.cost()) {
-		return false
-	}
-	return c.queue == nil || c.queue.waiting()+i.cost() <= c.gw.cfg.QueueBytes
-}
-
-// pushLocked appends to the queue.
-func (c *Conn) pushLocked(i item) {
-	if c.queue == nil {
-		c.queue = &queue{budget: &c.gw.budget, moved: c.gw.now()}
-		c.queue.took.Store(int64(c.queue.moved))
-		if c.stream != nil {
-			c.gw.backlog.add(c, c.queue)
-		}
-	}
-	c.queue.push(i)
-}
-
-// writeLocked writes an item to the stream, or queues what of it cannot be
-// written yet. Where neither is possible it closes the connection and answers
-// false.
-func (c *Conn) writeLocked(i *item) bool {
-	if c.queue != nil {
-		if !c.roomLocked(*i) && !c.makeRoomLocked(*i) {
-			c.closeLocked(Error, SlowConsumer)
-			return false
-		}
-		c.pushLocked(*i)
-		return true
-	}
-	b := i.frame.Wire(c.chunked)
-	n, fault := c.stream.Write(b)
-	c.countLocked(n)
-	switch {
-	case fault != 0:
-		c.faultLocked(fault)
-		return false
-	case n == len(b):
-		c.writtenLocked(i)
-	default:
-		c.pushLocked(*i)
-		c.queue.offset = n
-	}
-	return true
-}
-
-// makeRoomLocked drops events by the overflow policy until there is room for one
-// more, and answers false where the policy is to drop none. If nothing is left to
-// drop there is room: an empty queue takes any one item.
-func (c *Conn) makeRoomLocked(next item) bool {
-	if c.extras == nil || c.extras.overflow == Disconnect {
-		return false
-	}
-	if c.extras.overflow == Latest {
-		for _, i := range c.queue.dropSuperseded(next.frame) {
-			c.overflowedLocked(i)
-		}
-	}
-	for !c.roomLocked(next) {
-		i, ok := c.queue.dropOldest()
-		if !ok {
-			break
-		}
-		c.overflowedLocked(i)
-	}
-	return true
-}
-
-// overflowedLocked takes note of an item that the overflow policy took from the queue.
-func (c *Conn) overflowedLocked(i item) {
-	c.extras.drops++
-	c.dropLocked(i)
-}
-
-func (c *Conn) countLocked(n int) {
-	c.bytes += uint64(n)                    //nolint:gosec // not negative
-	c.gw.stats.Bytes.add(c.cell, uint64(n)) //nolint:gosec // not negative
-}
-
-// faultLocked closes the connection because its stream is broken. A client that
-// left is why a write fails, and was first.
-func (c *Conn) faultLocked(fault Detail) {
-	if fault == WriteFailed {
-		if r, d := c.stream.Left(); r != 0 {
-			c.closeLocked(r, d)
-			return
-		}
-	}
-	c.closeLocked(Error, fault)
-}
-
-func (c *Conn) writtenLocked(i *item) {
-	if n := uint64(i.frame.Events()); n > 0 { //nolint:gosec // not negative
-		c.events += n
-		c.gw.stats.Events.add(c.cell, n)
-	}
-	i.settle(nil)
-}
-
-// advanceLocked takes note that n bytes of the queue were written.
-func (c *Conn) advanceLocked(n int) {
-	q := c.queue
-	c.countLocked(n)
-	if n > 0 {
-		q.took.Store(int64(c.gw.now()))
-	}
-	for len(q.items) > 0 && q.items[0].replay == nil {
-		front := len(q.front(c.chunked))
-		if n < front {
-			q.offset += n
-			return
-		}
-		n -= front
-		i := q.pop()
-		c.writtenLocked(&i)
-	}
-	c.tidyLocked()
-}
-
-// tidyLocked removes an empty queue. One that has been looked at stays in the backlog
-// until a look finds that the client has acknowledged everything, or has gone.
-func (c *Conn) tidyLocked() {
-	if len(c.queue.items) == 0 {
-		if c.queue.progress == 0 || c.state == Closed {
-			c.gw.backlog.remove(c.queue)
-		}
-		c.queue = nil
-	}
-}
-
-// replayingLocked says whether a replay has come to the front, and if so sees to it
-// that the replayer goes on with it.
-func (c *Conn) replayingLocked() bool {
-	if c.queue == nil || c.queue.items[0].replay == nil {
-		return false
-	}
-	if !c.queue.replaying {
-		c.queue.replaying = true
-		c.gw.replayer.add(c)
-	}
-	return true
-}
-
-// replay takes the next records of a replay that has come to the front, and writes
-// what the client takes of them.
-func (c *Conn) replay() {
-	c.mu.Lock()
-	defer c.unlock()
-	if c.queue == nil || !c.queue.replaying {
-		return // closed meanwhile
-	}
-	c.queue.replaying = false
-	items := nextItems(c.queue.items[0].replay)
-	if len(items) == 0 {
-		c.queue.pop()
-		c.tidyLocked()
-	} else {
-		c.queue.unshift(items)
-	}
-	c.flushLocked()
-}
-
-// Replay implements topics.Subscriber.
-func (c *Conn) Replay(r *topics.Replay) {
-	c.mu.Lock()
-	defer c.unlock()
-	if c.state != Open {
-		return
-	}
-	c.pushLocked(item{replay: r})
-	c.replayingLocked()
-}
-
-// writeBytes bounds what is put together for one write, and one write of Pump, so
-// that a client's progress is seen while it takes a large event.
-const writeBytes = 16 << 10
-
-var writeBuffers = sync.Pool{New: func() any { return new([writeBytes]byte) }}
-
-// flushLocked writes what waits until the stream is full, and ends a closed
-// connection when nothing waits any more.
-func (c *Conn) flushLocked() {
-	buf, _ := writeBuffers.Get().(*[writeBytes]byte)
-	defer writeBuffers.Put(buf)
-	for c.queue != nil {
-		if c.replayingLocked() {
-			return
-		}
-		b, _ := c.queue.batch(c.chunked, buf[:0])
-		n, fault := c.stream.Write(b)
-		c.advanceLocked(n)
-		if fault != 0 {
-			c.faultLocked(fault)
-			return
-		}
-		if n < len(b) {
-			return
-		}
-	}
-	if c.state == Closed {
-		c.endLocked(false)
-	}
 }
 
 // Open gives an accepted connection its stream. It writes the head of the response,
@@ -396,8 +193,8 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	c.gw.stats.Opened.Add(1)
 	c.gw.beats.add(c)
 
-	buffered := c.queue
-	c.queue = nil
+	buffered := c.lag
+	c.lag = nil
 	// Before anything is written: who has seen the head misses nothing.
 	opening, missed := c.grantLocked(g)
 	if opening.IsZero() && buffered == nil && !c.closing {
@@ -405,16 +202,17 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 		opening = heartbeatFrame
 		c.gw.stats.Heartbeats.add(c.cell, 1)
 	}
-	first := item{frame: frame.Opening(head, opening, c.chunked), kept: true}
+	first := outbox.Item{Frame: frame.Opening(head, opening, c.chunked), Kept: true}
 	if missed == nil && buffered == nil {
 		c.writeLocked(&first)
 	} else {
 		c.pushLocked(first)
 		if missed != nil {
-			c.pushLocked(item{replay: missed})
+			c.lag.PushSource(source{missed})
 		}
-		for buffered != nil && len(buffered.items) > 0 {
-			c.pushLocked(buffered.pop())
+		for buffered != nil && !buffered.IsEmpty() {
+			i, _ := buffered.Pop()
+			c.pushLocked(i)
 		}
 		c.flushLocked()
 	}
@@ -424,20 +222,10 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	return true
 }
 
-// appendLocked is writeLocked without the bound: for what was accepted within it
-// before, and for the gateway's own last words.
-func (c *Conn) appendLocked(i item) bool {
-	if c.queue != nil {
-		c.pushLocked(i)
-		return true
-	}
-	return c.writeLocked(&i)
-}
-
 // dropLocked gives up an item that was accepted.
-func (c *Conn) dropLocked(i item) {
-	c.gw.stats.Dropped.Add(uint64(i.frame.Events())) //nolint:gosec // not negative
-	i.settle(ErrNotWritten)
+func (c *Conn) dropLocked(i outbox.Item) {
+	c.gw.stats.Dropped.Add(uint64(i.Frame.Events())) //nolint:gosec // not negative
+	i.Tell(ErrNotWritten)
 }
 
 // closeLocked is the one place where a connection closes. The first reason is
@@ -457,8 +245,8 @@ func (c *Conn) closeLocked(r Reason, d Detail) {
 		c.state, c.reason, c.detail = Closed, r, d
 		c.revokeLocked()
 		if c.stream != nil && graceful {
-			c.appendLocked(item{frame: frame.End})
-			if c.queue == nil && c.stream != nil {
+			c.appendLocked(outbox.Item{Frame: frame.End})
+			if c.lag == nil && c.stream != nil {
 				c.endLocked(false)
 			}
 			return
@@ -471,13 +259,13 @@ func (c *Conn) closeLocked(r Reason, d Detail) {
 
 // endLocked drops what waits and the stream, if there are any.
 func (c *Conn) endLocked(abort bool) {
-	if q := c.queue; q != nil {
-		c.queue = nil
+	if l := c.lag; l != nil {
+		c.lag = nil
 		if c.stream != nil {
-			c.gw.backlog.remove(q)
+			c.gw.backlog.remove(l)
 		}
-		for len(q.items) > 0 {
-			i := q.pop()
+		for !l.IsEmpty() {
+			i, _ := l.Pop()
 			c.dropLocked(i)
 		}
 	}
@@ -494,17 +282,6 @@ func (c *Conn) Leave(r Reason, d Detail) {
 	c.mu.Lock()
 	defer c.unlock()
 	c.closeLocked(r, d)
-}
-
-// shed cuts the connection if what waits for it still waits in q.
-func (c *Conn) shed(q *queue) (cut bool) {
-	c.mu.Lock()
-	defer c.unlock()
-	if c.queue != q {
-		return false // the client took all of it meanwhile, or has left
-	}
-	c.closeLocked(Error, SlowConsumer)
-	return true
 }
 
 // settle takes the backend's answer. A connection that is pending still is to be
@@ -527,109 +304,5 @@ func (c *Conn) settle(a Answer) {
 	}
 	if c.state == Closed {
 		c.endLocked(false)
-	}
-}
-
-// Ready is the Stream's word that the client did something (left), or takes more
-// (writable). A word from a stream that is not the connection's is late, and
-// without effect.
-func (c *Conn) Ready(s Stream, left, writable bool) {
-	c.mu.Lock()
-	defer c.unlock()
-	if c.stream != s {
-		return
-	}
-	if left {
-		if r, d := s.Left(); r != 0 {
-			c.closeLocked(r, d)
-			return
-		}
-	}
-	if writable {
-		c.flushLocked()
-	}
-}
-
-// Pump writes what waits with the caller's goroutine, for a Stream whose writes
-// block. It returns when nothing waits, or the connection has dropped s, which
-// it answers with false. One goroutine at a time may pump a connection, and its
-// Stream must take nothing in Write.
-func (c *Conn) Pump(s Stream, write func(p []byte) Detail) bool {
-	c.mu.Lock()
-	defer c.unlock()
-	buf, _ := writeBuffers.Get().(*[writeBytes]byte)
-	defer writeBuffers.Put(buf)
-	for c.stream == s {
-		if c.replayingLocked() {
-			return true
-		}
-		if c.queue == nil {
-			if c.state != Closed {
-				return true
-			}
-			c.endLocked(false)
-			break
-		}
-		b, items := c.queue.batch(c.chunked, buf[:0])
-		c.queue.busy = items
-		fault := c.unlocked(write, b)
-		if c.stream != s {
-			break
-		}
-		if fault != 0 {
-			c.closeLocked(Error, fault)
-			break
-		}
-		c.queue.busy = 0
-		c.advanceLocked(len(b))
-	}
-	return false
-}
-
-// unlocked writes without the lock, which is held again afterwards, also if that panics.
-func (c *Conn) unlocked(write func(p []byte) Detail, b []byte) Detail {
-	c.mu.Unlock()
-	defer c.mu.Lock()
-	return write(b)
-}
-
-// heartbeat writes a heartbeat, unless other bytes wait already.
-func (c *Conn) heartbeat() {
-	c.mu.Lock()
-	defer c.unlock()
-	if c.state != Open || c.queue != nil {
-		return
-	}
-	c.gw.stats.Heartbeats.add(c.cell, 1)
-	c.writeLocked(&item{frame: heartbeatFrame})
-}
-
-// checkStall cuts the connection if its client has taken nothing for too long. q is
-// its queue, or was.
-func (c *Conn) checkStall(q *queue) {
-	c.mu.Lock()
-	defer c.unlock()
-	was := c.queue != q
-	if was && c.queue != nil && c.queue.progress == 0 {
-		c.queue.moved, c.queue.progress = q.moved, q.progress // it goes on with the watch
-	}
-	if was && (c.queue != nil || c.stream == nil) {
-		c.gw.backlog.remove(q)
-		return
-	}
-	if c.stream == nil {
-		return
-	}
-	now := c.gw.now()
-	progress, owing := c.stream.Look(q.progress)
-	if progress != q.progress || q.replaying { // it need not wait for our replayer
-		q.moved = now
-	}
-	q.progress = progress
-	switch {
-	case was && !owing:
-		c.gw.backlog.remove(q)
-	case now-q.moved >= StallDeadline:
-		c.closeLocked(Error, Stalled)
 	}
 }

@@ -17,7 +17,7 @@ func ShardOf(c *Conn, shards int) int { return int(c.token[shardByte]) % shards 
 func (b *backlog) len() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.conns)
+	return len(b.lags)
 }
 
 // Leftovers says what the gateway still holds, of all that it should not once
@@ -33,7 +33,7 @@ func (g *Gateway) Leftovers() []string {
 	add("connections registered", int64(len(g.conns.all())))
 	add("pending", g.stats.Pending.Load())
 	add("open", g.stats.Open.Load())
-	add("bytes queued", g.budget.bytes.Load())
+	add("bytes queued", g.budget.Bytes())
 	add("connections in the backlog", int64(g.backlog.len()))
 	add("bytes of requests", g.cfg.Requests.Bytes())
 	for i := range g.beats.slots {

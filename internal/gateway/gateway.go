@@ -19,6 +19,7 @@ import (
 	"ssegateway/internal/frame"
 	"ssegateway/internal/guard"
 	"ssegateway/internal/logging"
+	"ssegateway/internal/outbox"
 	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
@@ -68,7 +69,7 @@ type Gateway struct {
 	conns    registry
 	count    atomic.Int64 // of conns
 	beats    *wheel
-	budget   budget
+	budget   *outbox.Budget
 	backlog  backlog
 	subjects *subjects
 	replayer *replayer
@@ -118,7 +119,7 @@ func New(cfg Config, backend Backend) *Gateway {
 	if cfg.Requests == nil {
 		g.cfg.Requests = NewRequests(0)
 	}
-	g.budget.limit = cfg.BudgetBytes
+	g.budget = outbox.NewBudget(cfg.BudgetBytes, cfg.QueueBytes)
 	g.connecting, g.giveUp = context.WithCancel(context.Background())
 	g.hurried, g.hurry = context.WithCancel(context.Background())
 	return g
@@ -142,7 +143,7 @@ func (g *Gateway) Stats() *Stats { return &g.stats }
 
 // QueuedBytes is what waits for all connections, in bytes. A published event that waits
 // for several counts once.
-func (g *Gateway) QueuedBytes() int64 { return g.budget.bytes.Load() }
+func (g *Gateway) QueuedBytes() int64 { return g.budget.Bytes() }
 
 // MaxTopics is how many topics a connection may have.
 func (g *Gateway) MaxTopics() int { return g.cfg.MaxTopics }
@@ -385,7 +386,7 @@ func (c *Conn) dismiss(r Reason, d Detail) bool {
 	defer c.unlock()
 	open := c.state == Open
 	if open {
-		c.appendLocked(item{frame: frame.Block(RetryBlock())}) // no queue is too full for it
+		c.appendLocked(outbox.Item{Frame: frame.Block(RetryBlock())}) // no queue is too full for it
 	}
 	if c.state != Closed {
 		c.closeLocked(r, d)

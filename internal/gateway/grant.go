@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/guard"
+	"ssegateway/internal/outbox"
 	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
@@ -21,33 +22,10 @@ type Grant struct {
 	Events   []sse.Event // written first
 	Retry    sse.Retry   // for the start of the stream
 	MaxAge   time.Duration
-	Overflow Overflow
+	Overflow outbox.Overflow
 
 	// LastEventID is the client's own, in UTF-8: what it had when it lost its last stream.
 	LastEventID string
-}
-
-// Overflow is what happens when a connection's queue is full.
-type Overflow uint8
-
-const (
-	// Disconnect cuts the connection (error, slow_consumer).
-	Disconnect Overflow = iota
-	// DropOldest drops the events that wait longest.
-	DropOldest
-	// Latest drops events that have a newer one of their name behind them, then the oldest.
-	Latest
-)
-
-var overflowNames = [...]string{Disconnect: "disconnect", DropOldest: "drop_oldest", Latest: "latest"}
-
-// String is the form in which the backend names it.
-func (o Overflow) String() string { return overflowNames[o] }
-
-// ParseOverflow reads what String writes.
-func ParseOverflow(s string) (Overflow, bool) {
-	i := slices.Index(overflowNames[:], s)
-	return Overflow(max(i, 0)), i >= 0 //nolint:gosec // a few
 }
 
 // extras is what only some connections have. Guarded by the connection's lock; once it is
@@ -56,7 +34,7 @@ type extras struct {
 	subject  string
 	next     *Conn // with the same subject, and the one before; guarded by the lock of subjects
 	previous *Conn
-	overflow Overflow
+	overflow outbox.Overflow
 	drops    uint64
 	member   *topics.Member // nil without topics
 	age      *time.Timer    // closes it; nil: it may become as old as it likes
@@ -75,7 +53,7 @@ func (c *Conn) extrasLocked() *extras {
 // It returns what the stream begins with, and the replay behind that; each may be none.
 func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *topics.Replay) {
 	var frames []frame.Frame
-	if g.Subject != "" || g.Overflow != Disconnect || g.MaxAge > 0 || len(g.Topics) > 0 {
+	if g.Subject != "" || g.Overflow != outbox.Disconnect || g.MaxAge > 0 || len(g.Topics) > 0 {
 		x := c.extrasLocked()
 		x.subject, x.overflow = strings.Clone(g.Subject), g.Overflow
 		if x.subject != "" {
@@ -182,7 +160,7 @@ func (c *Conn) change(add, remove []string) (topics []string, err error) {
 	}
 	if x.member == nil && m.Len() > 0 {
 		x.member = m
-		c.appendLocked(item{frame: frame.Block(sse.AppendID(nil, id)), kept: true})
+		c.appendLocked(outbox.Item{Frame: frame.Block(sse.AppendID(nil, id)), Kept: true})
 	}
 	return m.Names(), nil
 }

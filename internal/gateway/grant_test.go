@@ -15,6 +15,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/outbox"
 	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
@@ -46,7 +47,7 @@ func TestOrderAtTheStart(t *testing.T) {
 			"everything",
 			gateway.Grant{
 				Topics: []string{"t", "u"}, Subject: "s", Events: []sse.Event{{Data: "first"}}, Retry: sse.RetryMillis(1),
-				LastEventID: "E-1", Overflow: gateway.Latest, MaxAge: time.Hour,
+				LastEventID: "E-1", Overflow: outbox.Latest, MaxAge: time.Hour,
 			},
 			"HEAD|retry: 1;id: E-1|data: first|id: E-2;data: 2|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|",
 		},
@@ -403,12 +404,12 @@ func TestList(t *testing.T) {
 func TestInfo(t *testing.T) {
 	s := newSite(nil)
 	before := time.Now().Add(-time.Second)
-	c, tp := s.grant(t, 30, gateway.Grant{Subject: "s", Overflow: gateway.DropOldest})
+	c, tp := s.grant(t, 30, gateway.Grant{Subject: "s", Overflow: outbox.DropOldest})
 	c.Send(eventOf(t, 20), false, nil)
 	c.Send(eventOf(t, 100), false, nil)
 	c.Send(eventOf(t, 100), false, nil)
 	i := c.Info()
-	if i.Token != c.Token() || i.State != gateway.Open || i.Subject != "s" || i.Overflow != gateway.DropOldest || i.Drops != 0 ||
+	if i.Token != c.Token() || i.State != gateway.Open || i.Subject != "s" || i.Overflow != outbox.DropOldest || i.Drops != 0 ||
 		i.Since.Before(before.Truncate(time.Second)) || i.Since.After(time.Now()) {
 		t.Errorf("%+v", i)
 	}
@@ -468,13 +469,13 @@ func TestGrantOfBrokenStream(t *testing.T) {
 }
 
 func TestOverflowNames(t *testing.T) {
-	for _, o := range []gateway.Overflow{gateway.Disconnect, gateway.DropOldest, gateway.Latest} {
-		if back, ok := gateway.ParseOverflow(o.String()); !ok || back != o {
+	for _, o := range []outbox.Overflow{outbox.Disconnect, outbox.DropOldest, outbox.Latest} {
+		if back, ok := outbox.ParseOverflow(o.String()); !ok || back != o {
 			t.Errorf("%v is read as %v, %v", o, back, ok)
 		}
 	}
 	for _, s := range []string{"", "Disconnect", "newest"} {
-		if o, ok := gateway.ParseOverflow(s); ok {
+		if o, ok := outbox.ParseOverflow(s); ok {
 			t.Errorf("%q is read as %v", s, o)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/outbox"
 	"ssegateway/sse"
 )
 
@@ -94,7 +95,7 @@ func TestFirstBytes(t *testing.T) {
 		beats   uint64
 	}{
 		"nothing":  {want: []string{head + sse.Heartbeat}, beats: 1},
-		"subject":  {grant: gateway.Grant{Subject: "s", Overflow: gateway.Latest}, want: []string{head + sse.Heartbeat}, beats: 1},
+		"subject":  {grant: gateway.Grant{Subject: "s", Overflow: outbox.Latest}, want: []string{head + sse.Heartbeat}, beats: 1},
 		"retry":    {grant: gateway.Grant{Retry: sse.RetryMillis(0)}, want: []string{head + "retry: 0\n\n"}},
 		"topics":   {grant: gateway.Grant{Topics: []string{"t"}}, want: []string{head + "id: E-0\n\n"}},
 		"both":     {grant: gateway.Grant{Topics: []string{"t"}, Retry: sse.RetryMillis(5)}, want: []string{head + "retry: 5\nid: E-0\n\n"}},

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"ssegateway/internal/outbox"
 )
 
 var requestDecoders = sync.Pool{New: func() any { return &requestDecoder{} }}
@@ -44,7 +46,7 @@ type Info struct {
 	Path     string
 	Subject  string
 	Topics   []string
-	Overflow Overflow
+	Overflow outbox.Overflow
 	Since    time.Time
 	Events   uint64 // written
 	Bytes    uint64 // written
@@ -66,8 +68,8 @@ func (c *Conn) info() Info {
 		Token: c.token, State: c.state, Path: c.Path(), Since: time.Unix(c.since, 0).UTC(),
 		Events: c.events, Bytes: c.bytes,
 	}
-	if c.queue != nil {
-		i.Queued = c.queue.size.Load()
+	if c.lag != nil {
+		i.Queued = c.lag.Size()
 	}
 	if x := c.extras; x != nil {
 		i.Subject, i.Overflow, i.Drops = x.subject, x.overflow, x.drops

@@ -14,6 +14,7 @@ import (
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/outbox"
 	"ssegateway/sse"
 )
 
@@ -40,23 +41,23 @@ func arrived(wire string) []string {
 func TestOverflow(t *testing.T) {
 	for _, test := range []struct {
 		name     string
-		overflow gateway.Overflow
+		overflow outbox.Overflow
 		names    string // of events 1, 2, …; the queue has room for five
 		room     int    // bytes that the client takes before the others
 		want     string // numbers that arrive
 		ends     []string
 	}{
-		{"disconnect", gateway.Disconnect, "aaaaaaaa", 0, "", []string{"error/slow_consumer"}},
-		{"the oldest", gateway.DropOldest, "aaaaaaaa", 0, "4 5 6 7 8", nil},
-		{"but not one on its way", gateway.DropOldest, "aaaaaaaa", 1, "1 5 6 7 8", nil},
-		{"nor what was written", gateway.DropOldest, "aaaaaaaa", 81, "1 4 5 6 7 8", nil},
-		{"the oldest of all names", gateway.DropOldest, "abcabcab", 0, "4 5 6 7 8", nil},
-		{"the newest of one name", gateway.Latest, "aaaaaaaa", 0, "6 7 8", nil},
-		{"the newest of one name, but one on its way", gateway.Latest, "aaaaaaaa", 1, "1 6 7 8", nil},
-		{"the newest of each name", gateway.Latest, "abcababb", 0, "3 5 6 7 8", nil},
-		{"the oldest where all names differ", gateway.Latest, "abcdefgh", 0, "4 5 6 7 8", nil},
-		{"nothing", gateway.DropOldest, "aaaaa", 0, "1 2 3 4 5", nil},
-		{"nothing of one name", gateway.Latest, "aaaaa", 0, "1 2 3 4 5", nil},
+		{"disconnect", outbox.Disconnect, "aaaaaaaa", 0, "", []string{"error/slow_consumer"}},
+		{"the oldest", outbox.DropOldest, "aaaaaaaa", 0, "4 5 6 7 8", nil},
+		{"but not one on its way", outbox.DropOldest, "aaaaaaaa", 1, "1 5 6 7 8", nil},
+		{"nor what was written", outbox.DropOldest, "aaaaaaaa", 81, "1 4 5 6 7 8", nil},
+		{"the oldest of all names", outbox.DropOldest, "abcabcab", 0, "4 5 6 7 8", nil},
+		{"the newest of one name", outbox.Latest, "aaaaaaaa", 0, "4 5 6 7 8", nil},
+		{"the newest of one name, but one on its way", outbox.Latest, "aaaaaaaa", 1, "1 5 6 7 8", nil},
+		{"the newest of each name", outbox.Latest, "abcababb", 0, "3 5 6 7 8", nil},
+		{"the oldest where all names differ", outbox.Latest, "abcdefgh", 0, "4 5 6 7 8", nil},
+		{"nothing", outbox.DropOldest, "aaaaa", 0, "1 2 3 4 5", nil},
+		{"nothing of one name", outbox.Latest, "aaaaa", 0, "1 2 3 4 5", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cost := int64(named("a", 1).Size() + 64)
@@ -107,7 +108,7 @@ func TestOverflow(t *testing.T) {
 // An event larger than the bound is taken by a queue that has nothing else, whatever
 // the policy: the others have to give way.
 func TestOverflowOfOneLarge(t *testing.T) {
-	for overflow, want := range map[gateway.Overflow]string{gateway.DropOldest: "3", gateway.Latest: "3"} {
+	for overflow, want := range map[outbox.Overflow]string{outbox.DropOldest: "3", outbox.Latest: "3"} {
 		t.Run(overflow.String(), func(t *testing.T) {
 			s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 1000 })
 			c, tp := s.grant(t, 0, gateway.Grant{Overflow: overflow})
@@ -129,7 +130,7 @@ func TestOverflowOfOneLarge(t *testing.T) {
 
 // What a Pump is writing is neither dropped nor moved.
 func TestOverflowWhilePumping(t *testing.T) {
-	for _, overflow := range []gateway.Overflow{gateway.DropOldest, gateway.Latest} {
+	for _, overflow := range []outbox.Overflow{outbox.DropOldest, outbox.Latest} {
 		t.Run(overflow.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cost := int64(named("a", 1).Size() + 64)
@@ -151,7 +152,7 @@ func TestOverflowWhilePumping(t *testing.T) {
 				}
 				close(stream.turn)
 				synctest.Wait()
-				want := map[gateway.Overflow]string{gateway.DropOldest: "1 2 3 8 9", gateway.Latest: "1 2 3 8 9"}[overflow]
+				want := map[outbox.Overflow]string{outbox.DropOldest: "1 2 3 8 9", outbox.Latest: "1 2 3 8 9"}[overflow]
 				if got := strings.Join(arrived(stream.written()), " "); got != want {
 					t.Errorf("arrived %q, want %q", got, want)
 				}
@@ -216,7 +217,7 @@ func (s *heldPump) Chunked() bool { return false }
 
 // What opens a stream is not dropped, nor what a client missed: it would not know.
 func TestOverflowKeepsReplay(t *testing.T) {
-	for _, overflow := range []gateway.Overflow{gateway.DropOldest, gateway.Latest} {
+	for _, overflow := range []outbox.Overflow{outbox.DropOldest, outbox.Latest} {
 		t.Run(overflow.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 20000 })
@@ -261,7 +262,7 @@ func TestOverflowKeepsReplay(t *testing.T) {
 // is in order.
 func TestOverflowRandom(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		overflow := rapid.SampledFrom([]gateway.Overflow{gateway.DropOldest, gateway.Latest}).Draw(rt, "overflow")
+		overflow := rapid.SampledFrom([]outbox.Overflow{outbox.DropOldest, outbox.Latest}).Draw(rt, "overflow")
 		bound := rapid.Int64Range(100, 3000).Draw(rt, "bound")
 		s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = bound })
 		c, tp := s.grant(t, 0, gateway.Grant{Overflow: overflow})
@@ -300,7 +301,7 @@ func TestOverflowRandom(t *testing.T) {
 		if last != len(told)-1 {
 			rt.Errorf("the last to arrive is %d, of %d", last, len(told)-1)
 		}
-		if overflow == gateway.Latest && bound > 1500 {
+		if overflow == outbox.Latest && bound > 1500 {
 			for name, n := range newest {
 				if !slices.Contains(got, strconv.Itoa(n)) {
 					rt.Errorf("the newest %s, %d, did not arrive: %q", name, n, got)

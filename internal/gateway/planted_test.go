@@ -33,7 +33,7 @@ var plants = []plant{
 	{
 		bug: "a lost close", file: "conn.go",
 		old:  "\tif end {\n",
-		new:  "\tif end && (!BUG || c.queue == nil) {\n",
+		new:  "\tif end && (!BUG || c.lag == nil) {\n",
 		says: []string{"Sent, but the connection had closed", "closes were answered with Sent", "0 disconnects instead of one", "is still found"},
 	},
 	{
@@ -64,12 +64,12 @@ var plants = []plant{
 	{
 		bug: "a descriptor used when it is another's", file: "conn.go",
 		old: "\tcase Closed:\n",
-		new: "\tcase Closed:\n\t\tif BUG && c.stream != nil && c.queue == nil && !i.frame.IsZero() {\n\t\t\t_, _ = c.stream.Write(i.frame.Wire(true))\n\t\t}\n",
+		new: "\tcase Closed:\n\t\tif BUG && c.stream != nil && c.lag == nil && !i.Frame.IsZero() {\n\t\t\t_, _ = c.stream.Write(i.Frame.Wire(true))\n\t\t}\n",
 	},
 	{
-		bug: "a descriptor used when it is another's", file: "conn.go",
+		bug: "a descriptor used when it is another's", file: "write.go",
 		old: "\t\tif c.stream != s {\n\t\t\tbreak\n",
-		new: "\t\tif c.stream != s || BUG && c.queue == nil {\n\t\t\tbreak\n",
+		new: "\t\tif c.stream != s || BUG && c.lag == nil {\n\t\t\tbreak\n",
 	},
 	{
 		bug: "a descriptor closed twice", file: "conn.go",
@@ -78,45 +78,45 @@ var plants = []plant{
 		says: []string{"in the state 2 of its stream"},
 	},
 	{
-		bug: "a late event reaches the next owner of a descriptor", file: "conn.go",
+		bug: "a late event reaches the next owner of a descriptor", file: "write.go",
 		old:  "\tif c.stream != s {\n\t\treturn\n\t}\n",
 		new:  "\tif c.stream != s && !BUG {\n\t\treturn\n\t}\n",
 		says: []string{"in the state 2 of its stream"},
 	},
 	{
-		bug: "an event lost on a short write", file: "conn.go",
-		old:  "\tdefault:\n\t\tc.pushLocked(*i)\n",
-		new:  "\tdefault:\n\t\tif BUG && n > 0 {\n\t\t\tc.writtenLocked(i)\n\t\t\treturn true\n\t\t}\n\t\tc.pushLocked(*i)\n",
+		bug: "an event lost on a short write", file: "write.go",
+		old:  "\tdefault:\n\t\tc.lagLocked()",
+		new:  "\tdefault:\n\t\tif BUG && n > 0 {\n\t\t\tc.writtenLocked(i)\n\t\t\treturn true\n\t\t}\n\t\tc.lagLocked()",
 		says: []string{"the client received"},
 	},
 	{
-		bug: "a short write begun anew", file: "conn.go",
-		old:  "\t\tc.queue.offset = n\n",
-		new:  "\t\tif !BUG {\n\t\t\tc.queue.offset = n\n\t\t}\n",
+		bug: "a short write begun anew", file: "write.go",
+		old:  ".PushRest(*i, n)\n",
+		new:  ".PushRest(*i, map[bool]int{false: n}[BUG])\n",
 		says: []string{"the client received"},
 	},
 	{
-		bug: "a heartbeat inside another frame", file: "conn.go",
-		old:  "\tif c.state != Open || c.queue != nil {\n",
-		new:  "\tif BUG && c.state == Open && c.queue != nil {\n\t\t_, _ = c.stream.Write(heartbeatFrame.Wire(c.chunked))\n\t}\n\tif c.state != Open || c.queue != nil {\n",
+		bug: "a heartbeat inside another frame", file: "write.go",
+		old:  "\tif c.state != Open || c.lag != nil {\n",
+		new:  "\tif BUG && c.state == Open && c.lag != nil {\n\t\t_, _ = c.stream.Write(heartbeatFrame.Wire(c.chunked))\n\t}\n\tif c.state != Open || c.lag != nil {\n",
 		says: []string{"the client received"},
 	},
 	{
-		bug: "a write outside the lock", file: "conn.go",
-		old:  "\tc.writeLocked(&item{frame: heartbeatFrame})\n",
-		new:  "\tif s := c.stream; BUG {\n\t\tc.mu.Unlock()\n\t\t_, _ = s.Write(heartbeatFrame.Wire(c.chunked))\n\t\tc.mu.Lock()\n\t\treturn\n\t}\n\tc.writeLocked(&item{frame: heartbeatFrame})\n",
+		bug: "a write outside the lock", file: "write.go",
+		old:  "\tc.writeLocked(&outbox.Item{Frame: heartbeatFrame})\n",
+		new:  "\tif s := c.stream; BUG {\n\t\tc.mu.Unlock()\n\t\t_, _ = s.Write(heartbeatFrame.Wire(c.chunked))\n\t\tc.mu.Lock()\n\t\treturn\n\t}\n\tc.writeLocked(&outbox.Item{Frame: heartbeatFrame})\n",
 		says: []string{"during another call to its stream", "in the state 2 of its stream", "the client received"},
 	},
 	{
 		bug: "a queue dropped at an orderly close", file: "conn.go",
 		old:  "\t\tif c.stream != nil && graceful {\n",
-		new:  "\t\tif BUG && c.queue != nil {\n\t\t\tc.endLocked(false)\n\t\t\treturn\n\t\t}\n\t\tif c.stream != nil && graceful {\n",
+		new:  "\t\tif BUG && c.lag != nil {\n\t\t\tc.endLocked(false)\n\t\t\treturn\n\t\t}\n\t\tif c.stream != nil && graceful {\n",
 		says: []string{"before an orderly end", "an orderly end without the last chunk"},
 	},
 	{
 		bug: "an end without the last chunk", file: "conn.go",
-		old:  "\t\t\tc.appendLocked(item{frame: frame.End})\n",
-		new:  "\t\t\tif !BUG {\n\t\t\t\tc.appendLocked(item{frame: frame.End})\n\t\t\t}\n",
+		old:  "\t\t\tc.appendLocked(outbox.Item{Frame: frame.End})\n",
+		new:  "\t\t\tif !BUG {\n\t\t\t\tc.appendLocked(outbox.Item{Frame: frame.End})\n\t\t\t}\n",
 		says: []string{"an orderly end without the last chunk"},
 	},
 	{
@@ -151,50 +151,50 @@ var plants = []plant{
 	},
 	{
 		bug: "what was buffered comes in another order", file: "conn.go",
-		old:  "\tbuffered := c.queue\n",
-		new:  "\tbuffered := c.queue\n\tif BUG && buffered != nil && len(buffered.items) > 1 {\n\t\tbuffered.items[0], buffered.items[1] = buffered.items[1], buffered.items[0]\n\t}\n",
+		old:  "\tbuffered := c.lag\n",
+		new:  "\tbuffered := c.lag\n\tif BUG && buffered != nil {\n\t\ti, _ := buffered.Pop()\n\t\tbuffered.Push(i)\n\t}\n",
 		says: []string{"but was sent before"},
 	},
 	{
 		bug: "what is behind a buffered close is kept", file: "conn.go",
 		old:  "\tif c.closing {\n",
-		new:  "\tif c.closing && (!BUG || i.frame.IsZero()) {\n",
+		new:  "\tif c.closing && (!BUG || i.Frame.IsZero()) {\n",
 		says: []string{"was sent behind a buffered close, but arrived", "did not occur, or not first"},
 	},
 	{
-		bug: "a flush that stops early", file: "conn.go",
+		bug: "a flush that stops early", file: "write.go",
 		old:  "\t\tif n < len(b) {\n\t\t\treturn\n",
 		new:  "\t\tif n < len(b) || BUG {\n\t\t\treturn\n",
 		says: []string{"the reason error/stalled did not occur", "0 disconnects instead of one", "an orderly end without the last chunk", "before an orderly end"},
 	},
 	{
 		bug: "nobody is told that an event was dropped", file: "conn.go",
-		old:  "\ti.settle(ErrNotWritten)\n",
-		new:  "\tif !BUG {\n\t\ti.settle(ErrNotWritten)\n\t}\n",
+		old:  "\ti.Tell(ErrNotWritten)\n",
+		new:  "\tif !BUG {\n\t\ti.Tell(ErrNotWritten)\n\t}\n",
 		says: []string{"told 0 times whether it was written, promised 1"},
 	},
 	{
 		bug: "a lie about what was written", file: "conn.go",
 		old:  "\t\t\tc.dropLocked(i)\n\t\t}\n\t}\n\tif c.stream",
-		new:  "\t\t\tif BUG {\n\t\t\t\ti.settle(nil)\n\t\t\t\ti.done = nil\n\t\t\t}\n\t\t\tc.dropLocked(i)\n\t\t}\n\t}\n\tif c.stream",
+		new:  "\t\t\tif BUG {\n\t\t\t\ti.Tell(nil)\n\t\t\t\ti.Done = nil\n\t\t\t}\n\t\t\tc.dropLocked(i)\n\t\t}\n\t}\n\tif c.stream",
 		says: []string{"told to be written, but it was not"},
 	},
 	{
-		bug: "told twice", file: "conn.go",
-		old:  "\ti.settle(nil)\n}",
-		new:  "\ti.settle(nil)\n\tif BUG {\n\t\ti.settle(nil)\n\t}\n}",
+		bug: "told twice", file: "write.go",
+		old:  "\ti.Tell(nil)\n}",
+		new:  "\ti.Tell(nil)\n\tif BUG {\n\t\ti.Tell(nil)\n\t}\n}",
 		says: []string{"told 2 times whether it was written, promised 1"},
 	},
 	{
-		bug: "a stalled client kept", file: "conn.go",
-		old:  "\tcase now-q.moved >= StallDeadline:\n",
-		new:  "\tcase now-q.moved >= StallDeadline && !BUG:\n",
+		bug: "a stalled client kept", file: "backlog.go",
+		old:  "\tcase now-l.moved >= StallDeadline:\n",
+		new:  "\tcase now-l.moved >= StallDeadline && !BUG:\n",
 		says: []string{"is still found"},
 	},
 	{
-		bug: "a client's progress not seen", file: "conn.go",
-		old:  "\tif progress != q.progress || ",
-		new:  "\tif progress != q.progress && !BUG || ",
+		bug: "a client's progress not seen", file: "backlog.go",
+		old:  "\tif progress != l.progress || ",
+		new:  "\tif progress != l.progress && !BUG || ",
 		says: []string{"after the last progress"}, // which the model's clients acknowledge as well
 		test: "TestStall",
 	},
@@ -206,14 +206,14 @@ var plants = []plant{
 	},
 	{
 		bug: "a queue left in the backlog", file: "backlog.go",
-		old:  "\tif q.place < 0 {\n",
-		new:  "\tif q.place < 0 || BUG {\n",
+		old:  "\tif l.place < 0 {\n",
+		new:  "\tif l.place < 0 || BUG {\n",
 		says: []string{"left behind: connections in the backlog"},
 	},
 	{
-		bug: "bytes that wait for ever", file: "budget.go",
-		old:  "\tb.bytes.Add(-n)\n",
-		new:  "\tif !BUG {\n\t\tb.bytes.Add(-n)\n\t}\n",
+		bug: "bytes that wait for ever", file: "../outbox/budget.go",
+		old:  "\tb.bytes.Add(-bytes)\n",
+		new:  "\tif !BUG {\n\t\tb.bytes.Add(-bytes)\n\t}\n",
 		says: []string{"left behind: bytes queued"},
 	},
 	{
@@ -247,14 +247,14 @@ var plants = []plant{
 		says: []string{"the backend is asked about a client that had left"},
 	},
 	{
-		bug: "a queue without a bound", file: "conn.go",
-		old:  "\treturn c.queue == nil ||",
-		new:  "\treturn BUG || c.queue == nil ||",
+		bug: "a queue without a bound", file: "write.go",
+		old:  "\treturn c.lag == nil ||",
+		new:  "\treturn BUG || c.lag == nil ||",
 		says: []string{"Send answers 1 instead of 5", "Send answers 2 instead of 4"},
 		test: "TestMachine",
 	},
 	{
-		bug: "pending connections beyond the budget", file: "conn.go",
+		bug: "pending connections beyond the budget", file: "write.go",
 		old:  "\tif c.state == Pending && !c.gw.budget",
 		new:  "\tif !BUG && c.state == Pending && !c.gw.budget",
 		says: []string{"Send answers 2 instead of 4"},
@@ -262,8 +262,8 @@ var plants = []plant{
 	},
 	{
 		bug: "a budget that nobody keeps", file: "backlog.go",
-		old:  "\tfor budget.exceeded() &&",
-		new:  "\tfor budget.exceeded() && !BUG &&",
+		old:  "\tfor budget.Exceeded() &&",
+		new:  "\tfor budget.Exceeded() && !BUG &&",
 		says: []string{"is in state 1 instead of 2", "ended true, found true"},
 		test: "TestMachine",
 	},
@@ -332,6 +332,7 @@ func buildPlanted(t *testing.T) (program string) {
 		"planted.go":           "package gateway" + ask,
 		"../frame/planted.go":  "package frame" + ask,
 		"../topics/planted.go": "package topics" + ask,
+		"../outbox/planted.go": "package outbox" + ask,
 	}
 	for _, p := range slices.Concat(plants, seamPlants) {
 		source, ok := sources[p.file]
@@ -388,7 +389,7 @@ func runPlanted(t *testing.T, program string, p plant) (out string, err error) {
 	// The test's own context ends before its last goroutines do.
 	run := exec.CommandContext(context.WithoutCancel(t.Context()), program, "-test.run", "^"+test+"$", "-test.timeout", "2m",
 		"-model.n", strconv.Itoa(n*20000), "-model.seed", "1", "-seam.n", strconv.Itoa(n*60000), "-seam.seed", "1",
-		"-rapid.checks", "5000", "-rapid.nofailfile", "-rapid.shrinktime", "0s")
+		"-rapid.checks", strconv.Itoa(n*5000), "-rapid.nofailfile", "-rapid.shrinktime", "0s")
 	run.Args = append(run.Args, p.args...)
 	run.Env = append(os.Environ(), "PLANTED_BUG="+p.bug)
 	b, err := run.CombinedOutput()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"ssegateway/internal/outbox"
 	"ssegateway/internal/topics"
 )
 
@@ -50,15 +51,18 @@ func (r *replayer) run(ctx context.Context) {
 	}
 }
 
-// nextItems are the next items of a replay; none when it is over.
-func nextItems(r *topics.Replay) []item {
-	gap, records := r.Next()
-	var items []item
+// source is a replay as an outbox takes it.
+type source struct{ *topics.Replay }
+
+// Next implements outbox.Source.
+func (s source) Next() []outbox.Item {
+	gap, records := s.Replay.Next()
+	var items []outbox.Item
 	if !gap.IsZero() {
-		items = append(items, item{frame: gap, kept: true})
+		items = append(items, outbox.Item{Frame: gap, Kept: true})
 	}
 	for _, record := range records {
-		items = append(items, item{frame: record.Frame.Frame, shared: &record.Frame, logged: true, kept: true})
+		items = append(items, outbox.Item{Frame: record.Frame.Frame, Shared: &record.Frame, Logged: true, Kept: true})
 	}
 	return items
 }

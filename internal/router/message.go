@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/outbox"
 	"ssegateway/sse"
 )
 
@@ -367,7 +368,7 @@ func (c connection) decode() (i connections.Info, err error) {
 			i.State = gateway.State(state)
 		}
 	}
-	i.Overflow, _ = gateway.ParseOverflow(c.Overflow)
+	i.Overflow, _ = outbox.ParseOverflow(c.Overflow)
 	i.Node, i.Path, i.Subject, i.Topics, i.Since = c.Node, c.Path, c.Subject, c.Topics, c.Since
 	i.Events, i.Bytes, i.Queued, i.Drops = c.Events, c.Bytes, c.Queued, c.Drops
 	return i, nil

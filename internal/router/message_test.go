@@ -17,6 +17,7 @@ import (
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/outbox"
 )
 
 var update = flag.Bool("update", false, "write the golden files of this version's messages")
@@ -139,7 +140,7 @@ func TestSideBySide(t *testing.T) {
 			a, b := net.nodes[1], net.nodes[2]
 			b.version = version
 			ctx := t.Context()
-			token, c := b.open(t, "/pÿq", gateway.Grant{Subject: "ada", Topics: []string{"t"}, Overflow: gateway.Latest})
+			token, c := b.open(t, "/pÿq", gateway.Grant{Subject: "ada", Topics: []string{"t"}, Overflow: outbox.Latest})
 			begin := c.text()
 			check := func(what string, ok bool, got ...any) {
 				if t.Helper(); !ok {
@@ -157,7 +158,7 @@ func TestSideBySide(t *testing.T) {
 			check("batch", results[0].Outcome == connections.Sent && results[1].Published.Receivers == 1, results)
 			info, err := a.Describe(ctx, token)
 			want, _ := b.own.Describe(ctx, token)
-			check("describe", err == nil && cmp.Diff(info, want) == "" && info.Path == "/pÿq" && info.Overflow == gateway.Latest, info, err)
+			check("describe", err == nil && cmp.Diff(info, want) == "" && info.Path == "/pÿq" && info.Overflow == outbox.Latest, info, err)
 			topics, err := a.Change(ctx, token, []string{"u"}, []string{"t"})
 			check("change", err == nil && cmp.Diff(topics, []string{"u"}) == "", topics, err)
 			page := a.List(ctx, connections.Query{Filter: gateway.Filter{Subject: "ada", Topic: "u"}, Limit: 10, Bytes: 1 << 20})

@@ -1,0 +1,280 @@
+package gateway
+
+import (
+	"sync"
+
+	"ssegateway/internal/outbox"
+	"ssegateway/internal/topics"
+)
+
+// writeLocked writes an item to the stream, or queues what of it cannot be
+// written yet. Where neither is possible it closes the connection and answers
+// false.
+func (c *Conn) writeLocked(i *outbox.Item) bool {
+	if c.lag != nil {
+		if !c.roomLocked(*i) {
+			c.closeLocked(Error, SlowConsumer)
+			return false
+		}
+		c.pushLocked(*i)
+		for i, ok := c.lag.Drop(); ok; i, ok = c.lag.Drop() {
+			c.overflowedLocked(i)
+		}
+		return true
+	}
+	b := i.Frame.Wire(c.chunked)
+	n, fault := c.stream.Write(b)
+	c.countLocked(n)
+	switch {
+	case fault != 0:
+		c.faultLocked(fault)
+		return false
+	case n == len(b):
+		c.writtenLocked(i)
+	default:
+		c.lagLocked().PushRest(*i, n)
+	}
+	return true
+}
+
+// roomLocked says whether the queue may take an item more. An empty queue takes
+// any one item, but the budget holds even so for a pending connection: it cannot
+// be cut to get back below.
+func (c *Conn) roomLocked(i outbox.Item) bool {
+	if c.state == Pending && !c.gw.budget.HasRoom(i) {
+		return false
+	}
+	return c.lag == nil || c.lag.Takes(i)
+}
+
+// pushLocked appends to the outbox.
+func (c *Conn) pushLocked(i outbox.Item) { c.lagLocked().Push(i) }
+
+// lagLocked is the connection's lag, which begins if there is none.
+func (c *Conn) lagLocked() *lag {
+	if c.lag == nil {
+		c.lag = &lag{conn: c, moved: c.gw.now()}
+		c.lag.took.Store(int64(c.lag.moved))
+		overflow := outbox.Disconnect
+		if c.extras != nil {
+			overflow = c.extras.overflow
+		}
+		c.lag.Init(c.gw.budget, overflow, c.chunked)
+		if c.stream != nil {
+			c.gw.backlog.add(c.lag)
+		}
+	}
+	return c.lag
+}
+
+// overflowedLocked takes note of an item that the overflow policy took from the queue.
+func (c *Conn) overflowedLocked(i outbox.Item) {
+	c.extras.drops++
+	c.dropLocked(i)
+}
+
+// appendLocked is writeLocked without the bound: for what was accepted within it
+// before, and for the gateway's own last words.
+func (c *Conn) appendLocked(i outbox.Item) bool {
+	if c.lag != nil {
+		c.pushLocked(i)
+		return true
+	}
+	return c.writeLocked(&i)
+}
+
+func (c *Conn) countLocked(n int) {
+	c.bytes += uint64(n)                    //nolint:gosec // not negative
+	c.gw.stats.Bytes.add(c.cell, uint64(n)) //nolint:gosec // not negative
+}
+
+// faultLocked closes the connection because its stream is broken. A client that
+// left is why a write fails, and was first.
+func (c *Conn) faultLocked(fault Detail) {
+	if fault == WriteFailed {
+		if r, d := c.stream.Left(); r != 0 {
+			c.closeLocked(r, d)
+			return
+		}
+	}
+	c.closeLocked(Error, fault)
+}
+
+func (c *Conn) writtenLocked(i *outbox.Item) {
+	if n := uint64(i.Frame.Events()); n > 0 { //nolint:gosec // not negative
+		c.events += n
+		c.gw.stats.Events.add(c.cell, n)
+	}
+	i.Tell(nil)
+}
+
+// advanceLocked takes note that n bytes of the outbox were written.
+func (c *Conn) advanceLocked(n int) {
+	c.countLocked(n)
+	if n > 0 {
+		c.lag.took.Store(int64(c.gw.now()))
+	}
+	for {
+		i, rest, whole := c.lag.Written(n)
+		if !whole {
+			break
+		}
+		c.writtenLocked(&i)
+		n = rest
+	}
+	c.tidyLocked()
+}
+
+// tidyLocked removes an empty outbox. Where the client has been looked at meanwhile, the
+// lag stays in the backlog until a look finds that the client has acknowledged everything,
+// or has gone.
+func (c *Conn) tidyLocked() {
+	if c.lag.IsEmpty() {
+		if c.lag.progress == 0 || c.state == Closed {
+			c.gw.backlog.remove(c.lag)
+		}
+		c.lag = nil
+	}
+}
+
+// replayingLocked says whether a replay has come to the front, and if so sees to it
+// that the replayer goes on with it.
+func (c *Conn) replayingLocked() bool {
+	if c.lag == nil || !c.lag.IsAtSource() {
+		return false
+	}
+	if !c.lag.replaying {
+		c.lag.replaying = true
+		c.gw.replayer.add(c)
+	}
+	return true
+}
+
+// replay takes the next records of a replay that has come to the front, and writes
+// what the client takes of them.
+func (c *Conn) replay() {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.lag == nil || !c.lag.replaying {
+		return // closed meanwhile
+	}
+	c.lag.replaying = false
+	c.lag.Refill()
+	c.tidyLocked()
+	c.flushLocked()
+}
+
+// Replay implements topics.Subscriber.
+func (c *Conn) Replay(r *topics.Replay) {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.state != Open {
+		return
+	}
+	c.lagLocked().PushSource(source{r})
+	c.replayingLocked()
+}
+
+// writeBytes bounds what is put together for one write, and one write of Pump, so
+// that a client's progress is seen while it takes a large event.
+const writeBytes = 16 << 10
+
+var writeBuffers = sync.Pool{New: func() any { return new([writeBytes]byte) }}
+
+// flushLocked writes what waits until the stream is full, and ends a closed
+// connection when nothing waits any more.
+func (c *Conn) flushLocked() {
+	buf, _ := writeBuffers.Get().(*[writeBytes]byte)
+	defer writeBuffers.Put(buf)
+	for c.lag != nil {
+		if c.replayingLocked() {
+			return
+		}
+		b, _ := c.lag.Batch(buf[:])
+		n, fault := c.stream.Write(b)
+		c.advanceLocked(n)
+		if fault != 0 {
+			c.faultLocked(fault)
+			return
+		}
+		if n < len(b) {
+			return
+		}
+	}
+	if c.state == Closed {
+		c.endLocked(false)
+	}
+}
+
+// Ready is the Stream's word that the client did something (left), or takes more
+// (writable). A word from a stream that is not the connection's is late, and
+// without effect.
+func (c *Conn) Ready(s Stream, left, writable bool) {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.stream != s {
+		return
+	}
+	if left {
+		if r, d := s.Left(); r != 0 {
+			c.closeLocked(r, d)
+			return
+		}
+	}
+	if writable {
+		c.flushLocked()
+	}
+}
+
+// Pump writes what waits with the caller's goroutine, for a Stream whose writes
+// block. It returns when nothing waits, or the connection has dropped s, which
+// it answers with false. One goroutine at a time may pump a connection, and its
+// Stream must take nothing in Write.
+func (c *Conn) Pump(s Stream, write func(p []byte) Detail) bool {
+	c.mu.Lock()
+	defer c.unlock()
+	buf, _ := writeBuffers.Get().(*[writeBytes]byte)
+	defer writeBuffers.Put(buf)
+	for c.stream == s {
+		if c.replayingLocked() {
+			return true
+		}
+		if c.lag == nil {
+			if c.state != Closed {
+				return true
+			}
+			c.endLocked(false)
+			break
+		}
+		b, items := c.lag.Batch(buf[:])
+		c.lag.Hold(items)
+		fault := c.unlocked(write, b)
+		if c.stream != s {
+			break
+		}
+		if fault != 0 {
+			c.closeLocked(Error, fault)
+			break
+		}
+		c.advanceLocked(len(b))
+	}
+	return false
+}
+
+// unlocked writes without the lock, which is held again afterwards, also if that panics.
+func (c *Conn) unlocked(write func(p []byte) Detail, b []byte) Detail {
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	return write(b)
+}
+
+// heartbeat writes a heartbeat, unless other bytes wait already.
+func (c *Conn) heartbeat() {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.state != Open || c.lag != nil {
+		return
+	}
+	c.gw.stats.Heartbeats.add(c.cell, 1)
+	c.writeLocked(&outbox.Item{Frame: heartbeatFrame})
+}

@@ -1,0 +1,35 @@
+package outbox
+
+import (
+	"bytes"
+	"iter"
+
+	"ssegateway/internal/frame"
+)
+
+// eventNames are the names of a frame's events, one for each event; that of an event
+// without a name is empty. Only the policy latest looks, so frames do not keep them. What
+// is no event, a block of only an id, say, has no line of data.
+func eventNames(f frame.Frame) iter.Seq[[]byte] {
+	return func(yield func(name []byte) bool) {
+		rest := f.Wire(false)
+		for range f.Events() {
+			var name []byte
+			for !bytes.HasPrefix(rest, []byte("data:")) {
+				line, more, found := bytes.Cut(rest, []byte("\n"))
+				if !found { // it was not encoded here: one without a name
+					yield(nil)
+					return
+				}
+				if value, ok := bytes.CutPrefix(line, []byte("event: ")); ok || len(line) == 0 {
+					name = value[:len(value):len(value)]
+				}
+				rest = more
+			}
+			if !yield(name) {
+				return
+			}
+			_, rest, _ = bytes.Cut(rest, []byte("\n\n"))
+		}
+	}
+}

@@ -1,0 +1,94 @@
+// Package outbox holds what waits for one client: the frames that its socket did not take
+// yet, in order, within bounds. It does no I/O, starts nothing and has no lock; an Outbox is
+// guarded by the lock of the connection that owns it.
+//
+// What an operation costs does not depend on how much waits.
+package outbox
+
+import "sync/atomic"
+
+// Outbox is what waits for one client. A connection has one only while something waits.
+// Its methods need its owner's lock, but for Size.
+type Outbox struct {
+	budget   *Budget // in which the items are counted
+	overflow Overflow
+	chunked  bool // how its frames are written
+
+	first, last *node
+	offset      int   // bytes of first that are already written
+	oldest      *node // the first that an overflow policy may drop; nil if there is none
+	names       names // of the policy latest
+
+	size atomic.Int64 // the items' cost in bytes
+}
+
+// Init makes the outbox ready for use.
+func (o *Outbox) Init(budget *Budget, overflow Overflow, chunked bool) {
+	o.budget, o.overflow, o.chunked = budget, overflow, chunked
+}
+
+// Size is what the outbox costs in bytes. It may be read without the lock.
+func (o *Outbox) Size() int64 { return o.size.Load() }
+
+// IsEmpty says that nothing waits.
+func (o *Outbox) IsEmpty() bool { return o.first == nil }
+
+// Takes says whether the outbox may take an item more: there is room, or Drop makes some.
+func (o *Outbox) Takes(i Item) bool {
+	return o.overflow != Disconnect || o.waiting()+i.cost() <= o.budget.each
+}
+
+// waiting is the cost of what is yet to be written. A frame that is partly written
+// is held whole, and counts so in size.
+func (o *Outbox) waiting() int64 {
+	n := o.size.Load()
+	if o.offset > 0 && !o.first.logged {
+		n -= int64(o.offset)
+	}
+	return n
+}
+
+// Push appends an item, whether there is room or not: see Takes before it, and Drop behind.
+func (o *Outbox) Push(i Item) {
+	n := newNode(i)
+	o.insert(n, nil)
+	if n.droppable() {
+		o.admit(n)
+	}
+}
+
+// PushRest appends an item to an empty outbox of which n bytes are written already.
+func (o *Outbox) PushRest(i Item, n int) {
+	o.Push(i)
+	o.wrote(n)
+}
+
+// PushSource appends all that a source has yet to give.
+func (o *Outbox) PushSource(s Source) { o.insert(&node{source: &source{s}}, nil) }
+
+// IsAtSource says that a source has come to the front.
+func (o *Outbox) IsAtSource() bool { return o.first != nil && o.first.source != nil }
+
+// Refill takes the next items from the source at the front, or removes it if it has none.
+// No overflow policy drops them.
+func (o *Outbox) Refill() {
+	front := o.first
+	items := front.source.Next()
+	if len(items) == 0 {
+		o.remove(front)
+	}
+	for _, i := range items {
+		i.Kept = true
+		o.insert(newNode(i), front)
+	}
+}
+
+// Pop removes the first item, which is given up.
+func (o *Outbox) Pop() (i Item, ok bool) {
+	if o.first == nil {
+		return i, false
+	}
+	i = o.first.item()
+	o.remove(o.first)
+	return i, true
+}
