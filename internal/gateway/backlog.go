@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -35,11 +34,13 @@ type lag struct {
 // lag of a client that has caught up stays, without its connection knowing of it, until
 // the client has acknowledged everything.
 type backlog struct {
-	relieving atomic.Bool // connections are being cut to get below the budget
+	full chan struct{} // has a value when more waits than the budget allows
 
 	mu   sync.Mutex // innermost
 	lags []*lag
 }
+
+func newBacklog() *backlog { return &backlog{full: make(chan struct{}, 1)} }
 
 func (b *backlog) add(l *lag) {
 	b.mu.Lock()
@@ -71,46 +72,6 @@ func (b *backlog) all() []*lag {
 	return slices.Clone(b.lags)
 }
 
-// burden is a lag as one that may be cut for the budget's sake.
-type burden struct {
-	*lag
-	weight int64 // its bytes, times the milliseconds since its client took something
-}
-
-// burdens are all lags, the heaviest first: a client that takes nothing comes before
-// one that reads as fast as it can, however much waits for either.
-func (b *backlog) burdens(now time.Duration) []burden {
-	lags := b.all()
-	all := make([]burden, len(lags))
-	for i, l := range lags {
-		idle := max(0, now-time.Duration(l.took.Load()))
-		all[i] = burden{l, l.Size() * (1 + idle.Milliseconds())}
-	}
-	slices.SortFunc(all, func(x, y burden) int {
-		return cmp.Or(cmp.Compare(y.weight, x.weight), x.conn.token.compare(y.conn.token))
-	})
-	return all
-}
-
-// relieve cuts connections until all outboxes together fit into the budget, and a little
-// further, so that it has not to be done again for each event. Who comes while that is
-// under way leaves it to the first. No connection's lock may be held.
-func (b *backlog) relieve(budget *outbox.Budget, now time.Duration) {
-	for budget.Exceeded() && b.relieving.CompareAndSwap(false, true) {
-		cut := false
-		for _, x := range b.burdens(now) {
-			if budget.Relieved() {
-				break
-			}
-			cut = x.conn.shed(x.lag) || cut
-		}
-		b.relieving.Store(false)
-		if !cut {
-			return // the rest belongs to pending connections, which are refused more by themselves
-		}
-	}
-}
-
 // run cuts stalled connections until ctx ends.
 func (b *backlog) run(ctx context.Context) {
 	ticker := time.NewTicker(stallSweep)
@@ -125,17 +86,6 @@ func (b *backlog) run(ctx context.Context) {
 			l.conn.checkStall(l)
 		}
 	}
-}
-
-// shed cuts the connection if its lag is still l.
-func (c *Conn) shed(l *lag) (cut bool) {
-	c.mu.Lock()
-	defer c.unlock()
-	if c.lag != l {
-		return false // the client took all of it meanwhile, or has left
-	}
-	c.closeLocked(Error, SlowConsumer)
-	return true
 }
 
 // checkStall cuts the connection if its client has taken nothing for too long. l is

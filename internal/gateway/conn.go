@@ -124,7 +124,7 @@ func (c *Conn) Deliver(f *frame.Shared) bool {
 func (c *Conn) send(i *outbox.Item, end bool) Result {
 	r := c.lockAndSend(i, end)
 	if c.gw.budget.Exceeded() {
-		c.gw.backlog.relieve(c.gw.budget, c.gw.now())
+		c.gw.backlog.overfull()
 	}
 	return r
 }

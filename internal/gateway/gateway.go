@@ -70,7 +70,7 @@ type Gateway struct {
 	count    atomic.Int64 // of conns
 	beats    *wheel
 	budget   *outbox.Budget
-	backlog  backlog
+	backlog  *backlog
 	subjects *subjects
 	replayer *replayer
 	stats    Stats
@@ -111,6 +111,8 @@ func New(cfg Config, backend Backend) *Gateway {
 		beats:    newWheel(cfg.Heartbeat),
 		subjects: newSubjects(),
 		replayer: newReplayer(),
+		backlog:  newBacklog(),
+		budget:   outbox.NewBudget(cfg.BudgetBytes, cfg.QueueBytes),
 		empty:    make(chan struct{}, 1),
 	}
 	if cfg.Clustered {
@@ -119,7 +121,6 @@ func New(cfg Config, backend Backend) *Gateway {
 	if cfg.Requests == nil {
 		g.cfg.Requests = NewRequests(0)
 	}
-	g.budget = outbox.NewBudget(cfg.BudgetBytes, cfg.QueueBytes)
 	g.connecting, g.giveUp = context.WithCancel(context.Background())
 	g.hurried, g.hurry = context.WithCancel(context.Background())
 	return g
@@ -128,7 +129,7 @@ func New(cfg Config, backend Backend) *Gateway {
 // Run does what time brings, until ctx ends.
 func (g *Gateway) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	for _, run := range []func(context.Context){g.beats.run, g.backlog.run, g.replayer.run} {
+	for _, run := range []func(context.Context){g.beats.run, g.backlog.run, g.relieve, g.replayer.run} {
 		wg.Go(func() {
 			defer guard.Recover()
 			run(ctx)

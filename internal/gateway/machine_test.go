@@ -334,6 +334,7 @@ func (m *machine) send(t *rapid.T) {
 		done = i.done
 	}
 	result := c.conn.Send(f, end, done)
+	synctest.Wait() // until those are cut that are too much for the budget
 	if want := m.sent(c, i, end); result != want {
 		t.Fatalf("Send answers %d instead of %d", result, want)
 	}
