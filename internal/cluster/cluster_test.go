@@ -168,24 +168,38 @@ func TestAskedAfterOthersTold(t *testing.T) {
 	within(t, func(t *testing.T, s *site) {
 		a, b := s.start(), s.start()
 		sleep(time.Second)
-		asking := make(chan struct{})
-		a.mu.Lock()
-		a.beforeAsking = asking
-		a.mu.Unlock()
-		asked := make(chan gateway.Token)
-		go func() { asked <- a.mustConnect() }()
+		ask := a.connectHeldBack()
 		sleep(time.Second)
 		a.link.Break(brokertest.Cut)
 		sleep(lease + soon)
-		close(asking)
-		token := <-asked
-		s.expect(b, "error/gateway_lost", token)
-		a.link.Break(brokertest.None)
-		sleep(lease)
-		if told := s.of(token); len(told) != 2 || told[1].by != a {
-			t.Errorf("of %v, asked late, was told %v", token, told)
-		}
+		s.expectToldAnew(a, b, ask())
 	})
+}
+
+// connectHeldBack connects up to the question to the backend, which is asked by ask.
+func (m *member) connectHeldBack() (ask func() gateway.Token) {
+	asking := make(chan struct{})
+	m.mu.Lock()
+	m.beforeAsking = asking
+	m.mu.Unlock()
+	asked := make(chan gateway.Token)
+	go func() { asked <- m.mustConnect() }()
+	return func() gateway.Token {
+		close(asking)
+		return <-asked
+	}
+}
+
+// expectToldAnew wants a to tell of a connection of its own, of which b has told, once a is
+// back on the store.
+func (s *site) expectToldAnew(a, b *member, token gateway.Token) {
+	s.t.Helper()
+	s.expect(b, "error/gateway_lost", token)
+	a.link.Break(brokertest.None)
+	sleep(lease)
+	if told := s.of(token); len(told) != 2 || told[1].by != a {
+		s.t.Errorf("of %v, asked late, was told %v", token, told)
+	}
 }
 
 // The same, where the lease is in doubt already when the connection comes, and its record
@@ -194,26 +208,14 @@ func TestRecordedInDoubtAndAskedAfterOthersTold(t *testing.T) {
 	within(t, func(t *testing.T, s *site) {
 		a, b := s.start(), s.start()
 		sleep(time.Second)
-		asking := make(chan struct{})
-		a.mu.Lock()
-		a.beforeAsking = asking
-		a.mu.Unlock()
 		a.link.Break(brokertest.Deaf)
 		sleep(a.node.trust())
 		if a.node.Holds() {
 			t.Fatal("the lease is not in doubt")
 		}
-		asked := make(chan gateway.Token)
-		go func() { asked <- a.mustConnect() }()
+		ask := a.connectHeldBack()
 		sleep(soon)
-		close(asking)
-		token := <-asked
-		s.expect(b, "error/gateway_lost", token)
-		a.link.Break(brokertest.None)
-		sleep(lease)
-		if told := s.of(token); len(told) != 2 || told[1].by != a {
-			t.Errorf("of %v, asked late, was told %v", token, told)
-		}
+		s.expectToldAnew(a, b, ask())
 	})
 }
 

@@ -101,7 +101,7 @@ func (o *Own) SendNow(s Send) (Outcome, error) {
 
 // Send implements [Connections].
 func (o *Own) Send(ctx context.Context, s Send) (outcome Outcome, err error) {
-	if s.Event.ID.IsSet() && o.isAhead(s.Event) {
+	if o.isAhead(s.Event.ID) {
 		err = ErrAhead
 	} else {
 		outcome, err = o.perform(ctx, &s)
@@ -110,9 +110,9 @@ func (o *Own) Send(ctx context.Context, s Send) (outcome Outcome, err error) {
 	return outcome, err
 }
 
-// isAhead says whether an event has the id of a position that this node has not delivered
+// isAhead says whether the id of an event is that of a position that this node has not delivered
 // up to: its client would come back with it, and miss what is published until then.
-func (o *Own) isAhead(e sse.Event) bool { return e.ID.IsSet() && o.topics.IsAhead(e.ID.String()) }
+func (o *Own) isAhead(id sse.ID) bool { return id.IsSet() && o.topics.IsAhead(id.String()) }
 
 // Close implements [Connections].
 func (o *Own) Close(ctx context.Context, token gateway.Token) (Outcome, error) {
@@ -180,13 +180,13 @@ func (o *Own) Batch(ctx context.Context, operations []Operation) []Result {
 func (o *Own) Describe(_ context.Context, token gateway.Token) (Info, error) {
 	if c := o.gw.Find(token); c != nil {
 		if info := c.Info(); info.State != gateway.Closed {
-			return o.show(info, o.name()), nil
+			return show(info, o.name()), nil
 		}
 	}
 	return Info{}, ErrNotFound
 }
 
-func (o *Own) show(i gateway.Info, node string) Info {
+func show(i gateway.Info, node string) Info {
 	i.Path = strings.ToValidUTF8(i.Path, "\ufffd")
 	return Info{i, node}
 }
@@ -232,7 +232,7 @@ func (o *Own) List(_ context.Context, q Query) (p Page) {
 			break
 		}
 		if info.State != gateway.Closed { // meanwhile
-			p.Connections = append(p.Connections, o.show(info, node))
+			p.Connections = append(p.Connections, show(info, node))
 		}
 	}
 	return p
