@@ -69,4 +69,6 @@ var (
 	ErrStoreLost = errors.New("the store of the nodes was lost or made anew")
 	ErrNobody    = errors.New("the node does not listen")
 	ErrTooLarge  = errors.New("the message is larger than the broker takes")
+	// ErrUnsent is an error of Hold: the record was certainly not sent.
+	ErrUnsent = errors.New("not sent to the broker")
 )

@@ -12,26 +12,27 @@ import (
 	"ssegateway/internal/guard"
 )
 
-// notifier delivers notices. Each is in one place at a time: ready, waiting, or with a
-// worker. Workers come when there is something to do, up to the limit, and go when there
+// notifier delivers notices. Each is in one place at a time: ready, waiting, deferred, or with
+// a worker. Workers come when there is something to do, up to the limit, and go when there
 // is not; one timer moves what is due from waiting to ready.
 type notifier struct {
 	client *Client
 	start  time.Time // what notice's times count from, monotonic
 
-	mu      sync.Mutex
-	ctx     context.Context // of the workers; nil unless running
-	ready   fifo
-	waiting schedule
-	timer   *time.Timer   // for the first of waiting; nil: never armed
-	pending int           // ready, waiting and with a worker
-	failed  int           // given up so far
-	idle    chan struct{} // closed when pending reaches 0; nil: nobody asked
-	flushes int           // Flush calls in progress
-	held    bool          // Permit has deferred one: nobody works before Resume
-	working int           // workers
-	busy    int           // of them, those with a notice
-	workers sync.WaitGroup
+	mu       sync.Mutex
+	ctx      context.Context // of the workers; nil unless running
+	ready    fifo
+	waiting  schedule
+	deferred fifo          // by Permit, until Resume
+	resumes  int           // Resume calls so far
+	timer    *time.Timer   // for the first of waiting; nil: never armed
+	pending  int           // ready, waiting, deferred and with a worker
+	failed   int           // given up so far
+	idle     chan struct{} // closed when pending reaches 0; nil: nobody asked
+	flushes  int           // Flush calls in progress
+	working  int           // workers
+	busy     int           // of them, those with a notice
+	workers  sync.WaitGroup
 }
 
 func (n *notifier) init(c *Client) {
@@ -55,7 +56,8 @@ func (c *Client) Resume() {
 	n := &c.notifier
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.held = false
+	n.resumes++
+	n.deferred.moveTo(&n.ready)
 	n.hireLocked()
 }
 
@@ -117,7 +119,7 @@ func (n *notifier) now() time.Duration { return time.Since(n.start) }
 
 // hireLocked sees that as many workers are free as notices are ready, within the limit.
 func (n *notifier) hireLocked() {
-	for n.ctx != nil && !n.held && n.working-n.busy < n.ready.len && n.working < n.client.cfg.Concurrency {
+	for n.ctx != nil && n.working-n.busy < n.ready.len && n.working < n.client.cfg.Concurrency {
 		n.working++
 		n.workers.Go(n.work)
 	}
@@ -159,13 +161,13 @@ func (n *notifier) work() {
 	defer guard.Recover()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for n.ctx != nil && !n.held {
+	for n.ctx != nil {
 		what := n.ready.pop()
 		if what == nil {
 			break
 		}
 		n.busy++
-		ctx := n.ctx
+		ctx, resumes := n.ctx, n.resumes
 		var a attempt
 		n.unlocked(func() {
 			a = n.client.notify(ctx, what)
@@ -173,7 +175,7 @@ func (n *notifier) work() {
 				n.client.cfg.Settled(what.Notice, a.result == resultDenied)
 			}
 		})
-		n.settleLocked(what, a)
+		n.settleLocked(what, a, resumes)
 		if a.reply.status != 0 { // delivered or not, it is in flight until its body has come
 			n.unlocked(func() { n.client.finish(&a.reply) })
 		}
@@ -254,15 +256,19 @@ func (a *attempt) level(what *notice) slog.Level {
 	}
 }
 
-// settleLocked decides what becomes of a notice after an attempt.
-func (n *notifier) settleLocked(what *notice, a attempt) {
+// settleLocked decides what becomes of a notice after an attempt, before which Resume had been
+// called so often.
+func (n *notifier) settleLocked(what *notice, a attempt, resumes int) {
 	switch a.result {
 	case "": // cut short by the end of Run
 		n.ready.push(what)
 		return
 	case resultDeferred:
-		n.held = true
-		n.ready.push(what)
+		if n.resumes == resumes {
+			n.deferred.push(what)
+		} else {
+			n.ready.push(what)
+		}
 		return
 	case ResultRetry:
 		now := n.now()

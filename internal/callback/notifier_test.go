@@ -479,6 +479,54 @@ func TestTurnIsNotTheBackendsTime(t *testing.T) {
 	})
 }
 
+// One that is not permitted yet holds up no other.
+func TestPermitOfOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		deferred := map[gateway.Token]bool{}
+		b := newPipeBackend(t)
+		c := b.client(t, Config{
+			Concurrency: 2,
+			Permit: func(token gateway.Token) gateway.Permission {
+				mu.Lock()
+				defer mu.Unlock()
+				if deferred[token] {
+					return gateway.Deferred
+				}
+				return gateway.Granted
+			},
+		})
+		const each = 10
+		var told []gateway.Notice
+		for range each {
+			later, now := closed(), closed()
+			mu.Lock()
+			deferred[later.Token] = true
+			mu.Unlock()
+			c.Disconnect(later)
+			c.Disconnect(now)
+			told = append(told, now)
+		}
+		<-time.After(time.Minute)
+		for _, n := range told {
+			if b.told[n.Token.String()] != 1 {
+				t.Errorf("%v was not told", n.Token)
+			}
+		}
+		if len(b.told) != each || c.Pending() != each {
+			t.Errorf("%d told, %d pending, want %d each", len(b.told), c.Pending(), each)
+		}
+		mu.Lock()
+		clear(deferred)
+		mu.Unlock()
+		c.Resume()
+		synctest.Wait()
+		if len(b.told) != 2*each || c.Pending() != 0 {
+			t.Errorf("%d told, %d pending", len(b.told), c.Pending())
+		}
+	})
+}
+
 // A disconnect is not sent before it is permitted, nor one that is denied at all.
 func TestPermit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

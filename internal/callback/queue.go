@@ -19,7 +19,7 @@ type notice struct {
 	next     *notice       // in the fifo
 }
 
-// fifo is what is ready to be sent, in order.
+// fifo is notices in order.
 type fifo struct {
 	head, tail *notice
 	len        int
@@ -34,6 +34,21 @@ func (q *fifo) push(n *notice) {
 	}
 	q.tail = n
 	q.len++
+}
+
+// moveTo appends all of q to another.
+func (q *fifo) moveTo(other *fifo) {
+	if q.head == nil {
+		return
+	}
+	if other.tail == nil {
+		other.head = q.head
+	} else {
+		other.tail.next = q.head
+	}
+	other.tail = q.tail
+	other.len += q.len
+	*q = fifo{}
 }
 
 func (q *fifo) pop() *notice {

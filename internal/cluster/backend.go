@@ -47,7 +47,7 @@ func (b *backend) hold(ctx, client context.Context, token gateway.Token, request
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(client, cancel)()
-	return b.node.ledger.hold(ctx, token.Node(), token, request)
+	return b.node.ledger.hold(ctx, token.Node(), token, request, false)
 }
 
 // asked takes note that the backend knows a connection, given until when the lease held for

@@ -130,7 +130,11 @@ func New(cfg Config) *Node {
 		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: make(chan struct{}, reapAtOnce),
 	}
 	n.session, n.end = context.WithCancel(context.Background())
-	n.ledger.init(n.lease)
+	n.ledger.init(n.lease, func() {
+		if n.teller != nil {
+			n.teller.Resume()
+		}
+	})
 	return n
 }
 
@@ -290,7 +294,7 @@ func (n *Node) attach(store broker.Nodes) {
 		n.cfg.Log.Warn("the store of the nodes was made anew", "node", nameOf(n.cfg.Name, number))
 		n.gw.Each(func(token gateway.Token, request []byte) {
 			if token.Node() == number {
-				n.ledger.add(token, &operation{node: number, request: request})
+				n.ledger.add(token, &operation{node: number, request: request, sent: true})
 			}
 		})
 	}

@@ -294,6 +294,71 @@ func TestUnrecorded(t *testing.T) {
 	}
 }
 
+// A connection whose record was certainly never sent is nobody else's to tell of: the node
+// tells at once, also without a lease. One whose record may have arrived waits.
+func TestNeverSent(t *testing.T) {
+	for _, fault := range []brokertest.Fault{brokertest.Down, brokertest.Cut, brokertest.Deaf} {
+		for _, doubt := range []bool{false, true} {
+			within(t, func(t *testing.T, s *site) {
+				a := s.start()
+				sleep(time.Second)
+				recorded := a.mustConnect()
+				if doubt {
+					a.link.Break(fault)
+					sleep(2 * lease)
+				}
+				a.link.Break(brokertest.Cut)
+				sent := a.mustConnect()
+				a.link.Break(fault)
+				unsent := a.mustConnect()
+				if !doubt {
+					sleep(lease)
+				}
+				for _, token := range []gateway.Token{recorded, unsent, sent} {
+					a.leave(token)
+				}
+				sleep(2 * time.Second)
+				s.expectNone(recorded)
+				s.expectNone(sent)
+				if fault == brokertest.Down {
+					s.expect(a, "client_closed", unsent)
+				} else {
+					s.expectNone(unsent)
+				}
+				a.link.Break(brokertest.None)
+				sleep(lease)
+				s.expect(a, "client_closed", recorded, unsent, sent)
+				if n := s.store.Records(); n != 0 || a.node.Backlog() != 0 {
+					t.Errorf("fault %d: %d records are left, %d to be written", fault, n, a.node.Backlog())
+				}
+			})
+		}
+	}
+}
+
+// A planned stop while the broker is away: the ends of all connections that came meanwhile are told.
+func TestStopWhileBrokerIsAway(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		a := s.start(func(m *member) { m.link.Delay = func() time.Duration { return jitter(20 * time.Millisecond) } })
+		sleep(time.Second)
+		recorded := a.mustConnect()
+		a.link.Break(brokertest.Down)
+		sleep(lease)
+		var fresh []gateway.Token
+		for range 20 {
+			fresh = append(fresh, a.mustConnect())
+		}
+		sleep(ledgerRepeat - 10*time.Millisecond) // records are being tried as the streams end
+		a.leaveInOrder()
+		s.expect(a, "server_closed/draining", fresh...)
+		s.expectNone(recorded)
+		b := s.start()
+		sleep(2 * soon)
+		s.expect(b, "error/gateway_lost", recorded)
+		s.expect(a, "server_closed/draining", fresh...)
+	})
+}
+
 // After the broker was away, every node has the length of a lease to renew.
 func TestBrokerAway(t *testing.T) {
 	within(t, func(t *testing.T, s *site) {

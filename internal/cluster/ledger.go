@@ -30,6 +30,8 @@ type ledger struct {
 	// called under mu.
 	lease func(node uint32) (own, certain bool)
 	wake  chan struct{}
+	// resume lets what Permit has deferred be asked about again.
+	resume func()
 
 	// bytes is what the operations of open take, as cost says; written under mu.
 	bytes atomic.Int64
@@ -48,6 +50,8 @@ type operation struct {
 	unsure  []byte     // of a record that may be on its way to the store when it is to be removed
 	done    func()     // when it is acknowledged, or replaced while it is under way; may be nil
 	busy    bool       // under way
+	sent    bool       // the record, or one before it, may have reached the store
+	asked   bool       // whether it may have: an answer was put off until it is not busy
 	stored  time.Time  // when it was acknowledged while the lease was in doubt
 	after   *operation // the one before, which may be under way
 }
@@ -63,8 +67,8 @@ func (op *operation) cost() int64 {
 
 var errNoStore = errors.New("the store of the nodes is not open")
 
-func (l *ledger) init(lease func(node uint32) (own, certain bool)) {
-	l.lease, l.wake, l.open = lease, make(chan struct{}, 1), map[gateway.Token]*operation{}
+func (l *ledger) init(lease func(node uint32) (own, certain bool), resume func()) {
+	l.lease, l.resume, l.wake, l.open = lease, resume, make(chan struct{}, 1), map[gateway.Token]*operation{}
 }
 
 func (l *ledger) size() int {
@@ -84,9 +88,10 @@ func (l *ledger) add(token gateway.Token, op *operation) {
 
 func (l *ledger) addLocked(token gateway.Token, op *operation) {
 	if before := l.open[token]; before != nil {
+		op.sent = before.sent || before.busy || before.request == nil
 		if op.node == before.node {
 			op.unsure = before.unsure
-			if before.request != nil && before.stored.IsZero() {
+			if before.request != nil && before.stored.IsZero() && op.sent {
 				op.unsure = before.request
 			}
 		}
@@ -104,11 +109,12 @@ func (l *ledger) addLocked(token gateway.Token, op *operation) {
 	l.bytes.Add(op.cost())
 }
 
-// hold writes a record, and returns when it is written, or was tried for a while.
-func (l *ledger) hold(ctx context.Context, node uint32, token gateway.Token, request []byte) error {
+// hold writes a record, and returns when it is written, or was tried for a while. With known
+// set the store may have a record of that connection already.
+func (l *ledger) hold(ctx context.Context, node uint32, token gateway.Token, request []byte, known bool) error {
 	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
 	defer cancel()
-	op := &operation{node: node, request: request, busy: true}
+	op := &operation{node: node, request: request, busy: true, sent: known}
 	l.mu.Lock()
 	l.addLocked(token, op)
 	store := l.store
@@ -116,9 +122,39 @@ func (l *ledger) hold(ctx context.Context, node uint32, token gateway.Token, req
 	return l.perform(ctx, store, token, op)
 }
 
-// release removes a record.
+// release removes a record. Of one that was never sent there is nothing to remove.
 func (l *ledger) release(node uint32, token gateway.Token, done func()) {
-	l.add(token, &operation{node: node, done: done})
+	l.mu.Lock()
+	op := l.open[token]
+	unsent := op != nil && op.isUnsent()
+	if unsent {
+		l.removeLocked(token)
+	}
+	l.mu.Unlock()
+	switch {
+	case !unsent:
+		l.add(token, &operation{node: node, done: done})
+	case done != nil:
+		done()
+	}
+}
+
+// isUnsent says that the store certainly has no record of the connection.
+func (op *operation) isUnsent() bool { return op.request != nil && !op.sent && !op.busy }
+
+// neverSent says that the store certainly has no record of a connection, so that no other
+// node can tell of its end. Where that is about to be known, resume is called then.
+func (l *ledger) neverSent(token gateway.Token) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	op := l.open[token]
+	if op == nil {
+		return false
+	}
+	if op.request != nil && !op.sent && op.busy {
+		op.asked = true
+	}
+	return op.isUnsent()
 }
 
 // drop forgets an operation that is to have no effect any more.
@@ -302,6 +338,11 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 	_, certain := l.lease(op.node)
 	l.mu.Lock()
 	op.busy = false
+	if store != nil && !errors.Is(err, broker.ErrUnsent) {
+		op.sent = true
+	}
+	resume := op.asked && op.isUnsent()
+	op.asked = false
 	over := err == nil || errors.Is(err, broker.ErrTaken)
 	switch {
 	case l.open[token] != op:
@@ -325,6 +366,9 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 	l.mu.Unlock()
 	if done != nil {
 		done()
+	}
+	if resume {
+		l.resume()
 	}
 	return err
 }

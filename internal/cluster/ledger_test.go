@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ssegateway/internal/broker"
@@ -38,13 +39,13 @@ func (d *deaf) Release(context.Context, uint32, broker.Token) error {
 // the lease is in doubt: what waits for the release hears of it once.
 func TestReleaseReplaced(t *testing.T) {
 	var l ledger
-	l.init(func(uint32) (own, certain bool) { return true, false })
+	l.init(func(uint32) (own, certain bool) { return true, false }, func() {})
 	l.use(&deaf{})
 	var token gateway.Token
 	done := 0
 	l.release(1, token, func() { done++ })
 	for range 3 {
-		if err := l.hold(t.Context(), 1, token, []byte("{}")); err != nil {
+		if err := l.hold(t.Context(), 1, token, []byte("{}"), false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -62,11 +63,11 @@ func TestReleaseOfUnanswered(t *testing.T) {
 		{"hold", "hold", "hold", "release"},
 	} {
 		var l ledger
-		l.init(func(uint32) (own, certain bool) { return true, true })
+		l.init(func(uint32) (own, certain bool) { return true, true }, func() {})
 		store := &deaf{unanswered: unanswered}
 		l.use(store)
 		var token gateway.Token
-		_ = l.hold(t.Context(), 1, token, []byte("{}"))
+		_ = l.hold(t.Context(), 1, token, []byte("{}"), false)
 		done := 0
 		for range 2 { // the second one replaces the first, or has nothing to do
 			l.release(1, token, func() { done++ })
@@ -86,8 +87,16 @@ func TestReleaseOfUnanswered(t *testing.T) {
 }
 
 // What waits for the store is counted in bytes, whatever becomes of it; and beyond the
-// bound no connection is to be taken, until there is room again.
+// bound no connection is to be taken, until there is room again. Of what ends nothing is held
+// where its record was certainly not sent.
 func TestHeldIsBounded(t *testing.T) {
+	t.Run("cut", func(t *testing.T) { heldIsBounded(t, brokertest.Cut, 1) })
+	t.Run("down", func(t *testing.T) { heldIsBounded(t, brokertest.Down, 3) })
+}
+
+// heldIsBounded has one of so many connections held.
+func heldIsBounded(t *testing.T, fault brokertest.Fault, of int) {
+	t.Helper()
 	within(t, func(t *testing.T, s *site) {
 		const bound = 200_000
 		m := s.start(func(m *member) { m.node.cfg.HeldBytes = bound })
@@ -105,18 +114,19 @@ func TestHeldIsBounded(t *testing.T) {
 		if n := m.node.Held(); n != 0 {
 			t.Errorf("%d bytes are held of what is recorded", n)
 		}
-		m.link.Break(brokertest.Down)
+		m.link.Break(fault)
 		all := 0
 		for ; !m.node.Refuses(); all++ {
 			c := open() // some stay, some leave, of some the backend knows nothing
 			switch all % 3 {
 			case 1:
 				c.Leave(gateway.ClientClosed, 0)
+				synctest.Wait() // until it is told, if it can be
 			case 2:
 				m.node.ledger.release(c.Token().Node(), c.Token(), nil)
 			}
 		}
-		if most := bound / len(request); all < most*3/4 || all > most {
+		if most := of * bound / len(request); all < most*3/4 || all > most {
 			t.Errorf("%d connections were taken, each of %d bytes, where %d bytes may be held", all, len(request), bound)
 		}
 		sleep(2 * lease)

@@ -30,8 +30,12 @@ type dispute struct {
 
 // Permit says whether the backend may be told of a connection's end. A node may speak
 // only while its lease holds for certain, and only of connections of its own number and
-// of those whose record it has taken over.
+// of those whose record it has taken over. Of a connection whose record was never sent
+// nobody else can speak, so it always may.
 func (n *Node) Permit(token gateway.Token) gateway.Permission {
+	if n.ledger.neverSent(token) {
+		return gateway.Granted
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if _, adopted := n.adopted[token]; !adopted && (!n.claimed || token.Node() != n.number) {
@@ -115,7 +119,7 @@ func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done
 	n.mu.Unlock()
 	defer n.took()
 	token := d.notice.Token
-	if err := n.ledger.hold(ctx, number, token, d.notice.Request); err != nil {
+	if err := n.ledger.hold(ctx, number, token, d.notice.Request, true); err != nil {
 		return err
 	}
 	if _, certain := n.lease(number); !certain {

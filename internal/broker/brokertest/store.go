@@ -3,7 +3,7 @@ package brokertest
 import (
 	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -95,7 +95,7 @@ const (
 )
 
 // ErrDown is how a link fails that is Down.
-var ErrDown = errors.New("the store is not connected")
+var ErrDown = fmt.Errorf("%w: the store is not connected", broker.ErrUnsent)
 
 // Link is one node's way to a Store.
 type Link struct {

@@ -114,6 +114,9 @@ func (n *Nodes) isLost(ctx context.Context) bool {
 
 func (n *Nodes) publish(ctx context.Context, m *nats.Msg, options ...jetstream.PublishOpt) (uint64, error) {
 	ack, err := n.js.PublishMsg(ctx, m, options...)
+	if errors.Is(err, nats.ErrReconnectBufExceeded) { // the connection is down, and nothing waits for it
+		return 0, fmt.Errorf("%w: %w", broker.ErrUnsent, err)
+	}
 	if err != nil {
 		return 0, n.failure(ctx, err)
 	}
