@@ -259,7 +259,12 @@ func (n *Node) serve(ctx context.Context, store broker.Nodes) {
 	defer group.Wait()
 	defer cancel()
 	n.attach(store)
-	for _, run := range []func(context.Context, broker.Nodes){n.watch, n.ledger.run, n.judge, n.reapAll, n.settleDisputes} {
+	group.Go(func() {
+		defer guard.Recover()
+		defer cancel()
+		n.watch(ctx, store)
+	})
+	for _, run := range []func(context.Context, broker.Nodes){n.ledger.run, n.judge, n.reapAll, n.settleDisputes} {
 		group.Go(func() {
 			defer guard.Recover()
 			run(ctx, store)
@@ -291,7 +296,7 @@ func (n *Node) attach(store broker.Nodes) {
 	}
 	n.mu.Unlock()
 	if claimed {
-		n.cfg.Log.Warn("the store of the nodes was made anew", "node", nameOf(n.cfg.Name, number))
+		n.cfg.Log.Warn("the store of the nodes was made anew, or is an earlier one: what this node holds is recorded again", "node", nameOf(n.cfg.Name, number))
 		n.gw.Each(func(token gateway.Token, request []byte) {
 			if token.Node() == number {
 				n.ledger.add(token, &operation{node: number, request: request, sent: true})

@@ -115,6 +115,9 @@ func (n *Node) renew(ctx context.Context, store broker.Nodes) error {
 		if err != nil {
 			return err
 		}
+		if k.Revision < revision && n.hasGoneBack(ctx, store, number, revision) {
+			return broker.ErrStoreLost
+		}
 		if found := decode(k.Value); found.Instance != n.instance || found.State != live {
 			return errNumberTaken
 		}

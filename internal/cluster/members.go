@@ -9,33 +9,41 @@ import (
 	"ssegateway/internal/broker"
 )
 
-// watch follows the keys of all nodes.
+// watch follows the keys of all nodes, until ctx ends or the store is lost.
 func (n *Node) watch(ctx context.Context, store broker.Nodes) {
 	for ctx.Err() == nil {
 		watching, cancel := context.WithCancel(ctx)
 		n.mu.Lock()
 		n.rewatch, n.watched = cancel, time.Now()
 		n.mu.Unlock()
-		err := store.Watch(watching, n.see)
+		back := false
+		err := store.Watch(watching, func(k broker.Key) {
+			if before := n.see(k); k.Revision < before && n.hasGoneBack(watching, store, k.Node, before) {
+				back = true
+				cancel()
+			}
+		})
 		cancel()
-		if errors.Is(err, broker.ErrStoreLost) {
-			return // keep learns it as well
+		if back || errors.Is(err, broker.ErrStoreLost) {
+			return
 		}
 		pause(ctx, n.interval()/4)
 	}
 }
 
-// see takes note of a key. That an own renewal has come by says that everything written
-// before it has, too.
-func (n *Node) see(k broker.Key) {
+// see takes note of a key, and returns the revision that it had before. That an own renewal
+// has come by says that everything written before it has, too.
+func (n *Node) see(k broker.Key) (revision uint64) {
 	next := key{value: decode(k.Value), revision: k.Revision}
 	n.mu.Lock()
 	next.seen = time.Now()
+	revision = n.keys[k.Node].revision
 	before, after, another := n.seeLocked(k.Node, next)
 	n.mu.Unlock()
 	if another && after.State != before.State {
 		n.logSeen(k.Node, before, after)
 	}
+	return revision
 }
 
 // seeLocked returns what another node's key was before, and what it is now.

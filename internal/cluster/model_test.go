@@ -58,6 +58,12 @@ func TestModelStoreLost(t *testing.T) {
 	checkModel(t, append([]string{"store", "store", "ask", "ask", "ask"}, happenings...))
 }
 
+// TestModelStoreRestored has the broker come back with an earlier state of the store. What
+// is held by a node that lives is in it soon afterwards.
+func TestModelStoreRestored(t *testing.T) {
+	checkModel(t, append([]string{"save", "save", "restore", "restore"}, happenings...))
+}
+
 func checkModel(t *testing.T, happenings []string) {
 	t.Helper()
 	_ = flag.Set("rapid.checks", fmt.Sprint(*modelN))
@@ -74,7 +80,8 @@ func checkModel(t *testing.T, happenings []string) {
 // liveThrough lives through a history, and says what was wrong with it.
 func liveThrough(t testing.TB, plan []step) []string {
 	s := newSite(t)
-	s.forgot = slices.ContainsFunc(plan, func(st step) bool { return st.what == "store" })
+	s.forgot = slices.ContainsFunc(plan, func(st step) bool { return st.what == "store" || st.what == "restore" })
+	restore := s.store.Save()
 	start := func() {
 		s.start(func(m *member) {
 			m.link.Delay = func() time.Duration { return jitter(150 * time.Millisecond) }
@@ -120,6 +127,13 @@ func liveThrough(t testing.TB, plan []step) []string {
 			s.losses++
 			s.mu.Unlock()
 			s.store.Lose()
+		case "save":
+			restore = s.store.Save()
+		case "restore":
+			s.mu.Lock()
+			s.losses++
+			s.mu.Unlock()
+			restore()
 		case "ask":
 			s.group.Go(m.askAny)
 		case "leave in order":
@@ -147,6 +161,19 @@ func liveThrough(t testing.TB, plan []step) []string {
 			}
 		}
 		m.mu.Unlock()
+	}
+	open := 0
+	for _, m := range s.members {
+		m.mu.Lock()
+		for _, c := range m.conns {
+			if !m.dead && c.State() == gateway.Open {
+				open++
+			}
+		}
+		m.mu.Unlock()
+	}
+	if n := s.store.Records(); n < open {
+		s.fault("%d records of %d open connections", n, open)
 	}
 	for _, m := range s.members {
 		if held, want := m.node.ledger.counted(); held != want {

@@ -23,6 +23,7 @@ type nodes struct {
 	a, b    *harness.Gateway
 	backend *harness.Backend
 	client  *http.Client
+	nats    *natsserver.Server
 }
 
 const leaseSeconds = 3
@@ -65,7 +66,7 @@ func startNodesOf(t *testing.T, a, b string, change ...func(*natsserver.Options)
 	t.Helper()
 	broker := startNATS(t, change...)
 	settings := []string{"NATS_URL=" + broker.ClientURL(), fmt.Sprintf("NODE_LEASE_SECONDS=%d", leaseSeconds)}
-	n := &nodes{t: t, client: &http.Client{}}
+	n := &nodes{t: t, client: &http.Client{}, nats: broker}
 	n.a = harness.StartGateway(t, a, nil, settings...)
 	n.backend = n.a.Backend
 	n.b = harness.StartGateway(t, b, nil, append(settings, "CALLBACK_URL="+n.backend.URL("/callback"))...)

@@ -14,14 +14,33 @@ import (
 
 // Store is a store of nodes in memory, for tests: all times and faults are the test's.
 type Store struct {
-	mu       sync.Mutex
+	// Unnoticed keeps links from noticing by themselves that the store went back: the keys tell.
+	Unnoticed bool
+
+	mu sync.Mutex
+	state
+	epochs   int // that were given out
+	restored int // how often
+	answers  map[uint32]*answerer
+	changed  chan struct{} // closed when something has changed
+}
+
+// state is what is stored.
+type state struct {
 	epoch    int
 	made     time.Time
 	revision uint64
+	writers  map[uint64]*opened // by the revision that was written
 	keys     map[uint32]broker.Key
 	records  map[uint32]map[broker.Token]record
-	answers  map[uint32]*answerer
-	changed  chan struct{} // closed when something has changed
+}
+
+func (s state) clone() state {
+	s.writers, s.keys, s.records = maps.Clone(s.writers), maps.Clone(s.keys), maps.Clone(s.records)
+	for node, of := range s.records {
+		s.records[node] = maps.Clone(of)
+	}
+	return s
 }
 
 type record struct {
@@ -42,10 +61,23 @@ func NewStore() *Store {
 }
 
 func (s *Store) clear() {
-	s.epoch++
-	s.made = time.Now()
-	s.revision = 0
-	s.keys, s.records = map[uint32]broker.Key{}, map[uint32]map[broker.Token]record{}
+	s.epochs++
+	s.state = state{epoch: s.epochs, made: time.Now(), writers: map[uint64]*opened{}, keys: map[uint32]broker.Key{}, records: map[uint32]map[broker.Token]record{}}
+}
+
+// Save copies what is stored, and returns what puts it back. What was written since is
+// forgotten then, and its revisions are given out again.
+func (s *Store) Save() (restore func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	saved := s.state.clone()
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.state = saved.clone()
+		s.restored++
+		s.changeLocked()
+	}
 }
 
 // Lose loses everything: what was opened before fails with ErrStoreLost.
@@ -124,7 +156,7 @@ func (l *Link) Open(ctx context.Context) (broker.Nodes, error) {
 	defer cancel()
 	o := &opened{Link: l}
 	err := o.do(ctx, func(s *Store) error {
-		o.epoch, o.made = s.epoch, s.made
+		o.epoch, o.made, o.acked, o.restored = s.epoch, s.made, s.revision, s.restored
 		return nil
 	})
 	return o, err
@@ -133,8 +165,35 @@ func (l *Link) Open(ctx context.Context) (broker.Nodes, error) {
 type opened struct {
 	*Link
 
-	epoch int // 0: not opened yet
-	made  time.Time
+	epoch    int // 0: not opened yet
+	made     time.Time
+	acked    uint64 // the highest revision that is known; guarded by the store's lock
+	wrote    uint64 // the last one that this node wrote; guarded by the store's lock
+	restored int    // of the store, when that was looked at last; guarded by the store's lock
+	back     bool   // the store has gone back behind it; guarded by the store's lock
+}
+
+// isBack says that the store lost what this node knows, or wrote last.
+func (o *opened) isBack() bool {
+	if o.restored != o.store.restored && !o.store.Unnoticed {
+		o.restored = o.store.restored
+		writer := o.store.writers[o.wrote]
+		o.back = o.back || o.store.revision < o.acked || writer != nil && writer != o
+	}
+	return o.back
+}
+
+// write takes note of a write that s has just given a revision.
+func (o *opened) write(s *Store) error {
+	s.revision++
+	s.writers[s.revision] = o
+	if o.back = o.back || s.revision <= o.acked && !s.Unnoticed; o.back {
+		return broker.ErrStoreLost
+	}
+	if o.fault == None {
+		o.acked, o.wrote = s.revision, s.revision
+	}
+	return nil
 }
 
 var _ broker.Nodes = (*opened)(nil)
@@ -158,7 +217,7 @@ func (o *opened) do(ctx context.Context, f func(s *Store) error) error {
 	fault := o.fault
 	err := ErrDown
 	if fault == None || fault == Deaf {
-		if o.epoch != 0 && o.epoch != o.store.epoch {
+		if o.epoch != 0 && (o.epoch != o.store.epoch || o.isBack()) {
 			err = broker.ErrStoreLost
 		} else {
 			err = f(o.store)
@@ -182,11 +241,11 @@ func (o *opened) set(ctx context.Context, node uint32, value []byte, last uint64
 		if k := s.keys[node]; k.Revision != last {
 			return broker.ErrConflict
 		}
-		s.revision++
+		err := o.write(s)
 		revision = s.revision
 		s.keys[node] = broker.Key{Node: node, Revision: revision, Value: bytes.Clone(value)}
 		s.changeLocked()
-		return nil
+		return err
 	})
 	return revision, err
 }
@@ -210,10 +269,18 @@ func (o *opened) Get(ctx context.Context, node uint32) (k broker.Key, err error)
 
 func (o *opened) Watch(ctx context.Context, f func(broker.Key)) error {
 	var seen uint64
+	restored := -1
 	for ctx.Err() == nil {
 		var fresh []broker.Key
 		o.thaw()
 		changed, fault, lost := o.store.changed, o.fault, o.epoch != o.store.epoch
+		if restored < 0 {
+			restored = o.store.restored
+		}
+		if restored != o.store.restored { // the broker was away for that
+			o.store.mu.Unlock()
+			return ErrDown
+		}
 		if fault == None && !lost {
 			for _, k := range o.store.keys {
 				if k.Revision > seen {
@@ -264,8 +331,11 @@ func (o *opened) Hold(ctx context.Context, node uint32, token broker.Token, requ
 		if s.records[node][token].by != 0 {
 			return broker.ErrTaken
 		}
+		if _, ok := s.records[node][token]; ok {
+			return nil
+		}
 		s.put(node, token, &record{request: bytes.Clone(request)})
-		return nil
+		return o.write(s)
 	})
 }
 
@@ -280,9 +350,10 @@ func (o *opened) TakeOver(ctx context.Context, node uint32, token broker.Token, 
 	err = o.do(ctx, func(s *Store) error {
 		if s.records[node][token].by == 0 {
 			s.put(node, token, &record{by: by})
+			err = o.write(s)
 		}
 		taken = s.records[node][token].by == by
-		return nil
+		return err
 	})
 	return taken && err == nil, err
 }

@@ -39,6 +39,7 @@ type Nodes struct {
 	epoch  string
 	base   string    // of the stream's subjects
 	made   time.Time // when the stream was, by this node's clock
+	marks  marks
 }
 
 // OpenNodes opens the stream of the nodes, and makes it if there is none.
@@ -68,6 +69,7 @@ func OpenNodes(ctx context.Context, c *Conn, prefix string, replicas int) (*Node
 	n.base = prefix + ".nodes." + n.epoch
 	info := n.stream.CachedInfo()
 	n.made = time.Now().Add(-max(info.TimeStamp.Sub(info.Created), 0))
+	n.marks.acked, n.marks.reconnects = info.State.LastSeq, conn.Stats().Reconnects
 	return n, nil
 }
 
@@ -113,6 +115,10 @@ func (n *Nodes) isLost(ctx context.Context) bool {
 }
 
 func (n *Nodes) publish(ctx context.Context, m *nats.Msg, options ...jetstream.PublishOpt) (uint64, error) {
+	floor, err := n.expect(ctx)
+	if err != nil {
+		return 0, err
+	}
 	ack, err := n.js.PublishMsg(ctx, m, options...)
 	if errors.Is(err, nats.ErrReconnectBufExceeded) { // the connection is down, and nothing waits for it
 		return 0, fmt.Errorf("%w: %w", broker.ErrUnsent, err)
@@ -120,7 +126,7 @@ func (n *Nodes) publish(ctx context.Context, m *nats.Msg, options ...jetstream.P
 	if err != nil {
 		return 0, n.failure(ctx, err)
 	}
-	return ack.Sequence, nil
+	return ack.Sequence, n.marks.acknowledged(m.Subject, ack.Sequence, floor)
 }
 
 // last is the newest message of a subject; nil: there is none.

@@ -1,0 +1,24 @@
+package cluster
+
+import (
+	"context"
+
+	"ssegateway/internal/broker"
+)
+
+// hasGoneBack says that a node's key in the store is older than it was there: the broker came
+// back with an earlier state of the store. It looks twice, since a server of the broker that
+// has just begun to lead may not be as far yet.
+func (n *Node) hasGoneBack(ctx context.Context, store broker.Nodes, number uint32, revision uint64) bool {
+	for again := false; ; again = true {
+		k, err := store.Get(ctx, number)
+		switch {
+		case err != nil || k.Revision >= revision:
+			return false
+		case again:
+			n.cfg.Log.Warn("the store of the nodes has gone back to an earlier state", "node", nameOf("", number), "revision", k.Revision, "was", revision)
+			return true
+		}
+		wait(ctx, renewRepeat)
+	}
+}
