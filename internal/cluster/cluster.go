@@ -18,6 +18,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
+	"ssegateway/internal/logging"
 )
 
 // Config is what a Node needs to know.
@@ -27,6 +28,9 @@ type Config struct {
 	// Version is that of the messages which the node understands best. Others learn it from
 	// the node's key.
 	Version int
+	// Backends are digests of the backend that is told, and of one whose place it takes. Nodes
+	// that have none in common are not one cluster. None: goes with all.
+	Backends []string
 	// HeldBytes bounds what is kept of connections while it cannot be written to the store.
 	HeldBytes int64
 	// Open opens the store of the nodes, and makes it if there is none.
@@ -83,9 +87,12 @@ type Node struct {
 	stats    Stats
 	refused  atomic.Int64 // when it was last said that connections are refused, as the time since started; 0: never
 
-	judging  chan struct{} // has a value when there may be something to judge
-	disputes chan struct{} // has a value when there may be something in disputed
-	leaving  chan leave
+	differing *logging.Throttle
+
+	admitting chan struct{} // has a value when the node may be admitted
+	judging   chan struct{} // has a value when there may be something to judge
+	disputes  chan struct{} // has a value when there may be something in disputed
+	leaving   chan leave
 
 	mu       sync.Mutex
 	store    broker.Nodes // nil: not open
@@ -109,6 +116,8 @@ type Node struct {
 	session  context.Context
 	end      context.CancelFunc // of session, which is the time with one number
 	silence  func()             // stops answering other nodes
+	admitted bool               // the gateway takes connections, as soon as there is a number
+	differs  string             // a node that tells another backend; empty: none
 	rewatch  context.CancelFunc // lets the watch begin anew
 	watched  time.Time          // when it began
 }
@@ -125,8 +134,8 @@ type key struct {
 // New makes a Node; Backend, Serve and then Run make it work.
 func New(cfg Config) *Node {
 	n := &Node{
-		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw,
-		judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
+		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw, differing: logging.Every(differsEvery),
+		admitting: make(chan struct{}, 1), judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
 		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: make(chan struct{}, reapAtOnce),
 	}
 	n.session, n.end = context.WithCancel(context.Background())
@@ -156,12 +165,12 @@ func (n *Node) Name() string {
 	return nameOf(n.cfg.Name, n.number)
 }
 
-// Named says that the node has a number, and knows the others: it has seen its own key come
-// by, and so all that were there before.
+// Named says that the node has a number, and knows the others, none of which tells another
+// backend: it has seen its own key come by, and so all that were there before.
 func (n *Node) Named() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.claimed && n.informed
+	return n.claimed && n.informed && n.admitted
 }
 
 // Count tells how many other nodes are alive, and how many are lost and not yet told of.

@@ -19,6 +19,9 @@ type value struct {
 	State    string    `json:"state"`
 	By       uint32    `json:"by,omitzero"`      // who tells of what a lost node held; 0: nobody yet
 	Version  int       `json:"version,omitzero"` // of the messages that the node understands best
+	// LeaseSeconds is the node's own; rounded up. 0: that of whoever reads it.
+	LeaseSeconds int      `json:"lease_seconds,omitzero"`
+	Backends     []string `json:"backends,omitzero"` // as in Config, once the node is admitted
 }
 
 // The states of a node. One whose key is gone is gone for good.
@@ -72,6 +75,11 @@ func (n *Node) keep(ctx context.Context, store broker.Nodes) {
 			l.done <- n.leave(l.ctx, store, l.complete)
 			<-ctx.Done()
 			return
+		case <-n.admitting:
+			if n.admit() {
+				timer.Reset(0) // to say whom it tells
+			}
+			continue
 		case <-timer.C:
 		}
 		switch err := n.renew(ctx, store); {
@@ -82,6 +90,8 @@ func (n *Node) keep(ctx context.Context, store broker.Nodes) {
 			timer.Reset(0)
 		case err != nil:
 			timer.Reset(min(n.interval(), renewRepeat)) // the broker may be back at any moment
+		case n.admit():
+			timer.Reset(0)
 		default:
 			timer.Reset(n.interval())
 		}
@@ -102,10 +112,14 @@ func (n *Node) renew(ctx context.Context, store broker.Nodes) error {
 	if since := later(n.ownSeen, n.watched); n.revision > n.ownFrom && n.rewatch != nil && time.Since(since) > n.cfg.Lease/4 {
 		n.rewatch() // what was acknowledged should have come by
 	}
+	var backends []string
+	if n.admitted {
+		backends = n.cfg.Backends
+	}
 	n.mu.Unlock()
 
 	sent := time.Now()
-	v := value{Name: n.cfg.Name, Started: n.started, Instance: n.instance, State: live, Version: n.cfg.Version}
+	v := value{LeaseSeconds: int((n.cfg.Lease + time.Second - 1) / time.Second), Backends: backends, Name: n.cfg.Name, Started: n.started, Instance: n.instance, State: live, Version: n.cfg.Version}
 	next, err := uint64(0), broker.ErrConflict
 	if !late {
 		next, err = store.Set(ctx, number, v.encode(), revision)
@@ -142,7 +156,7 @@ func (n *Node) renewed(store broker.Nodes, number uint32, revision uint64, sent 
 	if first {
 		n.session, n.end = context.WithCancel(context.Background())
 	}
-	silent := n.silence == nil
+	silent, admitted := n.silence == nil, n.admitted
 	n.mu.Unlock()
 
 	n.ledger.confirm(number, sent)
@@ -155,7 +169,9 @@ func (n *Node) renewed(store broker.Nodes, number uint32, revision uint64, sent 
 	}
 	if first {
 		n.cfg.Log.Info("lease held", "node", nameOf(n.cfg.Name, number), "lease", n.cfg.Lease.String())
-		n.gw.SetNumber(number)
+		if admitted {
+			n.gw.SetNumber(number)
+		}
 		signal(n.disputes)
 	}
 	if n.teller != nil {

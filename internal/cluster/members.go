@@ -71,6 +71,9 @@ func (n *Node) seeLocked(number uint32, next key) (before, after value, another 
 	}
 	n.ownSeen, n.ownFrom, n.informed = next.seen, next.revision, true
 	signal(n.judging)
+	if !n.admitted {
+		signal(n.admitting)
+	}
 	return value{}, value{}, false
 }
 
@@ -116,12 +119,11 @@ func (n *Node) judge(ctx context.Context, store broker.Nodes) {
 func (n *Node) due(store broker.Nodes) (marks []mark) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.teller == nil || !n.claimed || n.ownSeen.IsZero() {
+	if n.teller == nil || !n.claimed || !n.admitted || n.ownSeen.IsZero() {
 		return nil
 	}
 	for number, k := range n.keys {
-		// Up to the last renewal of our own that came by: only so far is silence known.
-		silent := n.ownSeen.Sub(later(k.seen, n.contact)) >= n.cfg.Lease
+		silent := n.silentLocked(k)
 		switch {
 		case number == n.number:
 		case k.State == gone:

@@ -169,7 +169,7 @@ func (n *Node) mine() (node uint32, revision uint64, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for number, k := range n.keys {
-		if k.State == lost && k.revision > 0 && k.By == n.number && n.claimed && time.Since(k.relived) >= n.cfg.Lease {
+		if k.State == lost && k.revision > 0 && k.By == n.number && n.claimed && time.Since(k.relived) >= n.leaseOf(k) {
 			return number, k.revision, true
 		}
 	}

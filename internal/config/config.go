@@ -44,6 +44,8 @@ type Config struct {
 	// CallbackURL is POSTed to, exactly as given; an http or https URL with a host.
 	// Empty: not configured, streams are refused. Its query and userinfo are secret.
 	CallbackURL string
+	// CallbackURLBefore is one that other nodes may still have. Empty: none.
+	CallbackURLBefore string
 	// CallbackConcurrency bounds the callbacks under way: so many connects and as many disconnects.
 	// 0: to be derived from the limit on open files.
 	CallbackConcurrency int

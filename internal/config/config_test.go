@@ -55,7 +55,7 @@ func TestEveryDefaultIsAllowed(t *testing.T) {
 func TestEveryFieldIsASetting(t *testing.T) {
 	environ := []string{}
 	for env, value := range map[string]string{
-		"CONFIG_FILE": write(t, "config.yaml", ""), "PORT": "1", "CALLBACK_URL": "http://h/", "HEARTBEAT_INTERVAL_SECONDS": "1",
+		"CONFIG_FILE": write(t, "config.yaml", ""), "PORT": "1", "CALLBACK_URL": "http://h/", "CALLBACK_URL_BEFORE": "http://b/", "HEARTBEAT_INTERVAL_SECONDS": "1",
 		"INTERNAL_ADDR": ":1", "INTERNAL_ALLOW": "::1", "INTERNAL_TOKEN": "x", "CORS_ALLOWED_ORIGINS": "*",
 		"TLS_CERT_FILE": "c", "TLS_KEY_FILE": "k", "H2C": "true", "MAX_CONNECTIONS": "1", "MAX_BODY_BYTES": "1",
 		"QUEUE_BYTES": "1", "QUEUE_BUDGET_BYTES": "1", "MAX_TOPICS": "1", "REQUEST_BUDGET_BYTES": "1", "CALLBACK_CONCURRENCY": "1", "DRAIN_SECONDS": "1",

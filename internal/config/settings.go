@@ -35,6 +35,11 @@ func settings(c *Config) []setting {
 				"Without it the gateway runs, is not ready, and refuses streams with 503.",
 		},
 		{
+			env: "CALLBACK_URL_BEFORE", value: callbackURL(&c.CallbackURLBefore), secret: true,
+			meaning: "With several gateways, to change `CALLBACK_URL` one after the other: the one before, which others still have. " +
+				"Without it a gateway with another `CALLBACK_URL` than those that run takes no streams. The query string does not count.",
+		},
+		{
 			env: "HEARTBEAT_INTERVAL_SECONDS", standard: "15", value: seconds(&c.HeartbeatInterval, 1, forever),
 			lenient: true,
 			meaning: "Time between two heartbeats of a stream. " +
@@ -128,7 +133,7 @@ func settings(c *Config) []setting {
 		},
 		{
 			env: "NATS_REPLICAS", standard: "1", value: number(&c.NATSReplicas, 1, 5),
-			meaning: "On how many servers of a cluster of NATS everything is kept.",
+			meaning: "On how many servers of a cluster of NATS everything is kept. While other gateways run the log's are not reduced.",
 		},
 		{
 			env: "NATS_EMBEDDED", standard: "false", value: boolean(&c.NATSEmbedded),
@@ -140,7 +145,7 @@ func settings(c *Config) []setting {
 		},
 		{
 			env: "NODE_LEASE_SECONDS", standard: "10", value: seconds(&c.NodeLease, 2, 3600),
-			meaning: "How long a gateway that is not heard of counts as alive. Then another one tells the backend of its connections.",
+			meaning: "How long a gateway that is not heard of counts as alive. Then another one tells the backend of its connections. Each is taken for dead by its own, or a longer one of the others'.",
 		},
 		{
 			env: "CALLBACK_CONCURRENCY", standard: "0", value: number(&c.CallbackConcurrency, 0, math.MaxUint16),

@@ -37,7 +37,11 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		ready.Reasons = append(ready.Reasons, "broker not reachable")
 	}
 	if s.node != nil && !s.node.Named() {
-		ready.Reasons = append(ready.Reasons, "no number in the cluster")
+		reason := "no number in the cluster"
+		if other := s.node.Differs(); other != "" {
+			reason = "another node of this NATS_PREFIX has another CALLBACK_URL: " + other
+		}
+		ready.Reasons = append(ready.Reasons, reason)
 	}
 	if s.gw.Draining() {
 		ready.Reasons = append(ready.Reasons, "draining")
