@@ -240,11 +240,12 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// New bounds are the stream's too when the engine is opened with them.
+// New bounds are the stream's too when the engine is opened with them, and no other node reads it.
 func TestNewBounds(t *testing.T) {
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
 	cfg := at(s.ClientURL())
-	works(t, cfg)
+	t.Run("before", func(t *testing.T) { works(t, cfg) })
+	awaitUnread(t, mustOpen(t, cfg))
 	cfg.MaxBytes, cfg.MaxAge = 2<<20, time.Minute // an age below the default window of NATS for duplicates
 	e := mustOpen(t, cfg)
 	run(t, e)
@@ -257,6 +258,50 @@ func TestNewBounds(t *testing.T) {
 	}
 	if have := stream.CachedInfo().Config; have.MaxAge != time.Minute || have.MaxBytes != 2<<20+streamMargin {
 		t.Errorf("%+v", have)
+	}
+}
+
+// While another node reads the log, its bounds are made larger, but not smaller. When nobody
+// does any more, they are.
+func TestBoundsWhileInUse(t *testing.T) {
+	t.Parallel()
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	cfg := at(s.ClientURL())
+	bounds := func(maxBytes int64, maxAge time.Duration, want place) {
+		t.Helper()
+		e := mustOpen(t, place{cfg.Config, LogConfig{Prefix: cfg.Prefix, MaxBytes: maxBytes, MaxAge: maxAge}})
+		have := mustStream(t, e).CachedInfo().Config
+		if have.MaxBytes != want.MaxBytes+streamMargin || have.MaxAge != want.MaxAge {
+			t.Errorf("%d bytes for %v are wanted by another node, and the log has %d for %v", maxBytes, maxAge, have.MaxBytes-streamMargin, have.MaxAge)
+		}
+	}
+	e := mustOpen(t, cfg)
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() { over <- e.run(ctx) }()
+	publish(t, e, "x")
+	bounds(1, time.Second, cfg)
+	cfg.MaxAge *= 2
+	bounds(1, cfg.MaxAge, cfg)
+	cfg.MaxBytes *= 2
+	bounds(cfg.MaxBytes, time.Second, cfg)
+	stop()
+	if err := <-over; err != nil {
+		t.Error(err)
+	}
+	awaitUnread(t, e)
+	cfg.MaxBytes, cfg.MaxAge = 1<<20, time.Minute
+	bounds(cfg.MaxBytes, cfg.MaxAge, cfg)
+}
+
+// awaitUnread waits until nobody reads the log: the end of a reader is not waited for.
+func awaitUnread(t *testing.T, e *session) {
+	t.Helper()
+	for end := time.Now().Add(patience); mustStream(t, e).CachedInfo().State.Consumers > 0; {
+		if time.Now().After(end) {
+			t.Fatal("the log is read still")
+		}
+		<-time.After(20 * time.Millisecond)
 	}
 }
 

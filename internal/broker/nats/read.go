@@ -25,21 +25,41 @@ var (
 	errOutOfOrder = errors.New("the reader lost a message")
 )
 
+// reader reads a stream.
+type reader struct {
+	jetstream.MessagesContext
+
+	stop func()
+}
+
+// Stop ends reading, and lets NATS forget the reader soon: nodes that start see by the
+// readers whether the log is in use.
+func (r *reader) Stop() { r.stop() }
+
 // messages reads the stream from a sequence on. The readers of the library that
 // keep the order themselves are not used: they cannot be stopped for certain while
 // they begin anew.
-func messages(ctx context.Context, stream jetstream.Stream, from uint64) (jetstream.MessagesContext, error) {
+func (e *session) messages(ctx context.Context, stream jetstream.Stream, begin uint64) (*reader, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(from, 1),
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(begin, 1),
 		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: readerIdle,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return consumer.Messages(jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat),
+	from, err := consumer.Messages(jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat),
 		jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	if err != nil {
+		return nil, err
+	}
+	stop := func() {
+		from.Stop()
+		info := consumer.CachedInfo() // an answer is not waited for: NATS may be away
+		_ = e.conn.nats.Publish(jetstream.DefaultAPIPrefix+"CONSUMER.DELETE."+info.Stream+"."+info.Name, nil)
+	}
+	return &reader{from, stop}, nil
 }
 
 // load reads from the beginning up to where the stream was.
@@ -56,7 +76,7 @@ func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConf
 		return nil
 	}
 	beginAt(state.FirstSeq - 1)
-	from, err := messages(ctx, stream, state.FirstSeq)
+	from, err := e.messages(ctx, stream, state.FirstSeq)
 	if err != nil {
 		return err
 	}
@@ -115,7 +135,7 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 	if state := stream.CachedInfo().State; e.last == (author{}) || state.Msgs == 0 || state.FirstSeq > begin {
 		begin++
 	}
-	from, err := messages(ctx, stream, begin)
+	from, err := e.messages(ctx, stream, begin)
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func subject(cfg LogConfig, epoch string) string { return cfg.Prefix + ".log." +
 func newEpoch() string { return rand.Text()[:10] }
 
 // stream is the log's; it is made if there is none. One that is there stays as it
-// is but for its bounds.
+// is but for its bounds, which are not made smaller while another node reads it.
 func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -116,12 +116,24 @@ func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, 
 	if have.Metadata[epochKey] == "" { // not ours to change
 		return stream, nil
 	}
+	if stream.CachedInfo().State.Consumers > 0 && e.keepAtLeast(have, &want) {
+		e.conn.log.Info("the log on NATS stays larger than this node's settings: other nodes use it",
+			"bytes", want.MaxBytes-streamMargin, "seconds", int64(want.MaxAge/time.Second), "replicas", want.Replicas)
+	}
 	if have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.Replicas == want.Replicas {
 		return stream, nil
 	}
 	have.MaxBytes, have.MaxAge, have.Replicas = want.MaxBytes, want.MaxAge, want.Replicas
 	have.Duplicates = 0 // NATS's default, which is within the age
 	return e.js.UpdateStream(ctx, have)
+}
+
+// keepAtLeast lets a stream that other nodes read stay as large as it is, and says whether that
+// is larger than was wanted.
+func (e *session) keepAtLeast(have jetstream.StreamConfig, want *jetstream.StreamConfig) (larger bool) {
+	larger = have.MaxBytes > want.MaxBytes || have.MaxAge > want.MaxAge || have.Replicas > want.Replicas
+	want.MaxBytes, want.MaxAge, want.Replicas = max(have.MaxBytes, want.MaxBytes), max(have.MaxAge, want.MaxAge), max(have.Replicas, want.Replicas)
+	return larger
 }
 
 // append adds to the log. JetStream has stored the event, and this node has read it
