@@ -50,7 +50,7 @@ var arrows = map[string][]string{
 		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router",
 	},
 
-	"internal/broker/nats":          {"internal/guard", "sse", "internal/frame", "internal/broker"},
+	"internal/broker/nats":          {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker"},
 	"internal/broker/nats/embedded": {},
 
 	"internal/broker/brokertest": {"internal/guard", "sse", "internal/frame", "internal/broker"},

@@ -86,6 +86,7 @@ type Node struct {
 	ledger   ledger
 	stats    Stats
 	refused  atomic.Int64 // when it was last said that connections are refused, as the time since started; 0: never
+	garbled  *logging.Throttle
 
 	differing *logging.Throttle
 
@@ -134,7 +135,7 @@ type key struct {
 // New makes a Node; Backend, Serve and then Run make it work.
 func New(cfg Config) *Node {
 	n := &Node{
-		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw, differing: logging.Every(differsEvery),
+		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw, differing: logging.Every(differsEvery), garbled: logging.Every(garbledEvery),
 		admitting: make(chan struct{}, 1), judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
 		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: make(chan struct{}, reapAtOnce),
 	}
@@ -227,8 +228,10 @@ func (n *Node) Refuses() bool {
 	return true
 }
 
-// refusedEvery is how often it is said that connections are refused.
-const refusedEvery = 10 * time.Second
+const (
+	refusedEvery = 10 * time.Second // it is said that connections are refused
+	garbledEvery = 10 * time.Second // it is said that a key or a record cannot be read
+)
 
 // Run is part of the cluster until ctx ends.
 func (n *Node) Run(ctx context.Context, gw Gateway) error {

@@ -39,11 +39,16 @@ func (v value) encode() []byte {
 	return b
 }
 
-func decode(data []byte) (v value) {
-	if data == nil || json.Unmarshal(data, &v) != nil {
-		return value{State: gone}
+// decode reads a key's value. One that no node would write is not ok: it counts as that of a
+// node that is silent, so that nobody is taken for gone because of it, and it goes in time.
+func decode(data []byte) (v value, ok bool) {
+	if data == nil {
+		return value{State: gone}, true
 	}
-	return v
+	if json.Unmarshal(data, &v) != nil || v.State != lost && (v.State != live || v.Instance == "") {
+		return value{State: live}, false
+	}
+	return v, true
 }
 
 func nameOf(name string, number uint32) string { return fmt.Sprintf("%s/%08x", name, number) }
@@ -132,7 +137,7 @@ func (n *Node) renew(ctx context.Context, store broker.Nodes) error {
 		if k.Revision < revision && n.hasGoneBack(ctx, store, number, revision) {
 			return broker.ErrStoreLost
 		}
-		if found := decode(k.Value); found.Instance != n.instance || found.State != live {
+		if !n.isMine(k) {
 			return errNumberTaken
 		}
 		sent = time.Now()
@@ -145,6 +150,17 @@ func (n *Node) renew(ctx context.Context, store broker.Nodes) error {
 	}
 	n.renewed(store, number, next, sent)
 	return nil
+}
+
+// isMine says that a key that is not as this node left it is its own all the same: nobody
+// has a number by a value that cannot be read.
+func (n *Node) isMine(k broker.Key) bool {
+	found, ok := decode(k.Value)
+	if !ok {
+		_, certain := n.lease(k.Node)
+		return certain
+	}
+	return found.Instance == n.instance && found.State == live
 }
 
 // renewed takes note of an acknowledged renewal.

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -34,16 +35,41 @@ func (n *Node) watch(ctx context.Context, store broker.Nodes) {
 // see takes note of a key, and returns the revision that it had before. That an own renewal
 // has come by says that everything written before it has, too.
 func (n *Node) see(k broker.Key) (revision uint64) {
-	next := key{value: decode(k.Value), revision: k.Revision}
+	v, ok := decode(k.Value)
+	next := key{value: v, revision: k.Revision}
 	n.mu.Lock()
 	next.seen = time.Now()
 	revision = n.keys[k.Node].revision
-	before, after, another := n.seeLocked(k.Node, next)
+	var before, after value
+	var another bool
+	if ok {
+		before, after, another = n.seeLocked(k.Node, next)
+	} else {
+		n.seeGarbledLocked(k.Node, next)
+	}
 	n.mu.Unlock()
+	if !ok {
+		n.garbled.Log(n.cfg.Log, slog.LevelWarn, "a node's key on the broker cannot be read, and is passed over",
+			slog.String("node", nameOf("", k.Node)), slog.Int("bytes", len(k.Value)))
+	}
 	if another && after.State != before.State {
 		n.logSeen(k.Node, before, after)
 	}
 	return revision
+}
+
+// seeGarbledLocked takes note of a key that cannot be read: what is known of the node stays,
+// and that it has been silent since.
+func (n *Node) seeGarbledLocked(number uint32, next key) {
+	known, ok := n.keys[number]
+	switch {
+	case ok && next.revision <= known.revision:
+		return
+	case ok && known.State != gone:
+		known.revision = next.revision
+		next = known
+	}
+	n.keys[number] = next
 }
 
 // seeLocked returns what another node's key was before, and what it is now.

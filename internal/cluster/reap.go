@@ -3,9 +3,12 @@ package cluster
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
@@ -192,6 +195,9 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 		var group sync.WaitGroup
 		var failed atomic.Bool
 		err := store.Held(ctx, node, func(token broker.Token, request []byte) error {
+			if !isRequest(request) {
+				return n.passOver(ctx, store, node, token, len(request))
+			}
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():
@@ -233,6 +239,30 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 	n.mu.Unlock()
 	n.cfg.Log.Info("lost node taken over", "node", nameOf(name, node), "connections", all, "ms", time.Since(begin).Milliseconds())
 	return nil
+}
+
+// isRequest says that a record may be repeated to the backend: JSON, so that it cannot say
+// anything else of the end.
+func isRequest(record []byte) bool {
+	v := jsontext.Value(record)
+	return v.IsValid() && v.Kind() == '{'
+}
+
+// passOver leaves a trace in the place of a record that is not the gateway's work, so that
+// it is found no more.
+func (n *Node) passOver(ctx context.Context, store broker.Nodes, node uint32, token broker.Token, size int) error {
+	n.garbled.Log(n.cfg.Log, slog.LevelWarn, "a connection's record on the broker cannot be read, and is passed over",
+		slog.String("node", nameOf("", node)), slog.Int("bytes", size))
+	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
+	defer cancel()
+	_, err := store.TakeOver(ctx, node, token, n.numberNow())
+	return err
+}
+
+func (n *Node) numberNow() uint32 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.number
 }
 
 // settleDisputes finds out who tells of the connections whose record may have come too

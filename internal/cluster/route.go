@@ -103,7 +103,7 @@ func (n *Node) confirm(ctx context.Context, store broker.Nodes, number uint32) (
 		n.stats.Unknown.Add(1)
 		return value{}, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	found := decode(k.Value)
+	found, _ := decode(k.Value)
 	switch _, known := n.find(number); {
 	case found.State == live:
 		return found, nil

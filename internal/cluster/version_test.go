@@ -44,7 +44,7 @@ func TestVersionInKey(t *testing.T) {
 			t.Errorf("%d messages", asked)
 		}
 	})
-	if v := decode([]byte(`{"name":"n","started":"2026-01-02T03:04:05Z","instance":"i","state":"live","version":9,"later":{"x":1}}`)); v.State != live || v.Version != 9 {
+	if v, ok := decode([]byte(`{"name":"n","started":"2026-01-02T03:04:05Z","instance":"i","state":"live","version":9,"later":{"x":1}}`)); !ok || v.State != live || v.Version != 9 {
 		t.Errorf("%+v", v)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -14,12 +15,15 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/guard"
+	"ssegateway/internal/logging"
 )
 
 const (
 	traceTTL = time.Hour // of removed keys, and of records that were taken over
 
 	takenBy = "Taken-By" // header of a trace: the number of the node
+
+	foreignEvery = 10 * time.Second // it is said that a message is not the gateway's
 
 	listenTimeout = time.Second // of the server, to know that this node listens
 	answersAtOnce = 10_000      // questions of other nodes that are being answered
@@ -40,6 +44,9 @@ type Nodes struct {
 	base   string    // of the stream's subjects
 	made   time.Time // when the stream was, by this node's clock
 	marks  marks
+
+	log     *slog.Logger
+	foreign *logging.Throttle // messages that are not the gateway's
 }
 
 // OpenNodes opens the stream of the nodes, and makes it if there is none.
@@ -49,7 +56,7 @@ func OpenNodes(ctx context.Context, c *Conn, prefix string, replicas int) (*Node
 	if err != nil {
 		return nil, fmt.Errorf("NATS JetStream: %w", err)
 	}
-	n := &Nodes{conn: conn, js: js, name: prefix + "_nodes", prefix: prefix, epoch: rand.Text()[:10]}
+	n := &Nodes{conn: conn, js: js, name: prefix + "_nodes", prefix: prefix, epoch: rand.Text()[:10], log: c.log, foreign: logging.Every(foreignEvery)}
 	want := jetstream.StreamConfig{
 		Name: n.name, Subjects: []string{prefix + ".nodes." + n.epoch + ".>"}, Storage: jetstream.FileStorage,
 		MaxMsgsPerSubject: 1, AllowMsgTTL: true, Replicas: max(replicas, 1), Metadata: map[string]string{epochKey: n.epoch},
@@ -206,12 +213,34 @@ func (n *Nodes) Watch(ctx context.Context, f func(broker.Key)) error {
 		if meta.Sequence.Consumer != next {
 			return errOutOfOrder
 		}
-		node, err := strconv.ParseUint(m.Subject()[len(prefix):], 16, 32)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errBadMessage, err)
+		node, ok := parseHex(m.Subject()[len(prefix):])
+		if !ok {
+			n.passOver(m.Subject())
+			continue
 		}
-		f(key(uint32(node), meta.Sequence.Stream, m.Data()))
+		f(key(node, meta.Sequence.Stream, m.Data()))
 	}
+}
+
+// parseHex reads what hexOf writes, and nothing else.
+func parseHex(name string) (node uint32, ok bool) {
+	v, err := strconv.ParseUint(name, 16, 32)
+	node = uint32(v)
+	return node, err == nil && node != 0 && hexOf(node) == name
+}
+
+// parseToken reads what recordSubject writes, and nothing else.
+func parseToken(name string) (token broker.Token, ok bool) {
+	b, err := hex.DecodeString(name)
+	if err != nil || len(b) != len(token) || hex.EncodeToString(b) != name {
+		return token, false
+	}
+	return broker.Token(b), true
+}
+
+// passOver says of a message that it is not the gateway's, and has no effect.
+func (n *Nodes) passOver(subject string) {
+	n.foreign.Log(n.log, slog.LevelWarn, "a message in the store of the nodes is passed over: it is not the gateway's", slog.String("subject", logging.Cut(subject)))
 }
 
 // Hold implements broker.Nodes.
@@ -283,13 +312,13 @@ func (n *Nodes) Held(ctx context.Context, node uint32, f func(token broker.Token
 				return err
 			}
 			left = meta.NumPending
-			token, err := hex.DecodeString(m.Subject()[prefix:])
-			if err != nil || len(token) != len(broker.Token{}) {
-				cancel()
-				return fmt.Errorf("%w: %s", errBadMessage, m.Subject())
+			token, ok := parseToken(m.Subject()[prefix:])
+			if !ok {
+				n.passOver(m.Subject())
+				continue
 			}
 			if len(m.Data()) > 0 {
-				if err := f(broker.Token(token), m.Data()); err != nil {
+				if err := f(token, m.Data()); err != nil {
 					cancel()
 					return err
 				}
