@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"time"
 )
@@ -27,7 +28,8 @@ type Nodes interface {
 	Watch(ctx context.Context, f func(Key)) error
 
 	// Hold writes the record of a connection that a node holds, if there is none. It
-	// fails with ErrTaken where another node has taken it over.
+	// fails with ErrTaken where another node has taken it over. That of a token that another
+	// node made may use what Reserve keeps.
 	Hold(ctx context.Context, node uint32, token Token, request []byte) error
 	// Release removes a record. On a store that was lost, where there is none, it may
 	// answer nil, as may Forget.
@@ -42,6 +44,13 @@ type Nodes interface {
 	// Forget removes all records of a node, and traces.
 	Forget(ctx context.Context, node uint32) error
 
+	// Reserve keeps storage for keys and for taking over, and fails with ErrFull where there
+	// is no more room than that. It is to be called at first, and repeated while Full.
+	Reserve(ctx context.Context) error
+	// Full says that something was not written, by ErrFull, and no Reserve was a success
+	// since: no record is to be written.
+	Full() bool
+
 	// Ask sends a message to a node and waits for the answer. It fails with ErrNobody
 	// if the node does not listen, and after any other error it is unknown whether
 	// the node got the message.
@@ -52,8 +61,11 @@ type Nodes interface {
 	MaxMessage() int
 }
 
-// Token names a connection.
+// Token names a connection. It begins with the number of the node that made it.
 type Token = [16]byte
+
+// NodeOf is the number of the node that made a token.
+func NodeOf(token Token) uint32 { return binary.BigEndian.Uint32(token[:]) }
 
 // Key is a node's, as it is in the store. Revision 0: there is none, nor a trace of one.
 type Key struct {
@@ -71,4 +83,5 @@ var (
 	ErrTooLarge  = errors.New("the message is larger than the broker takes")
 	// ErrUnsent is an error of Hold: the record was certainly not sent.
 	ErrUnsent = errors.New("not sent to the broker")
+	ErrFull   = errors.New("the broker's storage is full") // nothing was written
 )

@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
 )
 
@@ -25,7 +27,11 @@ func (n *Node) Backend(t Teller) gateway.Backend {
 // Connect implements gateway.Backend.
 func (b *backend) Connect(ctx, client context.Context, token gateway.Token, request []byte) gateway.Answer {
 	certain := b.node.certainUntil(token.Node())
-	_ = b.hold(ctx, client, token, request) // or later
+	if err := b.hold(ctx, client, token, request); errors.Is(err, broker.ErrFull) { // else it is written later
+		b.node.ledger.drop(token)
+		b.node.refuse()
+		return gateway.Answer{Outcome: gateway.Unasked}
+	}
 	answer := b.Teller.Connect(ctx, client, token, request)
 	switch answer.Outcome {
 	case gateway.Refused, gateway.Unreachable, gateway.Unasked:

@@ -87,6 +87,8 @@ type Node struct {
 	stats    Stats
 	refused  atomic.Int64 // when it was last said that connections are refused, as the time since started; 0: never
 	garbled  *logging.Throttle
+	full     *logging.Throttle // streams that are refused while the store is full
+	doubt    *logging.Throttle // renewals that fail
 
 	differing *logging.Throttle
 
@@ -135,12 +137,12 @@ type key struct {
 // New makes a Node; Backend, Serve and then Run make it work.
 func New(cfg Config) *Node {
 	n := &Node{
-		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw, differing: logging.Every(differsEvery), garbled: logging.Every(garbledEvery),
+		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw, differing: logging.Every(differsEvery), garbled: logging.Every(garbledEvery), full: logging.Every(refusedEvery), doubt: logging.Every(refusedEvery),
 		admitting: make(chan struct{}, 1), judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
 		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: make(chan struct{}, reapAtOnce),
 	}
 	n.session, n.end = context.WithCancel(context.Background())
-	n.ledger.init(n.lease, func() {
+	n.ledger.init(n.lease, n.Full, func() {
 		if n.teller != nil {
 			n.teller.Resume()
 		}
@@ -213,8 +215,13 @@ func (n *Node) Backlog() int { return n.ledger.size() }
 func (n *Node) Held() int64 { return n.ledger.bytes.Load() }
 
 // Refuses says that no connection is to be taken now, and counts it: the store has been
-// away for so long that what it has yet to be told of takes all the room there is for it.
+// away for so long that what it has yet to be told of takes all the room there is for it,
+// or the store is full itself.
 func (n *Node) Refuses() bool {
+	if n.Full() {
+		n.refuse()
+		return true
+	}
 	held := n.Held()
 	if held < n.cfg.HeldBytes {
 		return false
@@ -276,7 +283,7 @@ func (n *Node) serve(ctx context.Context, store broker.Nodes) {
 		defer cancel()
 		n.watch(ctx, store)
 	})
-	for _, run := range []func(context.Context, broker.Nodes){n.ledger.run, n.judge, n.reapAll, n.settleDisputes} {
+	for _, run := range []func(context.Context, broker.Nodes){n.ledger.run, n.judge, n.reapAll, n.settleDisputes, n.reserve} {
 		group.Go(func() {
 			defer guard.Recover()
 			run(ctx, store)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -94,6 +95,9 @@ func (n *Node) keep(ctx context.Context, store broker.Nodes) {
 			n.lose()
 			timer.Reset(0)
 		case err != nil:
+			if ctx.Err() == nil {
+				n.doubt.Log(n.cfg.Log, slog.LevelWarn, "the lease cannot be renewed", slog.String("error", err.Error()))
+			}
 			timer.Reset(min(n.interval(), renewRepeat)) // the broker may be back at any moment
 		case n.admit():
 			timer.Reset(0)

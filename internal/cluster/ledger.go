@@ -29,7 +29,9 @@ type ledger struct {
 	// lease says whether a number is this node's, and whether for certain. It may be
 	// called under mu.
 	lease func(node uint32) (own, certain bool)
-	wake  chan struct{}
+	// full says that the store takes no more records. It may be called under mu.
+	full func() bool
+	wake chan struct{}
 	// resume lets what Permit has deferred be asked about again.
 	resume func()
 
@@ -67,8 +69,9 @@ func (op *operation) cost() int64 {
 
 var errNoStore = errors.New("the store of the nodes is not open")
 
-func (l *ledger) init(lease func(node uint32) (own, certain bool), resume func()) {
-	l.lease, l.resume, l.wake, l.open = lease, resume, make(chan struct{}, 1), map[gateway.Token]*operation{}
+func (l *ledger) init(lease func(node uint32) (own, certain bool), full func() bool, resume func()) {
+	l.lease, l.full, l.resume = lease, full, resume
+	l.wake, l.open = make(chan struct{}, 1), map[gateway.Token]*operation{}
 }
 
 func (l *ledger) size() int {
@@ -110,8 +113,12 @@ func (l *ledger) addLocked(token gateway.Token, op *operation) {
 }
 
 // hold writes a record, and returns when it is written, or was tried for a while. With known
-// set the store may have a record of that connection already.
+// set the store may have a record of that connection already. While the store is full only
+// what is taken over is tried.
 func (l *ledger) hold(ctx context.Context, node uint32, token gateway.Token, request []byte, known bool) error {
+	if node == token.Node() && l.full() {
+		return broker.ErrFull
+	}
 	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
 	defer cancel()
 	op := &operation{node: node, request: request, busy: true, sent: known}
@@ -297,6 +304,7 @@ func (l *ledger) giveWay() {
 func (l *ledger) next() (token gateway.Token, op *operation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	full := l.full()
 	for len(l.todo) > 0 {
 		token = l.todo[0]
 		l.todo = l.todo[1:]
@@ -304,7 +312,7 @@ func (l *ledger) next() (token gateway.Token, op *operation) {
 		if op == nil || op.busy || !op.stored.IsZero() || op.after != nil && op.after.busy {
 			continue
 		}
-		if own, _ := l.lease(op.node); op.request != nil && !own {
+		if own, _ := l.lease(op.node); op.request != nil && (!own || full) {
 			continue
 		}
 		op.busy, op.after = true, nil
@@ -318,7 +326,8 @@ func (l *ledger) next() (token gateway.Token, op *operation) {
 // way, and come behind the removal; written once more, with an answer, it does not.
 func remove(ctx context.Context, store broker.Nodes, token gateway.Token, op *operation) error {
 	if op.unsure != nil {
-		if err := store.Hold(ctx, op.node, broker.Token(token), op.unsure); err != nil {
+		// A store without room is left as it is: nothing waits for long on its way to a store that answers.
+		if err := store.Hold(ctx, op.node, broker.Token(token), op.unsure); err != nil && !errors.Is(err, broker.ErrFull) {
 			return err
 		}
 	}
@@ -338,7 +347,7 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 	_, certain := l.lease(op.node)
 	l.mu.Lock()
 	op.busy = false
-	if store != nil && !errors.Is(err, broker.ErrUnsent) {
+	if store != nil && !errors.Is(err, broker.ErrUnsent) && !errors.Is(err, broker.ErrFull) {
 		op.sent = true
 	}
 	resume := op.asked && op.isUnsent()

@@ -39,7 +39,7 @@ func (d *deaf) Release(context.Context, uint32, broker.Token) error {
 // the lease is in doubt: what waits for the release hears of it once.
 func TestReleaseReplaced(t *testing.T) {
 	var l ledger
-	l.init(func(uint32) (own, certain bool) { return true, false }, func() {})
+	l.init(func(uint32) (own, certain bool) { return true, false }, func() bool { return false }, func() {})
 	l.use(&deaf{})
 	var token gateway.Token
 	done := 0
@@ -63,7 +63,7 @@ func TestReleaseOfUnanswered(t *testing.T) {
 		{"hold", "hold", "hold", "release"},
 	} {
 		var l ledger
-		l.init(func(uint32) (own, certain bool) { return true, true }, func() {})
+		l.init(func(uint32) (own, certain bool) { return true, true }, func() bool { return false }, func() {})
 		store := &deaf{unanswered: unanswered}
 		l.use(store)
 		var token gateway.Token

@@ -134,6 +134,10 @@ func liveThrough(t testing.TB, plan []step) []string {
 			s.losses++
 			s.mu.Unlock()
 			restore()
+		case "full": // there is room for little more, or for none
+			s.store.Limit(s.store.Size() + rand.IntN(1000))
+		case "room":
+			s.store.Limit(0)
 		case "ask":
 			s.group.Go(m.askAny)
 		case "leave in order":
@@ -143,6 +147,7 @@ func liveThrough(t testing.TB, plan []step) []string {
 	for _, m := range s.members {
 		m.link.Break(brokertest.None)
 	}
+	s.store.Limit(0)
 	s.mu.Lock()
 	s.away = false
 	s.mu.Unlock()

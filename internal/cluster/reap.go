@@ -216,6 +216,9 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 					failed.Store(true)
 				}
 			})
+			if store.Full() {
+				group.Wait() // what room there is, is for one after the other
+			}
 			return nil
 		})
 		if group.Wait(); err != nil {

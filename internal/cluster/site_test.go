@@ -91,7 +91,7 @@ func (s *site) start(change ...func(m *member)) *member {
 		late: map[gateway.Token]bool{},
 	}
 	log := slog.New(slog.DiscardHandler)
-	m.node = New(Config{Name: m.name, Lease: lease, Open: m.link.Open, Log: log})
+	m.node = New(Config{Name: m.name, Lease: lease, HeldBytes: 1 << 30, Open: m.link.Open, Log: log})
 	m.gw = gateway.New(gateway.Config{
 		Heartbeat: time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
 		Topics: topics.New(broker.NewMemory(1<<20, time.Hour), true), Clustered: true, Log: log,

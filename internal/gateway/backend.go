@@ -65,6 +65,6 @@ const (
 	TimedOut
 	// Unanswered: the connection broke before an answer; the backend may have received the callback.
 	Unanswered
-	// Unasked: the client left before the backend was asked, so it was not.
+	// Unasked: the backend was not asked, since the client left before, or is to come back.
 	Unasked
 )

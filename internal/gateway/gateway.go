@@ -179,7 +179,7 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 	a := Answer{Outcome: Unanswered} // where asking panics
 	defer func() { c.settle(a) }()
 	a = g.backend.Connect(g.connecting, client, c.token, request)
-	if a.Outcome == Unasked {
+	if a.Outcome == Unasked && client.Err() != nil {
 		g.log(c, "the client left before the backend was asked")
 	}
 	return c, a, nil

@@ -101,7 +101,7 @@ var (
 	lease    = desc("cluster_lease_held", "1 while this node's lease holds for certain, else 0: what it has to tell the backend waits.")
 	ledger   = desc("cluster_ledger_backlog", "Records of connections that are not written to the broker, or removed, yet.")
 	heldUp   = desc("cluster_held_bytes", "Bytes of connections' records that are not written to the broker, or removed, yet.")
-	refused  = desc("cluster_refused_total", "Clients told to come back because too many bytes of records wait to be written to the broker.")
+	refused  = desc("cluster_refused_total", "Clients told to come back because too many bytes of records wait to be written to the broker, or its storage is full.")
 	relayed  = desc("cluster_relayed_total", "Requests to other nodes, by result.", "result")
 	answered = desc("cluster_answered_total", "Requests of other nodes that were answered.")
 	reaped   = desc("cluster_reaped_total", "Connections of lost nodes that the backend was told of by this one.")

@@ -122,7 +122,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	case gateway.Unreachable, gateway.Unanswered:
 		refuse(w, r, api.ErrBackendDown)
 	case gateway.Unasked:
-		comeBack(w, r) // the client is not there to read this
+		comeBack(w, r)
 	}
 }
 

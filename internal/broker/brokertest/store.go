@@ -23,6 +23,7 @@ type Store struct {
 	restored int // how often
 	answers  map[uint32]*answerer
 	changed  chan struct{} // closed when something has changed
+	limit    int           // of its size in bytes; 0: none
 }
 
 // state is what is stored.
@@ -88,6 +89,46 @@ func (s *Store) Lose() {
 	s.changeLocked()
 }
 
+// Limit bounds what is stored, as Size counts it; 0: no bound. An eighth is kept for keys,
+// and half of that for taking over as well.
+func (s *Store) Limit(bytes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limit = bytes
+}
+
+// eachSize is what everything in the store takes beside its content, in bytes.
+const eachSize = 64
+
+// Size is how many bytes the store holds.
+func (s *Store) Size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sizeLocked()
+}
+
+func (s *Store) sizeLocked() (size int) {
+	for _, k := range s.keys {
+		size += eachSize + len(k.Value)
+	}
+	for _, of := range s.records {
+		for _, r := range of {
+			size += eachSize + len(r.request)
+		}
+	}
+	return size
+}
+
+// needLocked fails where so many bytes more do not leave a part of the limit, in sixteenths.
+// What is written over goes only afterwards.
+func (l *Link) needLocked(bytes, leave int) error {
+	if s := l.store; s.limit > 0 && s.sizeLocked()+eachSize+bytes > s.limit-s.limit/16*leave {
+		l.full = true
+		return broker.ErrFull
+	}
+	return nil
+}
+
 // Keys are the nodes' keys.
 func (s *Store) Keys() map[uint32]broker.Key {
 	s.mu.Lock()
@@ -135,6 +176,7 @@ type Link struct {
 	// Delay, if not nil, says how long each step takes.
 	Delay func() time.Duration
 	fault Fault // guarded by the store's lock
+	full  bool  // as Full says; guarded by the store's lock
 }
 
 // Link makes a way to the store.
@@ -241,6 +283,9 @@ func (o *opened) set(ctx context.Context, node uint32, value []byte, last uint64
 		if k := s.keys[node]; k.Revision != last {
 			return broker.ErrConflict
 		}
+		if err := o.needLocked(len(value), 0); err != nil {
+			return err
+		}
 		err := o.write(s)
 		revision = s.revision
 		s.keys[node] = broker.Key{Node: node, Revision: revision, Value: bytes.Clone(value)}
@@ -334,6 +379,13 @@ func (o *opened) Hold(ctx context.Context, node uint32, token broker.Token, requ
 		if _, ok := s.records[node][token]; ok {
 			return nil
 		}
+		leave := 2
+		if broker.NodeOf(token) != node {
+			leave = 1 // it is taken over
+		}
+		if err := o.needLocked(len(request), leave); err != nil {
+			return err
+		}
 		s.put(node, token, &record{request: bytes.Clone(request)})
 		return o.write(s)
 	})
@@ -349,6 +401,9 @@ func (o *opened) Release(ctx context.Context, node uint32, token broker.Token) e
 func (o *opened) TakeOver(ctx context.Context, node uint32, token broker.Token, by uint32) (taken bool, err error) {
 	err = o.do(ctx, func(s *Store) error {
 		if s.records[node][token].by == 0 {
+			if err := o.needLocked(0, 1); err != nil {
+				return err
+			}
 			s.put(node, token, &record{by: by})
 			err = o.write(s)
 		}
@@ -382,6 +437,19 @@ func (o *opened) Forget(ctx context.Context, node uint32) error {
 		delete(s.records, node)
 		return nil
 	})
+}
+
+func (o *opened) Reserve(ctx context.Context) error {
+	return o.do(ctx, func(*Store) error {
+		o.full = false
+		return o.needLocked(0, 3)
+	})
+}
+
+func (o *opened) Full() bool {
+	o.store.mu.Lock()
+	defer o.store.mu.Unlock()
+	return o.full
 }
 
 func (o *opened) Ask(ctx context.Context, node uint32, message []byte) ([]byte, error) {

@@ -12,11 +12,13 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"ssegateway/internal/guard"
+	"ssegateway/internal/logging"
 )
 
 // Config says which NATS.
@@ -36,12 +38,17 @@ const (
 	pingInterval    = 2 * time.Second // a server that answers none of pingsOut is gone
 	pingsOut        = 2
 	writeTimeout    = 5 * time.Second // of a server that takes nothing
+
+	logEvery = 10 * time.Second // equal lines
 )
 
 // Conn is a connection to NATS, which may be down for a while, also at first.
 type Conn struct {
 	nats *nats.Conn
 	log  *slog.Logger
+
+	full  atomic.Bool // storage, by an answer of NATS
+	fulls *logging.Throttle
 
 	mu    sync.Mutex
 	down  time.Time     // since when; zero: it is up
@@ -57,7 +64,7 @@ type Conn struct {
 // what would not be better then: a URL or a file that is wrong, a server that refuses this
 // client or is too old.
 func Dial(cfg Config) (*Conn, error) {
-	c := &Conn{log: cfg.Log, again: make(chan struct{})}
+	c := &Conn{log: cfg.Log, fulls: logging.Every(logEvery), again: make(chan struct{})}
 	c.link, c.unlink = context.WithCancel(context.Background())
 	options := append(cfg.options(), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectJitter, reconnectJitter), nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsOut), nats.FlusherTimeout(writeTimeout),

@@ -35,6 +35,7 @@ const (
 // each subject; its subjects have an epoch in them, so that nothing of one stream is
 // taken for something of another of the same name.
 type Nodes struct {
+	owner  *Conn
 	conn   *nats.Conn
 	js     jetstream.JetStream
 	stream jetstream.Stream
@@ -56,7 +57,7 @@ func OpenNodes(ctx context.Context, c *Conn, prefix string, replicas int) (*Node
 	if err != nil {
 		return nil, fmt.Errorf("NATS JetStream: %w", err)
 	}
-	n := &Nodes{conn: conn, js: js, name: prefix + "_nodes", prefix: prefix, epoch: rand.Text()[:10], log: c.log, foreign: logging.Every(foreignEvery)}
+	n := &Nodes{owner: c, conn: conn, js: js, name: prefix + "_nodes", prefix: prefix, epoch: rand.Text()[:10], log: c.log, foreign: logging.Every(foreignEvery)}
 	want := jetstream.StreamConfig{
 		Name: n.name, Subjects: []string{prefix + ".nodes." + n.epoch + ".>"}, Storage: jetstream.FileStorage,
 		MaxMsgsPerSubject: 1, AllowMsgTTL: true, Replicas: max(replicas, 1), Metadata: map[string]string{epochKey: n.epoch},
@@ -104,6 +105,9 @@ func (n *Nodes) failure(ctx context.Context, err error) error {
 		return nil
 	case errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == wrongLastSequence):
 		return broker.ErrConflict
+	case isFull(err):
+		n.owner.fill(err)
+		return broker.ErrFull
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders),
 		errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrMsgNotFound):
 		if n.isLost(ctx) {
@@ -146,15 +150,21 @@ func (n *Nodes) last(ctx context.Context, subject string) (*jetstream.RawStreamM
 }
 
 // Set implements broker.Nodes.
-func (n *Nodes) Set(ctx context.Context, node uint32, value []byte, last uint64) (uint64, error) {
-	return n.publish(ctx, &nats.Msg{Subject: n.keySubject(node), Data: value}, jetstream.WithExpectLastSequencePerSubject(last))
+func (n *Nodes) Set(ctx context.Context, node uint32, value []byte, last uint64) (revision uint64, err error) {
+	err = n.within(ctx, 0, func() error {
+		revision, err = n.publish(ctx, &nats.Msg{Subject: n.keySubject(node), Data: value}, jetstream.WithExpectLastSequencePerSubject(last))
+		return err
+	})
+	return revision, err
 }
 
 // Remove implements broker.Nodes.
 func (n *Nodes) Remove(ctx context.Context, node uint32, last uint64) error {
-	_, err := n.publish(ctx, &nats.Msg{Subject: n.keySubject(node)},
-		jetstream.WithExpectLastSequencePerSubject(last), jetstream.WithMsgTTL(traceTTL))
-	return err
+	return n.within(ctx, 0, func() error {
+		_, err := n.publish(ctx, &nats.Msg{Subject: n.keySubject(node)},
+			jetstream.WithExpectLastSequencePerSubject(last), jetstream.WithMsgTTL(traceTTL))
+		return err
+	})
 }
 
 // Get implements broker.Nodes.
@@ -245,8 +255,14 @@ func (n *Nodes) passOver(subject string) {
 
 // Hold implements broker.Nodes.
 func (n *Nodes) Hold(ctx context.Context, node uint32, token broker.Token, request []byte) error {
-	subject := n.recordSubject(node, token)
-	_, err := n.publish(ctx, &nats.Msg{Subject: subject, Data: request}, jetstream.WithExpectLastSequencePerSubject(0))
+	subject, keep := n.recordSubject(node, token), reservePieces
+	if broker.NodeOf(token) != node {
+		keep = piecesForKeys // it is taken over
+	}
+	err := n.within(ctx, keep, func() error {
+		_, err := n.publish(ctx, &nats.Msg{Subject: subject, Data: request}, jetstream.WithExpectLastSequencePerSubject(0))
+		return err
+	})
 	if !errors.Is(err, broker.ErrConflict) {
 		return err
 	}
@@ -262,7 +278,7 @@ func (n *Nodes) Hold(ctx context.Context, node uint32, token broker.Token, reque
 
 // Release implements broker.Nodes.
 func (n *Nodes) Release(ctx context.Context, node uint32, token broker.Token) error {
-	return n.failure(ctx, n.stream.Purge(ctx, jetstream.WithPurgeSubject(n.recordSubject(node, token))))
+	return n.purge(ctx, n.recordSubject(node, token))
 }
 
 // TakeOver implements broker.Nodes.
@@ -280,8 +296,11 @@ func (n *Nodes) TakeOver(ctx context.Context, node uint32, token broker.Token, b
 			}
 			revision = m.Sequence
 		}
-		_, err = n.publish(ctx, &nats.Msg{Subject: subject, Header: nats.Header{takenBy: {hexOf(by)}}},
-			jetstream.WithExpectLastSequencePerSubject(revision), jetstream.WithMsgTTL(traceTTL))
+		err = n.within(ctx, piecesForKeys, func() error {
+			_, err := n.publish(ctx, &nats.Msg{Subject: subject, Header: nats.Header{takenBy: {hexOf(by)}}},
+				jetstream.WithExpectLastSequencePerSubject(revision), jetstream.WithMsgTTL(traceTTL))
+			return err
+		})
 		if !errors.Is(err, broker.ErrConflict) {
 			return err == nil, err
 		}
@@ -337,7 +356,7 @@ func (n *Nodes) Held(ctx context.Context, node uint32, f func(token broker.Token
 
 // Forget implements broker.Nodes.
 func (n *Nodes) Forget(ctx context.Context, node uint32) error {
-	return n.failure(ctx, n.stream.Purge(ctx, jetstream.WithPurgeSubject(n.heldSubject(node, "*"))))
+	return n.purge(ctx, n.heldSubject(node, "*"))
 }
 
 func (n *Nodes) messageSubject(node uint32) string { return n.prefix + ".node." + hexOf(node) }
