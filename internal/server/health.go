@@ -1,11 +1,13 @@
 package server
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/go-json-experiment/json"
 
 	"ssegateway/internal/api"
+	"ssegateway/internal/broker"
 )
 
 // readiness is the answer of /readyz.
@@ -13,6 +15,14 @@ type readiness struct {
 	Status     string   `json:"status"`
 	Configured bool     `json:"configured"`
 	Reasons    []string `json:"reasons,omitempty"`
+}
+
+// stuck is the reason of a log that takes no events.
+func stuck(err error) string {
+	if errors.Is(err, broker.ErrFull) {
+		return "the broker's storage is full"
+	}
+	return "the broker stores no events"
 }
 
 // serveHealth serves /healthz and /readyz.
@@ -36,12 +46,19 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if !s.isLogOpen() || !s.isBrokerReachable() {
 		ready.Reasons = append(ready.Reasons, "broker not reachable")
 	}
+	if s.engine != nil {
+		if err := s.engine.Stuck(); err != nil {
+			ready.Reasons = append(ready.Reasons, stuck(err))
+		}
+	}
 	if s.node != nil && !s.node.Named() {
 		reason := "no number in the cluster"
 		if other := s.node.Differs(); other != "" {
 			reason = "another node of this NATS_PREFIX has another CALLBACK_URL: " + other
 		}
 		ready.Reasons = append(ready.Reasons, reason)
+	} else if s.node != nil && !s.node.Holds() {
+		ready.Reasons = append(ready.Reasons, "the lease in the cluster is not renewed")
 	}
 	if s.gw.Draining() {
 		ready.Reasons = append(ready.Reasons, "draining")

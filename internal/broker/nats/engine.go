@@ -3,17 +3,22 @@ package nats
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/guard"
+	"ssegateway/sse"
 )
 
 const (
 	trimInterval  = time.Second
 	appendTimeout = 5 * time.Second // for NATS to store an event, and for this node to read it back
+	probeInterval = 2 * time.Second // of trying again where it did not
+	probeBytes    = 4 << 10         // of what is tried
 )
 
 // LogConfig says what is kept, and where on NATS.
@@ -35,6 +40,7 @@ type Engine struct {
 	log     *broker.Log
 	session *session  // nil: the log is not open
 	since   time.Time // when it ceased to be
+	stuck   error     // why NATS stored no event the last time; nil: it did
 	closed  bool
 }
 
@@ -79,9 +85,67 @@ func (e *Engine) Append(ctx context.Context, p broker.Publication) (broker.Posit
 	case s == nil || e.conn.Away() > 0:
 		return broker.Position{}, broker.ErrUnavailable
 	}
-	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	if err := e.Stuck(); err != nil {
+		return broker.Position{}, fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+	}
+	at, err := e.append(ctx, s, p)
+	if errors.Is(err, broker.ErrFull) || errors.Is(err, errSlow) {
+		e.setStuck(err)
+	}
+	return at, err
+}
+
+var errSlow = errors.New("no answer in time")
+
+func (e *Engine) append(ctx context.Context, s *session, p broker.Publication) (broker.Position, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, appendTimeout, errSlow)
 	defer cancel()
-	return s.append(ctx, p)
+	at, err := s.append(ctx, p)
+	if err != nil && errors.Is(context.Cause(ctx), errSlow) {
+		err = fmt.Errorf("%w: %w", errSlow, err)
+	}
+	if isFull(err) {
+		err = fmt.Errorf("%w: %w", broker.ErrFull, err)
+	}
+	return at, err
+}
+
+// Stuck is why events are refused though NATS is there: an event was not stored, by want of
+// storage or without an answer, and none has been since. nil: they are not.
+func (e *Engine) Stuck() error {
+	if e.conn.Full() {
+		return broker.ErrFull
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.stuck
+}
+
+func (e *Engine) setStuck(err error) {
+	e.mu.Lock()
+	fresh := e.stuck == nil
+	e.stuck = err
+	e.mu.Unlock()
+	if fresh {
+		e.conn.log.Warn("events cannot be added to the log, and are refused", "error", err.Error())
+	}
+}
+
+// probe adds an event without topics, which nobody gets, while the log is stuck.
+func (e *Engine) probe(ctx context.Context) {
+	e.mu.Lock()
+	s, stuck := e.session, e.stuck != nil
+	e.mu.Unlock()
+	if !stuck || s == nil || e.conn.Away() > 0 || e.conn.Full() {
+		return
+	}
+	if _, err := e.append(ctx, s, broker.Publication{Event: sse.Event{Data: strings.Repeat(" ", probeBytes)}}); err != nil {
+		return
+	}
+	e.mu.Lock()
+	e.stuck = nil
+	e.mu.Unlock()
+	e.conn.log.Info("events can be added to the log again")
 }
 
 // Open opens the log before Run does, if it is to be had.
@@ -97,12 +161,16 @@ func (e *Engine) Open(ctx context.Context) error {
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.close()
 	ctx, cancel := context.WithCancel(ctx)
-	var trimming sync.WaitGroup
-	defer trimming.Wait()
+	var beside sync.WaitGroup
+	defer beside.Wait()
 	defer cancel() // by a panic, too, which else would wait for that
-	trimming.Go(func() {
+	beside.Go(func() {
 		defer guard.Recover()
-		e.trim(ctx)
+		every(ctx, trimInterval, func() { e.Log().Trim() })
+	})
+	beside.Go(func() {
+		defer guard.Recover()
+		every(ctx, probeInterval, func() { e.probe(ctx) })
 	})
 	told := ""
 	for ctx.Err() == nil {
@@ -150,16 +218,16 @@ func pause(ctx context.Context, back <-chan struct{}) {
 	}
 }
 
-// trim drops what is too old.
-func (e *Engine) trim(ctx context.Context) {
-	ticker := time.NewTicker(trimInterval)
+// every calls f now and then until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) {
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			e.Log().Trim()
+			f()
 		}
 	}
 }

@@ -1,0 +1,198 @@
+package server_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ssegateway/e2e/harness"
+)
+
+// fullNodes are nodes on a NATS with a bound on storage, which connections have filled.
+type fullNodes struct {
+	*nodes
+
+	broker   *natsserver.Server
+	binary   string
+	settings []string
+	streams  []*harness.Exchange
+}
+
+const (
+	fullStorage = 20 << 20
+	fullStreams = 1200
+	fullHeader  = 25_000 // bytes of each request's header
+)
+
+// startFull starts a node, and opens streams on it that fill the storage of NATS. Those that
+// do not fit are told to come back.
+func startFull(t *testing.T) *fullNodes {
+	binary, err := harness.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	broker := startNATS(t)
+	if err := broker.GlobalAccount().UpdateJetStreamLimits(map[string]natsserver.JetStreamAccountLimits{
+		"": {MaxMemory: -1, MaxStore: fullStorage, MaxStreams: -1, MaxConsumers: -1},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	f := &fullNodes{nodes: &nodes{t: t, client: &http.Client{}}, broker: broker, binary: binary}
+	f.settings = []string{"NATS_URL=" + broker.ClientURL(), fmt.Sprintf("NODE_LEASE_SECONDS=%d", leaseSeconds), "TOPIC_LOG_BYTES=1048576"}
+	f.a = harness.StartGateway(t, binary, nil, f.settings...)
+	f.backend = f.a.Backend
+	t.Cleanup(f.client.CloseIdleConnections)
+	f.awaitReady(f.a)
+
+	large := strings.Repeat("x", fullHeader)
+	next := make(chan int)
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	for range 16 {
+		group.Go(func() {
+			for i := range next {
+				x, err := f.a.Endpoint.Do(t.Context(), harness.Request{
+					Target: "/stream", Header: []harness.Field{{Name: harness.KeyHeader, Value: fmt.Sprint(i)}, {Name: "x-large", Value: large}},
+				})
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				if head, err := x.Head(harness.Patience); err != nil || head.Status != http.StatusOK {
+					t.Error(head, err)
+				}
+				mu.Lock()
+				f.streams = append(f.streams, x)
+				mu.Unlock()
+			}
+		})
+	}
+	for i := range fullStreams {
+		next <- i
+	}
+	close(next)
+	group.Wait()
+	for _, x := range f.streams {
+		t.Cleanup(x.HangUp)
+	}
+	f.awaitNotReady(f.a)
+	return f
+}
+
+func (f *fullNodes) awaitReady(g *harness.Gateway) {
+	f.t.Helper()
+	f.await("ready", func() bool { status, _ := f.call(g, http.MethodGet, "/readyz", ""); return status == http.StatusOK })
+}
+
+func (f *fullNodes) awaitNotReady(g *harness.Gateway) {
+	f.t.Helper()
+	f.await("without room", func() bool {
+		status, body := f.call(g, http.MethodGet, "/readyz", "")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, "the broker's storage is full")
+	})
+}
+
+// accepted are the keys of the connections that the backend accepted.
+func (f *fullNodes) accepted() (keys []string) {
+	for _, c := range f.backend.Calls(func(c *harness.Callback) bool { return c.Action == "connect" }) {
+		keys = append(keys, c.Key)
+	}
+	return keys
+}
+
+// awaitTold waits until every end was told, and checks that it was so once.
+func (f *fullNodes) awaitTold() {
+	f.t.Helper()
+	keys := f.accepted()
+	if len(keys) < fullStorage/fullHeader/2 || len(keys) == fullStreams {
+		f.t.Errorf("%d of %d connections were accepted", len(keys), fullStreams)
+	}
+	_, _ = f.backend.Await(2*harness.Patience, len(keys), func(c *harness.Callback) bool { return c.Action == "disconnect" })
+	told := map[string]int{}
+	for _, c := range f.backend.Calls(func(c *harness.Callback) bool { return c.Action == "disconnect" }) {
+		told[c.Key]++
+	}
+	missing := 0
+	for _, key := range keys {
+		switch told[key] {
+		case 0:
+			missing++
+		case 1:
+		default:
+			f.t.Errorf("%s is told %d times", key, told[key])
+		}
+	}
+	if missing > 0 {
+		f.t.Errorf("of %d of %d nobody was told", missing, len(keys))
+	}
+}
+
+// awaitNoRecords waits until no record is left on NATS.
+func (f *fullNodes) awaitNoRecords() {
+	f.t.Helper()
+	conn, err := nats.Connect(f.broker.ClientURL())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	stream, err := js.Stream(f.t.Context(), "ssegateway_nodes")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.await("without records", func() bool {
+		info, err := stream.Info(f.t.Context())
+		return err == nil && info.State.Bytes < 2<<20 // the reserve, keys, and traces
+	})
+}
+
+// Storage that is full of records costs no lease: when the clients leave, every end is told,
+// nothing stays, and new clients are taken.
+func TestStorageFull(t *testing.T) {
+	f := startFull(t)
+	for over := time.After(2 * leaseSeconds * time.Second); ; {
+		if _, body := f.call(f.a, http.MethodGet, "/metrics", ""); !strings.Contains(body, "\nssegateway_cluster_lease_held 1\n") {
+			t.Fatal("the lease is lost")
+		}
+		select {
+		case <-over:
+		case <-time.After(100 * time.Millisecond):
+			continue
+		}
+		break
+	}
+	f.want(f.a, http.MethodPost, "/internal/publish", `{"topics":["x"],"event":{"data":"1"}}`, http.StatusServiceUnavailable, "BROKER_UNAVAILABLE")
+	b := harness.StartGateway(t, f.binary, nil, append(f.settings, "CALLBACK_URL="+f.backend.URL("/callback"))...)
+	for _, x := range f.streams {
+		x.HangUp()
+	}
+	f.awaitTold()
+	f.awaitNoRecords()
+	for i, g := range []*harness.Gateway{f.a, b} {
+		f.awaitReady(g)
+		f.open(g, fmt.Sprint("again", i), "")
+		f.want(g, http.MethodPost, "/internal/publish", `{"topics":["x"],"event":{"data":"1"}}`, http.StatusOK, "")
+	}
+}
+
+// A node that starts on storage which is full of a dead one's records tells of them, and
+// there is room again.
+func TestStorageFullOfADeadNode(t *testing.T) {
+	f := startFull(t)
+	f.a.Kill()
+	b := harness.StartGateway(t, f.binary, nil, append(f.settings, "CALLBACK_URL="+f.backend.URL("/callback"))...)
+	f.awaitTold()
+	f.awaitNoRecords()
+	f.awaitReady(b)
+	f.open(b, "again", "")
+}
