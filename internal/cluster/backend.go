@@ -29,7 +29,7 @@ func (b *backend) Connect(ctx, client context.Context, token gateway.Token, requ
 	certain := b.node.certainUntil(token.Node())
 	if err := b.hold(ctx, client, token, request); errors.Is(err, broker.ErrFull) { // else it is written later
 		b.node.ledger.drop(token)
-		b.node.refuse()
+		b.node.refuse("the broker's storage is full")
 		return gateway.Answer{Outcome: gateway.Unasked}
 	}
 	answer := b.Teller.Connect(ctx, client, token, request)

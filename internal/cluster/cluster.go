@@ -85,10 +85,11 @@ type Node struct {
 	answer   func(ctx context.Context, message []byte) []byte
 	ledger   ledger
 	stats    Stats
-	refused  atomic.Int64 // when it was last said that connections are refused, as the time since started; 0: never
 	garbled  *logging.Throttle
-	full     *logging.Throttle // streams that are refused while the store is full
+	refusing *logging.Throttle // streams
 	doubt    *logging.Throttle // renewals that fail
+	unopened *logging.Throttle // stores
+	anew     *logging.Throttle // stores that were made anew
 
 	differing *logging.Throttle
 
@@ -137,7 +138,8 @@ type key struct {
 // New makes a Node; Backend, Serve and then Run make it work.
 func New(cfg Config) *Node {
 	n := &Node{
-		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw, differing: logging.Every(differsEvery), garbled: logging.Every(garbledEvery), full: logging.Every(refusedEvery), doubt: logging.Every(refusedEvery),
+		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw, differing: logging.Every(differsEvery), garbled: logging.Every(logEvery),
+		refusing: logging.Every(logEvery), doubt: logging.Every(logEvery), unopened: logging.Every(logEvery), anew: logging.Every(logEvery),
 		admitting: make(chan struct{}, 1), judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
 		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: make(chan struct{}, reapAtOnce),
 	}
@@ -219,26 +221,20 @@ func (n *Node) Held() int64 { return n.ledger.bytes.Load() }
 // or the store is full itself.
 func (n *Node) Refuses() bool {
 	if n.Full() {
-		n.refuse()
+		n.refuse("the broker's storage is full")
 		return true
 	}
 	held := n.Held()
 	if held < n.cfg.HeldBytes {
 		return false
 	}
-	refused := n.stats.Refused.Add(1)
-	if now, last := time.Since(n.started), n.refused.Load(); last == 0 || now-time.Duration(last) >= refusedEvery {
-		if n.refused.CompareAndSwap(last, int64(now)) {
-			n.cfg.Log.Warn("new streams are told to come back later: too much waits to be recorded", "bytes", held, "bound", n.cfg.HeldBytes, "refused", refused)
-		}
-	}
+	n.refuse("too much waits to be recorded")
 	return true
 }
 
-const (
-	refusedEvery = 10 * time.Second // it is said that connections are refused
-	garbledEvery = 10 * time.Second // it is said that a key or a record cannot be read
-)
+// logEvery is how often one line is logged that others, or an outage, can have logged as
+// often as they like.
+const logEvery = 10 * time.Second
 
 // Run is part of the cluster until ctx ends.
 func (n *Node) Run(ctx context.Context, gw Gateway) error {
@@ -248,7 +244,7 @@ func (n *Node) Run(ctx context.Context, gw Gateway) error {
 		store, err := n.cfg.Open(ctx)
 		if err != nil {
 			if !warned && ctx.Err() == nil {
-				n.cfg.Log.Warn("the store of the nodes cannot be opened", "error", err.Error())
+				n.unopened.Log(n.cfg.Log, slog.LevelWarn, "the store of the nodes cannot be opened", slog.String("error", err.Error()))
 				warned = true
 			}
 			continue
@@ -315,7 +311,8 @@ func (n *Node) attach(store broker.Nodes) {
 	}
 	n.mu.Unlock()
 	if claimed {
-		n.cfg.Log.Warn("the store of the nodes was made anew, or is an earlier one: what this node holds is recorded again", "node", nameOf(n.cfg.Name, number))
+		n.anew.Log(n.cfg.Log, slog.LevelWarn, "the store of the nodes was made anew, or is an earlier one: what this node holds is recorded again",
+			slog.String("node", nameOf(n.cfg.Name, number)))
 		n.gw.Each(func(token gateway.Token, request []byte) {
 			if token.Node() == number {
 				n.ledger.add(token, &operation{node: number, request: request, sent: true})

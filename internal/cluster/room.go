@@ -17,10 +17,11 @@ func (n *Node) Full() bool {
 	return store != nil && store.Full()
 }
 
-// refuse takes note of a connection that is not taken while the store is full.
-func (n *Node) refuse() {
+// refuse takes note of a connection that is not taken.
+func (n *Node) refuse(reason string) {
 	refused := n.stats.Refused.Add(1)
-	n.full.Log(n.cfg.Log, slog.LevelWarn, "new streams are told to come back later: the broker's storage is full", slog.Uint64("refused", refused))
+	n.refusing.Log(n.cfg.Log, slog.LevelWarn, "new streams are told to come back later", slog.String("reason", reason),
+		slog.Int64("bytes", n.Held()), slog.Int64("bound", n.cfg.HeldBytes), slog.Uint64("refused", refused))
 }
 
 // reserve keeps room for keys in a store, and looks for more while it is full, until ctx ends.

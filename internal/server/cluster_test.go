@@ -291,7 +291,7 @@ func TestHeldWhileNATSIsAway(t *testing.T) {
 	if want := fmt.Sprintf("\nssegateway_cluster_refused_total %d\n", back.Load()); !strings.Contains(text, want) {
 		t.Errorf("the metrics do not say %q", want)
 	}
-	if lines := strings.Count(g.Log.Text(), "too much waits to be recorded"); lines == 0 || lines > 10 {
+	if lines := strings.Count(g.Log.Text(), "come back later reason=\"too much waits"); lines == 0 || lines > 10 {
 		t.Errorf("%d lines of the log say so", lines)
 	}
 }

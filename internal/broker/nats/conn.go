@@ -48,23 +48,39 @@ type Conn struct {
 	log  *slog.Logger
 
 	full  atomic.Bool // storage, by an answer of NATS
-	fulls *logging.Throttle
+	lines lines
 
 	mu    sync.Mutex
 	down  time.Time     // since when; zero: it is up
 	wrong error         // why the server that it is connected to cannot be used
-	told  string        // the last reason that was logged, of the connection being down
+	told  string        // the last reason of the connection being down
 	again chan struct{} // closed when the connection is there again
 
 	link   context.Context // ends with the loss of the connection that there is, or was last
 	unlink context.CancelFunc
 }
 
+// lines are what an outage, or somebody else on NATS, can have logged again and again.
+type lines struct {
+	failed, wrong, back, away, full, room *logging.Throttle // of the connection
+	unopened, lost, open, stuck, unstuck  *logging.Throttle // of the log
+	foreign                               *logging.Throttle // messages that are not the gateway's
+}
+
+func newLines() (l lines) {
+	for _, t := range []**logging.Throttle{
+		&l.failed, &l.wrong, &l.back, &l.away, &l.full, &l.room, &l.unopened, &l.lost, &l.open, &l.stuck, &l.unstuck, &l.foreign,
+	} {
+		*t = logging.Every(logEvery)
+	}
+	return l
+}
+
 // Dial connects. A server that is away is waited for in the background; Dial fails for
 // what would not be better then: a URL or a file that is wrong, a server that refuses this
 // client or is too old.
 func Dial(cfg Config) (*Conn, error) {
-	c := &Conn{log: cfg.Log, fulls: logging.Every(logEvery), again: make(chan struct{})}
+	c := &Conn{log: cfg.Log, lines: newLines(), again: make(chan struct{})}
 	c.link, c.unlink = context.WithCancel(context.Background())
 	options := append(cfg.options(), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectJitter, reconnectJitter), nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pingsOut), nats.FlusherTimeout(writeTimeout),
@@ -72,11 +88,11 @@ func Dial(cfg Config) (*Conn, error) {
 		nats.ConnectHandler(c.up), nats.ReconnectHandler(c.up),
 		nats.DisconnectErrHandler(c.lost), nats.ReconnectErrHandler(c.lost),
 		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
-			attrs := []any{"error", err.Error()}
+			attrs := []slog.Attr{slog.String("error", err.Error())}
 			if s != nil {
-				attrs = append(attrs, "subject", s.Subject)
+				attrs = append(attrs, slog.String("subject", s.Subject))
 			}
-			c.log.Warn("NATS", attrs...)
+			c.lines.failed.Log(c.log, slog.LevelWarn, "NATS", attrs...)
 		}),
 	)
 	conn, err := nats.Connect(cfg.URL, options...)
@@ -137,9 +153,9 @@ func (c *Conn) upWith(wrong error) {
 	c.mu.Unlock()
 	switch {
 	case wrong != nil:
-		c.log.Error(wrong.Error())
+		c.lines.wrong.Log(c.log, slog.LevelError, wrong.Error())
 	case !down.IsZero():
-		c.log.Info("NATS is back", "after", time.Since(down).Round(time.Millisecond).String())
+		c.lines.back.Log(c.log, slog.LevelInfo, "NATS is back", slog.String("after", time.Since(down).Round(time.Millisecond).String()))
 	}
 }
 
@@ -151,7 +167,7 @@ func (c *Conn) lost(conn *nats.Conn, err error) {
 	}
 }
 
-// away takes note of that. It logs a reason once, not at every attempt.
+// away takes note of that. It does not log one reason at every attempt.
 func (c *Conn) away(err error) {
 	text := "closed"
 	if err != nil {
@@ -166,7 +182,7 @@ func (c *Conn) away(err error) {
 	c.told = text
 	c.mu.Unlock()
 	if fresh {
-		c.log.Warn("NATS is away", "error", text)
+		c.lines.away.Log(c.log, slog.LevelWarn, "NATS is away", slog.String("error", text))
 	}
 }
 

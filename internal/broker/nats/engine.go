@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -127,7 +128,7 @@ func (e *Engine) setStuck(err error) {
 	e.stuck = err
 	e.mu.Unlock()
 	if fresh {
-		e.conn.log.Warn("events cannot be added to the log, and are refused", "error", err.Error())
+		e.conn.lines.stuck.Log(e.conn.log, slog.LevelWarn, "events cannot be added to the log, and are refused", slog.String("error", err.Error()))
 	}
 }
 
@@ -145,7 +146,7 @@ func (e *Engine) probe(ctx context.Context) {
 	e.mu.Lock()
 	e.stuck = nil
 	e.mu.Unlock()
-	e.conn.log.Info("events can be added to the log again")
+	e.conn.lines.unstuck.Log(e.conn.log, slog.LevelInfo, "events can be added to the log again")
 }
 
 // Open opens the log before Run does, if it is to be had.
@@ -184,7 +185,7 @@ func (e *Engine) Run(ctx context.Context) error {
 				err = e.Open(ctx)
 				if err != nil && err.Error() != told && ctx.Err() == nil {
 					told = err.Error()
-					e.conn.log.Warn("the log cannot be opened", "error", told)
+					e.conn.lines.unopened.Log(e.conn.log, slog.LevelWarn, "the log cannot be opened", slog.String("error", told))
 				}
 			}
 			if err != nil {
@@ -198,7 +199,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.session, e.since = nil, time.Now()
 		e.mu.Unlock()
 		if err != nil {
-			e.conn.log.Error("the log is lost, and opened anew", "error", err.Error())
+			e.conn.lines.lost.Log(e.conn.log, slog.LevelError, "the log is lost, and opened anew", slog.String("error", err.Error()))
 		}
 		if errors.Is(err, errCutShort) {
 			for s.renew(ctx) != nil && ctx.Err() == nil { // else it would be opened as if nothing were
@@ -247,5 +248,6 @@ func (e *Engine) take(s *session) {
 	before.ReplaceWith(s.log)
 	e.mu.Unlock()
 	stats := s.log.Stats()
-	e.conn.log.Info("the log is open", "epoch", stats.Epoch, "oldest", stats.Oldest, "last", stats.Last)
+	e.conn.lines.open.Log(e.conn.log, slog.LevelInfo, "the log is open",
+		slog.String("epoch", stats.Epoch), slog.Uint64("oldest", stats.Oldest), slog.Uint64("last", stats.Last))
 }

@@ -23,8 +23,6 @@ const (
 
 	takenBy = "Taken-By" // header of a trace: the number of the node
 
-	foreignEvery = 10 * time.Second // it is said that a message is not the gateway's
-
 	listenTimeout = time.Second // of the server, to know that this node listens
 	answersAtOnce = 10_000      // questions of other nodes that are being answered
 	heldAtOnce    = 256         // records that are read together
@@ -45,9 +43,6 @@ type Nodes struct {
 	base   string    // of the stream's subjects
 	made   time.Time // when the stream was, by this node's clock
 	marks  marks
-
-	log     *slog.Logger
-	foreign *logging.Throttle // messages that are not the gateway's
 }
 
 // OpenNodes opens the stream of the nodes, and makes it if there is none.
@@ -57,7 +52,7 @@ func OpenNodes(ctx context.Context, c *Conn, prefix string, replicas int) (*Node
 	if err != nil {
 		return nil, fmt.Errorf("NATS JetStream: %w", err)
 	}
-	n := &Nodes{owner: c, conn: conn, js: js, name: prefix + "_nodes", prefix: prefix, epoch: rand.Text()[:10], log: c.log, foreign: logging.Every(foreignEvery)}
+	n := &Nodes{owner: c, conn: conn, js: js, name: prefix + "_nodes", prefix: prefix, epoch: rand.Text()[:10]}
 	want := jetstream.StreamConfig{
 		Name: n.name, Subjects: []string{prefix + ".nodes." + n.epoch + ".>"}, Storage: jetstream.FileStorage,
 		MaxMsgsPerSubject: 1, AllowMsgTTL: true, Replicas: max(replicas, 1), Metadata: map[string]string{epochKey: n.epoch},
@@ -250,7 +245,7 @@ func parseToken(name string) (token broker.Token, ok bool) {
 
 // passOver says of a message that it is not the gateway's, and has no effect.
 func (n *Nodes) passOver(subject string) {
-	n.foreign.Log(n.log, slog.LevelWarn, "a message in the store of the nodes is passed over: it is not the gateway's", slog.String("subject", logging.Cut(subject)))
+	n.owner.lines.foreign.Log(n.owner.log, slog.LevelWarn, "a message in the store of the nodes is passed over: it is not the gateway's", slog.String("subject", logging.Cut(subject)))
 }
 
 // Hold implements broker.Nodes.

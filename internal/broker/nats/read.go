@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -193,7 +194,8 @@ func (e *session) take(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 	e.last = by
 	e.seen.Store(at)
 	if err != nil {
-		e.conn.log.Error("a message in the log is passed over", "sequence", at, "error", fmt.Errorf("%w: %w", errBadMessage, err).Error())
+		e.conn.lines.foreign.Log(e.conn.log, slog.LevelError, "a message in the log is passed over",
+			slog.Uint64("sequence", at), slog.String("error", fmt.Errorf("%w: %w", errBadMessage, err).Error()))
 		return nil
 	}
 	position, err := e.log.AppendAt(p, at, meta.Timestamp)

@@ -49,7 +49,7 @@ func isFull(err error) bool {
 // fill takes note that there is no room.
 func (c *Conn) fill(err error) {
 	c.full.Store(true)
-	c.fulls.Log(c.log, slog.LevelWarn, "the storage of NATS is full", slog.String("error", err.Error()))
+	c.lines.full.Log(c.log, slog.LevelWarn, "the storage of NATS is full", slog.String("error", err.Error()))
 }
 
 // Full says that NATS has answered that its storage is full, and has not had room since.
@@ -83,7 +83,7 @@ func (n *Nodes) Reserve(ctx context.Context) error {
 		}
 	}
 	if n.owner.full.CompareAndSwap(true, false) {
-		n.owner.log.Info("the storage of NATS has room again")
+		n.owner.lines.room.Log(n.owner.log, slog.LevelInfo, "the storage of NATS has room again")
 	}
 	return nil
 }
