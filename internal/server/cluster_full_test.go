@@ -58,6 +58,10 @@ func startFull(t *testing.T) *fullNodes {
 	for range 16 {
 		group.Go(func() {
 			for i := range next {
+				large := large
+				if i > fullStreams*3/4 { // to fill what a large one does not fit into
+					large = large[:(fullStreams-i)*4]
+				}
 				x, err := f.a.Endpoint.Do(t.Context(), harness.Request{
 					Target: "/stream", Header: []harness.Field{{Name: harness.KeyHeader, Value: fmt.Sprint(i)}, {Name: "x-large", Value: large}},
 				})
