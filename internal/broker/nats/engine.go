@@ -90,7 +90,7 @@ func (e *Engine) Append(ctx context.Context, p broker.Publication) (broker.Posit
 		return broker.Position{}, fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
 	}
 	at, err := e.append(ctx, s, p)
-	if errors.Is(err, broker.ErrFull) || errors.Is(err, errSlow) {
+	if errors.Is(err, broker.ErrFull) || errors.Is(err, errSlow) && s.answers(ctx) {
 		e.setStuck(err)
 	}
 	return at, err
@@ -111,8 +111,10 @@ func (e *Engine) append(ctx context.Context, s *session, p broker.Publication) (
 	return at, err
 }
 
-// Stuck is why events are refused though NATS is there: an event was not stored, by want of
-// storage or without an answer, and none has been since. nil: they are not.
+// Stuck is why events are refused though NATS is there: one was not stored, for want of
+// storage or without an answer, and none has been since. nil: they are not. Without a
+// leader of the stream, which answers nothing else either, they are not refused: it may be
+// there before the next one's time is over.
 func (e *Engine) Stuck() error {
 	if e.conn.Full() {
 		return broker.ErrFull

@@ -39,7 +39,7 @@ func TestForeignKey(t *testing.T) {
 		seen = k
 		stop(over)
 	})
-	if context.Cause(watching) != over || seen.Node != 7 || string(seen.Value) != "y" {
+	if !errors.Is(context.Cause(watching), over) || seen.Node != 7 || string(seen.Value) != "y" {
 		t.Errorf("seen %+v, then %v", seen, err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 func TestNoLineUnderLock(t *testing.T) {
 	t.Parallel()
 	lines := brokertest.NewPatientLog(t)
-	c := &Conn{log: slog.New(lines), again: make(chan struct{}), unlink: func() {}}
+	c := &Conn{log: slog.New(lines), lines: newLines(), again: make(chan struct{}), unlink: func() {}}
 	lines.Call = func() { c.back() }
 	c.away(io.EOF)
 	c.upWith(nil)
@@ -28,9 +28,14 @@ func TestNoLineUnderLock(t *testing.T) {
 	place := at(s.ClientURL())
 	lines = brokertest.NewPatientLog(t)
 	place.Log = slog.New(lines)
-	e := mustEngine(t, place)
+	conn, err := Dial(place.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	e := NewEngine(conn, place.LogConfig)
 	lines.Call = func() { e.Log() }
-	if err := e.Open(t.Context()); err != nil || lines.Lines == 0 {
+	if err = e.Open(t.Context()); err != nil || lines.Lines == 0 {
 		t.Errorf("%v, %d lines", err, lines.Lines)
 	}
 }

@@ -23,6 +23,7 @@ const (
 
 	checkInterval = 2 * time.Second // of whether the stream is still the same
 	apiTimeout    = 5 * time.Second
+	answerTimeout = time.Second // of a stream that has a leader
 
 	epochKey = "epoch" // in the stream's metadata
 )
@@ -261,6 +262,14 @@ func (e *session) renew(ctx context.Context) error {
 	have.Metadata[epochKey], have.Subjects = epoch, []string{strings.TrimSuffix(e.subject, e.log.Epoch()) + epoch}
 	_, err = e.js.UpdateStream(ctx, have)
 	return err
+}
+
+// answers says that the stream is there, has a leader, and is the log's.
+func (e *session) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	_, err := e.current(ctx)
+	return err == nil
 }
 
 // current is the log's stream, unless it is known to be gone or another one.
