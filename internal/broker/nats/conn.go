@@ -38,6 +38,7 @@ const (
 	pingInterval    = 2 * time.Second // a server that answers none of pingsOut is gone
 	pingsOut        = 2
 	writeTimeout    = 5 * time.Second // of a server that takes nothing
+	takeOverTime    = 2 * time.Second // of another server of the cluster
 
 	logEvery = 10 * time.Second // equal lines
 )
@@ -198,6 +199,13 @@ func (c *Conn) Away() time.Duration {
 	default:
 		return max(time.Since(c.down), 1)
 	}
+}
+
+// gone says that the connection is down, and that another server of a cluster is not about to
+// take it.
+func (c *Conn) gone() bool {
+	away := c.Away()
+	return away > 0 && (away > takeOverTime || len(c.nats.Servers()) < 2)
 }
 
 // back is closed when the connection comes back the next time.

@@ -83,7 +83,7 @@ func (e *Engine) Append(ctx context.Context, p broker.Publication) (broker.Posit
 	switch {
 	case closed:
 		return broker.Position{}, broker.ErrClosed
-	case s == nil || e.conn.Away() > 0:
+	case s == nil || e.conn.gone():
 		return broker.Position{}, broker.ErrUnavailable
 	}
 	if err := e.Stuck(); err != nil {

@@ -16,7 +16,7 @@ import (
 
 const (
 	pullExpiry    = 10 * time.Second
-	pullHeartbeat = pullExpiry / 2  // twice that without a word, and the reader is made anew
+	pullHeartbeat = time.Second     // twice that without a word, and the reader is made anew
 	readerIdle    = time.Minute     // after which NATS forgets a reader that is gone
 	loadWait      = time.Second / 2 // without a message, before the stream is asked what it still has
 )
@@ -41,7 +41,7 @@ func (r *reader) Stop() { r.stop() }
 // keep the order themselves are not used: they cannot be stopped for certain while
 // they begin anew.
 func (e *session) messages(ctx context.Context, stream jetstream.Stream, begin uint64) (*reader, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
 	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(begin, 1),
@@ -150,6 +150,7 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 		defer guard.Recover()
 		cancel(e.watch(reading, back))
 	})
+	e.failed.Store(0)
 	for fresh := true; ; {
 		m, err := from.Next(jetstream.NextContext(reading))
 		if reading.Err() != nil {

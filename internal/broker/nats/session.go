@@ -2,9 +2,11 @@ package nats
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +26,14 @@ const (
 	checkInterval = 2 * time.Second // of whether the stream is still the same
 	apiTimeout    = 5 * time.Second
 	answerTimeout = time.Second // of a stream that has a leader
+	firstTimeout  = time.Second // of the reader's first requests in a row: NATS may leave them unanswered while a leader is elected
+	firstRequests = 10          // a leader is elected in 4 to 9 s
+
+	attemptTimeout   = time.Second            // of one attempt to append
+	firstRepeat      = 100 * time.Millisecond // before the next, doubled up to lastRepeat
+	lastRepeat       = 500 * time.Millisecond
+	duplicatesWindow = 30 * time.Second  // for which NATS knows an event again
+	leastWindow      = 2 * appendTimeout // with which appending may be repeated
 
 	epochKey = "epoch" // in the stream's metadata
 )
@@ -41,9 +51,11 @@ type session struct {
 	conn    *Conn
 	js      jetstream.JetStream
 	log     *broker.Log
-	name    string // of the stream
-	subject string // has the epoch in it, so that nothing gets into, or is taken from, another log
-	origin  string // this session's, so that an append knows its own message
+	name    string       // of the stream
+	subject string       // has the epoch in it, so that nothing gets into, or is taken from, another log
+	origin  string       // this session's, so that an append knows its own message
+	repeats bool         // NATS knows an event again for long enough to append it again after an attempt of unknown outcome
+	failed  atomic.Int32 // attempts to read in a row
 
 	seen atomic.Uint64 // sequence of the last message that is in the log
 	last author        // of that message; zero: it was not read. run's
@@ -68,7 +80,7 @@ func open(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) {
 		return nil, fmt.Errorf("NATS JetStream: %w", err)
 	}
 	e := &session{
-		conn: conn, js: js, origin: rand.Text(),
+		conn: conn, js: js, origin: crand.Text(),
 		waiting: map[uint64]chan broker.Position{}, closed: make(chan struct{}),
 	}
 	stream, err := e.stream(ctx, cfg)
@@ -83,7 +95,7 @@ func open(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) {
 	if epoch == "" {
 		return nil, fmt.Errorf("the stream %s on NATS is not this gateway's: it has no epoch", info.Config.Name)
 	}
-	e.name, e.subject = info.Config.Name, subject(cfg, epoch)
+	e.name, e.subject, e.repeats = info.Config.Name, subject(cfg, epoch), info.Config.Duplicates >= leastWindow
 	if err := e.load(ctx, stream, cfg); err != nil {
 		return nil, fmt.Errorf("reading the log on NATS: %w", err)
 	}
@@ -93,7 +105,7 @@ func open(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) {
 func subject(cfg LogConfig, epoch string) string { return cfg.Prefix + ".log." + epoch }
 
 // newEpoch is unlike any before.
-func newEpoch() string { return rand.Text()[:10] }
+func newEpoch() string { return crand.Text()[:10] }
 
 // stream is the log's; it is made if there is none. One that is there stays as it
 // is but for its bounds, which are not made smaller while another node reads it.
@@ -104,7 +116,7 @@ func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, 
 	want := jetstream.StreamConfig{
 		Name: cfg.Prefix + "_log", Subjects: []string{subject(cfg, epoch)}, Storage: jetstream.FileStorage,
 		MaxBytes: cfg.MaxBytes + streamMargin, MaxAge: cfg.MaxAge, Replicas: max(cfg.Replicas, 1),
-		Metadata: map[string]string{epochKey: epoch},
+		Duplicates: min(cfg.MaxAge, duplicatesWindow), Metadata: map[string]string{epochKey: epoch},
 	}
 	stream, err := e.js.CreateStream(ctx, want)
 	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
@@ -125,7 +137,7 @@ func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, 
 		return stream, nil
 	}
 	have.MaxBytes, have.MaxAge, have.Replicas = want.MaxBytes, want.MaxAge, want.Replicas
-	have.Duplicates = 0 // NATS's default, which is within the age
+	have.Duplicates = min(want.MaxAge, duplicatesWindow)
 	return e.js.UpdateStream(ctx, have)
 }
 
@@ -165,11 +177,11 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 		return broker.Position{}, fmt.Errorf("the event takes %d bytes in the log, and a message on NATS (max_payload) at most %d: %w",
 			len(data), limit, broker.ErrTooLarge)
 	}
+	if at, read, err := e.store(ctx, data, number, mine); err != nil || read {
+		return at, err
+	}
 	ctx, cancel := e.conn.linked(ctx)
 	defer cancel()
-	if _, err := e.js.Publish(ctx, e.subject, data); err != nil {
-		return broker.Position{}, fmt.Errorf("%w: appending to the log on NATS: %w", broker.ErrUnavailable, err)
-	}
 	select {
 	case at := <-mine:
 		return at, nil
@@ -178,6 +190,55 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 	case <-e.closed:
 		return broker.Position{}, broker.ErrUnavailable
 	}
+}
+
+// store has JetStream store an event, unless that is found out before by reading it back.
+// While a leader is elected, or the server that was connected to is gone, it tries again: NATS
+// knows the event again by its id, so that it is stored once.
+func (e *session) store(ctx context.Context, data []byte, number uint64, mine <-chan broker.Position) (at broker.Position, read bool, err error) {
+	options := []jetstream.PublishOpt{jetstream.WithRetryAttempts(0)}
+	if e.repeats {
+		options = append(options, jetstream.WithMsgID(e.origin+"-"+strconv.FormatUint(number, 10)))
+	}
+	for repeat := firstRepeat; ; repeat = min(2*repeat, lastRepeat) {
+		err := e.attempt(ctx, data, options)
+		if err == nil {
+			return at, false, nil
+		}
+		err = fmt.Errorf("%w: appending to the log on NATS: %w", broker.ErrUnavailable, err)
+		if !e.repeats || !mayPass(err) || e.conn.gone() {
+			return at, false, err
+		}
+		select {
+		case at := <-mine:
+			return at, true, nil
+		case <-ctx.Done():
+			return at, false, err
+		case <-e.closed:
+			return at, false, broker.ErrUnavailable
+		case <-time.After(repeat/2 + rand.N(repeat)): //nolint:gosec // to spread, not to hide
+		}
+	}
+}
+
+// attempt appends once.
+func (e *session) attempt(ctx context.Context, data []byte, options []jetstream.PublishOpt) error {
+	timeout := appendTimeout
+	if e.repeats {
+		timeout = attemptTimeout
+	}
+	ctx, timedOut := context.WithTimeout(ctx, timeout)
+	defer timedOut()
+	ctx, cancel := e.conn.linked(ctx)
+	defer cancel()
+	_, err := e.js.Publish(ctx, e.subject, data, options...)
+	return err
+}
+
+// mayPass says that an append failed for want of a leader or of a connection.
+func mayPass(err error) bool {
+	return errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
+		errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrDisconnected)
 }
 
 // run reads until ctx ends, or the log does not go on where it was. It outlives NATS
@@ -193,9 +254,18 @@ func (e *session) run(ctx context.Context) error {
 		case errors.Is(err, errLogLost):
 			return err
 		case err != nil:
+			e.failed.Add(1)
 			pause(ctx, back)
 		}
 	}
+}
+
+// timeout is that of the reader's next request.
+func (e *session) timeout() time.Duration {
+	if e.failed.Load() < firstRequests {
+		return firstTimeout
+	}
+	return apiTimeout
 }
 
 // watch looks whether the stream is still the same, until ctx ends: its reader alone
@@ -277,7 +347,7 @@ func (e *session) current(ctx context.Context) (jetstream.Stream, error) {
 	if e.conn.Away() > 0 {
 		return nil, broker.ErrUnavailable
 	}
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
 	stream, err := e.js.Stream(ctx, e.name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
