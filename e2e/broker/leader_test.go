@@ -43,8 +43,10 @@ func startNATSCluster(t *testing.T) *natsCluster {
 		client, route := port(), port()
 		c.urls = append(c.urls, fmt.Sprintf("nats://127.0.0.1:%d", client))
 		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", route))
-		c.args[name] = []string{"--name", name, "--addr", "127.0.0.1", "--port", fmt.Sprint(client), "--jetstream", "--store_dir", t.TempDir(),
-			"--cluster_name", "c", "--cluster", fmt.Sprintf("nats://127.0.0.1:%d", route)}
+		c.args[name] = []string{
+			"--name", name, "--addr", "127.0.0.1", "--port", fmt.Sprint(client), "--jetstream", "--store_dir", t.TempDir(),
+			"--cluster_name", "c", "--cluster", fmt.Sprintf("nats://127.0.0.1:%d", route),
+		}
 	}
 	for name := range c.args {
 		c.args[name] = append(c.args[name], "--routes", strings.Join(routes, ","))

@@ -508,6 +508,7 @@ func TestPermitOfOne(t *testing.T) {
 			told = append(told, now)
 		}
 		<-time.After(time.Minute)
+		synctest.Wait()
 		for _, n := range told {
 			if b.told[n.Token.String()] != 1 {
 				t.Errorf("%v was not told", n.Token)
