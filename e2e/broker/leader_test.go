@@ -172,8 +172,8 @@ func TestLeaderKilled(t *testing.T) {
 			failed[p.status]++
 		}
 	}
-	if len(failed) > 1 || failed[http.StatusServiceUnavailable] > len(all)/2 { // an election may take longer than a publish waits
-		t.Errorf("%d publishes, of which these were not answered with 200: %v", len(all), failed)
+	if n := failed[http.StatusServiceUnavailable]; len(failed) > 1 || len(failed) == 1 && n == 0 { // an election may take longer than a publish waits
+		t.Errorf("of %d publishes these were not answered with 200 or 503: %v", len(all), failed)
 	}
 	t.Logf("%d publishes, not answered with 200: %v; the longest took %v, with a 200 %v", len(all), failed, longest.Round(time.Millisecond), longest200.Round(time.Millisecond))
 	last := event(sites[0].publish("last"), "last")
