@@ -35,7 +35,7 @@ type Config struct {
 const (
 	reconnectWait   = time.Second / 4
 	reconnectJitter = time.Second / 2 // nodes do not come back all at once
-	pingInterval    = 2 * time.Second // a server that answers none of pingsOut is gone
+	pingInterval    = time.Second     // a server that answers none of pingsOut is gone
 	pingsOut        = 2
 	writeTimeout    = 5 * time.Second // of a server that takes nothing
 	takeOverTime    = 2 * time.Second // of another server of the cluster
@@ -229,6 +229,15 @@ func (c *Conn) linked(ctx context.Context) (context.Context, context.CancelFunc)
 		stop()
 		cancel(nil)
 	}
+}
+
+// whileUp is linked for a connection that is up. For one that is down it is ctx, so that the
+// library says that nothing was sent.
+func (c *Conn) whileUp(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.Away() > 0 {
+		return ctx, func() {}
+	}
+	return c.linked(ctx)
 }
 
 var errLinkLost = errors.New("the connection to NATS was lost meanwhile")

@@ -125,6 +125,8 @@ func (n *Nodes) publish(ctx context.Context, m *nats.Msg, options ...jetstream.P
 	if err != nil {
 		return 0, err
 	}
+	ctx, cancel := n.owner.whileUp(ctx)
+	defer cancel()
 	ack, err := n.js.PublishMsg(ctx, m, options...)
 	if errors.Is(err, nats.ErrReconnectBufExceeded) { // the connection is down, and nothing waits for it
 		return 0, fmt.Errorf("%w: %w", broker.ErrUnsent, err)
@@ -137,6 +139,8 @@ func (n *Nodes) publish(ctx context.Context, m *nats.Msg, options ...jetstream.P
 
 // last is the newest message of a subject; nil: there is none.
 func (n *Nodes) last(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	ctx, cancel := n.owner.whileUp(ctx)
+	defer cancel()
 	m, err := n.stream.GetLastMsgForSubject(ctx, subject)
 	if err = n.failure(ctx, err); errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil

@@ -162,3 +162,37 @@ func awaitMessages(ctx context.Context, t *testing.T, n *Nodes, want uint64) {
 		}
 	}
 }
+
+// A request is not waited for any longer than the connection that it was sent on.
+func TestRequestOnALostConnection(t *testing.T) {
+	t.Parallel()
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	r := newRelay(t, s)
+	conn, err := Dial(Config{URL: r.url(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	n := mustOpenNodes(t, conn, "p")
+	for name, ask := range map[string]func(ctx context.Context) error{
+		"set": func(ctx context.Context) error {
+			_, err := n.Set(ctx, 1, []byte("x"), 0)
+			return err
+		},
+		"get": func(ctx context.Context) error {
+			_, err := n.Get(ctx, 1)
+			return err
+		},
+	} {
+		back := conn.back()
+		r.hung.Store(true)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		begin := time.Now()
+		if err := ask(ctx); err == nil || ctx.Err() != nil || errors.Is(err, broker.ErrUnsent) {
+			t.Errorf("%s: %v after %v", name, err, time.Since(begin))
+		}
+		cancel()
+		r.hung.Store(false)
+		<-back
+	}
+}
