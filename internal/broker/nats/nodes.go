@@ -121,12 +121,12 @@ func (n *Nodes) isLost(ctx context.Context) bool {
 }
 
 func (n *Nodes) publish(ctx context.Context, m *nats.Msg, options ...jetstream.PublishOpt) (uint64, error) {
+	ctx, cancel := n.owner.whileUp(ctx)
+	defer cancel()
 	floor, err := n.expect(ctx)
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := n.owner.whileUp(ctx)
-	defer cancel()
 	ack, err := n.js.PublishMsg(ctx, m, options...)
 	if errors.Is(err, nats.ErrReconnectBufExceeded) { // the connection is down, and nothing waits for it
 		return 0, fmt.Errorf("%w: %w", broker.ErrUnsent, err)
