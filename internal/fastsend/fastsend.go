@@ -1,4 +1,4 @@
-// Package lean serves POST /internal/send on connections that senders keep and use
+// Package fastsend serves POST /internal/send on connections that senders keep and use
 // again, at a fraction of what a request through net/http costs: no goroutine for
 // each connection, no parsed header, one system call to read and one to answer.
 //
@@ -7,7 +7,7 @@
 // only if it is a whole, plain request to send (see parse); with anything else the
 // connection goes back to net/http, with the bytes that were read, and stays there. So
 // what is strict there is strict here, and what is rare is net/http's.
-package lean
+package fastsend
 
 import (
 	"bytes"
