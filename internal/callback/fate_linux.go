@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fate derives it from how the connection ended and from how many bytes the backend's host
+// fate returns the callback's fate, by how the connection ended and how many bytes the backend's host
 // acknowledged. before is the number of bytes written when the callback began, err the error
 // of its exchange.
 func (c *conn) fate(before int64, err error) fate {

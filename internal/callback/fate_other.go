@@ -9,7 +9,7 @@ import (
 
 const wsaeConnReset = syscall.Errno(10054) // what Windows calls ECONNRESET
 
-// fate derives it from the error alone. before is the number of bytes written when the
+// fate returns the callback's fate, by the error alone. before is the number of bytes written when the
 // callback began.
 func (c *conn) fate(before int64, err error) fate {
 	switch {
