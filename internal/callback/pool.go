@@ -200,8 +200,8 @@ func (p *pool) expire() {
 	p.timer.Reset(p.idle[0].idleSince.Add(idleTimeout).Sub(now))
 }
 
-// drain runs f, which reads the rest of an answer on c, and closes c if the pool closes
-// meanwhile. It returns false, without running f, if the pool is closed already.
+// drain runs f, which reads the rest of an answer on c, which the pool's close
+// cuts off. It returns false, without running f, if the pool is closed already.
 func (p *pool) drain(c *conn, f func()) bool {
 	p.mu.Lock()
 	if p.closed {
@@ -221,9 +221,8 @@ func (p *pool) drain(c *conn, f func()) bool {
 	return true
 }
 
-// close closes the idle connections, cuts answers that are still being read, and waits for
-// their readers.
-// Connections made later are closed after one exchange.
+// close closes the idle connections, cuts off answers that are still being read, and waits
+// for their readers. Connections made later are closed after one exchange.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
