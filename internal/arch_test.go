@@ -26,7 +26,7 @@ var arrows = map[string][]string{
 	"internal/guard":       {},
 	"internal/epoll":       {},
 	"internal/edge":        {},
-	"internal/lean":        {"internal/guard", "internal/epoll"},
+	"internal/fastsend":    {"internal/guard", "internal/epoll"},
 	"internal/frame":       {"sse"},
 	"internal/outbox":      {"sse", "internal/frame"},
 	"internal/broker":      {"internal/guard", "sse", "internal/frame"},
@@ -41,12 +41,12 @@ var arrows = map[string][]string{
 	"internal/metrics":     {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway", "internal/connections", "internal/cluster", "internal/api"},
 	"internal/server": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway",
-		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/epoll",
+		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll",
 		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router",
 	},
 	"internal/demo": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway",
-		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/lean", "internal/epoll", "internal/server",
+		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll", "internal/server",
 		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router",
 	},
 

@@ -11,15 +11,15 @@ import (
 // DefaultMaxLen is the longest block, in bytes, that a [NewDecoder] reads.
 const DefaultMaxLen = 16 << 20
 
-// ErrTooLong is what [Decoder.Next] gives for a block over the decoder's limit.
+// ErrTooLong is returned by [Decoder.Next] for a block over the decoder's limit.
 var ErrTooLong = errors.New("sse: event is longer than the decoder's limit")
 
-// minBuffer is where the read buffer starts; it doubles for longer lines.
+// minBuffer is the initial size of the read buffer; it doubles for longer lines.
 const minBuffer = 4 << 10
 
 // Decoder reads a stream of events, as the HTML standard says a browser must.
-// An event is given out as soon as its empty line has ended, even by a CR that
-// may be half of a CR LF. Not safe for concurrent use.
+// An event is returned as soon as its empty line has ended, even by a CR that may be
+// half of a CR LF. A Decoder is not safe for concurrent use.
 type Decoder struct {
 	r       io.Reader
 	readErr error // what r ended with; buffered lines come first
@@ -47,40 +47,39 @@ type Decoder struct {
 	lastRetry Retry
 }
 
-// NewDecoder reads from r with the limit [DefaultMaxLen].
+// NewDecoder returns a Decoder that reads from r with the limit [DefaultMaxLen].
 func NewDecoder(r io.Reader) *Decoder { return NewDecoderMax(r, DefaultMaxLen) }
 
-// NewDecoderMax reads from r and accepts blocks of up to limit bytes: the lines
+// NewDecoderMax returns a Decoder that reads from r and accepts blocks of up to limit bytes: the lines
 // through the next empty one, each with one byte for its end, comments only while
-// they last. So every [Event] passes whose [Event.Len] is at most the limit.
-// Memory is bounded by a small multiple of it.
+// they last. So every [Event] whose [Event.Len] is at most the limit is
+// accepted. Memory is bounded by a small multiple of the limit.
 func NewDecoderMax(r io.Reader, limit int) *Decoder {
 	return &Decoder{r: r, max: limit}
 }
 
-// LastEventID is the standard's "last event ID string": the id that a client
+// LastEventID returns the standard's "last event ID string": the id that a client
 // would reconnect with. Blocks of only an id set it too. It is set, perhaps
 // empty, once the stream has had an id.
 func (d *Decoder) LastEventID() ID { return d.lastID }
 
-// Retry is the last reconnection time in the stream, from the line on that has
-// it; not set where there was none.
+// Retry returns the last reconnection time that was read; not set if there was none.
 func (d *Decoder) Retry() Retry { return d.lastRetry }
 
-// Line is how many lines have been consumed: the number of the line that ended the
+// Line returns how many lines have been consumed: the number of the line that ended the
 // event that Next gave last.
 func (d *Decoder) Line() int { return d.lines }
 
-// Unfinished says, at the end of the stream, that an event without its empty line
+// Unfinished reports, at the end of the stream, whether an event without its empty line
 // was dropped.
 func (d *Decoder) Unfinished() bool { return d.block > 0 || d.pos < d.end }
 
-// Next reads on to the next event. The end of the stream is [io.EOF], and an
-// event without its empty line before that is dropped, as the standard says. An
-// error of the reader comes as it is, and every error is final.
+// Next returns the next event, or [io.EOF] at the end of the stream. A last event
+// without its empty line is dropped, as the standard says. Errors of the reader are
+// returned unchanged, and every error is final.
 //
-// The event's ID is the last one of the stream, be it from an earlier event; its
-// Retry is that of its own block. A retry over 64 bits is read as the greatest.
+// The event's ID is the last one of the stream, even if an earlier event set it; its
+// Retry is that of its own block. A retry over 64 bits is read as the greatest uint64.
 func (d *Decoder) Next() (Event, error) {
 	for {
 		e, isEvent, err := d.NextBlock()
@@ -90,8 +89,8 @@ func (d *Decoder) Next() (Event, error) {
 	}
 }
 
-// NextBlock is Next, but also gives out the blocks without data that set an id or a
-// reconnection time. These make no event; of the Event they have what they set.
+// NextBlock is Next, but also returns blocks without data that set an id or a
+// reconnection time. These are no events; the Event holds only what they set.
 func (d *Decoder) NextBlock() (e Event, isEvent bool, err error) {
 	for d.err == nil {
 		line, err := d.line()
@@ -110,7 +109,7 @@ func (d *Decoder) NextBlock() (e Event, isEvent bool, err error) {
 	return Event{}, false, d.err
 }
 
-// line gives the next line without its end, valid until the next call.
+// line returns the next line without its end, valid until the next call.
 func (d *Decoder) line() ([]byte, error) {
 	for {
 		if d.afterCR && d.pos < d.end {
@@ -228,7 +227,7 @@ func (d *Decoder) dispatch() (e Event, ok bool) {
 	return e, ok
 }
 
-// parseDigits is the value of ASCII digits, at most the greatest uint64; "" is
+// parseDigits returns the value of ASCII digits, at most the greatest uint64; "" is
 // no number.
 func parseDigits(s []byte) (n uint64, ok bool) {
 	for _, c := range s {

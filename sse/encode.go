@@ -6,7 +6,7 @@ import (
 )
 
 // Heartbeat is a comment, which clients ignore: it keeps the connection in use
-// and makes a dead one show.
+// and makes writes to a dead one fail.
 const Heartbeat = ": heartbeat\n\n"
 
 // AppendTo appends the event as it goes on the wire, byte by byte as the
@@ -27,7 +27,7 @@ func (e Event) AppendTo(dst []byte) []byte {
 	return append(dst, '\n')
 }
 
-// Len is the number of bytes that [Event.AppendTo] appends.
+// Len returns the number of bytes that [Event.AppendTo] appends.
 func (e Event) Len() int {
 	n := 1 // the empty line
 	if e.Name.s != "" {

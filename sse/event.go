@@ -69,22 +69,22 @@ func NewID(s string) (ID, error) {
 
 func (id ID) String() string { return id.s }
 
-// IsSet tells an empty id from none.
+// IsSet reports whether there is an id, which may be empty.
 func (id ID) IsSet() bool { return id.set }
 
 // Retry is the time after which a client reconnects. The zero value is no
-// retry, which leaves the client's as it is; [RetryMillis](0) is at once.
+// retry, which leaves the client's as it is; [RetryMillis](0) means at once.
 type Retry struct {
 	ms  uint64
 	set bool
 }
 
-// RetryMillis is a reconnection time in whole milliseconds. Any value is valid
+// RetryMillis returns a reconnection time in whole milliseconds. Any value is valid
 // on the wire.
 func RetryMillis(ms uint64) Retry { return Retry{ms, true} }
 
-// Millis is the reconnection time, 0 where none is set.
+// Millis returns the reconnection time, or 0 if none is set.
 func (r Retry) Millis() uint64 { return r.ms }
 
-// IsSet tells a retry of 0 from none.
+// IsSet reports whether there is a retry, which may be 0.
 func (r Retry) IsSet() bool { return r.set }

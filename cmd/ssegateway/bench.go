@@ -67,7 +67,7 @@ func benchCommand() *cobra.Command {
 	return c
 }
 
-// benchProgram says what to start, with the settings given, and the interval of heartbeats.
+// benchProgram returns the program to start, with the given settings, and the heartbeat interval.
 func benchProgram(c *cobra.Command, o *bench.Options) error {
 	program, err := os.Executable()
 	if err != nil {
@@ -100,7 +100,7 @@ func benchProgram(c *cobra.Command, o *bench.Options) error {
 	return nil
 }
 
-// isTerminal says whether somebody looks at it while it is written.
+// isTerminal reports whether output goes to a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {

@@ -26,7 +26,7 @@ func main() {
 	}
 }
 
-// errLogged is the error of a command that has logged what went wrong.
+// errLogged is returned by a command that has logged its error.
 var errLogged = errors.New("failed")
 
 func command() *cobra.Command {
@@ -79,7 +79,7 @@ func serve(c *cobra.Command, _ []string) error {
 	return nil
 }
 
-// problems are the errors that were joined to err.
+// problems returns the errors that are joined in err.
 func problems(err error) []error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()

@@ -27,12 +27,12 @@ type process struct {
 	reloads chan os.Signal
 }
 
-// newProcess reads the settings, and makes the logger that they ask for. It needs end, also
-// beside an error.
+// newProcess reads the settings, and makes the logger that they configure. The caller must
+// call end, even after an error.
 func newProcess(c *cobra.Command) (*process, error) {
 	p := &process{command: c, level: new(slog.LevelVar), reloads: make(chan os.Signal, 1)}
-	// Whatever the moment: the one asks to reload, and by the other the system says that
-	// nobody reads the log any more.
+	// Neither may ever end the process: SIGHUP requests a reload, and SIGPIPE means
+	// that nobody reads the log any more.
 	signal.Notify(p.reloads, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE)
 	cfg, warnings, err := config.Load(c.Flags(), os.Environ())
@@ -43,7 +43,7 @@ func newProcess(c *cobra.Command) (*process, error) {
 	if err != nil {
 		return p, errLogged
 	}
-	// In a container the collector works harder as its memory limit comes near.
+	// In a container the garbage collector runs more often near the memory limit.
 	if _, err := memlimit.Set(); err != nil {
 		p.log.Debug("no memory limit", "error", err.Error())
 	}
@@ -53,7 +53,7 @@ func newProcess(c *cobra.Command) (*process, error) {
 // end writes what is left of the log.
 func (p *process) end() { p.lines.Close() }
 
-// complain logs what is wrong with the settings.
+// complain logs the problems of the settings.
 func (p *process) complain(warnings []error, err error) {
 	for _, w := range warnings {
 		p.log.Error(w.Error())
@@ -106,8 +106,8 @@ func (p *process) run(ctx context.Context, s *server.Server, run func(context.Co
 	return run(ctx)
 }
 
-// reload takes over what may change while s runs: the certificate, and from the
-// configuration file the log level. It says in one line what it has taken over.
+// reload applies what may change while s runs: the certificate, and the log level of the
+// configuration file. It logs in one line what it has applied.
 func (p *process) reload(s *server.Server) {
 	var done []slog.Attr
 	level := p.level.Level()

@@ -1,12 +1,12 @@
-// Package callback is the backend's HTTP client: it asks whether a connection may
-// open, and tells that one ended.
+// Package callback is the HTTP client for the backend: it asks whether a connection may
+// open, and reports that one ended.
 //
 // It brings its own pool and round trip, on net/http's response parser, rather than
 // using http.Transport. A refused client is gone for good (an EventSource does not
 // come back after an error status), so the package has to know more about a
-// connection that the backend closed than Transport tells: whether it was closed
-// before a callback was sent on it, and where not, whether anything of the callback
-// was received (see fate). It also does without Transport's two goroutines for each
+// connection that the backend closed than Transport reports: whether it was closed
+// before a callback was sent on it, and if not, whether the backend received any of
+// the callback (see fate). It also does without Transport's two goroutines for each
 // connection, which is half of what a callback costs.
 package callback
 
@@ -51,25 +51,25 @@ const (
 type Config struct {
 	// URL is where callbacks are POSTed: http or https, query and userinfo as given.
 	URL string
-	// Timeout is what the backend has for one attempt, from the start of the dial to the
-	// end of the answer's body; 5 s if zero. Waiting for a turn does not count.
+	// Timeout bounds one attempt, from the start of the dial to the end of the answer's
+	// body; 5 s if zero. Waiting for a turn does not count.
 	Timeout time.Duration
-	// Concurrency bounds the callbacks in flight: so many connects, and as many
-	// disconnects; 256 if zero.
+	// Concurrency bounds the connects in flight, and separately the disconnects in
+	// flight; 256 if zero.
 	Concurrency int
-	// Requests, if not nil, is told of the requests of notices that are not delivered yet.
+	// Requests, if not nil, counts the requests of notices that are not delivered yet.
 	Requests *gateway.Requests
 	// Log gets a line for each callback. None of them shows the URL. nil: no log.
 	Log *slog.Logger
-	// Observe, if not nil, is told of each attempt: an Action, a Result, and how long the
-	// backend took. It must not block.
+	// Observe, if not nil, is called after each attempt with an Action, a Result and how
+	// long the backend took. It must not block.
 	Observe func(action, result string, took time.Duration)
-	// Permit, if not nil, is asked before each attempt of a disconnect. What is deferred
-	// waits for Resume; what is denied is dropped.
+	// Permit, if not nil, is called before each attempt of a disconnect. A deferred
+	// disconnect waits for Resume; a denied one is dropped.
 	Permit func(gateway.Token) gateway.Permission
-	// Settled, if not nil, is told when a disconnect is done with: delivered, rejected,
-	// given up or denied. Neither of the two may call the Client.
-	Settled func(n gateway.Notice, denied bool)
+	// OnFinished, if not nil, is called when a disconnect needs no further attempt: it was
+	// delivered, rejected, given up or denied. Permit and OnFinished must not call the Client.
+	OnFinished func(n gateway.Notice, denied bool)
 }
 
 const (
@@ -77,8 +77,8 @@ const (
 	defaultConcurrency = 256
 
 	// turnTimeout bounds how long a connect waits for its turn, before its own timeout
-	// begins. With that it stays below the 60 s after which common proxies give up on a
-	// client's request, and lets a storm of clients through that only has to be patient.
+	// begins. Both together stay below the 60 s after which common proxies give up on a
+	// client's request, and are long enough for a storm of reconnecting clients.
 	turnTimeout = 50 * time.Second
 )
 
@@ -90,7 +90,7 @@ type Client struct {
 	turns chan struct{}
 	pool  pool
 
-	// Of what is wrong with answers to connects, which clients cause as often as they like.
+	// Throttles of log lines about faulty answers to connects: clients can cause any number.
 	ignored, leftOut, misdirected *logging.Throttle
 
 	notifier notifier
@@ -121,8 +121,8 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Permit == nil {
 		cfg.Permit = func(gateway.Token) gateway.Permission { return gateway.Granted }
 	}
-	if cfg.Settled == nil {
-		cfg.Settled = func(gateway.Notice, bool) {}
+	if cfg.OnFinished == nil {
+		cfg.OnFinished = func(gateway.Notice, bool) {}
 	}
 	u, err := parseURL(cfg.URL)
 	if err != nil {
@@ -137,8 +137,8 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// parseURL refuses what could not be sent as given. What url.Parse says of a bad URL
-// quotes it, with its secrets, so the errors here are our own.
+// parseURL rejects a URL that cannot be sent as given. The errors of url.Parse quote the
+// URL with its secrets, so they are replaced.
 func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -157,8 +157,8 @@ func parseURL(raw string) (*url.URL, error) {
 }
 
 // Run delivers notices until ctx ends. It returns, always with nil, when every
-// goroutine and connection that the Client started is gone; what was not delivered by
-// then never will be. Call it once.
+// goroutine and connection that the Client started is gone. A notice not delivered by
+// then is never delivered. Call Run once.
 func (c *Client) Run(ctx context.Context) error {
 	c.notifier.begin(ctx)
 	<-ctx.Done()
@@ -196,8 +196,8 @@ func newTLSConfig(host string) *tls.Config {
 // certificate.
 type askedKey struct{}
 
-// isAlert says whether an error is a TLS alert of the other side, which is what a backend
-// that wants a certificate answers to none.
+// isAlert reports whether an error is a TLS alert from the peer. A backend that requires a
+// client certificate sends one if it gets none.
 func isAlert(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "remote error"

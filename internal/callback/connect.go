@@ -15,9 +15,9 @@ import (
 var errNoTurn = errors.New("too many callbacks in flight")
 
 // Connect implements gateway.Backend. The caller waits for its turn for as long as ctx
-// and client live, but at most turnTimeout; only then do the backend's 5 s begin. The
-// answer's head decides. The body of a 2xx is waited for, since it may say more; any other
-// that is slow to come delays nobody but the next in turn.
+// and client live, but at most turnTimeout; only then does Timeout begin. The
+// status of the answer decides. The body of a 2xx is waited for, since it may be a grant. Any
+// other body is read afterwards, and delays only the next connect that waits for a turn.
 func (c *Client) Connect(ctx, client context.Context, token gateway.Token, request []byte) gateway.Answer {
 	switch c.takeTurn(ctx, client) {
 	case clientLeft:
@@ -39,7 +39,7 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 	if r.ok() {
 		body = c.grant(ctx, token, &r)
 	}
-	answer := r.answer() // before r may be another goroutine's
+	answer := r.answer() // before another goroutine may own r
 	answer.Body = body
 	var left string
 	answer.Header, left = r.passed()
@@ -49,7 +49,7 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 			slog.String("token", token.String()), slog.String("field", left))
 	}
 	switch {
-	case r.status == 0 || r.ok(): // all that will be read has been
+	case r.status == 0 || r.ok(): // nothing is left to read
 		c.yieldTurn()
 	case r.atHand():
 		c.finish(&r)
@@ -65,13 +65,13 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 	return answer
 }
 
-// turn is what came of waiting for a turn.
+// turn is the outcome of waiting for a turn.
 type turn uint8
 
 const (
-	itsTurn    turn = iota // to be given back
-	noTurn                 // in time
-	clientLeft             // before its turn
+	itsTurn    turn = iota // to be given back with yieldTurn
+	noTurn                 // the time ran out
+	clientLeft             // the client left first
 )
 
 func (c *Client) takeTurn(ctx, client context.Context) turn {
@@ -102,9 +102,9 @@ func (c *Client) takeTurn(ctx, client context.Context) turn {
 
 func (c *Client) yieldTurn() { <-c.turns }
 
-// grant reads the body of an acceptance. One that is not to be had is as none, which is
-// logged, since the client then gets less than the backend meant. But if the connection
-// broke within the body there is no answer: r says so then.
+// grant reads the body of an acceptance. A body that cannot be used counts as none, and is
+// logged, since the client then gets less than the backend meant. If the connection broke
+// within the body there is no answer, and r is changed to say so.
 func (c *Client) grant(ctx context.Context, token gateway.Token, r *reply) []byte {
 	body, err := c.body(ctx, r)
 	switch {
@@ -154,13 +154,13 @@ func (c *Client) connected(token gateway.Token, r *reply, took time.Duration) {
 	}
 }
 
-// misdirected says whether the answer is none that a backend should give: a redirect, which
-// is not followed, or a status that HTTP does not have (RFC 9110 section 15).
+// misdirected reports whether the answer is one that a backend should not give: a redirect,
+// which is not followed, or a status that HTTP does not define (RFC 9110 section 15).
 func (r *reply) misdirected() bool {
 	return 300 <= r.status && r.status <= 399 || r.status >= 600
 }
 
-// location is where a redirect points to, without user information, query and fragment,
+// location returns the target of a redirect, without user information, query and fragment,
 // which may hold secrets; "" if it is none.
 func (r *reply) location() string {
 	if r.response == nil || !r.misdirected() {
@@ -192,7 +192,7 @@ func (c *Client) log(level slog.Level, action string, token gateway.Token, resul
 	switch {
 	case r.err != nil:
 		attrs = append(attrs, slog.Any("error", r.err))
-	case 400 <= r.status && r.status <= 499 && r.conn.asksForCertificate: // most probably that is why
+	case 400 <= r.status && r.status <= 499 && r.conn.asksForCertificate: // most probably the cause
 		attrs = append(attrs, slog.Any("error", errCertificate))
 	}
 	c.cfg.Log.LogAttrs(ctx, level, "callback", attrs...)

@@ -22,13 +22,13 @@ var (
 	errBodyTimeout  = errors.New("its body did not come in time")
 )
 
-// reply is what came of a callback. With an answer, finish must be called.
+// reply is the outcome of a callback. If there is an answer, finish must be called.
 type reply struct {
 	status int // of the answer; 0: none
 	// Without an answer:
 	err  error // free of the URL and of what the backend sent
 	sent bool  // the backend may have received the callback
-	late bool  // because the time ran out, or ctx ended
+	late bool  // no answer because the time ran out or ctx ended
 
 	conn     *conn
 	response *http.Response
@@ -50,8 +50,8 @@ func (c *Client) exchange(ctx context.Context, deadline time.Time, message []byt
 	return r
 }
 
-// maxConnections bounds how many connections one callback may be begun on. Two do, but
-// for a backend that closes even new ones, as when it restarts.
+// maxConnections bounds how many connections one callback may be begun on. Two suffice
+// unless the backend closes even new ones, for example while it restarts.
 const maxConnections = 3
 
 func (c *Client) attempt(ctx context.Context, deadline time.Time, message []byte, fresh bool) (r reply, again bool) {
@@ -59,7 +59,7 @@ func (c *Client) attempt(ctx context.Context, deadline time.Time, message []byte
 	if err != nil {
 		return reply{err: err, late: ctx.Err() != nil || isTimeout(err)}, false
 	}
-	_ = conn.SetDeadline(deadline) // where it fails, so will what follows
+	_ = conn.SetDeadline(deadline) // if this fails, the write fails too
 	stop := func() bool { return true }
 	if ctx.Done() != nil {
 		stop = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(longAgo) })
@@ -69,7 +69,7 @@ func (c *Client) attempt(ctx context.Context, deadline time.Time, message []byte
 	started := time.Now()
 	_, writeErr := conn.Write(message)
 	// A backend may refuse a callback before it has read all of it: after a failed write
-	// there can be an answer still. If nothing was written there is none.
+	// there may still be an answer. If nothing was written there is none.
 	var response *http.Response
 	err = writeErr
 	if err == nil || *conn.written > before && !isTimeout(err) {
@@ -84,7 +84,7 @@ func (c *Client) attempt(ctx context.Context, deadline time.Time, message []byte
 		}, false
 	}
 
-	defer conn.raw.Close() // without a farewell by TLS, which might block
+	defer conn.raw.Close() // without TLS's close_notify, which might block
 	if ctx.Err() != nil || isTimeout(err) {
 		return reply{err: errTimeout, late: true, sent: *conn.written > before}, false
 	}
@@ -100,16 +100,16 @@ func (c *Client) attempt(ctx context.Context, deadline time.Time, message []byte
 	return reply{err: errBroken, sent: f != untouched}, again
 }
 
-// Variables, as the tests run on machines that are too busy for these.
+// Variables, because tests on busy machines need longer ones.
 var (
-	// staleWindow is how soon after a callback was sent a reset must come to be taken for
-	// the crossing of the callback with the backend's close of an idle connection.
+	// staleWindow is how soon after a callback was sent a reset must come to count as the
+	// backend's close of an idle connection, crossing with the callback.
 	staleWindow = 500 * time.Millisecond
-	// endWait is how long to wait for the end of a connection that has begun to end.
+	// endWait is how long to wait for the end of a connection that the backend is closing.
 	endWait = 250 * time.Millisecond
 )
 
-// fate is what became of a callback whose connection ended before any byte of an answer.
+// fate is how far a callback got whose connection ended before any byte of an answer.
 type fate uint8
 
 const (
@@ -117,10 +117,10 @@ const (
 	unknown fate = iota
 	// untouched: no byte of it was received before the backend closed the connection.
 	untouched
-	// unread: the backend's host reset the connection, as a host does with one that is
-	// closed while bytes are left that no one read, or of which it no longer knows. A
-	// backend that had acted on the callback would have read all of it. A crash can look
-	// the same, hence not as good as untouched.
+	// unread: the backend's host reset the connection, as a host does if the
+	// connection is closed with bytes left unread, or is unknown to it. A backend that had
+	// acted on the callback would have read all of it. A crash can look the same, so this is
+	// less certain than untouched.
 	unread
 )
 
@@ -134,7 +134,7 @@ var posted = &http.Request{Method: http.MethodPost}
 
 // readHead reads up to the head of the final answer.
 func readHead(c *conn) (*http.Response, error) {
-	// Distinguishes a connection that ended from an answer that was cut.
+	// Distinguishes a connection that ended before an answer from an answer that was cut.
 	if _, err := c.in.Peek(1); err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func readHead(c *conn) (*http.Response, error) {
 		case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, new(*net.OpError)):
 			return nil, errCut
 		default:
-			return nil, errMalformed // the parser's own words quote the answer
+			return nil, errMalformed // the parser's error quotes the answer
 		}
 		switch {
 		case response.StatusCode >= 200 && response.StatusCode <= 999:
@@ -158,20 +158,20 @@ func readHead(c *conn) (*http.Response, error) {
 	}
 }
 
-// atHand tells whether the rest of the answer can be read without waiting.
+// atHand reports whether the rest of the answer can be read without waiting.
 func (r *reply) atHand() bool {
 	waiting, _ := r.conn.in.Peek(r.conn.in.Buffered())
 	if n := r.response.ContentLength; n >= 0 {
 		return int64(len(waiting)) >= n || n > bodyLimit
 	}
-	// Chunked: what ends like the last chunk most probably is it. The wrong guess costs
-	// a wait, no more.
+	// Chunked: bytes that end like the last chunk most probably are it. A wrong guess
+	// costs only a wait.
 	return len(r.response.TransferEncoding) > 0 && bytes.HasSuffix(waiting, lastChunk)
 }
 
 var lastChunk = []byte("0\r\n\r\n")
 
-// finish reads the rest of the answer, for nothing but the connection's next use. It
+// finish reads the rest of the answer, only so that the connection can be used again. It
 // waits for it until the deadline of the attempt.
 func (c *Client) finish(r *reply) {
 	read := func() {
@@ -217,7 +217,7 @@ func (c *Client) body(ctx context.Context, r *reply) (body []byte, err error) {
 	return body, nil
 }
 
-// bodyError is what a failed read of a body says: what came does not show in it.
+// bodyError returns the error of a failed read of a body, without quoting the body.
 func bodyError(err error) error {
 	switch {
 	case isTimeout(err):

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fate goes by how the connection ended, and asks the kernel how much of what was written
-// the other host acknowledged. before is what had been written when the callback began,
-// err how its exchange failed.
+// fate returns the callback's fate, by how the connection ended and how many bytes the backend's host
+// acknowledged. before is the number of bytes written when the callback began, err the error
+// of its exchange.
 func (c *conn) fate(before int64, err error) fate {
 	if *c.written == before {
 		return untouched
@@ -28,8 +28,8 @@ func (c *conn) fate(before int64, err error) fate {
 	if f != unknown || !c.reused {
 		return f
 	}
-	// Some close in two steps, of which the first sends a FIN and the second, if bytes
-	// are left unread, a RST.
+	// Some backends close in two steps: the first sends a FIN, the second a RST if bytes
+	// are left unread.
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(endWait); f == unknown && time.Now().Before(end); f = c.fateAfterFIN(before) {
@@ -47,10 +47,10 @@ func (c *conn) fateAfterFIN(before int64) fate {
 		return unknown
 	}
 	switch {
-	case info.State != tcpCloseWait && info.State != tcpClose: // no FIN, in spite of a farewell
+	case info.State != tcpCloseWait && info.State != tcpClose: // no FIN, despite a TLS close_notify
 		return unknown
 	case info.Bytes_acked <= uint64(before)+1: //nolint:gosec // never negative
-		// The FIN acknowledged all that its host had received. (The count includes the SYN.)
+		// The FIN acknowledged all bytes that the host had received. (The count includes the SYN.)
 		return untouched
 	case info.State == tcpClose:
 		return unread
@@ -65,8 +65,8 @@ const (
 	tcpClose     = 7
 )
 
-// skipToEnd reads until the transport ends, and returns how. TLS says farewell by a
-// message of its own, and the end comes right behind it; without TLS it has come already.
+// skipToEnd reads until the transport ends, and returns the error it ended with. With TLS
+// the end follows right after the close_notify; without TLS it has come already.
 func (c *conn) skipToEnd() error {
 	if err := c.raw.SetReadDeadline(time.Now().Add(endWait)); err != nil {
 		return err

@@ -9,7 +9,8 @@ import (
 
 const wsaeConnReset = syscall.Errno(10054) // what Windows calls ECONNRESET
 
-// fate has only the error to go by. before is what had been written when the callback began.
+// fate returns the callback's fate, by the error alone. before is the number of bytes written when the
+// callback began.
 func (c *conn) fate(before int64, err error) fate {
 	switch {
 	case *c.written == before:

@@ -18,7 +18,7 @@ import (
 // requestHead is the head of every callback, up to and without the value of Content-Length.
 func requestHead(u *url.URL) []byte {
 	host := strings.TrimSuffix(u.Host, ":")
-	if i := strings.IndexByte(host, '%'); i >= 0 { // an IPv6 zone means something to us only
+	if i := strings.IndexByte(host, '%'); i >= 0 { // an IPv6 zone has a meaning on this host only
 		host = host[:i] + host[strings.LastIndexByte(host, ']'):]
 	}
 	var b bytes.Buffer
@@ -104,7 +104,7 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b 
 func getBuffer() *[]byte { return buffers.Get().(*[]byte) }
 
 func putBuffer(b *[]byte) {
-	if cap(*b) <= 64<<10 { // a rare giant must not stay
+	if cap(*b) <= 64<<10 { // a rare large buffer is not kept
 		*b = (*b)[:0]
 		buffers.Put(b)
 	}

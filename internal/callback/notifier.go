@@ -12,9 +12,9 @@ import (
 	"ssegateway/internal/guard"
 )
 
-// notifier delivers notices. Each is in one place at a time: ready, waiting, deferred, or with
-// a worker. Workers come when there is something to do, up to the limit, and go when there
-// is not; one timer moves what is due from waiting to ready.
+// notifier delivers notices. Each is in one place at a time: ready, waiting, deferred, or with a
+// worker. Workers start when notices are ready, up to the limit, and end when none is. One
+// timer moves the notices that are due from waiting to ready.
 type notifier struct {
 	client *Client
 	start  time.Time // what notice's times count from, monotonic
@@ -28,7 +28,7 @@ type notifier struct {
 	timer    *time.Timer   // for the first of waiting; nil: never armed
 	pending  int           // ready, waiting, deferred and with a worker
 	failed   int           // given up so far
-	idle     chan struct{} // closed when pending reaches 0; nil: nobody asked
+	drained  chan struct{} // closed when pending reaches 0; nil unless a Flush waits
 	flushes  int           // Flush calls in progress
 	working  int           // workers
 	busy     int           // of them, those with a notice
@@ -40,7 +40,7 @@ func (n *notifier) init(c *Client) {
 	n.start = time.Now()
 }
 
-// Disconnect implements gateway.Backend. What comes before Run waits for it.
+// Disconnect implements gateway.Backend. Notices queued before Run wait for it.
 func (c *Client) Disconnect(what gateway.Notice) {
 	n := &c.notifier
 	c.cfg.Requests.Keep(what.Request)
@@ -51,7 +51,7 @@ func (c *Client) Disconnect(what gateway.Notice) {
 	n.hireLocked()
 }
 
-// Resume goes on with what Permit has deferred.
+// Resume continues with the notices that Permit deferred.
 func (c *Client) Resume() {
 	n := &c.notifier
 	n.mu.Lock()
@@ -61,7 +61,7 @@ func (c *Client) Resume() {
 	n.hireLocked()
 }
 
-// Pending is how many notices the backend has not been told of yet.
+// Pending returns the number of notices that are not delivered yet.
 func (c *Client) Pending() int {
 	n := &c.notifier
 	n.mu.Lock()
@@ -69,9 +69,9 @@ func (c *Client) Pending() int {
 	return n.pending
 }
 
-// Flush returns when every notice was delivered or failed for good, or when ctx ends,
-// and how many were not delivered: still pending, or given up meanwhile. While it runs
-// nothing waits for long before it is tried again.
+// Flush waits until every notice was delivered or failed for good, or until ctx ends. It
+// returns how many were not delivered: those still pending and those given up meanwhile.
+// While it runs, retries wait at most flushDelay.
 func (c *Client) Flush(ctx context.Context) (undelivered int) {
 	n := &c.notifier
 	n.mu.Lock()
@@ -82,13 +82,13 @@ func (c *Client) Flush(ctx context.Context) (undelivered int) {
 	n.waiting.hasten(n.now(), flushDelay)
 	n.armLocked()
 	for n.pending > 0 && ctx.Err() == nil {
-		if n.idle == nil {
-			n.idle = make(chan struct{})
+		if n.drained == nil {
+			n.drained = make(chan struct{})
 		}
-		idle := n.idle
+		drained := n.drained
 		n.mu.Unlock()
 		select {
-		case <-idle:
+		case <-drained:
 		case <-ctx.Done():
 		}
 		n.mu.Lock()
@@ -96,7 +96,7 @@ func (c *Client) Flush(ctx context.Context) (undelivered int) {
 	return n.pending + n.failed - failed
 }
 
-// begin lets workers be hired, whose attempts ctx bounds.
+// begin allows workers to start. ctx bounds their attempts.
 func (n *notifier) begin(ctx context.Context) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -105,7 +105,7 @@ func (n *notifier) begin(ctx context.Context) {
 	n.armLocked()
 }
 
-// end lets no worker begin another attempt.
+// end prevents further attempts.
 func (n *notifier) end() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -117,7 +117,7 @@ func (n *notifier) end() {
 
 func (n *notifier) now() time.Duration { return time.Since(n.start) }
 
-// hireLocked sees that as many workers are free as notices are ready, within the limit.
+// hireLocked starts workers until each ready notice has a free one, up to the limit.
 func (n *notifier) hireLocked() {
 	for n.ctx != nil && n.working-n.busy < n.ready.len && n.working < n.client.cfg.Concurrency {
 		n.working++
@@ -125,7 +125,7 @@ func (n *notifier) hireLocked() {
 	}
 }
 
-// armLocked sets the timer for the first of waiting.
+// armLocked sets the timer for the earliest waiting notice.
 func (n *notifier) armLocked() {
 	if n.ctx == nil || len(n.waiting) == 0 {
 		return
@@ -171,12 +171,12 @@ func (n *notifier) work() {
 		var a attempt
 		n.unlocked(func() {
 			a = n.client.notify(ctx, what)
-			if a.settled() {
-				n.client.cfg.Settled(what.Notice, a.result == resultDenied)
+			if a.isFinal() {
+				n.client.cfg.OnFinished(what.Notice, a.result == resultDenied)
 			}
 		})
-		n.settleLocked(what, a, resumes)
-		if a.reply.status != 0 { // delivered or not, it is in flight until its body has come
+		n.onAttemptLocked(what, a, resumes)
+		if a.reply.status != 0 { // the callback is in flight until its answer's body is read
 			n.unlocked(func() { n.client.finish(&a.reply) })
 		}
 		n.busy--
@@ -191,25 +191,25 @@ func (n *notifier) unlocked(f func()) {
 	f()
 }
 
-// attempt is what came of one attempt to deliver a notice.
+// attempt is the outcome of one attempt to deliver a notice.
 type attempt struct {
 	result string
 	reply  reply
 	took   time.Duration
 }
 
-// What becomes of an attempt that the backend is not asked for.
+// Results of an attempt that Permit did not allow: no callback was made.
 const (
 	resultDeferred = "deferred"
 	resultDenied   = "denied"
 )
 
-// settled says that the notice is done with.
-func (a *attempt) settled() bool {
+// isFinal reports whether the notice needs no further attempt.
+func (a *attempt) isFinal() bool {
 	return a.result != "" && a.result != ResultRetry && a.result != resultDeferred
 }
 
-// notify makes an attempt.
+// notify makes one attempt to deliver a notice.
 func (c *Client) notify(ctx context.Context, what *notice) attempt {
 	switch c.cfg.Permit(what.Token) {
 	case gateway.Granted:
@@ -230,7 +230,7 @@ func (c *Client) notify(ctx context.Context, what *notice) attempt {
 	case r.status != 0 && r.status < 500 && r.status != http.StatusRequestTimeout && r.status != http.StatusTooManyRequests:
 		a.result = ResultRejected
 	case ctx.Err() != nil && r.status == 0:
-		return a // neither a success nor the backend's failure
+		return a // ctx cut it short: no result
 	case what.attempts > 0 && c.notifier.now()-what.first >= giveUpAfter:
 		a.result = ResultGivenUp
 	default:
@@ -242,7 +242,8 @@ func (c *Client) notify(ctx context.Context, what *notice) attempt {
 	return a
 }
 
-// level lets an outage be seen without a line for every retry.
+// level makes an outage visible without a line for every retry: retries after the first
+// failure are logged at debug level.
 func (a *attempt) level(what *notice) slog.Level {
 	switch {
 	case a.result == ResultGivenUp:
@@ -256,9 +257,9 @@ func (a *attempt) level(what *notice) slog.Level {
 	}
 }
 
-// settleLocked decides what becomes of a notice after an attempt, before which Resume had been
-// called so often.
-func (n *notifier) settleLocked(what *notice, a attempt, resumes int) {
+// onAttemptLocked requeues or removes a notice after an attempt, according to its result.
+// resumes is how often Resume had been called before the attempt.
+func (n *notifier) onAttemptLocked(what *notice, a attempt, resumes int) {
 	switch a.result {
 	case "": // cut short by the end of Run
 		n.ready.push(what)
@@ -291,8 +292,8 @@ func (n *notifier) settleLocked(what *notice, a attempt, resumes int) {
 	}
 	n.client.cfg.Requests.Release(what.Request)
 	n.pending--
-	if n.pending == 0 && n.idle != nil {
-		close(n.idle)
-		n.idle = nil
+	if n.pending == 0 && n.drained != nil {
+		close(n.drained)
+		n.drained = nil
 	}
 }

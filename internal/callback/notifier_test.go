@@ -533,7 +533,7 @@ func TestPermit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		permission := gateway.Deferred
-		settled := map[gateway.Token]bool{}
+		finished := map[gateway.Token]bool{}
 		b := newPipeBackend(t)
 		denied := closed()
 		c := b.client(t, Config{
@@ -545,10 +545,10 @@ func TestPermit(t *testing.T) {
 				}
 				return permission
 			},
-			Settled: func(n gateway.Notice, denied bool) {
+			OnFinished: func(n gateway.Notice, denied bool) {
 				mu.Lock()
 				defer mu.Unlock()
-				settled[n.Token] = denied
+				finished[n.Token] = denied
 			},
 		})
 		c.Disconnect(denied)
@@ -570,12 +570,12 @@ func TestPermit(t *testing.T) {
 			t.Errorf("%d told, %d pending", len(b.told), c.Pending())
 		}
 		for _, n := range told {
-			if denied, ok := settled[n.Token]; !ok || denied {
-				t.Errorf("settled %v, denied %v", ok, denied)
+			if denied, ok := finished[n.Token]; !ok || denied {
+				t.Errorf("finished %v, denied %v", ok, denied)
 			}
 		}
-		if denied, ok := settled[denied.Token]; !ok || !denied {
-			t.Errorf("settled %v, denied %v", ok, denied)
+		if denied, ok := finished[denied.Token]; !ok || !denied {
+			t.Errorf("finished %v, denied %v", ok, denied)
 		}
 	})
 }

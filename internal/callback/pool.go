@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// idleTimeout is shorter than what backends grant an idle connection (2 s at
-	// gunicorn, 5 s at Node), so that it is we who close.
+	// idleTimeout is shorter than the idle timeouts of backends (2 s at gunicorn, 5 s at
+	// Node), so that the gateway closes first.
 	idleTimeout = time.Second
 
 	// headLimit bounds the head of an answer, bodyLimit what is read of a body that says
@@ -43,7 +43,7 @@ type conn struct {
 	idleSince time.Time
 }
 
-// limitedReader bounds what one answer may be. Beyond it is the end of the input.
+// limitedReader bounds the bytes read for one answer. Beyond the bound it returns io.EOF.
 type limitedReader struct {
 	net.Conn
 	left int
@@ -58,7 +58,7 @@ func (r *limitedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// countedConn counts what goes out below TLS.
+// countedConn counts the bytes written below TLS.
 type countedConn struct {
 	net.Conn
 	written int64
@@ -71,7 +71,7 @@ func (c *countedConn) Write(p []byte) (int, error) {
 }
 
 // pool makes connections and keeps the idle ones for a while. The most recently used
-// goes first, so that after a rush the others fall idle.
+// is used first, so that after a rush the others expire.
 type pool struct {
 	addr    string
 	tls     *tls.Config // nil: plaintext
@@ -107,8 +107,8 @@ func (p *pool) get(ctx context.Context, deadline time.Time, fresh bool) (*conn, 
 		if c == nil {
 			break
 		}
-		// The backend may have closed it. Whatever can be read now cannot be the answer to
-		// something not yet asked, so it disqualifies as much as an end does.
+		// The backend may have closed it. Bytes that can be read before a callback was sent
+		// are no answer, so they rule the connection out as well.
 		if c.quiet() {
 			c.reused = true
 			return c, nil
@@ -165,7 +165,7 @@ func (p *pool) pop() *conn {
 	return c
 }
 
-// put takes back a connection whose exchange is over, and that can carry another.
+// put takes back a connection that can carry another exchange.
 func (p *pool) put(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -180,7 +180,7 @@ func (p *pool) put(c *conn) {
 	}
 }
 
-// expire closes what has been idle for too long, and comes back for the rest.
+// expire closes connections that have been idle for too long, and sets the timer for the rest.
 func (p *pool) expire() {
 	defer guard.Recover()
 	p.mu.Lock()
@@ -200,8 +200,8 @@ func (p *pool) expire() {
 	p.timer.Reset(p.idle[0].idleSince.Add(idleTimeout).Sub(now))
 }
 
-// drain runs f, which reads the rest of an answer on c, and has it cut when the pool
-// closes. It reports false, without running f, if that has happened.
+// drain runs f, which reads the rest of an answer on c, which the pool's close
+// cuts off. It returns false, without running f, if the pool is closed already.
 func (p *pool) drain(c *conn, f func()) bool {
 	p.mu.Lock()
 	if p.closed {
@@ -221,8 +221,8 @@ func (p *pool) drain(c *conn, f func()) bool {
 	return true
 }
 
-// close closes the idle connections, cuts what is left of answers, and waits for that.
-// Connections made later are closed after one exchange.
+// close closes the idle connections, cuts off answers that are still being read, and waits
+// for their readers. Connections made later are closed after one exchange.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true

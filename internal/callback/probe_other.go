@@ -6,5 +6,6 @@ type probe struct{}
 
 func (*probe) init(*conn) {}
 
-// quiet cannot be told here; what a look would have told, fate tells later.
+// quiet always returns true: the socket cannot be probed here. fate finds a closed
+// connection after the exchange failed.
 func (c *conn) quiet() bool { return true }

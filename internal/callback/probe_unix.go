@@ -4,9 +4,9 @@ package callback
 
 import "golang.org/x/sys/unix"
 
-// probe looks at an idle connection's socket.
+// probe peeks at an idle connection's socket.
 type probe struct {
-	look  func(fd uintptr) // made once, so that a look allocates nothing
+	look  func(fd uintptr) // made once, so that a probe allocates nothing
 	quiet bool
 }
 
@@ -26,7 +26,7 @@ func (c *conn) quiet() bool {
 	if c.probe.look == nil {
 		return true
 	}
-	// Control, since Read would mind the deadline of the last exchange.
+	// Control, because Read would fail after the deadline of the last exchange.
 	err := c.sys.Control(c.probe.look)
 	return err == nil && c.probe.quiet
 }

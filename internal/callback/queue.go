@@ -8,8 +8,8 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// notice is a disconnect that the backend has to be told of. There may be very many
-// when the backend is away: what waits is 80 bytes and no goroutine, no timer, and
+// notice is a disconnect that is to be reported to the backend. While the backend is down
+// there may be very many, so each takes only 80 bytes, without a goroutine or a timer, and
 // shares the request's bytes.
 type notice struct {
 	gateway.Notice
@@ -19,7 +19,7 @@ type notice struct {
 	next     *notice       // in the fifo
 }
 
-// fifo is notices in order.
+// fifo is a queue of notices.
 type fifo struct {
 	head, tail *notice
 	len        int
@@ -64,7 +64,7 @@ func (q *fifo) pop() *notice {
 	return n
 }
 
-// schedule is what waits for its next attempt, the earliest first.
+// schedule is a heap of the notices that wait for their next attempt, the earliest first.
 type schedule []*notice
 
 func (s schedule) Len() int           { return len(s) }
@@ -77,12 +77,12 @@ func (s *schedule) Pop() any {
 	n := (*s)[last]
 	(*s)[last] = nil
 	if *s = (*s)[:last]; last == 0 {
-		*s = nil // what an outage made large must not stay
+		*s = nil // frees the memory that an outage took
 	}
 	return n
 }
 
-// popDue returns the earliest if it is due by now, or nil.
+// popDue removes and returns the earliest notice if it is due, or returns nil.
 func (s *schedule) popDue(now time.Duration) *notice {
 	if len(*s) == 0 || (*s)[0].due > now {
 		return nil
@@ -90,7 +90,7 @@ func (s *schedule) popDue(now time.Duration) *notice {
 	return heap.Pop(s).(*notice)
 }
 
-// hasten makes all of it due within the given time from now, spread over it.
+// hasten makes all notices due within the given time from now, spread at random.
 func (s *schedule) hasten(now, within time.Duration) {
 	for _, n := range *s {
 		n.due = min(n.due, now+rand.N(within)) //nolint:gosec // to spread, not to hide
@@ -102,12 +102,13 @@ const (
 	firstDelay = 500 * time.Millisecond
 	maxDelay   = 10 * time.Second
 	flushDelay = 250 * time.Millisecond
-	// giveUpAfter is how long after its first failure a notice is still tried.
+	// giveUpAfter is how long a notice is retried after its first failure.
 	giveUpAfter = 10 * time.Minute
 )
 
-// delay is how long to wait after so many failed attempts: doubling, within bounds,
-// minus up to half at random, so that what failed together does not come back together.
+// delay returns how long to wait after a number of failed attempts: it doubles up to
+// maxDelay, minus up to half at random, so that notices that failed together are not
+// retried together.
 // (cenkalti/backoff keeps a state for each retry, which would double a notice's memory,
 // and its jitter goes above the bound.)
 func delay(attempts uint16) time.Duration {

@@ -1,6 +1,6 @@
-// Package config is the reference for every setting of the gateway: [Config] says
-// what there is and in which types, one table (settings.go) what each is called,
-// its default, its bounds and its meaning. Flags, environment variables, keys of
+// Package config is the reference for every setting of the gateway: [Config] defines
+// the settings and their types; one table (settings.go) their names, defaults, bounds and
+// meanings. Flags, environment variables, keys of
 // the file, messages and docs/configuration.md all derive from that table.
 package config
 
@@ -23,7 +23,7 @@ import (
 // Config is everything that can be set. [Load] fills it and is the only place
 // where values are checked; whoever receives a Config may rely on the bounds.
 type Config struct {
-	// ConfigFile is the YAML file that was read; empty: none.
+	// ConfigFile is the YAML file that was read; empty if none.
 	ConfigFile string
 
 	// Port of the public listener, 1 to 65535.
@@ -32,22 +32,22 @@ type Config struct {
 	TLSCertFile, TLSKeyFile string
 	// H2C offers HTTP/2 without TLS on the public listener; never together with TLS.
 	H2C bool
-	// HTTP2MaxStreams is how many requests one HTTP/2 connection may have open at a time.
+	// HTTP2MaxStreams bounds the concurrent requests of one HTTP/2 connection.
 	HTTP2MaxStreams int
-	// MaxConnections is how many streams may be open or pending at a time.
-	// 0: to be derived from the limit on open files.
+	// MaxConnections bounds the streams that are open or pending at a time.
+	// 0: derived from the limit on open files.
 	MaxConnections int
 	// CORSAllowedOrigins are the origins whose pages may open streams: each as a
 	// browser sends it, or the single entry "*". Empty: CORS is off.
 	CORSAllowedOrigins []string
 
-	// CallbackURL is POSTed to, exactly as given; an http or https URL with a host.
+	// CallbackURL is where callbacks are POSTed, exactly as given; an http or https URL with a host.
 	// Empty: not configured, streams are refused. Its query and userinfo are secret.
 	CallbackURL string
-	// CallbackURLBefore is one that other nodes may still have. Empty: none.
+	// CallbackURLBefore is the CallbackURL that other nodes may still have. Empty: none.
 	CallbackURLBefore string
-	// CallbackConcurrency bounds the callbacks under way: so many connects and as many disconnects.
-	// 0: to be derived from the limit on open files.
+	// CallbackConcurrency bounds the connects under way, and separately the disconnects.
+	// 0: derived from the limit on open files.
 	CallbackConcurrency int
 
 	// HeartbeatInterval between the heartbeats of a stream; whole seconds, at least one.
@@ -56,7 +56,7 @@ type Config struct {
 	QueueBytes int64
 	// QueueBudgetBytes may wait in all queues together.
 	QueueBudgetBytes int64
-	// MaxTopics is how many topics a connection may have, and one event be published to.
+	// MaxTopics bounds the topics of a connection, and the topics that one event is published to.
 	MaxTopics int
 	// RequestBudgetBytes of requests may be kept, of connections and of disconnects that
 	// are not delivered yet. 0: decided by the server.
@@ -65,29 +65,30 @@ type Config struct {
 	LogBytes int64
 	LogAge   time.Duration
 
-	// NATSURL names the servers of NATS, with commas between: the log is there, and other
-	// nodes may be. Empty: neither. Secret, as far as it has users, passwords and tokens.
+	// NATSURL lists the NATS servers, separated by commas. They keep the log and connect the
+	// nodes. Empty: no log and no other nodes. Users, passwords and tokens in it are secret.
 	NATSURL string
-	// NATSCredentialsFile is of a NATS account; empty: none. NATSCAFile has the certificates
-	// in PEM that the servers' are checked with; empty: the system's.
+	// NATSCredentialsFile holds the credentials of a NATS account; empty: none. NATSCAFile holds
+	// the CA certificates (PEM) that verify the servers; empty: the system's.
 	NATSCredentialsFile, NATSCAFile string
-	// NATSPrefix begins the names of everything on NATS.
+	// NATSPrefix begins the names of all subjects, streams and buckets on NATS.
 	NATSPrefix string
-	// NATSReplicas is on how many servers of NATS everything is.
+	// NATSReplicas is the number of NATS servers that keep each stream and bucket.
 	NATSReplicas int
 	// NATSEmbedded runs NATS in this process, for this node alone; never with a NATSURL.
 	NATSEmbedded bool
 	// NATSStoreDir is where the embedded NATS keeps the log.
 	NATSStoreDir string
-	// NodeLease is how long a node that is not heard of counts as alive; whole seconds, at least two.
+	// NodeLease is how long a node that does not renew its lease counts as alive; whole seconds, at least two.
 	NodeLease time.Duration
 
-	// InternalAddr is the listener of /internal and /metrics; zero: they are on the public one.
+	// InternalAddr is the address of a listener for /internal and /metrics; zero: the public
+	// listener serves them.
 	InternalAddr Addr
-	// InternalAllow names callers of /internal besides those on this host. IPv4
-	// prefixes are never in their IPv6-mapped form: unmap an address before the look-up.
+	// InternalAllow lists the callers of /internal besides this host. IPv4 prefixes are never
+	// in IPv6-mapped form: unmap an address before the look-up.
 	InternalAllow []netip.Prefix
-	// InternalToken is what callers of /internal have to present; empty: none. Secret.
+	// InternalToken is the token that callers of /internal must present; empty: none. Secret.
 	InternalToken string
 	// MaxBodyBytes bounds the body of an internal request.
 	MaxBodyBytes int64
@@ -100,13 +101,13 @@ type Config struct {
 	LogFormat string // "text" or "json"
 }
 
-// Addr is where to listen, as net.Listen takes it. The zero Addr is nowhere.
+// Addr is an address to listen on, as net.Listen takes it. The zero Addr is none.
 type Addr struct {
 	Network string // "tcp" or "unix"
 	Address string // host:port, or the path of the socket
 }
 
-// String is the form in which it is configured.
+// String returns the address as it is configured.
 func (a Addr) String() string {
 	if a.Network == "unix" {
 		return "unix:" + a.Address
@@ -114,7 +115,7 @@ func (a Addr) String() string {
 	return a.Address
 }
 
-// IsLoopback says whether only this host can reach the address.
+// IsLoopback reports whether only this host can reach the address.
 func (a Addr) IsLoopback() bool {
 	host, _, err := net.SplitHostPort(a.Address)
 	if a.Network != "tcp" || err != nil {
@@ -136,22 +137,22 @@ func Flags(fs *pflag.FlagSet) {
 	}
 }
 
-// flagValue keeps a flag's text as given; it is Load that looks into it.
+// flagValue keeps a flag's text as given; Load parses it.
 type flagValue struct{ text, kind string }
 
 func (v *flagValue) String() string     { return v.text }
 func (v *flagValue) Set(s string) error { v.text = s; return nil }
 func (v *flagValue) Type() string       { return v.kind }
 
-// Load makes a Config of flags, else environment, else file, else defaults. An
-// empty value counts as none, but is an error where that would open what is locked.
-// fs, which may be nil, has been through [Flags] and was parsed; environ has the form
-// of os.Environ.
+// Load makes a Config. A flag goes before the environment, the environment before the
+// file, the file before the default. An empty value counts as none, but is an error where
+// that would disable a protection. fs, which may be nil, was set up by [Flags] and parsed;
+// environ has the form of os.Environ.
 //
 // The error joins all problems found. Warnings are values that were invalid and
 // replaced by their default on purpose; they should be logged as errors. The Config
-// is complete even beside an error (defaults stand in), so that a program can log in
-// the way it was told to before it exits.
+// is complete even with an error (defaults stand in), so that a program can log as
+// configured before it exits.
 func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err error) {
 	table := settings(&c)
 	l := loader{
@@ -204,7 +205,7 @@ func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err 
 	return c, warnings, errors.Join(l.problems...)
 }
 
-// loader holds the layers while a Config is made of them.
+// loader holds the layers of values while a Config is made of them.
 type loader struct {
 	flags, env map[string]any // what was set, by key; kept to name the source of a problem
 	file       string         // path of the file, if one was read
@@ -212,7 +213,8 @@ type loader struct {
 	problems   []error
 }
 
-// give takes a value into a layer; an empty one counts as none, but for a lock.
+// give adds a value to a layer. An empty value counts as none, but is an error for a
+// setting that protects something.
 func (l *loader) give(layer map[string]any, s setting, value, source string) {
 	if value != "" {
 		layer[s.key()] = value
@@ -269,7 +271,7 @@ func (l *loader) addFile(table []setting) {
 	}
 }
 
-// source names where the value of a setting was given.
+// source returns the name of the place where the value of a setting was given.
 func (l *loader) source(s setting) string {
 	if _, ok := l.flags[s.key()]; ok {
 		return "--" + s.flag()
@@ -280,7 +282,7 @@ func (l *loader) source(s setting) string {
 	return fmt.Sprintf("%s in %s", s.key(), l.file)
 }
 
-// text is the value of a setting as it was given; empty: none.
+// text returns the value of a setting as it was given; empty: none.
 func (l *loader) text(s setting) (string, error) {
 	switch v := l.values.Get(s.key()).(type) {
 	case string:
@@ -314,7 +316,7 @@ func (l *loader) set(s setting) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", source, err)
 			}
-			// An empty secret is an error, or a failed mount would open what it should lock.
+			// An empty secret is an error: a failed mount must not disable the protection.
 			if text = strings.TrimRight(string(content), "\r\n"); text == "" {
 				return fmt.Errorf("%s: the file %s is empty", source, path)
 			}
@@ -329,9 +331,9 @@ func (l *loader) set(s setting) error {
 	return nil
 }
 
-// Redacted is the configuration for the log, under the keys of the file, without
-// what is not set and without secrets: of the callback URL neither query nor userinfo, of
-// those of NATS no userinfo, of the token only that there is one.
+// Redacted returns the configuration for the log, under the keys of the file, without
+// settings that are not set and without secrets: it omits query and userinfo of the callback
+// URL and userinfo of the NATS URLs, and shows only that there is a token.
 func (c Config) Redacted() []slog.Attr {
 	var attrs []slog.Attr
 	for _, s := range settings(&c) {
@@ -342,5 +344,5 @@ func (c Config) Redacted() []slog.Attr {
 	return attrs
 }
 
-// LogValue keeps secrets out of a log that is given a whole Config.
+// LogValue keeps secrets out of the log when a whole Config is logged.
 func (c Config) LogValue() slog.Value { return slog.GroupValue(c.Redacted()...) }

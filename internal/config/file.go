@@ -17,7 +17,7 @@ type yamlParser struct{}
 // wrongShape stands for a mapping, or a list of anything but scalars.
 const wrongShape = false
 
-// Unmarshal gives a string, a []string, nil for null, or wrongShape for each key.
+// Unmarshal returns a string, a []string, nil for null, or wrongShape for each key.
 func (yamlParser) Unmarshal(content []byte) (map[string]any, error) {
 	var root yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
@@ -45,12 +45,12 @@ func (yamlParser) Unmarshal(content []byte) (map[string]any, error) {
 	return layer, nil
 }
 
-// Marshal is the half of koanf.Parser that is not needed.
+// Marshal completes koanf.Parser. It is not used.
 func (yamlParser) Marshal(map[string]any) ([]byte, error) {
 	return nil, errors.New("not supported")
 }
 
-// yamlValue is what one key holds.
+// yamlValue is the value of one key.
 type yamlValue struct{ value any }
 
 // UnmarshalYAML is called with aliases resolved, and not for null.

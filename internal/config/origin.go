@@ -16,8 +16,8 @@ func ipv6(addr netip.Addr) string {
 	return addr.String()
 }
 
-// endsInNumber says whether browsers read a host as an IPv4 address, of which they have more
-// forms than the one that they send (https://url.spec.whatwg.org/#ends-in-a-number-checker).
+// endsInNumber reports whether browsers parse a host as an IPv4 address. They accept more
+// forms than the one they send (https://url.spec.whatwg.org/#ends-in-a-number-checker).
 func endsInNumber(host string) bool {
 	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
 	last := labels[len(labels)-1]

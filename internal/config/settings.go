@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// setting is one row of the table: how a field of Config is called from outside.
+// setting is one row of the table: the names, default, bounds and meaning of a field of Config.
 type setting struct {
 	env      string // the environment variable; flag and key of the file follow from it
 	standard string // the default, written as a user would; empty: none
@@ -184,7 +184,7 @@ func (s setting) fromFile() setting {
 	}
 }
 
-// flag is the name of the command line flag.
+// flag returns the name of the command line flag.
 func (s setting) flag() string {
 	if s.env == "CONFIG_FILE" {
 		return "config"
@@ -192,5 +192,5 @@ func (s setting) flag() string {
 	return strings.ReplaceAll(s.key(), "_", "-")
 }
 
-// key is the name in the configuration file and in the log.
+// key returns the name in the configuration file and in the log.
 func (s setting) key() string { return strings.ToLower(s.env) }

@@ -21,12 +21,12 @@ type value struct {
 	allowed string // completes "allowed is …"
 	list    bool   // a list in the file is joined with commas
 
-	// parse sets the field, or leaves it and returns an error: what is wrong, as a
-	// continuation of "… is not possible", without a word of the text; may be empty.
+	// parse sets the field, or leaves it and returns an error. The error continues "… is not
+	// possible", does not quote the text, and may be empty.
 	parse func(text string) error
-	// quoted is the text as it may appear in a message.
+	// quoted returns the text as it may appear in a message.
 	quoted func(text string) string
-	// show is the field for the log; "" where it is not set.
+	// show returns the field for the log; "" if it is not set.
 	show func() any
 }
 
@@ -34,7 +34,7 @@ var errNotAllowed = errors.New("")
 
 func because(format string, args ...any) error { return fmt.Errorf(": "+format, args...) }
 
-// forever stands for no upper bound: 136 years of seconds are still a time.Duration twice over.
+// forever stands for no upper bound. As seconds it is 136 years, which fits a time.Duration.
 const forever = math.MaxUint32
 
 func within(low, high int64) string {
@@ -195,7 +195,7 @@ func callbackURL(field *string) value {
 	}
 }
 
-// checkURL leaves the errors of url.Parse aside: they quote the URL.
+// checkURL does not return the errors of url.Parse: they quote the URL.
 func checkURL(text string, schemes ...string) error {
 	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return because("it contains a space or a control character") // which would end up in the request line
@@ -217,7 +217,8 @@ func checkURL(text string, schemes ...string) error {
 	return nil
 }
 
-// redactURL is a URL without query, fragment and userinfo; "" if that cannot be told for sure.
+// redactURL returns a URL without query, fragment and userinfo; "" if they cannot be
+// recognized with certainty.
 func redactURL(text string) string {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
@@ -264,7 +265,7 @@ func natsURLs(field *string) value {
 	}
 }
 
-// prefix accepts what may begin names on NATS.
+// prefix accepts a prefix of names on NATS.
 func prefix(field *string) value {
 	return value{
 		name: "name", allowed: "1 to 64 letters, digits, - and _", quoted: strconv.Quote,
@@ -395,8 +396,8 @@ func origins(field *[]string) value {
 	}
 }
 
-// canonicalOrigin is an origin as browsers send it (RFC 6454 section 6.2), so that what is
-// written otherwise is not a silent mistake. What no browser ever sends is an error.
+// canonicalOrigin returns an origin as browsers send it (RFC 6454 section 6.2), so that other
+// spellings match too. An origin that no browser sends is an error.
 func canonicalOrigin(text string) (string, error) {
 	if text == "null" { // of sandboxed frames and files
 		return text, nil

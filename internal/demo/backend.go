@@ -18,7 +18,7 @@ import (
 // answers the gateway's callbacks, remembers which streams are whose, and sends
 // events with a POST. It is plain net/http and works the same in any language.
 
-// backend is an application that has its streams held by a gateway.
+// backend is an application whose streams a gateway holds.
 type backend struct {
 	sendURL       string       // the gateway's /internal/send
 	authorization string       // header for it, if the gateway has an INTERNAL_TOKEN
@@ -42,9 +42,9 @@ type application interface {
 	// identify decides who wants to open a stream, by the client's own request: its path,
 	// query, cookies and other headers. Anything but a 2xx refuses, and is what the client gets.
 	identify(url string, headers map[string]string) (u user, status int)
-	// opened is told of a stream that is about to open.
+	// opened is called for a stream that is about to open.
 	opened(ctx context.Context, token string, u user)
-	// received is told of each callback and of its answer, for show.
+	// received is called for each callback with its answer, for display.
 	received(ctx context.Context, c callback, status int)
 }
 
@@ -60,7 +60,7 @@ type callback struct {
 	} `json:"request"`
 }
 
-// serveCallback serves POST /callback: the gateway asks, and tells.
+// serveCallback serves POST /callback, the connects and disconnects of the gateway.
 func (b *backend) serveCallback(w http.ResponseWriter, r *http.Request) {
 	if subtle.ConstantTimeCompare([]byte(r.URL.Query().Get("secret")), []byte(b.secret)) != 1 {
 		http.Error(w, "this is for the gateway only", http.StatusForbidden)
@@ -75,7 +75,7 @@ func (b *backend) serveCallback(w http.ResponseWriter, r *http.Request) {
 	case "connect":
 		w.WriteHeader(b.connect(r.Context(), c))
 	case "disconnect":
-		// The answer decides nothing any more: it only says that we know.
+		// The answer only acknowledges the disconnect.
 		b.disconnect(r.Context(), c)
 		w.WriteHeader(http.StatusNoContent)
 	default:
@@ -83,16 +83,17 @@ func (b *backend) serveCallback(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// connect decides whether a stream opens: any 2xx opens it, with an empty body or
-// whatever body. The client waits for it.
+// connect decides whether a stream opens: any 2xx opens it, with any body
+// or none. The client waits for it.
 func (b *backend) connect(ctx context.Context, c callback) (status int) {
 	u, status := b.app.identify(c.Request.URL, c.Request.Headers)
 	if status >= 200 && status <= 299 {
-		// Remembered before anything else: from here on it can be sent to.
+		// Remember the stream first: from here on it can be sent to.
 		b.mu.Lock()
 		b.streams[c.Token] = stream{user: u, opened: time.Now()}
 		b.mu.Unlock()
-		// Also from inside this callback. The gateway keeps it until the stream is open.
+		// Sending works inside this callback too: the gateway keeps events until the stream is
+		// open.
 		b.app.opened(ctx, c.Token, u)
 	}
 	b.app.received(ctx, c, status)
@@ -122,8 +123,8 @@ type event struct {
 	Retry int    `json:"retry,omitempty"` // milliseconds until a browser comes back
 }
 
-// errGone is the answer to a send to a stream that has ended. That is no fault:
-// the disconnect callback may just be on its way.
+// errGone is the result of a send to a stream that has ended. That is no fault: the
+// disconnect callback may still be on its way.
 var errGone = errors.New("the stream has ended")
 
 // send pushes to one stream. When it returns nil the gateway has taken the event,
@@ -162,7 +163,7 @@ func (b *backend) send(ctx context.Context, m message) error {
 	}
 }
 
-// sendTo pushes to each of the streams that are chosen, and says to how many it did.
+// sendTo pushes to each chosen stream, and returns to how many it did.
 func (b *backend) sendTo(ctx context.Context, chosen func(stream) bool, m message) (sent int, err error) {
 	for _, token := range b.find(chosen) {
 		m.Token = token

@@ -22,10 +22,10 @@ import (
 	"ssegateway/internal/server"
 )
 
-// DefaultPagePort is where the page is, unless told otherwise.
+// DefaultPagePort is the default port of the page.
 const DefaultPagePort = 8080
 
-// Run runs both until ctx ends, and tells on out what to do with them. Of cfg it
+// Run runs both until ctx ends, and prints instructions on out. Of cfg it
 // replaces the callback URL, and adds the page to the origins that may open streams. run
 // runs the gateway.
 func Run(ctx context.Context, cfg config.Config, pagePort int, version string, out io.Writer, logger *slog.Logger,
@@ -42,9 +42,9 @@ func Run(ctx context.Context, cfg config.Config, pagePort int, version string, o
 	return s.run(ctx, pagePort, []int{cfg.Port}, out, func(ctx context.Context) error { return run(ctx, gateway) })
 }
 
-// RunBeside runs the backend and its page alone, for gateways that somebody else runs
-// behind one port of this host. cfg has their callback URL, and their internal address
-// where that is another.
+// RunBeside runs the backend and its page alone, for gateways that run separately
+// behind one port of this host. cfg has their callback URL, and their internal address if
+// it differs.
 func RunBeside(ctx context.Context, cfg config.Config, gatewayPort, pagePort int, out io.Writer) error {
 	callbacks, err := url.Parse(cfg.CallbackURL)
 	if err != nil || callbacks.Query().Get("secret") == "" {
@@ -68,7 +68,7 @@ func (s *site) run(ctx context.Context, pagePort int, gatewayPorts []int, out io
 	}
 	s.introduce(out)
 
-	// The backend outlives the gateway, which tells it the end of every stream.
+	// The backend outlives the gateway, which reports the end of every stream to it.
 	pages := &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -100,7 +100,7 @@ func newSite(cfg config.Config, pagePort int) *site {
 	b := &backend{
 		secret:  rand.Text(),
 		streams: map[string]stream{},
-		// No proxy from the environment: the gateway is next door.
+		// No proxy from the environment: the gateway is on this host.
 		client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 			DialContext: dial(cfg.InternalAddr), MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute,
 		}},
@@ -131,7 +131,7 @@ func newSite(cfg config.Config, pagePort int) *site {
 	return s
 }
 
-// configure is the gateway's configuration: the user's, with what makes it the demo's.
+// configure returns the gateway's configuration: the user's, changed for the demo.
 func (s *site) configure(cfg config.Config, pagePort int) config.Config {
 	port := strconv.Itoa(pagePort)
 	cfg.CallbackURL = "http://" + net.JoinHostPort("127.0.0.1", port) + "/callback?secret=" + url.QueryEscape(s.secret)
@@ -143,7 +143,7 @@ func (s *site) configure(cfg config.Config, pagePort int) config.Config {
 	return cfg
 }
 
-// dial reaches a gateway whose internal listener is a socket; nil: the usual way.
+// dial connects to a gateway whose internal listener is a Unix socket; nil: over TCP.
 func dial(a config.Addr) func(context.Context, string, string) (net.Conn, error) {
 	if a.Network != "unix" {
 		return nil
@@ -154,7 +154,7 @@ func dial(a config.Addr) func(context.Context, string, string) (net.Conn, error)
 	}
 }
 
-// local is an address to listen on as one to connect to.
+// local returns the address to connect to for an address to listen on.
 func local(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
@@ -205,7 +205,7 @@ func closeAll(listeners []net.Listener) {
 	}
 }
 
-// sendCommand is a line for a terminal that sends to the stream of a token.
+// sendCommand returns a shell command that sends to the stream of a token.
 func (s *site) sendCommand(token string) string {
 	return "curl " + s.sendURL + s.curlFlags + ` -H 'Content-Type: application/json' -d '{"token": "` + token +
 		`", "event": {"name": "hello", "data": "Hello from the terminal"}}'`

@@ -41,7 +41,7 @@ type site struct {
 	started int64
 }
 
-// view is what the page is told by its template.
+// view is the data of the page's template.
 type view struct {
 	GatewayPort int
 	Page        string // origins
@@ -102,7 +102,7 @@ func (s *site) servePage(w http.ResponseWriter, r *http.Request) {
 	_ = index.Execute(w, s.view) // the page's fields are the template's; a browser that left does not matter
 }
 
-// session finds who asks. A real application would look the session up; here
+// session identifies the user of a request. A real application would look the session up; here
 // everybody who has one is somebody.
 func session(cookies []*http.Cookie) (user, bool) {
 	for _, c := range cookies {
@@ -139,12 +139,12 @@ func (s *site) identify(url string, headers map[string]string) (user, int) {
 	return u, http.StatusOK
 }
 
-// isName keeps names to what needs no quoting anywhere.
+// isName allows only names that need no quoting anywhere.
 func isName(name string) bool {
 	return name != "" && len(name) <= 32 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
-// opened greets. The stream is not open yet, so the gateway keeps this until it is.
+// opened sends a greeting. The gateway keeps it until the stream is open.
 func (s *site) opened(ctx context.Context, token string, u user) {
 	_ = s.send(ctx, message{Token: token, Event: &event{
 		Name: "welcome", Retry: welcomeRetry,
@@ -152,7 +152,7 @@ func (s *site) opened(ctx context.Context, token string, u user) {
 	}})
 }
 
-// whereabouts says which node of the gateway has a stream, where that is to be learned.
+// whereabouts returns which node of the gateway has a stream, if that is known.
 func (s *site) whereabouts(ctx context.Context, token string) string {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.internalURL+"connections/"+url.PathEscape(token), http.NoBody) //nolint:gosec // the URL is configured
 	if err != nil {
@@ -173,7 +173,7 @@ func (s *site) whereabouts(ctx context.Context, token string) string {
 	return "This stream is on the node " + connection.Node + ". "
 }
 
-// serveSend serves the form: to all streams of who sent it, or to everybody's.
+// serveSend serves the form: it sends to all streams of the user, or of everybody.
 func (s *site) serveSend(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
 	u, ok := session(r.Cookies())

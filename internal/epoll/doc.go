@@ -1,3 +1,3 @@
-// Package epoll has what sockets need that are served without net: a set of them that
-// one goroutine waits for, and their system calls. It is for Linux.
+// Package epoll serves sockets without package net, on Linux: an epoll set that one goroutine
+// waits for, and the system calls of its sockets.
 package epoll

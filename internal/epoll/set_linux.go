@@ -23,11 +23,11 @@ type Set struct {
 	raw    syscall.RawConn
 	events []unix.EpollEvent
 	poll   func(fd uintptr) bool // made once
-	n      int                   // events that poll found
+	n      int                   // number of events that poll found
 	err    error
 }
 
-// New makes a set that reports at most so many events at a time.
+// New makes a set. Wait returns at most the given number of events at a time.
 func New(events int) (*Set, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -47,8 +47,8 @@ func New(events int) (*Set, error) {
 	return s, nil
 }
 
-// Wait returns what has happened, until it is called again. It fails with
-// os.ErrDeadlineExceeded when the deadline is over.
+// Wait returns the next events; they are valid until the next call. It fails with
+// os.ErrDeadlineExceeded after the deadline.
 func (s *Set) Wait() ([]unix.EpollEvent, error) {
 	if err := s.raw.Read(s.poll); err != nil {
 		return nil, err
@@ -59,15 +59,15 @@ func (s *Set) Wait() ([]unix.EpollEvent, error) {
 	return s.events[:s.n], nil
 }
 
-// SetDeadline ends Wait at a time, also one that is under way.
-func (s *Set) SetDeadline(t time.Time) { _ = s.file.SetReadDeadline(t) } // an epoll set has deadlines
+// SetDeadline makes Wait fail from a time on, also a call that is under way.
+func (s *Set) SetDeadline(t time.Time) { _ = s.file.SetReadDeadline(t) } // cannot fail: the file is in the netpoller
 
-// Close ends the set; not while Wait is under way.
+// Close closes the set. It must not be called during Wait.
 func (s *Set) Close() error { return s.file.Close() }
 
-// Take takes the socket of a connection: a descriptor all of its own. The connection is
-// closed, and gone from the netpoller; the socket lives on. It answers false, and leaves
-// the connection alone, where that has no plain socket.
+// Take returns a descriptor of its own for the socket of a connection, and closes the
+// connection, which removes it from the netpoller; the socket stays open. If the connection
+// is not a plain socket, Take returns false and leaves it alone.
 func Take(nc net.Conn) (fd int, ok bool) {
 	var raw syscall.RawConn
 	var err error
@@ -90,15 +90,15 @@ func Take(nc net.Conn) (fd int, ok bool) {
 	return fd, true
 }
 
-// Send sends what the socket takes now. RawSyscall6 does not tell the scheduler, which
-// has nothing to know: the call never waits. p must not be empty.
+// Send sends as much of p as the socket takes now. It uses RawSyscall6, which does not notify
+// the scheduler, because the call never blocks. p must not be empty.
 func Send(fd int, p []byte) (n int, errno syscall.Errno) {
 	r, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
 		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	return int(r), errno
 }
 
-// Receive takes what has come, as Send sends.
+// Receive reads what has arrived, without blocking, as Send does.
 func Receive(fd int, p []byte) (n int, errno syscall.Errno) {
 	r, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
 		unix.MSG_DONTWAIT, 0, 0)

@@ -10,31 +10,31 @@ import (
 )
 
 // Frame is one or more blocks of a stream, inside one HTTP/1.1 chunk (RFC 9112
-// section 7.1): a chunked stream sends all of it, any other stream the inside.
+// section 7.1). A chunked stream sends all of it, any other stream only the blocks.
 //
 //	1e\r\n                        chunk-size of the block
 //	event: hi\ndata: there\n\n    the block
 //	\r\n
 //
-// The zero Frame is none.
+// The zero Frame is no frame (see IsZero).
 type Frame struct {
 	bytes []byte
-	// The inside is bytes[before : len(bytes)-after].
+	// The blocks, without the chunk's framing, are bytes[before : len(bytes)-after].
 	before, after uint8
-	events        uint32 // how many; what is no event is protocol
+	events        uint32 // number of events; other blocks are protocol
 }
 
-// Shared is a frame that may wait in several queues. All of them hold the same bytes,
-// which are to be counted once.
+// Shared is a frame that may wait in several queues. All of them hold the same bytes, which
+// are counted once.
 type Shared struct {
 	Frame
 	queues atomic.Int32
 }
 
-// Join says that the frame waits in one more queue, and whether that is the first.
+// Join counts one more queue that the frame waits in, and reports whether it is the first.
 func (s *Shared) Join() (first bool) { return s.queues.Add(1) == 1 }
 
-// Leave says that it waits in one queue less, and whether that was the last.
+// Leave counts one queue less, and reports whether it was the last.
 func (s *Shared) Leave() (last bool) { return s.queues.Add(-1) == 0 }
 
 // Event encodes an event.
@@ -44,18 +44,18 @@ func Event(e sse.Event) Frame {
 	return f.close(1)
 }
 
-// Block encloses a block that is no event.
+// Block makes a frame of a block that is not an event.
 func Block(block []byte) Frame {
 	f := open(len(block))
 	f.bytes = append(f.bytes, block...)
 	return f.close(0)
 }
 
-// Head is the head of an HTTP/1.x response, which no chunk encloses.
+// Head makes a frame of the head of an HTTP/1.x response, without a chunk around it.
 func Head(head []byte) Frame { return Frame{bytes: head} }
 
-// Opening joins the head of a response, or none, and the frame behind it, or none, for one
-// write to a stream that is chunked or not. It may use the room behind the head's bytes.
+// Opening joins the head of a response and the frame behind it for one write to a stream,
+// which is chunked or not. Either may be zero. It may use spare capacity of the head's bytes.
 func Opening(head, first Frame, chunked bool) Frame {
 	if head.IsZero() {
 		return first
@@ -63,10 +63,10 @@ func Opening(head, first Frame, chunked bool) Frame {
 	return Frame{bytes: append(head.bytes, first.Wire(chunked)...), events: first.events}
 }
 
-// End is the last chunk: with it a clean end can be told from a cut. It has nothing inside.
+// End is the last chunk, which distinguishes a clean end from a cut. It has no blocks.
 var End = Frame{bytes: []byte("0\r\n\r\n"), before: 5}
 
-// Join makes one frame of several, for one write. Each event stays an event.
+// Join makes one frame of several, for one write. The number of events stays the same.
 func Join(frames []Frame) Frame {
 	if len(frames) == 1 {
 		return frames[0]
@@ -83,7 +83,7 @@ func Join(frames []Frame) Frame {
 	return joined.close(events)
 }
 
-// open starts a frame with room for n bytes inside.
+// open starts a frame with capacity for n bytes of blocks.
 func open(n int) Frame {
 	var size [16]byte
 	s := append(strconv.AppendInt(size[:0], int64(n), 16), "\r\n"...)
@@ -96,19 +96,19 @@ func (f Frame) close(events uint32) Frame {
 	return f
 }
 
-// Len is the length of the inside in bytes.
+// Len returns the length of the blocks in bytes, without framing.
 func (f Frame) Len() int { return len(f.bytes) - int(f.before) - int(f.after) }
 
-// Size is how many bytes the frame holds, its framing included.
+// Size returns the length in bytes, including the framing.
 func (f Frame) Size() int { return len(f.bytes) }
 
-// Events is how many events it holds.
+// Events returns the number of events.
 func (f Frame) Events() int { return int(f.events) }
 
-// IsZero says that it is none.
+// IsZero reports whether f is the zero Frame.
 func (f Frame) IsZero() bool { return f.bytes == nil }
 
-// Wire is what goes to a stream. Nobody may write to it.
+// Wire returns the bytes to send to a stream. They must not be changed.
 func (f Frame) Wire(chunked bool) []byte {
 	if chunked {
 		return f.bytes

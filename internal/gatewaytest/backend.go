@@ -8,10 +8,10 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// Backend is the [gateway.Backend] of a test: it keeps what it is told in the
-// histories of the connections.
+// Backend is the [gateway.Backend] of a test. It records callbacks in the histories of
+// the connections.
 type Backend struct {
-	// Answer is the backend's answer to a connect. It may take its time.
+	// Answer returns the backend's answer to a connect. It may block.
 	// client ends when the client leaves.
 	Answer func(ctx, client context.Context, h *History) gateway.Answer
 
@@ -22,7 +22,7 @@ type Backend struct {
 	strange  []string
 }
 
-// Expect says which connection will come.
+// Expect registers the history of a connection that will be opened.
 func (b *Backend) Expect(h *History) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -87,7 +87,7 @@ func (b *Backend) Disconnect(n gateway.Notice) {
 	}
 }
 
-// Strange is what the backend was told that it never should be.
+// Strange returns the callbacks that should never have been made.
 func (b *Backend) Strange() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

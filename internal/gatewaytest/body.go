@@ -118,7 +118,7 @@ func cutChunk(b []byte) (content, rest []byte, whole bool, err error) {
 
 const lastChunk = "0\r\n\r\n"
 
-// couldBegin says whether rest, which was cut, is the beginning of the frame of
+// couldBegin reports whether rest, which was cut, is the beginning of the frame of
 // one of the events, of a heartbeat, a retry or the end.
 func couldBegin(rest []byte, chunked bool, events []Event) bool {
 	fits := func(block []byte) bool {
@@ -148,7 +148,7 @@ func couldBegin(rest []byte, chunked bool, events []Event) bool {
 	return len(block) <= len(retry) && sameForm(block, []byte(retry)[:len(block)])
 }
 
-// sameForm compares up to the values of digits.
+// sameForm compares two texts, ignoring the values of digits.
 func sameForm(a, b []byte) bool {
 	digit := func(c byte) bool { return '0' <= c && c <= '9' }
 	for i := range a {

@@ -7,7 +7,7 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// Received is what there is to see at the client's end when all is over.
+// Received is what the client received, known after the test.
 type Received struct {
 	Body    []byte // what the client read, behind the head of the response
 	Chunked bool
@@ -30,7 +30,7 @@ type Counted struct {
 	Sends, Overlapping int
 }
 
-// Counted sums up; to be asked when all is over.
+// Counted returns the sums. Call it after the test.
 func (h *History) Counted() Counted {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -54,7 +54,7 @@ func (h *History) Counted() Counted {
 	return c
 }
 
-// checker goes through a history when nothing happens any more.
+// checker checks a history after the test.
 type checker struct {
 	*History
 	failures []error
@@ -65,8 +65,8 @@ func (c *checker) failf(format string, args ...any) {
 	c.failures = append(c.failures, fmt.Errorf(format, args...))
 }
 
-// Check says where the history of a connection that has ended contradicts what
-// the gateway promises. It is to be called once, when all is over.
+// Check returns an error for each contradiction between the history of a connection that
+// has ended and the gateway's promises. Call it once, after the test.
 func (h *History) Check(got Received) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -116,8 +116,8 @@ func (c *checker) eachSend(f func(w *send)) {
 	}
 }
 
-// Owed says whether the backend is to be told of the end; to be asked when it has
-// answered.
+// Owed reports whether the backend must be notified of the end. Call it after the backend
+// has answered.
 func (h *History) Owed() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -164,7 +164,7 @@ func (c *checker) checkNotices() {
 	c.failf("the reason %v/%v did not occur, or not first: closed by %d", n.Reason, n.Detail, c.closedBy)
 }
 
-// occurred says whether there was any cause to end before a time.
+// occurred reports whether there was any cause to end before a time.
 func (c *checker) occurred(before int64) bool {
 	for _, x := range c.causes {
 		if x.start < before {
@@ -217,7 +217,7 @@ func (c *checker) checkResults() {
 	}
 }
 
-// earlier says whether a is known to have been taken before b.
+// earlier reports whether a is known to have been taken before b.
 func earlier(a, b *send) bool {
 	switch {
 	case a.event.Sender == b.event.Sender:
@@ -275,7 +275,7 @@ func (c *checker) checkBody(got Received) {
 	c.checkDone(got, received, clean)
 }
 
-// clean says whether the connection ended in an orderly way for sure: nothing
+// clean reports whether the connection ended in an orderly way for sure: nothing
 // occurred, early or late, that cuts a stream.
 func (c *checker) clean() bool {
 	for _, x := range c.causes {
@@ -310,7 +310,7 @@ func (c *checker) checkOrder(order []*send, received map[*send]bool) {
 	})
 }
 
-// mayDrop says whether a buffered close may have been in front of w.
+// mayDrop reports whether a buffered close may have been in front of w.
 func (c *checker) mayDrop(w *send) bool {
 	may := false
 	c.eachSend(func(b *send) {
@@ -321,7 +321,7 @@ func (c *checker) mayDrop(w *send) bool {
 	return may
 }
 
-// mustDrop says whether a buffered close was in front of w for sure.
+// mustDrop reports whether a buffered close was in front of w for sure.
 func (c *checker) mustDrop(w *send) bool {
 	must := false
 	c.eachSend(func(b *send) {
@@ -350,7 +350,7 @@ func (c *checker) checkBlocks(p *body, order []*send) {
 	}
 }
 
-// checkClean holds an orderly end to its word: everything is there.
+// checkClean checks that the client received everything before an orderly end.
 func (c *checker) checkClean(p *body, chunked bool, received map[*send]bool) {
 	if len(p.rest) > 0 {
 		c.failf("torn before an orderly end: %.80q", p.rest)
@@ -365,7 +365,7 @@ func (c *checker) checkClean(p *body, chunked bool, received map[*send]bool) {
 	})
 }
 
-// checkDone compares what waiting senders were told with what was handed over.
+// checkDone compares the results that waiting senders got with the events handed over.
 func (c *checker) checkDone(got Received, received map[*send]bool, clean bool) {
 	handed := received
 	if got.Handed != nil {

@@ -10,8 +10,8 @@ import (
 	"ssegateway/sse"
 )
 
-// Event says which event it is: no two of a test are the same, and what a client
-// receives tells by itself whose it is.
+// Event identifies an event. No two events of a test are equal, and each names the
+// connection and the sender that it belongs to.
 type Event struct {
 	Conn, Sender, Seq int
 	Size              int // of the filler behind its name, in bytes
@@ -39,10 +39,10 @@ func (e Event) event() sse.Event {
 // Frame is the event as it is sent.
 func (e Event) Frame() frame.Frame { return frame.Event(e.event()) }
 
-// wire is the event as it must arrive.
+// wire returns the event as it must arrive.
 func (e Event) wire() []byte { return e.event().AppendTo(nil) }
 
-// parseEvent reads a whole block that is to be an event of this package.
+// parseEvent parses a whole block, which must be an event of this package.
 func parseEvent(block []byte) (e Event, err error) {
 	_, rest, _ := bytes.Cut(block, []byte("\ndata: "))
 	line, _, _ := bytes.Cut(rest, []byte("\n"))

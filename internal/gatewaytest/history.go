@@ -12,7 +12,7 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// History is what was done to one connection and what was answered.
+// History records what was done to one connection and the answers.
 type History struct {
 	Number int // of the connection, in its request and its events
 
@@ -21,14 +21,14 @@ type History struct {
 	// sees more of it.
 	Loose bool
 
-	// Budgeted says that the connection may be cut for what waits for others.
+	// Budgeted: the connection may be cut because of bytes that wait for others.
 	Budgeted bool
 
-	// Known is closed when the token is known, or never will be.
+	// Known is closed when the token is known, or is certain never to be.
 	Known chan struct{}
 	token gateway.Token // fixed when Known is closed
 
-	// Told is closed when the backend is told of the end.
+	// Told is closed when the backend is notified of the end.
 	Told chan struct{}
 
 	// clock orders: what has finished before something else began has the
@@ -48,12 +48,12 @@ type History struct {
 	opened   bool
 }
 
-// span is when something began and when it was over.
+// span is the time from the beginning to the end of an action.
 type span struct{ start, finish int64 }
 
 const never = math.MaxInt64
 
-// before says whether s is known to have been over when other began.
+// before reports whether s is known to have ended before other began.
 func (s span) before(other span) bool { return s.finish < other.start }
 
 // cause is something that may end the connection. When its time is over the
@@ -87,14 +87,14 @@ func (h *History) Request() []byte {
 	return []byte(`{"url":"` + h.Path() + `","headers":{}}`)
 }
 
-// numberOf reads the number out of a callback's request.
+// numberOf returns the connection's number in a callback's request.
 func numberOf(request []byte) (int, error) {
 	_, after, _ := strings.Cut(string(request), `"url":"/`)
 	digits, _, _ := strings.Cut(after, `"`)
 	return strconv.Atoi(digits)
 }
 
-// Begin is the time at which something begins.
+// Begin returns the time for an action that begins now.
 func (h *History) Begin() int64 {
 	if h.Loose {
 		return 0
@@ -102,7 +102,7 @@ func (h *History) Begin() int64 {
 	return h.clock.Add(1)
 }
 
-// Finish is the time at which something is over.
+// Finish returns the time for an action that ended now.
 func (h *History) Finish() int64 {
 	if h.Loose {
 		return never
@@ -110,14 +110,14 @@ func (h *History) Finish() int64 {
 	return h.clock.Add(1)
 }
 
-// Happened says that since the time start there is a cause for the connection to
-// end, and how the gateway should call it.
+// Happened records a cause for the connection to end, existing since start, with the reason
+// and detail that the gateway should report.
 func (h *History) Happened(r gateway.Reason, d gateway.Detail, start int64) {
 	h.note(cause{r, d, span{start, never}})
 }
 
-// Closed says the same, and that the gateway has been told by now, for certain
-// and in a way that closes the connection.
+// Closed records a cause like Happened, one that is certain to have closed the connection by
+// now.
 func (h *History) Closed(r gateway.Reason, d gateway.Detail, start int64) {
 	h.note(cause{r, d, span{start, h.Finish()}})
 }
@@ -128,7 +128,7 @@ func (h *History) note(c cause) {
 	h.causes = append(h.causes, c)
 }
 
-// Open opens the connection by f, which is [gateway.Conn.Open] or leads to it. If
+// Open opens the connection with f, which is [gateway.Conn.Open] or leads to it. If
 // f panics, the connection may have been open.
 func (h *History) Open(f func() bool) bool {
 	start := h.Begin()
@@ -144,13 +144,13 @@ func (h *History) setOpening(s span, opened bool) {
 	h.opening, h.opened = s, opened
 }
 
-// Token is the connection's name; to be asked for when it is Known.
+// Token returns the connection's token. Call it after Known is closed.
 func (h *History) Token() gateway.Token { return h.token }
 
-// Unasked says that the gateway refused the connection by itself.
+// Unasked records that the gateway refused the connection without asking the backend.
 func (h *History) Unasked() { close(h.Known) }
 
-// Ends are the reasons and details that the backend was told so far.
+// Ends returns the reasons and details that the backend was notified of so far.
 func (h *History) Ends() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -181,8 +181,8 @@ type send struct {
 }
 
 // Send sends an event with a filler of size bytes, or none if size is negative,
-// and closes the connection behind it if end is set. wait asks to be told when
-// the event was written.
+// and closes the connection behind it if end is set. wait requests a
+// notification when the event was written.
 func (s *Sender) Send(gw *gateway.Gateway, size int, end, wait bool) gateway.Result {
 	h := s.history
 	w := send{event: Event{h.Number, s.number, len(s.sends), size}, is: size >= 0, end: end}
@@ -203,7 +203,7 @@ func (s *Sender) Send(gw *gateway.Gateway, size int, end, wait bool) gateway.Res
 	return w.result
 }
 
-// Done waits for the word about the last event sent, if one was promised.
+// Done waits for the notification of the last event sent, if one was requested.
 func (s *Sender) Done() error {
 	w := &s.sends[len(s.sends)-1]
 	if w.done == nil || !w.accepted() {
@@ -214,7 +214,7 @@ func (s *Sender) Done() error {
 	return err
 }
 
-// Results are the answers so far.
+// Results returns the answers so far.
 func (s *Sender) Results() []gateway.Result {
 	var all []gateway.Result
 	for _, w := range s.sends {
@@ -225,7 +225,7 @@ func (s *Sender) Results() []gateway.Result {
 
 func (w *send) accepted() bool { return w.result == gateway.Sent || w.result == gateway.Buffered }
 
-// String tells the whole history.
+// String returns the whole history as text.
 func (h *History) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// Plan is everything that is to happen to one connection. Its times are ticks,
-// as long as the test likes. What has the same tick happens at once, in any order.
+// Plan is everything that is to happen to one connection. Its times are in ticks, whose
+// length the test chooses. Actions with the same tick happen concurrently.
 type Plan struct {
 	Begin    int // the client's request
 	AskAt    int // when its connect has its turn
@@ -29,7 +29,7 @@ type Step struct {
 	End, Wait bool
 }
 
-// Opening is what becomes of the attempt to open the stream.
+// Opening is the outcome of the attempt to open the stream.
 type Opening uint8
 
 // The openings.
@@ -39,13 +39,13 @@ const (
 	StartFails
 )
 
-// Act is something that the client does.
+// Act is a deed of the client and its time.
 type Act struct {
 	At   int
 	Deed Deed
 }
 
-// Deed is what it does.
+// Deed is what a client does.
 type Deed uint8
 
 // The deeds. A client that pauses stops reading until it hurries; one that hangs
@@ -63,7 +63,7 @@ var deedNames = [...]string{FIN: "FIN", RST: "RST", Byte: "byte", Pause: "pause"
 
 func (d Deed) String() string { return deedNames[d] }
 
-// Scope says what plans may hold.
+// Scope bounds what plans may hold.
 type Scope struct {
 	Ticks   int  // the last tick at which a connection begins
 	Size    int  // of the largest filler
@@ -111,8 +111,7 @@ func (o Scope) NewPlan(r *rand.Rand) Plan {
 	return p
 }
 
-// soon is how many ticks later something happens: often none, so that much
-// happens at once.
+// soon returns a random number of ticks, often 0, so that many actions are concurrent.
 func soon(r *rand.Rand) int {
 	if r.IntN(2) == 0 {
 		return 0
@@ -136,7 +135,7 @@ func (o Scope) steps(r *rand.Rand, at int) []Step {
 	return steps
 }
 
-// addEnd adds something that ends the connection.
+// addEnd adds an action that ends the connection.
 func (o Scope) addEnd(r *rand.Rand, p *Plan) {
 	at := p.Begin + 1 + soon(r) + soon(r)
 	client := func(deeds ...Deed) {
@@ -162,7 +161,7 @@ func (o Scope) addEnd(r *rand.Rand, p *Plan) {
 	}
 }
 
-// String tells the plan.
+// String returns the plan as text.
 func (p Plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "plan: begin at %d, asked at %d, answer %+v at %d, open %d at %d\n", p.Begin, p.AskAt, p.Answer, p.AnswerAt, p.Opening, p.OpenAt)

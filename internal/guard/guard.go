@@ -1,6 +1,6 @@
-// Package guard catches panics. Go ends a process at once for one that no goroutine
-// recovers from; here it is told of, so that it can end in order: streams with a word to
-// their clients, the backend with its disconnects.
+// Package guard catches panics. A panic that is not recovered ends the process at once. Here
+// it is reported instead, so that the process can shut down in order: clients get the end of
+// their streams, the backend its disconnects.
 package guard
 
 import (
@@ -16,10 +16,10 @@ type Panic struct {
 	Stack []byte
 }
 
-// Error says what the panic said, in one line as a rule, without the stack.
+// Error returns the panic's value as text, without the stack.
 func (p *Panic) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
 
-// Run calls f, and returns its error, or its panic as one.
+// Run calls f, and returns its error, or a *Panic if it panicked.
 func Run(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -35,12 +35,12 @@ var (
 	watches = map[*watch]struct{}{}
 )
 
-type watch struct{ tell func(*Panic) }
+type watch struct{ report func(*Panic) }
 
-// Watch has tell called with each panic that Recover stops. tell must not block. The
-// process is in an unknown state from then on: it is to end.
-func Watch(tell func(*Panic)) (stop func()) {
-	w := &watch{tell}
+// Watch has report called with each panic that Recover stops. report must not block. After
+// a panic the process is in an unknown state and must shut down.
+func Watch(report func(*Panic)) (stop func()) {
+	w := &watch{report}
 	mu.Lock()
 	defer mu.Unlock()
 	watches[w] = struct{}{}
@@ -53,9 +53,9 @@ func Watch(tell func(*Panic)) (stop func()) {
 	}
 }
 
-// Recover stands as the first deferred call of everything that runs as a goroutine of its
-// own. A panic ends only that goroutine, and who watches is told. Where nobody watches,
-// as in most tests, it ends the process as ever.
+// Recover must be the first deferred call of every goroutine. A panic then ends only that
+// goroutine, and is reported to every Watch. Without a Watch, as in most tests, the panic
+// ends the process as usual.
 func Recover() {
 	if !watched.Load() {
 		return
@@ -68,6 +68,6 @@ func Recover() {
 	mu.Lock()
 	defer mu.Unlock()
 	for w := range watches {
-		w.tell(p)
+		w.report(p)
 	}
 }

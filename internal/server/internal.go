@@ -128,7 +128,7 @@ func (s *Server) isListed(addr netip.Addr) bool {
 }
 
 // isForwarded says whether a request bears the marks of a proxy. The short cut for
-// sends has the same ones (lean.Suits).
+// sends has the same ones (fastsend.Suits).
 func isForwarded(r *http.Request) bool {
 	for name := range r.Header {
 		switch name {

@@ -9,7 +9,7 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/config"
-	"ssegateway/internal/lean"
+	"ssegateway/internal/fastsend"
 )
 
 func TestMayCall(t *testing.T) {
@@ -112,8 +112,8 @@ func TestShortCutKnowsTheMarks(t *testing.T) {
 		r.RemoteAddr, r.Host = "127.0.0.1:1", "localhost"
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set(name, "cross-site")
-		if problem := (&Server{}).mayCall(r); problem == nil || lean.Suits(r) {
-			t.Errorf("%s: %v, suits %v", name, problem, lean.Suits(r))
+		if problem := (&Server{}).mayCall(r); problem == nil || fastsend.Suits(r) {
+			t.Errorf("%s: %v, suits %v", name, problem, fastsend.Suits(r))
 		}
 	}
 }

@@ -10,18 +10,18 @@ import (
 
 	"ssegateway/internal/config"
 	"ssegateway/internal/edge"
-	"ssegateway/internal/lean"
+	"ssegateway/internal/fastsend"
 	"ssegateway/internal/stream"
 )
 
 type listening struct {
 	listener net.Listener
-	exit     *lean.Exit // of the senders that came in here
+	exit     *fastsend.Exit // of the senders that came in here
 	server   *http.Server
 }
 
 func newListening(l net.Listener, server *http.Server) listening {
-	exit := lean.NewExit(l.Addr())
+	exit := fastsend.NewExit(l.Addr())
 	http2 := server.Protocols.HTTP2() || server.Protocols.UnencryptedHTTP2()
 	server.ConnContext = func(ctx context.Context, nc net.Conn) context.Context {
 		if http2 {

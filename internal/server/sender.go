@@ -8,18 +8,18 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/edge"
-	"ssegateway/internal/lean"
+	"ssegateway/internal/fastsend"
 )
 
-// sender carries out the sends of a [lean.Server].
+// sender carries out the sends of a [fastsend.Server].
 type sender struct {
 	server *Server
 	*api.Sender
 }
 
-func (s *Server) newSender() lean.Handler { return &sender{s, s.api.NewSender()} }
+func (s *Server) newSender() fastsend.Handler { return &sender{s, s.api.NewSender()} }
 
-// Serve implements [lean.Handler]. Whether the caller may call was decided for its
+// Serve implements [fastsend.Handler]. Whether the caller may call was decided for its
 // connection, but for what it says anew with each request.
 func (s *sender) Serve(authorization, body []byte) (status int, answer []byte, later func() (int, []byte)) {
 	if s.server.cfg.InternalToken != "" && !s.server.isToken(string(authorization)) || int64(len(body)) > s.server.cfg.MaxBodyBytes {
@@ -30,7 +30,7 @@ func (s *sender) Serve(authorization, body []byte) (status int, answer []byte, l
 
 // sending is what is known of a connection as a sender's.
 type sending struct {
-	exit  *lean.Exit
+	exit  *fastsend.Exit
 	again bool // it has sent before
 }
 
@@ -38,9 +38,9 @@ type sendingKey struct{}
 
 // senderContext has a new connection of a server remembered as a sender's that may become;
 // one that comes from the exit stays.
-func senderContext(ctx context.Context, nc net.Conn, exit *lean.Exit) context.Context {
+func senderContext(ctx context.Context, nc net.Conn, exit *fastsend.Exit) context.Context {
 	c := edge.Of(nc)
-	if c == nil || lean.Returned(c.NetConn()) {
+	if c == nil || fastsend.Returned(c.NetConn()) {
 		return ctx
 	}
 	return context.WithValue(ctx, sendingKey{}, &sending{exit: exit})
@@ -49,7 +49,7 @@ func senderContext(ctx context.Context, nc net.Conn, exit *lean.Exit) context.Co
 // keepSender carries out a send, and takes its connection over for those that follow.
 // It answers false where the request, or its connection, is not for that.
 func (s *Server) keepSender(w http.ResponseWriter, r *http.Request) bool {
-	if !lean.Suits(r) || r.ContentLength > s.cfg.MaxBodyBytes {
+	if !fastsend.Suits(r) || r.ContentLength > s.cfg.MaxBodyBytes {
 		return false
 	}
 	known, _ := r.Context().Value(sendingKey{}).(*sending)

@@ -361,7 +361,7 @@ func TestKeptSenderThatDoesNotRead(t *testing.T) {
 	}()
 	r.eventually("its answers wait for it, beside the loop", func() bool {
 		stacks := make([]byte, 1<<20)
-		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("lean.(*loop).giveBack.func"))
+		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("fastsend.(*loop).giveBack.func"))
 	})
 	if r.senders.Conns() != 1 {
 		t.Error("it does not count meanwhile")

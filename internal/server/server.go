@@ -22,9 +22,9 @@ import (
 	"ssegateway/internal/config"
 	"ssegateway/internal/connections"
 	"ssegateway/internal/edge"
+	"ssegateway/internal/fastsend"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
-	"ssegateway/internal/lean"
 	"ssegateway/internal/logging"
 	"ssegateway/internal/metrics"
 	"ssegateway/internal/router"
@@ -68,7 +68,7 @@ type Server struct {
 	node      *cluster.Node    // nil: there are no others
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
-	senders   *lean.Server
+	senders   *fastsend.Server
 	own       *connections.Own
 	api       *api.API
 	metrics   *metrics.Metrics
@@ -135,7 +135,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 			Log: log, Observe: s.metrics.ObserveCallback, Requests: requests,
 		}
 		if s.node != nil {
-			callbacks.Permit, callbacks.Settled = s.node.Permit, s.node.Settled
+			callbacks.Permit, callbacks.OnFinished = s.node.Permit, s.node.Settled
 		}
 		if s.callbacks, err = callback.New(callbacks); err != nil {
 			return nil, err
@@ -155,7 +155,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s.connect()
-	if s.senders, err = lean.New(s.newSender); err != nil {
+	if s.senders, err = fastsend.New(s.newSender); err != nil {
 		return nil, err
 	}
 	s.edge = edge.New(edge.Config{

@@ -18,7 +18,7 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// detacher takes sockets over from net/http and watches their clients by one epoll set.
+// detacher takes sockets over from net/http and watches their clients with one epoll set.
 type detacher struct {
 	set *epoll.Set
 
@@ -30,15 +30,15 @@ type detacher struct {
 	generation uint32
 }
 
-// socket is a [gateway.Stream] over a descriptor that is all its own. What is not
-// fixed after construction is guarded by the connection's lock; in particular
-// the descriptor is closed only under it, so that who holds the lock and finds
-// the stream in use can never hit another connection's descriptor.
+// socket is a [gateway.Stream] that owns its descriptor. The connection's lock guards the
+// fields that change after construction. The descriptor is closed only under that lock, so
+// that a holder of the lock that finds the stream in use cannot hit another connection's
+// descriptor.
 type socket struct {
 	d          *detacher
 	conn       *gateway.Conn
 	fd         int32
-	generation uint32 // comes back with each event: an event for an earlier owner of fd is told by it
+	generation uint32 // returned with each event, to recognize events for an earlier owner of fd
 	chunked    bool
 	armed      bool // EPOLLOUT is asked for
 }
@@ -60,7 +60,7 @@ func (d *detacher) detach(nc net.Conn, chunked bool, head frame.Frame, c *gatewa
 	}
 	s := &socket{d: d, conn: c, fd: int32(fd), chunked: chunked} //nolint:gosec // a descriptor
 	if r, d := s.Left(); r != 0 {
-		c.Leave(r, d) // while the backend was asked; before a write fails for it
+		c.Leave(r, d) // the client left while the backend was asked: report it before a write fails
 	}
 	if !c.Open(s, head, g) {
 		_ = unix.Close(fd)
@@ -99,8 +99,8 @@ func (s *socket) Write(p []byte) (int, gateway.Detail) {
 	default:
 		return 0, writeFault(errno)
 	}
-	// The first time that a socket is full it is also watched for room. Changing
-	// the watch looks at the state anew, so that no room made meanwhile is missed.
+	// When a socket is full for the first time, it is also watched for EPOLLOUT. EPOLL_CTL_MOD
+	// checks the state again, so room made meanwhile is not missed.
 	if !s.armed {
 		if err := s.control(unix.EPOLL_CTL_MOD, watched|unix.EPOLLOUT); err != nil {
 			return 0, gateway.WriteFailed
@@ -110,7 +110,7 @@ func (s *socket) Write(p []byte) (int, gateway.Detail) {
 	return n, 0
 }
 
-// Left reads: a client of a stream has nothing to say, so a byte is a fault.
+// Left reads from the socket. A client must not send anything on a stream: a byte is a fault.
 func (s *socket) Left() (gateway.Reason, gateway.Detail) {
 	var b [1]byte
 	for {
@@ -139,7 +139,7 @@ func (s *socket) Close(abort bool) {
 	} else {
 		_ = setUserTimeout(int(s.fd), lingerTime) // fails only for what is no TCP socket
 	}
-	_ = unix.Close(int(s.fd)) // takes it out of the epoll set as well
+	_ = unix.Close(int(s.fd)) // also removes it from the epoll set
 }
 
 func (s *socket) Chunked() bool { return s.chunked }
@@ -163,7 +163,7 @@ func (d *detacher) remove(s *socket) {
 	d.open.Add(-1)
 }
 
-// run hands events to connections until ctx ends.
+// run dispatches events to connections until ctx ends.
 func (d *detacher) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { d.set.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -188,7 +188,7 @@ func (d *detacher) run(ctx context.Context) error {
 	}
 }
 
-// owners appends whom events are for, in their order; nil where that is nobody any more.
+// owners appends the sockets of events, in order; nil for a socket that is closed.
 func (d *detacher) owners(events []unix.EpollEvent, owners []*socket) []*socket {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// detacher detaches nothing: every HTTP/1.x stream is a parked one.
+// detacher detaches nothing: every HTTP/1.x stream is parked.
 type detacher struct{}
 
 func newDetacher(*atomic.Int64) (*detacher, error) { return &detacher{}, nil }

@@ -2,8 +2,8 @@ package stream
 
 import "net"
 
-// sendBuffer is SO_SNDBUF in bytes (the kernel takes it twice). Left to itself
-// Linux lets a client that stopped reading pin about 4 MB.
+// sendBuffer is SO_SNDBUF in bytes (the kernel doubles it). With Linux's default a client
+// that stopped reading holds about 4 MB.
 const sendBuffer = 32 << 10
 
 // resetSocket makes a socket what ListenConfig asked for, where the edge has changed that
@@ -15,7 +15,7 @@ func resetSocket(tcp *net.TCPConn) {
 	}
 }
 
-// ListenConfig is how a listener for streams has to be made.
+// ListenConfig returns the configuration for a listener for streams.
 func ListenConfig() net.ListenConfig {
 	lc := net.ListenConfig{
 		Control: controlListener,

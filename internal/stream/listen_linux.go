@@ -10,7 +10,7 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// controlListener sets what accepted sockets inherit, for no system call each.
+// controlListener sets options that accepted sockets inherit, which saves system calls.
 func controlListener(_, _ string, raw syscall.RawConn) error {
 	var failed error
 	err := raw.Control(func(fd uintptr) { failed = setOptions(int(fd)) })
@@ -20,7 +20,7 @@ func controlListener(_, _ string, raw syscall.RawConn) error {
 	return failed
 }
 
-// setSocket sets the same of one socket.
+// setSocket sets the same options of one socket.
 func setSocket(tcp *net.TCPConn) { control(tcp, func(fd int) { _ = setOptions(fd) }) }
 
 func setOptions(fd int) error {
@@ -31,8 +31,8 @@ func setOptions(fd int) error {
 }
 
 // setUserTimeout bounds how long bytes may stay unacknowledged, which means a dead
-// peer, or one that reads nothing. Without it, or with 0, the kernel retries for about
-// 15 minutes.
+// peer, or one that does not read. With 0, the default, the kernel retries for about 15
+// minutes.
 func setUserTimeout(fd int, timeout time.Duration) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(timeout.Milliseconds()))
 }

@@ -32,7 +32,7 @@ type parked struct {
 func newParked(nc net.Conn, chunked bool, c *gateway.Conn, open *atomic.Int64) *parked {
 	s := &parked{nc: nc, conn: c, chunked: chunked, open: open, wake: make(chan struct{}, 1), left: make(chan struct{}), done: make(chan struct{})}
 	if tcp := tcpOf(nc); tcp != nil {
-		_ = tcp.SetWriteBuffer(sendBuffer) // where the listener could not
+		_ = tcp.SetWriteBuffer(sendBuffer) // on systems where the listener cannot set it
 	}
 	return s
 }
@@ -53,7 +53,8 @@ func (s *parked) read() {
 		return
 	}
 	if tcp := tcpOf(s.nc); tcp != nil && isEOF(err) && isOver(tcp) {
-		// The system tells its error only once: a write has it, which may still be under way.
+		// The system returns a socket's error only once: a write, which may still be under
+		// way, got it.
 		s.writing.Lock()
 		if s.failure != nil {
 			err = s.failure
@@ -65,7 +66,7 @@ func (s *parked) read() {
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
-// readFault is what a failed read says about the client.
+// readFault returns the reason that a failed read stands for.
 func readFault(err error) (gateway.Reason, gateway.Detail) {
 	switch {
 	case isEOF(err), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
@@ -77,7 +78,7 @@ func readFault(err error) (gateway.Reason, gateway.Detail) {
 	}
 }
 
-// writeFault is what a failed write says.
+// writeFault returns the detail that a failed write stands for.
 func writeFault(err error) gateway.Detail {
 	switch {
 	case errors.Is(err, syscall.ETIMEDOUT): // TCP_USER_TIMEOUT
@@ -114,8 +115,8 @@ func (s *parked) writeBytes(p []byte) gateway.Detail {
 	case err == nil:
 		return 0
 	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
-		// The client has left before this write, and the read ends for the same
-		// reason: it is to say so first.
+		// The client left before this write. The read fails for the same reason, and
+		// must report it first.
 		<-s.left
 	}
 	return writeFault(err)
@@ -126,7 +127,7 @@ func (s *parked) Write([]byte) (int, gateway.Detail) {
 	return 0, 0
 }
 
-// wake tells a writer that there is something to write; once is enough.
+// wake notifies a writer that there is something to write. Several calls may count as one.
 func wake(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -136,7 +137,7 @@ func wake(c chan<- struct{}) {
 
 func (s *parked) Left() (gateway.Reason, gateway.Detail) { return 0, 0 }
 
-// Look knows no better on some systems than that a write is over.
+// Look sees on some systems only finished writes as progress.
 func (s *parked) Look(last uint64) (progress uint64, owing bool) {
 	if tcp := tcpOf(s.nc); tcp != nil {
 		if progress, owing, ok := lookTCP(tcp, last); ok {
@@ -167,9 +168,9 @@ func (s *parked) Close(abort bool) {
 		linger(tcp)
 	} else if tcp != nil {
 		_ = tcp.SetLinger(0)
-		_ = tcp.Close() // first: TLS would say goodbye to a client that does not listen
+		_ = tcp.Close() // first: TLS would send close_notify to a client that does not read
 	}
-	go func() { // TLS's goodbye may block
+	go func() { // TLS's close_notify may block
 		defer guard.Recover()
 		_ = s.nc.Close()
 	}()

@@ -12,24 +12,24 @@ import (
 	"ssegateway/internal/guard"
 )
 
-// A write blocks until the client's flow control has let all of it through, and how far
-// it is cannot be seen. So it goes out in pieces, smaller ones to a client that is slow.
-// Of a piece under way a client has to take all within gateway.StallDeadline: it is cut
-// if it takes less than 820 bytes a second right after it was fast, or 7 when it was slow
-// before. Smaller pieces cost throughput.
+// A write blocks until the client's flow control has let all of it through, and its
+// progress is not visible. So the bytes are written in pieces, smaller ones to a slow
+// client. A client has to take a whole piece within gateway.StallDeadline: it is cut if it
+// takes less than 820 bytes a second after it was fast, or 7 after it was slow. Smaller
+// pieces cost throughput.
 const (
 	maxPiece   = 8 << 10 // bytes, as all of these
 	firstPiece = 1 << 10
 	minPiece   = 64
 
-	slowPiece = time.Second            // makes the next ones as small as may be
-	fastPiece = 100 * time.Millisecond // makes the next one twice as large
+	slowPiece = time.Second            // a slower piece makes the next one as small as minPiece
+	fastPiece = 100 * time.Millisecond // a faster piece makes the next one twice as large
 )
 
 // response is a [gateway.Stream] written by the goroutine of its HTTP handler.
 type response struct {
 	conn *gateway.Conn
-	link *link // nil if it is not known
+	link *link // nil if unknown
 	w    http.ResponseWriter
 	rc   *http.ResponseController
 	wake chan struct{} // has a value when there is something to write
@@ -38,7 +38,7 @@ type response struct {
 	aborted atomic.Bool
 	taken   atomic.Uint64 // bytes written
 
-	piece int // the next one's size; the handler's
+	piece int // size of the next piece; owned by the handler's goroutine
 
 	// Guarded by mu, which is never held while something blocks.
 	mu      sync.Mutex
@@ -63,14 +63,14 @@ func serveResponse(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g ga
 		s.leave()
 	})
 	defer client()
-	w.WriteHeader(http.StatusOK) // goes out with what the stream begins with
+	w.WriteHeader(http.StatusOK) // is sent together with the first bytes of the stream
 
 	write := func(p []byte) gateway.Detail {
 		if s.write(p) == nil {
 			return 0
 		}
-		// The client's leaving was first, and the write failed for it; but the write may
-		// be told of it first.
+		// The write failed because the client left, but may fail before the request's
+		// context ends.
 		select {
 		case <-r.Context().Done():
 			s.leave()
@@ -87,12 +87,12 @@ func serveResponse(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g ga
 		}
 	}
 	if s.aborted.Load() {
-		panic(http.ErrAbortHandler) // RST_STREAM: the client is to see a cut, not an end
+		panic(http.ErrAbortHandler) // RST_STREAM: the client must see a cut, not an end
 	}
 }
 
-// leave tells the gateway that the request is over: by the client's doing, or since
-// the connection that it came by has failed.
+// leave reports to the gateway that the request is over: the client ended it, or its
+// connection failed.
 func (s *response) leave() {
 	if s.link != nil {
 		if r, d := s.link.fault(); r != 0 {
@@ -129,7 +129,7 @@ func (s *response) write(p []byte) error {
 	return nil
 }
 
-// blocking does f so that Close can end it.
+// blocking calls f so that Close can interrupt it.
 func (s *response) blocking(f func() error) error {
 	if !s.begin() {
 		return http.ErrAbortHandler
@@ -157,15 +157,15 @@ func (s *response) Write([]byte) (int, gateway.Detail) {
 
 func (s *response) Left() (gateway.Reason, gateway.Detail) { return 0, 0 }
 
-// Look does not say that bytes are owing: the link, which may have other streams too,
-// is watched for that by itself.
+// Look never reports that bytes are owing: the link, which may have other streams too, is
+// watched for that separately.
 func (s *response) Look(uint64) (progress uint64, owing bool) {
 	taken := s.taken.Load()
 	moves := taken != s.lastTaken
 	s.lastTaken = taken
 	if s.link != nil {
 		acknowledged, owing := s.link.look()
-		// A socket that is full is what holds this stream up: its progress is this one's.
+		// A full socket holds up this stream, so the socket's progress counts for it.
 		if owing && s.link.Writing() {
 			moves = moves || acknowledged != s.lastProgress
 		}
@@ -182,7 +182,7 @@ func (s *response) Close(abort bool) {
 	close(s.done)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// A clean close follows the last write; only the head may be on its way still.
+	// A clean close follows the last write; only the head may still be under way.
 	s.closed = abort
 	if abort && s.writing {
 		go s.interrupt()

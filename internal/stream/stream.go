@@ -1,11 +1,11 @@
-// Package stream is how bytes reach one client. It has three kinds of
+// Package stream writes to clients and notices when they leave. It has three kinds of
 // [gateway.Stream]:
 //
 //   - detached: a plaintext HTTP/1.x socket on Linux, taken over from net/http and
-//     watched by one epoll for all; no goroutine, written by whoever sends.
+//     watched by one epoll set for all; no goroutine, written by the goroutine that sends.
 //   - parked: any other HTTP/1.x connection (TLS, other systems), with a goroutine
 //     parked in a read and one that writes.
-//   - response: HTTP/2, where the handler's goroutine writes by its ResponseWriter.
+//   - response: HTTP/2, where the handler's goroutine writes to its ResponseWriter.
 //
 // HTTP/1.x connections are always taken over, since net/http notices a client that
 // leaves only as long as that client has not sent a byte more than its request.
@@ -32,7 +32,7 @@ type Opener struct {
 	sockets  atomic.Int64
 }
 
-// NewOpener makes an Opener. It needs Run.
+// NewOpener makes an Opener. Run must be called.
 func NewOpener() (*Opener, error) {
 	o := &Opener{}
 	var err error
@@ -43,10 +43,10 @@ func NewOpener() (*Opener, error) {
 // Run watches detached clients until ctx ends.
 func (o *Opener) Run(ctx context.Context) error { return o.detacher.run(ctx) }
 
-// Sockets is how many connections taken over from net/http are open.
+// Sockets returns the number of open connections that were taken over from net/http.
 func (o *Opener) Sockets() int { return int(o.sockets.Load()) }
 
-// SetHeader says what every event stream says of itself.
+// SetHeader sets the header fields of every event stream.
 func SetHeader(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")
@@ -54,12 +54,12 @@ func SetHeader(h http.Header) {
 }
 
 // Open answers a request with the stream of a connection that the backend has
-// accepted. What the response's header holds already (CORS) goes with it. For
+// accepted. Fields that the response's header holds already (CORS) are kept. For
 // HTTP/2 it returns when the stream is over.
 func (o *Opener) Open(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant) {
 	h := w.Header()
 	SetHeader(h)
-	h.Del("Connection") // the head has one of its own
+	h.Del("Connection") // appendHead writes it
 	if r.ProtoMajor > 1 {
 		serveResponse(w, r, c, g)
 		return
@@ -69,7 +69,7 @@ func (o *Opener) Open(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g
 		c.Leave(gateway.Error, gateway.OpenFailed)
 		return
 	}
-	defer func() { // net/http does not close it any more
+	defer func() { // net/http no longer closes it
 		if v := recover(); v != nil {
 			_ = nc.Close()
 			panic(v)

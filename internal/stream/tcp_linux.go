@@ -9,18 +9,17 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// look says how many bytes the peer has acknowledged, plus one, and whether any that
-// were written are not.
+// look returns how many bytes the peer has acknowledged, plus one, and whether any written
+// bytes are unacknowledged (owing).
 //
-// The kernel's own deadline (see setUserTimeout) is right for a peer that acknowledges
-// nothing at all, but with one that is slow it counts from the first stall, even where
-// the peer has taken bytes since, if its window is small. So who looks at a peer, and
-// finds that it has taken some since the last time, has to notice a stall itself, and
-// the kernel is made to wait until nothing is owing any more.
+// The kernel's own deadline (see setUserTimeout) fits a peer that acknowledges nothing
+// at all. For a slow peer with a small window it counts from the first stall, even if the
+// peer has taken bytes since. So once look sees progress, it disables the kernel's deadline
+// until nothing is owing, and its caller has to detect a stall.
 func look(fd int, last uint64) (progress uint64, owing bool) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
-		return last, false // no TCP socket, or one that is gone, which others notice
+		return last, false // not TCP, or closed, which is noticed elsewhere
 	}
 	progress, owing = info.Bytes_acked+1, info.Unacked > 0 || info.Notsent_bytes > 0
 	switch {
@@ -33,14 +32,15 @@ func look(fd int, last uint64) (progress uint64, owing bool) {
 	return progress, owing
 }
 
-// lookTCP is look for a connection; ok says that this system knows.
+// lookTCP is look for a connection; ok is false if the system does not support it.
 func lookTCP(tcp *net.TCPConn, last uint64) (progress uint64, owing, ok bool) {
 	progress = last
 	control(tcp, func(fd int) { progress, owing = look(fd, last) })
 	return progress, owing, true
 }
 
-// isOver says whether the connection has ended altogether: not by a FIN of the peer's alone.
+// isOver reports whether the connection is closed in both directions, not only by a FIN of
+// the peer.
 func isOver(tcp *net.TCPConn) bool {
 	const tcpClose = 7 // of enum tcp_state
 	over := false
@@ -51,7 +51,7 @@ func isOver(tcp *net.TCPConn) bool {
 	return over
 }
 
-// lingerTime is how long the kernel may try to get the rest of a closed stream across.
+// lingerTime is how long the kernel may try to deliver the rest of a closed stream.
 const lingerTime = time.Minute
 
 // linger is for a connection that is about to be closed.

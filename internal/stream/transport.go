@@ -10,17 +10,17 @@ import (
 	"ssegateway/internal/guard"
 )
 
-// Transport is an accepted connection as it is beneath TLS and HTTP/2. It tells what
-// net/http keeps for itself.
+// Transport is an accepted connection below TLS and HTTP/2. It reports what net/http does
+// not expose.
 type Transport interface {
-	// NetConn is the connection as the system made it.
+	// NetConn returns the connection that the listener accepted.
 	NetConn() net.Conn
-	// Err is the first error that a read or a write met; nil if none did. One that says
-	// why counts before the end of the file and a broken pipe.
+	// Err returns the first error of a read or a write, or nil. An error that says why the
+	// connection failed is preferred to io.EOF and EPIPE.
 	Err() error
-	// Writing says whether a write is under way.
+	// Writing reports whether a write is under way.
 	Writing() bool
-	// Done is closed when the connection is.
+	// Done returns a channel that is closed with the connection.
 	Done() <-chan struct{}
 }
 
@@ -41,22 +41,22 @@ func WithTransport(ctx context.Context, nc net.Conn) context.Context {
 	}
 }
 
-// lookInterval is how often a link is looked at.
+// lookInterval is the interval at which watch checks a link.
 const lookInterval = 500 * time.Millisecond
 
-// link is what the streams of one HTTP/2 connection have in common.
+// link is the HTTP/2 connection that several streams share.
 type link struct {
 	Transport
-	tcp *net.TCPConn // nil if it is none
+	tcp *net.TCPConn // nil if the transport is not TCP
 
 	mu       sync.Mutex
 	watched  bool // watch is under way
 	progress uint64
 	owing    bool
-	stalled  bool // watch has ended it
+	stalled  bool // watch has closed it
 }
 
-// look is a Stream's Look. Where bytes are owing, the link is watched from now on.
+// look implements Look of the link's streams. If bytes are owing, watch is started.
 func (l *link) look() (progress uint64, owing bool) {
 	if l.tcp == nil {
 		return 0, false
@@ -73,9 +73,9 @@ func (l *link) look() (progress uint64, owing bool) {
 	return l.progress, l.owing
 }
 
-// watch looks at the link until nothing is owing, or it is closed. A peer that has
-// acknowledged nothing for too long is gone, or as good as gone, with all its streams:
-// see look for why this cannot be left to the kernel.
+// watch checks the link until nothing is owing or it is closed. A peer that has
+// acknowledged nothing for too long counts as gone, with all its streams. The function
+// look says why this cannot be left to the kernel.
 func (l *link) watch() {
 	defer guard.Recover()
 	ticker := time.NewTicker(lookInterval)
@@ -112,7 +112,7 @@ func (l *link) lookAgain() (moves, owing bool) {
 	return moves, owing
 }
 
-// fault is why the link failed; a zero Reason if it did not.
+// fault returns why the link failed, or a zero Reason if it did not.
 func (l *link) fault() (gateway.Reason, gateway.Detail) {
 	l.mu.Lock()
 	stalled := l.stalled

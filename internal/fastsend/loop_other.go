@@ -1,13 +1,13 @@
 //go:build !linux || portable
 
-package lean
+package fastsend
 
 import (
 	"context"
 	"net"
 )
 
-// Server takes no connection: net/http serves them all.
+// Server takes no connection: net/http serves all of them.
 type Server struct{}
 
 // New makes a Server.
@@ -17,7 +17,7 @@ const supported = false
 
 func (*Server) adopt(net.Conn, *Exit, string) bool { return false }
 
-// Conns is how many connections are here.
+// Conns returns 0.
 func (*Server) Conns() int { return 0 }
 
 // Run waits until ctx ends.
@@ -26,5 +26,5 @@ func (*Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// CloseIdlest has none to close.
+// CloseIdlest returns false: there is none to close.
 func (*Server) CloseIdlest() bool { return false }

@@ -1,6 +1,6 @@
 //go:build linux && !portable
 
-package lean
+package fastsend
 
 import (
 	"bytes"
@@ -24,21 +24,21 @@ const (
 	// idleTimeout is how long a connection may wait for a next request. It is longer
 	// than the idle time of common HTTP client pools, as net/http's is here.
 	idleTimeout = 2 * time.Minute
-	// unfinishedTimeout is how long a request may take to come before its connection
-	// goes to net/http, whose timeouts then hold.
+	// unfinishedTimeout is how long a request may take to arrive before its connection
+	// goes to net/http, whose timeouts then apply.
 	unfinishedTimeout = time.Second
-	// sweepInterval is how often these are looked at.
+	// sweepInterval is how often both timeouts are checked.
 	sweepInterval = time.Second
 )
 
-// Server serves the connections that it was given, by one goroutine a core.
+// Server serves the connections that it was given, with one goroutine per core.
 type Server struct {
 	loops []*loop
 	next  atomic.Uint32
 	conns atomic.Int64
 }
 
-// New makes a Server, with a handler for each of its goroutines. It needs Run.
+// New makes a Server, with a handler for each of its goroutines. Run makes it serve.
 func New(handler func() Handler) (*Server, error) {
 	s := &Server{}
 	for range runtime.GOMAXPROCS(0) {
@@ -51,12 +51,11 @@ func New(handler func() Handler) (*Server, error) {
 	return s, nil
 }
 
-// Conns is how many connections are here.
+// Conns returns the number of connections.
 func (s *Server) Conns() int { return int(s.conns.Load()) }
 
-// CloseIdlest closes, soon, a connection that has waited for a next request for longest, of
-// those that one of the goroutines serves. It returns false if there is none: each has a send
-// that waits.
+// CloseIdlest has one of the goroutines close, soon, the connection that has been idle for
+// longest among its own. It returns false if there is none to close.
 func (s *Server) CloseIdlest() bool {
 	for range s.loops {
 		l := s.loops[int(s.next.Add(1))%len(s.loops)]
@@ -69,7 +68,7 @@ func (s *Server) CloseIdlest() bool {
 
 const supported = true
 
-// adopt makes a connection one of ours, if it is a plain socket.
+// adopt takes over a connection if it is a plain socket, and reports whether it did.
 func (s *Server) adopt(nc net.Conn, exit *Exit, host string) bool {
 	fd, ok := epoll.Take(nc)
 	if ok {
@@ -108,24 +107,24 @@ type loop struct {
 	set     *epoll.Set
 	count   *atomic.Int64
 
-	// Of the loop's goroutine.
+	// Owned by the loop's goroutine:
 	clock clock
-	read  [maxRequest]byte // what comes is read to; a connection has no buffer unless a request is unfinished
+	read  [maxRequest]byte // read buffer of all connections; one has its own bytes only while a request is unfinished
 	out   []byte
 
 	mu      sync.Mutex
 	conns   []*conn // by descriptor
-	open    int     // of conns
+	open    int     // number of conns
 	surplus int     // how many of them are to be closed
 	closed  bool
 }
 
-// conn is a sender's connection. It is the loop's goroutine's.
+// conn is a sender's connection. The loop's goroutine owns it.
 type conn struct {
 	fd    int
 	exit  *Exit
 	host  string    // that its requests have to name
-	begun []byte    // of an unfinished request
+	begun []byte    // bytes of an unfinished request
 	since time.Time // when the last request was answered, or the unfinished one began; set by the sweep that first sees it
 }
 
@@ -134,7 +133,7 @@ func newLoop(h Handler, count *atomic.Int64) (*loop, error) {
 	return &loop{handler: h, set: set, count: count}, err
 }
 
-// add watches a connection, which counts from before that until its descriptor is closed.
+// add watches a connection. It was counted before, and is until its descriptor is closed.
 func (l *loop) add(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,8 +148,8 @@ func (l *loop) add(c *conn) {
 	l.open++
 }
 
-// closeIdlest has the next sweep, which it asks for, close a connection. It returns false
-// where there is none to close.
+// closeIdlest triggers a sweep that closes a connection. It returns false if there is none
+// to close.
 func (l *loop) closeIdlest() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -162,11 +161,11 @@ func (l *loop) closeIdlest() bool {
 	return true
 }
 
-// unwatch leaves a connection to the caller. It counts on.
+// unwatch stops watching a connection, which the caller owns then. It stays counted.
 func (l *loop) unwatch(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_ = unix.EpollCtl(l.set.FD, unix.EPOLL_CTL_DEL, c.fd, nil) // it is there
+	_ = unix.EpollCtl(l.set.FD, unix.EPOLL_CTL_DEL, c.fd, nil) // cannot fail: the set has it
 	l.conns[c.fd] = nil
 	l.open--
 }
@@ -209,8 +208,8 @@ func (l *loop) run(ctx context.Context) error {
 	return nil
 }
 
-// owners appends whom events are for. A connection goes only by what its own event
-// brings, so it is still there when its turn comes.
+// owners appends the connections of events. A connection is removed only while its own
+// event is served, so none is gone before its turn.
 func (l *loop) owners(events []unix.EpollEvent, conns []*conn) []*conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -220,8 +219,8 @@ func (l *loop) owners(events []unix.EpollEvent, conns []*conn) []*conn {
 	return conns
 }
 
-// serve reads once, and carries out the requests that have come. What is left unread
-// is reported again, so that no sender keeps the others waiting.
+// serve reads once, and carries out the requests that have come. epoll reports unread bytes
+// again, so that no sender keeps the others waiting.
 func (l *loop) serve(c *conn) {
 	begun := copy(l.read[:], c.begun)
 	n, errno := epoll.Receive(c.fd, l.read[begun:])
@@ -229,7 +228,7 @@ func (l *loop) serve(c *conn) {
 	case errno == unix.EAGAIN || errno == unix.EINTR:
 		return
 	case errno == 0 && n == 0 && begun > 0:
-		l.giveBack(c, c.begun, nil) // net/http knows what to say to half a request
+		l.giveBack(c, c.begun, nil) // net/http answers half a request
 		return
 	case errno != 0 || n == 0:
 		l.close(c)
@@ -264,7 +263,7 @@ func (l *loop) serve(c *conn) {
 	c.begun = append([]byte(nil), b...)
 	if sent := send(c.fd, l.out); sent < 0 {
 		l.close(c)
-	} else if sent < len(l.out) { // it sends without reading the answers
+	} else if sent < len(l.out) { // the sender does not read its answers
 		l.giveBack(c, b, l.out[sent:])
 	}
 }
@@ -279,7 +278,7 @@ func (l *loop) wait(c *conn, later func() (int, []byte)) {
 		status, body := later()
 		var clock clock
 		answer := appendAnswer(nil, status, clock.now(), body)
-		if send(c.fd, answer) < len(answer) { // the answer before was read, so there is room unless the sender has left
+		if send(c.fd, answer) < len(answer) { // earlier answers were read, so there is room unless the sender has left
 			l.discard(c)
 			return
 		}
@@ -287,8 +286,8 @@ func (l *loop) wait(c *conn, later func() (int, []byte)) {
 	}()
 }
 
-// giveBack hands a connection to net/http, with what was read of it. Answers that are
-// yet to be written go first.
+// giveBack hands a connection to net/http, with the bytes that were read of it, after
+// writing the answers that are left.
 func (l *loop) giveBack(c *conn, unread, answers []byte) {
 	l.unwatch(c)
 	f := os.NewFile(uintptr(c.fd), "sender")
@@ -314,8 +313,8 @@ func (l *loop) giveBack(c *conn, unread, answers []byte) {
 	}()
 }
 
-// sweep closes connections that are idle for too long, and gives those back whose
-// request does not come to its end.
+// sweep closes connections that were idle for too long, and gives back those whose request
+// was unfinished for too long.
 func (l *loop) sweep(now time.Time) {
 	l.mu.Lock()
 	conns := make([]*conn, 0, len(l.conns))
@@ -342,7 +341,7 @@ func (l *loop) sweep(now time.Time) {
 	}
 }
 
-// closeIdle closes the connections that have been idle for longest, up to a number, and
+// closeIdle closes at most `most` connections, those that have been idle for longest, and
 // returns the others. One that had a request since the last sweep is not idle.
 func (l *loop) closeIdle(conns []*conn, most int) []*conn {
 	isIdle := func(c *conn) bool { return len(c.begun) == 0 && !c.since.IsZero() }
@@ -368,7 +367,7 @@ func (l *loop) end() {
 	_ = l.set.Close()
 }
 
-// send answers how much was sent, or -1 if nothing can be any more.
+// send returns how many bytes were sent, or -1 if the connection is broken.
 func send(fd int, p []byte) int {
 	if len(p) == 0 {
 		return 0

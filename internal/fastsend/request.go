@@ -1,4 +1,4 @@
-package lean
+package fastsend
 
 import (
 	"bytes"
@@ -11,27 +11,27 @@ const (
 	requestLine = "POST " + target + " HTTP/1.1\r\n"
 )
 
-// Bounds of a request that is served here: of its head and of all of it, in bytes, and of its
-// fields. A head within them is far below the bound that is checked behind net/http.
+// Bounds of a request that is served here: bytes of its head, bytes of the whole request, and
+// header fields. They are far below the bound of a head that net/http's handlers check.
 const (
 	maxHead    = 16 << 10
 	maxRequest = 64 << 10
 	maxFields  = 256
 )
 
-// verdict is what can be said of the bytes that have come.
+// verdict is the result of parsing the bytes that have come.
 type verdict uint8
 
 const (
-	// unfinished: so far it could become a request that is served here.
+	// unfinished: more bytes may complete a request that is served here.
 	unfinished verdict = iota
-	// complete: it is one.
+	// complete: a whole request that is served here.
 	complete
-	// foreign: net/http has to say what it is.
+	// foreign: left to net/http.
 	foreign
 )
 
-// request is a complete one. It shares the bytes it was read from.
+// request is a complete request. It shares the bytes it was parsed from.
 type request struct {
 	body          []byte
 	host          []byte // value of the header field
@@ -39,9 +39,9 @@ type request struct {
 	length        int    // of the whole request
 }
 
-// parse reads a request from the beginning of b. It understands only what net/http
-// would understand in the same way, and what asks for nothing but to be carried out:
-// whatever is malformed, unusual or of a meaning of its own is foreign.
+// parse parses a request at the beginning of b. It accepts only what net/http would parse
+// in the same way, and only header fields that change nothing about how a send is handled.
+// A malformed or unusual request is foreign.
 func parse(b []byte) (r request, v verdict) {
 	if n := min(len(b), len(requestLine)); string(b[:n]) != requestLine[:n] {
 		return r, foreign
@@ -121,12 +121,12 @@ func (r *request) parseFields(lines []byte) (length int, ok bool) {
 	return length, r.host != nil && typed && length >= 0
 }
 
-// isJSON says whether a Content-Type is one of the two that nearly everybody sends.
+// isJSON reports whether a Content-Type is one of the two usual forms of JSON's.
 func isJSON(contentType string) bool {
 	return contentType == "application/json" || strings.EqualFold(contentType, "application/json; charset=utf-8")
 }
 
-// meaning is what a header field has to do with a send.
+// meaning is what a header field means for a send.
 type meaning uint8
 
 const (
@@ -136,7 +136,7 @@ const (
 	meansType
 	meansConnection
 	meansAuthorization
-	meansMore // than is understood here: of the framing, of a proxy, or of a browser
+	meansMore // left to net/http: fields of framing, of proxies and of browsers
 )
 
 var meanings = map[string]meaning{
@@ -149,7 +149,7 @@ var meanings = map[string]meaning{
 	"origin": meansMore, "sec-fetch-site": meansMore,
 }
 
-// longestName of meanings; a longer name means nothing.
+// longestName is the length of the longest name in meanings; a longer name means nothing.
 const longestName = len("transfer-encoding")
 
 func meaningOf(name []byte) meaning {
@@ -170,7 +170,7 @@ func meaningOf(name []byte) meaning {
 	return meanings[string(lower[:len(name)])]
 }
 
-// isToken says whether a field's name is one (RFC 9110 section 5.6.2).
+// isToken reports whether a field's name is a token (RFC 9110 section 5.6.2).
 func isToken(name []byte) bool {
 	for _, c := range name {
 		if c >= 128 || !tokenChars[c] {
@@ -187,7 +187,7 @@ var tokenChars = func() (is [128]bool) {
 	return is
 }()
 
-// isFieldValue says whether a value has no control characters (RFC 9110 section 5.5).
+// isFieldValue reports whether a value has no control characters (RFC 9110 section 5.5).
 func isFieldValue(value []byte) bool {
 	for _, c := range value {
 		if c < ' ' && c != '\t' || c == 0x7f {
@@ -197,7 +197,7 @@ func isFieldValue(value []byte) bool {
 	return true
 }
 
-// isHost says whether it is a host as nearly everybody sends it.
+// isHost reports whether a value consists of the characters of a usual Host.
 func isHost(value []byte) bool {
 	for _, c := range value {
 		switch {
@@ -210,7 +210,7 @@ func isHost(value []byte) bool {
 	return len(value) > 0
 }
 
-// parseLength reads a Content-Length that is not above maxRequest; -1 for anything else.
+// parseLength parses a Content-Length of at most five digits; it returns -1 for anything else.
 func parseLength(value []byte) int {
 	if len(value) == 0 || len(value) > len("65536") {
 		return -1

@@ -1,6 +1,6 @@
 //go:build linux && !portable
 
-package lean
+package fastsend
 
 import (
 	"bufio"

@@ -1,13 +1,13 @@
-// Package lean serves POST /internal/send on connections that senders keep and use
+// Package fastsend serves POST /internal/send on connections that senders keep and use
 // again, at a fraction of what a request through net/http costs: no goroutine for
 // each connection, no parsed header, one system call to read and one to answer.
 //
-// It is a short cut, not a second server. net/http accepts connections, and a
-// connection comes here when it has sent before. What is read here is carried out
-// only if it is a whole, plain request to send (see parse); with anything else the
-// connection goes back to net/http, with the bytes that were read, and stays there. So
-// what is strict there is strict here, and what is rare is net/http's.
-package lean
+// It is a short cut, not a second server. net/http accepts connections, and hands one
+// over once it has sent. The package carries out only whole, plain requests to send (see
+// parse). With anything else the connection goes back to net/http, with the bytes that
+// were read, and stays there. So checks are as strict as net/http's, and rare cases are
+// left to net/http.
+package fastsend
 
 import (
 	"bytes"
@@ -21,17 +21,17 @@ import (
 // Handler carries out sends. Each goroutine of a Server has one of its own.
 type Handler interface {
 	// Serve carries out the send in a body, and returns its answer: an HTTP status and
-	// a body of JSON, valid until the next call. It does not block; where the send
-	// has to wait it has done nothing yet and returns, with the status 0, what carries
-	// it out on another goroutine. With neither, net/http is to serve the request.
-	// It keeps nothing of its arguments.
+	// a body of JSON, valid until the next call. It does not block. If the send has to
+	// wait, Serve does nothing yet and returns status 0 and later, which carries it out
+	// on another goroutine. Status 0 and a nil later leave the request to net/http.
+	// Serve keeps no reference to its arguments.
 	Serve(authorization, body []byte) (status int, answer []byte, later func() (status int, answer []byte))
 }
 
 // returned is a connection that goes back to net/http.
 type returned struct {
 	net.Conn
-	unread []byte // what has been read of it
+	unread []byte // bytes that were read here
 }
 
 func (c *returned) Read(p []byte) (int, error) {
@@ -43,7 +43,7 @@ func (c *returned) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// NetConn is the connection beneath, once nothing is left of what was read of it here.
+// NetConn returns the underlying connection, or nil while unread bytes are left.
 func (c *returned) NetConn() net.Conn {
 	if len(c.unread) > 0 {
 		return nil
@@ -51,14 +51,14 @@ func (c *returned) NetConn() net.Conn {
 	return c.Conn
 }
 
-// Returned says whether a connection came back from here.
+// Returned reports whether a connection went back to net/http from this package.
 func Returned(c net.Conn) bool {
 	_, ok := c.(*returned)
 	return ok
 }
 
-// Suits says whether the connection of a request may come here when it has been
-// answered: if requests like it would be carried out.
+// Suits reports whether the connection of a request may be taken over after its answer:
+// whether requests like it would be carried out here.
 func Suits(r *http.Request) bool { return supported && suits(r) }
 
 func suits(r *http.Request) bool {
@@ -74,12 +74,13 @@ func suits(r *http.Request) bool {
 	return true
 }
 
-// Take takes over a connection that was hijacked from net/http after a request was read
-// and carried out, and answers that. unread is what net/http has read behind it. If there is
-// any, or the connection is not a plain socket, it goes straight to the exit.
+// Take takes over a connection that was hijacked from net/http after a request was carried
+// out, and writes that request's answer. unread holds the bytes that net/http read behind the
+// request. If there are any, or the connection is not a plain socket, it goes straight to the
+// exit.
 //
-// host is what that request named. Whether the caller may call can depend on it, so
-// requests that name another are net/http's.
+// host is the Host of that request. Whether the caller may call can depend on it, so
+// requests with another Host are left to net/http.
 func (s *Server) Take(nc net.Conn, unread []byte, exit *Exit, host string, status int, answer []byte) {
 	if _, err := nc.Write(appendAnswer(nil, status, new(clock).now(), answer)); err != nil {
 		_ = nc.Close()
@@ -144,7 +145,7 @@ func appendAnswer(b []byte, status int, date string, body []byte) []byte {
 	return append(b, body...)
 }
 
-// clock is an HTTP-date (RFC 9110 section 5.6.7) that is put together once a second.
+// clock caches the HTTP-date (RFC 9110 section 5.6.7), which changes once a second.
 type clock struct {
 	second int64
 	date   string
