@@ -60,7 +60,7 @@ func (d *detacher) detach(nc net.Conn, chunked bool, head frame.Frame, c *gatewa
 	}
 	s := &socket{d: d, conn: c, fd: int32(fd), chunked: chunked} //nolint:gosec // a descriptor
 	if r, d := s.Left(); r != 0 {
-		c.Leave(r, d) // while the backend was asked; before a write fails for it
+		c.Abort(r, d) // while the backend was asked; before a write fails for it
 	}
 	if !c.Open(s, head, g) {
 		_ = unix.Close(fd)
