@@ -46,7 +46,7 @@ type teller struct {
 
 func (t teller) Disconnect(n gateway.Notice) {
 	if p := t.node.Permit(n.Token); p != gateway.Deferred {
-		t.node.Settled(n, p == gateway.Denied)
+		t.node.OnFinished(n, p == gateway.Denied)
 	}
 }
 func (teller) Resume() {}
@@ -323,7 +323,7 @@ func TestForwardedStreamGone(t *testing.T) {
 		in, over := streamingTo(t, peers[1], token, "")
 		_, _ = io.WriteString(in, `{"data":"a"}`+"\n")
 		sleep(time.Minute)
-		conn(t, peers[0].gw, token).Leave(gateway.ClientClosed, 0)
+		conn(t, peers[0].gw, token).Abort(gateway.ClientClosed, 0)
 		synctest.Wait() // no time passes
 		_ = in.Close()  // an orderly end, were it not for what was answered already
 		want(t, <-over, 410, `CONNECTION_GONE`)

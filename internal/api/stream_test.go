@@ -317,7 +317,7 @@ func TestStreamToPending(t *testing.T) {
 	token = open(t, gw, nil)
 	f = start(t, a, token, "", eventStream)
 	f.write(t, "data: a\n\n")
-	conn(t, gw, token).Leave(gateway.ClientClosed, 0)
+	conn(t, gw, token).Abort(gateway.ClientClosed, 0)
 	want(t, f.wait(t), 410, "CONNECTION_GONE")
 
 	token = open(t, gw, nil)
@@ -333,13 +333,13 @@ func TestStreamGoneByItself(t *testing.T) {
 	token := open(t, gw, s)
 	f := start(t, a, token, "", eventStream)
 	f.write(t, "data: waits\n\n")
-	conn(t, gw, token).Leave(gateway.Error, gateway.Stalled)
+	conn(t, gw, token).Abort(gateway.Error, gateway.Stalled)
 	want(t, f.wait(t), 410, "CONNECTION_GONE")
 
 	token = open(t, gw, &sink{})
 	f = start(t, a, token, "?coalesce_ms=1000", eventStream)
 	f.write(t, "data: held\n\n")
-	conn(t, gw, token).Leave(gateway.ClientClosed, 0)
+	conn(t, gw, token).Abort(gateway.ClientClosed, 0)
 	want(t, f.wait(t), 410, "CONNECTION_GONE")
 }
 
@@ -369,7 +369,7 @@ func TestStreamBrokenOff(t *testing.T) {
 			select {
 			case <-ended:
 			case <-time.After(5 * time.Second):
-				conn(t, gw, token).Leave(gateway.ClientClosed, 0)
+				conn(t, gw, token).Abort(gateway.ClientClosed, 0)
 				t.Fatal("the request does not end")
 			}
 			want(t, w, 400, "REQUEST_ABORTED")
@@ -450,7 +450,7 @@ func TestStreamAnswersWhileTheBodyComes(t *testing.T) {
 				}
 			}()
 			left := time.Now()
-			conn(t, gw, token).Leave(gateway.ClientClosed, 0)
+			conn(t, gw, token).Abort(gateway.ClientClosed, 0)
 			status, body := e.answer(t)
 			fastest = min(fastest, time.Since(left))
 			if status != 410 || !strings.Contains(body, "CONNECTION_GONE") {

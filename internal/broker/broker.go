@@ -51,7 +51,7 @@ type Record struct {
 	Frame  frame.Shared
 	Stored bool
 	Ref    uint64
-	Place  uint64 // in the order of all records, stored or not, of this node's log; from 1
+	Seq    uint64 // in the order of all records, stored or not, of this node's log; from 1
 }
 
 // Engine keeps the log. It is safe for concurrent use.

@@ -86,7 +86,7 @@ func (l *Log) appendLocked(p Publication, offset uint64, at time.Time) (Position
 		return Position{}, ErrClosed
 	}
 	l.records++
-	r := &Record{Offset: l.offset, Topics: p.Topics, Stored: p.Store, Ref: p.Ref, Place: l.records}
+	r := &Record{Offset: l.offset, Topics: p.Topics, Stored: p.Store, Ref: p.Ref, Seq: l.records}
 	e := p.Event
 	e.ID = sse.ID{}
 	if p.Store {

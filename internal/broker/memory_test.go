@@ -70,7 +70,7 @@ func TestReplacedLogKeepsNothing(t *testing.T) {
 		}
 		late = late.Replacement().Tailer
 		for n := range events {
-			if r := late.Next(t.Context()); r == nil || r.Place != uint64(n+1) {
+			if r := late.Next(t.Context()); r == nil || r.Seq != uint64(n+1) {
 				t.Fatalf("record %d of the next log is %v", n+1, r)
 			}
 		}

@@ -239,7 +239,7 @@ const logEvery = 10 * time.Second
 // Run is part of the cluster until ctx ends.
 func (n *Node) Run(ctx context.Context, gw Gateway) error {
 	n.gw = gw
-	defer n.lay()
+	defer n.stopSession()
 	for warned := false; ctx.Err() == nil; pause(ctx, openPause) {
 		store, err := n.cfg.Open(ctx)
 		if err != nil {
@@ -255,8 +255,8 @@ func (n *Node) Run(ctx context.Context, gw Gateway) error {
 	return nil
 }
 
-// lay ends what a session has started.
-func (n *Node) lay() {
+// stopSession ends what a session has started.
+func (n *Node) stopSession() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.end()
@@ -279,13 +279,13 @@ func (n *Node) serve(ctx context.Context, store broker.Nodes) {
 		defer cancel()
 		n.watch(ctx, store)
 	})
-	for _, run := range []func(context.Context, broker.Nodes){n.ledger.run, n.judge, n.reapAll, n.settleDisputes, n.reserve} {
+	for _, run := range []func(context.Context, broker.Nodes){n.ledger.run, n.markExpired, n.reapAll, n.resolveDisputes, n.reserve} {
 		group.Go(func() {
 			defer guard.Recover()
 			run(ctx, store)
 		})
 	}
-	n.keep(ctx, store)
+	n.renewLoop(ctx, store)
 }
 
 // attach begins with a store. A number is taken there as well, and what the gateway

@@ -72,7 +72,7 @@ func TestFullOfRecords(t *testing.T) {
 			t.Errorf("%d connections more are taken; refused: %v", len(more), a.node.Refuses())
 		}
 		for _, c := range conns {
-			c.Leave(gateway.ClientClosed, 0)
+			c.Abort(gateway.ClientClosed, 0)
 		}
 		sleep(lease)
 		s.expect(a, "client_closed", tokens(conns)...)

@@ -68,9 +68,9 @@ func (n *Node) interval() time.Duration   { return n.cfg.Lease / 8 }
 func (n *Node) setTimeout() time.Duration { return n.cfg.Lease / 4 }
 func (n *Node) trust() time.Duration      { return n.cfg.Lease * 4 / 5 }
 
-// keep renews the key until ctx ends or the store is lost, and draws another number
+// renewLoop renews the key until ctx ends or the store is lost, and draws another number
 // whenever the one it has is taken.
-func (n *Node) keep(ctx context.Context, store broker.Nodes) {
+func (n *Node) renewLoop(ctx context.Context, store broker.Nodes) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -92,7 +92,7 @@ func (n *Node) keep(ctx context.Context, store broker.Nodes) {
 		case errors.Is(err, broker.ErrStoreLost):
 			return
 		case errors.Is(err, errNumberTaken):
-			n.lose()
+			n.onLeaseLost()
 			timer.Reset(0)
 		case err != nil:
 			if ctx.Err() == nil {
@@ -199,8 +199,8 @@ func (n *Node) renewed(store broker.Nodes, number uint32, revision uint64, sent 
 	}
 }
 
-// lose gives the number up: others took this node for dead. They tell of what it held.
-func (n *Node) lose() {
+// onLeaseLost gives the number up: others took this node for dead. They tell of what it held.
+func (n *Node) onLeaseLost() {
 	n.mu.Lock()
 	number, had := n.number, n.claimed
 	n.number, n.revision, n.claimed, n.certain = 0, 0, false, time.Time{}
@@ -227,7 +227,7 @@ func (n *Node) lose() {
 	}
 }
 
-// leave asks keep to end the lease.
+// leave asks renewLoop to end the lease.
 type leave struct {
 	ctx      context.Context
 	complete bool // everything was told

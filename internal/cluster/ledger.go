@@ -42,7 +42,7 @@ type ledger struct {
 	store   broker.Nodes // nil: none
 	open    map[gateway.Token]*operation
 	todo    []gateway.Token // of open, to be done next
-	settled chan struct{}   // closed when open is empty; nil: nobody waits
+	drained chan struct{}   // closed when open is empty; nil: nobody waits
 }
 
 // operation writes or removes the record of a token, and replaces any before it.
@@ -101,7 +101,7 @@ func (l *ledger) addLocked(token gateway.Token, op *operation) {
 		if before.busy {
 			op.after = before
 		} else {
-			op.after, op.done = before.after, both(before.done, op.done)
+			op.after, op.done = before.after, chain(before.done, op.done)
 		}
 		before.after = nil
 	}
@@ -212,9 +212,9 @@ func (l *ledger) removeLocked(token gateway.Token) {
 		return
 	}
 	l.open = map[gateway.Token]*operation{} // a map never shrinks: let an outage's go
-	if l.settled != nil {
-		close(l.settled)
-		l.settled = nil
+	if l.drained != nil {
+		close(l.drained)
+		l.drained = nil
 	}
 }
 
@@ -225,10 +225,10 @@ func (l *ledger) flush(ctx context.Context) bool {
 		l.mu.Unlock()
 		return true
 	}
-	if l.settled == nil {
-		l.settled = make(chan struct{})
+	if l.drained == nil {
+		l.drained = make(chan struct{})
 	}
-	settled := l.settled
+	settled := l.drained
 	l.mu.Unlock()
 	select {
 	case <-settled:

@@ -120,7 +120,7 @@ func heldIsBounded(t *testing.T, fault brokertest.Fault, of int) {
 			c := open() // some stay, some leave, of some the backend knows nothing
 			switch all % 3 {
 			case 1:
-				c.Leave(gateway.ClientClosed, 0)
+				c.Abort(gateway.ClientClosed, 0)
 				synctest.Wait() // until it is told, if it can be
 			case 2:
 				m.node.ledger.release(c.Token().Node(), c.Token(), nil)
@@ -133,7 +133,7 @@ func heldIsBounded(t *testing.T, fault brokertest.Fault, of int) {
 		if !m.node.Refuses() || m.node.stats.Refused.Load() != 2 {
 			t.Errorf("refused %d, want 2", m.node.stats.Refused.Load())
 		}
-		kept.Leave(gateway.ClientClosed, 0)
+		kept.Abort(gateway.ClientClosed, 0)
 		m.link.Break(brokertest.None)
 		sleep(lease)
 		if m.node.Refuses() || m.node.Held() != 0 || m.node.Backlog() != 0 {

@@ -19,7 +19,7 @@ func (n *Node) watch(ctx context.Context, store broker.Nodes) {
 		n.mu.Unlock()
 		back := false
 		err := store.Watch(watching, func(k broker.Key) {
-			if before := n.see(k); k.Revision < before && n.hasGoneBack(watching, store, k.Node, before) {
+			if before := n.onKey(k); k.Revision < before && n.hasGoneBack(watching, store, k.Node, before) {
 				back = true
 				cancel()
 			}
@@ -32,9 +32,9 @@ func (n *Node) watch(ctx context.Context, store broker.Nodes) {
 	}
 }
 
-// see takes note of a key, and returns the revision that it had before. That an own renewal
+// onKey takes note of a key, and returns the revision that it had before. That an own renewal
 // has come by says that everything written before it has, too.
-func (n *Node) see(k broker.Key) (revision uint64) {
+func (n *Node) onKey(k broker.Key) (revision uint64) {
 	v, ok := decode(k.Value)
 	next := key{value: v, revision: k.Revision}
 	n.mu.Lock()
@@ -43,7 +43,7 @@ func (n *Node) see(k broker.Key) (revision uint64) {
 	var before, after value
 	var another bool
 	if ok {
-		before, after, another = n.seeLocked(k.Node, next)
+		before, after, another = n.onKeyLocked(k.Node, next)
 	} else {
 		n.seeGarbledLocked(k.Node, next)
 	}
@@ -72,8 +72,8 @@ func (n *Node) seeGarbledLocked(number uint32, next key) {
 	n.keys[number] = next
 }
 
-// seeLocked returns what another node's key was before, and what it is now.
-func (n *Node) seeLocked(number uint32, next key) (before, after value, another bool) {
+// onKeyLocked returns what another node's key was before, and what it is now.
+func (n *Node) onKeyLocked(number uint32, next key) (before, after value, another bool) {
 	known, ok := n.keys[number]
 	if ok && next.revision <= known.revision {
 		return value{}, value{}, false
@@ -123,11 +123,11 @@ type mark struct {
 	value    value
 }
 
-// judge takes for lost whoever has been silent for the length of a lease, all of which
+// markExpired takes for lost whoever has been silent for the length of a lease, all of which
 // this node was itself in contact with the broker, and takes over what nobody tells.
 // Who comes first wins, by the revision of the key; what came of it is seen by watch. On a
 // store made anew it writes down the nodes that it knows, so that all know them.
-func (n *Node) judge(ctx context.Context, store broker.Nodes) {
+func (n *Node) markExpired(ctx context.Context, store broker.Nodes) {
 	for {
 		select {
 		case <-ctx.Done():

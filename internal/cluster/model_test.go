@@ -285,7 +285,7 @@ func (m *member) leaveAny() {
 	}
 	m.mu.Unlock()
 	if open != nil {
-		open.Leave(gateway.ClientClosed, 0)
+		open.Abort(gateway.ClientClosed, 0)
 	}
 }
 

@@ -50,8 +50,8 @@ func (n *Node) Permit(token gateway.Token) gateway.Permission {
 	return gateway.Granted
 }
 
-// Settled takes note that a disconnect is done with.
-func (n *Node) Settled(notice gateway.Notice, denied bool) {
+// OnFinished takes note that a disconnect is done with.
+func (n *Node) OnFinished(notice gateway.Notice, denied bool) {
 	token := notice.Token
 	n.mu.Lock()
 	done, adopted := n.adopted[token]
@@ -85,7 +85,7 @@ func (n *Node) adopt(as uint32, notice gateway.Notice, done func()) bool {
 	ok := n.claimed && n.number == as
 	before, already := n.adopted[notice.Token] // another lost node may have had it too
 	if ok {
-		n.adopted[notice.Token] = both(before, done)
+		n.adopted[notice.Token] = chain(before, done)
 	}
 	n.mu.Unlock()
 	if ok && !already {
@@ -94,8 +94,8 @@ func (n *Node) adopt(as uint32, notice gateway.Notice, done func()) bool {
 	return ok
 }
 
-// both does the one and the other; each may be nil.
-func both(f, g func()) func() {
+// chain does the one and the other; each may be nil.
+func chain(f, g func()) func() {
 	if f == nil {
 		return g
 	}
@@ -120,7 +120,7 @@ func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done
 	}
 	n.taking++
 	n.mu.Unlock()
-	defer n.took()
+	defer n.takeoverDone()
 	token := d.notice.Token
 	if err := n.ledger.hold(ctx, number, token, d.notice.Request, true); err != nil {
 		return err
@@ -140,7 +140,7 @@ func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done
 	return nil
 }
 
-func (n *Node) took() {
+func (n *Node) takeoverDone() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.taking--; n.taking == 0 && n.retired {
@@ -159,7 +159,7 @@ func (n *Node) reapAll(ctx context.Context, store broker.Nodes) {
 		case <-tick.C:
 		}
 		for {
-			node, revision, ok := n.mine()
+			node, revision, ok := n.nextAssigned()
 			if !ok || n.reap(ctx, store, node, revision) != nil {
 				break
 			}
@@ -167,8 +167,8 @@ func (n *Node) reapAll(ctx context.Context, store broker.Nodes) {
 	}
 }
 
-// mine is a lost node that is this one's to tell of, and does not trust its lease any more.
-func (n *Node) mine() (node uint32, revision uint64, ok bool) {
+// nextAssigned is a lost node that is this one's to tell of, and does not trust its lease any more.
+func (n *Node) nextAssigned() (node uint32, revision uint64, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for number, k := range n.keys {
@@ -268,9 +268,9 @@ func (n *Node) numberNow() uint32 {
 	return n.number
 }
 
-// settleDisputes finds out who tells of the connections whose record may have come too
+// resolveDisputes finds out who tells of the connections whose record may have come too
 // late for others, or not at all.
-func (n *Node) settleDisputes(ctx context.Context, store broker.Nodes) {
+func (n *Node) resolveDisputes(ctx context.Context, store broker.Nodes) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -186,14 +186,14 @@ func (m *member) Disconnect(n gateway.Notice) {
 			switch m.node.Permit(n.Token) {
 			case gateway.Granted:
 				if m.site.tell(m, n) {
-					m.node.Settled(n, false)
+					m.node.OnFinished(n, false)
 					return
 				}
 				time.Sleep(time.Second) // fake clock
 			case gateway.Deferred:
 				<-resumed
 			case gateway.Denied:
-				m.node.Settled(n, true)
+				m.node.OnFinished(n, true)
 				return
 			}
 		}
@@ -289,7 +289,7 @@ func (m *member) leave(token gateway.Token) {
 	m.mu.Lock()
 	c := m.conns[token]
 	m.mu.Unlock()
-	c.Leave(gateway.ClientClosed, 0)
+	c.Abort(gateway.ClientClosed, 0)
 }
 
 // of is what the backend was told of a token.

@@ -114,7 +114,7 @@ func TestAheadForTooLong(t *testing.T) {
 		time.Sleep(10*time.Second - 1) // fake clock
 		reads(t, log, 2, "2", "-")
 		expectWritten(t, "within 10 s", ahead, "id: A-18446744073709551615\n\n")
-		left.Leave(gateway.ClientClosed, 0)
+		left.Abort(gateway.ClientClosed, 0)
 		time.Sleep(time.Nanosecond) // fake clock
 		synctest.Wait()
 		reads(t, log, 4, "4", "-")

@@ -26,7 +26,7 @@ type lag struct {
 	progress  uint64        // what the stream's Look said last; 0 before the first
 
 	took  atomic.Int64 // when the socket last took something, by Gateway.now; read without the lock
-	place int          // in the backlog, -1 when it is there no more; guarded by the backlog's lock
+	index int          // in the backlog, -1 when it is there no more; guarded by the backlog's lock
 }
 
 // backlog is the set of open connections whose clients do not keep up. It finds the
@@ -45,7 +45,7 @@ func newBacklog() *backlog { return &backlog{full: make(chan struct{}, 1)} }
 func (b *backlog) add(l *lag) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l.place = len(b.lags)
+	l.index = len(b.lags)
 	b.lags = append(b.lags, l)
 }
 
@@ -53,13 +53,13 @@ func (b *backlog) add(l *lag) {
 func (b *backlog) remove(l *lag) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if l.place < 0 {
+	if l.index < 0 {
 		return
 	}
 	last := len(b.lags) - 1
-	b.lags[l.place] = b.lags[last]
-	b.lags[l.place].place = l.place
-	l.place = -1
+	b.lags[l.index] = b.lags[last]
+	b.lags[l.index].index = l.index
+	l.index = -1
 	b.lags[last] = nil
 	if b.lags = b.lags[:last]; last == 0 {
 		b.lags = nil

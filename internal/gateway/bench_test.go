@@ -65,7 +65,7 @@ func TestKnownAllocations(t *testing.T) {
 	}{
 		// The connection, its token's random bytes, and three for the client's context.
 		{"a connection without a stream", 5, func() {
-			s.connect(t).Leave(gateway.ClientClosed, 0)
+			s.connect(t).Abort(gateway.ClientClosed, 0)
 			s.notices, s.times = s.notices[:0], s.times[:0]
 		}},
 		// The queue, its items, its two places in the backlog.
@@ -150,7 +150,7 @@ func BenchmarkRegister(b *testing.B) {
 	openMany(b, s, 10000)
 	b.ReportAllocs()
 	for b.Loop() {
-		s.connect(b).Leave(gateway.ClientClosed, 0)
+		s.connect(b).Abort(gateway.ClientClosed, 0)
 		s.notices, s.times = s.notices[:0], s.times[:0]
 	}
 }

@@ -29,23 +29,23 @@ type Conn struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	stream  Stream // nil unless open, or closed with something to write
-	lag     *lag   // nil while nothing waits
-	events  uint64 // handed to the client's socket
-	bytes   uint64 // the same, framing and heartbeats included
-	state   State
-	chunked bool // the stream's
-	ended   bool
-	told    bool
-	owed    bool   // the backend accepted or may have accepted: it is owed a disconnect
-	reason  Reason // zero until closed
-	detail  Detail
+	stream          Stream // nil unless open, or closed with something to write
+	lag             *lag   // nil while nothing waits
+	events          uint64 // handed to the client's socket
+	bytes           uint64 // the same, framing and heartbeats included
+	state           State
+	chunked         bool // the stream's
+	ended           bool
+	finished        bool   // Gateway.finish was called, or is about to be
+	needsDisconnect bool   // the backend accepted or may have accepted
+	reason          Reason // zero until closed
+	detail          Detail
 
 	// Fixed after construction.
-	cell    uint8 // of the counters
-	token   Token
-	request []byte // what callbacks repeat: the JSON object {"url":…,"headers":…}
-	since   int64  // when it came, in Unix seconds
+	counterShard uint8 // of the counters
+	token        Token
+	request      []byte // what callbacks repeat: the JSON object {"url":…,"headers":…}
+	since        int64  // when it came, in Unix seconds
 
 	// Guarded by mu.
 	extras   *extras // nil where the backend granted nothing and nobody waits for the end
@@ -53,8 +53,8 @@ type Conn struct {
 	closing  bool    // pending: a close is in the buffer
 
 	// Guarded by the lock of the wheel's slot.
-	slot  int16
-	place int32
+	slot      int16
+	slotIndex int32
 }
 
 // State is where in its life a connection is.
@@ -100,11 +100,11 @@ func (c *Conn) State() State {
 // unlock releases the lock, and then does what a step under it left to be done
 // outside: the last word about a connection that ended.
 func (c *Conn) unlock() {
-	last := c.ended && !c.told
-	c.told = c.told || last
+	last := c.ended && !c.finished
+	c.finished = c.finished || last
 	c.mu.Unlock()
 	if last {
-		c.gw.forget(c)
+		c.gw.finish(c)
 	}
 }
 
@@ -200,7 +200,7 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	if opening.IsZero() && buffered == nil && !c.closing {
 		// Some proxies hold a head back until there is something behind it.
 		opening = heartbeatFrame
-		c.gw.stats.Heartbeats.add(c.cell, 1)
+		c.gw.stats.Heartbeats.add(c.counterShard, 1)
 	}
 	first := outbox.Item{Frame: frame.Opening(head, opening, c.chunked), Kept: true}
 	if missed == nil && buffered == nil {
@@ -276,28 +276,28 @@ func (c *Conn) endLocked(abort bool) {
 	c.ended = c.answered
 }
 
-// Leave closes the connection for something that happened at the client's side
+// Abort closes the connection for something that happened at the client's side
 // or to the stream: it is cut at once.
-func (c *Conn) Leave(r Reason, d Detail) {
+func (c *Conn) Abort(r Reason, d Detail) {
 	c.mu.Lock()
 	defer c.unlock()
 	c.closeLocked(r, d)
 }
 
-// settle takes the backend's answer. A connection that is pending still is to be
+// onAnswer takes the backend's answer. A connection that is pending still is to be
 // opened.
-func (c *Conn) settle(a Answer) {
+func (c *Conn) onAnswer(a Answer) {
 	c.mu.Lock()
 	defer c.unlock()
 	c.answered = true
 	switch a.Outcome {
 	case Accepted:
-		c.owed = true
+		c.needsDisconnect = true
 	case TimedOut:
-		c.owed = !a.Unsent
+		c.needsDisconnect = !a.Unsent
 		c.closeLocked(Error, ConnectTimeout)
 	case Unanswered:
-		c.owed = true
+		c.needsDisconnect = true
 		c.closeLocked(Error, ConnectUnanswered)
 	case Refused, Unreachable, Unasked:
 		c.closeLocked(Error, 0) // nobody is told

@@ -86,7 +86,7 @@ func TestDrainOfLeavers(t *testing.T) {
 		go func() {
 			time.Sleep(time.Second) // fake clock
 			for _, c := range conns {
-				c.Leave(gateway.ClientClosed, 0)
+				c.Abort(gateway.ClientClosed, 0)
 			}
 		}()
 		s.gw.Drain(time.Hour, time.Minute)

@@ -172,12 +172,12 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 	}
 	stop := context.AfterFunc(client, func() {
 		defer guard.Recover()
-		c.Leave(ClientClosed, 0)
+		c.Abort(ClientClosed, 0)
 	})
 	defer stop()
 	g.log(c, "connect")
 	a := Answer{Outcome: Unanswered} // where asking panics
-	defer func() { c.settle(a) }()
+	defer func() { c.onAnswer(a) }()
 	a = g.backend.Connect(g.connecting, client, c.token, request)
 	if a.Outcome == Unasked && client.Err() != nil {
 		g.log(c, "the client left before the backend was asked")
@@ -199,23 +199,23 @@ func (g *Gateway) Requests() *Requests { return g.cfg.Requests }
 
 func (g *Gateway) register(request []byte) (*Conn, error) {
 	if g.count.Add(1) > int64(g.cfg.MaxConnections) {
-		g.leave()
+		g.releaseSlot()
 		return nil, ErrFull
 	}
 	node := g.node.Load()
 	if node == nameless {
-		g.leave()
+		g.releaseSlot()
 		return nil, ErrNameless
 	}
 	if !g.cfg.Requests.admit(request) {
-		g.leave()
+		g.releaseSlot()
 		return nil, ErrRequests
 	}
 	c := &Conn{gw: g, token: NewToken(), request: request, since: time.Now().Unix()}
 	if node >= numbered {
 		c.token = newNodeToken(uint32(node)) //nolint:gosec // the lower half
 	}
-	c.cell = c.token[shardByte]
+	c.counterShard = c.token[shardByte]
 	g.stats.Pending.Add(1)
 	g.conns.add(c)
 	// Only now: a drain, or the loss of the number, either sees the connection, or is seen here.
@@ -226,7 +226,7 @@ func (g *Gateway) register(request []byte) (*Conn, error) {
 		err = ErrNameless
 	}
 	if err != nil {
-		c.settle(Answer{Outcome: Unreachable}) // the backend is not asked; it may be closed already
+		c.onAnswer(Answer{Outcome: Unreachable}) // the backend is not asked; it may be closed already
 		return nil, err
 	}
 	return c, nil
@@ -252,8 +252,8 @@ func (g *Gateway) Each(f func(token Token, request []byte)) {
 	}
 }
 
-// leave takes one connection off the count.
-func (g *Gateway) leave() {
+// releaseSlot takes one connection off the count. The last one ends a drain's wait.
+func (g *Gateway) releaseSlot() {
 	if g.count.Add(-1) == 0 && g.draining.Load() {
 		select {
 		case g.empty <- struct{}{}:
@@ -273,10 +273,11 @@ func (g *Gateway) log(c *Conn, message string, attrs ...slog.Attr) {
 	g.cfg.Log.LogAttrs(ctx, slog.LevelInfo, message, append(all, slog.String("path", logging.Cut(c.Path())))...)
 }
 
-// forget is the last step of a connection's life: it tells who needs to know.
-func (g *Gateway) forget(c *Conn) {
+// finish is the last step of a connection's life. It removes the connection, and has the
+// backend notified if that accepted it, or may have.
+func (g *Gateway) finish(c *Conn) {
 	g.conns.remove(c.token)
-	if c.owed {
+	if c.needsDisconnect {
 		g.stats.Closed[c.reason].Add(1)
 		attrs := []slog.Attr{slog.String("reason", c.reason.String())}
 		if c.detail != 0 {
@@ -286,7 +287,7 @@ func (g *Gateway) forget(c *Conn) {
 		g.backend.Disconnect(Notice{Token: c.token, Request: c.request, Reason: c.reason, Detail: c.detail})
 	}
 	g.cfg.Requests.Release(c.request) // by now the backend keeps it itself, if it is to
-	g.leave()
+	g.releaseSlot()
 }
 
 const (
@@ -373,7 +374,7 @@ func (g *Gateway) await(rest, grace time.Duration) {
 		case <-cut.C:
 			g.giveUp()
 			for _, c := range g.conns.all() {
-				apart(func() { c.Leave(Error, Stalled) })
+				apart(func() { c.Abort(Error, Stalled) })
 			}
 			return
 		}

@@ -98,7 +98,7 @@ func TestOrderAtTheStart(t *testing.T) {
 				if got != test.want {
 					t.Errorf("written %q, want %q", got, test.want)
 				}
-				c.Leave(gateway.ClientClosed, 0)
+				c.Abort(gateway.ClientClosed, 0)
 				s.expectNothingLeft(t)
 			})
 		})
@@ -161,7 +161,7 @@ func TestMaxAge(t *testing.T) {
 		}
 		_, young := s.grant(t, plenty, gateway.Grant{})
 		gone, left := s.grant(t, plenty, gateway.Grant{MaxAge: age})
-		gone.Leave(gateway.ClientClosed, 0)
+		gone.Abort(gateway.ClientClosed, 0)
 		time.Sleep(2 * age) // fake clock
 		synctest.Wait()
 		ages := map[time.Duration]bool{}
@@ -218,7 +218,7 @@ func TestGone(t *testing.T) {
 		t.Fatal("gone while it is open")
 	default:
 	}
-	c.Leave(gateway.ClientClosed, 0)
+	c.Abort(gateway.ClientClosed, 0)
 	<-before
 	<-again
 	<-c.Gone()
@@ -228,7 +228,7 @@ func TestGone(t *testing.T) {
 	<-other.Gone() // first asked behind the close, while its queue is still written
 	pending := s.connect(t)
 	wait := pending.Gone()
-	pending.Leave(gateway.ClientClosed, 0)
+	pending.Abort(gateway.ClientClosed, 0)
 	<-wait
 }
 
@@ -273,7 +273,7 @@ func TestChange(t *testing.T) {
 		if got := s.epoch(tp.written()); got != "id: E-1\n\nid: E-2\ndata: 2\n\n" {
 			t.Errorf("written %q", got)
 		}
-		c.Leave(gateway.ClientClosed, 0)
+		c.Abort(gateway.ClientClosed, 0)
 		if _, err := c.Change([]string{"a"}, nil); !errors.Is(err, gateway.ErrNotOpen) {
 			t.Error("a closed connection's topics were changed")
 		}
@@ -449,7 +449,7 @@ func TestCloseAll(t *testing.T) {
 	if !pending.Open(tp, frame.Frame{}, gateway.Grant{Topics: []string{"t"}, MaxAge: time.Hour}) || !tp.closed {
 		t.Error("a close that was buffered did not come")
 	}
-	closing.Leave(gateway.Error, gateway.Stalled)
+	closing.Abort(gateway.Error, gateway.Stalled)
 	s.expectNothingLeft(t)
 }
 
@@ -461,7 +461,7 @@ func TestGrantOfBrokenStream(t *testing.T) {
 	s.expectEnds(t, "error/write_failed")
 	s.expectNothingLeft(t)
 	late := s.connect(t)
-	late.Leave(gateway.ClientClosed, 0)
+	late.Abort(gateway.ClientClosed, 0)
 	if late.Open(&tape{conn: late}, frame.Frame{}, gateway.Grant{Topics: []string{"t"}}) {
 		t.Error("a connection whose client left was opened")
 	}

@@ -47,7 +47,7 @@ func (w *wheel) add(c *Conn) {
 	s := &w.slots[c.slot]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.place = int32(len(s.conns)) //nolint:gosec // a slot never has 2^31 streams
+	c.slotIndex = int32(len(s.conns)) //nolint:gosec // a slot never has 2^31 streams
 	s.conns = append(s.conns, c)
 }
 
@@ -57,7 +57,7 @@ func (w *wheel) remove(c *Conn) {
 	defer s.mu.Unlock()
 	last := len(s.conns) - 1
 	moved := s.conns[last]
-	s.conns[c.place], moved.place = moved, c.place
+	s.conns[c.slotIndex], moved.slotIndex = moved, c.slotIndex
 	s.conns[last] = nil
 	s.conns = s.conns[:last]
 	if last == 0 {

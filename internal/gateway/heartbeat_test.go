@@ -169,7 +169,7 @@ func TestFirstBytesPumped(t *testing.T) {
 		if !slices.Equal(writes, []string{"HEAD" + want}) {
 			t.Errorf("written %q, want %q in one write", writes, "HEAD"+want)
 		}
-		c.Leave(gateway.ClientClosed, 0)
+		c.Abort(gateway.ClientClosed, 0)
 	}
 	s.expectNothingLeft(t)
 }

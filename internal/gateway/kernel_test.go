@@ -436,7 +436,7 @@ func (s *pumped) Start() gateway.Detail {
 		case <-s.done:
 		case <-s.e.leaving:
 			how := s.e.left()
-			s.conn.Leave(how.reason, how.detail)
+			s.conn.Abort(how.reason, how.detail)
 			s.history.Closed(how.reason, how.detail, how.start)
 		}
 	}()

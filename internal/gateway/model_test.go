@@ -269,7 +269,7 @@ func (r *round) open(l *life) bool {
 	h, e := l.history, l.endpoint
 	if l.plan.Opening == gatewaytest.GivenUp {
 		start := h.Begin()
-		l.conn.Leave(gateway.Error, gateway.OpenFailed)
+		l.conn.Abort(gateway.Error, gateway.OpenFailed)
 		h.Closed(gateway.Error, gateway.OpenFailed, start)
 		return false
 	}

@@ -30,7 +30,7 @@ func TestNumber(t *testing.T) {
 					t.Errorf("%v is not read as it is written", token)
 				}
 				seen[token] = true
-				c.Leave(gateway.ClientClosed, 0)
+				c.Abort(gateway.ClientClosed, 0)
 			}
 		}
 		s.expectNothingLeft(t)

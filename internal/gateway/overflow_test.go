@@ -99,7 +99,7 @@ func TestOverflow(t *testing.T) {
 				}
 			}
 			s.expectEnds(t, test.ends...)
-			c.Leave(gateway.ClientClosed, 0)
+			c.Abort(gateway.ClientClosed, 0)
 			s.expectNothingLeft(t)
 		})
 	}
@@ -159,7 +159,7 @@ func TestOverflowWhilePumping(t *testing.T) {
 				if drops := c.Info().Drops; drops != 4 {
 					t.Errorf("%d drops, of 4", drops)
 				}
-				c.Leave(gateway.ClientClosed, 0)
+				c.Abort(gateway.ClientClosed, 0)
 				stream.over.Wait()
 				s.expectNothingLeft(t)
 			})
@@ -308,7 +308,7 @@ func TestOverflowRandom(t *testing.T) {
 				}
 			}
 		}
-		c.Leave(gateway.ClientClosed, 0)
+		c.Abort(gateway.ClientClosed, 0)
 		for _, what := range s.gw.Leftovers() {
 			rt.Errorf("left behind: %s", what)
 		}

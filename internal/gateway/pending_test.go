@@ -123,7 +123,7 @@ func TestMaxConnections(t *testing.T) {
 	if _, _, err := s.gw.Connect(t.Context(), request); !errors.Is(err, gateway.ErrFull) {
 		t.Fatalf("a third connection of 2: %v", err)
 	}
-	first.Leave(gateway.ClientClosed, 0)
+	first.Abort(gateway.ClientClosed, 0)
 	if third := s.connect(t); third.State() != gateway.Pending {
 		t.Error("no room after a connection left")
 	}

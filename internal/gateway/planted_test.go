@@ -38,8 +38,8 @@ var plants = []plant{
 	},
 	{
 		bug: "a second disconnect", file: "conn.go",
-		old:  "\tc.told = c.told || last\n",
-		new:  "\tc.told = (c.told || last) && !BUG\n",
+		old:  "\tc.told = c.finished || last\n",
+		new:  "\tc.told = (c.finished || last) && !BUG\n",
 		says: []string{"disconnects instead of one"},
 	},
 	{
@@ -127,8 +127,8 @@ var plants = []plant{
 	},
 	{
 		bug: "a disconnect of a refused client", file: "gateway.go",
-		old:  "\tif c.owed {\n",
-		new:  "\tif c.owed || BUG {\n",
+		old:  "\tif c.needsDisconnect {\n",
+		new:  "\tif c.needsDisconnect || BUG {\n",
 		says: []string{"disconnects of a connection that the backend never had", "a disconnect callback for an unknown token"},
 	},
 	{
@@ -140,7 +140,7 @@ var plants = []plant{
 	{
 		bug: "the last reason instead of the first", file: "conn.go",
 		old:  "\t} else if graceful {\n",
-		new:  "\t} else if BUG && !c.told {\n\t\tc.reason, c.detail = r, d\n\t} else if graceful {\n",
+		new:  "\t} else if BUG && !c.finished {\n\t\tc.reason, c.detail = r, d\n\t} else if graceful {\n",
 		says: []string{"did not occur, or not first"},
 	},
 	{
@@ -206,8 +206,8 @@ var plants = []plant{
 	},
 	{
 		bug: "a queue left in the backlog", file: "backlog.go",
-		old:  "\tif l.place < 0 {\n",
-		new:  "\tif l.place < 0 || BUG {\n",
+		old:  "\tif l.index < 0 {\n",
+		new:  "\tif l.index < 0 || BUG {\n",
 		says: []string{"left behind: connections in the backlog"},
 	},
 	{
@@ -230,14 +230,14 @@ var plants = []plant{
 	},
 	{
 		bug: "a connection counted for ever", file: "gateway.go",
-		old:  "if it is to\n\tg.leave()\n}",
-		new:  "if it is to\n\tif !BUG {\n\t\tg.leave()\n\t}\n}",
+		old:  "if it is to\n\tg.releaseSlot()\n}",
+		new:  "if it is to\n\tif !BUG {\n\t\tg.releaseSlot()\n\t}\n}",
 		says: []string{"left behind: connections counted"},
 	},
 	{
 		bug: "a request kept for ever", file: "gateway.go",
 		old:  "\tg.cfg.Requests.Release(c.request) //",
-		new:  "\tif !BUG || !c.owed {\n\t\tg.cfg.Requests.Release(c.request)\n\t} //",
+		new:  "\tif !BUG || !c.needsDisconnect {\n\t\tg.cfg.Requests.Release(c.request)\n\t} //",
 		says: []string{"left behind: bytes of requests"},
 	},
 	{

@@ -37,7 +37,7 @@ func TestSharedEventsCountOnce(t *testing.T) {
 		}
 		for n, tp := range tapes {
 			if n%2 == 0 {
-				conns[n].Leave(gateway.ClientClosed, 0)
+				conns[n].Abort(gateway.ClientClosed, 0)
 			} else {
 				tp.takes(plenty)
 			}
@@ -49,7 +49,7 @@ func TestSharedEventsCountOnce(t *testing.T) {
 			t.Errorf("%d bytes wait for nobody", n)
 		}
 		for _, c := range conns {
-			c.Leave(gateway.ClientClosed, 0)
+			c.Abort(gateway.ClientClosed, 0)
 		}
 		s.expectNothingLeft(t)
 	})

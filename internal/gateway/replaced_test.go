@@ -157,7 +157,7 @@ func TestLogReplacedWhileAShardLags(t *testing.T) {
 				if gateway.ShardOf(c, 2) == shard {
 					return c
 				}
-				c.Leave(gateway.ClientClosed, 0)
+				c.Abort(gateway.ClientClosed, 0)
 			}
 		}
 		open := func(shard int, lastEventID string) *tape {

@@ -40,7 +40,7 @@ func TestRequestsBudget(t *testing.T) {
 		full := func() bool {
 			c, _, err := s.gw.Connect(context.Background(), request)
 			if err == nil {
-				c.Leave(gateway.ClientClosed, 0)
+				c.Abort(gateway.ClientClosed, 0)
 				k.requests.Release(request) // told at once
 			} else if !errors.Is(err, gateway.ErrRequests) {
 				t.Fatal(err)
@@ -56,7 +56,7 @@ func TestRequestsBudget(t *testing.T) {
 				t.Fatal("a connection beyond the budget")
 			}
 		}
-		conns[0].Leave(gateway.ClientClosed, 0)
+		conns[0].Abort(gateway.ClientClosed, 0)
 		if !full() {
 			t.Error("a connection while the backend is not told of an end")
 		}

@@ -8,8 +8,8 @@ var wrongEvents = []string{"is missing", "came twice", "is not for it", "came ou
 var seamPlants = []plant{
 	{
 		bug: "an event skipped at the seam", file: "../topics/welcome.go", test: "TestSeam",
-		old:  "\tm.place = extent.Records\n",
-		new:  "\tm.place = extent.Records\n\tif BUG {\n\t\tm.after++\n\t}\n",
+		old:  "\tm.seq = extent.Records\n",
+		new:  "\tm.seq = extent.Records\n\tif BUG {\n\t\tm.after++\n\t}\n",
 		says: wrongEvents,
 	},
 	{
@@ -87,7 +87,7 @@ var seamPlants = []plant{
 	{
 		bug: "an unstored event again from a shard that is behind", file: "../topics/welcome.go", test: "TestSeam",
 		old:  "\tstart := position // what the client has after this opening\n",
-		new:  "\tstart := position // what the client has after this opening\n\tif BUG {\n\t\tm.place = 0\n\t}\n",
+		new:  "\tstart := position // what the client has after this opening\n\tif BUG {\n\t\tm.seq = 0\n\t}\n",
 		says: wrongEvents,
 	},
 	{

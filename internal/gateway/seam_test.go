@@ -377,7 +377,7 @@ func (s *seam) extent(most bool) broker.Stats {
 
 func (s *seam) disconnect(c *seamClient) {
 	session := c.sessions[len(c.sessions)-1]
-	c.conn.Leave(gateway.ClientClosed, 0)
+	c.conn.Abort(gateway.ClientClosed, 0)
 	session.wire = c.stream.received()
 	session.end, session.closedAt = s.extent(true), time.Now()
 	c.conn, c.stream = nil, nil

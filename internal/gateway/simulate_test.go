@@ -189,7 +189,7 @@ func newSimulation(t *testing.T, n int) (*simulation, *measured) {
 	s.close = func() {
 		m.of[remove], _ = costOf(n, 1, func() {
 			for _, c := range s.conns {
-				c.Leave(gateway.ClientClosed, 0)
+				c.Abort(gateway.ClientClosed, 0)
 			}
 		})
 		cancel()

@@ -162,7 +162,7 @@ func TestMemoryOfTopics(t *testing.T) {
 				t.Errorf("%d bytes for each pair, at most %d", pair, test.most)
 			}
 			for _, c := range all {
-				c.Leave(gateway.ClientClosed, 0)
+				c.Abort(gateway.ClientClosed, 0)
 			}
 			if left := heap() - before; left > pairs*4 {
 				t.Errorf("%d bytes are left", left)

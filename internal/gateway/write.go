@@ -84,8 +84,8 @@ func (c *Conn) appendLocked(i outbox.Item) bool {
 }
 
 func (c *Conn) countLocked(n int) {
-	c.bytes += uint64(n)                    //nolint:gosec // not negative
-	c.gw.stats.Bytes.add(c.cell, uint64(n)) //nolint:gosec // not negative
+	c.bytes += uint64(n)                            //nolint:gosec // not negative
+	c.gw.stats.Bytes.add(c.counterShard, uint64(n)) //nolint:gosec // not negative
 }
 
 // faultLocked closes the connection because its stream is broken. A client that
@@ -103,7 +103,7 @@ func (c *Conn) faultLocked(fault Detail) {
 func (c *Conn) writtenLocked(i *outbox.Item) {
 	if n := uint64(i.Frame.Events()); n > 0 { //nolint:gosec // not negative
 		c.events += n
-		c.gw.stats.Events.add(c.cell, n)
+		c.gw.stats.Events.add(c.counterShard, n)
 	}
 	i.Tell(nil)
 }
@@ -122,13 +122,13 @@ func (c *Conn) advanceLocked(n int) {
 		c.writtenLocked(&i)
 		n = rest
 	}
-	c.tidyLocked()
+	c.releaseEmptyQueueLocked()
 }
 
-// tidyLocked removes an empty outbox. Where the client has been looked at meanwhile, the
+// releaseEmptyQueueLocked removes an empty outbox. Where the client has been looked at meanwhile, the
 // lag stays in the backlog until a look finds that the client has acknowledged everything,
 // or has gone.
-func (c *Conn) tidyLocked() {
+func (c *Conn) releaseEmptyQueueLocked() {
 	if c.lag.IsEmpty() {
 		if c.lag.progress == 0 || c.state == Closed {
 			c.gw.backlog.remove(c.lag)
@@ -160,7 +160,7 @@ func (c *Conn) replay() {
 	}
 	c.lag.replaying = false
 	c.lag.Refill()
-	c.tidyLocked()
+	c.releaseEmptyQueueLocked()
 	c.flushLocked()
 }
 
@@ -275,6 +275,6 @@ func (c *Conn) heartbeat() {
 	if c.state != Open || c.lag != nil {
 		return
 	}
-	c.gw.stats.Heartbeats.add(c.cell, 1)
+	c.gw.stats.Heartbeats.add(c.counterShard, 1)
 	c.writeLocked(&outbox.Item{Frame: heartbeatFrame})
 }

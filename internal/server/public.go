@@ -97,7 +97,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() { // by a panic, too, a connection does not stay
 		if v := recover(); v != nil {
-			c.Leave(gateway.Error, gateway.OpenFailed)
+			c.Abort(gateway.Error, gateway.OpenFailed)
 			panic(v)
 		}
 	}()

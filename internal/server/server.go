@@ -135,7 +135,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 			Log: log, Observe: s.metrics.ObserveCallback, Requests: requests,
 		}
 		if s.node != nil {
-			callbacks.Permit, callbacks.OnFinished = s.node.Permit, s.node.Settled
+			callbacks.Permit, callbacks.OnFinished = s.node.Permit, s.node.OnFinished
 		}
 		if s.callbacks, err = callback.New(callbacks); err != nil {
 			return nil, err

@@ -60,7 +60,7 @@ func (d *detacher) detach(nc net.Conn, chunked bool, head frame.Frame, c *gatewa
 	}
 	s := &socket{d: d, conn: c, fd: int32(fd), chunked: chunked} //nolint:gosec // a descriptor
 	if r, d := s.Left(); r != 0 {
-		c.Leave(r, d) // the client left while the backend was asked: report it before a write fails
+		c.Abort(r, d) // the client left while the backend was asked: report it before a write fails
 	}
 	if !c.Open(s, head, g) {
 		_ = unix.Close(fd)

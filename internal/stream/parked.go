@@ -49,7 +49,7 @@ func (s *parked) read() {
 	defer close(s.left)
 	n, err := s.nc.Read(make([]byte, 1))
 	if n > 0 {
-		s.conn.Leave(gateway.Error, gateway.UnexpectedData)
+		s.conn.Abort(gateway.Error, gateway.UnexpectedData)
 		return
 	}
 	if tcp := tcpOf(s.nc); tcp != nil && isEOF(err) && isOver(tcp) {
@@ -61,7 +61,7 @@ func (s *parked) read() {
 		}
 		s.writing.Unlock()
 	}
-	s.conn.Leave(readFault(err))
+	s.conn.Abort(readFault(err))
 }
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }

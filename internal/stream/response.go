@@ -96,11 +96,11 @@ func serveResponse(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g ga
 func (s *response) leave() {
 	if s.link != nil {
 		if r, d := s.link.fault(); r != 0 {
-			s.conn.Leave(r, d)
+			s.conn.Abort(r, d)
 			return
 		}
 	}
-	s.conn.Leave(gateway.ClientClosed, 0)
+	s.conn.Abort(gateway.ClientClosed, 0)
 }
 
 // write has no deadline: the gateway notices a stalled client, and Close ends this.

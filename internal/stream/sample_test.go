@@ -104,7 +104,7 @@ func (s *sample) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if l.plan.Opening != gatewaytest.Opens {
 		h.Happened(gateway.Error, gateway.OpenFailed, h.Begin())
-		c.Leave(gateway.Error, gateway.OpenFailed)
+		c.Abort(gateway.Error, gateway.OpenFailed)
 		refuse(w)
 		return
 	}

@@ -66,7 +66,7 @@ func (o *Opener) Open(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g
 	}
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		c.Leave(gateway.Error, gateway.OpenFailed)
+		c.Abort(gateway.Error, gateway.OpenFailed)
 		return
 	}
 	defer func() { // net/http no longer closes it
@@ -80,7 +80,7 @@ func (o *Opener) Open(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g
 
 func (o *Opener) open(nc net.Conn, buffered *bufio.ReadWriter, r *http.Request, h http.Header, c *gateway.Conn, g gateway.Grant) {
 	if buffered.Reader.Buffered() > 0 {
-		c.Leave(gateway.Error, gateway.UnexpectedData)
+		c.Abort(gateway.Error, gateway.UnexpectedData)
 		_ = nc.Close()
 		return
 	}

@@ -18,7 +18,7 @@ type Member struct {
 	topics     []memberTopic
 	log        *broker.Log // to which the rest applies: the shard's, or one to which that has yet to come
 	after      uint64      // what is stored up to this offset the client has, or gets by a replay: no less
-	place      uint64      // what is not stored up to this place it has, or is never to get: no less
+	seq        uint64      // what is not stored up to this one, in the order of all records, it has, or is never to get: no less
 }
 
 // NewMember makes a member of no topics yet. Members with the same key are of one shard.
@@ -30,7 +30,7 @@ func (t *Topics) NewMember(s Subscriber, key byte) *Member {
 // several of its topics comes once. Of one with a single topic no note is taken: that
 // would be a write to each member, whose cache line another shard's may share.
 func (m *Member) wants(record *broker.Record) bool {
-	n, had := record.Place, &m.place
+	n, had := record.Seq, &m.seq
 	if record.Stored {
 		n, had = record.Offset, &m.after
 	}

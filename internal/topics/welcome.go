@@ -27,7 +27,7 @@ func (m *Member) Welcome(names []string, lastEventID string, retry sse.Retry) (o
 	// to come; of what is not stored the client may have had some from another shard,
 	// and it was published before the client came.
 	position := m.after
-	m.place = extent.Records
+	m.seq = extent.Records
 	start := position // what the client has after this opening
 	gap := false
 	if lastEventID != "" {

@@ -252,8 +252,8 @@ func testOneOrder(t *testing.T, s Suite) {
 	next := make([]int, publishers)
 	var stored []string
 	for i, r := range sequences[0] {
-		if r.Place != uint64(i)+1 {
-			t.Fatalf("record %d has the place %d", i, r.Place)
+		if r.Seq != uint64(i)+1 {
+			t.Fatalf("record %d has the place %d", i, r.Seq)
 		}
 		var p, n int
 		if _, err := fmt.Sscanf(text(r), "%d.%d", &p, &n); err != nil {
