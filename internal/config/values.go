@@ -218,7 +218,7 @@ func checkURL(text string, schemes ...string) error {
 }
 
 // redactURL returns a URL without query, fragment and userinfo; "" if they cannot be
-// recognized with certainty.
+// recognised with certainty.
 func redactURL(text string) string {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {

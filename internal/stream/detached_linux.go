@@ -38,7 +38,7 @@ type socket struct {
 	d          *detacher
 	conn       *gateway.Conn
 	fd         int32
-	generation uint32 // returned with each event, to recognize events for an earlier owner of fd
+	generation uint32 // returned with each event, to recognise events for an earlier owner of fd
 	chunked    bool
 	armed      bool // EPOLLOUT is asked for
 }
