@@ -61,8 +61,8 @@ func TestBlockedDestination(t *testing.T) {
 				})
 			}
 			group.Wait() // a Write that blocks is a deadlock here
-			if w.writing+len(w.lines) > bufferBytes {
-				t.Errorf("%d bytes wait", w.writing+len(w.lines))
+			if n := len(w.lines) - w.head; n > bufferBytes {
+				t.Errorf("%d bytes wait", n)
 			}
 			lost := Lost() - before
 			close(out.free)
@@ -88,6 +88,64 @@ func TestBlockedDestination(t *testing.T) {
 			if !strings.HasSuffix(strings.TrimRight(out.String(), "\"}\n"), "after") {
 				t.Error("the last line is missing")
 			}
+		})
+	}
+}
+
+// TestLastLineOfFullBuffer: when more is logged than fits, it is the last line that is kept.
+func TestLastLineOfFullBuffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &stuck{free: make(chan struct{})}
+		l, w := Start(out, slog.LevelInfo, "text")
+		for range 2 * bufferBytes / 100 {
+			l.Info(strings.Repeat("x", 100))
+		}
+		l.Error("why it ends")
+		close(out.free)
+		w.Close()
+		if !strings.HasSuffix(out.String(), "\n[ERROR] why it ends\n") {
+			t.Error("the last line is missing")
+		}
+	})
+}
+
+// slow is a destination that takes a piece in each interval.
+type slow struct {
+	lines
+
+	interval time.Duration
+}
+
+func (s *slow) Write(p []byte) (int, error) {
+	time.Sleep(s.interval) // fake clock
+	return s.lines.Write(p)
+}
+
+// TestEndWithSlowReader: the end waits for who reads the log slowly, within bounds.
+func TestEndWithSlowReader(t *testing.T) {
+	for _, test := range []struct {
+		interval, want time.Duration
+		last           bool
+	}{
+		{200 * time.Millisecond, 11 * 200 * time.Millisecond, true},
+		{500 * time.Millisecond, 3 * time.Second, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			out := &slow{interval: test.interval}
+			l, w := Start(out, slog.LevelInfo, "text")
+			for range 10 {
+				l.Info(strings.Repeat("x", pieceBytes))
+			}
+			l.Info("the last")
+			begin := time.Now()
+			w.Close()
+			if took := time.Since(begin); took != test.want {
+				t.Errorf("it took %v, want %v", took, test.want)
+			}
+			if strings.Contains(out.String(), "the last") != test.last {
+				t.Errorf("the last line was written: %v", !test.last)
+			}
+			<-w.done
 		})
 	}
 }
