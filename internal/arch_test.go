@@ -53,6 +53,8 @@ var arrows = map[string][]string{
 	"internal/broker/nats":          {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker"},
 	"internal/broker/nats/embedded": {},
 
+	"internal/logging/loggingtest": {},
+
 	"internal/broker/brokertest": {"internal/guard", "sse", "internal/frame", "internal/broker"},
 	"internal/gatewaytest":       {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway"},
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"ssegateway/internal/logging/loggingtest"
 )
 
 // TestStopLosesNothing: what was logged before the end is written, in order and in both forms.
@@ -33,14 +35,14 @@ func TestStopLosesNothing(t *testing.T) {
 
 // stuck is a destination that takes nothing until it is let go.
 type stuck struct {
-	lines
+	loggingtest.Buffer
 
 	free chan struct{}
 }
 
 func (s *stuck) Write(p []byte) (int, error) {
 	<-s.free
-	return s.lines.Write(p)
+	return s.Buffer.Write(p)
 }
 
 // TestBlockedDestination: logging goes on, lines are lost beyond the bound, and that is said
@@ -111,14 +113,14 @@ func TestLastLineOfFullBuffer(t *testing.T) {
 
 // slow is a destination that takes a piece in each interval.
 type slow struct {
-	lines
+	loggingtest.Buffer
 
 	interval time.Duration
 }
 
 func (s *slow) Write(p []byte) (int, error) {
 	time.Sleep(s.interval) // fake clock
-	return s.lines.Write(p)
+	return s.Buffer.Write(p)
 }
 
 // TestEndWithSlowReader: the end waits for who reads the log slowly, within bounds.
@@ -167,8 +169,9 @@ func TestEndWithoutReader(t *testing.T) {
 
 // full is a destination without room: it takes what fits, and fails.
 type full struct {
-	lines
+	loggingtest.Buffer
 
+	mu           sync.Mutex
 	room, writes int
 }
 
@@ -178,7 +181,7 @@ func (f *full) Write(p []byte) (int, error) {
 	f.writes++
 	n := min(len(p), f.room)
 	f.room -= n
-	f.b.Write(p[:n])
+	_, _ = f.Buffer.Write(p[:n])
 	if n < len(p) {
 		return n, errors.New("no space left on device")
 	}
