@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 	"internal/logging":     {},
 	"internal/guard":       {},
 	"internal/epoll":       {},
-	"internal/edge":        {},
+	"internal/edge":        {"internal/logging"},
 	"internal/fastsend":    {"internal/guard", "internal/epoll"},
 	"internal/frame":       {"sse"},
 	"internal/outbox":      {"sse", "internal/frame"},
@@ -52,6 +52,8 @@ var arrows = map[string][]string{
 
 	"internal/broker/nats":          {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker"},
 	"internal/broker/nats/embedded": {},
+
+	"internal/logging/loggingtest": {},
 
 	"internal/broker/brokertest": {"internal/guard", "sse", "internal/frame", "internal/broker"},
 	"internal/gatewaytest":       {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway"},

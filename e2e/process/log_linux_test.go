@@ -55,7 +55,7 @@ func TestLogReadAgain(t *testing.T) {
 				all, _ := io.ReadAll(r)
 				read <- all
 			}()
-			g.expectExit(g.open())
+			g.expectExitWithin(3*time.Second, g.open()) // somebody reads, perhaps slowly
 			all := <-read
 			notice := regexp.MustCompile(`log lines were lost.*lines[=":]+(\d+)`)
 			plain := regexp.MustCompile(`^\[[A-Z]+\] [^\[]*$`)

@@ -146,6 +146,11 @@ func (g *gateway) chatter() {
 // time for a log that nobody reads.
 func (g *gateway) expectExit(stream io.Reader) {
 	g.t.Helper()
+	g.expectExitWithin(time.Second, stream)
+}
+
+func (g *gateway) expectExitWithin(limit time.Duration, stream io.Reader) {
+	g.t.Helper()
 	begin := time.Now()
 	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		g.t.Fatal(err)
@@ -154,7 +159,7 @@ func (g *gateway) expectExit(stream io.Reader) {
 		g.t.Errorf("the client got %q, %v", rest, err)
 	}
 	g.expectExitCode(0)
-	if took := time.Since(begin); took > time.Second+slack {
+	if took := time.Since(begin); took > limit+slack {
 		g.t.Errorf("the exit took %v", took)
 	}
 	if _, err := g.backend.Await(time.Second, 1, func(c *harness.Callback) bool { return c.Action == "disconnect" && c.Detail == "draining" }); err != nil {

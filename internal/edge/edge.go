@@ -9,11 +9,12 @@
 package edge
 
 import (
-	"context"
 	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
+
+	"ssegateway/internal/logging"
 )
 
 // Config is what an Edge needs to know.
@@ -29,13 +30,15 @@ type Config struct {
 	// CloseSender closes the sender's connection that has been idle for longest, soon. It
 	// returns false if there is none.
 	CloseSender func() bool
-	// Log gets at most a line a second about connections that were closed to make room.
+	// Log gets lines about connections that were closed for want of descriptors.
 	Log *slog.Logger
 }
 
 // Edge owns the accepted connections of all listeners. Its methods are safe for concurrent use.
 type Edge struct {
-	cfg Config
+	cfg           Config
+	evictionLines *logging.Throttle
+	refusalLines  *logging.Throttle
 
 	mu       sync.Mutex
 	open     int // connections that are ours
@@ -45,8 +48,6 @@ type Edge struct {
 	used    list // one has
 	callers list // of the internal API
 	stats   Stats
-	said    time.Time // when the last line was logged
-	unsaid  int       // connections closed to make room since then
 }
 
 // Stats count what the edge did. Each field is a number of connections.
@@ -58,7 +59,9 @@ type Stats struct {
 }
 
 // New makes an Edge.
-func New(cfg Config) *Edge { return &Edge{cfg: cfg} }
+func New(cfg Config) *Edge {
+	return &Edge{cfg: cfg, evictionLines: logging.Every(lineInterval), refusalLines: logging.Every(lineInterval)}
+}
 
 // Stats are the counters as they are now.
 func (e *Edge) Stats() Stats {
@@ -96,12 +99,14 @@ func (e *Edge) admit(c *Conn) bool {
 	} else {
 		e.stats.Refused++
 	}
-	closed := e.sayLocked(victim != nil || !ok)
 	e.mu.Unlock()
 	if victim != nil {
-		_ = victim.Conn.Close()
+		e.close(victim)
 	}
-	e.say(closed)
+	if !ok {
+		e.refusalLines.Log(e.cfg.Log, slog.LevelWarn, "a connection was closed as it came: all descriptors are taken, and none can be freed",
+			slog.Int("descriptors", e.cfg.Limit))
+	}
 	return ok
 }
 
@@ -114,12 +119,22 @@ func (e *Edge) makeRoom() {
 	}
 	e.mu.Unlock()
 	if victim != nil {
-		_ = victim.Conn.Close()
+		e.close(victim)
 	}
+}
+
+// close closes a connection that was evicted.
+func (e *Edge) close(victim *Conn) {
+	_ = victim.Conn.Close()
+	e.evictionLines.Log(e.cfg.Log, slog.LevelWarn, "a connection was closed to make room for another: all descriptors are taken",
+		slog.Int("descriptors", e.cfg.Limit))
 }
 
 // takenLocked is how many descriptors connections have.
 func (e *Edge) takenLocked() int { return e.open + e.cfg.Streams() + e.cfg.Senders() }
+
+// lineInterval is the time in which at most one connection of a kind is logged.
+const lineInterval = time.Second
 
 // freshTime is what a new connection has to send its request, before it makes room for others
 // while there are connections that had an answer already.
@@ -176,30 +191,6 @@ func (e *Edge) waitingLocked(c *Conn) *list {
 		return &e.used
 	default:
 		return &e.fresh
-	}
-}
-
-const sayInterval = time.Second
-
-// sayLocked returns how many connections a line is to be logged about now; 0: no line.
-func (e *Edge) sayLocked(closed bool) int {
-	if !closed {
-		return 0
-	}
-	e.unsaid++
-	now := time.Now()
-	if now.Sub(e.said) < sayInterval {
-		return 0
-	}
-	n := e.unsaid
-	e.said, e.unsaid = now, 0
-	return n
-}
-
-func (e *Edge) say(closed int) {
-	if closed > 0 {
-		e.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "connections closed to make room: all descriptors are taken",
-			slog.Int("closed", closed), slog.Int("descriptors", e.cfg.Limit))
 	}
 }
 

@@ -1,17 +1,21 @@
 package edge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"ssegateway/internal/logging"
 )
 
 // fakeConn is a connection that knows whether it was closed.
@@ -348,6 +352,34 @@ func TestAcceptFails(t *testing.T) {
 		_ = l.Close()
 		if err := <-done; !errors.Is(err, net.ErrClosed) {
 			t.Error(err)
+		}
+	})
+}
+
+// The first connection that is closed for want of descriptors is logged at once, and at the
+// end of a second how many more there were.
+func TestLinesAboutClosedConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		w := newWorld(2, 1)
+		w.cfg.Log = logging.New(&b, slog.LevelInfo, "text")
+		for range 5 {
+			c, _, _ := w.come(local)
+			defer func() { _ = c.Close() }()
+		}
+		for w.fresh.first != nil {
+			w.fresh.first.begin(false, maxHead) // its handler works from now on
+		}
+		for range 3 {
+			w.come(local)
+		}
+		time.Sleep(lineInterval) // fake clock
+		synctest.Wait()
+		const evicted, refused = "[WARN] a connection was closed to make room for another: all descriptors are taken", "[WARN] a connection was closed as it came: all descriptors are taken, and none can be freed"
+		for _, line := range []string{evicted + " descriptors=2\n", evicted + " left_out=2\n", refused + " descriptors=2\n", refused + " left_out=2\n"} {
+			if strings.Count(b.String(), line) != 1 {
+				t.Errorf("%q is not there once: %s", line, b.String())
+			}
 		}
 	})
 }

@@ -185,13 +185,11 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 	return c, a, nil
 }
 
-// sayRefused says, now and then, that connections are refused for the bound on requests.
+// sayRefused says that a connection is refused for the bound on requests.
 func (g *Gateway) sayRefused() {
 	r := g.cfg.Requests
-	if n, ok := r.say(time.Now()); ok {
-		g.cfg.Log.Warn("streams are turned away: too many bytes of requests are kept, of connections and of ends that the backend was not told of yet",
-			"bytes", r.Bytes(), "limit", r.limit, "turned_away", n)
-	}
+	r.full.Log(g.cfg.Log, slog.LevelWarn, "a stream is turned away: too many bytes of requests are kept, of connections and of ends that the backend was not told of yet",
+		slog.Int64("bytes", r.Bytes()), slog.Int64("limit", r.limit))
 }
 
 // Requests is the bound on what is kept of requests.

@@ -3,6 +3,8 @@ package gateway
 import (
 	"sync/atomic"
 	"time"
+
+	"ssegateway/internal/logging"
 )
 
 // Requests bounds the bytes of clients' requests that are kept: as long as a connection
@@ -12,10 +14,7 @@ type Requests struct {
 	limit   int64 // 0: none
 	bytes   atomic.Int64
 	refused atomic.Uint64
-
-	// Of the last time that a refusal was said.
-	said   atomic.Int64 // Unix nanoseconds
-	before atomic.Uint64
+	full    *logging.Throttle // of the lines about refusals
 }
 
 const (
@@ -27,7 +26,9 @@ const (
 )
 
 // NewRequests makes a bound of so many bytes; 0 is none.
-func NewRequests(limit int64) *Requests { return &Requests{limit: limit} }
+func NewRequests(limit int64) *Requests {
+	return &Requests{limit: limit, full: logging.Every(sayEvery)}
+}
 
 // Bytes is how many are kept now, bookkeeping included.
 func (r *Requests) Bytes() int64 { return r.bytes.Load() }
@@ -50,14 +51,4 @@ func (r *Requests) admit(request []byte) bool {
 	r.Release(request)
 	r.refused.Add(1)
 	return false
-}
-
-// say tells how many were refused since it last did, if it is time to tell it.
-func (r *Requests) say(now time.Time) (refused uint64, ok bool) {
-	last := r.said.Load()
-	if now.UnixNano()-last < int64(sayEvery) || !r.said.CompareAndSwap(last, now.UnixNano()) {
-		return 0, false
-	}
-	n := r.refused.Load()
-	return n - r.before.Swap(n), true
 }

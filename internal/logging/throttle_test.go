@@ -1,38 +1,20 @@
 package logging
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 	"unicode/utf8"
+
+	"ssegateway/internal/logging/loggingtest"
 )
-
-// lines is a buffer for a log that timers write to.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // TestThrottle: the first line of an interval at once, and the number of the others at its end.
 func TestThrottle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var b lines
+		var b loggingtest.Buffer
 		l := New(&b, slog.LevelInfo, "text")
 		throttle, before := Every(time.Second), LeftOut()
 		log := func(n int) {

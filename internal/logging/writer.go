@@ -17,32 +17,37 @@ const (
 	pieceBytes = 4096
 	// retryPause is between two attempts to write where the first failed, on a full disk perhaps.
 	retryPause = time.Second
-	// closePatience is how long Close waits for who reads the lines.
+	// closePatience is how long Close waits for somebody to take the next piece.
 	closePatience = time.Second
+	// closeTime is how long Close waits in all for somebody who takes piece after piece.
+	closeTime = 3 * time.Second
 )
 
 // Writer takes lines for a destination that may block or fail, and itself never does: one
-// goroutine writes what others have left in a buffer. Lines that find it full are lost,
-// which is counted, and said when there is room again.
+// goroutine writes what others have left in a buffer. When the buffer is full, the oldest lines
+// are lost: the last ones say why a process ended. What is lost is counted, and is said in the
+// place of the lines when there is room again.
 type Writer struct {
 	out    io.Writer
 	notice func(lost uint64) []byte // a line
 	wake   chan struct{}            // has a value when there may be something to write
 	ending chan struct{}            // closed when there will be nothing more
 	done   chan struct{}            // closed when all is written
+	taken  chan struct{}            // has a value when a piece was written since somebody looked
 	once   sync.Once
 
-	mu      sync.Mutex
-	lines   []byte
-	writing int    // bytes taken out of lines and not written yet
-	lost    uint64 // lines, since that was said last
+	mu    sync.Mutex
+	lines []byte // those that wait begin at head
+	head  int
+	lost  uint64 // lines, since that was said last
 }
 
 // Start makes a logger as New does, but one that never waits for out.
 // It needs Close at the end of the program.
 func Start(out io.Writer, level slog.Leveler, format string) (*slog.Logger, *Writer) { //nolint:misspell // slog's word
 	w := &Writer{
-		out: out, wake: make(chan struct{}, 1), ending: make(chan struct{}), done: make(chan struct{}),
+		out: out, wake: make(chan struct{}, 1), ending: make(chan struct{}),
+		done: make(chan struct{}), taken: make(chan struct{}, 1),
 		notice: func(lost uint64) []byte {
 			var b bytes.Buffer
 			New(&b, slog.LevelWarn, format).Warn("log lines were lost, nobody took them in time", "lines", lost)
@@ -62,42 +67,69 @@ func Lost() uint64 { return lostLines.Load() }
 // Write takes one line. It never fails.
 func (w *Writer) Write(line []byte) (int, error) {
 	w.mu.Lock()
-	idle := len(w.lines) == 0
-	if len(w.lines)+w.writing+len(line) > bufferBytes {
-		w.lost++
-		lostLines.Add(1)
+	idle := w.head == len(w.lines)
+	for w.head < len(w.lines) && len(w.lines)-w.head+len(line) > bufferBytes {
+		w.head += bytes.IndexByte(w.lines[w.head:], '\n') + 1
+		w.loseLocked()
+	}
+	if w.head > bufferBytes/4 {
+		w.lines, w.head = w.lines[:copy(w.lines, w.lines[w.head:])], 0
+	}
+	if len(line) > bufferBytes {
+		w.loseLocked()
 	} else {
 		w.lines = append(w.lines, line...)
 	}
 	w.mu.Unlock()
 	if idle {
-		select {
-		case w.wake <- struct{}{}:
-		default:
-		}
+		signal(w.wake)
 	}
 	return len(line), nil
 }
 
-// Close writes what is left, as far as that goes within a second. Lines that come after it are lost.
+func (w *Writer) loseLocked() {
+	w.lost++
+	lostLines.Add(1)
+}
+
+// signal has a channel of one value have it.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Close writes what is left: as long as some of it is taken every second, and for 3 s at most.
+// Lines that come after it are lost.
 func (w *Writer) Close() {
 	w.once.Do(func() { close(w.ending) })
+	end := time.NewTimer(closeTime)
+	defer end.Stop()
 	patience := time.NewTimer(closePatience)
 	defer patience.Stop()
-	select {
-	case <-w.done:
-	case <-patience.C:
+	for {
+		select {
+		case <-w.done:
+			return
+		case <-end.C:
+			return
+		case <-patience.C:
+			return
+		case <-w.taken:
+			patience.Reset(closePatience)
+		}
 	}
 }
 
 // run writes until Close, and then what is left.
 func (w *Writer) run() {
 	defer close(w.done)
-	var batch []byte // swapped with lines
+	var piece []byte
 	for ended := false; ; {
-		batch = w.take(batch)
-		if len(batch) > 0 {
-			if !w.write(batch) {
+		piece = w.take(piece[:0])
+		if len(piece) > 0 {
+			if !w.write(piece) {
 				return
 			}
 			continue
@@ -113,30 +145,36 @@ func (w *Writer) run() {
 	}
 }
 
-// take gives up room for lines, and returns those there are.
+// take appends to room what is to be written next: how many lines were lost, or the lines that
+// have waited longest.
 func (w *Writer) take(room []byte) []byte {
-	if cap(room) > bufferBytes/8 {
-		room = nil // a burst is over
-	}
 	w.mu.Lock()
-	lines, lost := w.lines, w.lost
-	w.lines, w.lost = room[:0], 0
-	w.writing = len(lines)
+	lost := w.lost
+	w.lost = 0
+	if lost == 0 {
+		n := piece(w.lines[w.head:])
+		room = append(room, w.lines[w.head:w.head+n]...)
+		if w.head += n; w.head == len(w.lines) {
+			if w.lines, w.head = w.lines[:0], 0; cap(w.lines) > bufferBytes/8 {
+				w.lines = nil // a burst is over
+			}
+		}
+	}
 	w.mu.Unlock()
 	if lost > 0 {
-		lines = append(lines, w.notice(lost)...)
+		return append(room, w.notice(lost)...)
 	}
-	return lines
+	return room
 }
 
-// write writes lines, however long that takes. It answers false when it was given up at the end.
+// write writes lines, however long that takes. It returns false when it was given up at the end.
 func (w *Writer) write(lines []byte) bool {
 	for len(lines) > 0 {
-		n, err := w.out.Write(lines[:piece(lines)])
+		n, err := w.out.Write(lines)
 		lines = lines[n:]
-		w.mu.Lock()
-		w.writing = min(w.writing, len(lines))
-		w.mu.Unlock()
+		if n > 0 {
+			signal(w.taken)
+		}
 		if err == nil {
 			continue
 		}

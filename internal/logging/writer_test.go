@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"ssegateway/internal/logging/loggingtest"
 )
 
 // TestStopLosesNothing: what was logged before the end is written, in order and in both forms.
@@ -33,14 +35,14 @@ func TestStopLosesNothing(t *testing.T) {
 
 // stuck is a destination that takes nothing until it is let go.
 type stuck struct {
-	lines
+	loggingtest.Buffer
 
 	free chan struct{}
 }
 
 func (s *stuck) Write(p []byte) (int, error) {
 	<-s.free
-	return s.lines.Write(p)
+	return s.Buffer.Write(p)
 }
 
 // TestBlockedDestination: logging goes on, lines are lost beyond the bound, and that is said
@@ -61,8 +63,8 @@ func TestBlockedDestination(t *testing.T) {
 				})
 			}
 			group.Wait() // a Write that blocks is a deadlock here
-			if w.writing+len(w.lines) > bufferBytes {
-				t.Errorf("%d bytes wait", w.writing+len(w.lines))
+			if n := len(w.lines) - w.head; n > bufferBytes {
+				t.Errorf("%d bytes wait", n)
 			}
 			lost := Lost() - before
 			close(out.free)
@@ -92,6 +94,64 @@ func TestBlockedDestination(t *testing.T) {
 	}
 }
 
+// TestLastLineOfFullBuffer: when more is logged than fits, it is the last line that is kept.
+func TestLastLineOfFullBuffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := &stuck{free: make(chan struct{})}
+		l, w := Start(out, slog.LevelInfo, "text")
+		for range 2 * bufferBytes / 100 {
+			l.Info(strings.Repeat("x", 100))
+		}
+		l.Error("why it ends")
+		close(out.free)
+		w.Close()
+		if !strings.HasSuffix(out.String(), "\n[ERROR] why it ends\n") {
+			t.Error("the last line is missing")
+		}
+	})
+}
+
+// slow is a destination that takes a piece in each interval.
+type slow struct {
+	loggingtest.Buffer
+
+	interval time.Duration
+}
+
+func (s *slow) Write(p []byte) (int, error) {
+	time.Sleep(s.interval) // fake clock
+	return s.Buffer.Write(p)
+}
+
+// TestEndWithSlowReader: the end waits for who reads the log slowly, within bounds.
+func TestEndWithSlowReader(t *testing.T) {
+	for _, test := range []struct {
+		interval, want time.Duration
+		last           bool
+	}{
+		{200 * time.Millisecond, 11 * 200 * time.Millisecond, true},
+		{500 * time.Millisecond, 3 * time.Second, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			out := &slow{interval: test.interval}
+			l, w := Start(out, slog.LevelInfo, "text")
+			for range 10 {
+				l.Info(strings.Repeat("x", pieceBytes))
+			}
+			l.Info("the last")
+			begin := time.Now()
+			w.Close()
+			if took := time.Since(begin); took != test.want {
+				t.Errorf("it took %v, want %v", took, test.want)
+			}
+			if strings.Contains(out.String(), "the last") != test.last {
+				t.Errorf("the last line was written: %v", !test.last)
+			}
+			<-w.done
+		})
+	}
+}
+
 // TestEndWithoutReader: the end waits for a second, and no longer, for a log that nobody reads.
 func TestEndWithoutReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -109,8 +169,9 @@ func TestEndWithoutReader(t *testing.T) {
 
 // full is a destination without room: it takes what fits, and fails.
 type full struct {
-	lines
+	loggingtest.Buffer
 
+	mu           sync.Mutex
 	room, writes int
 }
 
@@ -120,7 +181,7 @@ func (f *full) Write(p []byte) (int, error) {
 	f.writes++
 	n := min(len(p), f.room)
 	f.room -= n
-	f.b.Write(p[:n])
+	_, _ = f.Buffer.Write(p[:n])
 	if n < len(p) {
 		return n, errors.New("no space left on device")
 	}

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -17,6 +16,7 @@ import (
 	"ssegateway/internal/connections"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/logging/loggingtest"
 	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
@@ -38,25 +38,7 @@ type node struct {
 	number  uint32
 	version int // that its key says
 	gw      *gateway.Gateway
-	log     lines
-}
-
-// lines are a node's log.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log     loggingtest.Buffer
 }
 
 func (n *node) Name() string { return fmt.Sprint("node-", n.number) }

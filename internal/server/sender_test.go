@@ -18,13 +18,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"ssegateway/internal/config"
+	"ssegateway/internal/logging/loggingtest"
 )
 
 // patience is how long anything of a test may take.
@@ -37,7 +37,7 @@ type running struct {
 	addr   string
 	tokens chan string // of the streams that open
 	ends   chan string // reason and detail of each that the backend is told of
-	log    *journal
+	log    *loggingtest.Buffer
 	stop   context.CancelFunc
 	over   chan error // what Run returned
 }
@@ -59,7 +59,7 @@ func start(t testing.TB, change func(*config.Config)) *running {
 // prepare makes a server that is not running yet.
 func prepare(t testing.TB, change func(*config.Config)) *running {
 	t.Helper()
-	r := &running{t: t, tokens: make(chan string, 10), ends: make(chan string, 10), log: new(journal), over: make(chan error, 1)}
+	r := &running{t: t, tokens: make(chan string, 10), ends: make(chan string, 10), log: new(loggingtest.Buffer), over: make(chan error, 1)}
 	backend := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
 		var call struct{ Action, Token, Reason, Detail string }
 		if err := json.NewDecoder(req.Body).Decode(&call); err != nil {
@@ -100,24 +100,6 @@ func (r *running) run() {
 	r.t.Cleanup(stop)
 	go func() { r.over <- r.Run(ctx) }()
 	r.eventually("started", r.started.Load)
-}
-
-// journal is a log that can be read meanwhile.
-type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.String()
 }
 
 // eventually looks again and again until something is so.
