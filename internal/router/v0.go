@@ -338,6 +338,7 @@ type v0Error struct {
 var v0Errors = []v0Error{
 	{connections.ErrNotFound, 404, "TOKEN_NOT_FOUND", "Token not found"},
 	{connections.ErrGone, 410, "CONNECTION_GONE", "the client has left"},
+	{connections.ErrDropped, 200, "DROPPED", "the overflow policy dropped the events"}, // as good as written
 	{connections.ErrPending, 409, "CONNECTION_PENDING", "the connection is not open yet"},
 	{connections.ErrBufferFull, 503, "BUFFER_FULL", "the buffer of the pending connection is full, nothing of this request was kept"},
 	{connections.ErrWriteFailed, 500, "WRITE_FAILED", "event could not be written, the connection has ended"},
