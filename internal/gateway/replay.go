@@ -55,14 +55,14 @@ func (r *replayer) run(ctx context.Context) {
 type source struct{ *topics.Replay }
 
 // Next implements outbox.Source.
-func (s source) Next() []outbox.Item {
-	gap, records := s.Replay.Next()
+func (s source) Next(most int) []outbox.Item {
+	gap, records := s.Replay.Next(most)
 	var items []outbox.Item
 	if !gap.IsZero() {
-		items = append(items, outbox.Item{Frame: gap, Kept: true})
+		items = append(items, outbox.Item{Frame: gap})
 	}
 	for _, record := range records {
-		items = append(items, outbox.Item{Frame: record.Frame.Frame, Shared: &record.Frame, Logged: true, Kept: true})
+		items = append(items, outbox.Item{Frame: record.Frame.Frame, Shared: &record.Frame})
 	}
 	return items
 }

@@ -162,6 +162,9 @@ func (c *Conn) replay() {
 	c.lag.Refill()
 	c.tidyLocked()
 	c.flushLocked()
+	if c.gw.budget.Exceeded() {
+		c.gw.backlog.overfull()
+	}
 }
 
 // Replay implements topics.Subscriber.

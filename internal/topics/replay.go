@@ -8,7 +8,7 @@ import (
 
 // Replay is what a client missed: the stored records of its topics behind after, up to and
 // with upto. They are taken from the log a few at a time, as the client takes them, so that
-// a long replay takes no memory. Its methods are called under the subscriber's lock.
+// a long replay takes no more memory than a short one. Its methods are called under the subscriber's lock.
 type Replay struct {
 	gap         frame.Frame // comes first; none if it is zero
 	log         *broker.Log
@@ -16,13 +16,13 @@ type Replay struct {
 	after, upto uint64
 }
 
-// replayBatch is how many records a replay takes at a time.
+// replayBatch is how many records a replay takes at a time, if they are small.
 const replayBatch = 64
 
-// Next are the next records, in order, and the gap in front of them, if there is one: at
-// the beginning, or where the log was trimmed meanwhile. When the replay is over there is
-// neither.
-func (r *Replay) Next() (gap frame.Frame, records []*broker.Record) {
+// Next returns the next records, in order, and the gap in front of them, if there is one: at
+// the beginning, or where the log was trimmed meanwhile. It returns at least one record and
+// otherwise at most so many bytes of frames. When the replay is over it returns neither.
+func (r *Replay) Next(most int) (gap frame.Frame, records []*broker.Record) {
 	records, reaches := r.log.Missed(r.after, r.upto, r.topics, replayBatch)
 	var gaps []frame.Frame
 	if !r.gap.IsZero() {
@@ -35,9 +35,14 @@ func (r *Replay) Next() (gap frame.Frame, records []*broker.Record) {
 	if len(gaps) > 0 {
 		gap = frame.Join(gaps)
 	}
-	if len(records) == replayBatch {
-		r.after = records[replayBatch-1].Offset
-	} else {
+	bytes := 0
+	for n, record := range records {
+		if bytes += record.Frame.Size(); n > 0 && bytes > most {
+			return gap, records[:n]
+		}
+		r.after = record.Offset
+	}
+	if len(records) < replayBatch {
 		r.after = r.upto
 	}
 	return gap, records
