@@ -51,6 +51,18 @@ func (r *replayer) run(ctx context.Context) {
 	}
 }
 
+// pruneLocked removes from the outbox what replays gave, and has no topic of the member any
+// more.
+func (c *Conn) pruneLocked(m *topics.Member) {
+	if c.lag == nil {
+		return
+	}
+	for _, r := range m.Replays() {
+		c.lag.Prune(source{r}, r.Unwanted())
+	}
+	c.replayingLocked()
+}
+
 // source is a replay as an outbox takes it.
 type source struct{ *topics.Replay }
 

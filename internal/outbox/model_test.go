@@ -303,13 +303,23 @@ func (l *life) prune(t *rapid.T) {
 		t.Skip("no source")
 	}
 	s := rapid.SampledFrom(sources).Draw(t, "source")
-	frame := rapid.SampledFrom(l.shared).Draw(t, "frame").frame
-	l.boxes[i].Prune(s, is(frame))
-	n.items = slices.DeleteFunc(n.items, func(e *entry) bool { return e.from == s && e.frame == frame && !e.going })
-}
-
-func is(want *frame.Shared) func(*frame.Shared) bool {
-	return func(got *frame.Shared) bool { return got == want }
+	given := 0
+	for _, e := range n.items {
+		if e.from == s {
+			given++
+		}
+	}
+	drop := rapid.SliceOfN(rapid.Bool(), given, given+2).Draw(t, "drop") // some may be written
+	l.boxes[i].Prune(s, drop)
+	drop = drop[len(drop)-given:]
+	n.items = slices.DeleteFunc(n.items, func(e *entry) bool {
+		if e.from != s {
+			return false
+		}
+		unwanted := drop[0]
+		drop = drop[1:]
+		return unwanted && !e.going
+	})
 }
 
 func writable(n *naive) bool { return len(n.items) > 0 && n.items[0].source == nil }

@@ -5,11 +5,7 @@
 // What an operation costs does not depend on how much waits.
 package outbox
 
-import (
-	"sync/atomic"
-
-	"ssegateway/internal/frame"
-)
+import "sync/atomic"
 
 // Outbox is what waits for one client. A connection has one only while something waits.
 // Its methods need its owner's lock, but for Size.
@@ -97,18 +93,20 @@ func (o *Outbox) Refill() {
 	}
 }
 
-// Prune removes what a source has given and is not on its way yet, where drop says so. The
-// source may come to the front by that.
-func (o *Outbox) Prune(s Source, drop func(*frame.Shared) bool) {
+// Prune removes some of the items that a source has given: drop says it of the last ones, in
+// the order in which they came. What is written or on its way stays as it is. The source may
+// come to the front by that.
+func (o *Outbox) Prune(s Source, drop []bool) {
 	for _, waits := range o.sources {
 		if waits.Source != s {
 			continue
 		}
-		for n := waits.node.prev; n != nil && n.source == waits && !n.going; {
-			gone := n
+		n := waits.node.prev
+		for i := len(drop) - 1; i >= 0 && n != nil && n.source == waits && !n.going; i-- {
+			item := n
 			n = n.prev
-			if drop(gone.frame) {
-				o.remove(gone)
+			if drop[i] {
+				o.remove(item)
 			}
 		}
 	}
