@@ -338,7 +338,6 @@ type v0Error struct {
 var v0Errors = []v0Error{
 	{connections.ErrNotFound, 404, "TOKEN_NOT_FOUND", "Token not found"},
 	{connections.ErrGone, 410, "CONNECTION_GONE", "the client has left"},
-	{connections.ErrDropped, 200, "DROPPED", "the overflow policy dropped the events"}, // as good as written
 	{connections.ErrPending, 409, "CONNECTION_PENDING", "the connection is not open yet"},
 	{connections.ErrBufferFull, 503, "BUFFER_FULL", "the buffer of the pending connection is full, nothing of this request was kept"},
 	{connections.ErrWriteFailed, 500, "WRITE_FAILED", "event could not be written, the connection has ended"},
@@ -388,6 +387,7 @@ func encodeAnswerV0(q nodeRequest, a nodeAnswer, maxTopics int) []byte {
 		name = a.Sent[0].Error
 	}
 	switch {
+	case name == nameOf(connections.ErrDropped): // of a write: version 0 has no word for it, and goes on as behind one that is written
 	case name != "":
 		status, body = q.errorV0(name, maxTopics)
 	case a.Held:
