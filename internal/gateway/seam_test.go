@@ -217,6 +217,11 @@ func (s *seam) run() {
 	for _, what := range s.gw.Leftovers() {
 		s.t.Errorf("left behind: %s", what)
 	}
+	for _, name := range seamTopics {
+		if n := s.topics.Count(name); n != 0 {
+			s.t.Errorf("left behind: topics in shards: %s, of %d members", name, n)
+		}
+	}
 
 	published := s.engine.Log()
 	if s.lag != nil {
