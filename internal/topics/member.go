@@ -16,7 +16,7 @@ type Member struct {
 	subscriber Subscriber
 	shard      *shard
 	topics     []memberTopic
-	log        *broker.Log // to which the rest applies: the shard's, or one to which that has yet to come
+	log        *broker.Log // to which the rest applies: the shard's, or one to which that has yet to come; without topics, an empty one of its epoch
 	after      uint64      // what is stored up to this offset the client has, or gets by a replay: no less
 	place      uint64      // what is not stored up to this place it has, or is never to get: no less
 	replays    *Replay     // that are not over, the newest first
@@ -68,6 +68,11 @@ func (m *Member) Change(add, remove []string, most int) (entered sse.ID, err err
 		s.joinLocked(m, join[i])
 	})
 	s.inPieces(len(leave), func(i int) { s.leaveLocked(m, leave[i]) })
+	if len(leave) > 0 && len(m.topics) == 0 {
+		s.mu.Lock()
+		m.letGoLocked()
+		s.mu.Unlock()
+	}
 	if replays := m.Replays(); len(replays) > 0 && len(leave) > 0 {
 		gone := make(map[string]bool, len(remove))
 		for _, name := range remove {
@@ -79,6 +84,10 @@ func (m *Member) Change(add, remove []string, most int) (entered sse.ID, err err
 	}
 	return entered, nil
 }
+
+// letGoLocked keeps of the log, for a member without topics, no more than which it is:
+// such a member is not taken along to the next one.
+func (m *Member) letGoLocked() { m.log = broker.NewLog(m.log.Epoch(), 0, 0) }
 
 // Replays are those that are not over.
 func (m *Member) Replays() (replays []*Replay) {

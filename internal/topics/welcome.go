@@ -85,6 +85,7 @@ func (m *Member) GiveUp() (gap frame.Frame, late bool) {
 	had := broker.Position{Epoch: m.log.Epoch(), Offset: m.after}
 	if len(m.topics) == 0 {
 		m.log = s.log // as it has none it was not taken along
+		defer m.letGoLocked()
 	}
 	reached := m.log.Stats().Last
 	if reached >= had.Offset && m.log.Epoch() == had.Epoch {
