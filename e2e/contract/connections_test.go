@@ -210,6 +210,34 @@ var steering = section{title: "11 looking at and steering connections", cases: [
 		s.Event(x.token, "sent")
 		x.WantEvents("added", "still there", "sent")
 	}},
+	{name: "PATCH removes a topic from a replay that waits, too", run: func(t *T) {
+		s := t.Shared()
+		a, b := NewTopic(), NewTopic()
+		id := s.Publish(object{"topic": b, "event": object{"data": "first"}}, 0)
+		const pairs = 2000 // far more than the sockets between hold
+		operations := make([]object, 0, 2*pairs)
+		for range pairs {
+			for _, topic := range []string{a, b} {
+				operations = append(operations, object{"topic": topic, "event": object{"name": topic, "data": strings.Repeat("x", 4<<10)}})
+			}
+		}
+		for some := range slices.Chunk(operations, 100) {
+			got := s.Call(http.MethodPost, "/internal/batch", encode(object{"operations": some}), "Content-Type", "application/json")
+			if got.Status != http.StatusOK {
+				t.Fatalf("status %d with %.200s", got.Status, got.Body)
+			}
+		}
+		back := comingBack(id)
+		back.ReceiveBuffer, back.StopAfterHead = 4<<10, true
+		x := s.OpenWith(back, granting(encode(object{"topics": []string{a, b}})))
+		s.wantTopics(s.Patch(x.token, encode(object{"topics": object{"remove": []string{a}}})), b)
+		s.CloseStream(x.token)
+		x.Resume()
+		text, _, _ := x.Rest(patience)
+		if ofA, ofB := strings.Count(text, "event: "+a+"\n"), strings.Count(text, "event: "+b+"\n"); ofA >= pairs*3/4 || ofB != pairs {
+			t.Errorf("%d events of the topic that was removed arrived, and %d of the other, of %d each", ofA, ofB, pairs)
+		}
+	}},
 	{name: "PATCH gives a connection without topics its first, and an id to come back with", run: func(t *T) {
 		s := t.Shared()
 		topic := NewTopic()

@@ -59,6 +59,38 @@ var overflows = section{title: "8 overflow policies", cases: []contractCase{
 			t.Errorf("the last event that arrived is %d, want %d", got[len(got)-1], sent-1)
 		}
 	}},
+	{name: "who waits for an event that is dropped is told so, and the stream goes on", run: func(t *T) {
+		s := t.Start(smallQueue)
+		x := s.openStoppedWith(`{"overflow":"drop_oldest"}`)
+		sent := x.flood("tick", 0)
+		sends := make(chan Reply, 1)
+		go func() {
+			got, err := s.call(http.MethodPost, sendPath, jsonBody(object{"token": x.token, "event": object{"data": "waited for"}, "wait": "written"}), "Content-Type", "application/json")
+			if err != nil {
+				got.Body = err.Error()
+			}
+			sends <- got
+		}()
+		r := s.stream(x.token, "", ndjson)
+		r.write(`{"data":"streamed"}` + "\n")
+		for told := false; !told; sent++ { // until both have come to the front
+			x.tick("tick", sent)
+			select {
+			case got := <-sends:
+				s.WantStatusOK(got, "dropped")
+				told = true
+			default:
+			}
+		}
+		for range 40 {
+			x.tick("tick", sent)
+			sent++
+		}
+		r.write(`{"data":"streamed again"}` + "\n")
+		r.close()
+		x.Resume()
+		s.WantJSON(r.answer(), http.StatusOK, object{"status": "ok", "events": float64(1), "dropped": float64(1)})
+	}},
 	{name: "drops are counted for each connection and in the metrics", run: func(t *T) {
 		s := t.Start(smallQueue)
 		x, neighbour := s.openStoppedWith(`{"overflow":"drop_oldest"}`), s.Open("/neighbour")

@@ -20,6 +20,7 @@ import (
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/outbox"
 	"ssegateway/internal/router"
 	"ssegateway/internal/topics"
 )
@@ -67,7 +68,7 @@ func among(t *testing.T, n int, f func(t *testing.T, peers []*peer)) {
 		var peers []*peer
 		for i := range n {
 			p := &peer{link: store.Link()}
-			p.node = cluster.New(cluster.Config{Name: "node-" + string(rune('a'+i)), Lease: lease, Open: p.link.Open, Log: log})
+			p.node = cluster.New(cluster.Config{Name: "node-" + string(rune('a'+i)), Version: router.Version, Lease: lease, Open: p.link.Open, Log: log})
 			all := topics.New(engine, true)
 			p.gw = gateway.New(gateway.Config{
 				Heartbeat: time.Hour, MaxConnections: 5000, QueueBytes: 1000, BudgetBytes: 10_000_000,
@@ -275,6 +276,32 @@ func TestForwardedBlocks(t *testing.T) {
 		ahead := extentOf(peers[0].API).Epoch + "-1"
 		want(t, do(t, peers[1].API, http.MethodPost, target, "id: "+ahead+"\ndata: x\n\n", "Content-Type", eventStream), 400, "INVALID_STREAM")
 		want(t, do(t, peers[1].API, http.MethodPost, "/internal/send", `{"token":"`+token+`","event":{"data":"x","id":"`+ahead+`"}}`), 400, "INVALID_EVENT_ID")
+	})
+}
+
+// The owner tells of what its overflow policy dropped.
+func TestForwardedDrop(t *testing.T) {
+	among(t, 2, func(t *testing.T, peers []*peer) {
+		x, token, body := slow(t, peers[0].gw, outbox.DropOldest)
+		in, over := streamingTo(t, peers[1], token, "")
+		_, _ = io.WriteString(in, `{"data":"y"}`+"\n")
+		synctest.Wait()
+		sent := make(chan *httptest.ResponseRecorder, 1)
+		go func() {
+			sent <- do(t, peers[1].API, http.MethodPost, "/internal/send", body+`,"wait":"written"}`)
+		}()
+		synctest.Wait()
+		filler := strings.ReplaceAll(body, strings.Repeat("x", 350), strings.Repeat("x", 370))
+		for range 2 {
+			want(t, post(t, peers[0].API, filler+`}`), 200, `{"status":"ok"}`)
+		}
+		want(t, <-sent, 200, `{"status":"dropped"}`)
+		_, _ = io.WriteString(in, `{"data":"z"}`+"\n")
+		_ = in.Close()
+		synctest.Wait()
+		x.setFull(false)
+		conn(t, peers[0].gw, token).Ready(x, false, true)
+		want(t, <-over, 200, `{"status":"ok","events":1,"dropped":1}`)
 	})
 }
 

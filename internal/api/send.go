@@ -14,6 +14,7 @@ var sendAnswers = [...][]byte{
 	connections.Sent:     []byte(`{"status":"ok"}`),
 	connections.Buffered: []byte(`{"status":"buffered"}`),
 	connections.Written:  []byte(`{"status":"written"}`),
+	connections.Dropped:  []byte(`{"status":"dropped"}`),
 }
 
 // send serves POST /internal/send.

@@ -7,8 +7,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/outbox"
 )
 
 func TestSend(t *testing.T) {
@@ -45,7 +47,7 @@ func TestSend(t *testing.T) {
 		})
 	}
 	counted := sendCounts(a)
-	want := map[string]uint64{"ok": 5, "written": 1, "buffered": 2, "not_found": 4, "invalid": 2, "write_failed": 1, "buffer_full": 0, "timeout": 0}
+	want := map[string]uint64{"ok": 5, "written": 1, "buffered": 2, "not_found": 4, "invalid": 2, "write_failed": 1, "buffer_full": 0, "timeout": 0, "dropped": 0}
 	for result, n := range want {
 		if counted[result] != n {
 			t.Errorf("counted %d as %s, want %d", counted[result], result, n)
@@ -190,5 +192,65 @@ func TestIDAhead(t *testing.T) {
 	}
 	if text, _, _ := s.got(); text != wire {
 		t.Errorf("received %q, want %q", text, wire)
+	}
+}
+
+// slow is an open connection of that policy whose client takes nothing, and the body of a
+// send that fills most of its queue.
+func slow(t *testing.T, gw *gateway.Gateway, o outbox.Overflow) (s *sink, token, body string) {
+	t.Helper()
+	s = &sink{full: true}
+	token = openWith(t, gw, s, gateway.Grant{Overflow: o})
+	return s, token, `{"token":"` + token + `","event":{"data":"` + strings.Repeat("x", 350) + `"}`
+}
+
+// Who waits for an event that the overflow policy drops is told so: neither has the client
+// left, nor has anything failed.
+func TestSendDropped(t *testing.T) {
+	for _, policy := range []outbox.Overflow{outbox.DropOldest, outbox.Latest} {
+		synctest.Test(t, func(t *testing.T) {
+			a, gw := newAPI(t)
+			_, token, body := slow(t, gw, policy)
+			waiting := make(chan *httptest.ResponseRecorder, 1)
+			go func() { waiting <- post(t, a, body+`,"wait":"written"}`) }()
+			synctest.Wait()
+			batch := make(chan *httptest.ResponseRecorder, 1)
+			go func() {
+				batch <- do(t, a, http.MethodPost, "/internal/batch", `{"operations":[`+body+`,"wait":"written"}]}`)
+			}()
+			synctest.Wait()
+			for range 2 {
+				want(t, post(t, a, body+`}`), 200, `{"status":"ok"}`)
+			}
+			want(t, <-waiting, 200, `{"status":"dropped"}`)
+			want(t, <-batch, 200, `{"results":[{"status":"dropped"}]}`)
+			if n := sendCounts(a)["dropped"]; n != 2 {
+				t.Errorf("%d counted as dropped", n)
+			}
+			conn(t, gw, token).Abort(gateway.ClientClosed, 0)
+		})
+	}
+}
+
+// A client that leaves while its event waits is no longer there: that is a 404.
+func TestSendToWhoLeaves(t *testing.T) {
+	for _, test := range []struct {
+		reason gateway.Reason
+		detail gateway.Detail
+		status int
+		code   string
+	}{
+		{gateway.ClientClosed, 0, 404, "TOKEN_NOT_FOUND"},
+		{gateway.Error, gateway.Stalled, 500, "WRITE_FAILED"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, gw := newAPI(t)
+			_, token, body := slow(t, gw, outbox.Disconnect)
+			waiting := make(chan *httptest.ResponseRecorder, 1)
+			go func() { waiting <- post(t, a, body+`,"wait":"written"}`) }()
+			synctest.Wait()
+			conn(t, gw, token).Abort(test.reason, test.detail)
+			want(t, <-waiting, test.status, test.code)
+		})
 	}
 }

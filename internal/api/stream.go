@@ -48,8 +48,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, token string) {
 		defer s.to.Stop()
 		go s.read(reading, events)
 		if problem = s.pass(events); problem == nil {
-			answer := strconv.AppendInt([]byte(`{"status":"ok","events":`), int64(s.events), 10)
-			WriteJSON(w, http.StatusOK, append(answer, '}'))
+			WriteJSON(w, http.StatusOK, s.answer())
 			return
 		}
 	}
@@ -81,7 +80,8 @@ type streaming struct {
 	line     func() int // of the body, that next has come to
 	coalesce time.Duration
 	end      bool  // close the connection behind the body
-	events   int   // passed on
+	events   int   // handed to the client's socket
+	dropped  int   // by the connection's overflow policy instead
 	limit    int64 // of one event, in bytes
 }
 
@@ -135,6 +135,15 @@ func (a *API) newStreaming(r *http.Request, token string) (*streaming, *Error) {
 	return s, nil
 }
 
+// answer is that to a body that has ended in order.
+func (s *streaming) answer() []byte {
+	answer := strconv.AppendInt([]byte(`{"status":"ok","events":`), int64(s.events), 10)
+	if s.dropped > 0 {
+		answer = strconv.AppendInt(append(answer, `,"dropped":`...), int64(s.dropped), 10)
+	}
+	return append(answer, '}')
+}
+
 // read reads the body's blocks until it ends, or ctx, when nobody takes them any more. A
 // panic is passed on as an error, for it is the request's.
 func (s *streaming) read(ctx context.Context, events chan<- parsed) {
@@ -163,9 +172,18 @@ func (s *streaming) pass(events <-chan parsed) *Error {
 	size := 0
 	var due <-chan time.Time
 	flush := func(end bool) *Error {
-		problem := writeProblem(s.to.Write(held, end))
+		err := s.to.Write(held, end)
+		dropped := errors.Is(err, connections.ErrDropped)
+		if dropped {
+			err = nil
+		}
+		problem := writeProblem(err)
 		for _, b := range held {
-			if problem == nil && !b.Bare {
+			switch {
+			case problem != nil || b.Bare:
+			case dropped:
+				s.dropped++
+			default:
 				s.events++
 			}
 		}

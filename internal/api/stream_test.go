@@ -11,11 +11,13 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
+	"ssegateway/internal/outbox"
 )
 
 const (
@@ -293,6 +295,32 @@ func TestStreamBackPressure(t *testing.T) {
 	if text, _, _ := s.got(); strings.Count(text, "data: ") != events {
 		t.Errorf("received %d events", strings.Count(text, "data: "))
 	}
+}
+
+// A streaming request goes on behind an event that the overflow policy dropped, and its
+// answer tells of it.
+func TestStreamDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, gw := newAPI(t)
+		x, token, body := slow(t, gw, outbox.DropOldest)
+		f := start(t, a, token, "?coalesce_ms=10", ndjson)
+		event := `{"data":"` + strings.Repeat("y", 150) + "\"}\n"
+		f.write(t, event+event)
+		time.Sleep(time.Second) // fake clock
+		for range 3 {           // the first two drop what was joined
+			want(t, post(t, a, body+`}`), 200, `{"status":"ok"}`)
+		}
+		synctest.Wait()
+		f.write(t, `{"data":"z"}`+"\n")
+		_ = f.body.Close()
+		synctest.Wait()
+		x.setFull(false)
+		conn(t, gw, token).Ready(x, false, true)
+		want(t, f.wait(t), 200, `{"status":"ok","events":1,"dropped":2}`)
+		if text, _, _ := x.got(); strings.Contains(text, "y") || !strings.Contains(text, "data: z") {
+			t.Errorf("received %q", text)
+		}
+	})
 }
 
 func TestStreamToPending(t *testing.T) {

@@ -49,6 +49,7 @@ var ErrWouldWait = errors.New("the send has to wait")
 var (
 	ErrNotFound      = errors.New("no such connection")
 	ErrGone          = errors.New("the client has left")
+	ErrDropped       = errors.New("the overflow policy dropped the event") // the connection goes on
 	ErrPending       = errors.New("the connection is not open yet")
 	ErrBufferFull    = errors.New("the buffer of the pending connection is full")
 	ErrWriteFailed   = errors.New("the event could not be written")
@@ -81,6 +82,8 @@ const (
 	Buffered
 	// Written to the client's socket.
 	Written
+	// Dropped by the connection's overflow policy. The connection goes on.
+	Dropped
 )
 
 // Operation is one of a batch: a publish if Publish is not nil, else a send.
@@ -192,7 +195,8 @@ type Sink interface {
 	// the node that holds the connection knows; any other answers false.
 	IsAhead(e sse.Event) bool
 	// Write writes blocks at once, closes the connection behind them if end is set, and
-	// waits until that is done.
+	// waits until that is done. It returns ErrDropped where the overflow policy dropped
+	// them.
 	Write(blocks []Block, end bool) error
 	// Stop ends the use of the Sink.
 	Stop()

@@ -43,11 +43,13 @@ const (
 	countBufferFull
 	countWriteFailed
 	countTimeout
+	countDropped
 )
 
 var sendResults = [...]string{
 	countOK: "ok", countBuffered: "buffered", countWritten: "written", countInvalid: InvalidSend,
 	countNotFound: "not_found", countBufferFull: "buffer_full", countWriteFailed: "write_failed", countTimeout: "timeout",
+	countDropped: "dropped",
 }
 
 // InvalidSend is the result of sends that were not looked at further, ErrAhead among them.
@@ -70,6 +72,8 @@ func countOf(outcome Outcome, err error) int {
 		return countBuffered
 	case Written:
 		return countWritten
+	case Dropped:
+		return countDropped
 	}
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -153,14 +157,25 @@ func (o *Own) perform(ctx context.Context, s *Send) (Outcome, error) {
 	}
 	select {
 	case err := <-done:
-		if err != nil {
-			return 0, ErrWriteFailed
-		}
-		return Written, nil
+		return outcomeOf(err)
 	case <-time.After(WrittenDeadline):
 	case <-ctx.Done():
 	}
 	return 0, ErrWriteTimeout
+}
+
+// outcomeOf is what became of a send that was waited for.
+func outcomeOf(err error) (Outcome, error) {
+	switch {
+	case err == nil:
+		return Written, nil
+	case errors.Is(err, gateway.ErrDropped):
+		return Dropped, nil
+	case errors.Is(err, gateway.ErrLeft):
+		return 0, ErrNotFound
+	default:
+		return 0, ErrWriteFailed
+	}
 }
 
 // Batch implements [Connections].

@@ -2,6 +2,7 @@ package connections
 
 import (
 	"context"
+	"errors"
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
@@ -29,14 +30,26 @@ func (s sink) Stop()                    {}
 
 func (s sink) Write(blocks []Block, end bool) error {
 	done, err := write(s.conn, blocks, end)
-	if err == nil && done != nil && <-done != nil {
+	if err != nil || done == nil {
+		return err
+	}
+	return Await(done)
+}
+
+// Await waits for what became of blocks that were written by [Own.Write].
+func Await(done <-chan error) error {
+	switch err := <-done; {
+	case err == nil:
+		return nil
+	case errors.Is(err, gateway.ErrDropped):
+		return ErrDropped
+	default:
 		return ErrGone
 	}
-	return err
 }
 
 // Write gives a connection blocks as one write, and closes it behind them if end is set.
-// done, if not nil, tells when they are written. All ids are looked at before anything is
+// done, if not nil, is for Await. All ids are looked at before anything is
 // written.
 func (o *Own) Write(token gateway.Token, blocks []Block, end bool) (done <-chan error, err error) {
 	c := o.gw.Find(token)

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"sync"
 
 	"ssegateway/internal/frame"
@@ -67,26 +66,6 @@ const (
 	Closed
 )
 
-// Result is what became of a send.
-type Result uint8
-
-const (
-	// Sent: written, or queued in order behind what could not be written yet.
-	Sent Result = iota + 1
-	// Buffered: the connection is pending; it is written first once that opens.
-	Buffered
-	// Gone: the connection is closed, or was never there.
-	Gone
-	// Full: the buffer of a pending connection is full; nothing was kept.
-	Full
-	// Failed: it could not be written, and the connection has ended for it.
-	Failed
-)
-
-// ErrNotWritten tells who waits for an event's writing that its stream ended
-// first, or that the overflow policy dropped it.
-var ErrNotWritten = errors.New("the event was not written")
-
 // Token is the connection's name.
 func (c *Conn) Token() Token { return c.token }
 
@@ -109,9 +88,9 @@ func (c *Conn) unlock() {
 }
 
 // Send writes a frame, then closes the connection if end is set. The zero Frame
-// is none. done, if not nil, needs room for one value: it gets nil once the
-// frame was handed to the client's socket, or ErrNotWritten, if Send answers
-// Sent or Buffered; otherwise nothing.
+// is none. done, if not nil, needs room for one value: if Send answers Sent or
+// Buffered it gets nil once the frame was handed to the client's socket, or an
+// error of the kind ErrNotWritten; otherwise nothing.
 func (c *Conn) Send(f frame.Frame, end bool, done chan<- error) Result {
 	return c.send(&outbox.Item{Frame: f, Done: done}, end)
 }
@@ -159,7 +138,7 @@ func (c *Conn) sendLocked(i *outbox.Item, end bool) Result {
 // behind a close is accepted and dropped.
 func (c *Conn) bufferLocked(i outbox.Item, end bool) Result {
 	if c.closing {
-		c.dropLocked(i)
+		c.dropLocked(i, ErrNotWritten)
 		return Buffered
 	}
 	if !i.Frame.IsZero() {
@@ -223,9 +202,9 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 }
 
 // dropLocked gives up an item that was accepted.
-func (c *Conn) dropLocked(i outbox.Item) {
+func (c *Conn) dropLocked(i outbox.Item, why error) {
 	c.gw.stats.Dropped.Add(uint64(i.Frame.Events())) //nolint:gosec // not negative
-	i.Tell(ErrNotWritten)
+	i.Tell(why)
 }
 
 // closeLocked is the one place where a connection closes. The first reason is
@@ -264,9 +243,12 @@ func (c *Conn) endLocked(abort bool) {
 		if c.stream != nil {
 			c.gw.backlog.remove(l)
 		}
-		for !l.IsEmpty() {
-			i, _ := l.Pop()
-			c.dropLocked(i)
+		why := ErrNotWritten
+		if c.reason == ClientClosed {
+			why = ErrLeft
+		}
+		for i, ok := l.Pop(); ok; i, ok = l.Pop() {
+			c.dropLocked(i, why)
 		}
 	}
 	if c.stream != nil {
@@ -299,8 +281,10 @@ func (c *Conn) onAnswer(a Answer) {
 	case Unanswered:
 		c.needsDisconnect = true
 		c.closeLocked(Error, ConnectUnanswered)
-	case Refused, Unreachable, Unasked:
-		c.closeLocked(Error, 0) // nobody is told
+	case Unasked:
+		c.closeLocked(ClientClosed, 0) // the backend is not told
+	case Refused, Unreachable:
+		c.closeLocked(Error, 0) // nor here
 	}
 	if c.state == Closed {
 		c.endLocked(false)

@@ -42,9 +42,6 @@ func (g *Gateway) Leftovers() []string {
 		add("connections in a slot of the wheel", int64(len(s.conns)))
 		s.mu.Unlock()
 	}
-	topics, waiting := g.cfg.Topics.Held()
-	add("topics in shards", int64(topics))
-	add("publications waited for", int64(waiting))
 	return left
 }
 

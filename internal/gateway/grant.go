@@ -133,7 +133,8 @@ func (c *Conn) Gone() <-chan struct{} {
 }
 
 // Change adds topics to an open connection's, then removes some, and returns what it
-// then has. A topic that is added brings what is published from now on. With its
+// then has. A topic that is added brings what is published from now on; of one that is
+// removed no replay brings any more, but for what is on its way already. With its
 // first topics the connection gets an id to come back with, as it would at its
 // opening. After an error, ErrNotOpen or
 // topics.ErrTooManyTopics, nothing has changed.
@@ -157,6 +158,9 @@ func (c *Conn) change(add, remove []string) (topics []string, err error) {
 	id, err := m.Change(add, remove, c.gw.cfg.MaxTopics)
 	if err != nil {
 		return nil, err
+	}
+	if len(remove) > 0 {
+		c.pruneLocked(m)
 	}
 	if x.member == nil && m.Len() > 0 {
 		x.member = m

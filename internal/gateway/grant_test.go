@@ -468,19 +468,6 @@ func TestGrantOfBrokenStream(t *testing.T) {
 	s.expectNothingLeft(t)
 }
 
-func TestOverflowNames(t *testing.T) {
-	for _, o := range []outbox.Overflow{outbox.Disconnect, outbox.DropOldest, outbox.Latest} {
-		if back, ok := outbox.ParseOverflow(o.String()); !ok || back != o {
-			t.Errorf("%v is read as %v, %v", o, back, ok)
-		}
-	}
-	for _, s := range []string{"", "Disconnect", "newest"} {
-		if o, ok := outbox.ParseOverflow(s); ok {
-			t.Errorf("%q is read as %v", s, o)
-		}
-	}
-}
-
 // Publishing waits no longer than it is let, and says what is true.
 func TestPublishGivenUp(t *testing.T) {
 	s := newSite(nil) // which does not run

@@ -510,7 +510,9 @@ func (m *machine) close(c *machineConn, r gateway.Reason, d gateway.Detail) {
 func (m *machine) end(c *machineConn) {
 	for _, i := range c.items {
 		m.count.queued -= i.size
-		m.drop(i)
+		if m.drop(i); c.reason == gateway.ClientClosed {
+			i.tell(gateway.ErrLeft)
+		}
 	}
 	c.items = nil
 	m.unlist(c)

@@ -91,7 +91,8 @@ func TestOverflow(t *testing.T) {
 			}
 			for i, done := range told {
 				err := <-done
-				if here := slices.Contains(got, strconv.Itoa(i+1)); here != (err == nil) || err != nil && !errors.Is(err, gateway.ErrNotWritten) {
+				here := slices.Contains(got, strconv.Itoa(i+1))
+				if here != (err == nil) || !here && errors.Is(err, gateway.ErrDropped) != (test.overflow != outbox.Disconnect) {
 					t.Errorf("event %d: told %v", i+1, err)
 				}
 				if len(done) > 0 {
@@ -125,6 +126,74 @@ func TestOverflowOfOneLarge(t *testing.T) {
 				t.Errorf("arrived %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+// Events that were joined for one write are dropped together, and counted as what they are.
+func TestOverflowOfJoined(t *testing.T) {
+	joined := func(names string, n int) frame.Frame {
+		var frames []frame.Frame
+		for i, name := range names {
+			frames = append(frames, named(string(name), n+i))
+		}
+		return frame.Join(frames)
+	}
+	for _, test := range []struct {
+		name     string
+		overflow outbox.Overflow
+		frames   []string // names; the queue has room for two of two events
+		want     string
+		drops    uint64
+	}{
+		{"the oldest", outbox.DropOldest, []string{"ab", "ab", "ab"}, "3 4 5 6", 2},
+		{"all names newer", outbox.Latest, []string{"cd", "ab", "ab"}, "1 2 5 6", 2},
+		{"one name newer", outbox.Latest, []string{"ab", "ac", "ad"}, "3 4 5 6", 2},
+		{"a name twice", outbox.Latest, []string{"cd", "aa", "ab"}, "1 2 5 6", 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 2*int64(joined("aa", 1).Size()+64) + 10 })
+			c, tp := s.grant(t, 0, gateway.Grant{Overflow: test.overflow})
+			n := 1
+			for _, names := range test.frames {
+				c.Send(joined(names, n), false, nil)
+				n += len(names)
+			}
+			if drops, counted := c.Info().Drops, s.gw.Stats().Dropped.Load(); drops != test.drops || counted != test.drops {
+				t.Errorf("%d drops, %d counted, of %d", drops, counted, test.drops)
+			}
+			tp.takes(plenty)
+			if got := strings.Join(arrived(tp.written()), " "); got != test.want {
+				t.Errorf("arrived %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// Who waits for a write is told whether the client left or the gateway gave it up.
+func TestWhyNotWritten(t *testing.T) {
+	for _, test := range []struct {
+		reason gateway.Reason
+		detail gateway.Detail
+		left   bool
+	}{
+		{gateway.ClientClosed, 0, true},
+		{gateway.Error, gateway.Stalled, false},
+		{gateway.Error, gateway.SlowConsumer, false},
+	} {
+		for _, pending := range []bool{false, true} {
+			s := newSite(nil)
+			c := s.connect(t)
+			if !pending {
+				c.Open(&tape{conn: c}, frame.Frame{}, gateway.Grant{})
+			}
+			done := make(chan error, 1)
+			c.Send(eventOf(t, 100), false, done)
+			c.Abort(test.reason, test.detail)
+			err := <-done
+			if !errors.Is(err, gateway.ErrNotWritten) || errors.Is(err, gateway.ErrLeft) != test.left || errors.Is(err, gateway.ErrDropped) {
+				t.Errorf("%v/%v, pending %v: told %v", test.reason, test.detail, pending, err)
+			}
+		}
 	}
 }
 

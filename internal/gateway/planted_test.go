@@ -169,14 +169,14 @@ var plants = []plant{
 	},
 	{
 		bug: "nobody is told that an event was dropped", file: "conn.go",
-		old:  "\ti.Tell(ErrNotWritten)\n",
-		new:  "\tif !BUG {\n\t\ti.Tell(ErrNotWritten)\n\t}\n",
+		old:  "\ti.Tell(why)\n",
+		new:  "\tif !BUG {\n\t\ti.Tell(why)\n\t}\n",
 		says: []string{"told 0 times whether it was written, promised 1"},
 	},
 	{
 		bug: "a lie about what was written", file: "conn.go",
-		old:  "\t\t\tc.dropLocked(i)\n\t\t}\n\t}\n\tif c.stream",
-		new:  "\t\t\tif BUG {\n\t\t\t\ti.Tell(nil)\n\t\t\t\ti.Done = nil\n\t\t\t}\n\t\t\tc.dropLocked(i)\n\t\t}\n\t}\n\tif c.stream",
+		old:  "\t\t\tc.dropLocked(i, why)\n\t\t}\n\t}\n\tif c.stream",
+		new:  "\t\t\tif BUG {\n\t\t\t\ti.Tell(nil)\n\t\t\t\ti.Done = nil\n\t\t\t}\n\t\t\tc.dropLocked(i, why)\n\t\t}\n\t}\n\tif c.stream",
 		says: []string{"told to be written, but it was not"},
 	},
 	{

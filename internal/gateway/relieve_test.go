@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
@@ -161,4 +162,77 @@ func TestReliefIsNotTheSenders(t *testing.T) {
 	if n := len(s.ends()); n < 89 {
 		t.Errorf("%d were cut", n)
 	}
+}
+
+// A replay takes a little of the log at a time, which counts: the log may forget it while
+// the client is slow.
+func TestReplaysCount(t *testing.T) {
+	for _, test := range []struct{ size, events, least, most int }{
+		{100_000, 20, 100_000, 110_000}, // at least one event
+		{1000, 500, 60_000, 75_000},
+		{10, 1000, 64 * 70, 64 * 150}, // by number
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(nil)
+			s.run(t)
+			for range test.events {
+				s.publish(t, strings.Repeat("x", test.size), true, "t")
+			}
+			c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, LastEventID: s.topics.Log().Epoch + "-0"})
+			tp.takes(100) // its opening, and a part of the first
+			synctest.Wait()
+			if n := s.gw.QueuedBytes(); n < int64(test.least) || n > int64(test.most) || c.Info().Queued != n {
+				t.Errorf("%d events of %d bytes: %d bytes wait, %d for the client, want %d to %d", test.events, test.size, n, c.Info().Queued, test.least, test.most)
+			}
+			tp.takes(plenty)
+			synctest.Wait()
+			if n := strings.Count(tp.written(), "data: "); n != test.events {
+				t.Errorf("%d events of %d arrived", n, test.events)
+			}
+			c.Abort(gateway.ClientClosed, 0)
+			s.expectNothingLeft(t)
+		})
+	}
+}
+
+// Beyond the budget replays are cut like others.
+func TestReplaysAreCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 100_000
+		s := newSite(func(cfg *gateway.Config) { cfg.BudgetBytes = 5 * size })
+		s.run(t)
+		for range 10 {
+			s.publish(t, strings.Repeat("x", size), true, "t")
+		}
+		for n := range 10 { // each at another event
+			_, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, LastEventID: fmt.Sprintf("%s-%d", s.topics.Log().Epoch, n)})
+			tp.takes(100)
+			synctest.Wait()
+		}
+		if n := len(s.ends()); s.gw.QueuedBytes() > 5*size || n < 5 || n > 7 {
+			t.Errorf("%d were cut, %d bytes wait", n, s.gw.QueuedBytes())
+		}
+	})
+}
+
+// What waits of a replay is not held against the live events behind it.
+func TestReplayLeavesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 1000 })
+		s.run(t)
+		for range 100 {
+			s.publish(t, strings.Repeat("x", 100), true, "t")
+		}
+		c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, LastEventID: s.topics.Log().Epoch + "-0"})
+		tp.takes(100)
+		synctest.Wait()
+		for range 2 {
+			if r := c.Send(eventOf(t, 400), false, nil); r != gateway.Sent {
+				t.Fatalf("a send: %d", r)
+			}
+		}
+		if r := c.Send(eventOf(t, 400), false, nil); r != gateway.Failed {
+			t.Errorf("a send beyond the bound: %d", r)
+		}
+	})
 }

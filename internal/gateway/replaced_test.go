@@ -235,3 +235,50 @@ func TestLogReplacedWhileAShardLags(t *testing.T) {
 		}
 	})
 }
+
+// A connection that gave up all its topics keeps nothing of a log that is replaced later,
+// even if its client was ahead of this node.
+func TestNoTopicsKeepNoLog(t *testing.T) {
+	const size = 8 << 20
+	for name, test := range map[string]struct {
+		lastEventID string
+		wait        time.Duration
+	}{
+		"anew":                       {"", 0},
+		"back":                       {"A-1", 0},
+		"ahead of its node":          {"A-1000", 0},
+		"ahead, and has given it up": {"A-1000", 11 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				before := heap()
+				engine := &replacing{}
+				engine.log = broker.NewLog("A", 2*size, time.Hour)
+				_, _ = engine.log.Append(broker.Publication{Topics: []string{"t"}, Event: sse.Event{Data: strings.Repeat("x", size)}, Store: true}) // it is open
+				s := siteOn(engine, func(cfg *gateway.Config) { cfg.Clustered = true })
+				s.gw.SetNumber(1)
+				s.run(t)
+				c, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"t", "u"}, LastEventID: test.lastEventID})
+				if _, err := c.Change(nil, []string{"u", "t"}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(test.wait) // fake clock
+				synctest.Wait()
+				engine.replace(logOf("A", 1)())
+				s.publish(t, "2", true, "t")
+				if grown := heap() - before; grown > size/2 {
+					t.Errorf("%d bytes are kept of a log of %d", grown, size)
+				}
+				if _, err := c.Change([]string{"t"}, nil); err != nil {
+					t.Fatal(err)
+				}
+				s.publish(t, "3", true, "t")
+				gets := strings.Contains(tp.written(), "data: 3\n")
+				if ahead := test.lastEventID == "A-1000" && test.wait == 0; gets == ahead {
+					t.Errorf("has %q", tp.written())
+				}
+				runtime.KeepAlive(c)
+			})
+		})
+	}
+}

@@ -51,18 +51,30 @@ func (r *replayer) run(ctx context.Context) {
 	}
 }
 
+// pruneLocked removes from the outbox what replays gave, and has no topic of the member any
+// more.
+func (c *Conn) pruneLocked(m *topics.Member) {
+	if c.lag == nil {
+		return
+	}
+	for _, r := range m.Replays() {
+		c.lag.Prune(source{r}, r.Unwanted())
+	}
+	c.replayingLocked()
+}
+
 // source is a replay as an outbox takes it.
 type source struct{ *topics.Replay }
 
 // Next implements outbox.Source.
-func (s source) Next() []outbox.Item {
-	gap, records := s.Replay.Next()
+func (s source) Next(most int) []outbox.Item {
+	gap, records := s.Replay.Next(most)
 	var items []outbox.Item
 	if !gap.IsZero() {
-		items = append(items, outbox.Item{Frame: gap, Kept: true})
+		items = append(items, outbox.Item{Frame: gap})
 	}
 	for _, record := range records {
-		items = append(items, outbox.Item{Frame: record.Frame.Frame, Shared: &record.Frame, Logged: true, Kept: true})
+		items = append(items, outbox.Item{Frame: record.Frame.Frame, Shared: &record.Frame})
 	}
 	return items
 }

@@ -69,8 +69,8 @@ func (c *Conn) lagLocked() *lag {
 
 // overflowedLocked takes note of an item that the overflow policy took from the queue.
 func (c *Conn) overflowedLocked(i outbox.Item) {
-	c.extras.drops++
-	c.dropLocked(i)
+	c.extras.drops += uint64(i.Frame.Events()) //nolint:gosec // not negative
+	c.dropLocked(i, ErrDropped)
 }
 
 // appendLocked is writeLocked without the bound: for what was accepted within it
@@ -162,6 +162,9 @@ func (c *Conn) replay() {
 	c.lag.Refill()
 	c.releaseEmptyQueueLocked()
 	c.flushLocked()
+	if c.gw.budget.Exceeded() {
+		c.gw.backlog.overfull()
+	}
 }
 
 // Replay implements topics.Subscriber.

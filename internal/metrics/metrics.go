@@ -87,7 +87,7 @@ var (
 	requests   = desc("request_bytes", "Bytes kept of clients' requests now, of connections and of ends that the backend was not told of yet, bookkeeping included.")
 	overBudget = desc("request_budget_refused_total", "Streams turned away because request_bytes was at its bound.")
 	heartbeats = desc("heartbeats_total", "Heartbeats written.")
-	dropped    = desc("events_dropped_total", "Events accepted for a connection that ended before they were written.")
+	dropped    = desc("events_dropped_total", "Events accepted for a connection and dropped: it ended before they were written, or its overflow policy dropped them.")
 	sends      = desc("sends_total", "Requests to /internal/send, by result.", "result")
 
 	accepted   = desc("edge_connections", "Accepted connections that are no streams now, by state.", "state")

@@ -11,7 +11,7 @@ func (o *Outbox) Batch(buf []byte) (b []byte, items int) {
 	}
 	buf = append(buf, b...)
 	items = 1
-	for n := o.first.next; n != nil && n.source == nil; n = n.next {
+	for n := o.first.next; n != nil && !n.isSource(); n = n.next {
 		b := n.frame.Wire(o.chunked)
 		if len(buf)+len(b) > cap(buf) {
 			break
@@ -33,7 +33,7 @@ func (o *Outbox) Hold(items int) {
 // Written takes note that n bytes were written. It removes the first item if that has been
 // written with them, and says how many bytes of n were others'.
 func (o *Outbox) Written(n int) (i Item, rest int, whole bool) {
-	if o.first == nil || o.first.source != nil {
+	if o.first == nil || o.first.isSource() {
 		return i, 0, false
 	}
 	front := len(o.front())

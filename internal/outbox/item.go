@@ -12,7 +12,6 @@ type Item struct {
 	Shared *frame.Shared // the same frame, if other outboxes may hold it too; nil if it is for this one alone
 	Done   chan<- error  // gets exactly one value, for which it has room; nil where nobody waits for it
 	Kept   bool          // no overflow policy drops it: what a client missed, and that it missed something
-	Logged bool          // the log holds the frame anyway: it costs its outbox nothing
 }
 
 // Tell says to who waits for it what became of the item: nil if it was written.
@@ -23,15 +22,15 @@ func (i *Item) Tell(err error) {
 }
 
 // cost is what the item costs its outbox.
-func (i *Item) cost() int64 {
-	if i.Logged {
-		return itemOverhead
-	}
-	return int64(i.Frame.Size()) + itemOverhead
-}
+func (i *Item) cost() int64 { return int64(i.Frame.Size()) + itemOverhead }
 
 // Source is where the items of a replay come from.
 type Source interface {
-	// Next returns the next items in order; none when there are no more.
-	Next() []Item
+	// Next returns the next items in order, at least one and otherwise at most so many
+	// bytes of frames; none when there are no more.
+	Next(most int) []Item
 }
+
+// sourceBytes is how much is taken from a source at a time: what a client that is slow keeps
+// in memory of a replay, however long that is.
+const sourceBytes = 64 << 10

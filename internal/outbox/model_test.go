@@ -27,6 +27,7 @@ func live(t *rapid.T) {
 		"push the rest": l.pushRest,
 		"push a source": l.pushSource,
 		"refill":        l.refill,
+		"prune":         l.prune,
 		"write":         l.write,
 		"write apart":   l.writeApart,
 		"pop":           l.pop,
@@ -59,14 +60,14 @@ type entry struct {
 	source *tape
 	names  []string // of its events
 	kept   bool
-	logged bool
-	going  bool // the client has a part of it, or a write has
+	from   *tape // the source that gave it
+	going  bool  // the client has a part of it, or a write has
 }
 
 func (e *entry) droppable() bool { return e.source == nil && !e.kept && !e.going && len(e.names) > 0 }
 
 func (e *entry) cost() int64 {
-	if e.source != nil || e.logged {
+	if e.source != nil {
 		return 64
 	}
 	return 64 + int64(e.frame.Size())
@@ -88,9 +89,11 @@ func (n *naive) superseded(e *entry) bool {
 func (n *naive) size() (size, waiting int64) {
 	for _, e := range n.items {
 		size += e.cost()
+		if e.source == nil && e.from == nil {
+			waiting += e.cost()
+		}
 	}
-	waiting = size
-	if n.offset > 0 && !n.items[0].logged {
+	if n.offset > 0 && n.items[0].from == nil {
 		waiting -= int64(n.offset)
 	}
 	return size, waiting
@@ -134,7 +137,7 @@ func (n *naive) drop(bound int64) *entry {
 // tape is a source that gives its items a few at a time.
 type tape struct{ batches [][]Item }
 
-func (s *tape) Next() (items []Item) {
+func (s *tape) Next(int) (items []Item) {
 	if len(s.batches) > 0 {
 		items, s.batches = s.batches[0], s.batches[1:]
 	}
@@ -220,7 +223,7 @@ func (l *life) push(t *rapid.T) {
 	o, n := l.boxes[i], l.naive[i]
 	item, e := l.drawItem(t)
 	_, waiting := n.size()
-	if takes := waiting+e.cost() <= l.bound || n.overflow != Disconnect; o.Takes(item) != takes {
+	if takes := waiting == 0 || waiting+e.cost() <= l.bound || n.overflow != Disconnect; o.Takes(item) != takes {
 		t.Fatalf("takes one more: %v, with %d bytes of %d", !takes, waiting, l.bound)
 	}
 	o.Push(item)
@@ -262,7 +265,7 @@ func (l *life) pushSource(t *rapid.T) {
 		var batch []Item
 		for range rapid.IntRange(1, 3).Draw(t, "records") {
 			e := rapid.SampledFrom(l.shared).Draw(t, "record")
-			batch = append(batch, Item{Frame: e.frame.Frame, Shared: e.frame, Logged: true})
+			batch = append(batch, Item{Frame: e.frame.Frame, Shared: e.frame})
 		}
 		s.batches = append(s.batches, batch)
 	}
@@ -279,11 +282,44 @@ func (l *life) refill(t *rapid.T) {
 		var all []*entry
 		for _, item := range s.batches[0] {
 			k := slices.IndexFunc(l.shared, func(e *entry) bool { return e.frame == item.Shared })
-			all = append(all, &entry{frame: item.Shared, names: l.shared[k].names, kept: true, logged: true})
+			all = append(all, &entry{frame: item.Shared, names: l.shared[k].names, kept: true, from: s})
 		}
 		n.items = append(all, n.items...)
 	}
 	l.boxes[i].Refill()
+}
+
+// prune removes some frames of a source.
+func (l *life) prune(t *rapid.T) {
+	i := l.pick(t, func(*naive) bool { return true })
+	n := l.naive[i]
+	var sources []*tape
+	for _, e := range n.items {
+		if e.source != nil {
+			sources = append(sources, e.source)
+		}
+	}
+	if len(sources) == 0 {
+		t.Skip("no source")
+	}
+	s := rapid.SampledFrom(sources).Draw(t, "source")
+	given := 0
+	for _, e := range n.items {
+		if e.from == s {
+			given++
+		}
+	}
+	drop := rapid.SliceOfN(rapid.Bool(), given, given+2).Draw(t, "drop") // some may be written
+	l.boxes[i].Prune(s, drop)
+	drop = drop[len(drop)-given:]
+	n.items = slices.DeleteFunc(n.items, func(e *entry) bool {
+		if e.from != s {
+			return false
+		}
+		unwanted := drop[0]
+		drop = drop[1:]
+		return unwanted && !e.going
+	})
 }
 
 func writable(n *naive) bool { return len(n.items) > 0 && n.items[0].source == nil }

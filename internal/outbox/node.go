@@ -6,30 +6,33 @@ import "ssegateway/internal/frame"
 // clients are slow there are millions.
 type node struct {
 	prev, next *node
-	frame      *frame.Shared // nil for a source
+	frame      *frame.Shared // nil for a source: it stands for all items that it has yet to give
 	done       chan<- error
-	source     *source // stands for all items that it has yet to give
+	source     *source // which it is, or which gave it; nil for what was sent
 
 	// Of the policy latest.
 	prevSuperseded, nextSuperseded *node
 	names                          uint16 // of how many names it has the newest event
 
-	logged bool
-	kept   bool // no overflow policy drops it, or drops it any more
+	kept  bool // no overflow policy drops it
+	going bool // the client has a part of it, or a write has that is under way
 }
 
 // source is a Source that waits.
-type source struct{ Source }
+type source struct {
+	Source
+	node *node // its own, right behind those of what it gave
+}
 
 func newNode(i Item) *node {
 	if i.Shared == nil {
 		i.Shared = &frame.Shared{Frame: i.Frame}
 	}
-	return &node{frame: i.Shared, done: i.Done, logged: i.Logged, kept: i.Kept}
+	return &node{frame: i.Shared, done: i.Done, kept: i.Kept}
 }
 
 func (n *node) item() Item {
-	i := Item{Shared: n.frame, Done: n.done, Logged: n.logged, Kept: n.kept}
+	i := Item{Shared: n.frame, Done: n.done, Kept: n.kept}
 	if n.frame != nil {
 		i.Frame = n.frame.Frame
 	}
@@ -38,14 +41,17 @@ func (n *node) item() Item {
 
 // bytes is what it holds in memory beside itself.
 func (n *node) bytes() int64 {
-	if n.logged || n.frame == nil {
+	if n.frame == nil {
 		return 0
 	}
 	return int64(n.frame.Size())
 }
 
+// isSource says that it stands for items that are yet to come.
+func (n *node) isSource() bool { return n.frame == nil }
+
 // droppable says whether an overflow policy may drop it.
-func (n *node) droppable() bool { return !n.kept && n.frame != nil && n.frame.Events() > 0 }
+func (n *node) droppable() bool { return !n.kept && !n.going && !n.isSource() && n.frame.Events() > 0 }
 
 // insert puts a node before another, or at the end if that is nil.
 func (o *Outbox) insert(n, before *node) {
@@ -64,7 +70,7 @@ func (o *Outbox) insert(n, before *node) {
 	} else {
 		before.prev = n
 	}
-	o.size.Add(n.bytes() + itemOverhead)
+	o.count(n, n.bytes()+itemOverhead)
 	o.budget.hold(n)
 }
 
@@ -81,6 +87,17 @@ func (o *Outbox) remove(n *node) {
 	} else {
 		n.next.prev = n.prev
 	}
-	o.size.Add(-n.bytes() - itemOverhead)
+	if n.isSource() { // sources leave in the order in which they came
+		o.sources = o.sources[1:]
+	}
+	o.count(n, -n.bytes()-itemOverhead)
 	o.budget.release(n)
+}
+
+// count adds to what the outbox costs.
+func (o *Outbox) count(n *node, bytes int64) {
+	o.size.Add(bytes)
+	if n.source != nil {
+		o.replayed += bytes
+	}
 }

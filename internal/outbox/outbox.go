@@ -18,8 +18,10 @@ type Outbox struct {
 	offset      int   // bytes of first that are already written
 	oldest      *node // the first that an overflow policy may drop; nil if there is none
 	names       names // of the policy latest
+	sources     []*source
 
-	size atomic.Int64 // the items' cost in bytes
+	size     atomic.Int64 // the items' cost in bytes
+	replayed int64        // the part of it that came from sources
 }
 
 // Init makes the outbox ready for use.
@@ -35,14 +37,16 @@ func (o *Outbox) IsEmpty() bool { return o.first == nil }
 
 // Takes says whether the outbox may take an item more: there is room, or Drop makes some.
 func (o *Outbox) Takes(i Item) bool {
-	return o.overflow != Disconnect || o.waiting()+i.cost() <= o.budget.each
+	waiting := o.waiting()
+	return o.overflow != Disconnect || waiting == 0 || waiting+i.cost() <= o.budget.each
 }
 
-// waiting is the cost of what is yet to be written. A frame that is partly written
-// is held whole, and counts so in size.
+// waiting is the cost of what is yet to be written, as far as the outbox's own bound is for
+// it: what a replay holds is bounded otherwise, and live events must not have to pay for
+// it. A frame that is partly written is held whole, and counts so in size.
 func (o *Outbox) waiting() int64 {
-	n := o.size.Load()
-	if o.offset > 0 && !o.first.logged {
+	n := o.size.Load() - o.replayed
+	if o.offset > 0 && o.first.source == nil {
 		n -= int64(o.offset)
 	}
 	return n
@@ -64,22 +68,47 @@ func (o *Outbox) PushRest(i Item, n int) {
 }
 
 // PushSource appends all that a source has yet to give.
-func (o *Outbox) PushSource(s Source) { o.insert(&node{source: &source{s}}, nil) }
+func (o *Outbox) PushSource(s Source) {
+	n := &node{source: &source{Source: s}}
+	n.source.node = n
+	o.sources = append(o.sources, n.source)
+	o.insert(n, nil)
+}
 
 // IsAtSource says that a source has come to the front.
-func (o *Outbox) IsAtSource() bool { return o.first != nil && o.first.source != nil }
+func (o *Outbox) IsAtSource() bool { return o.first != nil && o.first.isSource() }
 
 // Refill takes the next items from the source at the front, or removes it if it has none.
 // No overflow policy drops them.
 func (o *Outbox) Refill() {
 	front := o.first
-	items := front.source.Next()
+	items := front.source.Next(sourceBytes)
 	if len(items) == 0 {
 		o.remove(front)
 	}
 	for _, i := range items {
-		i.Kept = true
-		o.insert(newNode(i), front)
+		n := newNode(i)
+		n.kept, n.source = true, front.source
+		o.insert(n, front)
+	}
+}
+
+// Prune removes some of the items that a source has given: drop says it of the last ones, in
+// the order in which they came. What is written or on its way stays as it is. The source may
+// come to the front by that.
+func (o *Outbox) Prune(s Source, drop []bool) {
+	for _, waits := range o.sources {
+		if waits.Source != s {
+			continue
+		}
+		n := waits.node.prev
+		for i := len(drop) - 1; i >= 0 && n != nil && n.source == waits && !n.going; i-- {
+			item := n
+			n = n.prev
+			if drop[i] {
+				o.remove(item)
+			}
+		}
 	}
 }
 

@@ -65,13 +65,14 @@ func (o *Outbox) admit(n *node) {
 
 // retire makes a frame one that may not be dropped any more: it is on its way, or leaves.
 func (o *Outbox) retire(n *node) {
-	if !n.droppable() {
+	was := n.droppable()
+	n.going = true
+	if !was {
 		return
 	}
 	if o.overflow == Latest {
 		o.names.remove(n)
 	}
-	n.kept = true
 	// Each frame is passed over once, since none becomes one that may be dropped.
 	for o.oldest != nil && !o.oldest.droppable() {
 		o.oldest = o.oldest.next

@@ -168,6 +168,7 @@ var (
 var errorNames = map[string]error{
 	"not_found":        connections.ErrNotFound,
 	"gone":             connections.ErrGone,
+	"dropped":          connections.ErrDropped, // of Write
 	"pending":          connections.ErrPending,
 	"buffer_full":      connections.ErrBufferFull,
 	"write_failed":     connections.ErrWriteFailed,
@@ -215,7 +216,7 @@ func failed(err error) nodeAnswer { return nodeAnswer{Error: nameOf(err)} }
 
 func (a nodeAnswer) failure() error { return errorOf(a.Error) }
 
-var outcomeNames = [...]string{connections.Sent: "sent", connections.Buffered: "buffered", connections.Written: "written"}
+var outcomeNames = [...]string{connections.Sent: "sent", connections.Buffered: "buffered", connections.Written: "written", connections.Dropped: "dropped"}
 
 func encodeSent(o connections.Outcome, err error) sent {
 	if err != nil {

@@ -35,22 +35,49 @@ func TestVersion1(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		a.Version = 1
-		for suffix, message := range map[string][]byte{".ask": q.encode(1), ".answer": encodeJSON(a)} {
-			file := filepath.Join("testdata", "v1", name+suffix)
-			if *update {
-				if err := os.WriteFile(file, message, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil || !bytes.Equal(message, want) {
-				t.Errorf("%s: %v\n%s, want\n%s", file, err, message, want)
-			}
-		}
+		expectGolden(t, name+".ask", q.encode(1))
+		expectGolden(t, name+".answer", encodeJSON(a))
 		got, err := q.decodeAnswer(1, encodeJSON(a))
 		if diff := cmp.Diff(a, got); err != nil || diff != "" {
 			t.Errorf("%s: %v %s", name, err, diff)
 		}
+	}
+}
+
+// What version 0 has no word for has golden files of its own.
+func TestVersion1Only(t *testing.T) {
+	blocks := []event{{Data: "a"}, {Data: "b"}}
+	for name, pair := range map[string]struct {
+		ask    nodeRequest
+		answer nodeAnswer
+	}{
+		"stream_write_dropped": {
+			nodeRequest{Write: &writeRequest{Token: "cb83fa1a-2606-4b2c-9ea6-be355bb77257", Stream: "S", Number: 3, Blocks: blocks}},
+			failed(connections.ErrDropped),
+		},
+	} {
+		pair.answer.Version = 1
+		expectGolden(t, name+".ask", pair.ask.encode(1))
+		expectGolden(t, name+".answer", encodeJSON(pair.answer))
+		got, err := pair.ask.decodeAnswer(1, encodeJSON(pair.answer))
+		if !errors.Is(got.failure(), connections.ErrDropped) || err != nil {
+			t.Errorf("%s: reads as %v, %v", name, got.failure(), err)
+		}
+	}
+}
+
+// expectGolden compares a message of version 1 with its golden file.
+func expectGolden(t *testing.T, name string, message []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", "v1", name)
+	if *update {
+		if err := os.WriteFile(file, message, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil || !bytes.Equal(message, want) {
+		t.Errorf("%s: %v\n%s, want\n%s", file, err, message, want)
 	}
 }
 

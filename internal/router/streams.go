@@ -45,9 +45,7 @@ func (s *streams) begin(id string, number int, write func() (<-chan error, error
 	}
 	go func() {
 		defer guard.Recover()
-		if <-done != nil {
-			now.err = connections.ErrGone
-		}
+		now.err = connections.Await(done)
 		close(now.over)
 	}()
 	return now, nil

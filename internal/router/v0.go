@@ -387,6 +387,7 @@ func encodeAnswerV0(q nodeRequest, a nodeAnswer, maxTopics int) []byte {
 		name = a.Sent[0].Error
 	}
 	switch {
+	case name == nameOf(connections.ErrDropped): // of a write: version 0 has no word for it, and goes on as behind one that is written
 	case name != "":
 		status, body = q.errorV0(name, maxTopics)
 	case a.Held:

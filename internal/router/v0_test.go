@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ssegateway/internal/connections"
 )
 
 // golden are the messages of version 0, as that version wrote them, by name.
@@ -67,6 +69,21 @@ func TestVersion0(t *testing.T) {
 		} else if got := string(encodeAnswerV0(q, a, 10_000)); got != answer {
 			t.Errorf("%s: answered\n%q, want\n%q", name, got, answer)
 		}
+	}
+}
+
+// A node of version 0 goes on behind events that an overflow policy dropped: of a write it
+// learns what it would of one that was written, of a send what its caller is to learn.
+func TestVersion0Dropped(t *testing.T) {
+	all := golden(t)
+	write, _ := decodeV0([]byte(all["stream_write"][0]))
+	if got, want := string(encodeAnswerV0(write, failed(connections.ErrDropped), 0)), all["stream_write"][1]; got != want {
+		t.Errorf("a write that was dropped: answered %q, want %q", got, want)
+	}
+	send, _ := decodeV0([]byte(all["send_dropped"][0]))
+	sent := nodeAnswer{Sent: []sent{encodeSent(connections.Dropped, nil)}}
+	if got, want := string(encodeAnswerV0(send, sent, 0)), all["send_dropped"][1]; got != want {
+		t.Errorf("a send that was dropped: answered %q, want %q", got, want)
 	}
 }
 

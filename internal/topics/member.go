@@ -16,9 +16,10 @@ type Member struct {
 	subscriber Subscriber
 	shard      *shard
 	topics     []memberTopic
-	log        *broker.Log // to which the rest applies: the shard's, or one to which that has yet to come
+	log        *broker.Log // to which the rest applies: the shard's, or one to which that has yet to come; without topics, an empty one of its epoch
 	after      uint64      // what is stored up to this offset the client has, or gets by a replay: no less
 	seq        uint64      // what is not stored up to this one, in the order of all records, it has, or is never to get: no less
+	replays    *Replay     // that are not over, the newest first
 }
 
 // NewMember makes a member of no topics yet. Members with the same key are of one shard.
@@ -48,8 +49,9 @@ var ErrTooManyTopics = errors.New("too many topics")
 
 // Change adds topics and removes others; what is in both is removed. A topic that is added
 // brings what is published from now on. For a member that had no topics it returns the id
-// of the position from which on it gets what is published. After an error nothing has
-// changed.
+// of the position from which on it gets what is published. What its replays have yet to
+// return has none of the topics that are removed; what they have returned already see
+// Replays for. After an error nothing has changed.
 func (m *Member) Change(add, remove []string, most int) (entered sse.ID, err error) {
 	join, leave := m.changes(add, remove)
 	if len(m.topics)+len(join)-len(leave) > most {
@@ -66,7 +68,54 @@ func (m *Member) Change(add, remove []string, most int) (entered sse.ID, err err
 		s.joinLocked(m, join[i])
 	})
 	s.inPieces(len(leave), func(i int) { s.leaveLocked(m, leave[i]) })
+	if len(leave) > 0 && len(m.topics) == 0 {
+		s.mu.Lock()
+		m.letGoLocked()
+		s.mu.Unlock()
+	}
+	if replays := m.Replays(); len(replays) > 0 && len(leave) > 0 {
+		gone := make(map[string]bool, len(remove))
+		for _, name := range remove {
+			gone[name] = true
+		}
+		for _, r := range replays {
+			r.remove(gone)
+		}
+	}
 	return entered, nil
+}
+
+// letGoLocked keeps of the log, for a member without topics, no more than which it is:
+// such a member is not taken along to the next one.
+func (m *Member) letGoLocked() { m.log = broker.NewLog(m.log.Epoch(), 0, 0) }
+
+// Replays are those that are not over.
+func (m *Member) Replays() (replays []*Replay) {
+	m.shard.mu.Lock()
+	defer m.shard.mu.Unlock()
+	for r := m.replays; r != nil; r = r.next {
+		replays = append(replays, r)
+	}
+	return replays
+}
+
+// replayLocked takes note of a replay for the member.
+func (m *Member) replayLocked(r *Replay) *Replay {
+	r.member, r.next = m, m.replays
+	m.replays = r
+	return r
+}
+
+// forget takes note that a replay is over.
+func (m *Member) forget(r *Replay) {
+	m.shard.mu.Lock()
+	defer m.shard.mu.Unlock()
+	for at := &m.replays; *at != nil; at = &(*at).next {
+		if *at == r {
+			*at = r.next
+			return
+		}
+	}
 }
 
 // changes are the names of add that the member lacks, and the indexes of those of remove
@@ -101,7 +150,7 @@ func (m *Member) Leave() {
 	s.inPieces(len(m.topics), func(int) { s.leaveLocked(m, len(m.topics)-1) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m.topics = nil
+	m.topics, m.replays = nil, nil
 	if len(s.index) == 0 {
 		s.index = map[string]*topic{} // a map never shrinks: let a storm's go
 	}

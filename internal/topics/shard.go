@@ -107,7 +107,7 @@ func (s *shard) switchTo(next *broker.Replacement) {
 // followLocked takes a member along to the shard's log, which has just come in the place
 // of the one before, and returns what it gets of it up to the shard's position.
 func (s *shard) followLocked(m *Member, before *broker.Log, position uint64) *Replay {
-	r := &Replay{log: s.log, topics: m.Names(), after: m.after, upto: s.position}
+	r := m.replayLocked(&Replay{log: s.log, topics: m.Names(), after: m.after, upto: s.position})
 	if m.log == before { // else it was there first
 		r.after = max(m.after, position)
 		extent := s.log.Stats()

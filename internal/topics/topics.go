@@ -70,21 +70,6 @@ func (t *Topics) Run(ctx context.Context) error {
 	return nil
 }
 
-// Held tells how many topics have members, counted once for each shard that has one, and how
-// many publications are waited for.
-func (t *Topics) Held() (topics, waiting int) {
-	for _, s := range t.shards {
-		s.mu.Lock()
-		topics += len(s.index)
-		s.mu.Unlock()
-	}
-	t.waiters.Range(func(any, any) bool {
-		waiting++
-		return true
-	})
-	return topics, waiting
-}
-
 // Count is how many subscribers a topic has.
 func (t *Topics) Count(name string) int {
 	n := 0

@@ -1,9 +1,42 @@
 package topics
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/sse"
 )
+
+// Nobody waits for a publication any more when Publish has returned.
+func TestPublishForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		engine := broker.NewMemory(1<<20, time.Hour)
+		all := New(engine, false)
+		ctx, cancel := context.WithCancel(t.Context())
+		publish := func(ctx context.Context) {
+			_, _, err := all.Publish(ctx, []string{"t"}, sse.Event{}, true)
+			if err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			all.waiters.Range(func(ref, _ any) bool {
+				t.Errorf("publication %d is still waited for", ref)
+				return true
+			})
+		}
+		early, stop := context.WithTimeout(ctx, time.Second)
+		defer stop()
+		publish(early) // which nothing delivers
+		over := make(chan error)
+		go func() { over <- all.Run(ctx) }()
+		publish(ctx)
+		cancel()
+		<-over
+	})
+}
 
 func TestValidName(t *testing.T) {
 	for s, want := range map[string]bool{

@@ -40,10 +40,10 @@ func (m *Member) Welcome(names []string, lastEventID string, retry sse.Retry) (o
 			// What is left of what it missed still comes.
 			gap = true
 			start = min(extent.Trimmed, position)
-			missed = &Replay{log: m.log, topics: names, after: start, upto: position}
+			missed = m.replayLocked(&Replay{log: m.log, topics: names, after: start, upto: position})
 		case had.Offset < position:
 			start = had.Offset
-			missed = &Replay{log: m.log, topics: names, after: start, upto: position}
+			missed = m.replayLocked(&Replay{log: m.log, topics: names, after: start, upto: position})
 		default:
 			// It may be ahead of this shard, by what it got from another, or of this node.
 			start, m.after = had.Offset, had.Offset
@@ -85,6 +85,7 @@ func (m *Member) GiveUp() (gap frame.Frame, late bool) {
 	had := broker.Position{Epoch: m.log.Epoch(), Offset: m.after}
 	if len(m.topics) == 0 {
 		m.log = s.log // as it has none it was not taken along
+		defer m.letGoLocked()
 	}
 	reached := m.log.Stats().Last
 	if reached >= had.Offset && m.log.Epoch() == had.Epoch {

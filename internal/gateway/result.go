@@ -1,0 +1,33 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Result is what became of a send.
+type Result uint8
+
+const (
+	// Sent: written, or queued in order behind what could not be written yet.
+	Sent Result = iota + 1
+	// Buffered: the connection is pending; it is written first once that opens.
+	Buffered
+	// Gone: the connection is closed, or was never there.
+	Gone
+	// Full: the buffer of a pending connection is full; nothing was kept.
+	Full
+	// Failed: it could not be written, and the connection has ended for it.
+	Failed
+)
+
+// What who waits for an event's writing is told where it was not written. ErrNotWritten is
+// also the kind of the others.
+var (
+	// ErrNotWritten: the connection ended first.
+	ErrNotWritten = errors.New("the event was not written")
+	// ErrLeft: it ended because the client left.
+	ErrLeft = fmt.Errorf("%w: the client has left", ErrNotWritten)
+	// ErrDropped: the overflow policy dropped the event. The connection goes on.
+	ErrDropped = fmt.Errorf("%w: the overflow policy dropped it", ErrNotWritten)
+)

@@ -1,0 +1,89 @@
+package topics
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"ssegateway/internal/broker"
+	"ssegateway/sse"
+)
+
+// nobody is a subscriber that takes nothing.
+type nobody struct{ Subscriber }
+
+// A replay returns nothing more of topics that its member removes, and says what of that
+// it has returned last. What is over the member does not keep.
+func TestRemoveFromReplay(t *testing.T) {
+	engine := broker.NewMemory(1<<20, time.Hour)
+	all := New(engine, false)
+	const events = 3 * replayBatch
+	for n := range events {
+		of := [][]string{{"t"}, {"u"}, {"t", "u"}}[n%3]
+		p := broker.Publication{Topics: of, Event: sse.Event{Data: strconv.Itoa(n)}, Store: true}
+		if _, err := engine.Append(context.Background(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range all.shards {
+		all.shards[i].position = events // as if it were delivered
+	}
+	m := all.NewMember(nobody{}, 0)
+	_, r, _ := m.Welcome([]string{"t", "u"}, engine.Log().Epoch()+"-0", sse.Retry{})
+	if got := m.Replays(); len(got) != 1 || got[0] != r {
+		t.Fatalf("the member has the replays %v", got)
+	}
+	next := func() (offsets []uint64) {
+		_, records := r.Next(1 << 20)
+		for _, record := range records {
+			offsets = append(offsets, record.Offset)
+		}
+		return offsets
+	}
+	change := func(add, remove []string) {
+		if _, err := m.Change(add, remove, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if got := next(); len(got) != replayBatch {
+		t.Fatalf("%d records", len(got))
+	}
+	if slices.Contains(r.Unwanted(), true) {
+		t.Error("something is unwanted though nothing was removed")
+	}
+	change([]string{"v"}, []string{"t"})
+	unwanted := r.Unwanted()
+	for n, is := range unwanted {
+		if is != (n%3 == 0) {
+			t.Errorf("record %d is unwanted: %v", n, is)
+		}
+	}
+	if len(unwanted) != replayBatch {
+		t.Errorf("%d are unwanted, or not", len(unwanted))
+	}
+	if again := r.Unwanted(); slices.Contains(again, true) || len(again) >= replayBatch {
+		t.Errorf("the same are unwanted again: %v", again)
+	}
+	change([]string{"t"}, nil) // which brings what is published from now on
+	for _, offset := range next() {
+		if offset%3 == 1 {
+			t.Errorf("record %d of a topic that was removed", offset)
+		}
+	}
+	change(nil, []string{"u"})
+	if unwanted := r.Unwanted(); len(unwanted) == 0 || slices.Contains(unwanted, false) {
+		t.Errorf("unwanted: %v", unwanted)
+	}
+	if r.log != nil {
+		t.Error("a replay without topics keeps the log")
+	}
+	if got := next(); got != nil {
+		t.Errorf("%d records of no topics", len(got))
+	}
+	if got := m.Replays(); got != nil {
+		t.Errorf("the member keeps the replays %v", got)
+	}
+}
