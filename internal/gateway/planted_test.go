@@ -38,8 +38,8 @@ var plants = []plant{
 	},
 	{
 		bug: "a second disconnect", file: "conn.go",
-		old:  "\tc.told = c.finished || last\n",
-		new:  "\tc.told = (c.finished || last) && !BUG\n",
+		old:  "\tc.finished = c.finished || last\n",
+		new:  "\tc.finished = (c.finished || last) && !BUG\n",
 		says: []string{"disconnects instead of one"},
 	},
 	{
@@ -122,7 +122,7 @@ var plants = []plant{
 	{
 		bug: "a disconnect before the answer", file: "conn.go",
 		old:  "\tc.ended = c.answered\n",
-		new:  "\tif BUG && !c.answered {\n\t\tc.owed = true\n\t}\n\tc.ended = c.answered || BUG\n",
+		new:  "\tif BUG && !c.answered {\n\t\tc.needsDisconnect = true\n\t}\n\tc.ended = c.answered || BUG\n",
 		says: []string{"a disconnect before the answer to the connect"},
 	},
 	{
@@ -133,8 +133,8 @@ var plants = []plant{
 	},
 	{
 		bug: "no disconnect for one who left while connecting", file: "conn.go",
-		old:  "\tcase Accepted:\n\t\tc.owed = true\n",
-		new:  "\tcase Accepted:\n\t\tc.owed = !BUG || c.state != Closed\n",
+		old:  "\tcase Accepted:\n\t\tc.needsDisconnect = true\n",
+		new:  "\tcase Accepted:\n\t\tc.needsDisconnect = !BUG || c.state != Closed\n",
 		says: []string{"0 disconnects instead of one"},
 	},
 	{
