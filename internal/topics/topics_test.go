@@ -34,7 +34,9 @@ func TestPublishForgets(t *testing.T) {
 		go func() { over <- all.Run(ctx) }()
 		publish(ctx)
 		cancel()
-		<-over
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
 	})
 }
 
