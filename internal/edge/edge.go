@@ -25,6 +25,9 @@ type Config struct {
 	// Internal is the share of Limit that connections of the internal API keep: as long as
 	// they have no more, none of them is closed to make room for another peer.
 	Internal int
+	// Spare is what callers of the internal API and streams leave of Limit to everybody else:
+	// to health checks, and to those who are refused.
+	Spare int
 	// Streams and Senders count the connections that were handed over and are open.
 	Streams, Senders func() int
 	// CloseSender closes the sender's connection that has been idle for longest, soon. It
@@ -39,6 +42,7 @@ type Edge struct {
 	cfg           Config
 	evictionLines *logging.Throttle
 	refusalLines  *logging.Throttle
+	callerLines   *logging.Throttle
 
 	mu       sync.Mutex
 	open     int // connections that are ours
@@ -55,12 +59,13 @@ type Stats struct {
 	Open    [StateHTTP2 + 1]int    // now, by state
 	Evicted [StateHTTP2 + 1]uint64 // closed to make room, by state
 	Refused uint64                 // closed as they came, because nobody could make room
+	Callers uint64                 // of callers that were told to try again, because there were too many
 	Floods  uint64                 // closed because their peer sent much and asked for little
 }
 
 // New makes an Edge.
 func New(cfg Config) *Edge {
-	return &Edge{cfg: cfg, evictionLines: logging.Every(lineInterval), refusalLines: logging.Every(lineInterval)}
+	return &Edge{cfg: cfg, evictionLines: logging.Every(lineInterval), refusalLines: logging.Every(lineInterval), callerLines: logging.Every(lineInterval)}
 }
 
 // Stats are the counters as they are now.
@@ -133,6 +138,27 @@ func (e *Edge) close(victim *Conn) {
 // takenLocked is how many descriptors connections have.
 func (e *Edge) takenLocked() int { return e.open + e.cfg.Streams() + e.cfg.Senders() }
 
+// busyLocked is how many descriptors have those who make room for nobody: streams, and strangers
+// for whom a handler works.
+func (e *Edge) busyLocked() int { return e.cfg.Streams() + e.open - e.internal - e.fresh.n - e.used.n }
+
+// callersLocked is how many connections belong to the internal API.
+func (e *Edge) callersLocked() int { return e.internal + e.cfg.Senders() }
+
+// isFullLocked reports whether streams and callers have all but what is spare. Callers within
+// their share do not count as more than that: so much is kept for them.
+func (e *Edge) isFullLocked() bool {
+	return e.busyLocked()+max(e.callersLocked(), e.cfg.Internal)+e.cfg.Spare > e.cfg.Limit
+}
+
+// Crowded reports whether callers of the internal API have so many descriptors beyond their
+// share that there is none for another stream. The request for it counts as one.
+func (e *Edge) Crowded() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.callersLocked() > e.cfg.Internal && e.isFullLocked()
+}
+
 // lineInterval is the time in which at most one connection of a kind is logged.
 const lineInterval = time.Second
 
@@ -151,7 +177,7 @@ func (e *Edge) victimLocked() (c *Conn, ok bool) {
 	case used != nil:
 		return e.used.worst(), true
 	}
-	if e.internal+e.cfg.Senders() <= e.cfg.Internal {
+	if e.callersLocked() <= e.cfg.Internal {
 		return nil, false
 	}
 	if e.callers.first != nil {
@@ -195,7 +221,10 @@ func (e *Edge) waitingLocked(c *Conn) *list {
 }
 
 // list has connections in the order in which they began to wait. It is guarded by the edge's lock.
-type list struct{ first, last *Conn }
+type list struct {
+	first, last *Conn
+	n           int
+}
 
 func (l *list) push(c *Conn) {
 	c.list, c.prev, c.next = l, l.last, nil
@@ -205,6 +234,7 @@ func (l *list) push(c *Conn) {
 		l.last.next = c
 	}
 	l.last = c
+	l.n++
 }
 
 func (c *Conn) leaveListLocked() {
@@ -223,6 +253,7 @@ func (c *Conn) leaveListLocked() {
 		c.next.prev = c.prev
 	}
 	c.list, c.prev, c.next = nil, nil, nil
+	l.n--
 }
 
 // sample is among how many of those that wait for longest the worst is looked for.

@@ -36,10 +36,12 @@ type world struct {
 	streams, senders, asked int
 }
 
-func newWorld(limit, internal int) *world {
+func newWorld(limit, internal int) *world { return newSpareWorld(limit, internal, 0) }
+
+func newSpareWorld(limit, internal, spare int) *world {
 	w := &world{}
 	w.Edge = New(Config{
-		Limit: limit, Internal: internal, Log: slog.New(slog.DiscardHandler),
+		Limit: limit, Internal: internal, Spare: spare, Log: slog.New(slog.DiscardHandler),
 		Streams: func() int { return w.streams }, Senders: func() int { return w.senders },
 		CloseSender: func() bool {
 			if w.senders > 0 {
@@ -205,14 +207,14 @@ func closedOnes(ncs []*fakeConn) (closed []int) {
 }
 
 // trust is Trust of a request that came by c.
-func trust(c *Conn) { Trust(Context(context.Background(), c)) }
+func trust(c *Conn) bool { return Trust(Context(context.Background(), c)) }
 
 // Whatever connections do, each is on the account exactly once for as long as it is the
 // edge's, in a list exactly while no handler works for it, and goes only if it may.
 func TestAccount(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(what string, n int) int { return rapid.IntRange(0, n-1).Draw(t, what) }
-		w := newWorld(8, 3)
+		w := newSpareWorld(8, 3, 1)
 		type peer struct {
 			c       *Conn
 			nc      *fakeConn
@@ -267,8 +269,12 @@ func TestAccount(t *testing.T) {
 				some.bodies = some.bodies[1:]
 				some.working++
 			case op == 9 && some.working > 0 && draw("trust", 3) == 0:
-				trust(some.c)
-				some.trusted = true
+				before := w.internal
+				if ok := trust(some.c); !ok && before < 3 {
+					t.Fatal("refused a caller within the share")
+				} else if ok {
+					some.trusted = true
+				}
 			case draw("close", 8) == 0:
 				_ = some.c.Close()
 			case draw("hand over", 8) == 0:

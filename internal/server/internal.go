@@ -27,7 +27,10 @@ func (s *Server) serveInternalListener(w http.ResponseWriter, r *http.Request) {
 
 // serveInternal serves a caller who may call.
 func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
-	edge.Trust(r.Context())
+	if !edge.Trust(r.Context()) {
+		tooMany(w, r, api.ErrTooManyCallers)
+		return
+	}
 	w = edge.Answer(w, r)
 	if target(r) == "/metrics" {
 		if api.Allow(w, r, http.MethodGet, http.MethodHead) {
