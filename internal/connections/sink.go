@@ -35,9 +35,9 @@ func (s sink) Write(blocks []Block, end bool) error {
 	return err
 }
 
-// Write gives a connection blocks as one write, and closes it behind them if end is set.
-// done, if not nil, tells when they are written. All ids are looked at before anything is
-// written.
+// Write queues blocks for a connection as one write, and closes it after them if end is set.
+// done, if not nil, receives one value when they are written or have failed. All ids are
+// checked before anything is written.
 func (o *Own) Write(token gateway.Token, blocks []Block, end bool) (done <-chan error, err error) {
 	c := o.gw.Find(token)
 	if c == nil {
@@ -51,7 +51,7 @@ func (o *Own) Write(token gateway.Token, blocks []Block, end bool) (done <-chan 
 	return write(c, blocks, end)
 }
 
-// Gone is closed when a connection closes. ok is false where there is none.
+// Gone returns a channel that is closed when a connection closes. ok is false if there is no such connection.
 func (o *Own) Gone(token gateway.Token) (gone <-chan struct{}, ok bool) {
 	c := o.gw.Find(token)
 	if c == nil {
