@@ -174,7 +174,7 @@ func TestWhoMakesRoom(t *testing.T) {
 					switch {
 					case want == -1:
 						if ok {
-							t.Errorf("%d: not admitted, although there is room", n)
+							t.Errorf("%d: admitted, although there is no room", n)
 						}
 					case want == -2:
 						if !ok || w.asked != 1 {
