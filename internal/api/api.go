@@ -1,6 +1,6 @@
-// Package api is what the backend calls: /internal/…. It decodes, validates and
-// answers; who may call it is decided before (internal/server). What is asked for is
-// done behind [connections.Connections], by whichever node holds the connections.
+// Package api is the HTTP API that the backend calls: /internal/…. It decodes and validates
+// requests, and writes the answers. Access is decided before, in internal/server. The
+// operations themselves are those of [connections.Connections].
 package api
 
 import (
@@ -22,14 +22,13 @@ type API struct {
 	invalid   atomic.Uint64 // sends
 }
 
-// New makes an API. Bodies may have up to maxBody bytes, but for those of streaming
-// requests, each of whose events may; maxTopics bounds the topics of a connection, and of
-// what is published.
+// New makes an API. maxBody bounds a body, in bytes, or each event in the body of a streaming
+// request. maxTopics bounds the topics of a connection, and of a publication.
 func New(conns connections.Connections, maxBody int64, maxTopics int, log *slog.Logger) *API {
 	return &API{conns: conns, maxBody: maxBody, maxTopics: maxTopics, log: log}
 }
 
-// InvalidSends counts the sends that were found invalid before any connection was looked for.
+// InvalidSends returns how many sends were refused as invalid before their connection was looked up.
 func (a *API) InvalidSends() uint64 { return a.invalid.Load() }
 
 // openAPI describes what is served here. It is written by hand, and what the tests

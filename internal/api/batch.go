@@ -41,15 +41,15 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) {
 			result = problem.body()
 		}
 		if i > 0 && bytes.Equal(result, results[i-1]) {
-			result = results[i-1] // thousands of the same error are kept once
+			result = results[i-1] // equal results share their bytes: a batch may have thousands
 		}
 		results = append(results, result)
 	}
 	writeResults(w, results)
 }
 
-// decodeOperations returns the operations that are valid, and for each operation what is
-// wrong with it, if anything is.
+// decodeOperations returns the valid operations, and for each operation its error, nil if it is
+// valid.
 func (a *API) decodeOperations(operations []jsontext.Value) (valid []connections.Operation, problems []*Error) {
 	problems = make([]*Error, len(operations))
 	one := new(request)
@@ -96,7 +96,7 @@ func writeResults(w http.ResponseWriter, results [][]byte) {
 		_, _ = out.Write(result)
 	}
 	_, _ = out.WriteString(end)
-	_ = out.Flush() // a caller that left does not want it
+	_ = out.Flush() // fails only if the caller has left
 }
 
 // decodeOperation reads one operation: a send if it has a token, else a publish.

@@ -15,7 +15,7 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// connection is how a connection is shown.
+// connection is the JSON form of a connection.
 type connection struct {
 	Token    string   `json:"token"`
 	Node     string   `json:"node"`
@@ -109,7 +109,7 @@ func (a *API) connection(w http.ResponseWriter, r *http.Request, path string) {
 	if !Allow(w, r, http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodPatch) {
 		return
 	}
-	token, _ := gateway.ParseToken(path) // nobody's, if it is none
+	token, _ := gateway.ParseToken(path) // zero if invalid: found nowhere
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		info, err := a.conns.Describe(r.Context(), token)
@@ -126,8 +126,8 @@ func (a *API) connection(w http.ResponseWriter, r *http.Request, path string) {
 	}
 }
 
-// patch changes the topics of a connection. As for a send, the request is looked at
-// before the token.
+// patch changes the topics of a connection. As for a send, the request is validated before the
+// token.
 func (a *API) patch(w http.ResponseWriter, r *http.Request, token gateway.Token) {
 	q, _ := requests.Get().(*request)
 	defer q.release()
@@ -201,7 +201,7 @@ func (q *request) decodePatch(maxTopics int) (add, remove []string, problem *Err
 func writeValue(w http.ResponseWriter, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // strings are valid UTF-8, and there is nothing else
+		panic(err) // the strings are valid UTF-8, and nothing else can fail
 	}
 	WriteJSON(w, http.StatusOK, body)
 }

@@ -19,8 +19,8 @@ import (
 	"ssegateway/sse"
 )
 
-// request is the body of a request and what decodes it. Both are used again:
-// whatever is taken out of a body must not outlive its request.
+// request is the body of a request and its decoder. Both are reused: a value that shares the
+// body's bytes must not outlive the request.
 type request struct {
 	body    []byte
 	input   bytes.Buffer // of decoder, over body
@@ -29,7 +29,7 @@ type request struct {
 
 var requests = sync.Pool{New: func() any { return new(request) }}
 
-// keptBody is the largest body that is used again, in bytes.
+// keptBody is the largest body buffer that is reused, in bytes.
 const keptBody = 64 << 10
 
 func (q *request) release() {
@@ -57,7 +57,7 @@ func (q *request) readJSON(w http.ResponseWriter, r *http.Request, maxBody int64
 	return nil
 }
 
-// read reads a body of length bytes, or of a length not known if it is negative.
+// read reads a body of length bytes. A negative length is unknown.
 func (q *request) read(body io.Reader, length int64) (err error) {
 	if length < 0 {
 		q.body, err = io.ReadAll(body)
@@ -73,7 +73,7 @@ func (q *request) read(body io.Reader, length int64) (err error) {
 
 func isJSON(contentType string) bool {
 	if contentType == "application/json" {
-		return true // nearly always
+		return true // the usual case
 	}
 	t, params, err := mime.ParseMediaType(contentType)
 	if err != nil {
@@ -85,7 +85,7 @@ func isJSON(contentType string) bool {
 	return t == "application/json" || strings.HasPrefix(t, "application/") && strings.HasSuffix(t, "+json")
 }
 
-// start begins to decode the body: one JSON object, which d then stands before.
+// start begins to decode the body, one JSON object. d is positioned before it.
 func (q *request) start() (d *jsontext.Decoder, ok bool) {
 	d = q.decoderOf(q.body) // from a Buffer the decoder takes without a copy
 	return d, d.PeekKind() == '{'
@@ -97,7 +97,7 @@ func (q *request) end() bool {
 	return errors.Is(err, io.EOF)
 }
 
-// decoderOf is a decoder of a value that is a part of a body.
+// decoderOf returns a decoder of a value that is a part of a body.
 func (q *request) decoderOf(value jsontext.Value) *jsontext.Decoder {
 	q.body = value
 	q.input = *bytes.NewBuffer(value)
@@ -126,8 +126,8 @@ func members(d *jsontext.Decoder, f func(name string) error) error {
 	return err
 }
 
-// unquote reads a JSON string; anything else is none. The result shares v's bytes
-// where it can.
+// unquote decodes a JSON string. It returns false for any other value. The result shares v's
+// bytes if possible.
 func unquote(v jsontext.Value) (string, bool) {
 	if v.Kind() != '"' {
 		return "", false
@@ -167,13 +167,13 @@ func elements(d *jsontext.Decoder, f func() error) error {
 	return err
 }
 
-// rawSend is a send as it came; what is absent is nil.
+// rawSend is a send before validation. Absent fields are nil.
 type rawSend struct {
 	token, end, wait jsontext.Value
 	event            rawEvent
 }
 
-// rawEvent is an event as it came. value is "{}" for any object.
+// rawEvent is an event before validation. value is "{}" for any object.
 type rawEvent struct{ value, data, name, id, retry jsontext.Value }
 
 // decodeSend reads a send. Fields are checked in the contract's order. Nothing
@@ -187,7 +187,7 @@ func (q *request) decodeSend() (s connections.Send, problem *Error) {
 	if !ok || token == "" {
 		return s, errTokenMissing
 	}
-	s.Token, _ = gateway.ParseToken(token) // nobody's, if it is none
+	s.Token, _ = gateway.ParseToken(token) // zero if invalid: found nowhere
 	if raw.event.value != nil {
 		s.HasEvent = true
 		if s.Event, problem = raw.event.decode(); problem != nil {
@@ -197,7 +197,7 @@ func (q *request) decodeSend() (s connections.Send, problem *Error) {
 	switch raw.end.Kind() {
 	case 't':
 		s.Close = true
-	case 'f', jsontext.KindInvalid: // the latter: absent
+	case 'f', jsontext.KindInvalid: // KindInvalid: absent
 	default:
 		return s, errCloseType
 	}
@@ -210,8 +210,9 @@ func (q *request) decodeSend() (s connections.Send, problem *Error) {
 	return s, nil
 }
 
-// invalidJSON is the answer to a body that err, if not nil, says to be no JSON. Escapes of half
-// a surrogate pair are pure ASCII, so that a message about UTF-8 would mislead.
+// invalidJSON returns the answer to a body that is not JSON; err, if not nil, is the decoder's.
+// It has a message of its own for an escape of half a surrogate pair: that is pure ASCII, so a
+// message about UTF-8 would mislead.
 func invalidJSON(err error) *Error {
 	if hasHalfPair(err) {
 		return errSurrogate
@@ -226,7 +227,7 @@ func hasHalfPair(err error) bool {
 
 var errNotAnObject = errors.New("not one JSON object")
 
-// readSend reads the whole body, whatever it says, in one pass.
+// readSend reads the whole body in one pass, without validating the fields.
 func (q *request) readSend() (raw rawSend, err error) {
 	d, ok := q.start()
 	if !ok {
@@ -313,15 +314,14 @@ func (raw *rawEvent) decode() (e sse.Event, problem *Error) {
 	return e, nil
 }
 
-// retryBits bounds a retry: all numbers below 2^53 are exact for every reader of JSON, and
-// for browsers.
+// retryBits bounds a retry: JSON parsers and browsers represent all integers below 2^53 exactly.
 const retryBits = 53
 
 var errUnfitID = errors.New("no id that comes back in a header")
 
-// eventID is an id that a client can send back: it does so in the header Last-Event-ID, and
-// a field value has no control characters, nor blanks at its ends (RFC 9110 section 5.5).
-// An empty id is as none, since it would erase the one that the client has.
+// eventID makes an id that a client can send back in the header Last-Event-ID. A field value has
+// no control characters, nor blanks at its ends (RFC 9110 section 5.5). An empty id counts as
+// none, since it would erase the one that the client has.
 func eventID(s string) (sse.ID, error) {
 	if s == "" {
 		return sse.ID{}, nil

@@ -100,8 +100,8 @@ var (
 	errBackendForbiden = Error{403, "BACKEND_FORBIDDEN", "Backend forbids the connection"}
 )
 
-// Malformed is the answer to a request that net/http refuses with a status and words of its own.
-// Those of a 400 say what is wrong, after a colon, or nothing.
+// Malformed returns the answer to a request that net/http refuses by itself with this status and
+// text. The text of a 400 may name the error after a colon.
 func Malformed(status int, words string) *Error {
 	e := &Error{status, errMalformed.Code, errMalformed.Message}
 	switch _, why, found := strings.Cut(words, ": "); {
@@ -121,12 +121,12 @@ func Malformed(status int, words string) *Error {
 	return e
 }
 
-// problemOf is the answer to an error of what was to be done with a connection.
+// problemOf returns the answer to an error of [connections.Connections].
 func problemOf(err error) *Error {
 	for _, known := range problems {
 		if errors.Is(err, known.err) {
 			if known.problem == errPayload {
-				return &Error{errPayload.Status, errPayload.Code, err.Error()} // it says the sizes
+				return &Error{errPayload.Status, errPayload.Code, err.Error()} // err names the sizes
 			}
 			return known.problem
 		}
@@ -149,13 +149,13 @@ var problems = []struct {
 	{connections.ErrTooLarge, errPayload},
 }
 
-// tooManyTopics is the answer where more than so many topics are named, or would be a
-// connection's.
+// tooManyTopics returns the answer to a request that names more topics than allowed, or would
+// give a connection more.
 func tooManyTopics(most int) *Error {
 	return &Error{errTopicCount.Status, errTopicCount.Code, "there may be at most " + strconv.Itoa(most) + " topics (MAX_TOPICS)"}
 }
 
-// BackendError is how a client learns that the backend refused it with a status.
+// BackendError returns the answer to a client that the backend refused with a status.
 func BackendError(status int) *Error {
 	switch status {
 	case http.StatusUnauthorized:
@@ -165,12 +165,12 @@ func BackendError(status int) *Error {
 	}
 	shown := status
 	if status < 400 || status > 599 {
-		shown = http.StatusBadGateway // a redirect is the gateway's to follow or not, and others are none of HTTP's
+		shown = http.StatusBadGateway // a redirect is not meant for the client, and other statuses are not errors of HTTP
 	}
 	return &Error{shown, "BACKEND_ERROR", "Backend returned " + strconv.Itoa(status)}
 }
 
-// tooLarge says what of a request is larger than MAX_BODY_BYTES lets it be.
+// tooLarge returns the answer to a request of which a part, what, is larger than MAX_BODY_BYTES.
 func tooLarge(what string, maxBody int64) *Error {
 	return &Error{errPayload.Status, errPayload.Code, what + " is larger than MAX_BODY_BYTES, " + strconv.FormatInt(maxBody, 10) + " bytes"}
 }
@@ -187,7 +187,7 @@ func (e *Error) body() []byte {
 }
 
 func quote(s string) []byte {
-	q, _ := jsontext.AppendQuote(nil, s) // fails only for invalid UTF-8, which no message of ours has
+	q, _ := jsontext.AppendQuote(nil, s) // fails only for invalid UTF-8, which no message has
 	return q
 }
 
@@ -203,10 +203,10 @@ func WriteJSON(w http.ResponseWriter, status int, body []byte) {
 	h["Cache-Control"] = noStore
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) //nolint:gosec // JSON by its type, not a page; and a caller that left does not want it
+	_, _ = w.Write(body) //nolint:gosec // sent as JSON, not HTML; fails only if the caller has left
 }
 
-// Allow checks the method of a request, and answers it if it is another.
+// Allow checks the method of a request. If it is not allowed, Allow answers the request.
 func Allow(w http.ResponseWriter, r *http.Request, methods ...string) bool {
 	for _, m := range methods {
 		if r.Method == m {

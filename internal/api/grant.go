@@ -16,10 +16,9 @@ import (
 
 func clone(s string) string { return strings.Clone(s) }
 
-// DecodeGrant reads what a backend said when it accepted a connection. All fields are
-// optional and unknown ones ignored, and an empty body is a grant without a word. The
-// error says in which field the body is not what it could be, more than so many topics
-// included; none of it counts then.
+// DecodeGrant decodes the body with which a backend accepted a connection. All fields are
+// optional, unknown ones are ignored, and an empty body is an empty grant. The error names the
+// invalid field, also if that has more topics than allowed. The grant is empty then.
 func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return g, nil

@@ -36,13 +36,13 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request) {
 	WriteJSON(w, http.StatusOK, answer)
 }
 
-// performPublish carries a valid publish out.
+// performPublish carries out a valid publish.
 func (a *API) performPublish(ctx context.Context, p connections.Publication) ([]byte, *Error) {
 	done, err := a.conns.Publish(ctx, p)
 	return a.answerPublish(p, done, err)
 }
 
-// answerPublish is the answer to a publish.
+// answerPublish returns the answer to a publish.
 func (a *API) answerPublish(p connections.Publication, done connections.Published, err error) ([]byte, *Error) {
 	if errors.Is(err, connections.ErrTooLarge) {
 		return nil, &Error{errPayload.Status, errPayload.Code, err.Error()}
@@ -65,7 +65,7 @@ func (a *API) answerPublish(p connections.Publication, done connections.Publishe
 	return append(answer, '}'), nil
 }
 
-// decodePublish reads a publish, of at most so many topics.
+// decodePublish decodes and validates a publish of at most maxTopics topics.
 func (q *request) decodePublish(maxTopics int) (p connections.Publication, problem *Error) {
 	var topic, several, store, count jsontext.Value
 	var event rawEvent
@@ -157,7 +157,7 @@ func decodeTopics(value jsontext.Value, most int, invalid *Error) (names []strin
 		return nil
 	})
 	if err != nil && problem == nil {
-		problem = invalid // not JSON; whoever took value has seen to that
+		problem = invalid // not JSON, which the caller has excluded
 	}
 	if problem != nil {
 		return nil, problem
@@ -165,5 +165,5 @@ func decodeTopics(value jsontext.Value, most int, invalid *Error) (names []strin
 	return names, nil
 }
 
-// errInvalid ends the decoding of what is known to be invalid.
+// errInvalid stops decoding a value that is known to be invalid.
 var errInvalid = errors.New("not valid")

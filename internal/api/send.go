@@ -34,7 +34,7 @@ func (a *API) send(w http.ResponseWriter, r *http.Request) {
 	WriteJSON(w, status, answer)
 }
 
-// answerSend carries a send out, if it is a valid one, and says what the answer is.
+// answerSend carries out a send if it is valid, and returns the answer.
 func (a *API) answerSend(ctx context.Context, s connections.Send, problem *Error) (status int, answer []byte) {
 	if problem != nil {
 		a.invalid.Add(1)
@@ -51,8 +51,8 @@ func answerOf(outcome connections.Outcome, err error) (status int, answer []byte
 	return http.StatusOK, sendAnswers[outcome]
 }
 
-// Sender carries out sends whose bodies came another way than by net/http. It is one
-// goroutine's at a time.
+// Sender carries out sends whose bodies did not come through net/http. It must not be used by
+// more than one goroutine at a time.
 type Sender struct {
 	api     *API
 	request request
@@ -61,8 +61,9 @@ type Sender struct {
 // NewSender makes a Sender.
 func (a *API) NewSender() *Sender { return &Sender{api: a} }
 
-// Send carries out the send in a body of JSON, of at most the size that is allowed, and
-// returns its answer. One that has to wait is not carried out yet: later does that.
+// Send carries out the send in a JSON body and returns its answer. The caller has checked the
+// body's size. A send that has to wait is not carried out yet: then later is not nil, and
+// calling it carries the send out.
 func (s *Sender) Send(body []byte) (status int, answer []byte, later func() (status int, answer []byte)) {
 	s.request.body = body
 	send, problem := s.request.decodeSend()

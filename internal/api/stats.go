@@ -6,7 +6,7 @@ import (
 	"ssegateway/internal/connections"
 )
 
-// counts are what a node, or a cluster, has and has done.
+// counts are the gauges and counters of a node, or their sums over a cluster.
 type counts struct {
 	Connections struct {
 		Pending int64 `json:"pending"`
@@ -26,7 +26,7 @@ func showCounts(from connections.Counts) (c counts) {
 	return c
 }
 
-// statistics are a node's, and in a cluster those of all.
+// statistics are those of a node, and in a cluster also the sums over all nodes.
 type statistics struct {
 	Node string `json:"node"`
 	counts
@@ -42,7 +42,7 @@ type extent struct {
 	Events int64  `json:"events"`
 }
 
-// totals are those of the nodes that are named.
+// totals are the sums over Nodes.
 type totals struct {
 	Nodes       []string `json:"nodes"`
 	Unreachable []string `json:"unreachable_nodes,omitempty"`

@@ -30,8 +30,8 @@ const (
 
 // stream serves POST /internal/connections/{token}/stream: each event of the body is
 // passed on as it arrives. The next is read when the one before was written, so that
-// a slow client slows the sender down. A client that leaves is told of at once,
-// while the body is still coming.
+// a slow client slows the sender down. If the client leaves, the request is answered at
+// once, while the body is still coming.
 func (a *API) stream(w http.ResponseWriter, r *http.Request, token string) {
 	if !Allow(w, r, http.MethodPost) {
 		return
@@ -52,8 +52,8 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, token string) {
 			return
 		}
 	}
-	// The answer comes before the end of the body. What is left of that is nobody's, but
-	// it is taken for a while: a connection closed over unread bytes may lose the answer.
+	// The answer comes before the end of the body. The rest is read and dropped for a while: a
+	// connection that is closed with unread bytes may lose the answer.
 	var patience time.Duration
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
@@ -120,7 +120,7 @@ func (a *API) newStreaming(r *http.Request, token string) (*streaming, *Error) {
 	default:
 		return nil, errCloseQuery
 	}
-	t, _ := gateway.ParseToken(token) // nobody's, if it is none
+	t, _ := gateway.ParseToken(token) // zero if invalid: found nowhere
 	if s.to, err = a.conns.Stream(r.Context(), t); err != nil {
 		return nil, problemOf(err)
 	}
@@ -135,7 +135,7 @@ func (a *API) newStreaming(r *http.Request, token string) (*streaming, *Error) {
 	return s, nil
 }
 
-// answer is that to a body that has ended in order.
+// answer returns the answer to a body that has ended in order.
 func (s *streaming) answer() []byte {
 	answer := strconv.AppendInt([]byte(`{"status":"ok","events":`), int64(s.events), 10)
 	if s.dropped > 0 {
@@ -144,8 +144,8 @@ func (s *streaming) answer() []byte {
 	return append(answer, '}')
 }
 
-// read reads the body's blocks until it ends, or ctx, when nobody takes them any more. A
-// panic is passed on as an error, for it is the request's.
+// read reads the body's blocks until the body or ctx ends. It passes a panic on as an error,
+// since a panic here ends only the request.
 func (s *streaming) read(ctx context.Context, events chan<- parsed) {
 	defer close(events)
 	for {
@@ -224,7 +224,7 @@ func (s *streaming) pass(events <-chan parsed) *Error {
 	}
 }
 
-// writeProblem is the answer to an error of a write.
+// writeProblem returns the answer to an error of a write.
 func writeProblem(err error) *Error {
 	switch {
 	case err == nil:
@@ -238,12 +238,12 @@ func writeProblem(err error) *Error {
 
 const codeStream = "INVALID_STREAM"
 
-// malformedError is a body that is not as it must be.
+// malformedError is the error of a malformed body.
 type malformedError struct{ what string }
 
 func (e *malformedError) Error() string { return e.what }
 
-// problem is the answer to an error of next; none to the orderly end of the body.
+// problem returns the answer to an error of next; nil for the regular end of the body.
 func (s *streaming) problem(err error) *Error {
 	malformed := (*malformedError)(nil)
 	switch {
@@ -273,11 +273,11 @@ func (s *streaming) fromEventStream(body io.Reader, limit int64) {
 			if err != nil {
 				return b, err
 			}
-			// Names, ids and retries may be more in a foreign stream than in ours.
+			// A foreign stream may have names, ids and retries that are invalid here.
 			if b.Name, err = sse.NewName(e.Name.String()); err != nil {
 				return b, &malformedError{"the event's name must not contain control characters"}
 			}
-			if b.ID = (sse.ID{}); e.ID != last { // else it is the one before, which the client has
+			if b.ID = (sse.ID{}); e.ID != last { // otherwise the client has that id already
 				if b.ID, err = eventID(e.ID.String()); err != nil {
 					return b, &malformedError{"the event's id must be of at most 128 bytes without control characters, and without blanks at its ends"}
 				}
@@ -309,7 +309,7 @@ func (s *streaming) fromLines(body io.Reader, limit int64) {
 			if len(bytes.TrimSpace(lines.Bytes())) == 0 {
 				continue
 			}
-			// The event shares the bytes, and is encoded while the next line is read: a copy.
+			// A copy: the event shares the bytes, and is encoded while the next line is read.
 			var raw rawEvent
 			q.decoderOf(bytes.Clone(lines.Bytes()))
 			if err := q.takeEvent(&raw); hasHalfPair(err) {

@@ -13,9 +13,9 @@ import (
 	"ssegateway/sse"
 )
 
-// recordOverhead is what a stored record costs beside its frame and its topics'
-// names, in bytes: itself and its entries in the indexes. It is counted, so that
-// the bound holds for tiny events too.
+// recordOverhead is the size of a stored record in bytes, without its frame and its topics'
+// names: the record and its entries in the indexes. It is counted, so that the bound holds
+// for tiny events too.
 const recordOverhead = 160
 
 // Log is a log within bounds of bytes and age: the newest records, by topic.
@@ -37,9 +37,8 @@ type Log struct {
 	closed  bool
 }
 
-// node is a link of the chain that tailers follow. Records that nobody follows any
-// more are the garbage collector's, so that what is not stored lives only as long
-// as it is on its way.
+// node is a link of the chain that tailers follow. The garbage collector frees the links that
+// all tailers have passed, so an event that is not stored lives only until it is delivered.
 type node struct {
 	record      *Record // nil in the first, and in the last of a log that was replaced
 	next        atomic.Pointer[node]
@@ -65,16 +64,16 @@ func (l *Log) Append(p Publication) (Position, error) {
 	return l.appendLocked(p, l.offset+1, time.Now())
 }
 
-// AppendAt adds a record that got its offset, higher than all before, and its time
-// elsewhere; for engines only. The offset is that of p if p is to be stored.
+// AppendAt adds a record with a given time and offset, which is higher than all before; for
+// engines only. The offset is used only if p is to be stored.
 func (l *Log) AppendAt(p Publication, offset uint64, at time.Time) (Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.appendLocked(p, offset, at)
 }
 
-// BeginAt says that nothing up to and with the offset is in this log; for engines
-// only, before anything is appended behind it.
+// BeginAt makes the log begin after the offset; for engines only, before anything is
+// appended.
 func (l *Log) BeginAt(offset uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,7 +91,7 @@ func (l *Log) appendLocked(p Publication, offset uint64, at time.Time) (Position
 	if p.Store {
 		r.Offset = offset
 		l.offset = offset
-		e.ID, _ = sse.NewID(Position{l.epoch, r.Offset}.String()) // an epoch has nothing that an id must not have
+		e.ID, _ = sse.NewID(Position{l.epoch, r.Offset}.String()) // an epoch has no character that an id must not have
 	}
 	r.Frame.Frame = frame.Event(e)
 	if p.Store {
@@ -122,7 +121,7 @@ func (l *Log) storeLocked(r *Record, at time.Time) {
 	l.trimLocked(time.Now())
 }
 
-// Trim drops what is too old. Appending trims as well; this is for a log at rest.
+// Trim drops the records that are too old. Append does so too; Trim is for a log without new events.
 func (l *Log) Trim() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -156,7 +155,7 @@ func (l *Log) trimLocked(now time.Time) {
 	}
 }
 
-// Close ends all tailing, and appending.
+// Close ends all tailers and makes Append fail.
 func (l *Log) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -164,20 +163,20 @@ func (l *Log) Close() {
 	l.changed.Broadcast()
 }
 
-// Replacement is the log that goes on in the place of another. Whoever follows that one to
-// its end goes on here, with what is appended from then on, however late it
-// comes: so all followers get the same.
+// Replacement is the log that replaces another one. A tailer that has read the old log to its
+// end continues here, with everything that was appended since the replacement, however late it
+// comes. So all tailers get the same records.
 type Replacement struct {
 	Log      *Log
 	Tailer   *Tailer
 	Position uint64 // offset of the last stored record that the tailer will not see
 }
 
-// ReplaceWith closes the log because next goes on in its place; for engines only. Nothing is
-// appended to next before it returns. Places go on from this log's.
+// ReplaceWith closes the log and makes next its replacement; for engines only. Nothing may be
+// appended to next before it returns. The places in next continue those of this log.
 //
-// Only who follows this log holds on to what is appended to next: the log itself may be kept
-// for long, by who has yet to read what it has stored.
+// Only the tailers of this log refer to the records of next. The log itself does not: a reader
+// of its stored records may keep it for long.
 func (l *Log) ReplaceWith(next *Log) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -199,7 +198,7 @@ type Stats struct {
 	Bytes, Events int64  // that are kept
 }
 
-// Stats tells the log's extent now.
+// Stats returns the log's extent now.
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -213,12 +212,12 @@ func (l *Log) oldestLocked() uint64 {
 	return l.offset + 1
 }
 
-// Epoch of the log.
+// Epoch returns the log's epoch.
 func (l *Log) Epoch() string { return l.epoch }
 
-// Missed returns stored records of any of the topics, each once and in order, from
-// behind the offset after up to and with the offset upto, at most limit of them.
-// reaches says whether the log still has everything behind after.
+// Missed returns the stored records of any of the topics with offsets above after and up to
+// upto, each once and in order, at most limit of them. reaches reports whether the log still
+// has every stored record after that offset.
 func (l *Log) Missed(after, upto uint64, topics []string, limit int) (missed []*Record, reaches bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -248,11 +247,11 @@ func (l *Log) Missed(after, upto uint64, topics []string, limit int) (missed []*
 	return missed, after >= l.trimmed
 }
 
-// byOffset is a heap of lists that are not empty, by the offset of their first records: a
-// client may have thousands of topics, and everybody waits while they are merged.
+// byOffset is a heap of non-empty lists, ordered by the offset of their first records. A heap,
+// because a client may have thousands of topics, and the log is locked while they are merged.
 type byOffset [][]*Record
 
-// sink restores the heap where the list at i may have to come later.
+// sink restores the heap after the first record of the list at i has changed to a later one.
 func (h byOffset) sink(i int) {
 	for {
 		next := 2*i + 1
@@ -270,13 +269,13 @@ func (h byOffset) sink(i int) {
 	}
 }
 
-// Tailer follows the log. It is one goroutine's.
+// Tailer follows the log. It must not be used by more than one goroutine at a time.
 type Tailer struct {
 	log *Log
 	at  *node
 }
 
-// Tail follows the log from now on. It also tells the offset of the last stored
+// Tail follows the log from now on. It also returns the offset of the last stored
 // record that the tailer will not see. The tailer is nil if the log was replaced.
 func (l *Log) Tail() (*Tailer, uint64) {
 	l.mu.Lock()
@@ -287,8 +286,8 @@ func (l *Log) Tail() (*Tailer, uint64) {
 	return &Tailer{l, l.last}, l.offset
 }
 
-// Replacement is what goes on in the place of the log, all of which the tailer has seen; nil:
-// nothing does, or there is more to see. The tailer in it is the caller's.
+// Replacement returns the log's replacement once the tailer has seen all of the log. It returns
+// nil if there is none, or if there is more to see. The tailer in it belongs to the caller.
 func (t *Tailer) Replacement() *Replacement {
 	if t.at.replacement == nil {
 		return nil
@@ -298,7 +297,7 @@ func (t *Tailer) Replacement() *Replacement {
 	return &next
 }
 
-// Next waits for the next record. It returns nil when the log is closed or ctx ended.
+// Next waits for the next record. It returns nil when the log is closed or ctx has ended.
 func (t *Tailer) Next(ctx context.Context) *Record {
 	next := t.at.next.Load()
 	if next == nil {

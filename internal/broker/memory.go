@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// Memory is the engine of one node: a log that is gone with the process.
+// Memory is the engine for one node. Its log is lost when the process ends.
 type Memory struct{ log *Log }
 
-// NewMemory makes a log, of a new epoch, within the bounds given.
+// NewMemory makes an engine whose log has a new epoch and the given bounds.
 func NewMemory(maxBytes int64, maxAge time.Duration) *Memory {
 	return &Memory{NewLog(newEpoch(), maxBytes, maxAge)}
 }
 
-// newEpoch is unlike any before.
+// newEpoch returns a random, unique epoch.
 func newEpoch() string { return rand.Text()[:10] }
 
 // Append implements Engine.
@@ -23,7 +23,7 @@ func (m *Memory) Append(_ context.Context, p Publication) (Position, error) { re
 // Log implements Engine.
 func (m *Memory) Log() *Log { return m.log }
 
-// trimInterval is how often a log at rest is looked at for what is too old.
+// trimInterval is how often records that are too old are dropped while nothing is appended.
 const trimInterval = time.Second
 
 // Run implements Engine.

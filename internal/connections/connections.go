@@ -1,6 +1,6 @@
-// Package connections says what can be done with connections, whoever holds them, and
-// does it with those of this node's gateway ([Own]). A router does it with those of
-// other nodes as well. Values go in and out, no HTTP and no JSON.
+// Package connections defines the operations on connections ([Connections]), and implements
+// them for the connections of this node's gateway ([Own]). Package router implements them for
+// all nodes. It knows neither HTTP nor JSON.
 package connections
 
 import (
@@ -12,40 +12,40 @@ import (
 	"ssegateway/sse"
 )
 
-// Connections is what can be done with connections. It is safe for concurrent use. The zero
-// Token is nobody's.
+// Connections is the set of operations on connections. It is safe for concurrent use. No
+// connection has the zero Token.
 type Connections interface {
-	// SendNow carries a send out if that needs no waiting. Otherwise it has done nothing and
-	// returns ErrWouldWait; Send is to be called, on a goroutine that may wait.
+	// SendNow carries a send out if that needs no waiting. Otherwise it does nothing and
+	// returns ErrWouldWait; the caller then calls Send on a goroutine that may wait.
 	SendNow(s Send) (Outcome, error)
 	// Send carries a send out.
 	Send(ctx context.Context, s Send) (Outcome, error)
-	// Batch performs operations in order, each as if it had come alone, and tells of each
-	// what came of it.
+	// Batch performs operations in order, each as if it had come alone, and returns one
+	// result for each.
 	Batch(ctx context.Context, operations []Operation) []Result
-	// Close closes a connection behind what was sent to it.
+	// Close closes a connection after everything that was sent to it before.
 	Close(ctx context.Context, token gateway.Token) (Outcome, error)
 	// Describe describes a connection.
 	Describe(ctx context.Context, token gateway.Token) (Info, error)
-	// Change adds topics to a connection's, then removes some, and returns what it then has.
+	// Change adds topics to a connection, then removes some, and returns the topics that it then has.
 	Change(ctx context.Context, token gateway.Token, add, remove []string) (topics []string, err error)
-	// Stream is where the events of a streaming request go. ctx is the request's. The Sink's
-	// Stop has to be called in the end.
+	// Stream returns the Sink for the events of a streaming request. ctx is the request's. The
+	// caller must call the Sink's Stop in the end.
 	Stream(ctx context.Context, token gateway.Token) (Sink, error)
 	// Publish publishes an event.
 	Publish(ctx context.Context, p Publication) (Published, error)
-	// List returns a page of the connections that fit a query.
+	// List returns a page of the connections that match a query.
 	List(ctx context.Context, q Query) Page
-	// CloseAll closes the connections that fit.
+	// CloseAll closes the connections that match a filter.
 	CloseAll(ctx context.Context, f gateway.Filter) Closed
-	// Statistics are this node's, and in a cluster those of all.
+	// Statistics returns this node's statistics, and in a cluster also the sums over all nodes.
 	Statistics(ctx context.Context) Statistics
 }
 
-// ErrWouldWait is what SendNow returns for a send that has to wait.
+// ErrWouldWait is returned by SendNow for a send that has to wait.
 var ErrWouldWait = errors.New("the send has to wait")
 
-// Errors of what is done with one connection.
+// Errors of operations on one connection.
 var (
 	ErrNotFound      = errors.New("no such connection")
 	ErrGone          = errors.New("the client has left")
@@ -59,7 +59,7 @@ var (
 	// ErrUnreachable: the node that holds the connection did not answer. It is unknown
 	// whether it got the request.
 	ErrUnreachable = errors.New("the node cannot be reached")
-	// ErrTooLarge: what has to go to another node, or to the log, is larger than the broker takes.
+	// ErrTooLarge: the message to another node, or to the log, is larger than the broker accepts.
 	ErrTooLarge = broker.ErrTooLarge
 )
 
@@ -68,17 +68,17 @@ type Send struct {
 	Token    gateway.Token
 	Event    sse.Event
 	HasEvent bool
-	Close    bool // behind the event
+	Close    bool // after the event
 	Wait     bool // until the event was written
 }
 
-// Outcome is what became of a send that succeeded.
+// Outcome is the result of a send that succeeded.
 type Outcome uint8
 
 const (
 	// Sent: written, or queued in order.
 	Sent Outcome = iota + 1
-	// Buffered: the connection is pending; it is written first once that opens.
+	// Buffered: the connection is pending; the event is written first when the connection opens.
 	Buffered
 	// Written to the client's socket.
 	Written
@@ -92,7 +92,7 @@ type Operation struct {
 	Publish *Publication
 }
 
-// Result is what came of an operation.
+// Result is the result of an operation.
 type Result struct {
 	Outcome   Outcome // of a send
 	Published Published
@@ -103,22 +103,22 @@ type Result struct {
 type Publication struct {
 	Topics []string
 	Event  sse.Event
-	Store  bool // for clients that come back
+	Store  bool // for clients that reconnect
 	All    bool // count the connections of all nodes
 }
 
-// Published is what came of a Publication.
+// Published is the result of a Publication.
 type Published struct {
 	Position    broker.Position
 	Receivers   int      // connections that it went to
 	Unreachable []string // nodes whose connections are not counted
 }
 
-// Query is what to list.
+// Query selects the connections to list.
 type Query struct {
 	gateway.Filter
 
-	After gateway.Token // where the page before ended
+	After gateway.Token // the last token of the previous page
 	Limit int           // of connections in the page
 	Bytes int           // about how large the page may be, unless it has one connection only
 }
@@ -126,7 +126,7 @@ type Query struct {
 // Page is a page of a list, in the order of the tokens.
 type Page struct {
 	Connections []Info
-	Next        gateway.Token // to go on after; zero: there is nothing more
+	Next        gateway.Token // Query.After of the next page; zero: this is the last page
 	Unreachable []string      // nodes whose connections are not in the page
 }
 
@@ -137,13 +137,13 @@ type Info struct {
 	Node string
 }
 
-// Closed says how many connections were closed.
+// Closed reports how many connections were closed.
 type Closed struct {
 	Count       int
-	Unreachable []string // nodes whose connections were not
+	Unreachable []string // nodes whose connections were not closed
 }
 
-// Counts are what a node, or a cluster, has and has done.
+// Counts are the gauges and counters of a node, or their sums over a cluster.
 type Counts struct {
 	Pending, Open int64  // connections
 	Opened        uint64 // streams
@@ -152,7 +152,7 @@ type Counts struct {
 	EventsDropped uint64
 }
 
-// Add adds another node's.
+// Add adds the counts of another node.
 func (c *Counts) Add(other Counts) {
 	c.Pending += other.Pending
 	c.Open += other.Open
@@ -163,7 +163,7 @@ func (c *Counts) Add(other Counts) {
 	c.EventsDropped += other.EventsDropped
 }
 
-// Statistics are a node's.
+// Statistics are those of one node.
 type Statistics struct {
 	Node string
 	Counts
@@ -172,15 +172,15 @@ type Statistics struct {
 	Cluster *Totals // nil: there are no other nodes
 }
 
-// Totals are the sums of the nodes that are named.
+// Totals are the sums over Nodes.
 type Totals struct {
 	Nodes       []string
 	Unreachable []string
 	Counts
 }
 
-// Block is an event of a streaming request, or, where it is bare, only an id and a retry,
-// which make no event for a client.
+// Block is an event of a streaming request. A bare one has only an id and a retry, which the
+// client does not dispatch as an event.
 type Block struct {
 	sse.Event
 
@@ -191,13 +191,12 @@ type Block struct {
 type Sink interface {
 	// Gone is closed when the connection has closed.
 	Gone() <-chan struct{}
-	// IsAhead says whether an event has an id that Write would refuse with ErrAhead. Only
-	// the node that holds the connection knows; any other answers false.
+	// IsAhead reports whether an event has an id that Write would refuse with ErrAhead. Only
+	// the node that holds the connection knows that; on any other node it returns false.
 	IsAhead(e sse.Event) bool
-	// Write writes blocks at once, closes the connection behind them if end is set, and
-	// waits until that is done. It returns ErrDropped where the overflow policy dropped
-	// them.
+	// Write writes blocks in one piece, closes the connection after them if end is set, and
+	// waits until that is done. It returns ErrDropped if the overflow policy dropped them.
 	Write(blocks []Block, end bool) error
-	// Stop ends the use of the Sink.
+	// Stop releases the Sink.
 	Stop()
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // WrittenDeadline bounds how long a send waits to be written. A client that takes nothing
-// for the stall deadline is cut by then, which is ErrWriteFailed.
+// for the stall deadline is disconnected before that, and the send returns ErrWriteFailed.
 const WrittenDeadline = gateway.StallDeadline + 2*time.Second
 
 // Own are the connections of this node's gateway.
@@ -28,7 +28,7 @@ type Own struct {
 	sends  [len(sendResults)]atomic.Uint64
 }
 
-// NewOwn makes an Own. name is how the node is named to people, which may change.
+// NewOwn makes an Own. name returns the node's name for people, which may change.
 func NewOwn(gw *gateway.Gateway, t *topics.Topics, name func() string, log *slog.Logger) *Own {
 	return &Own{gw: gw, topics: t, name: name, log: log}
 }
@@ -52,18 +52,18 @@ var sendResults = [...]string{
 	countDropped: "dropped",
 }
 
-// InvalidSend is the result of sends that were not looked at further, ErrAhead among them.
+// InvalidSend is the counted result of sends that were refused as invalid, also with ErrAhead.
 const InvalidSend = "invalid"
 
-// Sends calls f with every result of sends to connections of this node, and how often it
-// occurred.
+// Sends calls f for each possible result of a send to a connection of this node, with the
+// number of times that it occurred.
 func (o *Own) Sends(f func(result string, n uint64)) {
 	for i, name := range sendResults {
 		f(name, o.sends[i].Load())
 	}
 }
 
-// countOf is the result that is counted for what became of a send.
+// countOf returns the index in sendResults under which a send is counted.
 func countOf(outcome Outcome, err error) int {
 	switch outcome {
 	case Sent:
@@ -89,10 +89,10 @@ func countOf(outcome Outcome, err error) int {
 	}
 }
 
-// Name is how the node is named.
+// Name returns the node's name.
 func (o *Own) Name() string { return o.name() }
 
-// Holds says whether a connection is here. It may have closed.
+// Holds reports whether this node has a connection, which may have closed already.
 func (o *Own) Holds(token gateway.Token) bool { return o.gw.Find(token) != nil }
 
 // SendNow implements [Connections].
@@ -114,8 +114,8 @@ func (o *Own) Send(ctx context.Context, s Send) (outcome Outcome, err error) {
 	return outcome, err
 }
 
-// isAhead says whether the id of an event is that of a position that this node has not delivered
-// up to: its client would come back with it, and miss what is published until then.
+// isAhead reports whether the id of an event is a position that this node has not reached yet.
+// The client would reconnect with it, and miss what is published until then.
 func (o *Own) isAhead(id sse.ID) bool { return id.IsSet() && o.topics.IsAhead(id.String()) }
 
 // Close implements [Connections].
@@ -225,7 +225,7 @@ func (o *Own) Change(_ context.Context, token gateway.Token, add, remove []strin
 	}
 }
 
-// MaxTopics is how many topics a connection may have.
+// MaxTopics returns how many topics a connection may have.
 func (o *Own) MaxTopics() int { return o.gw.MaxTopics() }
 
 // List implements [Connections].
@@ -243,7 +243,7 @@ func (o *Own) List(_ context.Context, q Query) (p Page) {
 			}
 		}
 		if i == q.Limit || i > 0 && size > q.Bytes {
-			p.Next = list[i-1].Token() // there is more behind it
+			p.Next = list[i-1].Token() // more connections follow
 			break
 		}
 		if info.State != gateway.Closed { // meanwhile
@@ -278,11 +278,11 @@ func (o *Own) Publish(ctx context.Context, p Publication) (Published, error) {
 	return o.PublishAs(ctx, d, p)
 }
 
-// Expect waits for the record of that ref, or for a new one that no other node has if ref
-// is 0. Forget has to be called in the end.
+// Expect returns a Delivery that counts the receivers of the record with that ref; 0 chooses
+// a ref that no other node uses. The caller must call Forget in the end.
 func (o *Own) Expect(ref uint64) *topics.Delivery { return o.topics.Expect(ref) }
 
-// PublishAs is Publish of the record that a Delivery waits for.
+// PublishAs publishes p as the record that the Delivery d waits for.
 func (o *Own) PublishAs(ctx context.Context, d *topics.Delivery, p Publication) (done Published, err error) {
 	done.Position, done.Receivers, err = d.Publish(ctx, p.Topics, p.Event, p.Store)
 	return done, err

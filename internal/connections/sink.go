@@ -36,7 +36,7 @@ func (s sink) Write(blocks []Block, end bool) error {
 	return Await(done)
 }
 
-// Await waits for what became of blocks that were written by [Own.Write].
+// Await waits until blocks that [Own.Write] took are written, and returns why they were not, if so.
 func Await(done <-chan error) error {
 	switch err := <-done; {
 	case err == nil:
@@ -48,9 +48,9 @@ func Await(done <-chan error) error {
 	}
 }
 
-// Write gives a connection blocks as one write, and closes it behind them if end is set.
-// done, if not nil, is for Await. All ids are looked at before anything is
-// written.
+// Write queues blocks for a connection as one write, and closes it after them if end is set.
+// done, if not nil, is for Await. All ids are
+// checked before anything is written.
 func (o *Own) Write(token gateway.Token, blocks []Block, end bool) (done <-chan error, err error) {
 	c := o.gw.Find(token)
 	if c == nil {
@@ -64,7 +64,7 @@ func (o *Own) Write(token gateway.Token, blocks []Block, end bool) (done <-chan 
 	return write(c, blocks, end)
 }
 
-// Gone is closed when a connection closes. ok is false where there is none.
+// Gone returns a channel that is closed when a connection closes. ok is false if there is no such connection.
 func (o *Own) Gone(token gateway.Token) (gone <-chan struct{}, ok bool) {
 	c := o.gw.Find(token)
 	if c == nil {

@@ -10,9 +10,9 @@ import (
 // is under way cannot be seen.
 const answerPiece = 4 << 10
 
-// Answer bounds how long a caller of the internal API may take nothing of its answer. HTTP/1
-// needs nothing for that, since the connection sees to it. Over HTTP/2 a peer can hold one
-// answer back while it takes others.
+// Answer bounds how long a caller of the internal API may take nothing of its answer. For
+// HTTP/1 the deadlines of the connection are enough. Over HTTP/2 a peer can hold one answer
+// back while it takes others.
 func Answer(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 	if r.ProtoMajor == 1 {
 		return w

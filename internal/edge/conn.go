@@ -46,20 +46,20 @@ const (
 	callerTimeout = time.Minute
 )
 
-// What a stranger may send, in bytes, beside what handlers take. An HTTP/2 peer can send
-// frames without end that ask for nothing (PING, SETTINGS, PRIORITY), each of which costs
-// work. An honest one stays far below: it answers and acknowledges what it was sent.
+// What a stranger may send, in bytes, beyond what handlers take. An HTTP/2 peer can send
+// endless frames that request nothing (PING, SETTINGS, PRIORITY), and each of them costs
+// work. An honest peer stays far below: it only answers and acknowledges what it was sent.
 const (
 	floodStart   = 512 << 10 // at first
 	floodSecond  = 16 << 10  // more for each second
-	floodWritten = 2         // more, one byte for so many that were written to it
+	floodWritten = 2         // more: one byte for each 2 that were written to it
 
 	// More for each request: what its header may have taken.
 	minHead = 1 << 10
 	maxHead = 40 << 10
 )
 
-// ErrFlood is what reading from a peer that sends too much fails with.
+// ErrFlood is the error of reading from a peer that sends too much.
 var ErrFlood = errors.New("edge: the peer sends much and asks for little")
 
 // Conn is an accepted connection. To net/http it is a net.Conn.
@@ -71,14 +71,14 @@ type Conn struct {
 	accepted time.Time
 	addr     netip.Addr // the peer's, of IPv6 the first half; zero where it has none
 	tls      bool       // what is carried is TLS
-	refusal  Refusal    // nil: what net/http refuses by itself it says in its own words
+	refusal  Refusal    // nil: net/http's own refusals are sent unchanged
 
 	handedOver atomic.Bool
 	failure    atomic.Pointer[error]
 	until      atomic.Int64 // the deadline for writes that was asked for, in Unix nanoseconds; 0: none
 	writing    atomic.Int32
 	inBody     atomic.Bool  // HTTP/1: there is more of a request's body to come
-	broken     atomic.Bool  // it did not come in time
+	broken     atomic.Bool  // the body did not come in time
 	exempt     atomic.Bool  // its peer may call the internal API: no flood
 	received   atomic.Int64 // bytes
 	written    atomic.Int64 // bytes
@@ -119,7 +119,7 @@ func addrOf(a net.Addr) netip.Addr {
 	return addr
 }
 
-// stateLocked is what the connection is doing.
+// stateLocked returns what the connection is doing.
 func (c *Conn) stateLocked() State {
 	switch {
 	case c.working > 0:
@@ -141,8 +141,8 @@ func (c *Conn) stateLocked() State {
 	}
 }
 
-// Read implements net.Conn. When a deadline is over in the middle of a request's body, the
-// connection is of no use any more: net/http would take the rest for the next request.
+// Read implements net.Conn. When a deadline passes in the middle of a request's body, the
+// connection is no longer usable: net/http would take the rest for the next request.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.broken.Load() {
 		return 0, os.ErrDeadlineExceeded
@@ -254,8 +254,8 @@ func (c *Conn) writeDeadline() (t time.Time, ok bool) {
 // Writing reports whether a write is under way.
 func (c *Conn) Writing() bool { return c.writing.Load() > 0 }
 
-// Err is the first error that a read or a write met; nil if none did. One that says why
-// counts before the end of the file and a broken pipe.
+// Err returns the first error of a read or a write; nil if there was none. An error that names
+// a cause takes precedence over the end of the file and a broken pipe.
 func (c *Conn) Err() error {
 	if err := c.failure.Load(); err != nil {
 		return *err
@@ -263,8 +263,8 @@ func (c *Conn) Err() error {
 	return nil
 }
 
-// note keeps the first error that says why. The system tells its own only once: who comes
-// second, at about the same time, finds the end of the file, or a broken pipe.
+// note keeps the first error that names a cause. The system reports that only once: a second
+// read or write at about the same time gets the end of the file, or a broken pipe.
 func (c *Conn) note(err error) {
 	if err == nil {
 		return
@@ -305,7 +305,7 @@ var ended = func() chan struct{} {
 	return c
 }()
 
-// Done is closed when the connection is the edge's no longer: it was closed or handed over.
+// Done returns a channel that is closed when the edge no longer owns the connection: it was closed or handed over.
 func (c *Conn) Done() <-chan struct{} {
 	c.edge.mu.Lock()
 	defer c.edge.mu.Unlock()
@@ -318,9 +318,9 @@ func (c *Conn) Done() <-chan struct{} {
 	return c.over
 }
 
-// HandOver takes a connection that was hijacked off its edge's account. It returns the one
-// beneath, or for TLS the one given, which is the caller's from now on: it has no deadlines, and
-// the caller counts it as long as it is open.
+// HandOver takes a connection that was hijacked off its edge's account. It returns the
+// connection beneath, or for TLS the given one. The caller owns that from now on: it has no
+// deadlines, and the caller counts it as long as it is open.
 func HandOver(nc net.Conn) net.Conn {
 	c := Of(nc)
 	if c == nil {

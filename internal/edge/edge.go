@@ -17,7 +17,7 @@ import (
 	"ssegateway/internal/logging"
 )
 
-// Config is what an Edge needs to know.
+// Config has the bounds of an Edge and what it shares them with.
 type Config struct {
 	// Limit is how many descriptors connections may have: those of the edge, and those that
 	// were handed over and are still open.
@@ -58,7 +58,7 @@ type Edge struct {
 type Stats struct {
 	Open    [StateHTTP2 + 1]int    // now, by state
 	Evicted [StateHTTP2 + 1]uint64 // closed to make room, by state
-	Refused uint64                 // closed as they came, because nobody could make room
+	Refused uint64                 // closed at once, because no other connection could make room
 	Callers uint64                 // of callers that were told to try again, because there were too many
 	Floods  uint64                 // closed because their peer sent much and asked for little
 }
@@ -68,7 +68,7 @@ func New(cfg Config) *Edge {
 	return &Edge{cfg: cfg, evictionLines: logging.Every(lineInterval), refusalLines: logging.Every(lineInterval), callerLines: logging.Every(lineInterval)}
 }
 
-// Stats are the counters as they are now.
+// Stats returns the counters as they are now.
 func (e *Edge) Stats() Stats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -135,7 +135,7 @@ func (e *Edge) close(victim *Conn) {
 		slog.Int("descriptors", e.cfg.Limit))
 }
 
-// takenLocked is how many descriptors connections have.
+// takenLocked returns how many descriptors connections have.
 func (e *Edge) takenLocked() int { return e.open + e.cfg.Streams() + e.cfg.Senders() }
 
 // busyLocked is how many descriptors have those who make room for nobody: streams, and strangers
@@ -166,9 +166,9 @@ const lineInterval = time.Second
 // while there are connections that had an answer already.
 const freshTime = 3 * time.Second
 
-// victimLocked chooses who makes room: the one that has been useless for longest. It returns
-// false if that is nobody, not even soon. A connection of the internal API is chosen only
-// where those have more than their share.
+// victimLocked chooses the connection that makes room: the one that has been useless for
+// longest. It returns false if there is none, not even soon. A connection of the internal API
+// is chosen only if those have more than their share.
 func (e *Edge) victimLocked() (c *Conn, ok bool) {
 	fresh, used := e.fresh.first, e.used.first
 	switch {
@@ -192,7 +192,7 @@ func (e *Edge) evictLocked(c *Conn) {
 	e.forgetLocked(c)
 }
 
-// forgetLocked ends the edge's time with a connection.
+// forgetLocked ends the edge's ownership of a connection.
 func (e *Edge) forgetLocked(c *Conn) {
 	if !c.counted {
 		return
@@ -208,7 +208,7 @@ func (e *Edge) forgetLocked(c *Conn) {
 	c.leaveListLocked()
 }
 
-// waitingLocked is the list in which a connection waits for its peer.
+// waitingLocked returns the list in which a connection waits for its peer.
 func (e *Edge) waitingLocked(c *Conn) *list {
 	switch {
 	case c.internal:
@@ -256,13 +256,13 @@ func (c *Conn) leaveListLocked() {
 	l.n--
 }
 
-// sample is among how many of those that wait for longest the worst is looked for.
+// sample is how many of the connections that wait for longest worst looks at.
 const sample = 64
 
-// worst is the connection to close: of the address that has most of those that wait for
-// longest, the first. One address with many connections is an attacker's rather than a
-// visitor's. Behind a proxy on this host all have one address, which then says nothing: a
-// loopback address counts as one connection.
+// worst returns the connection to close. Among those that wait for longest it takes the address
+// with most connections, and of these the first. One address with many connections is an
+// attacker's rather than a visitor's. Behind a proxy on this host all have the same address,
+// which then means nothing: a loopback address counts as one connection.
 func (l *list) worst() *Conn {
 	var worst *Conn
 	most := 0

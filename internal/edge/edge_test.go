@@ -180,7 +180,7 @@ func TestWhoMakesRoom(t *testing.T) {
 					switch {
 					case want == -1:
 						if ok {
-							t.Errorf("%d: there was no room", n)
+							t.Errorf("%d: admitted, although there is no room", n)
 						}
 					case want == -2:
 						if !ok || w.asked != 1 {
@@ -241,16 +241,16 @@ func TestAccount(t *testing.T) {
 						continue
 					}
 					if p.working > 0 {
-						t.Fatal("evicted one whose handler works")
+						t.Fatal("evicted a connection whose handler works")
 					}
 					if p.trusted && w.internal+1+w.senders <= 3 {
-						t.Fatal("evicted one of the internal API within its share")
+						t.Fatal("evicted a connection of the internal API, which is within its share")
 					}
 				}
 				if ok {
 					peers = append(peers, &peer{c: c, nc: nc})
 				} else if c.counted {
-					t.Fatal("refused and counted")
+					t.Fatal("a refused connection is on the account")
 				}
 			case !live(some):
 			case op < 5:
@@ -285,7 +285,7 @@ func TestAccount(t *testing.T) {
 			for _, l := range []*list{&w.fresh, &w.used, &w.callers} {
 				for c := l.first; c != nil; c = c.next {
 					if c.list != l || c.next == nil && l.last != c {
-						t.Fatal("a broken list")
+						t.Fatal("the links of a list are inconsistent")
 					}
 					listed = append(listed, c)
 				}
@@ -293,7 +293,7 @@ func TestAccount(t *testing.T) {
 			for _, p := range peers {
 				if !live(p) {
 					if slices.Contains(listed, p.c) {
-						t.Fatal("gone, and still listed")
+						t.Fatal("a connection that is gone is still in a list")
 					}
 					continue
 				}
@@ -313,7 +313,7 @@ func TestAccount(t *testing.T) {
 			_ = p.c.Close()
 		}
 		if w.open != 0 || w.internal != 0 || w.fresh != (list{}) || w.used != (list{}) || w.callers != (list{}) {
-			t.Fatal("something stays")
+			t.Fatal("the account is not empty after all connections have ended")
 		}
 	})
 }

@@ -6,18 +6,18 @@ import (
 )
 
 // framing looks at the bytes of an HTTP/1 connection for header fields that frame a body. A
-// request with both a Content-Length and a Transfer-Encoding may have been read otherwise by
-// who relayed it, so nothing may be read behind it (RFC 9112 section 6.1). net/http removes the
-// Content-Length of such a request before a handler sees it: only the bytes tell.
+// proxy may have read a request with both a Content-Length and a Transfer-Encoding differently,
+// so nothing may be read after it (RFC 9112 section 6.1). net/http removes the Content-Length of
+// such a request before a handler sees it, so only the bytes show it.
 //
 // It also keeps the Origin of a request, for the answer to one that no handler sees.
 //
 // It looks at lines, not at requests, so what it says is about all requests of a connection so
 // far. Over TLS there is nothing to see.
 type framing struct {
-	length, encoding atomic.Bool // there was such a field
+	length, encoding atomic.Bool // there has been such a field
 
-	// Of who reads.
+	// Used by the reader only.
 	name   [len("transfer-encoding")]byte // how the line begins, in lower case
 	n      int                            // bytes of name
 	skip   bool                           // the rest of the line is no name

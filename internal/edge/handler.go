@@ -34,7 +34,7 @@ func Context(ctx context.Context, nc net.Conn) context.Context {
 	return ctx
 }
 
-// Of is the edge's connection that an accepted one is, or nil.
+// Of returns the edge's Conn for an accepted connection, or nil.
 func Of(nc net.Conn) *Conn {
 	if t, ok := nc.(*tls.Conn); ok {
 		nc = t.NetConn()
@@ -43,7 +43,7 @@ func Of(nc net.Conn) *Conn {
 	return c
 }
 
-// From is the connection that a request came by, or nil.
+// From returns the connection on which a request came, or nil.
 func From(ctx context.Context) *Conn {
 	c, _ := ctx.Value(connKey{}).(*Conn)
 	return c
@@ -58,7 +58,7 @@ func Track(nc net.Conn, state http.ConnState) {
 	}
 }
 
-// Handler has the edge know when a handler works for a peer, and bounds how long the peer may
+// Handler reports to the edge when a handler works for a peer, and bounds how long the peer may
 // take to send its body and to take its answer. An answer does not wait for a body that
 // the handler does not read.
 func Handler(next http.Handler) http.Handler {
@@ -94,9 +94,9 @@ func Handler(next http.Handler) http.Handler {
 	})
 }
 
-// isUncertain reports whether who relayed a request may have seen its end elsewhere, so that
-// nothing may be read behind it: see framing. Where the bytes are not seen, each request that
-// could be such a one counts as one.
+// isUncertain reports whether a proxy may have seen the end of a request elsewhere, so that
+// nothing may be read after it: see framing. If the bytes are not visible (TLS), it returns
+// true for each request for which that is possible.
 func (c *Conn) isUncertain(r *http.Request) bool {
 	if !r.ProtoAtLeast(1, 1) { // which has no Transfer-Encoding: net/http passes it over
 		return c.tls || c.framing.encoding.Load()
@@ -131,7 +131,7 @@ func (c *Conn) begin(http2 bool, accounted int64) {
 // resetTime is how soon a peer that cancels a request counts as one that asked for nothing.
 const resetTime = time.Second
 
-// end is when a handler has returned, or has panicked. What it wrote may be on its way still.
+// end is called when a handler has returned or panicked. Its answer may still be on its way.
 func (c *Conn) end(w http.ResponseWriter, r *http.Request, b *body, begun time.Time, accounted int64, returned bool) {
 	if c.handedOver.Load() {
 		return
@@ -155,7 +155,7 @@ func (c *Conn) end(w http.ResponseWriter, r *http.Request, b *body, begun time.T
 	}
 }
 
-// done is when a handler no longer works for the peer.
+// done is called when a handler no longer works for the peer.
 func (c *Conn) done() {
 	c.edge.mu.Lock()
 	defer c.edge.mu.Unlock()
@@ -163,9 +163,9 @@ func (c *Conn) done() {
 	c.moveLocked()
 }
 
-// Trust says that the peer of a request may call the internal API. Its connection belongs
-// to that from now on. net/http must not yet have been asked for an answer. Trust returns false
-// where there are too many callers already: the peer is to be told so.
+// Trust records that the peer of a request may call the internal API. Its connection belongs
+// to that API from now on. Call it before anything is written to the answer. Trust returns
+// false if there are too many callers already; then the answer has to say so.
 func Trust(ctx context.Context) bool {
 	c := From(ctx)
 	if c == nil || c.exempt.Load() {
@@ -281,7 +281,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end is when reading has come to the end of the body, or failed.
+// end is called when reading has reached the end of the body, or failed.
 func (b *body) end(err error) {
 	b.ended = true
 	if errors.Is(err, io.EOF) {
@@ -293,7 +293,7 @@ func (b *body) end(err error) {
 	b.await(false)
 }
 
-// await has the connection count as one that waits for its peer's body, or not any more.
+// await sets whether the connection counts as one that waits for its peer's body.
 func (b *body) await(on bool) {
 	if b.awaited == on {
 		return
@@ -328,8 +328,8 @@ func (b *body) drain() {
 	b.end(err)
 }
 
-// drained takes what is read of a body for nothing. It is no flood: who sends it may not have
-// seen the answer yet.
+// drained accounts for the bytes of a body that are read and dropped. They are no flood: the
+// sender may not have seen the answer yet.
 type drained struct{ conn *Conn }
 
 func (d drained) Write(p []byte) (int, error) {
@@ -337,8 +337,8 @@ func (d drained) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// abort ends the connection of a body that was malformed, or did not come: where it ends is not
-// known, and net/http would take what it has read already for the next request.
+// abort ends the connection of a body that was malformed, or did not come. Its end is unknown,
+// and net/http would take what it has read already for the next request.
 func (b *body) abort() {
 	if b.failure == nil {
 		return

@@ -15,7 +15,7 @@ type Kind uint8
 // The kinds.
 const (
 	Plain  Kind = iota // HTTP by peers that are nobody's yet
-	TLS                // the same, to be decrypted by who accepts
+	TLS                // the same; the caller of Accept decrypts it
 	Caller             // connections of the internal API that come back
 )
 
@@ -76,8 +76,8 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-// isFinal reports whether accept fails because the listener is none any more. accept(2)
-// also passes on what went wrong with a single connection, and what the system lacks now.
+// isFinal reports whether accept fails because the listener no longer works. accept(2) also
+// fails for errors of a single connection, and while the system lacks memory or descriptors.
 func isFinal(err error) bool {
 	for _, final := range []error{net.ErrClosed, syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK, syscall.EOPNOTSUPP, syscall.EFAULT} {
 		if errors.Is(err, final) {

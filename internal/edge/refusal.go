@@ -16,9 +16,9 @@ const (
 	refusalStatus = len("HTTP/1.1 ")
 )
 
-// refused is what goes out in place of p, where p is a refusal of net/http's own; else nil.
-// net/http writes each in one piece. Over TLS only the one to a peer that speaks without it is
-// seen here.
+// refused returns the answer to send in place of p if p is a refusal by net/http, else nil.
+// net/http writes each refusal in one piece. With TLS the only one visible here is that to a
+// peer that sends plain HTTP.
 func (c *Conn) refused(p []byte) []byte {
 	if c.refusal == nil || len(p) < refusalStatus+3 || string(p[:len(refusalStart)]) != refusalStart || p[refusalStatus] < '4' || !c.isUnasked() {
 		return nil
@@ -31,8 +31,8 @@ func (c *Conn) refused(p []byte) []byte {
 	return c.refusal(status, string(bytes.TrimSpace(words)), string(c.framing.origin))
 }
 
-// isUnasked reports whether no handler has been asked since net/http began to wait for a request
-// of HTTP/1: whatever is written then is not a handler's.
+// isUnasked reports whether no handler has been called since net/http began to wait for an
+// HTTP/1 request. What is written meanwhile is not from a handler.
 func (c *Conn) isUnasked() bool {
 	c.edge.mu.Lock()
 	defer c.edge.mu.Unlock()

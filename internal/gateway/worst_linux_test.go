@@ -54,7 +54,7 @@ func BenchmarkWorstSend(b *testing.B) {
 			slices.Sort(times)
 			b.ReportMetric(float64(times[len(times)-1].Microseconds()), "µs-max")
 			b.ReportMetric(float64(times[len(times)/2].Nanoseconds()), "ns-p50")
-			c.Leave(gateway.ClientClosed, 0)
+			c.Abort(gateway.ClientClosed, 0)
 		})
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// Answer answers what another node asks. It never asks others itself.
+// Answer carries out the request of another node and returns the answer. It never asks other nodes.
 func (r *Router) Answer(ctx context.Context, message []byte) []byte {
 	if !bytes.HasPrefix(message, []byte("{")) {
 		return r.answerV0(ctx, message)
@@ -31,8 +31,8 @@ func (r *Router) Answer(ctx context.Context, message []byte) []byte {
 	return r.fit(&a, func() []byte { return encodeJSON(a) }, true)
 }
 
-// fit makes an answer one that the broker takes, and encodes it: a page has fewer
-// connections then, and one connection, if cut is set, fewer topics.
+// fit encodes an answer and makes it small enough for the broker: it leaves out connections of
+// a page and, if cut is set, topics of a single connection.
 func (r *Router) fit(a *nodeAnswer, encode func() []byte, cut bool) []byte {
 	message := encode()
 	limit := r.nodes.MaxMessage()
@@ -51,7 +51,7 @@ func (r *Router) fit(a *nodeAnswer, encode func() []byte, cut bool) []byte {
 	return message
 }
 
-// halve leaves out the latter half of a page, and answers false where there is none.
+// halve drops the second half of a page. It returns false if the page cannot be split.
 func (p *page) halve() bool {
 	if p == nil || len(p.Connections) < 2 {
 		return false
@@ -61,8 +61,8 @@ func (p *page) halve() bool {
 	return true
 }
 
-// halveTopics leaves out the latter half of the topics of an answer that has them of one
-// connection, and answers false where there is none.
+// halveTopics drops the second half of the topics if the answer has those of one connection
+// only. It returns false if they cannot be split.
 func (a *nodeAnswer) halveTopics() bool {
 	c := a.Connection
 	if a.Page != nil && len(a.Page.Connections) == 1 {
@@ -86,7 +86,7 @@ func (r *Router) serve(ctx context.Context, q nodeRequest) (a nodeAnswer) {
 			a.Sent = append(a.Sent, r.send(ctx, s))
 		}
 	case q.Close != "":
-		token, _ := gateway.ParseToken(q.Close) // nobody's, if it is none
+		token, _ := gateway.ParseToken(q.Close) // zero if invalid: found nowhere
 		a.Sent = []sent{encodeSent(r.own.Close(ctx, token))}
 	case q.Describe != "":
 		token, _ := gateway.ParseToken(q.Describe)

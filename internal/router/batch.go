@@ -13,7 +13,7 @@ import (
 // chunkSends bounds how many sends go to a node in one message.
 const chunkSends = 256
 
-// batch is a batch that is under way.
+// batch is a batch in progress.
 type batch struct {
 	*Router
 
@@ -21,12 +21,11 @@ type batch struct {
 	results    []connections.Result
 
 	mu     sync.Mutex
-	silent map[uint32]error // nodes that did not answer in this batch, which are not asked again
+	silent map[uint32]error // by node: why it did not answer; it is not asked again in this batch
 }
 
 // Batch implements [connections.Connections]. Sends for different nodes are carried out
-// beside each other, those for one node in their order, and a publish when the sends before
-// it are done.
+// concurrently, those for one node in their order. A publish waits for the sends before it.
 func (r *Router) Batch(ctx context.Context, operations []connections.Operation) []connections.Result {
 	b := &batch{
 		Router: r, operations: operations, results: make([]connections.Result, len(operations)), silent: map[uint32]error{},
@@ -60,7 +59,7 @@ func (b *batch) sends(ctx context.Context, begin, end int) {
 		}
 	}
 	var group sync.WaitGroup
-	for number, indexes := range others { // no more than a batch has operations
+	for number, indexes := range others { // at most one goroutine for each operation
 		group.Go(func() {
 			defer guard.Recover()
 			for len(indexes) > 0 {
@@ -78,7 +77,7 @@ func (b *batch) sendOwn(ctx context.Context, indexes []int) {
 	}
 }
 
-// forwardSome has a node carry out the first of some sends, and returns how many those are.
+// forwardSome sends the first operations of indexes to a node, and returns how many those were.
 func (b *batch) forwardSome(ctx context.Context, number uint32, indexes []int) int {
 	b.mu.Lock()
 	silence := b.silent[number]
@@ -95,7 +94,7 @@ func (b *batch) forwardSome(ctx context.Context, number uint32, indexes []int) i
 	}
 	switch {
 	case errors.Is(err, errOwn):
-		b.sendOwn(ctx, chunk) // it is known to be nowhere
+		b.sendOwn(ctx, chunk) // the connection exists nowhere: the result is the same here
 	case errors.Is(err, connections.ErrUnreachable):
 		b.mu.Lock()
 		b.silent[number] = err
@@ -104,7 +103,7 @@ func (b *batch) forwardSome(ctx context.Context, number uint32, indexes []int) i
 	case err != nil:
 		b.fail(chunk, err)
 	default:
-		// A node of version 0 takes one send at a time.
+		// A node of version 0 accepts one send at a time.
 		chunk = chunk[:max(1, min(len(chunk), len(a.Sent)))]
 		for n, i := range chunk {
 			b.results[i].Outcome, b.results[i].Err = a.sent(n)
@@ -119,8 +118,8 @@ func (b *batch) fail(indexes []int, err error) {
 	}
 }
 
-// chunk is how many of some sends go in one message, at first: about half of what the broker
-// takes. A send that waits goes alone.
+// chunk returns the first operations of indexes that go into one message: about half of what
+// the broker accepts. A send that waits goes alone.
 func (b *batch) chunk(indexes []int) []int {
 	bytes, limit := 0, b.pageBytes()
 	for n, i := range indexes {
@@ -145,7 +144,7 @@ func (b *batch) forwardChunk(ctx context.Context, indexes []int) (nodeAnswer, er
 	return b.forward(ctx, first.Token, q, patience(first))
 }
 
-// isOwn says that a connection is this node's, or nobody's.
+// isOwn reports whether a token belongs to this node, or is zero.
 func (r *Router) isOwn(token gateway.Token) bool {
 	return token == (gateway.Token{}) || r.own.Holds(token) || r.nodes.Made(token)
 }

@@ -11,9 +11,9 @@ import (
 	"ssegateway/internal/topics"
 )
 
-// The receivers of a publication on other nodes are counted in two steps: those nodes are
-// told to expect its record before it is published, and asked how many connections it went
-// to when it was.
+// The receivers of a publication on other nodes are counted in two steps. Before it is
+// published those nodes are told to expect its record. Afterwards they are asked how many
+// connections it went to.
 
 // expectFor is how long a node remembers that it is to count the receivers of a record.
 const expectFor = 4 * deadline
@@ -23,12 +23,12 @@ func (r *Router) Publish(ctx context.Context, p connections.Publication) (connec
 	return r.publish(ctx, p, nil)
 }
 
-// publish is Publish without asking the nodes that are silent, to which it adds those that do
-// not answer.
+// publish is Publish, but does not ask the nodes in silent. If silent is not nil, it adds the
+// nodes that do not answer.
 func (r *Router) publish(ctx context.Context, p connections.Publication, silent map[uint32]error) (connections.Published, error) {
 	d := r.own.Expect(0)
 	defer d.Forget()
-	var counting []cluster.Peer // nodes that count
+	var counting []cluster.Peer // nodes that count their receivers
 	var unreachable []string
 	if p.All {
 		for _, peer := range r.nodes.Peers() {
@@ -55,7 +55,7 @@ func (r *Router) publish(ctx context.Context, p connections.Publication, silent 
 	return done, nil
 }
 
-// expectAll has nodes expect a record, and returns those that do.
+// expectAll asks nodes to expect a record, and returns those that confirmed it.
 func (r *Router) expectAll(ctx context.Context, peers []cluster.Peer, ref uint64, silent map[uint32]error) (counting []cluster.Peer, unreachable []string) {
 	answers, unreachable := r.askAll(ctx, peers, nodeRequest{Expect: ref})
 	for _, peer := range peers {
@@ -68,7 +68,7 @@ func (r *Router) expectAll(ctx context.Context, peers []cluster.Peer, ref uint64
 	return counting, unreachable
 }
 
-// expect has the receivers of a record counted that another node is about to publish.
+// expect begins to count the receivers of a record that another node is about to publish.
 func (r *Router) expect(ref uint64) nodeAnswer {
 	d := r.own.Expect(ref)
 	r.expected.Store(ref, d)
@@ -80,7 +80,7 @@ func (r *Router) expect(ref uint64) nodeAnswer {
 	return nodeAnswer{}
 }
 
-// count waits until this node has delivered an expected record.
+// count waits until this node has delivered an expected record, and answers how many receivers it had.
 func (r *Router) count(ctx context.Context, ref uint64) nodeAnswer {
 	d, ok := r.expected.Load(ref)
 	if !ok {
@@ -88,7 +88,7 @@ func (r *Router) count(ctx context.Context, ref uint64) nodeAnswer {
 	}
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	receivers, all := d.(*topics.Delivery).Wait(ctx) //nolint:forcetypeassert // there is nothing else
+	receivers, all := d.(*topics.Delivery).Wait(ctx) //nolint:forcetypeassert // the map has no other type
 	if !all {
 		return failed(connections.ErrUnreachable) // too late
 	}

@@ -9,8 +9,8 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// pageBytes is about how large a page that goes to another node may be: half of what NATS
-// takes in a message. What is larger even so is made to fit.
+// pageBytes returns about how many bytes a page for another node may have: half of what NATS
+// accepts in a message. fit shortens a page that is larger than a message all the same.
 func (r *Router) pageBytes() int { return max(r.nodes.MaxMessage()/2, leastPageBytes) }
 
 const leastPageBytes = 16 << 10
@@ -42,8 +42,8 @@ func (r *Router) List(ctx context.Context, q connections.Query) connections.Page
 	return merge(pages, q.Limit, unreachable)
 }
 
-// merge keeps the order of the tokens. Behind the last token of a page that is not the
-// last of its node, nothing of other pages may be shown yet.
+// merge merges the nodes' pages in the order of the tokens. If a node has more pages, no
+// connection after the last token of its page may be shown yet.
 func merge(pages []connections.Page, limit int, unreachable []string) connections.Page {
 	var horizon gateway.Token
 	var all []connections.Info
@@ -65,7 +65,7 @@ func merge(pages []connections.Page, limit int, unreachable []string) connection
 	switch {
 	case more && len(all) > 0:
 		merged.Next = all[len(all)-1].Token
-	case more: // all of them have closed meanwhile
+	case more: // all connections of the page have closed meanwhile
 		merged.Next = horizon
 	}
 	return merged
@@ -81,7 +81,7 @@ func (r *Router) Statistics(ctx context.Context) connections.Statistics {
 	all := &connections.Totals{Nodes: []string{s.Node}, Unreachable: unreachable, Counts: s.Counts}
 	for _, p := range peers {
 		switch a, ok := answers[p.Number]; {
-		case !ok: // named already
+		case !ok: // already in unreachable
 		case a.Statistics == nil:
 			all.Unreachable = append(all.Unreachable, p.Name)
 		default:

@@ -13,10 +13,10 @@ import (
 	"ssegateway/sse"
 )
 
-// Version is that of the messages which this node understands best. Messages are JSON. Fields
-// that are not known are ignored, so a field more needs no new version where it is no harm that
-// others ignore it. Everything else does. Nodes of two versions that follow each other work side
-// by side: the newer one speaks as the older one does.
+// Version is the newest version of the messages between nodes that this node understands.
+// Messages are JSON, and unknown fields are ignored. A new field therefore needs a new version
+// only if it does harm to ignore it. Every other change needs one. Nodes of two successive
+// versions work together: the newer one uses the older one's version.
 const Version = 1
 
 // nodeRequest is what one node asks of another: exactly one of its fields is set, beside
@@ -26,7 +26,7 @@ type nodeRequest struct {
 	Send        []sendRequest  `json:"send,omitzero"`         // in order
 	Close       string         `json:"close,omitzero"`        // a token
 	Describe    string         `json:"describe,omitzero"`     // a token
-	TopicsAfter string         `json:"topics_after,omitzero"` // of Describe: only topics behind this one
+	TopicsAfter string         `json:"topics_after,omitzero"` // of Describe: only topics after this one
 	Change      *changeRequest `json:"change,omitzero"`
 	List        *listRequest   `json:"list,omitzero"`
 	CloseAll    *filter        `json:"close_all,omitzero"`
@@ -52,7 +52,7 @@ type changeRequest struct {
 	Remove []string `json:"remove,omitzero"`
 }
 
-// listRequest asks for a page of a list. It is answered as if the node were alone.
+// listRequest asks for a page of the list of the node's own connections.
 type listRequest struct {
 	Filter filter `json:"filter"`
 	After  string `json:"after,omitzero"` // a token
@@ -65,13 +65,13 @@ type filter struct {
 	Subject string `json:"subject,omitzero"`
 }
 
-// writeRequest asks for the write with that number of a streaming request, or for what has
-// become of it.
+// writeRequest asks for a write of a streaming request. If the owner has that number already,
+// it asks for the result only.
 type writeRequest struct {
 	Token  string  `json:"token"`
-	Stream string  `json:"stream"`         // names the streaming request, unlike all others
+	Stream string  `json:"stream"`         // unique id of the streaming request
 	Number int     `json:"number"`         // from 1
-	Close  bool    `json:"close,omitzero"` // behind the blocks
+	Close  bool    `json:"close,omitzero"` // after the blocks
 	Blocks []event `json:"blocks,omitzero"`
 }
 
@@ -90,7 +90,7 @@ type event struct {
 	Bare  bool    `json:"bare,omitzero"`
 }
 
-// nodeAnswer is what a node answers: an error, or what belongs to the request.
+// nodeAnswer is the answer to a nodeRequest: an error, or the fields that belong to the request.
 type nodeAnswer struct {
 	Version    int         `json:"version"`        // of the message
 	Error      string      `json:"error,omitzero"` // one of errorNames
@@ -102,10 +102,10 @@ type nodeAnswer struct {
 	Closed     int         `json:"closed,omitzero"`
 	Statistics *statistics `json:"statistics,omitzero"`
 	Receivers  int         `json:"receivers,omitzero"`
-	Held       bool        `json:"held,omitzero"` // of Write and Watch: there is nothing new yet
+	Held       bool        `json:"held,omitzero"` // of Write and Watch: no result yet, ask again
 }
 
-// sent is what became of a send.
+// sent is the result of a send.
 type sent struct {
 	Outcome string `json:"outcome,omitzero"` // one of outcomeNames
 	Error   string `json:"error,omitzero"`   // one of errorNames
@@ -155,16 +155,16 @@ type logExtent struct {
 	Events int64  `json:"events"`
 }
 
-// Errors that only nodes tell each other.
+// Errors that occur only between nodes.
 var (
-	errUnknown   = errors.New("the request is not known")
+	errUnknown   = errors.New("the request is unknown")
 	errMalformed = errors.New("the message is malformed")
-	errStale     = errors.New("the write is before the last one")
-	errAnswer    = errors.New("the answer is larger than the broker takes")
-	errVersion   = errors.New("the message is of a version that is not known")
+	errStale     = errors.New("the write is older than the last one")
+	errAnswer    = errors.New("the answer is larger than the broker accepts")
+	errVersion   = errors.New("the version of the message is unknown")
 )
 
-// errorNames are errors as nodes name them to each other.
+// errorNames are the names of errors in messages.
 var errorNames = map[string]error{
 	"not_found":        connections.ErrNotFound,
 	"gone":             connections.ErrGone,
@@ -196,7 +196,7 @@ func nameOf(err error) string {
 	return "unreachable"
 }
 
-// errorOf is the error with a name. What this version does not know is no answer.
+// errorOf returns the error with a name. An unknown one counts as ErrUnreachable.
 func errorOf(name string) error {
 	if name == "" {
 		return nil
@@ -211,7 +211,7 @@ func errorOf(name string) error {
 	}
 }
 
-// failed is the answer that has an error, or, without one, nothing else.
+// failed returns an answer with an error, or an empty one if err is nil.
 func failed(err error) nodeAnswer { return nodeAnswer{Error: nameOf(err)} }
 
 func (a nodeAnswer) failure() error { return errorOf(a.Error) }
@@ -225,8 +225,8 @@ func encodeSent(o connections.Outcome, err error) sent {
 	return sent{Outcome: outcomeNames[o]}
 }
 
-// encode writes a message for a node that understands that version best, and decodeAnswer
-// reads what it answers.
+// encode encodes a request for a node whose newest version is the given one. decodeAnswer
+// decodes the answer to it.
 func (q nodeRequest) encode(version int) []byte {
 	if version < 1 {
 		return encodeV0(q)
@@ -251,14 +251,14 @@ func (q nodeRequest) decodeAnswer(version int, message []byte) (a nodeAnswer, er
 func encodeJSON(v any) []byte {
 	message, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // strings are valid UTF-8, and there is nothing else
+		panic(err) // the strings are valid UTF-8, and nothing else can fail
 	}
 	return message
 }
 
 var errNoAnswer = fmt.Errorf("%w: it answered something else", connections.ErrUnreachable)
 
-// sent is what became of the send with that index.
+// sent returns the result of the send with that index.
 func (a nodeAnswer) sent(i int) (connections.Outcome, error) {
 	if i >= len(a.Sent) {
 		return 0, errNoAnswer
@@ -291,7 +291,7 @@ func encodeSend(s connections.Send) sendRequest {
 }
 
 func (q sendRequest) decode() (s connections.Send, err error) {
-	s.Token, _ = gateway.ParseToken(q.Token) // nobody's, if it is none
+	s.Token, _ = gateway.ParseToken(q.Token) // zero if invalid: found nowhere
 	s.Close, s.Wait = q.Close, q.Wait
 	if q.Event != nil {
 		s.HasEvent = true
@@ -387,7 +387,7 @@ func (p *page) decode() (out connections.Page, err error) {
 	if p == nil {
 		return out, errNoAnswer
 	}
-	out.Next, _ = gateway.ParseToken(p.Next) // nobody's, if there is none
+	out.Next, _ = gateway.ParseToken(p.Next) // zero if there is none
 	for _, c := range p.Connections {
 		info, err := c.decode()
 		if err != nil {

@@ -81,8 +81,8 @@ func expectGolden(t *testing.T, name string, message []byte) {
 	}
 }
 
-// A message of a newer version is answered by an error. Who gets that, or an answer of
-// a newer version, takes the node for unreachable, and says so once.
+// A message of a newer version is answered with an error. A node that gets this error, or an
+// answer of a newer version, treats the other node as unreachable, and logs that once.
 func TestNewerVersion(t *testing.T) {
 	among(t, 2, func(t *testing.T, net *network) {
 		a, b := net.nodes[1], net.nodes[2]
@@ -122,7 +122,7 @@ func TestNewerVersion(t *testing.T) {
 	})
 }
 
-// answering are nodes that all answer the same.
+// answering are nodes that all give the same answer.
 type answering struct {
 	*node
 
@@ -160,7 +160,7 @@ func TestUnknown(t *testing.T) {
 	})
 }
 
-// Nodes of any two versions ask each other all there is to ask.
+// Nodes of any two versions can send each other every request.
 func TestSideBySide(t *testing.T) {
 	for version := range Version + 2 { // the newest is one that this version does not know
 		among(t, 2, func(t *testing.T, net *network) {

@@ -21,7 +21,7 @@ import (
 	"ssegateway/sse"
 )
 
-// network is what nodes of a test ask each other by. Its fields may change between requests.
+// network connects the nodes of a test. Its fields may change between requests.
 type network struct {
 	nodes  map[uint32]*node
 	frozen map[uint32]bool // take messages, and do not answer

@@ -1,6 +1,6 @@
-// Package router makes the connections of all nodes of a cluster look like those of one:
-// what is meant for a connection of another node goes there, and what other nodes ask is
-// answered. It knows no HTTP. What nodes say to each other is in message.go.
+// Package router makes the connections of all nodes of a cluster look like those of one node.
+// It forwards operations to the node that holds the connection, and answers the requests of
+// other nodes. It does not know HTTP. The messages between nodes are in message.go.
 package router
 
 import (
@@ -21,44 +21,43 @@ import (
 // deadline bounds how long another node may take to answer.
 const deadline = 2 * time.Second
 
-// Nodes are the nodes of a cluster, as *cluster.Node knows them.
+// Nodes are the nodes of a cluster. *cluster.Node implements it.
 type Nodes interface {
-	// Peers are the other nodes that are alive, in the order of their names.
+	// Peers returns the other nodes that are alive, in the order of their names.
 	Peers() []cluster.Peer
-	// MaxMessage is the most bytes that a message or an answer may have; 0: not known.
+	// MaxMessage returns how many bytes a message or an answer may have; 0: unknown.
 	MaxMessage() int
-	// Made says that a token is of this node.
+	// Made reports whether this node made a token.
 	Made(token gateway.Token) bool
-	// Ask has the node of a token answer a message, made for the version that it understands best.
+	// Ask sends a message to the node of a token and returns the answer. message gets the newest version that the node understands.
 	Ask(ctx context.Context, token gateway.Token, message func(version int) []byte) ([]byte, error)
-	// AskPeer has a node answer a message.
+	// AskPeer sends a message to a node and returns the answer.
 	AskPeer(ctx context.Context, p cluster.Peer, message []byte) ([]byte, error)
 }
 
-// Router is the connections of all nodes. It implements [connections.Connections].
+// Router implements [connections.Connections] for all nodes. It is safe for concurrent use.
 type Router struct {
 	own      *connections.Own
 	nodes    Nodes
 	log      *slog.Logger
-	expected sync.Map // of other nodes' refs to *topics.Delivery
+	expected sync.Map // ref of another node's record to *topics.Delivery
 	streams  streams
 	strange  *logging.Throttle // lines about versions
 	large    *logging.Throttle // lines about answers
 }
 
-// New makes a Router of this node's connections and the others'. Its Answer answers what
-// other nodes ask.
+// New makes a Router. Its Answer has to be called for each request of another node.
 func New(own *connections.Own, nodes Nodes, log *slog.Logger) *Router {
 	return &Router{own: own, nodes: nodes, log: log, strange: logging.Every(time.Minute), large: logging.Every(time.Minute)}
 }
 
 var _ connections.Connections = (*Router)(nil)
 
-// errOwn says that a connection is not another node's: it is here, or known to be nowhere.
+// errOwn means that no other node holds the connection: it is here, or known not to exist.
 var errOwn = errors.New("not another node's")
 
-// forward has the node that holds a connection answer a request. An error that the node
-// answers is returned.
+// forward sends a request to the node that holds a connection, and returns its answer. An error
+// in the answer is returned as err. It returns errOwn if no other node holds the connection.
 func (r *Router) forward(ctx context.Context, token gateway.Token, q nodeRequest, patience time.Duration) (a nodeAnswer, err error) {
 	if token == (gateway.Token{}) || r.own.Holds(token) {
 		return a, errOwn
@@ -79,7 +78,7 @@ func (r *Router) forward(ctx context.Context, token gateway.Token, q nodeRequest
 	return a, r.failure(err, token.Node())
 }
 
-// failure says what an error of asking another node, or of its answer, means.
+// failure translates an error of a request to another node, or of its answer.
 func (r *Router) failure(err error, node uint32) error {
 	switch {
 	case err == nil:
@@ -98,7 +97,7 @@ func (r *Router) failure(err error, node uint32) error {
 	}
 }
 
-// askPeer has a node answer a request. An error that the node answers is returned.
+// askPeer sends a request to a node and returns its answer. An error in the answer is returned as err.
 func (r *Router) askPeer(ctx context.Context, p cluster.Peer, q nodeRequest) (a nodeAnswer, err error) {
 	message, err := r.nodes.AskPeer(ctx, p, q.encode(p.Version))
 	if err == nil {
@@ -110,8 +109,8 @@ func (r *Router) askPeer(ctx context.Context, p cluster.Peer, q nodeRequest) (a 
 	return a, r.failure(err, p.Number)
 }
 
-// askAll asks nodes at once. It returns the answers of those that gave one, and names the
-// others.
+// askAll asks nodes concurrently. It returns the answers by node number, and the names of the
+// nodes that gave none.
 func (r *Router) askAll(ctx context.Context, peers []cluster.Peer, q nodeRequest) (answers map[uint32]nodeAnswer, unreachable []string) {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
@@ -189,8 +188,8 @@ func (r *Router) Describe(ctx context.Context, token gateway.Token) (connections
 	return i, err
 }
 
-// describe describes a connection of another node, but of its topics only those behind one,
-// and of those, where there are more, only so many as the broker takes.
+// describe describes a connection of another node, with the topics after the given one. more
+// is set if not all of those fit into a message.
 func (r *Router) describe(ctx context.Context, token gateway.Token, after string) (i connections.Info, more bool, err error) {
 	a, err := r.forward(ctx, token, nodeRequest{Describe: token.String(), TopicsAfter: after}, deadline)
 	if err != nil {
@@ -203,12 +202,12 @@ func (r *Router) describe(ctx context.Context, token gateway.Token, after string
 	return i, a.Connection.MoreTopics, err
 }
 
-// moreTopics asks for the rest of a connection's topics. What changes meanwhile is in the
-// result or not.
+// moreTopics asks for the rest of a connection's topics. The result may or may not have the
+// changes that are made meanwhile.
 func (r *Router) moreTopics(ctx context.Context, token gateway.Token, topics []string) ([]string, error) {
 	for more := true; more; {
 		if len(topics) == 0 {
-			return nil, errNoAnswer // there are more, it said, than none
+			return nil, errNoAnswer // an answer with more topics to come has at least one
 		}
 		after := topics[len(topics)-1]
 		i, further, err := r.describe(ctx, token, after)
@@ -216,7 +215,7 @@ func (r *Router) moreTopics(ctx context.Context, token gateway.Token, topics []s
 			err = connections.ErrNotFound
 		}
 		if err == nil && further && (len(i.Topics) == 0 || i.Topics[0] <= after) {
-			err = errNoAnswer // or this would not end
+			err = errNoAnswer // else the loop might not end
 		}
 		if err != nil {
 			return nil, err

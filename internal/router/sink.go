@@ -12,14 +12,13 @@ import (
 	"ssegateway/sse"
 )
 
-// A streaming request whose connection another node holds: the node that got the
-// request reads the body, and has the owner write its events, one write at a time. The
-// owner is asked with the number of the write until it has said what became of it, so
-// that an answer that is lost on the way loses no event and doubles none. A watch is
-// answered when the connection ends.
+// A streaming request may come to another node than the owner of its connection. The node that
+// got the request reads the body, and asks the owner to write the events, one write at a time.
+// Each write has a number, and the owner is asked with it until it answers the result. So an
+// answer that is lost neither loses nor doubles an event. A watch is answered when the
+// connection ends.
 
-// holdFor is how long the owner keeps a request before it answers that there is nothing new
-// yet.
+// holdFor is how long the owner waits for a result before it answers that there is none yet.
 const holdFor = 5 * time.Second
 
 // eventSink is a connection of another node.
@@ -54,7 +53,7 @@ func (r *Router) Stream(ctx context.Context, token gateway.Token) (connections.S
 // Gone implements [connections.Sink].
 func (s *eventSink) Gone() <-chan struct{} { return s.closed }
 
-// IsAhead implements [connections.Sink]. The owner looks.
+// IsAhead implements [connections.Sink]. Only the owner can check that.
 func (s *eventSink) IsAhead(sse.Event) bool { return false }
 
 // Stop implements [connections.Sink].
@@ -74,7 +73,7 @@ func (s *eventSink) watch() {
 		case errors.Is(err, connections.ErrGone):
 			close(s.closed)
 			return
-		default: // not reached: until its lease ends, nobody knows
+		default: // not reached: the connection may live until the owner's lease ends
 			pause := time.NewTimer(time.Second)
 			select {
 			case <-pause.C:

@@ -10,7 +10,7 @@ import (
 	"ssegateway/internal/guard"
 )
 
-// streams are the streaming requests of other nodes into connections of this one.
+// streams are the streaming requests of other nodes to connections of this one.
 type streams struct {
 	mu  sync.Mutex
 	all map[string]*lastWrite // by the stream's id
@@ -24,12 +24,12 @@ type lastWrite struct {
 	expiry *time.Timer
 }
 
-// streamIdle is after what time without a request a stream is forgotten. A message that comes later
-// than that, behind the end of its stream, is taken for one of a new stream.
+// streamIdle is the time without a request after which a stream is forgotten. A message of it
+// that comes still later is taken for one of a new stream.
 const streamIdle = time.Minute
 
-// begin begins a write, or finds it if it was begun already. A write before the last one is
-// stale: it was answered, or given up, and is not written again however late it comes.
+// begin begins a write, or returns it if it was begun already. It returns errStale for a write
+// older than the last one. That was answered or given up, and must not be written again.
 func (s *streams) begin(id string, number int, write func() (<-chan error, error)) (*lastWrite, error) {
 	now, first := s.take(id, number)
 	if now.number > number {
@@ -51,7 +51,7 @@ func (s *streams) begin(id string, number int, write func() (<-chan error, error
 	return now, nil
 }
 
-// take returns the last write, which becomes that of the number if that is a later one.
+// take returns the last write. If number is newer, that becomes the last write, and first is set.
 func (s *streams) take(id string, number int) (last *lastWrite, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,7 +75,7 @@ func (s *streams) take(id string, number int) (last *lastWrite, first bool) {
 	return last, first
 }
 
-// keep keeps a stream from being forgotten while its end is watched for: its sender may pause.
+// keep prolongs the life of a stream whose connection is watched: its sender may pause.
 func (s *streams) keep(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +92,7 @@ func (s *streams) forget(id string, last *lastWrite) {
 	}
 }
 
-// write answers a write of another node's streaming request.
+// write carries out a write of another node's streaming request.
 func (r *Router) write(ctx context.Context, q *writeRequest) nodeAnswer {
 	blocks, err := decodeBlocks(q.Blocks)
 	if err != nil {
@@ -117,7 +117,7 @@ func (r *Router) write(ctx context.Context, q *writeRequest) nodeAnswer {
 	}
 }
 
-// watch answers when the connection of another node's streaming request has closed.
+// watch answers ErrGone when the connection of another node's streaming request has closed, or that it is still held after holdFor.
 func (r *Router) watch(ctx context.Context, q *watchRequest) nodeAnswer {
 	r.streams.keep(q.Stream)
 	token, _ := gateway.ParseToken(q.Token) // nobody's, if it is none

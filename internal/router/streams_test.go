@@ -34,7 +34,7 @@ func TestLateWrite(t *testing.T) {
 			watch := func() {
 				t.Helper()
 				if a := ask(nodeRequest{Watch: &watchRequest{Token: token.String(), Stream: "s"}}); !a.Held {
-					t.Errorf("the watch is answered %+v", a)
+					t.Errorf("the answer to the watch is %+v", a)
 				}
 			}
 			want := func(what, text string) {

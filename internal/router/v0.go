@@ -14,12 +14,12 @@ import (
 	"ssegateway/internal/connections"
 )
 
-// Version 0 of what nodes say to each other: requests to /internal as they are over HTTP.
-// On the wire a request is a line of method, target and content type, then the body; an answer is
-// the status, then the body. testdata/v0 has every kind of them, as that version wrote them.
+// Version 0 of the messages between nodes: requests to /internal as they are over HTTP.
+// On the wire a request is a line of method, target and content type, then the body. An answer is
+// the status, then the body. testdata/v0 has an example of each kind, as that version wrote it.
 //
-// Nodes whose key has no version speak it. When no cluster has one of those any more, this
-// file and its tests go.
+// Nodes whose key has no version use it. This file and its tests can be removed when no cluster
+// has such a node any more.
 
 const (
 	v0Connections = "/internal/connections"
@@ -208,7 +208,7 @@ func newV0Event(e event) v0Event { return v0Event(e) }
 
 func (e v0Event) decode() event {
 	if e.ID != nil && *e.ID == "" {
-		e.ID = nil // an empty id is as none
+		e.ID = nil // an empty id counts as none
 	}
 	return event(e)
 }
@@ -327,14 +327,14 @@ func (c v0Counts) decode() *statistics {
 	}
 }
 
-// v0Error is an answer that is not a success. Nodes of version 0 pass it on as it is.
+// v0Error is the answer for an error. Nodes of version 0 pass it on unchanged.
 type v0Error struct {
 	err           error
 	status        int
 	code, message string
 }
 
-// v0Errors has more than one answer for an error where it depends on the request.
+// v0Errors has several answers for an error if the answer depends on the request.
 var v0Errors = []v0Error{
 	{connections.ErrNotFound, 404, "TOKEN_NOT_FOUND", "Token not found"},
 	{connections.ErrGone, 410, "CONNECTION_GONE", "the client has left"},
@@ -344,7 +344,7 @@ var v0Errors = []v0Error{
 	{connections.ErrWriteTimeout, 504, "WRITE_TIMEOUT", "event is queued, but was not written in time"},
 	{connections.ErrAhead, 400, "INVALID_EVENT_ID", v0Ahead},
 	{connections.ErrAhead, 400, "INVALID_STREAM", v0Ahead},
-	{connections.ErrTooManyTopics, 400, "TOO_MANY_TOPICS", ""}, // says how many there may be
+	{connections.ErrTooManyTopics, 400, "TOO_MANY_TOPICS", ""}, // the message names the limit
 	{connections.ErrTooLarge, 413, "PAYLOAD_TOO_LARGE", "too large"},
 	{connections.ErrUnreachable, 503, "NODE_UNREACHABLE", "the node that holds the connection does not answer; it is unknown whether it got the request"},
 	{errAnswer, 503, "NODE_UNREACHABLE", "the node that holds the connection does not answer; it is unknown whether it got the request"},

@@ -8,8 +8,8 @@ import (
 	"ssegateway/internal/broker/nats"
 )
 
-// brokerGrace is how long the broker may be away before the gateway is not ready for it:
-// streams go on meanwhile, and a restart of NATS is over by then.
+// brokerGrace is how long the broker may be down before the gateway reports that it is not
+// ready. Streams go on meanwhile, and a restart of NATS takes less than that.
 const brokerGrace = 5 * time.Second
 
 // embeddedServer is a NATS in this process.
@@ -18,8 +18,8 @@ type embeddedServer interface {
 	Shutdown()
 }
 
-// openBroker makes the engine of the log that the settings ask for, and connects it. The
-// broker may be away.
+// openBroker makes and connects the engine of the log that the settings ask for. It succeeds
+// also while the broker is down.
 func (s *Server) openBroker() (err error) {
 	cfg := nats.Config{URL: s.cfg.NATSURL, CredentialsFile: s.cfg.NATSCredentialsFile, CAFile: s.cfg.NATSCAFile, Log: s.log}
 	switch {
@@ -43,7 +43,7 @@ func (s *Server) openBroker() (err error) {
 	return nil
 }
 
-// closeBroker is for when nothing uses the broker any more.
+// closeBroker closes the broker. Nothing may use it any more.
 func (s *Server) closeBroker() {
 	if s.nats != nil {
 		s.nats.Close()
@@ -53,9 +53,9 @@ func (s *Server) closeBroker() {
 	}
 }
 
-// isLogOpen says that the log has been opened. Before that nothing can be said of what was
+// isLogOpen reports whether the log has been opened. Before that it is unknown what was
 // published.
 func (s *Server) isLogOpen() bool { return s.engine == nil || s.engine.Ready() }
 
-// isBrokerReachable is about the last few seconds.
+// isBrokerReachable reports whether the broker was reachable within brokerGrace.
 func (s *Server) isBrokerReachable() bool { return s.engine == nil || s.engine.Away() < brokerGrace }

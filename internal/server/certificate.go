@@ -47,7 +47,7 @@ func (c *certificate) loadLocked(anyway bool) error {
 	c.checked = time.Now()
 	var files [2]os.FileInfo
 	for i, file := range []string{c.certFile, c.keyFile} {
-		files[i], _ = os.Stat(file) // what is missing fails to load, below
+		files[i], _ = os.Stat(file) // a missing file fails to load below
 	}
 	if !anyway && unchanged(files[0], c.files[0]) && unchanged(files[1], c.files[1]) {
 		return nil
@@ -72,7 +72,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.pair.Load(), nil
 }
 
-// follow looks at the files, unless somebody does or just has.
+// follow reloads changed files, unless another goroutine does so or just has.
 func (c *certificate) follow() error {
 	if !c.loading.TryLock() {
 		return nil

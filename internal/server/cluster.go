@@ -15,14 +15,14 @@ import (
 	"ssegateway/internal/router"
 )
 
-// What may be kept of connections while NATS is away: room for as many as there may be,
-// with headers of an ordinary size, and for those that come and go meanwhile.
+// The bound on records that are kept while NATS is down: room for as many connections as there
+// may be, with headers of an ordinary size, and for those that come and go meanwhile.
 const (
 	heldBase = 64 << 20
 	heldEach = 1 << 10
 )
 
-// newNode makes this gateway one of those that share a NATS.
+// newNode makes this gateway a node of the cluster on its NATS.
 func newNode(cfg config.Config, conn *nats.Conn, log *slog.Logger) *cluster.Node {
 	return cluster.New(cluster.Config{
 		Name: hostname(), Lease: cfg.NodeLease, HeldBytes: heldBase + heldEach*int64(cfg.MaxConnections), Version: router.Version, Log: log,
@@ -33,8 +33,8 @@ func newNode(cfg config.Config, conn *nats.Conn, log *slog.Logger) *cluster.Node
 	})
 }
 
-// backendDigests are what nodes know each other's backends by. The query is left out: it often
-// holds a secret, which may change.
+// backendDigests returns digests by which nodes compare their backends. They leave the query out:
+// it often holds a secret, which may change.
 func backendDigests(cfg config.Config) (digests []string) {
 	if cfg.CallbackURL == "" {
 		return nil
@@ -48,14 +48,14 @@ func backendDigests(cfg config.Config) (digests []string) {
 	return digests
 }
 
-const digestBytes = 8 // too few to find an address by, enough to tell some apart
+const digestBytes = 8 // too few to find the address, enough to distinguish a few
 
 // leaveGrace is when, counted as flushGrace is, a node has left its cluster or leaves it
 // to the end of its lease.
 const leaveGrace = flushGrace + 150*time.Millisecond
 
-// leaveCluster gives the node's number back, and leaves to the other nodes what the
-// backend was not told.
+// leaveCluster gives the node's number back. The other nodes take over the notifications that
+// the backend did not get.
 func (s *Server) leaveCluster(begin time.Time, undelivered int) {
 	if s.node == nil {
 		return

@@ -7,7 +7,7 @@ import (
 	"github.com/rs/cors"
 )
 
-// newCORS makes what adds CORS fields to the answers of a handler, for pages of these origins.
+// newCORS returns a middleware that adds CORS fields to answers, for pages of these origins.
 func newCORS(origins []string) func(http.HandlerFunc) http.Handler {
 	if len(origins) == 0 {
 		return func(h http.HandlerFunc) http.Handler { return h }

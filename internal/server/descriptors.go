@@ -5,13 +5,12 @@ import (
 	"runtime"
 )
 
-// descriptors says how the limit on open files is shared out. Every part has room of its own,
-// so that none can take another's: however many streams are open, health and the internal API
-// are answered.
+// descriptors says how the limit on open files is divided. Every part has a share that no other
+// part can take: health and the internal API are answered however many streams are open.
 type descriptors struct {
 	files       int // the limit
 	own         int // the process's own: listeners, logs, epoll sets, NATS, and sockets between two owners
-	reserve     int // requests that are no streams: health, the internal API, clients that are refused
+	reserve     int // requests other than streams: health, the internal API, clients that are refused
 	concurrency int // callbacks of each action at a time; each takes a descriptor
 	streams     int // streams that have a socket of their own: all but those of HTTP/2
 }
@@ -23,7 +22,7 @@ const (
 	minConcurrency, maxConcurrency = 8, 256
 )
 
-// connections is how many descriptors accepted connections may have, streams included.
+// connections returns how many descriptors accepted connections may have, streams included.
 func (d descriptors) connections() int { return d.streams + d.reserve }
 
 // callers is how many connections of the internal API there may be at least. They may have what
@@ -41,7 +40,7 @@ func shareOut(files, maxConnections, concurrency int) (descriptors, error) {
 	left := d.files - d.own - d.reserve
 	if concurrency == 0 {
 		d.concurrency = min(max(files/16, minConcurrency), maxConcurrency)
-		if maxConnections > 0 { // who asks for many streams gets them, as long as some callbacks are left
+		if maxConnections > 0 { // many streams are allowed as long as some callbacks are left
 			d.concurrency = min(d.concurrency, max((left-maxConnections)/2, minConcurrency))
 		}
 	}

@@ -24,8 +24,8 @@ const (
 
 var errDrainHangs = errors.New("the drain did not come to its end")
 
-// Hurry ends the window of the drain, now or as soon as it begins: what is left is closed at
-// once, and the backend told within the time of a drain without a window.
+// Hurry ends the window of the drain, now or as soon as it begins: the remaining streams are
+// closed at once, and the backend is notified within the time of a drain without a window.
 func (s *Server) Hurry() {
 	s.hurryOnce.Do(func() {
 		s.hurriedAt = time.Now()
@@ -34,8 +34,8 @@ func (s *Server) Hurry() {
 	})
 }
 
-// drainBeside drains while the parts still work. Should one fail meanwhile, or have failed,
-// that is the error that it returns.
+// drainBeside drains while the parts still work. If a part fails meanwhile, or has failed
+// before, it returns that error.
 func (s *Server) drainBeside(parts *parts, failure error) error {
 	begin := time.Now()
 	limit, cancel := s.behindWindow(begin, drainGrace)
@@ -64,8 +64,8 @@ func (s *Server) drainBeside(parts *parts, failure error) error {
 	}
 }
 
-// behindWindow is a context that ends with grace behind the window of the drain that began
-// at begin.
+// behindWindow returns a context that ends grace after the window of the drain that began at
+// begin.
 func (s *Server) behindWindow(begin time.Time, grace time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithDeadline(context.Background(), begin.Add(s.cfg.DrainWindow+grace))
 	go func() {
@@ -90,7 +90,7 @@ func (s *Server) behindWindow(begin time.Time, grace time.Duration) (context.Con
 	return ctx, cancel
 }
 
-// drain ends all streams, and tells the backend.
+// drain ends all streams, and notifies the backend.
 func (s *Server) drain(begin time.Time) error {
 	s.log.Info("draining", "connections", s.gw.Stats().Open.Load(), "pending", s.gw.Stats().Pending.Load(), "window", s.cfg.DrainWindow.String())
 	s.gw.Drain(s.cfg.DrainWindow, endGrace)
@@ -109,12 +109,12 @@ func (s *Server) drain(begin time.Time) error {
 	return nil
 }
 
-// closeListeners lets requests be answered that are almost there.
+// closeListeners closes the listeners. Requests in progress have closeGrace to be answered.
 func closeListeners(listeners []listening) {
 	closing, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
 	for _, l := range listeners {
 		_ = l.server.Shutdown(closing)
-		_ = l.server.Close() // what Shutdown could not wait for
+		_ = l.server.Close() // ends the requests that Shutdown did not wait for
 	}
 }

@@ -2,5 +2,5 @@
 
 package server
 
-// openFilesLimit is how many descriptors this process may have; here the system sets no limit.
+// openFilesLimit returns how many descriptors this process may have. This system sets no limit.
 func openFilesLimit() int { return 1 << 20 }

@@ -4,8 +4,8 @@ package server
 
 import "syscall"
 
-// openFilesLimit is how many descriptors this process may have. The runtime has
-// raised the soft limit to the hard one at its start.
+// openFilesLimit returns how many descriptors this process may have. The runtime raised
+// the soft limit to the hard one when the process started.
 func openFilesLimit() int {
 	const unlimited = 1 << 20
 	var limit syscall.Rlimit

@@ -17,7 +17,7 @@ type readiness struct {
 	Reasons    []string `json:"reasons,omitempty"`
 }
 
-// stuck is the reason of a log that takes no events.
+// stuck returns the reason why the log accepts no events.
 func stuck(err error) string {
 	if errors.Is(err, broker.ErrFull) {
 		return "the broker's storage is full"

@@ -12,7 +12,7 @@ import (
 	"ssegateway/internal/edge"
 )
 
-// serveInternalListener routes what comes in at a listener of /internal's own.
+// serveInternalListener routes the requests at the separate listener of /internal.
 func (s *Server) serveInternalListener(w http.ResponseWriter, r *http.Request) {
 	if path := target(r); path == "/healthz" || path == "/readyz" {
 		s.serveHealth(w, r)
@@ -25,7 +25,7 @@ func (s *Server) serveInternalListener(w http.ResponseWriter, r *http.Request) {
 	s.serveInternal(w, r)
 }
 
-// serveInternal serves a caller who may call.
+// serveInternal serves a request of a caller that is allowed to call.
 func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
 	if !edge.Trust(r.Context()) {
 		tooMany(w, r, api.ErrTooManyCallers)
@@ -48,8 +48,8 @@ func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
 }
 
 // mayCall decides about an internal request at the public port, where browsers
-// call, too: without a token only a caller on this host, or one listed, that
-// is not a proxy passing on somebody else's request.
+// call, too. Without a token only a caller on this host, or a listed one, may call, and
+// the request must not have come through a proxy.
 func (s *Server) mayCall(r *http.Request) *api.Error {
 	if s.cfg.InternalAddr != (config.Addr{}) {
 		return api.ErrForbidden
@@ -74,9 +74,9 @@ func (s *Server) mayCall(r *http.Request) *api.Error {
 	}
 }
 
-// mayCallInternalListener decides at the listener of /internal's own: whoever
+// mayCallInternalListener decides at the separate listener of /internal: everybody who
 // reaches it may call, unless a token or a list of callers is configured, or only this
-// host reaches it.
+// host can reach it.
 func (s *Server) mayCallInternalListener(r *http.Request) *api.Error {
 	if s.cfg.InternalToken != "" {
 		return s.checkToken(r)
@@ -111,7 +111,7 @@ func (s *Server) isToken(authorization string) bool {
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(want[:], got[:]) == 1
 }
 
-// callerAddr is the address that a request came from; the zero Addr if it has none.
+// callerAddr returns the address that a request came from; the zero Addr if it has none.
 func callerAddr(r *http.Request) netip.Addr {
 	caller, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -120,7 +120,7 @@ func callerAddr(r *http.Request) netip.Addr {
 	return caller.Addr().Unmap().WithZone("")
 }
 
-// isListed says whether an address is in INTERNAL_ALLOW.
+// isListed reports whether an address is in INTERNAL_ALLOW.
 func (s *Server) isListed(addr netip.Addr) bool {
 	for _, prefix := range s.cfg.InternalAllow {
 		if prefix.Contains(addr) {
@@ -130,8 +130,8 @@ func (s *Server) isListed(addr netip.Addr) bool {
 	return false
 }
 
-// isForwarded says whether a request bears the marks of a proxy. The short cut for
-// sends has the same ones (fastsend.Suits).
+// isForwarded reports whether a request has a header field that proxies add. fastsend.Suits
+// checks the same fields.
 func isForwarded(r *http.Request) bool {
 	for name := range r.Header {
 		switch name {

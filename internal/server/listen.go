@@ -32,7 +32,7 @@ func newListening(l net.Listener, server *http.Server) listening {
 	return listening{l, exit, server}
 }
 
-// listen opens the public listener, and the internal one if it has moved.
+// listen opens the public listener, and the internal one if it is separate.
 func (s *Server) listen(ctx context.Context) ([]listening, error) {
 	lc := stream.ListenConfig()
 	l, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(s.cfg.Port))
@@ -84,7 +84,7 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 		Protocols:         new(http.Protocols),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: s.cfg.HTTP2MaxStreams,
-			// What a stranger sends of bodies that nobody reads is held: so much of each connection.
+			// The part of a body that no handler reads is held in memory: up to this much for each connection.
 			MaxReceiveBufferPerConnection: 128 << 10,
 			MaxReceiveBufferPerStream:     64 << 10,
 		},

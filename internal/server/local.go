@@ -35,7 +35,7 @@ func checkLocal(r *http.Request) *api.Error {
 	return nil
 }
 
-// isLocalName says whether a Host field names an address, localhost, a name without a
+// isLocalName reports whether a Host field names an address, localhost, a name without a
 // dot, or one below .localhost (RFC 6761 section 6.3): no site of the internet has such a name.
 func isLocalName(host string) bool {
 	name := host

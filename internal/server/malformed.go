@@ -11,7 +11,7 @@ import (
 )
 
 // refusal makes the answers to requests that net/http refuses by itself, at the public listener
-// or at one of /internal. They are made as every other refusal is.
+// or at one of /internal. They have the form of every other refusal.
 func (s *Server) refusal(public bool) edge.Refusal {
 	return func(status int, words, origin string) []byte {
 		path := "/internal/"
@@ -28,7 +28,7 @@ func (s *Server) refusal(public bool) edge.Refusal {
 	}
 }
 
-// answer is one that net/http does not write.
+// answer is a ResponseWriter that keeps the answer in memory.
 type answer struct {
 	header http.Header
 	status int
@@ -39,7 +39,7 @@ func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
-// bytes is the answer as it goes out over HTTP/1.1.
+// bytes returns the answer in the form of HTTP/1.1.
 func (a *answer) bytes() []byte {
 	a.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	r := http.Response{StatusCode: a.status, ProtoMajor: 1, ProtoMinor: 1, Header: a.header, Body: io.NopCloser(&a.body), ContentLength: int64(a.body.Len())}

@@ -47,15 +47,14 @@ func (s *Server) keepMemory(ctx context.Context) error {
 	}
 }
 
-// storm tells when many connections have come or gone and things are calm again.
-// A connect leaves some 8 kB of garbage, which nothing would collect while the
-// streams are idle.
+// storm detects the end of a time in which many connections came or went. Each of them
+// leaves some 8 kB of garbage, which would not be collected while the streams are idle.
 type storm struct {
 	last, reclaimed uint64
 	calm            int // seconds
 }
 
-// isOver looks at how many connections have come and gone so far, once a second.
+// isOver is called once a second with the number of connections that have come and gone so far.
 func (s *storm) isOver(turnover uint64) bool {
 	if s.calm++; turnover-s.last >= reclaimCalm {
 		s.calm = 0

@@ -10,8 +10,8 @@ import (
 	"ssegateway/internal/logging"
 )
 
-// catchPanics has a panic of the handler end its request, as net/http does, and be counted
-// and logged, with its stack.
+// catchPanics counts and logs a panic of the handler, with its stack. The panic ends its request
+// only, as in net/http.
 func (s *Server) catchPanics(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {

@@ -12,21 +12,21 @@ import (
 	"ssegateway/internal/guard"
 )
 
-// errEnded is of a part that ended though nobody asked for it.
+// errEnded is the error of a part that ended unasked and returned nil.
 var errEnded = errors.New("it ended")
 
-// parts are what runs for as long as the server does. Each has a run and an interrupt;
-// the first that fails is the end of all.
+// parts are the goroutines that run for as long as the server does. Each has a run and an
+// interrupt. The first failure ends all of them.
 //
-// oklog/run has the same idea. Here the others are not interrupted at once but when the
-// drain is over, which they are needed for, and the wait for them has a bound: who
-// panicked may have left a lock behind that others wait for.
+// oklog/run has the same idea. Here the others are interrupted only after the drain, which
+// needs them. The wait for them has a bound: a part that panicked may hold a lock that
+// others wait for.
 type parts struct {
 	failed chan error // has the first failure
 
 	mu      sync.Mutex
 	running []*part
-	ending  bool // what ends now was asked to
+	ending  bool // parts may end now without failure
 }
 
 type part struct {
@@ -37,8 +37,8 @@ type part struct {
 
 func newParts() *parts { return &parts{failed: make(chan error, 1)} }
 
-// start runs a part until interrupt, which may be called more than once, and when run is
-// over. Whatever run returns before that is a failure, nil and a panic too.
+// start runs a part until interrupt is called, which may happen more than once and after run has
+// returned. If run returns before end is called it is a failure, also if it returns nil or panics.
 func (p *parts) start(name string, run func() error, interrupt func()) {
 	started := &part{name, interrupt, make(chan struct{})}
 	p.mu.Lock()
@@ -54,13 +54,13 @@ func (p *parts) start(name string, run func() error, interrupt func()) {
 	}()
 }
 
-// startUntil is start for what runs until a context ends. That outlives ctx.
+// startUntil is start for a function that runs until its context ends. That context outlives ctx.
 func (p *parts) startUntil(ctx context.Context, name string, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p.start(name, func() error { return run(ctx) }, cancel)
 }
 
-// fail takes note of a failure, if it is the first, and nobody has asked for the end.
+// fail records a failure, if it is the first and comes before end.
 func (p *parts) fail(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -73,15 +73,15 @@ func (p *parts) fail(err error) {
 	}
 }
 
-// end lets parts end from now on.
+// end allows parts to end from now on without failure.
 func (p *parts) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ending = true
 }
 
-// stop interrupts all parts, and waits for their end. It names those that have not come to
-// it in time.
+// stop interrupts all parts, and waits for their end. Its error names those that have not ended
+// in time.
 func (p *parts) stop(patience time.Duration) error {
 	p.end()
 	p.mu.Lock()

@@ -23,7 +23,7 @@ import (
 // callbackTimeout bounds one callback.
 const callbackTimeout = 5 * time.Second
 
-// target is the path of the raw request target, which is never cleaned.
+// target returns the path of the raw request target, which is never cleaned.
 func target(r *http.Request) string {
 	path, _, _ := strings.Cut(r.RequestURI, "?")
 	return path
@@ -33,7 +33,7 @@ func isInternal(path string) bool {
 	return strings.HasPrefix(path, "/internal/") || path == "/metrics"
 }
 
-// servePublic routes what comes in at the public port.
+// servePublic routes the requests at the public port.
 func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 	switch path := target(r); {
 	case path == "/healthz" || path == "/readyz":
@@ -100,7 +100,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		s.refuseFull(w, r)
 		return
 	}
-	defer func() { // by a panic, too, a connection does not stay
+	defer func() { // also after a panic no connection stays
 		if v := recover(); v != nil {
 			c.Abort(gateway.Error, gateway.OpenFailed)
 			panic(v)
@@ -115,7 +115,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 			s.streams.Open(w, r, c, s.grant(r, c, answer.Body))
 			return
 		}
-		comeBack(w, r) // closed meanwhile: the gateway drains, or the client is not there to read this
+		comeBack(w, r) // closed meanwhile: the gateway drains, or the client has left
 	case gateway.Refused:
 		refuse(w, r, api.BackendError(answer.Status))
 	case gateway.TimedOut:
@@ -131,8 +131,8 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// lacksSockets reports whether the request asks for a stream with a socket of its own, and
-// there is none left: MAX_CONNECTIONS may be larger where HTTP/2 streams share sockets.
+// lacksSockets reports whether the request asks for a stream with a socket of its own, and no
+// socket is left. MAX_CONNECTIONS may be larger than that, since HTTP/2 streams share sockets.
 func (s *Server) lacksSockets(r *http.Request) bool {
 	return r.ProtoMajor == 1 && s.cfg.MaxConnections > s.files.streams &&
 		int(s.gw.Stats().Pending.Load())+s.streams.Sockets() >= s.files.streams
@@ -153,8 +153,8 @@ func tooMany(w http.ResponseWriter, r *http.Request, e *api.Error) {
 // bodyTimeout bounds how long a body of unknown length may take to turn out to be empty.
 const bodyTimeout = time.Second
 
-// hasBody says whether a request has a body. One of unknown length is empty if nothing but its
-// end comes: some proxies frame each GET so.
+// hasBody reports whether a request has a body. A body of unknown length counts as none if only
+// its end comes: some proxies frame each GET like that.
 func hasBody(r *http.Request) bool {
 	if r.ContentLength >= 0 {
 		return r.ContentLength > 0
@@ -164,7 +164,7 @@ func hasBody(r *http.Request) bool {
 	return n > 0 || !errors.Is(err, io.EOF)
 }
 
-// grant is what the backend said of a connection that it accepted.
+// grant decodes the backend's answer that accepted a connection.
 func (s *Server) grant(r *http.Request, c *gateway.Conn, body []byte) gateway.Grant {
 	g, err := api.DecodeGrant(body, s.gw.MaxTopics())
 	if slices.ContainsFunc(g.Events, func(e sse.Event) bool { return e.ID.IsSet() && s.topics.IsAhead(e.ID.String()) }) {
@@ -178,8 +178,8 @@ func (s *Server) grant(r *http.Request, c *gateway.Conn, body []byte) gateway.Gr
 	return g
 }
 
-// lastEventID is the first that is not empty: an EventSource has one, but a proxy or a
-// client of another kind may add one.
+// lastEventID returns the first Last-Event-ID that is not empty. An EventSource sends one, but a
+// proxy or another client may add more.
 func lastEventID(r *http.Request) string {
 	for _, id := range r.Header.Values("Last-Event-ID") {
 		if id != "" {
@@ -195,9 +195,9 @@ func refuse(w http.ResponseWriter, r *http.Request, e *api.Error) {
 	e.Write(w)
 }
 
-// closeBehind has a connection closed behind the answer to a stranger. What more comes on it
-// would have to be read and judged. An HTTP/2 connection stays: other streams share it, and
-// net/http would turn the field, which HTTP/2 does not have, into a GOAWAY.
+// closeBehind closes an HTTP/1 connection after the answer to a stranger, so that nothing more
+// has to be read from it. An HTTP/2 connection stays: other streams share it, and net/http
+// would turn the field, which HTTP/2 does not have, into a GOAWAY.
 func closeBehind(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")

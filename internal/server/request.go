@@ -25,7 +25,7 @@ const (
 // (https://fetch.spec.whatwg.org/#x-content-type-options-header).
 var noSniff = []string{"nosniff"}
 
-// admit is what all requests go through first, at the public listener and at that of /internal.
+// admit checks each request first, at the public listener and at that of /internal.
 func (s *Server) admit(next http.HandlerFunc, public bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["X-Content-Type-Options"] = noSniff
@@ -46,9 +46,8 @@ func (s *Server) admit(next http.HandlerFunc, public bool) http.Handler {
 	})
 }
 
-// originForm turns a target in absolute form into its path and query, as they are there (RFC
-// 9112 section 3.2.2); net/http has taken the host from it. It says whether the target had
-// that form, and false if there is no telling what it names.
+// originForm turns a target in absolute form into its path and query, unchanged (RFC 9112
+// section 3.2.2). net/http has taken the host from it already.
 func originForm(r *http.Request) (absolute, ok bool) {
 	scheme, rest, found := strings.Cut(r.RequestURI, "://")
 	if r.ProtoMajor != 1 || !found || strings.ContainsAny(scheme, "/?#") {
@@ -65,7 +64,7 @@ func originForm(r *http.Request) (absolute, ok bool) {
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path
 	}
-	// What net/http reads otherwise is refused, and so is user information, which it leaves out.
+	// A target that net/http reads differently is refused, and so is user information, which it drops.
 	if authority == "" || authority != r.Host {
 		return false, false
 	}
@@ -83,8 +82,8 @@ func isHeadTooLarge(r *http.Request) bool {
 	return size > maxHead
 }
 
-// dropHead forgets what is large of a head, but not which origin asks. The answer may wait
-// for a client that does not read.
+// dropHead drops the large parts of a head, but not its Origin. The answer may wait for a
+// client that does not read.
 func dropHead(r *http.Request) {
 	origins := r.Header["Origin"]
 	clear(r.Header)

@@ -19,8 +19,8 @@ type sender struct {
 
 func (s *Server) newSender() fastsend.Handler { return &sender{s, s.api.NewSender()} }
 
-// Serve implements [fastsend.Handler]. Whether the caller may call was decided for its
-// connection, but for what it says anew with each request.
+// Serve implements [fastsend.Handler]. Access was decided for the connection; only what each
+// request says anew is checked here.
 func (s *sender) Serve(authorization, body []byte) (status int, answer []byte, later func() (int, []byte)) {
 	if s.server.cfg.InternalToken != "" && !s.server.isToken(string(authorization)) || int64(len(body)) > s.server.cfg.MaxBodyBytes {
 		return 0, nil, nil
@@ -28,7 +28,7 @@ func (s *sender) Serve(authorization, body []byte) (status int, answer []byte, l
 	return s.Send(body)
 }
 
-// sending is what is known of a connection as a sender's.
+// sending is the state of a connection that may be a sender's.
 type sending struct {
 	exit  *fastsend.Exit
 	again bool // it has sent before
@@ -36,8 +36,8 @@ type sending struct {
 
 type sendingKey struct{}
 
-// senderContext has a new connection of a server remembered as a sender's that may become;
-// one that comes from the exit stays.
+// senderContext adds a sending to the context of a new connection, so that it may be taken over.
+// A connection that has returned from there gets none, and stays with net/http.
 func senderContext(ctx context.Context, nc net.Conn, exit *fastsend.Exit) context.Context {
 	c := edge.Of(nc)
 	if c == nil || fastsend.Returned(c.NetConn()) {
@@ -46,8 +46,8 @@ func senderContext(ctx context.Context, nc net.Conn, exit *fastsend.Exit) contex
 	return context.WithValue(ctx, sendingKey{}, &sending{exit: exit})
 }
 
-// keepSender carries out a send, and takes its connection over for those that follow.
-// It answers false where the request, or its connection, is not for that.
+// keepSender carries out a send, and takes its connection over for the following ones.
+// It returns false if the request or its connection does not qualify.
 func (s *Server) keepSender(w http.ResponseWriter, r *http.Request) bool {
 	if !fastsend.Suits(r) || r.ContentLength > s.cfg.MaxBodyBytes {
 		return false
@@ -61,13 +61,13 @@ func (s *Server) keepSender(w http.ResponseWriter, r *http.Request) bool {
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, r.ContentLength))
 	if err != nil {
-		return false // the API finds the same
+		return false // the API reports the same error
 	}
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return false
 	}
-	defer func() { // net/http does not close it any more
+	defer func() { // net/http no longer closes the connection
 		if v := recover(); v != nil {
 			_ = conn.Close()
 			panic(v)

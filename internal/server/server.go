@@ -47,7 +47,7 @@ const (
 	// deadline that is set for a stream that was just reset keeps it in memory until then.
 	writeTimeout = 100 * 365 * 24 * time.Hour
 
-	// The default of REQUEST_BUDGET_BYTES: this, or so much for each of MAX_CONNECTIONS if
+	// The default of REQUEST_BUDGET_BYTES: the first, or the second for each of MAX_CONNECTIONS if
 	// that is more. A browser's request with its cookies takes about 1 KiB.
 	leastRequestBudget = 256 << 20
 	requestBytes       = 2 << 10
@@ -73,7 +73,7 @@ type Server struct {
 	api       *api.API
 	metrics   *metrics.Metrics
 	withCORS  func(http.HandlerFunc) http.Handler
-	clients   http.Handler // what is neither health nor internal
+	clients   http.Handler // serves requests other than health and /internal
 
 	edge        *edge.Edge
 	files       descriptors
@@ -89,7 +89,7 @@ type Server struct {
 	hurried   chan struct{} // closed by Hurry
 }
 
-// noBackend stands in where no CALLBACK_URL is configured; it is never asked.
+// noBackend is the backend if no CALLBACK_URL is configured. It is never called.
 type noBackend struct{}
 
 func (noBackend) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
@@ -97,8 +97,7 @@ func (noBackend) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gatewa
 }
 func (noBackend) Disconnect(gateway.Notice) {}
 
-// New makes a Server, for Run. Nothing happens before that but a first attempt to reach
-// the broker.
+// New makes a Server, for Run. It does nothing else but a first attempt to reach the broker.
 func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	files, err := shareOut(openFilesLimit(), cfg.MaxConnections, cfg.CallbackConcurrency)
 	if err != nil {
@@ -170,7 +169,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// connect makes the API of this node's connections, or, in a cluster, of all nodes'.
+// connect makes the API for this node's connections, or, in a cluster, for those of all nodes.
 func (s *Server) connect() {
 	name := hostname()
 	s.own = connections.NewOwn(s.gw, s.topics, func() string { return name }, s.log)
@@ -184,9 +183,9 @@ func (s *Server) connect() {
 	s.api = api.New(conns, s.cfg.MaxBodyBytes, s.gw.MaxTopics(), s.log)
 }
 
-// Run serves until ctx ends, then drains. An error means that it could not start, that one
-// of its parts failed, which is the end of all, or that the backend could not be told of
-// every end.
+// Run serves until ctx ends, then drains. It returns an error if it could not start, if one
+// of its parts failed, which ends all of them, or if the backend could not be notified of
+// every disconnect.
 func (s *Server) Run(ctx context.Context) error {
 	listeners, err := s.listen(ctx)
 	if err != nil {
@@ -232,7 +231,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// fail says why everything ends before anybody asked for it, and lets it end soon.
+// fail logs the failure that ends the server, and shortens the drain.
 func (s *Server) fail(failure error) {
 	attrs := []slog.Attr{slog.String("error", failure.Error())}
 	if p := (*guard.Panic)(nil); errors.As(failure, &p) {
@@ -242,8 +241,8 @@ func (s *Server) fail(failure error) {
 	s.Hurry()
 }
 
-// ReloadCertificate loads the TLS certificate anew, if there is one. Where that fails the
-// former stays in use.
+// ReloadCertificate loads the TLS certificate anew, if there is one. If that fails, the
+// previous one stays in use.
 func (s *Server) ReloadCertificate() (loaded bool, err error) {
 	c := s.certificate.Load()
 	if c == nil {
@@ -253,7 +252,7 @@ func (s *Server) ReloadCertificate() (loaded bool, err error) {
 	return err == nil, err
 }
 
-// hostname names this node where connections are shown.
+// hostname returns the name of this node where connections are shown.
 func hostname() string {
 	name, err := os.Hostname()
 	if err != nil {

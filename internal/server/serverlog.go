@@ -8,7 +8,7 @@ import (
 	"ssegateway/internal/logging"
 )
 
-// serverLog takes the words of net/http, most of which strangers can cause as often as
+// serverLog gets the log lines of net/http. Strangers can cause most of them as often as
 // they like.
 type serverLog struct {
 	log      *slog.Logger
@@ -23,7 +23,7 @@ func (l serverLog) Write(p []byte) (int, error) {
 	message := logging.Cut(strings.TrimSpace(string(p)))
 	level := slog.LevelError
 	if strings.Contains(message, "TLS handshake error") {
-		level = slog.LevelDebug // what a client did wrong is of interest only to who debugs it
+		level = slog.LevelDebug // a client's errors matter only for debugging it
 	}
 	l.throttle.Log(l.log, level, message)
 	return len(p), nil

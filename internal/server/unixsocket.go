@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// listenUnix listens at a socket that it makes there, and removes at the end if it is still
-// the same: by then another process may have one of its own there.
+// listenUnix makes a socket at a path and listens at it. Close removes it if it is still the
+// same one: another process may have put its own there.
 func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err := removeStaleSocket(path); err != nil {
 		return nil, err
@@ -26,7 +26,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	}
 	made, err := os.Lstat(path)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("INTERNAL_ADDR: the socket is gone as soon as it was made: %w", err), l.Close())
+		return nil, errors.Join(fmt.Errorf("INTERNAL_ADDR: the socket was removed immediately after it was made: %w", err), l.Close())
 	}
 	return &unixListener{Listener: l, path: path, made: made}, nil
 }
@@ -49,12 +49,12 @@ func (l *unixListener) Close() error {
 }
 
 // removeStaleSocket removes a socket that a killed process left. Only a refused connection
-// says that nobody listens on it any more; a busy process, or one of another user, may give
-// other errors.
+// shows that no process listens on it any more. A busy process, or one of another user, may
+// cause other errors.
 func removeStaleSocket(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode().Type() != fs.ModeSocket {
-		return nil //nolint:nilerr // there is no socket: to listen says what else is wrong
+		return nil //nolint:nilerr // there is no socket: Listen reports any other problem
 	}
 	c, err := net.Dial("unix", path) //nolint:noctx // a local socket answers at once
 	switch {
@@ -69,6 +69,6 @@ func removeStaleSocket(path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	default:
-		return fmt.Errorf("INTERNAL_ADDR: unix:%s is there, and it cannot be told whether a process listens on it; stop that process, remove the file, or name another path: %w", path, err)
+		return fmt.Errorf("INTERNAL_ADDR: unix:%s exists, and it is unknown whether a process listens on it; stop that process, remove the file, or name another path: %w", path, err)
 	}
 }

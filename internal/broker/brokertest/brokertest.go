@@ -17,10 +17,10 @@ import (
 	"ssegateway/sse"
 )
 
-// Suite says how to come by engines.
+// Suite says how to make the engines under test.
 type Suite struct {
-	// Open makes an engine with a log of its own that is empty, within the bounds
-	// given. The suite runs it.
+	// Open makes an engine with an empty log of its own and the given bounds. The suite
+	// calls its Run.
 	Open func(t testing.TB, maxBytes int64, maxAge time.Duration) broker.Engine
 
 	// Within runs a test; synctest.Test for an engine that does nothing outside of
@@ -34,7 +34,7 @@ const (
 	forLong = time.Hour
 )
 
-// patience is how long something may take that is to come at once.
+// patience is how long something may take that should happen at once.
 const patience = 30 * time.Second
 
 // Run runs the suite.
@@ -67,7 +67,7 @@ func Run(t *testing.T, s Suite) {
 	}
 }
 
-// bench is an engine at work.
+// bench is a running engine.
 type bench struct {
 	broker.Engine
 	t *testing.T
@@ -90,10 +90,10 @@ func (s Suite) start(t *testing.T, maxBytes int64, maxAge time.Duration) *bench 
 	return b
 }
 
-// event has its text for data.
+// event returns an event with text in its data.
 func event(text string) sse.Event { return sse.Event{Data: text} }
 
-// publish appends an event and answers its position.
+// publish appends an event and returns its position.
 func (b *bench) publish(text string, store bool, topics ...string) broker.Position {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -105,7 +105,7 @@ func (b *bench) publish(text string, store bool, topics ...string) broker.Positi
 	return p
 }
 
-// text is what event was given, without the id.
+// text returns the text that event was given.
 func text(r *broker.Record) string {
 	var data string
 	for line := range strings.Lines(string(r.Frame.Wire(false))) {
@@ -116,7 +116,7 @@ func text(r *broker.Record) string {
 	return strings.TrimSuffix(data, "\n")
 }
 
-// id is the record's on the wire.
+// id returns the id of the record's frame.
 func id(r *broker.Record) string {
 	for line := range strings.Lines(string(r.Frame.Wire(false))) {
 		if rest, ok := strings.CutPrefix(line, "id: "); ok {
@@ -150,7 +150,7 @@ func texts(records []*broker.Record) []string {
 	return list
 }
 
-// numbers are the texts from..to of a test that counts.
+// numbers returns the texts from..to of a test that counts.
 func numbers(from, to int) []string {
 	list := []string{}
 	for n := from; n <= to; n++ {
@@ -281,7 +281,7 @@ func testTailFromNow(t *testing.T, s Suite) {
 	for n := range 10 {
 		b.publish(strconv.Itoa(n), true, "t")
 	}
-	take(t, early, 10) // so that the log has got them
+	take(t, early, 10) // so that the log has them
 	tailer, offset := b.Log().Tail()
 	for n := range 10 {
 		b.publish(strconv.Itoa(10+n), true, "t")
@@ -506,7 +506,7 @@ func testUnstored(t *testing.T, s Suite) {
 	expect(t, "a late tailer", texts(take(t, late, 1)), []string{"seen"})
 }
 
-// Who follows slowly loses nothing, whatever is trimmed, and holds nobody up.
+// A slow tailer loses nothing, whatever is trimmed, and delays no other.
 func testSlowTailer(t *testing.T, s Suite) {
 	b := s.start(t, 5000, forLong)
 	slow, _ := b.Log().Tail()
@@ -522,7 +522,7 @@ func testSlowTailer(t *testing.T, s Suite) {
 	expect(t, "the slow one", texts(take(t, slow, n)), numbers(1, n))
 }
 
-// A tailer's wait ends with its context, and nobody else's does.
+// A tailer's wait ends with its context, and no other tailer's does.
 func testTailerGivenUp(t *testing.T, s Suite) {
 	b := s.start(t, plenty, forLong)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -545,7 +545,7 @@ func testTailerGivenUp(t *testing.T, s Suite) {
 	expect(t, "the other", texts(<-got), []string{"x"})
 }
 
-// The end of Run is that of all tailers, and of appending.
+// When Run ends, all tailers end, and Append fails.
 func testClose(t *testing.T, s Suite) {
 	b := s.start(t, plenty, forLong)
 	const n = 5

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// PatientLog is a log that calls a function before it takes a line, and fails the test
-// where that does not return: the line is logged under a lock which the function needs.
+// PatientLog is a log that calls a function before it takes a line. It fails the test if the
+// function does not return, since the line is then logged under a lock that the function needs.
 type PatientLog struct {
-	slog.Handler // of what is not said here; it discards
+	slog.Handler // the other methods; it discards
 
 	Call  func()
 	Lines int // that it took

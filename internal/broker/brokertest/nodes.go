@@ -12,7 +12,7 @@ import (
 	"ssegateway/internal/broker"
 )
 
-// RunNodes runs the suite for what nodes share. open opens one node's end of a store,
+// RunNodes runs the suite for implementations of broker.Nodes. open opens a store for one node,
 // the same store for each call within a test.
 func RunNodes(t *testing.T, open func(t testing.TB) func() broker.Nodes) {
 	for _, test := range []struct {
@@ -69,7 +69,7 @@ func testAge(t *testing.T, open func() broker.Nodes) {
 	before := a.Age()
 	b := open()
 	if late := b.Age(); before <= 0 || late < before || late > a.Age()+slack {
-		t.Errorf("the age is %v to who opens the store late, at least %v to another", late, before)
+		t.Errorf("the age of the store is %v for a node that opened it late, want at least the %v of another", late, before)
 	}
 }
 
@@ -118,7 +118,7 @@ func testWatch(t *testing.T, open func() broker.Nodes) {
 				t.Errorf("seen %+v, want %d %q", k, node, value)
 			}
 		case <-ctx.Done():
-			t.Fatal("nothing seen")
+			t.Fatal("Watch reported no change")
 		}
 	}
 	next(2, "b")
@@ -131,7 +131,7 @@ func testWatch(t *testing.T, open func() broker.Nodes) {
 	next(1, "")
 	stop()
 	if err := <-over; err == nil {
-		t.Error("a watch that was ended says nothing")
+		t.Error("Watch returned no error after its context ended")
 	}
 }
 

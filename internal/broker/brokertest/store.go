@@ -14,7 +14,7 @@ import (
 
 // Store is a store of nodes in memory, for tests: all times and faults are the test's.
 type Store struct {
-	// Unnoticed keeps links from noticing by themselves that the store went back: the keys tell.
+	// Unnoticed keeps links from noticing by themselves that the store went back. Only the keys show it.
 	Unnoticed bool
 
 	mu sync.Mutex
@@ -66,8 +66,8 @@ func (s *Store) clear() {
 	s.state = state{epoch: s.epochs, made: time.Now(), writers: map[uint64]*opened{}, keys: map[uint32]broker.Key{}, records: map[uint32]map[broker.Token]record{}}
 }
 
-// Save copies what is stored, and returns what puts it back. What was written since is
-// forgotten then, and its revisions are given out again.
+// Save copies the store's content, and returns a function that restores it. Later writes are
+// lost then, and their revisions are assigned again.
 func (s *Store) Save() (restore func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,8 +119,8 @@ func (s *Store) sizeLocked() (size int) {
 	return size
 }
 
-// needLocked fails where so many bytes more do not leave a part of the limit, in sixteenths.
-// What is written over goes only afterwards.
+// needLocked fails if this many more bytes do not leave a part of the limit, in sixteenths, free.
+// A value that is replaced still counts.
 func (l *Link) needLocked(bytes, leave int) error {
 	if s := l.store; s.limit > 0 && s.sizeLocked()+eachSize+bytes > s.limit-s.limit/16*leave {
 		l.full = true
@@ -155,22 +155,22 @@ func (s *Store) changeLocked() {
 	s.changed = make(chan struct{})
 }
 
-// Fault is what is wrong between a node and the store.
+// Fault is a failure of the connection between a node and the store.
 type Fault int
 
 // Faults.
 const (
 	None   Fault = iota
 	Down         // everything fails at once
-	Cut          // nothing gets through, and nothing says so
-	Deaf         // what is asked happens, but no answer gets through
-	Frozen       // the node stands still; what it was about to do happens afterwards
+	Cut          // nothing gets through, and nothing reports that
+	Deaf         // requests are carried out, but no answer gets through
+	Frozen       // the node stands still; its pending requests are carried out afterwards
 )
 
-// ErrDown is how a link fails that is Down.
+// ErrDown is the error of a link that is Down.
 var ErrDown = fmt.Errorf("%w: the store is not connected", broker.ErrUnsent)
 
-// Link is one node's way to a Store.
+// Link is one node's connection to a Store.
 type Link struct {
 	store *Store
 	// Delay, if not nil, says how long each step takes.
@@ -179,10 +179,10 @@ type Link struct {
 	full  bool  // as Full says; guarded by the store's lock
 }
 
-// Link makes a way to the store.
+// Link makes a connection to the store.
 func (s *Store) Link() *Link { return &Link{store: s} }
 
-// Break sets what is wrong.
+// Break sets the fault of the link.
 func (l *Link) Break(f Fault) {
 	l.store.mu.Lock()
 	defer l.store.mu.Unlock()
@@ -192,7 +192,7 @@ func (l *Link) Break(f Fault) {
 
 const openTimeout = 5 * time.Second // as NATS' client has
 
-// Open opens what the store is now.
+// Open opens the store in its current state.
 func (l *Link) Open(ctx context.Context) (broker.Nodes, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -215,7 +215,7 @@ type opened struct {
 	back     bool   // the store has gone back behind it; guarded by the store's lock
 }
 
-// isBack says that the store lost what this node knows, or wrote last.
+// isBack reports whether the store has lost a revision that this node knows or wrote last.
 func (o *opened) isBack() bool {
 	if o.restored != o.store.restored && !o.store.Unnoticed {
 		o.restored = o.store.restored
@@ -225,7 +225,7 @@ func (o *opened) isBack() bool {
 	return o.back
 }
 
-// write takes note of a write that s has just given a revision.
+// write records a write that has just got a revision.
 func (o *opened) write(s *Store) error {
 	s.revision++
 	s.writers[s.revision] = o
@@ -240,7 +240,7 @@ func (o *opened) write(s *Store) error {
 
 var _ broker.Nodes = (*opened)(nil)
 
-// thaw waits until the node does not stand still, and takes the store's lock.
+// thaw waits until the node no longer stands still, and takes the store's lock.
 func (l *Link) thaw() {
 	l.store.mu.Lock()
 	for l.fault == Frozen {

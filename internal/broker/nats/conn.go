@@ -1,6 +1,6 @@
-// Package nats is the broker for several nodes: the log is a stream of NATS JetStream,
-// of which each node keeps a window in memory, so that clients that come back all at
-// once ask nothing of NATS; and nodes know of each other by another stream.
+// Package nats is the broker for several nodes. The log is a stream of NATS JetStream. Each
+// node keeps a window of it in memory, so that many clients that reconnect at once cause no
+// requests to NATS. Another stream has the keys and records of the nodes.
 package nats
 
 import (
@@ -21,11 +21,11 @@ import (
 	"ssegateway/internal/logging"
 )
 
-// Config says which NATS.
+// Config has the settings of the connection to NATS.
 type Config struct {
 	URL             string // may be several, with commas; with user and password or a token
 	CredentialsFile string // of a NATS account; empty: none
-	CAFile          string // certificates in PEM that the server's is checked with; empty: the system's
+	CAFile          string // file of PEM root certificates for the server's; empty: the system's
 	Log             *slog.Logger
 
 	// InProcess is a server in this process, instead of one at a URL; nil: none.
@@ -40,7 +40,7 @@ const (
 	writeTimeout    = 5 * time.Second // of a server that takes nothing
 	takeOverTime    = 2 * time.Second // of another server of the cluster
 
-	logEvery = 10 * time.Second // equal lines
+	logEvery = 10 * time.Second // between equal log lines
 )
 
 // Conn is a connection to NATS, which may be down for a while, also at first.
@@ -48,20 +48,20 @@ type Conn struct {
 	nats *nats.Conn
 	log  *slog.Logger
 
-	full  atomic.Bool // storage, by an answer of NATS
+	full  atomic.Bool // NATS has answered that its storage is full
 	lines lines
 
 	mu    sync.Mutex
 	down  time.Time     // since when; zero: it is up
-	wrong error         // why the server that it is connected to cannot be used
+	wrong error         // why the connected server cannot be used
 	told  string        // the last reason of the connection being down
-	again chan struct{} // closed when the connection is there again
+	again chan struct{} // closed when the connection is up again
 
-	link   context.Context // ends with the loss of the connection that there is, or was last
+	link   context.Context // ends when the current connection is lost; of the last one while it is down
 	unlink context.CancelFunc
 }
 
-// lines are what an outage, or somebody else on NATS, can have logged again and again.
+// lines throttle the log lines that an outage, or another user of NATS, can cause again and again.
 type lines struct {
 	failed, wrong, back, away, full, room *logging.Throttle // of the connection
 	unopened, lost, open, stuck, unstuck  *logging.Throttle // of the log
@@ -77,9 +77,9 @@ func newLines() (l lines) {
 	return l
 }
 
-// Dial connects. A server that is away is waited for in the background; Dial fails for
-// what would not be better then: a URL or a file that is wrong, a server that refuses this
-// client or is too old.
+// Dial connects. If the server is down, Dial succeeds, and goes on trying in the background. It
+// fails if a later attempt would fail too: the URL or a file is wrong, or the server refuses
+// this client or is too old.
 func Dial(cfg Config) (*Conn, error) {
 	c := &Conn{log: cfg.Log, lines: newLines(), again: make(chan struct{})}
 	c.link, c.unlink = context.WithCancel(context.Background())
@@ -131,7 +131,7 @@ func (cfg Config) options() []nats.Option {
 	return options
 }
 
-// isAway says that a later try may do better.
+// isAway reports whether a later attempt may succeed.
 func isAway(err error) bool {
 	if errors.As(err, new(*url.Error)) {
 		return false
@@ -139,7 +139,7 @@ func isAway(err error) bool {
 	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) || errors.As(err, new(net.Error))
 }
 
-// up is the library's word that the connection is there.
+// up is called by the library when the connection is up.
 func (c *Conn) up(conn *nats.Conn) {
 	defer guard.Recover()
 	c.upWith(checkVersion(conn.ConnectedServerVersion()))
@@ -160,7 +160,7 @@ func (c *Conn) upWith(wrong error) {
 	}
 }
 
-// lost is the library's word that the connection is not there any more, or not yet again.
+// lost is called by the library when the connection is lost, or an attempt to restore it has failed.
 func (c *Conn) lost(conn *nats.Conn, err error) {
 	defer guard.Recover()
 	if !conn.IsClosed() {
@@ -168,7 +168,7 @@ func (c *Conn) lost(conn *nats.Conn, err error) {
 	}
 }
 
-// away takes note of that. It does not log one reason at every attempt.
+// away records that the connection is down. It does not log the same reason at each attempt.
 func (c *Conn) away(err error) {
 	text := "closed"
 	if err != nil {
@@ -187,36 +187,36 @@ func (c *Conn) away(err error) {
 	}
 }
 
-// Away is for how long the connection has been of no use; 0: it is.
+// Away returns how long the connection has been unusable; 0: it is usable.
 func (c *Conn) Away() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.wrong != nil:
 		return 1 << 62
-	case c.down.IsZero() || c.nats.IsConnected(): // which it is a moment before we are told
+	case c.down.IsZero() || c.nats.IsConnected(): // it is connected a moment before up is called
 		return 0
 	default:
 		return max(time.Since(c.down), 1)
 	}
 }
 
-// gone says that the connection is down, and that another server of a cluster is not about to
-// take it.
+// gone reports whether the connection is down, and no other server of a cluster can be expected
+// to take it over.
 func (c *Conn) gone() bool {
 	away := c.Away()
 	return away > 0 && (away > takeOverTime || len(c.nats.Servers()) < 2)
 }
 
-// back is closed when the connection comes back the next time.
+// back returns a channel that is closed when the connection next comes back.
 func (c *Conn) back() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.again
 }
 
-// linked is a context that ends at the latest when the connection is lost: what was sent
-// is then not answered any more.
+// linked returns a context that ends when ctx does or when the connection is lost. A request that
+// was sent before is not answered after that.
 func (c *Conn) linked(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	c.mu.Lock()
@@ -231,8 +231,8 @@ func (c *Conn) linked(ctx context.Context) (context.Context, context.CancelFunc)
 	}
 }
 
-// whileUp is linked for a connection that is up. For one that is down it is ctx, so that the
-// library says that nothing was sent.
+// whileUp is like linked while the connection is up. While it is down it returns ctx, so that
+// the library reports that nothing was sent.
 func (c *Conn) whileUp(ctx context.Context) (context.Context, context.CancelFunc) {
 	if c.Away() > 0 {
 		return ctx, func() {}
@@ -242,11 +242,11 @@ func (c *Conn) whileUp(ctx context.Context) (context.Context, context.CancelFunc
 
 var errLinkLost = errors.New("the connection to NATS was lost meanwhile")
 
-// Close ends it.
+// Close closes the connection.
 func (c *Conn) Close() { c.nats.Close() }
 
-// checkVersion refuses servers older than 2.11, the first with messages that expire
-// one by one.
+// checkVersion refuses servers older than 2.11, the first version in which each message can
+// have its own expiry.
 func checkVersion(version string) error {
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {

@@ -18,11 +18,11 @@ import (
 const (
 	trimInterval  = time.Second
 	appendTimeout = 5 * time.Second // for NATS to store an event, and for this node to read it back
-	probeInterval = 2 * time.Second // of trying again where it did not
-	probeBytes    = 4 << 10         // of what is tried
+	probeInterval = 2 * time.Second // between probes while it does not
+	probeBytes    = 4 << 10         // size of a probe
 )
 
-// LogConfig says what is kept, and where on NATS.
+// LogConfig has the bounds of the log and its place on NATS.
 type LogConfig struct {
 	Prefix   string // of all names, for several installations on one NATS; no dots, spaces or wildcards
 	MaxBytes int64  // of the window in memory
@@ -30,9 +30,9 @@ type LogConfig struct {
 	Replicas int // of the stream, in a cluster of NATS servers
 }
 
-// Engine implements broker.Engine. Until the log is opened for the first time it has an
-// empty one, to which nothing is added. A log that is lost is opened anew, and replaces the
-// one before.
+// Engine implements broker.Engine. Until the log is opened for the first time, Log returns an
+// empty one to which nothing is added. A log that is lost is opened anew, and the new one
+// replaces the old one.
 type Engine struct {
 	conn *Conn
 	cfg  LogConfig
@@ -40,12 +40,12 @@ type Engine struct {
 	mu      sync.Mutex
 	log     *broker.Log
 	session *session  // nil: the log is not open
-	since   time.Time // when it ceased to be
-	stuck   error     // why NATS stored no event the last time; nil: it did
+	since   time.Time // when the log ceased to be open
+	stuck   error     // why the last append was not stored; nil: it was
 	closed  bool
 }
 
-// NewEngine makes an Engine on a connection, which outlives it.
+// NewEngine makes an Engine on a connection, which must outlive it.
 func NewEngine(conn *Conn, cfg LogConfig) *Engine {
 	return &Engine{conn: conn, cfg: cfg, log: broker.NewLog("", cfg.MaxBytes, cfg.MaxAge), since: time.Now()}
 }
@@ -57,10 +57,10 @@ func (e *Engine) Log() *broker.Log {
 	return e.log
 }
 
-// Ready says that the log has been opened.
+// Ready reports whether the log has been opened.
 func (e *Engine) Ready() bool { return e.Log().Epoch() != "" }
 
-// Away is for how long nothing can be appended, as far as is known; 0: it can.
+// Away returns how long it has been impossible to append, as far as is known; 0: it is possible.
 func (e *Engine) Away() time.Duration {
 	away := e.conn.Away()
 	e.mu.Lock()
@@ -111,10 +111,9 @@ func (e *Engine) append(ctx context.Context, s *session, p broker.Publication) (
 	return at, err
 }
 
-// Stuck is why events are refused though NATS is there: one was not stored, for want of
-// storage or without an answer, and none has been since. nil: they are not. Without a
-// leader of the stream, which answers nothing else either, they are not refused: it may be
-// there before the next one's time is over.
+// Stuck returns why events are refused although NATS is connected: the storage was full, or NATS
+// did not answer, and nothing has been stored since. It returns nil if they are not refused. While
+// the stream has no leader they are not refused: one may be elected in time for the next event.
 func (e *Engine) Stuck() error {
 	if e.conn.Full() {
 		return broker.ErrFull
@@ -134,7 +133,7 @@ func (e *Engine) setStuck(err error) {
 	}
 }
 
-// probe adds an event without topics, which nobody gets, while the log is stuck.
+// probe appends an event without topics, which no connection gets, while the log is stuck.
 func (e *Engine) probe(ctx context.Context) {
 	e.mu.Lock()
 	s, stuck := e.session, e.stuck != nil
@@ -151,7 +150,7 @@ func (e *Engine) probe(ctx context.Context) {
 	e.conn.lines.unstuck.Log(e.conn.log, slog.LevelInfo, "events can be added to the log again")
 }
 
-// Open opens the log before Run does, if it is to be had.
+// Open opens the log before Run does, if it is available.
 func (e *Engine) Open(ctx context.Context) error {
 	s, err := open(ctx, e.conn, e.cfg)
 	if err == nil {
@@ -160,13 +159,13 @@ func (e *Engine) Open(ctx context.Context) error {
 	return err
 }
 
-// Run implements broker.Engine. Whatever happens on NATS, it goes on until ctx ends.
+// Run implements broker.Engine. It goes on until ctx ends, whatever happens on NATS.
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.close()
 	ctx, cancel := context.WithCancel(ctx)
 	var beside sync.WaitGroup
 	defer beside.Wait()
-	defer cancel() // by a panic, too, which else would wait for that
+	defer cancel() // also on a panic: beside.Wait would otherwise never return
 	beside.Go(func() {
 		defer guard.Recover()
 		every(ctx, trimInterval, func() { e.Log().Trim() })
@@ -204,7 +203,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.conn.lines.lost.Log(e.conn.log, slog.LevelError, "the log is lost, and opened anew", slog.String("error", err.Error()))
 		}
 		if errors.Is(err, errCutShort) {
-			for s.renew(ctx) != nil && ctx.Err() == nil { // else it would be opened as if nothing were
+			for s.renew(ctx) != nil && ctx.Err() == nil { // otherwise the old log would be opened unchanged
 				pause(ctx, e.conn.back())
 			}
 		}
@@ -212,7 +211,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	return nil
 }
 
-// pause is between two attempts; it is over at once when the connection comes back.
+// pause waits between two attempts. It returns at once when the connection comes back.
 func pause(ctx context.Context, back <-chan struct{}) {
 	select {
 	case <-ctx.Done():
@@ -242,7 +241,7 @@ func (e *Engine) close() {
 	e.log.Close()
 }
 
-// take goes on with the log of a session.
+// take makes the log of a session the current one.
 func (e *Engine) take(s *session) {
 	e.mu.Lock()
 	before := e.log

@@ -9,7 +9,7 @@ import (
 	"ssegateway/sse"
 )
 
-// message is a publication as it is in the stream. Its position is the stream's to say.
+// message is a publication in the form that the stream stores. The stream decides its position.
 type message struct {
 	Origin string   `json:"origin"` // the engine that appended it
 	Number uint64   `json:"number"` // among the appends of that engine

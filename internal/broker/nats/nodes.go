@@ -23,15 +23,15 @@ const (
 
 	takenBy = "Taken-By" // header of a trace: the number of the node
 
-	listenTimeout = time.Second // of the server, to know that this node listens
-	answersAtOnce = 10_000      // questions of other nodes that are being answered
+	listenTimeout = time.Second // for the server to confirm the subscription
+	answersAtOnce = 10_000      // requests of other nodes in progress
 	heldAtOnce    = 256         // records that are read together
 	heldTimeout   = time.Second // for them to come; fewer may come than NATS counted, since some are replaced or removed meanwhile
 )
 
 // Nodes implements broker.Nodes. Keys and records are messages of one stream, one for
-// each subject; its subjects have an epoch in them, so that nothing of one stream is
-// taken for something of another of the same name.
+// each subject. The subjects contain the stream's epoch, so that a message of one stream is
+// never taken for one of another stream of the same name.
 type Nodes struct {
 	owner  *Conn
 	conn   *nats.Conn
@@ -41,7 +41,7 @@ type Nodes struct {
 	prefix string // of messages
 	epoch  string
 	base   string    // of the stream's subjects
-	made   time.Time // when the stream was, by this node's clock
+	made   time.Time // when the stream was made, by this node's clock
 	marks  marks
 }
 
@@ -91,8 +91,8 @@ func (n *Nodes) recordSubject(node uint32, token broker.Token) string {
 	return n.heldSubject(node, hex.EncodeToString(token[:]))
 }
 
-// failure says what an error means: that there is no stream by the subject or name may
-// be because the stream is another one now, or because NATS is not up yet.
+// failure translates an error of NATS. If there is no stream for the subject or name, either
+// another stream has replaced it, or NATS has not started completely.
 func (n *Nodes) failure(ctx context.Context, err error) error {
 	var api *jetstream.APIError
 	switch {
@@ -112,7 +112,7 @@ func (n *Nodes) failure(ctx context.Context, err error) error {
 	return err
 }
 
-// wrongLastSequence is the code for a revision that is another one, but not told.
+// wrongLastSequence is NATS' code for a wrong revision in an answer without the right one.
 const wrongLastSequence = 10164
 
 func (n *Nodes) isLost(ctx context.Context) bool {
@@ -128,7 +128,7 @@ func (n *Nodes) publish(ctx context.Context, m *nats.Msg, options ...jetstream.P
 		return 0, err
 	}
 	ack, err := n.js.PublishMsg(ctx, m, options...)
-	if errors.Is(err, nats.ErrReconnectBufExceeded) { // the connection is down, and nothing waits for it
+	if errors.Is(err, nats.ErrReconnectBufExceeded) { // the connection is down, and the library buffers nothing
 		return 0, fmt.Errorf("%w: %w", broker.ErrUnsent, err)
 	}
 	if err != nil {
@@ -137,7 +137,7 @@ func (n *Nodes) publish(ctx context.Context, m *nats.Msg, options ...jetstream.P
 	return ack.Sequence, n.marks.acknowledged(m.Subject, ack.Sequence, floor)
 }
 
-// last is the newest message of a subject; nil: there is none.
+// last returns the newest message of a subject; nil: there is none.
 func (n *Nodes) last(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
 	ctx, cancel := n.owner.whileUp(ctx)
 	defer cancel()
@@ -183,11 +183,11 @@ func key(node uint32, revision uint64, data []byte) broker.Key {
 	return k
 }
 
-// consumer reads the stream's messages with the subjects given, in their order.
+// consumer makes a reader of the stream's messages with the given subjects, in order.
 func (n *Nodes) consumer(ctx context.Context, subjects string, policy jetstream.DeliverPolicy) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	if n.isLost(ctx) { // a consumer of another stream would just have nothing to say
+	if n.isLost(ctx) { // a consumer of another stream would never get a message
 		return nil, broker.ErrStoreLost
 	}
 	c, err := n.stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
@@ -231,14 +231,14 @@ func (n *Nodes) Watch(ctx context.Context, f func(broker.Key)) error {
 	}
 }
 
-// parseHex reads what hexOf writes, and nothing else.
+// parseHex parses the result of hexOf. It returns false for anything else.
 func parseHex(name string) (node uint32, ok bool) {
 	v, err := strconv.ParseUint(name, 16, 32)
 	node = uint32(v)
 	return node, err == nil && node != 0 && hexOf(node) == name
 }
 
-// parseToken reads what recordSubject writes, and nothing else.
+// parseToken parses a token as recordSubject writes it. It returns false for anything else.
 func parseToken(name string) (token broker.Token, ok bool) {
 	b, err := hex.DecodeString(name)
 	if err != nil || len(b) != len(token) || hex.EncodeToString(b) != name {
@@ -247,7 +247,7 @@ func parseToken(name string) (token broker.Token, ok bool) {
 	return broker.Token(b), true
 }
 
-// passOver says of a message that it is not the gateway's, and has no effect.
+// passOver logs that a message is ignored because it is not the gateway's.
 func (n *Nodes) passOver(subject string) {
 	n.owner.lines.foreign.Log(n.owner.log, slog.LevelWarn, "a message in the store of the nodes is passed over: it is not the gateway's", slog.String("subject", logging.Cut(subject)))
 }
@@ -256,7 +256,7 @@ func (n *Nodes) passOver(subject string) {
 func (n *Nodes) Hold(ctx context.Context, node uint32, token broker.Token, request []byte) error {
 	subject, keep := n.recordSubject(node, token), reservePieces
 	if broker.NodeOf(token) != node {
-		keep = piecesForKeys // it is taken over
+		keep = piecesForKeys // the connection is taken over
 	}
 	err := n.within(ctx, keep, func() error {
 		_, err := n.publish(ctx, &nats.Msg{Subject: subject, Data: request}, jetstream.WithExpectLastSequencePerSubject(0))
@@ -272,7 +272,7 @@ func (n *Nodes) Hold(ctx context.Context, node uint32, token broker.Token, reque
 	if m != nil && m.Header.Get(takenBy) != "" {
 		return broker.ErrTaken
 	}
-	return nil // an earlier try was heard
+	return nil // an earlier attempt has written the record
 }
 
 // Release implements broker.Nodes.
@@ -387,7 +387,7 @@ func (n *Nodes) Answer(node uint32, f func(ctx context.Context, message []byte) 
 		select {
 		case slots <- struct{}{}:
 		default:
-			return // it is told by the silence
+			return // too many requests: the caller times out
 		}
 		go func() {
 			defer guard.Recover()
@@ -403,7 +403,7 @@ func (n *Nodes) Answer(node uint32, f func(ctx context.Context, message []byte) 
 		cancel()
 		_ = sub.Unsubscribe()
 	}
-	if err := n.conn.FlushTimeout(listenTimeout); err != nil { // who asks from now on is heard
+	if err := n.conn.FlushTimeout(listenTimeout); err != nil { // requests that are sent from now on arrive
 		stop()
 		return nil, err
 	}

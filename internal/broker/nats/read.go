@@ -16,9 +16,9 @@ import (
 
 const (
 	pullExpiry    = 10 * time.Second
-	pullHeartbeat = time.Second     // twice that without a word, and the reader is made anew
-	readerIdle    = time.Minute     // after which NATS forgets a reader that is gone
-	loadWait      = time.Second / 2 // without a message, before the stream is asked what it still has
+	pullHeartbeat = time.Second     // after twice that without a message the reader is made anew
+	readerIdle    = time.Minute     // after which NATS removes an unused reader
+	loadWait      = time.Second / 2 // without a message, before the stream is asked what it still holds
 )
 
 var (
@@ -33,13 +33,12 @@ type reader struct {
 	stop func()
 }
 
-// Stop ends reading, and lets NATS forget the reader soon: nodes that start see by the
-// readers whether the log is in use.
+// Stop ends reading, and has NATS remove the reader soon: nodes that start count the readers
+// to see whether the log is in use.
 func (r *reader) Stop() { r.stop() }
 
-// messages reads the stream from a sequence on. The readers of the library that
-// keep the order themselves are not used: they cannot be stopped for certain while
-// they begin anew.
+// messages makes a reader of the stream from a sequence on. It does not use the library's
+// ordered consumers: they cannot be stopped reliably while they begin anew.
 func (e *session) messages(ctx context.Context, stream jetstream.Stream, begin uint64) (*reader, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
@@ -57,7 +56,7 @@ func (e *session) messages(ctx context.Context, stream jetstream.Stream, begin u
 	}
 	stop := func() {
 		from.Stop()
-		info := consumer.CachedInfo() // an answer is not waited for: NATS may be away
+		info := consumer.CachedInfo() // the deletion waits for no answer: NATS may be down
 		_ = e.conn.nats.Publish(jetstream.DefaultAPIPrefix+"CONSUMER.DELETE."+info.Stream+"."+info.Name, nil)
 	}
 	return &reader{from, stop}, nil
@@ -85,7 +84,7 @@ func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConf
 	for e.seen.Load() < state.LastSeq {
 		m, err := within(ctx, from, loadWait)
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			// What was there may all have become too old meanwhile.
+			// All messages may have expired meanwhile.
 			info, err := stream.Info(ctx)
 			if err != nil {
 				return err
@@ -103,10 +102,10 @@ func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConf
 		if err != nil {
 			return err
 		}
-		if meta.Sequence.Stream != e.seen.Load()+1 { // the stream loses its oldest while it is read
+		if meta.Sequence.Stream != e.seen.Load()+1 { // the stream dropped its oldest messages while it is read
 			beginAt(meta.Sequence.Stream - 1)
 		}
-		if m.Subject() != e.subject { // of the log before a renewal
+		if m.Subject() != e.subject { // a message of the log before renew
 			beginAt(meta.Sequence.Stream)
 			continue
 		}
@@ -123,15 +122,15 @@ func within(ctx context.Context, from jetstream.MessagesContext, patience time.D
 	return from.Next(jetstream.NextContext(ctx))
 }
 
-// read takes into the log what comes, until something fails. It answers nil when
-// the connection is there again: NATS may have forgotten the reader then.
+// read adds new messages to the log until an error occurs. It returns nil when the connection
+// has come back: NATS may have removed the reader meanwhile.
 func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 	stream, err := e.current(ctx)
 	e.heard(err)
 	if err != nil {
 		return err
 	}
-	// It begins with the message that it has last, to see whether that is still the same.
+	// Begin with the last message that is known, to check that it is still the same.
 	begin := e.seen.Load()
 	if state := stream.CachedInfo().State; e.last == (author{}) || state.Msgs == 0 || state.FirstSeq > begin {
 		begin++
@@ -155,7 +154,7 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 		m, err := from.Next(jetstream.NextContext(reading))
 		if reading.Err() != nil {
 			if err = context.Cause(reading); errors.Is(err, context.Canceled) {
-				return nil // by back, or ctx
+				return nil // back is closed, or ctx has ended
 			}
 			return err
 		}
@@ -185,7 +184,7 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 	}
 }
 
-// take puts the next message into the log. One that is not the gateway's is passed over.
+// take adds the next message to the log. It skips one that is not the gateway's.
 func (e *session) take(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 	at := meta.Sequence.Stream
 	if m.Subject() != e.subject {

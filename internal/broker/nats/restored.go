@@ -12,24 +12,24 @@ import (
 	"ssegateway/internal/broker"
 )
 
-// marks are what is known of a stream that is not to go back to an earlier state of itself:
-// it does so when NATS is started from a copy of its directory, or lost its power.
+// marks detect that a stream went back to an earlier state of itself. That happens when NATS is
+// started from a copy of its directory, or after a loss of power.
 type marks struct {
 	mu         sync.Mutex
 	acked      uint64 // the highest sequence that is known to have been in the stream
 	wrote      uint64 // the last message that this node wrote; 0: none
 	subject    string // of that message
-	reconnects uint64 // of the connection, when the stream was looked at last
-	back       bool   // it went back
+	reconnects uint64 // of the connection, when the stream was last checked
+	back       bool   // the stream went back
 }
 
-// lookAgain is between two looks at a stream that is too short: a leader that is new may not
-// be as far yet.
+// lookAgain is the time between two checks of a stream that is too short: a new leader may not
+// have all messages yet.
 const lookAgain = 300 * time.Millisecond
 
-// expect returns a sequence that what is written now comes behind. The stream has gone back
-// where it ends before that, or has another message in place of the one that this node wrote
-// last. Only a NATS that was away can have gone back, so that is looked at after each reconnect.
+// expect returns a sequence that the next write has to exceed. The stream has gone back if it
+// ends before that, or if it has another message in place of this node's last one. Only a NATS
+// that was down can have gone back, so the stream is checked after each reconnect.
 func (n *Nodes) expect(ctx context.Context) (floor uint64, err error) {
 	reconnects := n.conn.Stats().Reconnects
 	m := &n.marks
@@ -72,7 +72,7 @@ func (n *Nodes) hasGoneBack(ctx context.Context, floor, wrote uint64, subject st
 		return false, nil
 	}
 	last, err := n.stream.GetMsg(ctx, wrote)
-	if errors.Is(err, jetstream.ErrMsgNotFound) { // it was removed, or written over
+	if errors.Is(err, jetstream.ErrMsgNotFound) { // the message was removed or replaced
 		return false, nil
 	}
 	if err != nil {
@@ -81,7 +81,7 @@ func (n *Nodes) hasGoneBack(ctx context.Context, floor, wrote uint64, subject st
 	return last.Subject != subject, nil
 }
 
-// acknowledged takes note of a message that this node wrote, which has to come behind floor.
+// acknowledged records a message that this node wrote. Its sequence has to exceed floor.
 func (m *marks) acknowledged(subject string, sequence, floor uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 const (
 	reservePieces = 32
 	pieceBytes    = 32 << 10
-	piecesForKeys = reservePieces / 2 // taking over leaves so many
+	piecesForKeys = reservePieces / 2 // taking over leaves at least this many
 )
 
 // Codes of NATS' errors when there is no room.
@@ -28,10 +28,10 @@ const (
 	accountFull = 10002
 	serverFull  = 10023
 	storageFull = 10047
-	storeFailed = 10077 // for the reason in the description
+	storeFailed = 10077 // the description has the reason
 )
 
-// isFull says that nothing was written, for want of storage.
+// isFull reports whether a write failed because the storage is full.
 func isFull(err error) bool {
 	var api *jetstream.APIError
 	if !errors.As(err, &api) {
@@ -46,19 +46,19 @@ func isFull(err error) bool {
 	return false
 }
 
-// fill takes note that there is no room.
+// fill records that the storage is full.
 func (c *Conn) fill(err error) {
 	c.full.Store(true)
 	c.lines.full.Log(c.log, slog.LevelWarn, "the storage of NATS is full", slog.String("error", err.Error()))
 }
 
-// Full says that NATS has answered that its storage is full, and has not had room since.
+// Full reports whether NATS has answered that its storage is full, and Reserve has not succeeded since.
 func (c *Conn) Full() bool { return c.full.Load() }
 
 // Full implements broker.Nodes.
 func (n *Nodes) Full() bool { return n.owner.Full() }
 
-// Reserve implements broker.Nodes. Where storage was full, one piece more has to fit.
+// Reserve implements broker.Nodes. After the storage was full, one piece more has to fit.
 func (n *Nodes) Reserve(ctx context.Context) error {
 	there, err := n.reserve(ctx)
 	if err != nil {
@@ -90,7 +90,7 @@ func (n *Nodes) Reserve(ctx context.Context) error {
 
 func (n *Nodes) pieceSubject(i int) string { return fmt.Sprintf("%s.room.%d", n.base, i) }
 
-// reserve is how many messages each subject of the reserve has.
+// reserve returns how many messages each subject of the reserve has.
 func (n *Nodes) reserve(ctx context.Context) (map[string]uint64, error) {
 	info, err := n.stream.Info(ctx, jetstream.WithSubjectFilter(n.base+".room.*"))
 	if err != nil {
@@ -99,8 +99,8 @@ func (n *Nodes) reserve(ctx context.Context) (map[string]uint64, error) {
 	return info.State.Subjects, nil
 }
 
-// within writes, in the place of a piece of the reserve if there is no room and more
-// than keep pieces are left.
+// within calls write. While the storage is full and more than keep pieces of the reserve are
+// left, it removes a piece and calls write again.
 func (n *Nodes) within(ctx context.Context, keep int, write func() error) error {
 	for {
 		err := write()

@@ -23,7 +23,7 @@ const (
 	// that lags for a moment still finds what comes next.
 	streamMargin = 16 << 20
 
-	checkInterval = 2 * time.Second // of whether the stream is still the same
+	checkInterval = 2 * time.Second // between checks that the stream is still the same
 	apiTimeout    = 5 * time.Second
 	answerTimeout = time.Second // of a stream that has a leader
 	firstTimeout  = time.Second // of the reader's first requests in a row: NATS may leave them unanswered while a leader is elected
@@ -32,42 +32,42 @@ const (
 	attemptTimeout   = time.Second            // of one attempt to append
 	firstRepeat      = 100 * time.Millisecond // before the next, doubled up to lastRepeat
 	lastRepeat       = 500 * time.Millisecond
-	duplicatesWindow = 30 * time.Second  // for which NATS knows an event again
-	leastWindow      = 2 * appendTimeout // with which appending may be repeated
+	duplicatesWindow = 30 * time.Second  // for which NATS recognizes a repeated event
+	leastWindow      = 2 * appendTimeout // the shortest with which an append may be repeated
 
 	epochKey = "epoch" // in the stream's metadata
 )
 
-// What ends a session: what comes next in the log is not to be had any more.
+// Errors that end a session: the next messages of the log are no longer available.
 var (
 	errLogLost = errors.New("the log on NATS was lost or made anew, or this node fell behind what it keeps")
-	// errCutShort is a log that has lost its end: numbers that were given out before are
-	// given out again.
+	// errCutShort means that the log has lost its end, so that NATS assigns sequence numbers
+	// again that it has assigned before.
 	errCutShort = fmt.Errorf("%w: it lost events that it had acknowledged", errLogLost)
 )
 
-// session is the time with one log.
+// session is the use of one log, from its opening until it is lost.
 type session struct {
 	conn    *Conn
 	js      jetstream.JetStream
 	log     *broker.Log
 	name    string       // of the stream
-	subject string       // has the epoch in it, so that nothing gets into, or is taken from, another log
-	origin  string       // this session's, so that an append knows its own message
-	repeats bool         // NATS knows an event again for long enough to append it again after an attempt of unknown outcome
+	subject string       // contains the epoch, so that messages of different logs never mix
+	origin  string       // of this session, so that an append recognizes its own message
+	repeats bool         // NATS recognizes repeated events for long enough to repeat an append of unknown outcome
 	failed  atomic.Int32 // attempts to read in a row
 
 	seen atomic.Uint64 // sequence of the last message that is in the log
-	last author        // of that message; zero: it was not read. run's
+	last author        // of that message; zero: it was not read. Used by run only
 
 	mu      sync.Mutex
-	waiting map[uint64]chan broker.Position // appends, by their number
+	waiting map[uint64]chan broker.Position // pending appends, by their number
 	number  uint64
 	silent  time.Time // since when JetStream does not answer; zero: it does
 	closed  chan struct{}
 }
 
-// author tells a message from every other one.
+// author identifies a message uniquely.
 type author struct {
 	origin string
 	number uint64
@@ -104,7 +104,7 @@ func open(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) {
 
 func subject(cfg LogConfig, epoch string) string { return cfg.Prefix + ".log." + epoch }
 
-// newEpoch is unlike any before.
+// newEpoch returns a random, unique epoch.
 func newEpoch() string { return crand.Text()[:10] }
 
 // stream is the log's; it is made if there is none. One that is there stays as it
@@ -141,16 +141,16 @@ func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, 
 	return e.js.UpdateStream(ctx, have)
 }
 
-// keepAtLeast lets a stream that other nodes read stay as large as it is, and says whether that
-// is larger than was wanted.
+// keepAtLeast raises the wanted bounds to those of a stream that other nodes read. It reports
+// whether that stream has larger bounds than were wanted.
 func (e *session) keepAtLeast(have jetstream.StreamConfig, want *jetstream.StreamConfig) (larger bool) {
 	larger = have.MaxBytes > want.MaxBytes || have.MaxAge > want.MaxAge || have.Replicas > want.Replicas
 	want.MaxBytes, want.MaxAge, want.Replicas = max(have.MaxBytes, want.MaxBytes), max(have.MaxAge, want.MaxAge), max(have.Replicas, want.Replicas)
 	return larger
 }
 
-// append adds to the log. JetStream has stored the event, and this node has read it
-// back, before it returns.
+// append adds an event to the log. It returns when JetStream has stored the event and this
+// node has read it back.
 func (e *session) append(ctx context.Context, p broker.Publication) (broker.Position, error) {
 	mine := make(chan broker.Position, 1)
 	e.mu.Lock()
@@ -192,9 +192,9 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 	}
 }
 
-// store has JetStream store an event, unless that is found out before by reading it back.
-// While a leader is elected, or the server that was connected to is gone, it tries again: NATS
-// knows the event again by its id, so that it is stored once.
+// store stores an event in JetStream. It stops early if this node reads the event back first.
+// While a leader is elected, or the connected server is gone, it tries again. NATS recognizes
+// the event by its id, so that it is stored once.
 func (e *session) store(ctx context.Context, data []byte, number uint64, mine <-chan broker.Position) (at broker.Position, read bool, err error) {
 	options := []jetstream.PublishOpt{jetstream.WithRetryAttempts(0)}
 	if e.repeats {
@@ -221,7 +221,7 @@ func (e *session) store(ctx context.Context, data []byte, number uint64, mine <-
 	}
 }
 
-// attempt appends once.
+// attempt tries once to append.
 func (e *session) attempt(ctx context.Context, data []byte, options []jetstream.PublishOpt) error {
 	timeout := appendTimeout
 	if e.repeats {
@@ -235,14 +235,14 @@ func (e *session) attempt(ctx context.Context, data []byte, options []jetstream.
 	return err
 }
 
-// mayPass says that an append failed for want of a leader or of a connection.
+// mayPass reports whether an append failed because there was no leader or no connection.
 func mayPass(err error) bool {
 	return errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
 		errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrDisconnected)
 }
 
-// run reads until ctx ends, or the log does not go on where it was. It outlives NATS
-// being away.
+// run reads until ctx ends, or the log does not continue where it was. It goes on while NATS
+// is down.
 func (e *session) run(ctx context.Context) error {
 	defer close(e.closed)
 	for {
@@ -260,7 +260,7 @@ func (e *session) run(ctx context.Context) error {
 	}
 }
 
-// timeout is that of the reader's next request.
+// timeout returns the timeout of the reader's next request.
 func (e *session) timeout() time.Duration {
 	if e.failed.Load() < firstRequests {
 		return firstTimeout
@@ -268,8 +268,9 @@ func (e *session) timeout() time.Duration {
 	return apiTimeout
 }
 
-// watch looks whether the stream is still the same, until ctx ends: its reader alone
-// would wait for a sequence that may be long in coming. It answers nil when back is closed.
+// watch checks until ctx ends that the stream is still the same. The reader alone would not
+// notice: it waits for the next sequence, however long that takes. watch returns nil when
+// back is closed.
 func (e *session) watch(ctx context.Context, back <-chan struct{}) error {
 	check := time.NewTicker(checkInterval)
 	defer check.Stop()
@@ -293,12 +294,12 @@ func (e *session) watch(ctx context.Context, back <-chan struct{}) error {
 		case short:
 			return fmt.Errorf("%w: it ends at %d, before %d", errCutShort, stream.CachedInfo().State.LastSeq, seen)
 		default:
-			short = true // a leader that is new may not be as far yet
+			short = true // a new leader may not have all messages yet
 		}
 	}
 }
 
-// heard takes note of how JetStream answered.
+// heard records whether JetStream answered.
 func (e *session) heard(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -315,9 +316,8 @@ func (e *session) silentSince() time.Time {
 	return e.silent
 }
 
-// renew gives the log another epoch in place: what is appended from now on is of a new
-// log, and nothing that was given a number before is. It is for a stream that would give
-// numbers out again.
+// renew gives the stream another epoch: what is appended from now on belongs to a new log, and
+// the messages before do not. It is for a stream that would assign sequence numbers again.
 func (e *session) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
@@ -334,7 +334,7 @@ func (e *session) renew(ctx context.Context) error {
 	return err
 }
 
-// answers says that the stream is there, has a leader, and is the log's.
+// answers reports whether the stream exists, has a leader, and is the log's.
 func (e *session) answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
@@ -342,7 +342,7 @@ func (e *session) answers(ctx context.Context) bool {
 	return err == nil
 }
 
-// current is the log's stream, unless it is known to be gone or another one.
+// current returns the log's stream, or errLogLost if that is gone or replaced.
 func (e *session) current(ctx context.Context) (jetstream.Stream, error) {
 	if e.conn.Away() > 0 {
 		return nil, broker.ErrUnavailable
