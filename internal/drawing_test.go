@@ -46,7 +46,7 @@ func TestDrawing(t *testing.T) {
 	}
 	if *update {
 		doc = slices.Concat(before, []byte(drawingTop), draw(rooms), []byte(drawingEnd), after)
-		if err := os.WriteFile(page, doc, 0o644); err != nil { //nolint:gosec // a document
+		if err := os.WriteFile(page, doc, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

@@ -39,7 +39,7 @@ type Publication struct {
 	// Store keeps the event for clients that reconnect. Without it the event has
 	// no id, but still has its place in the order.
 	Store bool
-	// Ref is in the record on every node, so that the publisher recognizes it. 0: nobody
+	// Ref is in the record on every node, so that the publisher recognises it. 0: nobody
 	// waits for it.
 	Ref uint64
 }

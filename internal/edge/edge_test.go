@@ -371,7 +371,7 @@ func TestLinesAboutClosedConnections(t *testing.T) {
 		w.cfg.Log = logging.New(&b, slog.LevelInfo, "text")
 		for range 5 {
 			c, _, _ := w.come(local)
-			defer func() { _ = c.Close() }()
+			t.Cleanup(func() { _ = c.Close() })
 		}
 		for w.fresh.first != nil {
 			w.fresh.first.begin(false, maxHead) // its handler works from now on

@@ -32,7 +32,7 @@ const (
 	attemptTimeout   = time.Second            // of one attempt to append
 	firstRepeat      = 100 * time.Millisecond // before the next, doubled up to lastRepeat
 	lastRepeat       = 500 * time.Millisecond
-	duplicatesWindow = 30 * time.Second  // for which NATS recognizes a repeated event
+	duplicatesWindow = 30 * time.Second  // for which NATS recognises a repeated event
 	leastWindow      = 2 * appendTimeout // the shortest with which an append may be repeated
 
 	epochKey = "epoch" // in the stream's metadata
@@ -53,8 +53,8 @@ type session struct {
 	log     *broker.Log
 	name    string       // of the stream
 	subject string       // contains the epoch, so that messages of different logs never mix
-	origin  string       // of this session, so that an append recognizes its own message
-	repeats bool         // NATS recognizes repeated events for long enough to repeat an append of unknown outcome
+	origin  string       // of this session, so that an append recognises its own message
+	repeats bool         // NATS recognises repeated events for long enough to repeat an append of unknown outcome
 	failed  atomic.Int32 // attempts to read in a row
 
 	seen atomic.Uint64 // sequence of the last message that is in the log
@@ -193,7 +193,7 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 }
 
 // store stores an event in JetStream. It stops early if this node reads the event back first.
-// While a leader is elected, or the connected server is gone, it tries again. NATS recognizes
+// While a leader is elected, or the connected server is gone, it tries again. NATS recognises
 // the event by its id, so that it is stored once.
 func (e *session) store(ctx context.Context, data []byte, number uint64, mine <-chan broker.Position) (at broker.Position, read bool, err error) {
 	options := []jetstream.PublishOpt{jetstream.WithRetryAttempts(0)}
