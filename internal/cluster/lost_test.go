@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ssegateway/internal/broker/brokertest"
@@ -176,6 +178,57 @@ func TestNamedWhenItKnowsTheOthers(t *testing.T) {
 		}
 		if !m.node.Named() {
 			t.Error("not named after 10 s")
+		}
+	})
+}
+
+// What a node was told by the store, and said, it remembers when the store is lost before
+// its watch has come to that.
+func TestStoreLostBehindWhatWasSaid(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		var slow atomic.Bool
+		a := s.start(answering, func(m *member) {
+			m.link.Delay = func() time.Duration {
+				if slow.CompareAndSwap(true, false) {
+					return lease / 4 // of the watch
+				}
+				return 0
+			}
+		})
+		b := s.start(answering)
+		sleep(time.Second)
+		token, number := b.mustConnect(), b.number()
+		b.node.mu.Lock()
+		b.node.silence() // as while it changes stores
+		b.node.silence = nil
+		b.node.mu.Unlock()
+		b.link.Break(brokertest.Down)
+		ctx, cancel := deadline(time.Minute)
+		defer cancel()
+		other, err := s.store.Link().Open(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := other.Get(ctx, number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow.Store(true)
+		v, revision := decode(k.Value), k.Revision
+		for _, v.State = range []string{live, lost} {
+			if revision, err = other.Set(ctx, number, v.encode(), revision); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait() // the watch takes its time with the first
+		}
+		s.expectAsk(a, token, ErrGone)
+		s.forgot = true
+		s.store.Lose()
+		b.link.Break(brokertest.None)
+		sleep(2 * lease)
+		s.expectAsk(a, token, ErrGone)
+		if b.gw.Find(token) != nil || b.number() == number {
+			t.Error("what was said to be gone goes on")
 		}
 	})
 }
