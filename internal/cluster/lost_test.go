@@ -214,7 +214,8 @@ func TestStoreLostBehindWhatWasSaid(t *testing.T) {
 			t.Fatal(err)
 		}
 		slow.Store(true)
-		v, revision := decode(k.Value), k.Revision
+		v, _ := decode(k.Value)
+		revision := k.Revision
 		for _, v.State = range []string{live, lost} {
 			if revision, err = other.Set(ctx, number, v.encode(), revision); err != nil {
 				t.Fatal(err)

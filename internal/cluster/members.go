@@ -45,7 +45,7 @@ func (n *Node) onKey(k broker.Key) (revision uint64) {
 	if ok {
 		before, after, another = n.onKeyLocked(k.Node, next)
 	} else {
-		n.seeGarbledLocked(k.Node, next)
+		n.onGarbledKeyLocked(k.Node, next)
 	}
 	n.mu.Unlock()
 	if !ok {
@@ -58,9 +58,9 @@ func (n *Node) onKey(k broker.Key) (revision uint64) {
 	return revision
 }
 
-// seeGarbledLocked takes note of a key that cannot be read: what is known of the node stays,
+// onGarbledKeyLocked takes note of a key that cannot be read: what is known of the node stays,
 // and that it has been silent since.
-func (n *Node) seeGarbledLocked(number uint32, next key) {
+func (n *Node) onGarbledKeyLocked(number uint32, next key) {
 	known, ok := n.keys[number]
 	switch {
 	case ok && next.revision <= known.revision:

@@ -113,16 +113,16 @@ func (n *Node) confirm(ctx context.Context, store broker.Nodes, number uint32) (
 		n.stats.Unknown.Add(1)
 		return value{}, fmt.Errorf("%w: the store of the nodes was made anew", ErrUnreachable)
 	}
-	n.seeGone(store, k)
+	n.onGoneKey(store, k, found)
 	return value{}, ErrGone
 }
 
-// seeGone takes note of a key that says that its node is gone, before the watch has come to
+// onGoneKey takes note of a key that says that its node is gone, before the watch has come to
 // it: should the store be lost meanwhile, the node stays gone.
-func (n *Node) seeGone(store broker.Nodes, k broker.Key) {
+func (n *Node) onGoneKey(store broker.Nodes, k broker.Key, v value) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.store == store && k.Revision > 0 {
-		n.seeLocked(k.Node, key{value: decode(k.Value), revision: k.Revision, seen: time.Now()})
+		n.onKeyLocked(k.Node, key{value: v, revision: k.Revision, seen: time.Now()})
 	}
 }
