@@ -44,7 +44,7 @@ type site struct {
 type telling struct {
 	by     *member
 	reason string
-	at     time.Duration
+	as     uint32 // the number that it had
 }
 
 // member is a node with a gateway.
@@ -222,7 +222,8 @@ func (s *site) tell(m *member, n gateway.Notice) bool {
 	}
 	if token.Node() != m.number() {
 		for _, before := range s.told[token] {
-			if before.by != m && m.made(token) && !m.askedLate(token) && !s.forgot {
+			// One that told and lost its number may have left its record for others to find.
+			if before.by != m && before.by.holds(before.as) && m.made(token) && !m.askedLate(token) && !s.forgot {
 				s.faults = append(s.faults, fmt.Sprintf("%s tells of its old %v, of which %s has told", m.name, token, before.by.name))
 			}
 		}
@@ -231,7 +232,7 @@ func (s *site) tell(m *member, n gateway.Notice) bool {
 	if n.Detail != 0 {
 		reason += "/" + n.Detail.String()
 	}
-	s.told[token] = append(s.told[token], telling{m, reason, 0})
+	s.told[token] = append(s.told[token], telling{m, reason, m.number()})
 	return true
 }
 
@@ -245,11 +246,14 @@ func (m *member) number() uint32 {
 }
 
 // holding says that the member's lease on a token's number holds.
-func (m *member) holding(token gateway.Token) bool {
+func (m *member) holding(token gateway.Token) bool { return m.holds(token.Node()) }
+
+// holds says that the member's lease on a number holds.
+func (m *member) holds(number uint32) bool {
 	m.mu.Lock()
 	dead := m.dead
 	m.mu.Unlock()
-	return !dead && m.node.Holds() && m.number() == token.Node()
+	return !dead && m.node.Holds() && m.number() == number
 }
 
 // askedLate says that others may have told of the connection when the backend was asked.
