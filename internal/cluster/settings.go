@@ -68,9 +68,3 @@ func (n *Node) otherBackendLocked() string {
 func (n *Node) leaseOf(k key) time.Duration {
 	return max(n.cfg.Lease, time.Duration(k.LeaseSeconds)*time.Second)
 }
-
-// silentLocked says that a node was not heard of for its lease. Up to the last renewal of our
-// own that came by: only so far is silence known.
-func (n *Node) silentLocked(k key) bool {
-	return n.ownSeen.Sub(later(k.seen, n.contact)) >= n.leaseOf(k)
-}

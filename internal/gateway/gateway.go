@@ -9,19 +9,15 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"ssegateway/internal/frame"
 	"ssegateway/internal/guard"
 	"ssegateway/internal/logging"
 	"ssegateway/internal/outbox"
 	"ssegateway/internal/topics"
-	"ssegateway/sse"
 )
 
 // Config is what a Gateway needs to know.
@@ -86,14 +82,6 @@ type Gateway struct {
 	giveUp     context.CancelFunc
 }
 
-// Errors of Connect.
-var (
-	ErrDraining = errors.New("the gateway is draining")
-	ErrFull     = errors.New("too many connections")
-	ErrRequests = errors.New("too many bytes of requests are kept")
-	ErrNameless = errors.New("the gateway has no number in its cluster now")
-)
-
 // What a gateway is among others.
 const (
 	alone    uint64    = iota // there are none: tokens are random in full
@@ -149,86 +137,14 @@ func (g *Gateway) QueuedBytes() int64 { return g.budget.Bytes() }
 // MaxTopics is how many topics a connection may have.
 func (g *Gateway) MaxTopics() int { return g.cfg.MaxTopics }
 
-// Draining says that the gateway takes no new connections.
-func (g *Gateway) Draining() bool { return g.draining.Load() }
-
 // now is monotonic.
 func (g *Gateway) now() time.Duration { return time.Since(g.started) }
 
 // Find is the connection with this token, or nil. It may have closed.
 func (g *Gateway) Find(t Token) *Conn { return g.conns.find(t) }
 
-// Connect registers a pending connection and asks the backend about it. client
-// ends when the client goes away. The connection returned, if the answer is
-// Accepted, waits for Open, or for Leave if there will be no stream; any other
-// answer has ended it.
-func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer, error) {
-	c, err := g.register(request)
-	if err != nil {
-		if errors.Is(err, ErrRequests) {
-			g.sayRefused()
-		}
-		return nil, Answer{}, err
-	}
-	stop := context.AfterFunc(client, func() {
-		defer guard.Recover()
-		c.Abort(ClientClosed, 0)
-	})
-	defer stop()
-	g.log(c, "connect")
-	a := Answer{Outcome: Unanswered} // where asking panics
-	defer func() { c.onAnswer(a) }()
-	a = g.backend.Connect(g.connecting, client, c.token, request)
-	if a.Outcome == Unasked && client.Err() != nil {
-		g.log(c, "the client left before the backend was asked")
-	}
-	return c, a, nil
-}
-
-// sayRefused says that a connection is refused for the bound on requests.
-func (g *Gateway) sayRefused() {
-	r := g.cfg.Requests
-	r.full.Log(g.cfg.Log, slog.LevelWarn, "a stream is turned away: too many bytes of requests are kept, of connections and of ends that the backend was not told of yet",
-		slog.Int64("bytes", r.Bytes()), slog.Int64("limit", r.limit))
-}
-
 // Requests is the bound on what is kept of requests.
 func (g *Gateway) Requests() *Requests { return g.cfg.Requests }
-
-func (g *Gateway) register(request []byte) (*Conn, error) {
-	if g.count.Add(1) > int64(g.cfg.MaxConnections) {
-		g.releaseSlot()
-		return nil, ErrFull
-	}
-	node := g.node.Load()
-	if node == nameless {
-		g.releaseSlot()
-		return nil, ErrNameless
-	}
-	if !g.cfg.Requests.admit(request) {
-		g.releaseSlot()
-		return nil, ErrRequests
-	}
-	c := &Conn{gw: g, token: NewToken(), request: request, since: time.Now().Unix()}
-	if node >= numbered {
-		c.token = newNodeToken(uint32(node)) //nolint:gosec // the lower half
-	}
-	c.counterShard = c.token[shardByte]
-	g.stats.Pending.Add(1)
-	g.conns.add(c)
-	// Only now: a drain, or the loss of the number, either sees the connection, or is seen here.
-	err := error(nil)
-	if g.draining.Load() {
-		err = ErrDraining
-	} else if g.node.Load() != node {
-		err = ErrNameless
-	}
-	if err != nil {
-		c.onAnswer(Answer{Outcome: Unreachable}) // the backend is not asked; it may be closed already
-		return nil, err
-	}
-	return c, nil
-}
 
 // SetNumber names the gateway in its cluster: all tokens it makes from now on have
 // the number.
@@ -286,110 +202,4 @@ func (g *Gateway) finish(c *Conn) {
 	}
 	g.cfg.Requests.Release(c.request) // by now the backend keeps it itself, if it is to
 	g.releaseSlot()
-}
-
-const (
-	// A browser that is told to come back does so at random in this range, in
-	// milliseconds: clients of one gateway must not arrive at the next all at once.
-	minRetry, maxRetry = 1000, 5000
-)
-
-// RetryBlock asks a client to come back at a random time.
-func RetryBlock() []byte {
-	ms := minRetry + rand.Uint64N(maxRetry-minRetry) //nolint:gosec // jitter, not a secret
-	return sse.AppendRetry(nil, sse.RetryMillis(ms))
-}
-
-// Hurry ends the window of a drain, of one that is still to come, too.
-func (g *Gateway) Hurry() { g.hurry() }
-
-// Drain closes every connection, spread evenly over window but for a rest at its end, and
-// returns when all have ended and the rest is over. What has not ended when then grace is
-// over is cut.
-//
-// In the rest clients that come back here are still turned away. Those are one in n where
-// a proxy has n gateways; if this one ended with its last close, all of them would arrive
-// at the others beside those closed last.
-func (g *Gateway) Drain(window, grace time.Duration) {
-	g.draining.Store(true)
-	conns := g.conns.all()
-	start := time.Now()
-	rest := min(maxRetry*time.Millisecond, window/2)
-	var last time.Time // of the closes
-	for i, c := range conns {
-		due := start.Add(share(window-rest, i, len(conns)))
-		for time.Now().Before(due) && g.count.Load() > 0 && g.hurried.Err() == nil {
-			select {
-			case <-time.After(time.Until(due)):
-			case <-g.empty: // they all left by themselves
-			case <-g.hurried.Done():
-			}
-		}
-		apart(func() {
-			if c.dismiss(ServerClosed, Draining) {
-				last = time.Now()
-			}
-		})
-	}
-	g.await(max(0, time.Until(last.Add(rest))), grace)
-}
-
-// apart calls f, whose panic is told of and ends nothing else: what ended another part may be
-// met here again, at one connection, and the others are still to be told.
-func apart(f func()) {
-	defer guard.Recover()
-	f()
-}
-
-// share is the part of d that is over when i of n are done. The product of d and i may be
-// more than a Duration holds: an hour and three million connections.
-func share(d time.Duration, i, n int) time.Duration {
-	whole, part := d/time.Duration(n), d%time.Duration(n)
-	return whole*time.Duration(i) + part*time.Duration(i)/time.Duration(n)
-}
-
-// await returns when all connections have ended and rest is over. It cuts what has not
-// ended grace after that.
-func (g *Gateway) await(rest, grace time.Duration) {
-	// The backend's answers to pending connects may take as long as half of what
-	// is left; then it is told that they ended.
-	rested := time.NewTimer(rest)
-	halfTime := time.AfterFunc(rest+grace/2, g.giveUp)
-	cut := time.NewTimer(rest + grace)
-	defer rested.Stop()
-	defer halfTime.Stop()
-	defer cut.Stop()
-	hurried := g.hurried.Done()
-	for resting := true; resting || g.count.Load() > 0; {
-		select {
-		case <-rested.C:
-			resting = false
-		case <-hurried:
-			hurried, resting = nil, false
-			halfTime.Reset(grace / 2)
-			cut.Reset(grace)
-		case <-g.empty:
-		case <-cut.C:
-			g.giveUp()
-			for _, c := range g.conns.all() {
-				apart(func() { c.Abort(Error, Stalled) })
-			}
-			return
-		}
-	}
-}
-
-// dismiss closes the connection and asks its client to come back, by another node
-// perhaps. It answers false for one that has no client any more, or not yet.
-func (c *Conn) dismiss(r Reason, d Detail) bool {
-	c.mu.Lock()
-	defer c.unlock()
-	open := c.state == Open
-	if open {
-		c.appendLocked(outbox.Item{Frame: frame.Block(RetryBlock())}) // no queue is too full for it
-	}
-	if c.state != Closed {
-		c.closeLocked(r, d)
-	}
-	return open
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ssegateway/internal/frame"
+	"ssegateway/internal/outbox"
 	"ssegateway/sse"
 )
 
@@ -99,4 +100,15 @@ func (s *slot) beat(beating []*Conn) []*Conn {
 	}
 	clear(beating) // do not keep closed connections alive
 	return beating
+}
+
+// heartbeat writes a heartbeat, unless other bytes wait already.
+func (c *Conn) heartbeat() {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.state != Open || c.lag != nil {
+		return
+	}
+	c.gw.stats.Heartbeats.add(c.counterShard, 1)
+	c.writeLocked(&outbox.Item{Frame: heartbeatFrame})
 }

@@ -96,13 +96,13 @@ var plants = []plant{
 		says: []string{"the client received"},
 	},
 	{
-		bug: "a heartbeat inside another frame", file: "write.go",
+		bug: "a heartbeat inside another frame", file: "heartbeat.go",
 		old:  "\tif c.state != Open || c.lag != nil {\n",
 		new:  "\tif BUG && c.state == Open && c.lag != nil {\n\t\t_, _ = c.stream.Write(heartbeatFrame.Wire(c.chunked))\n\t}\n\tif c.state != Open || c.lag != nil {\n",
 		says: []string{"the client received"},
 	},
 	{
-		bug: "a write outside the lock", file: "write.go",
+		bug: "a write outside the lock", file: "heartbeat.go",
 		old:  "\tc.writeLocked(&outbox.Item{Frame: heartbeatFrame})\n",
 		new:  "\tif s := c.stream; BUG {\n\t\tc.mu.Unlock()\n\t\t_, _ = s.Write(heartbeatFrame.Wire(c.chunked))\n\t\tc.mu.Lock()\n\t\treturn\n\t}\n\tc.writeLocked(&outbox.Item{Frame: heartbeatFrame})\n",
 		says: []string{"during another call to its stream", "in the state 2 of its stream", "the client received"},
@@ -241,7 +241,7 @@ var plants = []plant{
 		says: []string{"left behind: bytes of requests"},
 	},
 	{
-		bug: "asked about a client that has left", file: "gateway.go",
+		bug: "asked about a client that has left", file: "connect.go",
 		old:  "\ta = g.backend.Connect(g.connecting, client, c.token, request)\n",
 		new:  "\tif BUG {\n\t\tclient = context.Background()\n\t}\n\ta = g.backend.Connect(g.connecting, client, c.token, request)\n",
 		says: []string{"the backend is asked about a client that had left"},

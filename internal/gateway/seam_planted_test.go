@@ -73,7 +73,7 @@ var seamPlants = []plant{
 		says: []string{"arrived, want 668"},
 	},
 	{
-		bug: "a replay that stops when all it took is removed", file: "replay.go", test: "TestRemovedAllThatWaits",
+		bug: "a replay that stops when all it took is removed", file: "replayer.go", test: "TestRemovedAllThatWaits",
 		old:  "\t\tc.lag.Prune(source{r}, r.Unwanted())\n\t}\n",
 		new:  "\t\tc.lag.Prune(source{r}, r.Unwanted())\n\t}\n\tif BUG {\n\t\treturn\n\t}\n",
 		says: []string{"bytes wait, want those of one event"},

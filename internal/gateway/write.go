@@ -270,14 +270,3 @@ func (c *Conn) unlocked(write func(p []byte) Detail, b []byte) Detail {
 	defer c.mu.Lock()
 	return write(b)
 }
-
-// heartbeat writes a heartbeat, unless other bytes wait already.
-func (c *Conn) heartbeat() {
-	c.mu.Lock()
-	defer c.unlock()
-	if c.state != Open || c.lag != nil {
-		return
-	}
-	c.gw.stats.Heartbeats.add(c.counterShard, 1)
-	c.writeLocked(&outbox.Item{Frame: heartbeatFrame})
-}

@@ -3,8 +3,6 @@ package topics
 import (
 	"slices"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/sse"
@@ -118,12 +116,4 @@ func (s *shard) isAhead(p broker.Position) bool {
 func idOf(log *broker.Log, offset uint64) sse.ID {
 	id, _ := sse.NewID(broker.Position{Epoch: log.Epoch(), Offset: offset}.String()) // an epoch is a valid id
 	return id
-}
-
-// Gap tells a client that events between what it has and what comes next are lost, and the
-// id from which it goes on, if it is known.
-func Gap(lastEventID string, id sse.ID) frame.Frame {
-	quoted, _ := jsontext.AppendQuote(nil, lastEventID) // fails for invalid UTF-8 only
-	name, _ := sse.NewName("gap")                       // valid
-	return frame.Event(sse.Event{Name: name, ID: id, Data: `{"last_event_id":` + string(quoted) + `}`})
 }

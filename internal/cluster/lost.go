@@ -1,0 +1,67 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"ssegateway/internal/broker"
+)
+
+// mark is a key to be written for another node: mostly to become the one who tells of what
+// it held.
+type mark struct {
+	number   uint32
+	revision uint64
+	value    value
+}
+
+// markExpired takes for lost whoever has been silent for the length of a lease, all of which
+// this node was itself in contact with the broker, and takes over what nobody tells.
+// Who comes first wins, by the revision of the key; what came of it is seen by watch. On a
+// store made anew it writes down the nodes that it knows, so that all know them.
+func (n *Node) markExpired(ctx context.Context, store broker.Nodes) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.judging:
+		}
+		for _, m := range n.due(store) {
+			setting, cancel := context.WithTimeout(ctx, n.setTimeout())
+			_, _ = store.Set(setting, m.number, m.value.encode(), m.revision)
+			cancel()
+		}
+	}
+}
+
+func (n *Node) due(store broker.Nodes) (marks []mark) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.teller == nil || !n.claimed || !n.admitted || n.ownSeen.IsZero() {
+		return nil
+	}
+	for number, k := range n.keys {
+		silent := n.silentLocked(k)
+		switch {
+		case number == n.number:
+		case k.State == gone:
+			if time.Since(k.seen) > traceAge {
+				delete(n.keys, number)
+			}
+		case k.State == live && silent,
+			k.State == lost && k.By != n.number && n.deadLocked(k.By, silent),
+			k.State == lost && k.revision == 0: // by a store that was lost, and its mark with it
+			k.State, k.By = lost, n.number
+			marks = append(marks, mark{number, k.revision, k.value})
+		case k.State == live && k.revision == 0 && !n.tooOld(store):
+			marks = append(marks, mark{number, 0, k.value}) // known from a store that was lost
+		}
+	}
+	return marks
+}
+
+// silentLocked says that a node was not heard of for its lease. Up to the last renewal of our
+// own that came by: only so far is silence known.
+func (n *Node) silentLocked(k key) bool {
+	return n.ownSeen.Sub(later(k.seen, n.contact)) >= n.leaseOf(k)
+}

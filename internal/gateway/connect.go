@@ -1,0 +1,87 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"ssegateway/internal/guard"
+)
+
+// Errors of Connect.
+var (
+	ErrDraining = errors.New("the gateway is draining")
+	ErrFull     = errors.New("too many connections")
+	ErrRequests = errors.New("too many bytes of requests are kept")
+	ErrNameless = errors.New("the gateway has no number in its cluster now")
+)
+
+// Connect registers a pending connection and asks the backend about it. client
+// ends when the client goes away. The connection returned, if the answer is
+// Accepted, waits for Open, or for Abort if there will be no stream; any other
+// answer has ended it.
+func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer, error) {
+	c, err := g.register(request)
+	if err != nil {
+		if errors.Is(err, ErrRequests) {
+			g.sayRefused()
+		}
+		return nil, Answer{}, err
+	}
+	stop := context.AfterFunc(client, func() {
+		defer guard.Recover()
+		c.Abort(ClientClosed, 0)
+	})
+	defer stop()
+	g.log(c, "connect")
+	a := Answer{Outcome: Unanswered} // where asking panics
+	defer func() { c.onAnswer(a) }()
+	a = g.backend.Connect(g.connecting, client, c.token, request)
+	if a.Outcome == Unasked && client.Err() != nil {
+		g.log(c, "the client left before the backend was asked")
+	}
+	return c, a, nil
+}
+
+func (g *Gateway) register(request []byte) (*Conn, error) {
+	if g.count.Add(1) > int64(g.cfg.MaxConnections) {
+		g.releaseSlot()
+		return nil, ErrFull
+	}
+	node := g.node.Load()
+	if node == nameless {
+		g.releaseSlot()
+		return nil, ErrNameless
+	}
+	if !g.cfg.Requests.admit(request) {
+		g.releaseSlot()
+		return nil, ErrRequests
+	}
+	c := &Conn{gw: g, token: NewToken(), request: request, since: time.Now().Unix()}
+	if node >= numbered {
+		c.token = newNodeToken(uint32(node)) //nolint:gosec // the lower half
+	}
+	c.counterShard = c.token[shardByte]
+	g.stats.Pending.Add(1)
+	g.conns.add(c)
+	// Only now: a drain, or the loss of the number, either sees the connection, or is seen here.
+	err := error(nil)
+	if g.draining.Load() {
+		err = ErrDraining
+	} else if g.node.Load() != node {
+		err = ErrNameless
+	}
+	if err != nil {
+		c.onAnswer(Answer{Outcome: Unreachable}) // the backend is not asked; it may be closed already
+		return nil, err
+	}
+	return c, nil
+}
+
+// sayRefused says that a connection is refused for the bound on requests.
+func (g *Gateway) sayRefused() {
+	r := g.cfg.Requests
+	r.full.Log(g.cfg.Log, slog.LevelWarn, "a stream is turned away: too many bytes of requests are kept, of connections and of ends that the backend was not told of yet",
+		slog.Int64("bytes", r.Bytes()), slog.Int64("limit", r.limit))
+}

@@ -1,0 +1,16 @@
+package topics
+
+import (
+	"github.com/go-json-experiment/json/jsontext"
+
+	"ssegateway/internal/frame"
+	"ssegateway/sse"
+)
+
+// Gap tells a client that events between what it has and what comes next are lost, and the
+// id from which it goes on, if it is known.
+func Gap(lastEventID string, id sse.ID) frame.Frame {
+	quoted, _ := jsontext.AppendQuote(nil, lastEventID) // fails for invalid UTF-8 only
+	name, _ := sse.NewName("gap")                       // valid
+	return frame.Event(sse.Event{Name: name, ID: id, Data: `{"last_event_id":` + string(quoted) + `}`})
+}
