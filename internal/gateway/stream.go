@@ -4,7 +4,7 @@ package gateway
 // the lock of the connection that it was given to, so none may block, and none
 // may call back into that connection.
 //
-// A Stream reports to its Conn from outside that lock: Ready, Pump and Leave.
+// A Stream reports to its Conn from outside that lock: Ready, Pump and Abort.
 type Stream interface {
 	// Start begins to watch the client. It is called once, before anything is
 	// written; a Detail other than zero says that it failed.
