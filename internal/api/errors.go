@@ -80,10 +80,6 @@ var (
 	}
 	ErrUnauthorized = &Error{401, "UNAUTHORIZED", "Authorization: Bearer with the configured INTERNAL_TOKEN is required"}
 
-	// Of callers beyond their share of the descriptors.
-
-	ErrTooManyCallers = &Error{503, "TOO_MANY_CALLERS", "callers have as many connections as they may"}
-
 	// Of clients' requests.
 
 	ErrMethod          = &Error{405, "METHOD_NOT_ALLOWED", "method not allowed"}

@@ -9,12 +9,11 @@
 package edge
 
 import (
+	"context"
 	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
-
-	"ssegateway/internal/logging"
 )
 
 // Config has the bounds of an Edge and what it shares them with.
@@ -25,24 +24,18 @@ type Config struct {
 	// Internal is the share of Limit that connections of the internal API keep: as long as
 	// they have no more, none of them is closed to make room for another peer.
 	Internal int
-	// Spare is what callers of the internal API and streams leave of Limit to everybody else:
-	// to health checks, and to those who are refused.
-	Spare int
 	// Streams and Senders count the connections that were handed over and are open.
 	Streams, Senders func() int
 	// CloseSender closes the sender's connection that has been idle for longest, soon. It
 	// returns false if there is none.
 	CloseSender func() bool
-	// Log gets lines about connections that were closed for want of descriptors.
+	// Log gets at most a line a second about connections that were closed to make room.
 	Log *slog.Logger
 }
 
 // Edge owns the accepted connections of all listeners. Its methods are safe for concurrent use.
 type Edge struct {
-	cfg           Config
-	evictionLines *logging.Throttle
-	refusalLines  *logging.Throttle
-	callerLines   *logging.Throttle
+	cfg Config
 
 	mu       sync.Mutex
 	open     int // connections that are ours
@@ -52,6 +45,8 @@ type Edge struct {
 	used    list // one has
 	callers list // of the internal API
 	stats   Stats
+	said    time.Time // when the last line was logged
+	unsaid  int       // connections closed to make room since then
 }
 
 // Stats count what the edge did. Each field is a number of connections.
@@ -59,14 +54,11 @@ type Stats struct {
 	Open    [StateHTTP2 + 1]int    // now, by state
 	Evicted [StateHTTP2 + 1]uint64 // closed to make room, by state
 	Refused uint64                 // closed at once, because no other connection could make room
-	Callers uint64                 // of callers that were told to try again, because there were too many
 	Floods  uint64                 // closed because their peer sent much and asked for little
 }
 
 // New makes an Edge.
-func New(cfg Config) *Edge {
-	return &Edge{cfg: cfg, evictionLines: logging.Every(lineInterval), refusalLines: logging.Every(lineInterval), callerLines: logging.Every(lineInterval)}
-}
+func New(cfg Config) *Edge { return &Edge{cfg: cfg} }
 
 // Stats returns the counters as they are now.
 func (e *Edge) Stats() Stats {
@@ -104,14 +96,12 @@ func (e *Edge) admit(c *Conn) bool {
 	} else {
 		e.stats.Refused++
 	}
+	closed := e.sayLocked(victim != nil || !ok)
 	e.mu.Unlock()
 	if victim != nil {
-		e.close(victim)
+		_ = victim.Conn.Close()
 	}
-	if !ok {
-		e.refusalLines.Log(e.cfg.Log, slog.LevelWarn, "a connection was closed as it came: all descriptors are taken, and none can be freed",
-			slog.Int("descriptors", e.cfg.Limit))
-	}
+	e.say(closed)
 	return ok
 }
 
@@ -124,43 +114,12 @@ func (e *Edge) makeRoom() {
 	}
 	e.mu.Unlock()
 	if victim != nil {
-		e.close(victim)
+		_ = victim.Conn.Close()
 	}
-}
-
-// close closes a connection that was evicted.
-func (e *Edge) close(victim *Conn) {
-	_ = victim.Conn.Close()
-	e.evictionLines.Log(e.cfg.Log, slog.LevelWarn, "a connection was closed to make room for another: all descriptors are taken",
-		slog.Int("descriptors", e.cfg.Limit))
 }
 
 // takenLocked returns how many descriptors connections have.
 func (e *Edge) takenLocked() int { return e.open + e.cfg.Streams() + e.cfg.Senders() }
-
-// busyLocked is how many descriptors have those who make room for nobody: streams, and strangers
-// for whom a handler works.
-func (e *Edge) busyLocked() int { return e.cfg.Streams() + e.open - e.internal - e.fresh.n - e.used.n }
-
-// callersLocked is how many connections belong to the internal API.
-func (e *Edge) callersLocked() int { return e.internal + e.cfg.Senders() }
-
-// isFullLocked reports whether streams and callers have all but what is spare. Callers within
-// their share do not count as more than that: so much is kept for them.
-func (e *Edge) isFullLocked() bool {
-	return e.busyLocked()+max(e.callersLocked(), e.cfg.Internal)+e.cfg.Spare > e.cfg.Limit
-}
-
-// Crowded reports whether callers of the internal API have so many descriptors beyond their
-// share that there is none for another stream. The request for it counts as one.
-func (e *Edge) Crowded() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.callersLocked() > e.cfg.Internal && e.isFullLocked()
-}
-
-// lineInterval is the time in which at most one connection of a kind is logged.
-const lineInterval = time.Second
 
 // freshTime is what a new connection has to send its request, before it makes room for others
 // while there are connections that had an answer already.
@@ -177,7 +136,7 @@ func (e *Edge) victimLocked() (c *Conn, ok bool) {
 	case used != nil:
 		return e.used.worst(), true
 	}
-	if e.callersLocked() <= e.cfg.Internal {
+	if e.internal+e.cfg.Senders() <= e.cfg.Internal {
 		return nil, false
 	}
 	if e.callers.first != nil {
@@ -220,11 +179,32 @@ func (e *Edge) waitingLocked(c *Conn) *list {
 	}
 }
 
-// list has connections in the order in which they began to wait. It is guarded by the edge's lock.
-type list struct {
-	first, last *Conn
-	n           int
+const sayInterval = time.Second
+
+// sayLocked returns how many connections a line is to be logged about now; 0: no line.
+func (e *Edge) sayLocked(closed bool) int {
+	if !closed {
+		return 0
+	}
+	e.unsaid++
+	now := time.Now()
+	if now.Sub(e.said) < sayInterval {
+		return 0
+	}
+	n := e.unsaid
+	e.said, e.unsaid = now, 0
+	return n
 }
+
+func (e *Edge) say(closed int) {
+	if closed > 0 {
+		e.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "connections closed to make room: all descriptors are taken",
+			slog.Int("closed", closed), slog.Int("descriptors", e.cfg.Limit))
+	}
+}
+
+// list has connections in the order in which they began to wait. It is guarded by the edge's lock.
+type list struct{ first, last *Conn }
 
 func (l *list) push(c *Conn) {
 	c.list, c.prev, c.next = l, l.last, nil
@@ -234,7 +214,6 @@ func (l *list) push(c *Conn) {
 		l.last.next = c
 	}
 	l.last = c
-	l.n++
 }
 
 func (c *Conn) leaveListLocked() {
@@ -253,7 +232,6 @@ func (c *Conn) leaveListLocked() {
 		c.next.prev = c.prev
 	}
 	c.list, c.prev, c.next = nil, nil, nil
-	l.n--
 }
 
 // sample is how many of the connections that wait for longest worst looks at.

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -164,17 +163,18 @@ func (c *Conn) done() {
 }
 
 // Trust records that the peer of a request may call the internal API. Its connection belongs
-// to that API from now on. Call it before anything is written to the answer. Trust returns
-// false if there are too many callers already; then the answer has to say so.
-func Trust(ctx context.Context) bool {
+// to that API from now on. Call it before anything is written to the answer.
+func Trust(ctx context.Context) {
 	c := From(ctx)
-	if c == nil || c.exempt.Load() {
-		return true
+	if c == nil || c.exempt.Swap(true) {
+		return
 	}
-	if !c.edge.trust(c) {
-		return false
+	c.edge.mu.Lock()
+	if c.counted && !c.internal {
+		c.internal = true
+		c.edge.internal++
 	}
-	c.exempt.Store(true)
+	c.edge.mu.Unlock()
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		// A listener for streams gives its sockets small buffers, little time and no probes. A
 		// caller may get long answers, and may be silent in the middle of a streaming request.
@@ -182,36 +182,6 @@ func Trust(ctx context.Context) bool {
 		_ = tcp.SetWriteBuffer(callerSendBuffer)
 		waitForCaller(tcp)
 	}
-	return true
-}
-
-// trust makes a connection one of the internal API, if there is room for one more of those. One
-// that waits for its next request makes room, if that is so.
-func (e *Edge) trust(c *Conn) bool {
-	e.mu.Lock()
-	var idle *Conn
-	full := c.counted && !c.internal && e.callersLocked() >= e.cfg.Internal && e.isFullLocked()
-	if full && e.callers.first != nil {
-		idle, full = e.callers.first, false
-		e.evictLocked(idle)
-	}
-	switch {
-	case full:
-		e.stats.Callers++
-		e.cfg.CloseSender() // an idle one makes room for the next attempt
-	case c.counted && !c.internal:
-		c.internal = true
-		e.internal++
-	}
-	e.mu.Unlock()
-	if idle != nil {
-		e.close(idle)
-	}
-	if full {
-		e.callerLines.Log(e.cfg.Log, slog.LevelWarn, "a caller of /internal was told to try again: others have all descriptors that callers may have",
-			slog.Int("descriptors", e.cfg.Limit))
-	}
-	return !full
 }
 
 // callerSendBuffer is SO_SNDBUF in bytes, of a connection of the internal API. Linux takes it

@@ -93,7 +93,6 @@ var (
 	accepted   = desc("edge_connections", "Accepted connections that are no streams now, by state.", "state")
 	evicted    = desc("edge_evicted_total", "Connections that were closed to make room for others, by the state they were in.", "state")
 	turned     = desc("edge_refused_total", "Connections that were closed as they came: all descriptors were in use.")
-	callers    = desc("edge_callers_refused_total", "Callers of /internal that were told to try again: others had all descriptors that callers may have.")
 	floods     = desc("edge_floods_total", "Connections that were closed because their peer sent much and asked for little.")
 	logLost    = desc("log_lines_lost_total", "Log lines that were lost because nobody took them in time.")
 	logLeftOut = desc("log_lines_left_out_total", "Log lines that were left out because equal ones had just been written.")
@@ -147,7 +146,6 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		counter(evicted, e.Evicted[state], state.String())
 	}
 	counter(turned, e.Refused)
-	counter(callers, e.Callers)
 	counter(floods, e.Floods)
 	if m.node == nil {
 		return

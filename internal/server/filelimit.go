@@ -16,7 +16,8 @@ type descriptors struct {
 }
 
 const (
-	// The reserve is an eighth of all within these bounds.
+	// The reserve is an eighth of all within these bounds. Half of it is the share of
+	// connections of the internal API.
 	minReserve, maxReserve = 32, 320
 	// The default of CALLBACK_CONCURRENCY is a sixteenth of all within these bounds.
 	minConcurrency, maxConcurrency = 8, 256
@@ -24,10 +25,6 @@ const (
 
 // connections returns how many descriptors accepted connections may have, streams included.
 func (d descriptors) connections() int { return d.streams + d.reserve }
-
-// callers is how many connections of the internal API there may be at least. They may have what
-// streams do not need, too, but the other half of the reserve is everybody else's.
-func (d descriptors) callers() int { return d.reserve / 2 }
 
 // shareOut divides the limit on open files. Of the settings MAX_CONNECTIONS and
 // CALLBACK_CONCURRENCY, 0 means that it is to be chosen here. One that leaves no room for the

@@ -27,10 +27,7 @@ func (s *Server) serveInternalListener(w http.ResponseWriter, r *http.Request) {
 
 // serveInternal serves a request of a caller that is allowed to call.
 func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
-	if !edge.Trust(r.Context()) {
-		tooMany(w, r, api.ErrTooManyCallers)
-		return
-	}
+	edge.Trust(r.Context())
 	w = edge.Answer(w, r)
 	if target(r) == "/metrics" {
 		if api.Allow(w, r, http.MethodGet, http.MethodHead) {

@@ -77,11 +77,6 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		s.refuseFull(w, r)
 		return
 	}
-	if s.edge.Crowded() {
-		s.crowded.Log(s.log, slog.LevelWarn, "a stream is turned away: callers of /internal have the descriptors")
-		tooMany(w, r, api.ErrTooManyConns)
-		return
-	}
 	request, ok := callback.EncodeRequest(r)
 	if !ok {
 		refuse(w, r, api.ErrRequestTooLarge)
@@ -144,7 +139,7 @@ func (s *Server) refuseFull(w http.ResponseWriter, r *http.Request) {
 	tooMany(w, r, api.ErrTooManyConns)
 }
 
-// tooMany turns a client or a caller away for now.
+// tooMany turns a client away for now.
 func tooMany(w http.ResponseWriter, r *http.Request, e *api.Error) {
 	w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5))) //nolint:gosec // jitter, not a secret
 	refuse(w, r, e)

@@ -81,7 +81,6 @@ type Server struct {
 	panics      *logging.Throttle
 	ignored     *logging.Throttle
 	full        *logging.Throttle
-	crowded     *logging.Throttle
 	started     atomic.Bool
 
 	hurryOnce sync.Once
@@ -116,7 +115,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, version: version, log: log, metrics: metrics.New(), files: files,
-		panics: logging.Every(time.Second), ignored: logging.Every(time.Second), full: logging.Every(time.Second), crowded: logging.Every(time.Second), hurried: make(chan struct{}),
+		panics: logging.Every(time.Second), ignored: logging.Every(time.Second), full: logging.Every(time.Second), hurried: make(chan struct{}),
 	}
 
 	requests := gateway.NewRequests(cfg.RequestBudgetBytes)
@@ -159,7 +158,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s.edge = edge.New(edge.Config{
-		Limit: files.connections(), Internal: files.callers(), Spare: files.reserve - files.callers(),
+		Limit: files.connections(), Internal: files.reserve / 2,
 		Streams: s.streams.Sockets, Senders: s.senders.Conns, CloseSender: s.senders.CloseIdlest, Log: log,
 	})
 	s.metrics.Watch(s.gw, s.own, s.api, s.node, s.edge)
