@@ -193,10 +193,13 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 	for found := -1; found != 0; {
 		found = 0
 		var group sync.WaitGroup
-		var failed atomic.Bool
+		var failed, full atomic.Bool
 		err := store.Held(ctx, node, func(token broker.Token, request []byte) error {
 			if !isRequest(request) {
 				return n.passOver(ctx, store, node, token, len(request))
+			}
+			if full.Load() {
+				return broker.ErrFull // what is told makes room; until then each try would only load the store
 			}
 			select {
 			case slots <- struct{}{}:
@@ -211,9 +214,12 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 					n.stats.Reaped.Add(1)
 					<-slots
 				}
-				if n.takeOver(ctx, store, dispute{notice: notice, node: node}, done) != nil {
+				if err := n.takeOver(ctx, store, dispute{notice: notice, node: node}, done); err != nil {
 					<-slots
 					failed.Store(true)
+					if errors.Is(err, broker.ErrFull) {
+						full.Store(true)
+					}
 				}
 			})
 			if store.Full() {
