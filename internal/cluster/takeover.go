@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,8 @@ const reapAtOnce = 512
 var (
 	errInDoubt = errors.New("the lease is in doubt")
 	errRetired = errors.New("the node leaves the cluster")
+	// errUnsure: the record may have been taken over, or not.
+	errUnsure = errors.New("no answer to a take-over")
 )
 
 // dispute is a connection of a number that was lost, of which it is not known whether
@@ -130,8 +133,10 @@ func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done
 	}
 	taken, err := store.TakeOver(ctx, d.node, broker.Token(token), number)
 	switch {
-	case err != nil:
+	case errors.Is(err, broker.ErrFull):
 		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", errUnsure, err)
 	case !taken && !d.late:
 		n.ledger.release(number, token, done)
 	case !n.adopt(number, d.notice, done):
@@ -214,7 +219,13 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 					n.stats.Reaped.Add(1)
 					<-slots
 				}
-				if err := n.takeOver(ctx, store, dispute{notice: notice, node: node}, done); err != nil {
+				d := dispute{notice: notice, node: node}
+				err := n.takeOver(ctx, store, d, done)
+				for errors.Is(err, errUnsure) && ctx.Err() == nil { // there may be no record any more that could be found again
+					wait(ctx, ledgerRepeat)
+					err = n.takeOver(ctx, store, d, done)
+				}
+				if err != nil {
 					<-slots
 					failed.Store(true)
 					if errors.Is(err, broker.ErrFull) {
