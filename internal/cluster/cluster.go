@@ -110,6 +110,7 @@ type Node struct {
 	ownFrom  uint64                   // its revision
 	informed bool                     // one has come by, at any time
 	adopted  map[gateway.Token]func() // connections of other numbers that are ours to tell; called when that is done
+	orphaned map[gateway.Token]uint32 // adopted under a number that was lost, and whose records may be gone with an earlier store
 	disputed []dispute
 	late     map[gateway.Token]struct{} // the backend was asked when others may have told already
 	outlived map[uint32]struct{}        // numbers of this node's under which a store was lost: records that it wrote may be gone
@@ -132,7 +133,7 @@ type key struct {
 
 	revision uint64
 	seen     time.Time
-	relived  time.Time // when it was last seen alive though it was lost, on a store that forgot that
+	alive    time.Time // when this node last saw it live, or, if never, saw it at all; zero: it gave its lease up
 }
 
 // New makes a Node; Backend, Serve and then Run make it work.
@@ -141,7 +142,7 @@ func New(cfg Config) *Node {
 		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw, differing: logging.Every(differsEvery), garbled: logging.Every(logEvery),
 		refusing: logging.Every(logEvery), doubt: logging.Every(logEvery), unopened: logging.Every(logEvery), anew: logging.Every(logEvery),
 		admitting: make(chan struct{}, 1), judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
-		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: make(chan struct{}, reapAtOnce),
+		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, orphaned: map[gateway.Token]uint32{}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: make(chan struct{}, reapAtOnce),
 	}
 	n.session, n.end = context.WithCancel(context.Background())
 	n.ledger.init(n.lease, n.Full, func() {

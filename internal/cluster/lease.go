@@ -205,9 +205,17 @@ func (n *Node) onLeaseLost() {
 	number, had := n.number, n.claimed
 	n.number, n.revision, n.claimed, n.certain = 0, 0, false, time.Time{}
 	n.contact, n.ownSeen, n.ownFrom = time.Time{}, time.Time{}, 0
-	if k, ok := n.keys[number]; ok && k.State == live && had {
-		k.State = lost
+	if k, ok := n.keys[number]; ok && had {
+		if k.State == live {
+			k.State = lost
+		}
+		k.alive = time.Time{}
 		n.keys[number] = k
+	}
+	if _, outlived := n.outlived[number]; outlived {
+		for token := range n.adopted {
+			n.orphaned[token] = number
+		}
 	}
 	clear(n.adopted)
 	n.slots = make(chan struct{}, reapAtOnce)

@@ -44,13 +44,14 @@ func (n *Node) due(store broker.Nodes) (marks []mark) {
 		silent := n.silentLocked(k)
 		switch {
 		case number == n.number:
-		case k.State == gone:
+		case k.State == gone && (k.revision > 0 || !n.reportsLocked(number)):
 			if time.Since(k.seen) > traceAge {
 				delete(n.keys, number)
 			}
 		case k.State == live && silent,
 			k.State == lost && k.By != n.number && n.deadLocked(k.By, silent),
-			k.State == lost && k.revision == 0: // by a store that was lost, and its mark with it
+			k.State == lost && k.revision == 0, // by a store that was lost, and its mark with it
+			k.State == gone:                    // the same, while its ends are still being reported
 			k.State, k.By = lost, n.number
 			marks = append(marks, mark{number, k.revision, k.value})
 		case k.State == live && k.revision == 0 && !n.tooOld(store):
@@ -58,6 +59,17 @@ func (n *Node) due(store broker.Nodes) (marks []mark) {
 		}
 	}
 	return marks
+}
+
+// reportsLocked reports whether this node has taken over connections of that number, and their
+// ends are not all reported yet.
+func (n *Node) reportsLocked(number uint32) bool {
+	for token := range n.adopted {
+		if token.Node() == number {
+			return true
+		}
+	}
+	return false
 }
 
 // silentLocked says that a node was not heard of for its lease. Up to the last renewal of our

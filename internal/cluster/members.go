@@ -78,9 +78,15 @@ func (n *Node) onKeyLocked(number uint32, next key) (before, after value, anothe
 	if ok && next.revision <= known.revision {
 		return value{}, value{}, false
 	}
-	next.relived = known.relived
+	switch {
+	case next.State == lost && next.By == 0: // it said so itself
+	case next.State == live || !ok:
+		next.alive = next.seen
+	default:
+		next.alive = known.alive
+	}
 	if ok && known.State != live && next.State == live && number != n.number {
-		next.State, next.By, next.relived = lost, 0, next.seen // it does not know it yet
+		next.State, next.By = lost, 0 // it does not know it yet
 	}
 	n.keys[number] = next
 	if number != n.number || next.Instance != n.instance {

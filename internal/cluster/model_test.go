@@ -16,10 +16,7 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// About one history in 1,500 with a lost store still ends with a node that was said to be gone
-// and is not, or with an end that is told beside the node that holds the number. Until that is
-// found the default is small; -model.n 2000 shows it.
-var modelN = flag.Int("model.n", 30, "how many random histories each TestModel lives through")
+var modelN = flag.Int("model.n", 300, "how many random histories each TestModel lives through")
 
 // step is what happens to a random member, a while after the step before.
 type step struct {
@@ -127,14 +124,14 @@ func liveThrough(t testing.TB, plan []step) []string {
 			s.mu.Unlock()
 		case "store":
 			s.mu.Lock()
-			s.losses++
+			s.lost = time.Now()
 			s.mu.Unlock()
 			s.store.Lose()
 		case "save":
 			restore = s.store.Save()
 		case "restore":
 			s.mu.Lock()
-			s.losses++
+			s.lost = time.Now()
 			s.mu.Unlock()
 			restore()
 		case "full": // there is room for little more, or for none
@@ -238,17 +235,21 @@ func (m *member) askAny() {
 		}
 		token := tokens[rand.IntN(len(tokens))]
 		ctx, cancel := deadline(2 * time.Second)
-		m.site.mu.Lock()
-		losses := m.site.losses
-		m.site.mu.Unlock()
+		since := m.lastContact()
 		_, err := m.node.Ask(ctx, token, func(int) []byte { return []byte("?") })
 		cancel()
 		m.node.mu.Lock()
 		_, known := m.node.keys[token.Node()]
 		m.node.mu.Unlock()
+		m.mu.Lock()
+		dead := m.dead
+		m.mu.Unlock()
+		if dead {
+			return // nobody gets its answer
+		}
 		if errors.Is(err, ErrGone) {
 			m.site.mu.Lock()
-			m.site.gone[token] = goneSaid{m, known, losses}
+			m.site.gone[token] = goneSaid{m, known, since}
 			m.site.mu.Unlock()
 		}
 	}
@@ -264,17 +265,28 @@ func (l *ledger) counted() (held, want int64) {
 	return l.bytes.Load(), want
 }
 
-// goneSaid is a word that a connection's node is gone.
-type goneSaid struct {
-	by     *member
-	known  bool // to it, as a node
-	losses int  // of the store, before
+// lastContact returns when the member's last renewal was sent; now, if its lease is in doubt, so
+// that it has to ask the store.
+func (m *member) lastContact() time.Time {
+	if !m.node.Holds() {
+		return time.Now()
+	}
+	m.node.mu.Lock()
+	defer m.node.mu.Unlock()
+	return m.node.certain.Add(-m.node.trust())
 }
 
-// remembered says that somebody knows still what was said: the store, unless it was lost
-// since, or who said it.
+// goneSaid is an answer that a connection's node is gone.
+type goneSaid struct {
+	by    *member
+	known bool      // to it, as a node
+	since time.Time // the store that it is based on existed then
+}
+
+// remembered reports whether the answer is still known: to the store, unless that was lost
+// since, or to the node that gave it.
 func (s *site) remembered(said goneSaid) bool {
-	return said.losses == s.losses || said.known && !said.by.dead
+	return s.lost.Before(said.since) || said.known && !said.by.dead
 }
 
 // leaveAny ends a connection, if there is one.

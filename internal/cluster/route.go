@@ -25,14 +25,15 @@ var (
 func (n *Node) Ask(ctx context.Context, token gateway.Token, message func(version int) []byte) ([]byte, error) {
 	number := token.Node()
 	store, found := n.find(number)
-	if found.State == lost || found.State == gone {
+	dead := found.State == lost || found.State == gone
+	if dead && (n.Made(token) || n.Holds()) {
 		return nil, ErrGone
 	}
 	if store == nil {
 		n.stats.Unknown.Add(1)
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, errNoStore)
 	}
-	if found.State == "" {
+	if found.State == "" || dead { // out of contact, the store may have been lost, and that with it
 		var err error
 		if found, err = n.confirm(ctx, store, number); err != nil {
 			return nil, err
@@ -47,11 +48,11 @@ func (n *Node) Ask(ctx context.Context, token gateway.Token, message func(versio
 	return answer, err
 }
 
-// Made says that the token has this node's number.
+// Made reports whether the token has this node's number.
 func (n *Node) Made(token gateway.Token) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return token.Node() == n.number
+	return n.isOwnLocked(token.Node())
 }
 
 // MaxMessage is the most bytes that a message or an answer may have; 0 where that is not
@@ -87,11 +88,17 @@ func (n *Node) ask(ctx context.Context, store broker.Nodes, number uint32, messa
 	return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 }
 
+// isOwnLocked reports whether a number is, or was until this node left, its own. One that it has
+// only drawn may be another node's.
+func (n *Node) isOwnLocked(number uint32) bool {
+	return number == n.number && (n.claimed || n.retired)
+}
+
 // find is what is known here of a node; nothing of one that was not seen.
 func (n *Node) find(number uint32) (store broker.Nodes, found value) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if number == n.number {
+	if n.isOwnLocked(number) {
 		return n.store, value{State: gone}
 	}
 	return n.store, n.keys[number].value

@@ -36,7 +36,7 @@ type site struct {
 	forgot bool // the store was lost behind a node: what that one held may be told twice
 	told   map[gateway.Token][]telling
 	gone   map[gateway.Token]goneSaid
-	losses int // of the store
+	lost   time.Time // when the store was lost last
 	faults []string
 }
 
@@ -154,7 +154,7 @@ func (m *member) Connect(_, client context.Context, token gateway.Token, _ []byt
 			return gateway.Answer{Outcome: gateway.Unasked}
 		}
 	}
-	late := !m.node.Holds() // others may have told
+	late := !m.holding(token) // others may have told
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.dead {
@@ -216,7 +216,8 @@ func (s *site) tell(m *member, n gateway.Notice) bool {
 	}
 	token := n.Token
 	for _, other := range s.members {
-		if other != m && other.holding(token) {
+		// A node that has not noticed yet that the store was lost cannot know who came back on the new one.
+		if other != m && other.holding(token) && m.lastContact().After(s.lost) {
 			s.faults = append(s.faults, fmt.Sprintf("%s tells of %v, which %s holds by its lease", m.name, token, other.name))
 		}
 	}

@@ -47,10 +47,24 @@ func (n *Node) Permit(token gateway.Token) gateway.Permission {
 	if _, adopted := n.adopted[token]; !adopted && (!n.claimed || token.Node() != n.number) {
 		return gateway.Denied
 	}
-	if !n.holdsLocked() {
+	if !n.holdsLocked() || n.mayReturnLocked(token.Node()) {
 		return gateway.Deferred
 	}
 	return gateway.Granted
+}
+
+// mayReturnLocked reports whether a node that counts as lost or gone may still hold a lease on
+// this store, which was made anew: it can be the first to write its key there. That ends when
+// its key says that it is lost, and a lease from before that has run out.
+func (n *Node) mayReturnLocked(number uint32) bool {
+	switch k := n.keys[number]; k.State {
+	case lost:
+		return k.revision == 0 || k.By == 0 || time.Since(k.alive) < n.leaseOf(k)
+	case gone:
+		return k.revision == 0
+	default:
+		return false
+	}
 }
 
 // OnFinished takes note that a disconnect is done with.
@@ -62,6 +76,8 @@ func (n *Node) OnFinished(notice gateway.Notice, denied bool) {
 	_, late := n.late[token]
 	delete(n.late, token)
 	_, outlived := n.outlived[token.Node()]
+	before, orphaned := n.orphaned[token]
+	delete(n.orphaned, token)
 	own := adopted || n.claimed && token.Node() == n.number
 	number := n.number
 	n.mu.Unlock()
@@ -70,8 +86,10 @@ func (n *Node) OnFinished(notice gateway.Notice, denied bool) {
 		n.ledger.release(number, token, done)
 	case !denied:
 		n.ledger.drop(token) // it was told just before the number was lost
-	case unsettled || late || outlived:
-		if !unsettled {
+	case unsettled || late || outlived || orphaned:
+		if orphaned {
+			node = before
+		} else if !unsettled {
 			node = token.Node()
 		}
 		n.mu.Lock()
@@ -172,12 +190,13 @@ func (n *Node) reapAll(ctx context.Context, store broker.Nodes) {
 	}
 }
 
-// nextAssigned is a lost node that is this one's to tell of, and does not trust its lease any more.
+// nextAssigned returns a lost node whose connections this node has to report, once that node
+// cannot hold a lease any more.
 func (n *Node) nextAssigned() (node uint32, revision uint64, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for number, k := range n.keys {
-		if k.State == lost && k.revision > 0 && k.By == n.number && n.claimed && time.Since(k.relived) >= n.leaseOf(k) {
+		if k.State == lost && k.By == n.number && n.claimed && !n.mayReturnLocked(number) {
 			return number, k.revision, true
 		}
 	}
