@@ -122,27 +122,34 @@ func (e *Edge) makeRoom() {
 func (e *Edge) takenLocked() int { return e.open + e.cfg.Streams() + e.cfg.Senders() }
 
 // freshTime is what a new connection has to send its request, before it makes room for others
-// while there are connections that had an answer already.
+// while another connection could.
 const freshTime = 3 * time.Second
 
 // victimLocked chooses the connection that makes room: the one that has been useless for
 // longest. It returns false if there is none, not even soon. A connection of the internal API
-// is chosen only if those have more than their share.
+// is chosen only if those have more than their share, and one that has just come only if
+// nobody else can go.
 func (e *Edge) victimLocked() (c *Conn, ok bool) {
 	fresh, used := e.fresh.first, e.used.first
+	expired := fresh != nil && time.Since(fresh.since) >= freshTime
 	switch {
-	case fresh != nil && (used == nil || fresh.since.Before(used.since) && time.Since(fresh.since) >= freshTime):
+	case expired && (used == nil || fresh.since.Before(used.since)):
 		return e.fresh.worst(), true
 	case used != nil:
 		return e.used.worst(), true
 	}
-	if e.internal+e.cfg.Senders() <= e.cfg.Internal {
-		return nil, false
+	if e.internal+e.cfg.Senders() > e.cfg.Internal {
+		if e.callers.first != nil {
+			return e.callers.first, true
+		}
+		if e.cfg.CloseSender() {
+			return nil, true
+		}
 	}
-	if e.callers.first != nil {
-		return e.callers.first, true
+	if fresh != nil {
+		return e.fresh.worst(), true
 	}
-	return nil, e.cfg.CloseSender()
+	return nil, false
 }
 
 // evictLocked takes a connection that is about to be closed off the account.

@@ -139,7 +139,7 @@ func TestWhoMakesRoom(t *testing.T) {
 				*ncs = append(*ncs, nc)
 			}
 		}, []int{2, 4, 5}},
-		{"beyond their share they make room for others, when nobody else can", func(w *world, ncs *[]*fakeConn) {
+		{"beyond their share they make room for others, before one that came just now", func(w *world, ncs *[]*fakeConn) {
 			for range 4 {
 				c, nc, _ := w.come(local)
 				c.begin(false, maxHead)
@@ -147,7 +147,7 @@ func TestWhoMakesRoom(t *testing.T) {
 				c.done()
 				*ncs = append(*ncs, nc)
 			}
-		}, []int{0, 4}},
+		}, []int{0, 1, 4}},
 		{"nobody", func(w *world, ncs *[]*fakeConn) {
 			w.streams = 4
 			*ncs = make([]*fakeConn, 0)
