@@ -9,16 +9,16 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// backend writes a record of each connection before the backend is asked about it, so
-// that nobody's death leaves the backend with a connection that nobody ends.
+// backend writes a record of each connection before it asks the backend about it. So if this node
+// dies, another one reports the end of every connection that the backend knows.
 type backend struct {
 	Teller
 
 	node *Node
 }
 
-// Backend is a gateway's backend that tells by way of t. Only a node that has it tells
-// of other nodes' connections.
+// Backend returns the backend of a gateway, which reports through t. Only a node that has one
+// reports ends of other nodes' connections.
 func (n *Node) Backend(t Teller) gateway.Backend {
 	n.teller = t
 	return &backend{t, n}
@@ -27,7 +27,7 @@ func (n *Node) Backend(t Teller) gateway.Backend {
 // Connect implements gateway.Backend.
 func (b *backend) Connect(ctx, client context.Context, token gateway.Token, request []byte) gateway.Answer {
 	certain := b.node.certainUntil(token.Node())
-	if err := b.hold(ctx, client, token, request); errors.Is(err, broker.ErrFull) { // else it is written later
+	if err := b.hold(ctx, client, token, request); errors.Is(err, broker.ErrFull) { // after any other error it is written later
 		b.node.ledger.drop(token)
 		b.node.refuse("the broker's storage is full")
 		return gateway.Answer{Outcome: gateway.Unasked}
@@ -42,13 +42,13 @@ func (b *backend) Connect(ctx, client context.Context, token gateway.Token, requ
 		} else {
 			b.node.asked(token, certain)
 		}
-	case gateway.Accepted, gateway.Unanswered: // it will be told of
+	case gateway.Accepted, gateway.Unanswered: // its end will be reported
 		b.node.asked(token, certain)
 	}
 	return answer
 }
 
-// hold writes the record of a connection, unless its client leaves meanwhile.
+// hold writes the record of a connection, unless its client leaves first.
 func (b *backend) hold(ctx, client context.Context, token gateway.Token, request []byte) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -56,9 +56,9 @@ func (b *backend) hold(ctx, client context.Context, token gateway.Token, request
 	return b.node.ledger.hold(ctx, token.Node(), token, request, false)
 }
 
-// asked takes note that the backend knows a connection, given until when the lease held for
-// certain when its record was written. If others may have taken the number since then, they
-// may have found the record, and told of the end before the backend was asked.
+// asked records that the backend knows a connection. certain is until when the lease held for
+// certain when the record was written. If others may have taken the number since then, they may
+// have found the record, and reported the end before the backend was asked.
 func (n *Node) asked(token gateway.Token, certain time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -70,8 +70,8 @@ func (n *Node) asked(token gateway.Token, certain time.Time) {
 	}
 }
 
-// certainUntil is until when the lease on a number holds or held for certain; zero: it is
-// not this node's any more, or not yet on this store.
+// certainUntil returns until when the lease on a number holds, or held, for certain. It returns
+// zero if the number is not this node's any more, or is not claimed on this store yet.
 func (n *Node) certainUntil(number uint32) time.Time {
 	n.mu.Lock()
 	defer n.mu.Unlock()

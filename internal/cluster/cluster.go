@@ -1,7 +1,7 @@
-// Package cluster makes a gateway one of several nodes: it holds a number by a lease,
-// knows the other nodes, keeps outside of itself what it holds, tells the backend of
-// what a dead node held, and asks the owner of a token. It knows no HTTP and no
-// broker's driver; those are behind Teller and broker.Nodes.
+// Package cluster makes a gateway one of several nodes. A node holds a number by a lease and knows
+// the other nodes. It keeps a record of each of its connections in the store, reports to the
+// backend the ends of what a dead node held, and asks other nodes about their connections. It knows
+// no HTTP and no broker's driver; those are behind Teller and broker.Nodes.
 package cluster
 
 import (
@@ -21,24 +21,25 @@ import (
 	"ssegateway/internal/logging"
 )
 
-// Config is what a Node needs to know.
+// Config configures a Node.
 type Config struct {
 	Name  string        // of the machine, for people
 	Lease time.Duration // how long a silent node counts as alive
-	// Version is that of the messages which the node understands best. Others learn it from
-	// the node's key.
+	// Version is the newest version of messages that the node understands. Others read it in the
+	// node's key.
 	Version int
-	// Backends are digests of the backend that is told, and of one whose place it takes. Nodes
-	// that have none in common are not one cluster. None: goes with all.
+	// Backends are digests of the backend to which ends are reported, and of the one that it
+	// replaces. Nodes that have none in common are not one cluster. An empty list matches every
+	// other.
 	Backends []string
-	// HeldBytes bounds what is kept of connections while it cannot be written to the store.
+	// HeldBytes bounds what is kept in memory of connections that cannot be written to the store.
 	HeldBytes int64
-	// Open opens the store of the nodes, and makes it if there is none.
+	// Open opens the store of the nodes, and creates it if there is none.
 	Open func(context.Context) (broker.Nodes, error)
 	Log  *slog.Logger
 }
 
-// Gateway is what a node needs of the gateway.
+// Gateway is what a node needs from the gateway.
 type Gateway interface {
 	// SetNumber lets the gateway take connections, with tokens of that number.
 	SetNumber(number uint32)
@@ -48,39 +49,38 @@ type Gateway interface {
 	Each(f func(token gateway.Token, request []byte))
 }
 
-// Teller tells the backend. It asks Permit before each attempt of a disconnect, and
-// says with Settled when it is done with one.
+// Teller reports to the backend. It asks Permit before each attempt of a disconnect, and calls
+// OnFinished when it is done with one.
 type Teller interface {
 	gateway.Backend
-	// Resume goes on with what Permit has deferred.
+	// Resume retries what Permit has deferred.
 	Resume()
 }
 
 const (
-	// openPause is how long to wait before the store is tried again, with as much again
-	// at random: nodes do not come back all at once.
+	// openPause is the least time between two tries to open the store. Up to as much again is added
+	// at random, so that nodes do not come back all at once.
 	openPause = 500 * time.Millisecond
-	// traceAge is how long a removed key or a told record can be told from one that
-	// never was.
+	// traceAge is how long a removed key, or a record that was taken over, leaves a trace.
 	traceAge = time.Hour
 )
 
 // Stats are counters and gauges of a node.
 type Stats struct {
-	Reaped   atomic.Uint64 // connections of dead nodes whose end was told
+	Reaped   atomic.Uint64 // connections of dead nodes whose end was reported
 	Relayed  atomic.Uint64 // requests that other nodes answered
 	Unknown  atomic.Uint64 // requests to other nodes without an answer
 	Answered atomic.Uint64 // requests of other nodes
-	Refused  atomic.Uint64 // connections that were not taken, since too much is held
+	Refused  atomic.Uint64 // connections that were refused, since too much is held
 }
 
 // Node is this gateway among the others. Its methods are safe for concurrent use.
 type Node struct {
 	cfg      Config
-	instance string // unlike that of any other Node, so that its own writes are known again
+	instance string // unique, so that the node recognizes its own writes
 	started  time.Time
-	draw     func() uint32 // a number that is probably nobody's
-	teller   Teller        // nil: nobody to tell
+	draw     func() uint32 // returns a number that is probably free
+	teller   Teller        // nil: nothing is reported
 	gw       Gateway
 	answer   func(ctx context.Context, message []byte) []byte
 	ledger   ledger
@@ -94,37 +94,37 @@ type Node struct {
 	differing *logging.Throttle
 
 	admitting chan struct{} // has a value when the node may be admitted
-	judging   chan struct{} // has a value when there may be something to judge
-	disputes  chan struct{} // has a value when there may be something in disputed
+	judging   chan struct{} // has a value when a node may have become silent
+	disputes  chan struct{} // has a value when disputed may have an element
 	leaving   chan leave
 
 	mu       sync.Mutex
 	store    broker.Nodes // nil: not open
 	number   uint32       // 0: none
-	revision uint64       // of the number's key, as far as it is known
-	claimed  bool         // the key was acknowledged: the number is ours until others take it
-	certain  time.Time    // until then the lease holds for certain
+	revision uint64       // of the number's key, as this node knows it
+	claimed  bool         // the key was acknowledged: the number is this node's until others take it
+	certain  time.Time    // until when the lease holds for certain
 	keys     map[uint32]key
-	contact  time.Time                // since when own renewals come by without a break
-	ownSeen  time.Time                // the last of them
+	contact  time.Time                // since when the watch has seen own renewals without a break
+	ownSeen  time.Time                // when the last of them was seen
 	ownFrom  uint64                   // its revision
-	informed bool                     // one has come by, at any time
-	adopted  map[gateway.Token]func() // connections of other numbers that are ours to tell; called when that is done
-	orphaned map[gateway.Token]uint32 // adopted under a number that was lost, and whose records may be gone with an earlier store
+	informed bool                     // an own renewal was seen at any time
+	adopted  map[gateway.Token]func() // connections of other numbers whose end this node reports; the function is called when that is done
+	orphaned map[gateway.Token]uint32 // adopted under a number that was lost, and whose records may have been lost with a store
 	disputed []dispute
-	late     map[gateway.Token]struct{} // the backend was asked when others may have told already
-	outlived map[uint32]struct{}        // numbers of this node's under which a store was lost: records that it wrote may be gone
+	late     map[gateway.Token]struct{} // the backend was asked when others may have reported the end already
+	outlived map[uint32]struct{}        // numbers that this node had when a store was lost: the records that it wrote may be gone
 	taking   int                        // connections that are being taken over
-	retired  bool                       // no more are
-	taken    chan struct{}              // closed when retired and the last has been
-	slots    chan struct{}              // one for each connection of a dead node that is being told
+	retired  bool                       // nothing is taken over any more
+	taken    chan struct{}              // closed when the node is retired and taking is 0
+	slots    chan struct{}              // one for each connection of a dead node whose end is being reported
 	session  context.Context
-	end      context.CancelFunc // of session, which is the time with one number
+	end      context.CancelFunc // ends session, which is the time with one number
 	silence  func()             // stops answering other nodes
 	admitted bool               // the gateway takes connections, as soon as there is a number
-	differs  string             // a node that tells another backend; empty: none
-	rewatch  context.CancelFunc // lets the watch begin anew
-	watched  time.Time          // when it began
+	differs  string             // a node that reports to another backend; empty: none
+	rewatch  context.CancelFunc // restarts the watch
+	watched  time.Time          // when the watch began
 }
 
 // key is a node's key as it was seen last.
@@ -133,7 +133,7 @@ type key struct {
 
 	revision uint64
 	seen     time.Time
-	alive    time.Time // when this node last saw it live, or, if never, saw it at all; zero: it gave its lease up
+	alive    time.Time // when this node last saw it live, or first saw it; zero: it gave up its lease
 }
 
 // New makes a Node; Backend, Serve and then Run make it work.
@@ -153,7 +153,7 @@ func New(cfg Config) *Node {
 	return n
 }
 
-// Serve says who answers what other nodes ask.
+// Serve sets the function that answers the requests of other nodes.
 func (n *Node) Serve(answer func(ctx context.Context, message []byte) []byte) {
 	n.answer = func(ctx context.Context, message []byte) []byte {
 		n.stats.Answered.Add(1)
@@ -161,25 +161,26 @@ func (n *Node) Serve(answer func(ctx context.Context, message []byte) []byte) {
 	}
 }
 
-// Stats are the counters, for reading.
+// Stats returns the counters, for reading.
 func (n *Node) Stats() *Stats { return &n.stats }
 
-// Name is how the node is named to people, in answers and in the log.
+// Name returns the node's name for people, as in answers and in the log.
 func (n *Node) Name() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return nameOf(n.cfg.Name, n.number)
 }
 
-// Named says that the node has a number, and knows the others, none of which tells another
-// backend: it has seen its own key come by, and so all that were there before.
+// Named reports whether the node has a number, knows the others, and none of them reports to
+// another backend. It knows the others once it has seen its own key, because their keys come before
+// it.
 func (n *Node) Named() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.claimed && n.informed && n.admitted
 }
 
-// Count tells how many other nodes are alive, and how many are lost and not yet told of.
+// Count returns how many other nodes are alive, and how many are lost and not yet taken over.
 func (n *Node) Count() (alive, dead int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -195,7 +196,7 @@ func (n *Node) Count() (alive, dead int) {
 	return alive, dead
 }
 
-// Holds says that the node's lease holds for certain.
+// Holds reports whether the node's lease holds for certain.
 func (n *Node) Holds() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -211,15 +212,15 @@ func (n *Node) lease(node uint32) (own, certain bool) {
 
 func (n *Node) holdsLocked() bool { return n.claimed && time.Now().Before(n.certain) }
 
-// Backlog is how many records have not been written or removed yet, as they should be.
+// Backlog returns how many records are still to be written or removed.
 func (n *Node) Backlog() int { return n.ledger.size() }
 
-// Held is about how many bytes those records take that are not written or removed yet.
+// Held returns about how many bytes those records take in memory.
 func (n *Node) Held() int64 { return n.ledger.bytes.Load() }
 
-// Refuses says that no connection is to be taken now, and counts it: the store has been
-// away for so long that what it has yet to be told of takes all the room there is for it,
-// or the store is full itself.
+// Refuses reports whether the node accepts no connections now, and counts the refusal. It accepts
+// none while the store is full, or while the records that wait for a store that is away take all
+// the memory there is for them.
 func (n *Node) Refuses() bool {
 	if n.Full() {
 		n.refuse("the broker's storage is full")
@@ -233,11 +234,11 @@ func (n *Node) Refuses() bool {
 	return true
 }
 
-// logEvery is how often one line is logged that others, or an outage, can have logged as
-// often as they like.
+// logEvery is the least time between two lines of a kind that others, or an outage, could cause at
+// any rate.
 const logEvery = 10 * time.Second
 
-// Run is part of the cluster until ctx ends.
+// Run takes part in the cluster until ctx ends.
 func (n *Node) Run(ctx context.Context, gw Gateway) error {
 	n.gw = gw
 	defer n.stopSession()
@@ -268,7 +269,7 @@ func (n *Node) stopSession() {
 	n.store = nil
 }
 
-// serve works with a store until ctx ends or it is lost.
+// serve uses a store until ctx ends or the store is lost.
 func (n *Node) serve(ctx context.Context, store broker.Nodes) {
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
@@ -289,9 +290,9 @@ func (n *Node) serve(ctx context.Context, store broker.Nodes) {
 	n.renewLoop(ctx, store)
 }
 
-// attach begins with a store. A number is taken there as well, and what the gateway
-// holds is recorded anew. The other nodes are known still, though the store does not know
-// them yet: a node that is away when a store is lost is not gone for that.
+// attach begins to use a store. The node claims its number there too, and records again what the
+// gateway holds. It still knows the other nodes, although the store does not have them yet: a node
+// that is away when a store is lost may be alive.
 func (n *Node) attach(store broker.Nodes) {
 	n.mu.Lock()
 	n.store = store
@@ -336,7 +337,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// signal gives a channel with room for one value that value, if it has none.
+// signal sends a value to a channel with room for one, unless it has one already.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -344,7 +345,7 @@ func signal(c chan struct{}) {
 	}
 }
 
-// draw is a random number that is not 0.
+// draw returns a random number that is not 0.
 func draw() uint32 {
 	n, err := rand.Int(rand.Reader, big.NewInt(1<<32-1))
 	if err != nil {

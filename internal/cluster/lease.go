@@ -18,14 +18,14 @@ type value struct {
 	Started  time.Time `json:"started"`
 	Instance string    `json:"instance"`
 	State    string    `json:"state"`
-	By       uint32    `json:"by,omitzero"`      // who tells of what a lost node held; 0: nobody yet
-	Version  int       `json:"version,omitzero"` // of the messages that the node understands best
-	// LeaseSeconds is the node's own; rounded up. 0: that of whoever reads it.
+	By       uint32    `json:"by,omitzero"`      // the node that reports what a lost one held; 0: none yet
+	Version  int       `json:"version,omitzero"` // the newest of messages that the node understands
+	// LeaseSeconds is the node's lease, rounded up. 0: the same as the reader's.
 	LeaseSeconds int      `json:"lease_seconds,omitzero"`
 	Backends     []string `json:"backends,omitzero"` // as in Config, once the node is admitted
 }
 
-// The states of a node. One whose key is gone is gone for good.
+// The states of a node. A node without a key is gone for good.
 const (
 	live = "live"
 	lost = "lost"
@@ -35,13 +35,13 @@ const (
 func (v value) encode() []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // there is nothing in it that cannot be JSON
+		panic(err) // every field can be JSON
 	}
 	return b
 }
 
-// decode reads a key's value. One that no node would write is not ok: it counts as that of a
-// node that is silent, so that nobody is taken for gone because of it, and it goes in time.
+// decode reads a key's value. ok is false for a value that no node writes. It counts as that of a
+// silent node: nobody is taken for gone because of it, and it expires.
 func decode(data []byte) (v value, ok bool) {
 	if data == nil {
 		return value{State: gone}, true
@@ -54,22 +54,22 @@ func decode(data []byte) (v value, ok bool) {
 
 func nameOf(name string, number uint32) string { return fmt.Sprintf("%s/%08x", name, number) }
 
-// tooOld says that numbers from the store before may not be written into this one any
-// more: who does not find a number here, when the store is as old as a lease, says that it
-// is gone. What is written now has to be there by then.
+// tooOld reports whether it is too late to write a number from an earlier store into this one. When
+// the store is as old as a lease, other nodes take a number that is not in it for gone, so the
+// number has to be written before that.
 func (n *Node) tooOld(store broker.Nodes) bool { return store.Age() >= n.cfg.Lease-n.setTimeout() }
 
-const renewRepeat = 300 * time.Millisecond // behind a renewal that failed
+const renewRepeat = 300 * time.Millisecond // after a renewal that failed
 
-// The times of a lease. A node renews its key so often that a few losses do no harm. It
-// trusts its lease for a while less than the others wait: that is the margin for clocks
-// that do not run alike, and for a word to the backend that is on its way.
+// The times of a lease. A node renews its key so often that a few lost renewals do no harm. It
+// trusts its lease for less time than the others wait. The difference allows for clocks that run at
+// different speeds, and for a callback that is on its way to the backend.
 func (n *Node) interval() time.Duration   { return n.cfg.Lease / 8 }
 func (n *Node) setTimeout() time.Duration { return n.cfg.Lease / 4 }
 func (n *Node) trust() time.Duration      { return n.cfg.Lease * 4 / 5 }
 
-// renewLoop renews the key until ctx ends or the store is lost, and draws another number
-// whenever the one it has is taken.
+// renewLoop renews the key until ctx ends or the store is lost. It draws another number whenever
+// its number is taken.
 func (n *Node) renewLoop(ctx context.Context, store broker.Nodes) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -83,7 +83,7 @@ func (n *Node) renewLoop(ctx context.Context, store broker.Nodes) {
 			return
 		case <-n.admitting:
 			if n.admit() {
-				timer.Reset(0) // to say whom it tells
+				timer.Reset(0) // to publish its backend
 			}
 			continue
 		case <-timer.C:
@@ -107,8 +107,8 @@ func (n *Node) renewLoop(ctx context.Context, store broker.Nodes) {
 	}
 }
 
-// renew writes the key once. ErrConflict may come of an earlier write of our own that
-// was not acknowledged; only what is in the key says that the lease is taken.
+// renew writes the key once. ErrConflict may be caused by an earlier write of this node that was
+// not acknowledged, so only the value of the key shows whether the lease was taken.
 func (n *Node) renew(ctx context.Context, store broker.Nodes) error {
 	ctx, cancel := context.WithTimeout(ctx, n.setTimeout())
 	defer cancel()
@@ -119,7 +119,7 @@ func (n *Node) renew(ctx context.Context, store broker.Nodes) error {
 	number, revision := n.number, n.revision
 	late := n.claimed && revision == 0 && n.tooOld(store)
 	if since := later(n.ownSeen, n.watched); n.revision > n.ownFrom && n.rewatch != nil && time.Since(since) > n.cfg.Lease/4 {
-		n.rewatch() // what was acknowledged should have come by
+		n.rewatch() // the watch should have seen what was acknowledged
 	}
 	var backends []string
 	if n.admitted {
@@ -156,8 +156,8 @@ func (n *Node) renew(ctx context.Context, store broker.Nodes) error {
 	return nil
 }
 
-// isMine says that a key that is not as this node left it is its own all the same: nobody
-// has a number by a value that cannot be read.
+// isMine reports whether a key that has changed is still this node's. A value that cannot be read
+// gives the number to nobody.
 func (n *Node) isMine(k broker.Key) bool {
 	found, ok := decode(k.Value)
 	if !ok {
@@ -167,7 +167,7 @@ func (n *Node) isMine(k broker.Key) bool {
 	return found.Instance == n.instance && found.State == live
 }
 
-// renewed takes note of an acknowledged renewal.
+// renewed records an acknowledged renewal.
 func (n *Node) renewed(store broker.Nodes, number uint32, revision uint64, sent time.Time) {
 	n.mu.Lock()
 	n.revision, n.certain = revision, sent.Add(n.trust())
@@ -199,7 +199,8 @@ func (n *Node) renewed(store broker.Nodes, number uint32, revision uint64, sent 
 	}
 }
 
-// onLeaseLost gives the number up: others took this node for dead. They tell of what it held.
+// onLeaseLost gives up the number: others took this node for dead, and report the ends of what it
+// held.
 func (n *Node) onLeaseLost() {
 	n.mu.Lock()
 	number, had := n.number, n.claimed
@@ -226,7 +227,7 @@ func (n *Node) onLeaseLost() {
 	}
 	n.mu.Unlock()
 	if !had {
-		return // it was somebody else's from the beginning
+		return // the number was another node's from the beginning
 	}
 	n.cfg.Log.Warn("lease lost: all streams end", "node", nameOf(n.cfg.Name, number))
 	n.gw.Abandon()
@@ -238,12 +239,12 @@ func (n *Node) onLeaseLost() {
 // leave asks renewLoop to end the lease.
 type leave struct {
 	ctx      context.Context
-	complete bool // everything was told
+	complete bool // every end was reported
 	done     chan error
 }
 
-// Leave gives the number back. With complete set everything was told; otherwise the
-// other nodes are left to tell the rest. Run goes on until its context ends.
+// Leave gives the number back. complete says that every end was reported; otherwise the other nodes
+// report the rest. Run continues until its context ends.
 func (n *Node) Leave(ctx context.Context, complete bool) error {
 	l := leave{ctx, complete, make(chan error, 1)}
 	select {
@@ -260,7 +261,7 @@ func (n *Node) leave(ctx context.Context, store broker.Nodes, complete bool) err
 	n.retired = true
 	taking := n.taking > 0
 	n.mu.Unlock()
-	if taking { // what is being taken over is nobody's to find at this moment
+	if taking { // nobody would find what is being taken over at this moment
 		select {
 		case <-n.taken:
 		case <-ctx.Done():
@@ -270,7 +271,7 @@ func (n *Node) leave(ctx context.Context, store broker.Nodes, complete bool) err
 	n.mu.Lock()
 	number, revision, claimed := n.number, n.revision, n.claimed
 	complete = complete && len(n.disputed) == 0 && len(n.adopted) == 0
-	n.claimed = false // nothing is said from now on
+	n.claimed = false // nothing is reported from now on
 	n.mu.Unlock()
 	switch {
 	case !claimed:

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// holdTimeout bounds how long a client waits for its record to be written. Without it
-	// the stream opens all the same, and the record is written later.
+	// holdTimeout bounds how long a client waits for its record to be written. After that the
+	// stream opens, and the record is written later.
 	holdTimeout = time.Second
 
 	ledgerTimeout = 2 * time.Second // for one operation
@@ -22,20 +22,20 @@ const (
 	ledgerRepeat  = time.Second     // between two tries of what failed
 )
 
-// ledger keeps the store's records of this node as they should be. It remembers only
-// what is not settled with the store: a record that is written, and was so while the
-// lease held for certain, is found by whoever takes this node for lost.
+// ledger keeps this node's records in the store up to date. It remembers only what is not settled
+// with the store. A record that was written while the lease held for certain is settled: whoever
+// takes this node for lost finds it.
 type ledger struct {
-	// lease says whether a number is this node's, and whether for certain. It may be
-	// called under mu.
+	// lease reports whether a number is this node's, and whether for certain. It may be called
+	// under mu.
 	lease func(node uint32) (own, certain bool)
-	// full says that the store takes no more records. It may be called under mu.
+	// full reports whether the store takes no more records. It may be called under mu.
 	full func() bool
 	wake chan struct{}
-	// resume lets what Permit has deferred be asked about again.
+	// resume retries what Permit has deferred.
 	resume func()
 
-	// bytes is what the operations of open take, as cost says; written under mu.
+	// bytes is the sum of the costs in open; written under mu.
 	bytes atomic.Int64
 
 	mu      sync.Mutex
@@ -45,21 +45,21 @@ type ledger struct {
 	drained chan struct{}   // closed when open is empty; nil: nobody waits
 }
 
-// operation writes or removes the record of a token, and replaces any before it.
+// operation writes or removes the record of a token. It replaces the operation before it.
 type operation struct {
 	node    uint32     // whose record it is
-	request []byte     // of a record to be written; nil: it is to be removed
-	unsure  []byte     // of a record that may be on its way to the store when it is to be removed
-	done    func()     // when it is acknowledged, or replaced while it is under way; may be nil
+	request []byte     // of a record to write; nil: the record is to be removed
+	unsure  []byte     // of a record to remove that may still be on its way to the store
+	done    func()     // called when the operation is acknowledged, or replaced while under way; may be nil
 	busy    bool       // under way
 	sent    bool       // the record, or one before it, may have reached the store
-	asked   bool       // whether it may have: an answer was put off until it is not busy
-	stored  time.Time  // when it was acknowledged while the lease was in doubt
-	after   *operation // the one before, which may be under way
+	asked   bool       // neverSent was called while it was busy: resume is due
+	stored  time.Time  // when the record was acknowledged while the lease was in doubt
+	after   *operation // the operation before, which may be under way
 }
 
-// operationOverhead is about what an operation takes beside a request, in bytes: itself,
-// its entries in open and todo, and what waits for it.
+// operationOverhead is about what an operation takes beside its requests, in bytes: itself, its
+// entries in open and todo, and what waits for it.
 const operationOverhead = 256
 
 // cost is what an operation takes, in bytes.
@@ -80,7 +80,7 @@ func (l *ledger) size() int {
 	return len(l.open)
 }
 
-// add takes an operation in, to be done soon.
+// add adds an operation, to be done soon.
 func (l *ledger) add(token gateway.Token, op *operation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,9 +112,9 @@ func (l *ledger) addLocked(token gateway.Token, op *operation) {
 	l.bytes.Add(op.cost())
 }
 
-// hold writes a record, and returns when it is written, or was tried for a while. With known
-// set the store may have a record of that connection already. While the store is full only
-// what is taken over is tried.
+// hold writes a record, and returns when it is written or holdTimeout is over. known says that the
+// store may have a record of the connection already. While the store is full only records of
+// connections that are taken over are written.
 func (l *ledger) hold(ctx context.Context, node uint32, token gateway.Token, request []byte, known bool) error {
 	if node == token.Node() && l.full() {
 		return broker.ErrFull
@@ -129,7 +129,7 @@ func (l *ledger) hold(ctx context.Context, node uint32, token gateway.Token, req
 	return l.perform(ctx, store, token, op)
 }
 
-// release removes a record. Of one that was never sent there is nothing to remove.
+// release removes a record. If it was never sent, there is nothing to remove.
 func (l *ledger) release(node uint32, token gateway.Token, done func()) {
 	l.mu.Lock()
 	op := l.open[token]
@@ -146,11 +146,11 @@ func (l *ledger) release(node uint32, token gateway.Token, done func()) {
 	}
 }
 
-// isUnsent says that the store certainly has no record of the connection.
+// isUnsent reports whether the store certainly has no record of the connection.
 func (op *operation) isUnsent() bool { return op.request != nil && !op.sent && !op.busy }
 
-// neverSent says that the store certainly has no record of a connection, so that no other
-// node can tell of its end. Where that is about to be known, resume is called then.
+// neverSent reports whether the store certainly has no record of a connection, so that no other
+// node can report its end. If that is about to be known, resume is called then.
 func (l *ledger) neverSent(token gateway.Token) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -164,7 +164,7 @@ func (l *ledger) neverSent(token gateway.Token) bool {
 	return op.isUnsent()
 }
 
-// drop forgets an operation that is to have no effect any more.
+// drop forgets an operation without doing it.
 func (l *ledger) drop(token gateway.Token) {
 	l.mu.Lock()
 	var done func()
@@ -178,7 +178,7 @@ func (l *ledger) drop(token gateway.Token) {
 	}
 }
 
-// held is the node whose record of a token is not known to be written, if there is one.
+// held returns the node whose record of a token is not known to be written, if there is one.
 func (l *ledger) held(token gateway.Token) (node uint32, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -189,8 +189,8 @@ func (l *ledger) held(token gateway.Token) (node uint32, ok bool) {
 	return op.node, true
 }
 
-// confirm settles records that were written before a renewal that is acknowledged: the
-// lease was not taken then. The store answers, so what failed is tried again at once.
+// confirm settles the records that were written before an acknowledged renewal, because the lease
+// was not taken then. Since the store answers, what failed is tried again at once.
 func (l *ledger) confirm(node uint32, sent time.Time) {
 	l.mu.Lock()
 	for token, op := range l.open {
@@ -211,14 +211,14 @@ func (l *ledger) removeLocked(token gateway.Token) {
 	if len(l.open) > 0 {
 		return
 	}
-	l.open = map[gateway.Token]*operation{} // a map never shrinks: let an outage's go
+	l.open = map[gateway.Token]*operation{} // a map never shrinks: release the one that an outage made large
 	if l.drained != nil {
 		close(l.drained)
 		l.drained = nil
 	}
 }
 
-// flush waits until nothing is open, and answers false when ctx ended before.
+// flush waits until nothing is open. It returns false if ctx ends first.
 func (l *ledger) flush(ctx context.Context) bool {
 	l.mu.Lock()
 	if len(l.open) == 0 {
@@ -238,7 +238,7 @@ func (l *ledger) flush(ctx context.Context) bool {
 	}
 }
 
-// run does what there is to do, and repeats what failed, until ctx ends.
+// run does the operations, and repeats those that failed, until ctx ends.
 func (l *ledger) run(ctx context.Context, store broker.Nodes) {
 	l.use(store)
 	defer l.use(nil)
@@ -275,11 +275,11 @@ func (l *ledger) use(store broker.Nodes) {
 	defer l.mu.Unlock()
 	l.store = store
 	for _, op := range l.open {
-		op.stored = time.Time{} // in another store, perhaps
+		op.stored = time.Time{} // it may have been another store
 	}
 }
 
-// again lets everything that is open be tried, if nothing waits for its first try.
+// again schedules everything that is open, unless something waits for its first try.
 func (l *ledger) again() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -291,16 +291,15 @@ func (l *ledger) again() {
 	}
 }
 
-// giveWay leaves what is still to be done for the next repetition: one failure is
-// followed by others.
+// giveWay leaves the rest for the next repetition, because one failure is followed by others.
 func (l *ledger) giveWay() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.todo = nil
 }
 
-// next takes an operation that can be done now. A record of a number that was lost is
-// not written: it is in dispute.
+// next returns an operation that can be done now. A record for a number that was lost is not
+// written, since it is in dispute.
 func (l *ledger) next() (token gateway.Token, op *operation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -322,11 +321,11 @@ func (l *ledger) next() (token gateway.Token, op *operation) {
 	return token, nil
 }
 
-// remove removes a record. One that was written without an answer may still be on its
-// way, and come behind the removal; written once more, with an answer, it does not.
+// remove removes a record. A record that was written without an answer may still be on its way, and
+// arrive after the removal. So it is written once more, with an answer, before it is removed.
 func remove(ctx context.Context, store broker.Nodes, token gateway.Token, op *operation) error {
 	if op.unsure != nil {
-		// A store without room is left as it is: nothing waits for long on its way to a store that answers.
+		// A full store takes no record, and nothing stays on its way for long to a store that answers.
 		if err := store.Hold(ctx, op.node, broker.Token(token), op.unsure); err != nil && !errors.Is(err, broker.ErrFull) {
 			return err
 		}
@@ -334,7 +333,7 @@ func remove(ctx context.Context, store broker.Nodes, token gateway.Token, op *op
 	return store.Release(ctx, op.node, broker.Token(token))
 }
 
-// perform does an operation, and takes note of what came of it.
+// perform does an operation, and records the result.
 func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.Token, op *operation) error {
 	err := errNoStore
 	switch {
@@ -361,7 +360,7 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 			next.unsure = nil
 			l.bytes.Add(next.cost())
 		}
-		l.todo = append(l.todo, token) // what waits for this one
+		l.todo = append(l.todo, token) // the next operation may wait for this one
 		signal(l.wake)
 	case err == nil && (op.request == nil || certain), err != nil && over:
 		l.removeLocked(token)
@@ -370,7 +369,7 @@ func (l *ledger) perform(ctx context.Context, store broker.Nodes, token gateway.
 	}
 	var done func()
 	if over {
-		done, op.done = op.done, nil // the operation may stay, and be replaced
+		done, op.done = op.done, nil // the operation may stay until it is replaced, so done is called once
 	}
 	l.mu.Unlock()
 	if done != nil {

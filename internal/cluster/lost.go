@@ -7,18 +7,18 @@ import (
 	"ssegateway/internal/broker"
 )
 
-// mark is a key to be written for another node: mostly to become the one who tells of what
-// it held.
+// mark is a key that this node writes for another one: mostly to become the node that reports what
+// the other held.
 type mark struct {
 	number   uint32
 	revision uint64
 	value    value
 }
 
-// markExpired takes for lost whoever has been silent for the length of a lease, all of which
-// this node was itself in contact with the broker, and takes over what nobody tells.
-// Who comes first wins, by the revision of the key; what came of it is seen by watch. On a
-// store made anew it writes down the nodes that it knows, so that all know them.
+// markExpired marks nodes as lost that have been silent for the length of a lease, if this node was
+// in contact with the broker for all of it, and takes over marks of nodes that are lost themselves.
+// The first one to write the key wins; the watch shows who it was. On a store that was made anew it
+// writes the keys of the nodes that it knows, so that all nodes know them.
 func (n *Node) markExpired(ctx context.Context, store broker.Nodes) {
 	for {
 		select {
@@ -50,8 +50,8 @@ func (n *Node) due(store broker.Nodes) (marks []mark) {
 			}
 		case k.State == live && silent,
 			k.State == lost && k.By != n.number && n.deadLocked(k.By, silent),
-			k.State == lost && k.revision == 0, // by a store that was lost, and its mark with it
-			k.State == gone:                    // the same, while its ends are still being reported
+			k.State == lost && k.revision == 0, // its mark was lost with a store
+			k.State == gone:                    // the same, and its ends are still being reported
 			k.State, k.By = lost, n.number
 			marks = append(marks, mark{number, k.revision, k.value})
 		case k.State == live && k.revision == 0 && !n.tooOld(store):
@@ -72,8 +72,8 @@ func (n *Node) reportsLocked(number uint32) bool {
 	return false
 }
 
-// silentLocked says that a node was not heard of for its lease. Up to the last renewal of our
-// own that came by: only so far is silence known.
+// silentLocked reports whether a node was not heard of for its lease. It counts up to the last own
+// renewal that was seen, because silence after that is not known.
 func (n *Node) silentLocked(k key) bool {
 	return n.ownSeen.Sub(later(k.seen, n.contact)) >= n.leaseOf(k)
 }

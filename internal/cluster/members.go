@@ -32,8 +32,8 @@ func (n *Node) watch(ctx context.Context, store broker.Nodes) {
 	}
 }
 
-// onKey takes note of a key, and returns the revision that it had before. That an own renewal
-// has come by says that everything written before it has, too.
+// onKey records a key, and returns the revision that it had before. After an own renewal was seen,
+// everything written before it has been seen too.
 func (n *Node) onKey(k broker.Key) (revision uint64) {
 	v, ok := decode(k.Value)
 	next := key{value: v, revision: k.Revision}
@@ -58,8 +58,8 @@ func (n *Node) onKey(k broker.Key) (revision uint64) {
 	return revision
 }
 
-// onGarbledKeyLocked takes note of a key that cannot be read: what is known of the node stays,
-// and that it has been silent since.
+// onGarbledKeyLocked records a key that cannot be read. What is known of the node stays, and it
+// counts as silent since then.
 func (n *Node) onGarbledKeyLocked(number uint32, next key) {
 	known, ok := n.keys[number]
 	switch {
@@ -72,7 +72,7 @@ func (n *Node) onGarbledKeyLocked(number uint32, next key) {
 	n.keys[number] = next
 }
 
-// onKeyLocked returns what another node's key was before, and what it is now.
+// onKeyLocked records a key. It returns what another node's key was before, and what it is now.
 func (n *Node) onKeyLocked(number uint32, next key) (before, after value, another bool) {
 	known, ok := n.keys[number]
 	if ok && next.revision <= known.revision {
@@ -86,7 +86,7 @@ func (n *Node) onKeyLocked(number uint32, next key) (before, after value, anothe
 		next.alive = known.alive
 	}
 	if ok && known.State != live && next.State == live && number != n.number {
-		next.State, next.By = lost, 0 // it does not know it yet
+		next.State, next.By = lost, 0 // it does not know yet that it is lost
 	}
 	n.keys[number] = next
 	if number != n.number || next.Instance != n.instance {
@@ -121,8 +121,8 @@ func (n *Node) logSeen(number uint32, before, next value) {
 	}
 }
 
-// deadLocked says that the node which should tell of what another held is lost itself.
-// One that is not known may just not have been seen yet.
+// deadLocked reports whether the node that should report what another held is lost itself. A node
+// that is not known may only not have been seen yet.
 func (n *Node) deadLocked(by uint32, silent bool) bool {
 	k, known := n.keys[by]
 	return by == 0 || known && k.State != live || !known && silent
@@ -135,14 +135,14 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// Peer is another node that is alive, as far as is known.
+// Peer is another node that is alive, as far as this node knows.
 type Peer struct {
 	Number  uint32
 	Name    string
-	Version int // of the messages that it understands best
+	Version int // the newest of messages that it understands
 }
 
-// Peers are the other nodes that are alive, in the order of their names.
+// Peers returns the other nodes that are alive, ordered by name.
 func (n *Node) Peers() []Peer {
 	n.mu.Lock()
 	defer n.mu.Unlock()

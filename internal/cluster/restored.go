@@ -6,9 +6,9 @@ import (
 	"ssegateway/internal/broker"
 )
 
-// hasGoneBack says that a node's key in the store is older than it was there: the broker came
-// back with an earlier state of the store. It looks twice, since a server of the broker that
-// has just begun to lead may not be as far yet.
+// hasGoneBack reports whether a node's key in the store is older than this node has seen it: the
+// broker came back with an earlier state of the store. It looks twice, since a server of the broker
+// that has just become the leader may not have caught up yet.
 func (n *Node) hasGoneBack(ctx context.Context, store broker.Nodes, number uint32, revision uint64) bool {
 	for again := false; ; again = true {
 		k, err := store.Get(ctx, number)

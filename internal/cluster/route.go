@@ -12,16 +12,17 @@ import (
 
 // Errors of Ask.
 var (
-	// ErrGone: the token is no node's, or that of a node that is gone for good.
+	// ErrGone: no node has the token's number, or the one that had it is gone for good.
 	ErrGone = errors.New("the token's node is gone")
-	// ErrUnreachable: the token's node did not answer. It is unknown whether it got the message.
+	// ErrUnreachable: the token's node did not answer. It may have received the message.
 	ErrUnreachable = errors.New("the token's node cannot be reached")
-	// ErrTooLarge: the message is larger than the broker takes. It says the sizes.
+	// ErrTooLarge: the message is larger than the broker takes. The error names the sizes.
 	ErrTooLarge = broker.ErrTooLarge
 )
 
-// Ask has the node of a token answer a message, which is made for the version of messages
-// that the node understands best. A token of this node is ErrGone: it would have been found here.
+// Ask has the node of a token answer a message. message is called with the newest version that the
+// node understands. For a token of this node Ask returns ErrGone, since the caller would have found
+// the connection.
 func (n *Node) Ask(ctx context.Context, token gateway.Token, message func(version int) []byte) ([]byte, error) {
 	number := token.Node()
 	store, found := n.find(number)
@@ -33,7 +34,7 @@ func (n *Node) Ask(ctx context.Context, token gateway.Token, message func(versio
 		n.stats.Unknown.Add(1)
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, errNoStore)
 	}
-	if found.State == "" || dead { // out of contact, the store may have been lost, and that with it
+	if found.State == "" || dead { // out of contact, this node does not know whether the store was lost
 		var err error
 		if found, err = n.confirm(ctx, store, number); err != nil {
 			return nil, err
@@ -55,8 +56,8 @@ func (n *Node) Made(token gateway.Token) bool {
 	return n.isOwnLocked(token.Node())
 }
 
-// MaxMessage is the most bytes that a message or an answer may have; 0 where that is not
-// known, since there is no store.
+// MaxMessage returns the largest size of a message or an answer in bytes, or 0 if it is not known
+// because there is no store.
 func (n *Node) MaxMessage() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -94,7 +95,7 @@ func (n *Node) isOwnLocked(number uint32) bool {
 	return number == n.number && (n.claimed || n.retired)
 }
 
-// find is what is known here of a node; nothing of one that was not seen.
+// find returns what is known of a node here; the value is empty for one that was not seen.
 func (n *Node) find(number uint32) (store broker.Nodes, found value) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -116,7 +117,7 @@ func (n *Node) confirm(ctx context.Context, store broker.Nodes, number uint32) (
 	case found.State == live:
 		return found, nil
 	case k.Revision == 0 && (known.State == live || store.Age() < n.cfg.Lease):
-		// The store may be another than the node knew, and the node be about to learn that.
+		// The node may have been on an earlier store, and be about to learn of this one.
 		n.stats.Unknown.Add(1)
 		return value{}, fmt.Errorf("%w: the store of the nodes was made anew", ErrUnreachable)
 	}
@@ -124,8 +125,8 @@ func (n *Node) confirm(ctx context.Context, store broker.Nodes, number uint32) (
 	return value{}, ErrGone
 }
 
-// onGoneKey takes note of a key that says that its node is gone, before the watch has come to
-// it: should the store be lost meanwhile, the node stays gone.
+// onGoneKey records a key that shows that its node is gone, before the watch has reached it. So the
+// node stays gone even if the store is lost meanwhile.
 func (n *Node) onGoneKey(store broker.Nodes, k broker.Key, v value) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

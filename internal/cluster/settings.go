@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// differsEvery is how often it is said that another node tells another backend.
+// differsEvery is the least time between two lines about another backend.
 const differsEvery = time.Minute
 
-// admit lets the gateway take connections, unless a node that lives tells another backend: the
-// ends of what one of them holds would be told to the wrong one. Until then this node takes part
-// without saying whom it tells, so it keeps nobody else from starting, and it tells of nobody.
-// fresh: it has let it just now.
+// admit lets the gateway take connections, unless a live node reports to another backend: the ends
+// of what one of them holds would be reported to the wrong backend. Until then this node takes part
+// without publishing its backend, so it keeps no other node from starting, and it reports no ends
+// of other nodes' connections. fresh reports whether the gateway was admitted just now.
 func (n *Node) admit() (fresh bool) {
 	n.mu.Lock()
 	if !n.claimed || !n.informed {
@@ -38,8 +38,8 @@ func (n *Node) admit() (fresh bool) {
 	return fresh
 }
 
-// Differs names a node because of whose CALLBACK_URL this one takes no connections; empty: it
-// does.
+// Differs returns a node whose CALLBACK_URL keeps this one from taking connections, or the empty
+// string if there is none.
 func (n *Node) Differs() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -49,8 +49,8 @@ func (n *Node) Differs() string {
 	return n.differs
 }
 
-// otherBackendLocked is the name of a node that lives and tells another backend; empty: there
-// is none.
+// otherBackendLocked returns the name of a live node that reports to another backend, or the empty
+// string if there is none.
 func (n *Node) otherBackendLocked() string {
 	for number, k := range n.keys {
 		if number == n.number || k.State != live || n.silentLocked(k) || len(k.Backends) == 0 || len(n.cfg.Backends) == 0 {
@@ -63,8 +63,8 @@ func (n *Node) otherBackendLocked() string {
 	return ""
 }
 
-// leaseOf is how long a node that is silent counts as alive: its own lease, if that is longer,
-// since so long it may trust in it.
+// leaseOf returns how long a silent node counts as alive: its own lease if that is longer than this
+// node's, since it may trust its lease for that long.
 func (n *Node) leaseOf(k key) time.Duration {
 	return max(n.cfg.Lease, time.Duration(k.LeaseSeconds)*time.Second)
 }

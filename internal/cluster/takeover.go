@@ -16,7 +16,7 @@ import (
 	"ssegateway/internal/guard"
 )
 
-// reapAtOnce bounds how many connections of dead nodes are being told of.
+// reapAtOnce bounds how many ends of dead nodes' connections are reported at a time.
 const reapAtOnce = 512
 
 var (
@@ -26,18 +26,18 @@ var (
 	errUnsure = errors.New("no answer to a take-over")
 )
 
-// dispute is a connection of a number that was lost, of which it is not known whether
-// others found its record, or whether they told before the backend was asked.
+// dispute is a connection of a number that was lost. It is not known whether others found its
+// record, or whether they reported its end before the backend was asked about it.
 type dispute struct {
 	notice gateway.Notice
-	node   uint32 // whose record it would be
-	late   bool   // it is told in any case
+	node   uint32 // the number of the record
+	late   bool   // it is reported in any case
 }
 
-// Permit says whether the backend may be told of a connection's end. A node may speak
-// only while its lease holds for certain, and only of connections of its own number and
-// of those whose record it has taken over. Of a connection whose record was never sent
-// nobody else can speak, so it always may.
+// Permit reports whether the end of a connection may be reported to the backend. A node may report
+// only while its lease holds for certain, and only connections of its own number and those whose
+// record it has taken over from a node that holds no lease. A connection whose record was never
+// sent may always be reported, since no other node can know it.
 func (n *Node) Permit(token gateway.Token) gateway.Permission {
 	if n.ledger.neverSent(token) {
 		return gateway.Granted
@@ -53,9 +53,9 @@ func (n *Node) Permit(token gateway.Token) gateway.Permission {
 	return gateway.Granted
 }
 
-// mayReturnLocked reports whether a node that counts as lost or gone may still hold a lease on
-// this store, which was made anew: it can be the first to write its key there. That ends when
-// its key says that it is lost, and a lease from before that has run out.
+// mayReturnLocked reports whether a node that counts as lost or gone may still hold a lease on this
+// store. On a store that was made anew it can be the first to write its key. That is over when its
+// key says that it is lost, and any lease from before that has run out.
 func (n *Node) mayReturnLocked(number uint32) bool {
 	switch k := n.keys[number]; k.State {
 	case lost:
@@ -67,7 +67,7 @@ func (n *Node) mayReturnLocked(number uint32) bool {
 	}
 }
 
-// OnFinished takes note that a disconnect is done with.
+// OnFinished records that a disconnect is done with.
 func (n *Node) OnFinished(notice gateway.Notice, denied bool) {
 	token := notice.Token
 	n.mu.Lock()
@@ -85,7 +85,7 @@ func (n *Node) OnFinished(notice gateway.Notice, denied bool) {
 	case own && !denied:
 		n.ledger.release(number, token, done)
 	case !denied:
-		n.ledger.drop(token) // it was told just before the number was lost
+		n.ledger.drop(token) // the end was reported just before the number was lost
 	case unsettled || late || outlived || orphaned:
 		if orphaned {
 			node = before
@@ -99,12 +99,12 @@ func (n *Node) OnFinished(notice gateway.Notice, denied bool) {
 	}
 }
 
-// adopt makes this node tell of a connection whose record it has taken over, unless
-// its own number is another one by now.
+// adopt makes this node report the end of a connection whose record it has taken over, unless its
+// own number has changed.
 func (n *Node) adopt(as uint32, notice gateway.Notice, done func()) bool {
 	n.mu.Lock()
 	ok := n.claimed && n.number == as
-	before, already := n.adopted[notice.Token] // another lost node may have had it too
+	before, already := n.adopted[notice.Token] // it may have been taken over from another lost node too
 	if ok {
 		n.adopted[notice.Token] = chain(before, done)
 	}
@@ -115,7 +115,7 @@ func (n *Node) adopt(as uint32, notice gateway.Notice, done func()) bool {
 	return ok
 }
 
-// chain does the one and the other; each may be nil.
+// chain returns a function that calls both; each may be nil.
 func chain(f, g func()) func() {
 	if f == nil {
 		return g
@@ -126,10 +126,10 @@ func chain(f, g func()) func() {
 	return func() { f(); g() }
 }
 
-// takeOver makes this node tell of a connection that is recorded for another number,
-// unless somebody else does and it is not late. The record under its own number comes
-// first: should it die in between, the next one tells. done is called when the connection
-// was told of, or is not this node's.
+// takeOver makes this node report the end of a connection that is recorded for another number,
+// unless another node does and the dispute is not late. The record under its own number is written
+// first, so that the next node reports the end if this one dies in between. done is called when the
+// end was reported, or is another node's to report.
 func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done func()) error {
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
@@ -147,7 +147,7 @@ func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done
 		return err
 	}
 	if _, certain := n.lease(number); !certain {
-		return errInDoubt // and so is the record
+		return errInDoubt // the record is in doubt too
 	}
 	taken, err := store.TakeOver(ctx, d.node, broker.Token(token), number)
 	switch {
@@ -203,8 +203,8 @@ func (n *Node) nextAssigned() (node uint32, revision uint64, ok bool) {
 	return 0, 0, false
 }
 
-// reap takes over everything that a lost node held, then removes its key. Records are
-// read as the backend is told, so that not many wait in memory.
+// reap takes over everything that a lost node held, then removes its key. It reads records no
+// faster than ends are reported, so that few of them are in memory.
 func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revision uint64) error {
 	n.mu.Lock()
 	session, slots, name := n.session, n.slots, n.keys[node].Name
@@ -223,7 +223,7 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 				return n.passOver(ctx, store, node, token, len(request))
 			}
 			if full.Load() {
-				return broker.ErrFull // what is told makes room; until then each try would only load the store
+				return broker.ErrFull // reported ends make room; until then each try would only load the store
 			}
 			select {
 			case slots <- struct{}{}:
@@ -240,7 +240,7 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 				}
 				d := dispute{notice: notice, node: node}
 				err := n.takeOver(ctx, store, d, done)
-				for errors.Is(err, errUnsure) && ctx.Err() == nil { // there may be no record any more that could be found again
+				for errors.Is(err, errUnsure) && ctx.Err() == nil { // the record may be gone, so it would not be found again
 					wait(ctx, ledgerRepeat)
 					err = n.takeOver(ctx, store, d, done)
 				}
@@ -253,7 +253,7 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 				}
 			})
 			if store.Full() {
-				group.Wait() // what room there is, is for one after the other
+				group.Wait() // the room that is left suffices for one at a time
 			}
 			return nil
 		})
@@ -261,7 +261,7 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 			return err
 		}
 		if failed.Load() {
-			return errInDoubt // what is left is found again
+			return errInDoubt // the rest is found again
 		}
 		all += found
 	}
@@ -280,15 +280,15 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 	return nil
 }
 
-// isRequest says that a record may be repeated to the backend: JSON, so that it cannot say
-// anything else of the end.
+// isRequest reports whether a record may be repeated to the backend. It has to be a JSON object, so
+// that it cannot change the meaning of the callback.
 func isRequest(record []byte) bool {
 	v := jsontext.Value(record)
 	return v.IsValid() && v.Kind() == '{'
 }
 
-// passOver leaves a trace in the place of a record that is not the gateway's work, so that
-// it is found no more.
+// passOver leaves a trace in the place of a record that no gateway wrote, so that it is not found
+// again.
 func (n *Node) passOver(ctx context.Context, store broker.Nodes, node uint32, token broker.Token, size int) error {
 	n.garbled.Log(n.cfg.Log, slog.LevelWarn, "a connection's record on the broker cannot be read, and is passed over",
 		slog.String("node", nameOf("", node)), slog.Int("bytes", size))
@@ -304,8 +304,7 @@ func (n *Node) numberNow() uint32 {
 	return n.number
 }
 
-// resolveDisputes finds out who tells of the connections whose record may have come too
-// late for others, or not at all.
+// resolveDisputes finds out which node reports the connections in dispute.
 func (n *Node) resolveDisputes(ctx context.Context, store broker.Nodes) {
 	for {
 		select {
@@ -321,7 +320,7 @@ func (n *Node) resolveDisputes(ctx context.Context, store broker.Nodes) {
 			n.disputed = append(n.disputed, d)
 			n.mu.Unlock()
 			if wait(ctx, ledgerRepeat); ctx.Err() != nil {
-				signal(n.disputes) // for the next store
+				signal(n.disputes) // continue with the next store
 				return
 			}
 		}
@@ -332,7 +331,7 @@ func (n *Node) nextDispute() (d dispute, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.claimed || len(n.disputed) == 0 {
-		return d, false // the next number calls again
+		return d, false // the next number signals again
 	}
 	d = n.disputed[0]
 	n.disputed = n.disputed[1:]

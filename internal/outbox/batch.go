@@ -1,8 +1,8 @@
 package outbox
 
-// Batch is what is to be written next, at most as many bytes as buf has room for: of the
-// first item, or of several put together in buf, for one system call. It also says of how
-// many items.
+// Batch returns what is to be written next, at most as many bytes as buf has room for: bytes of the
+// first item, or several items that it copies into buf for one system call. It also returns the
+// number of items.
 func (o *Outbox) Batch(buf []byte) (b []byte, items int) {
 	buf = buf[:0]
 	b = o.front()
@@ -22,16 +22,16 @@ func (o *Outbox) Batch(buf []byte) (b []byte, items int) {
 	return buf, items
 }
 
-// Hold marks the first items as on their way, by a write that is done without the lock: no
-// overflow policy drops them any more.
+// Hold marks the first items as on their way, in a write that is done without the lock. No overflow
+// policy drops them from then on.
 func (o *Outbox) Hold(items int) {
 	for n := o.first; items > 0; items, n = items-1, n.next {
 		o.retire(n)
 	}
 }
 
-// Written takes note that n bytes were written. It removes the first item if that has been
-// written with them, and says how many bytes of n were others'.
+// Written records that n bytes were written. It removes the first item if that has been written
+// with them, and returns how many bytes of n belong to other items.
 func (o *Outbox) Written(n int) (i Item, rest int, whole bool) {
 	if o.first == nil || o.first.isSource() {
 		return i, 0, false
@@ -45,7 +45,7 @@ func (o *Outbox) Written(n int) (i Item, rest int, whole bool) {
 	return i, n - front, true
 }
 
-// wrote takes note that n bytes of the first item were written, and not all.
+// wrote records that n bytes of the first item were written, and that more of it remains.
 func (o *Outbox) wrote(n int) {
 	if n > 0 {
 		o.offset += n
@@ -53,5 +53,5 @@ func (o *Outbox) wrote(n int) {
 	}
 }
 
-// front is what is to be written next of the first item.
+// front returns what is to be written next of the first item.
 func (o *Outbox) front() []byte { return o.first.frame.Wire(o.chunked)[o.offset:] }

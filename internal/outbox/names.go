@@ -7,9 +7,9 @@ import (
 	"ssegateway/internal/frame"
 )
 
-// eventNames are the names of a frame's events, one for each event; that of an event
-// without a name is empty. Only the policy latest looks, so frames do not keep them. What
-// is no event, a block of only an id, say, has no line of data.
+// eventNames returns the names of a frame's events, one for each event; the name of an event
+// without one is empty. Only the policy latest needs them, so frames do not keep them. A block that
+// is no event, such as one with only an id, has no data line.
 func eventNames(f frame.Frame) iter.Seq[[]byte] {
 	return func(yield func(name []byte) bool) {
 		rest := f.Wire(false)
@@ -17,7 +17,7 @@ func eventNames(f frame.Frame) iter.Seq[[]byte] {
 			var name []byte
 			for !bytes.HasPrefix(rest, []byte("data:")) {
 				line, more, found := bytes.Cut(rest, []byte("\n"))
-				if !found { // it was not encoded here: one without a name
+				if !found { // it was not encoded here: it counts as one without a name
 					yield(nil)
 					return
 				}

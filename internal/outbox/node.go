@@ -2,26 +2,26 @@ package outbox
 
 import "ssegateway/internal/frame"
 
-// node is an item in its place in an outbox. It has the size of itemOverhead: where many
-// clients are slow there are millions.
+// node is an item with its place in an outbox. Its size is itemOverhead: with many slow clients
+// there are millions of nodes.
 type node struct {
 	prev, next *node
-	frame      *frame.Shared // nil for a source: it stands for all items that it has yet to give
+	frame      *frame.Shared // nil for a source, which stands for all items that it has yet to give
 	done       chan<- error
-	source     *source // which it is, or which gave it; nil for what was sent
+	source     *source // the one that it is, or that gave it; nil for a frame that was sent
 
 	// Of the policy latest.
 	prevSuperseded, nextSuperseded *node
-	names                          uint16 // of how many names it has the newest event
+	names                          uint16 // for how many names it has the newest event
 
 	kept  bool // no overflow policy drops it
-	going bool // the client has a part of it, or a write has that is under way
+	going bool // the client has a part of it, or it is part of a write that is under way
 }
 
-// source is a Source that waits.
+// source is a Source that waits for its turn.
 type source struct {
 	Source
-	node *node // its own, right behind those of what it gave
+	node *node // its own, right behind the nodes that it gave
 }
 
 func newNode(i Item) *node {
@@ -39,7 +39,7 @@ func (n *node) item() Item {
 	return i
 }
 
-// bytes is what it holds in memory beside itself.
+// bytes returns what the node holds in memory beside itself.
 func (n *node) bytes() int64 {
 	if n.frame == nil {
 		return 0
@@ -47,13 +47,13 @@ func (n *node) bytes() int64 {
 	return int64(n.frame.Size())
 }
 
-// isSource says that it stands for items that are yet to come.
+// isSource reports whether the node stands for the items that a source has yet to give.
 func (n *node) isSource() bool { return n.frame == nil }
 
-// droppable says whether an overflow policy may drop it.
+// droppable reports whether an overflow policy may drop the node.
 func (n *node) droppable() bool { return !n.kept && !n.going && !n.isSource() && n.frame.Events() > 0 }
 
-// insert puts a node before another, or at the end if that is nil.
+// insert adds a node before another one, or at the end if that is nil.
 func (o *Outbox) insert(n, before *node) {
 	after := o.last
 	if before != nil {
@@ -74,7 +74,7 @@ func (o *Outbox) insert(n, before *node) {
 	o.budget.hold(n)
 }
 
-// remove takes a node out.
+// remove removes a node.
 func (o *Outbox) remove(n *node) {
 	o.retire(n)
 	if n.prev == nil {
@@ -94,7 +94,7 @@ func (o *Outbox) remove(n *node) {
 	o.budget.release(n)
 }
 
-// count adds to what the outbox costs.
+// count adds to the cost of the outbox.
 func (o *Outbox) count(n *node, bytes int64) {
 	o.size.Add(bytes)
 	if n.source != nil {

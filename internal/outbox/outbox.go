@@ -1,14 +1,14 @@
-// Package outbox holds what waits for one client: the frames that its socket did not take
-// yet, in order, within bounds. It does no I/O, starts nothing and has no lock; an Outbox is
-// guarded by the lock of the connection that owns it.
+// Package outbox holds what waits for one client: the frames that its socket has not taken yet, in
+// order, within bounds. It does no I/O, starts no goroutine and has no lock; the connection that
+// owns an Outbox guards it by its own lock.
 //
-// What an operation costs does not depend on how much waits.
+// The cost of an operation does not depend on how much waits.
 package outbox
 
 import "sync/atomic"
 
-// Outbox is what waits for one client. A connection has one only while something waits.
-// Its methods need its owner's lock, but for Size.
+// Outbox is what waits for one client. A connection has one only while something waits. The owner's
+// lock has to be held for all methods except Size.
 type Outbox struct {
 	budget   *Budget // in which the items are counted
 	overflow Overflow
@@ -16,34 +16,35 @@ type Outbox struct {
 
 	first, last *node
 	offset      int   // bytes of first that are already written
-	oldest      *node // the first that an overflow policy may drop; nil if there is none
+	oldest      *node // the first node that an overflow policy may drop; nil if there is none
 	names       names // of the policy latest
 	sources     []*source
 
 	size     atomic.Int64 // the items' cost in bytes
-	replayed int64        // the part of it that came from sources
+	replayed int64        // the part of size that came from sources
 }
 
-// Init makes the outbox ready for use.
+// Init prepares the outbox for use.
 func (o *Outbox) Init(budget *Budget, overflow Overflow, chunked bool) {
 	o.budget, o.overflow, o.chunked = budget, overflow, chunked
 }
 
-// Size is what the outbox costs in bytes. It may be read without the lock.
+// Size returns the cost of the outbox in bytes. It may be called without the lock.
 func (o *Outbox) Size() int64 { return o.size.Load() }
 
-// IsEmpty says that nothing waits.
+// IsEmpty reports whether nothing waits.
 func (o *Outbox) IsEmpty() bool { return o.first == nil }
 
-// Takes says whether the outbox may take an item more: there is room, or Drop makes some.
+// Takes reports whether the outbox accepts one more item: there is room, or Drop can make some.
 func (o *Outbox) Takes(i Item) bool {
 	waiting := o.waiting()
 	return o.overflow != Disconnect || waiting == 0 || waiting+i.cost() <= o.budget.each
 }
 
-// waiting is the cost of what is yet to be written, as far as the outbox's own bound is for
-// it: what a replay holds is bounded otherwise, and live events must not have to pay for
-// it. A frame that is partly written is held whole, and counts so in size.
+// waiting returns the cost of what is still to be written and counts against the outbox's own
+// bound. What a replay holds does not count, because it has a bound of its own, and live events
+// must not be dropped for it. The bytes of a partly written frame that are written already do not
+// count either, although the whole frame stays in memory and in size.
 func (o *Outbox) waiting() int64 {
 	n := o.size.Load() - o.replayed
 	if o.offset > 0 && o.first.source == nil {
@@ -52,7 +53,7 @@ func (o *Outbox) waiting() int64 {
 	return n
 }
 
-// Push appends an item, whether there is room or not: see Takes before it, and Drop behind.
+// Push appends an item, even if there is no room: call Takes before it, and Drop after it.
 func (o *Outbox) Push(i Item) {
 	n := newNode(i)
 	o.insert(n, nil)
@@ -61,13 +62,13 @@ func (o *Outbox) Push(i Item) {
 	}
 }
 
-// PushRest appends an item to an empty outbox of which n bytes are written already.
+// PushRest appends an item to an empty outbox. n bytes of it are written already.
 func (o *Outbox) PushRest(i Item, n int) {
 	o.Push(i)
 	o.wrote(n)
 }
 
-// PushSource appends all that a source has yet to give.
+// PushSource appends everything that a source has yet to give.
 func (o *Outbox) PushSource(s Source) {
 	n := &node{source: &source{Source: s}}
 	n.source.node = n
@@ -75,10 +76,10 @@ func (o *Outbox) PushSource(s Source) {
 	o.insert(n, nil)
 }
 
-// IsAtSource says that a source has come to the front.
+// IsAtSource reports whether a source is at the front.
 func (o *Outbox) IsAtSource() bool { return o.first != nil && o.first.isSource() }
 
-// Refill takes the next items from the source at the front, or removes it if it has none.
+// Refill takes the next items from the source at the front, or removes the source if it has none.
 // No overflow policy drops them.
 func (o *Outbox) Refill() {
 	front := o.first
@@ -93,9 +94,9 @@ func (o *Outbox) Refill() {
 	}
 }
 
-// Prune removes some of the items that a source has given: drop says it of the last ones, in
-// the order in which they came. What is written or on its way stays as it is. The source may
-// come to the front by that.
+// Prune removes some of the items that a source has given. drop has one value for each of the last
+// of them, in the order in which they came. Items that are written or on their way stay. Afterwards
+// the source may be at the front.
 func (o *Outbox) Prune(s Source, drop []bool) {
 	for _, waits := range o.sources {
 		if waits.Source != s {
@@ -112,7 +113,7 @@ func (o *Outbox) Prune(s Source, drop []bool) {
 	}
 }
 
-// Pop removes the first item, which is given up.
+// Pop removes the first item without writing it.
 func (o *Outbox) Pop() (i Item, ok bool) {
 	if o.first == nil {
 		return i, false

@@ -8,20 +8,20 @@ type Overflow uint8
 const (
 	// Disconnect cuts the connection (error, slow_consumer).
 	Disconnect Overflow = iota
-	// DropOldest drops the events that wait longest, as many as it takes.
+	// DropOldest drops the events that have waited for longest, until there is room.
 	DropOldest
-	// Latest drops events that have a newer one of their name behind them, as many as it
-	// takes, those first that have had it for longest. Where that is not enough it goes on
-	// with the oldest.
+	// Latest drops events that are superseded by a newer event with the same name, until there is
+	// room. Those that were superseded first go first. If that is not enough it drops the oldest
+	// events.
 	Latest
 )
 
 var overflowNames = [...]string{Disconnect: "disconnect", DropOldest: "drop_oldest", Latest: "latest"}
 
-// String is the form in which the backend names it.
+// String returns the name that the backend uses.
 func (o Overflow) String() string { return overflowNames[o] }
 
-// ParseOverflow reads what String writes.
+// ParseOverflow parses the name that String returns.
 func ParseOverflow(s string) (Overflow, bool) {
 	i := slices.Index(overflowNames[:], s)
 	return Overflow(max(i, 0)), i >= 0 //nolint:gosec // a few
@@ -29,14 +29,14 @@ func ParseOverflow(s string) (Overflow, bool) {
 
 // names is what the policy latest knows of the events that may be dropped.
 type names struct {
-	newest map[string]*node // by name: the last frame with an event of it
-	// The superseded frames: each of their events has a newer one of its name behind it.
-	// They are in the order in which they came to that, which is the order of dropping.
+	newest map[string]*node // by name: the last frame that has an event with that name
+	// The superseded frames: for each of their events there is a newer one with the same name. They
+	// are in the order in which they became superseded, which is the order of dropping.
 	first, last *node
 }
 
-// Drop gives up one frame by the overflow policy, if more waits than may. What came last is
-// never given up: an empty outbox takes any one item.
+// Drop gives up one frame by the overflow policy, if more waits than may. It never gives up the
+// last frame: an empty outbox accepts any item.
 func (o *Outbox) Drop() (dropped Item, ok bool) {
 	if o.overflow == Disconnect || o.waiting() <= o.budget.each {
 		return Item{}, false
@@ -53,7 +53,7 @@ func (o *Outbox) Drop() (dropped Item, ok bool) {
 	return dropped, true
 }
 
-// admit makes a frame that has been appended one that may be dropped.
+// admit makes a frame that has been appended available for dropping.
 func (o *Outbox) admit(n *node) {
 	if o.oldest == nil {
 		o.oldest = n
@@ -63,7 +63,7 @@ func (o *Outbox) admit(n *node) {
 	}
 }
 
-// retire makes a frame one that may not be dropped any more: it is on its way, or leaves.
+// retire excludes a frame from dropping: it is on its way, or leaves.
 func (o *Outbox) retire(n *node) {
 	was := n.droppable()
 	n.going = true
@@ -73,7 +73,7 @@ func (o *Outbox) retire(n *node) {
 	if o.overflow == Latest {
 		o.names.remove(n)
 	}
-	// Each frame is passed over once, since none becomes one that may be dropped.
+	// Each frame is passed over at most once, since none becomes droppable again.
 	for o.oldest != nil && !o.oldest.droppable() {
 		o.oldest = o.oldest.next
 	}
@@ -90,7 +90,7 @@ func (x *names) add(n *node) {
 		if before == nil {
 			continue
 		}
-		if before.names--; before.names == 0 { // which n itself never comes to
+		if before.names--; before.names == 0 { // n itself never gets there
 			x.supersede(before)
 		}
 	}
@@ -124,5 +124,5 @@ func (x *names) remove(n *node) {
 	} else {
 		n.nextSuperseded.prevSuperseded = n.prevSuperseded
 	}
-	n.prevSuperseded, n.nextSuperseded = nil, nil // one that is on its way must not keep alive what is dropped
+	n.prevSuperseded, n.nextSuperseded = nil, nil // a frame that is on its way must not keep dropped ones in memory
 }

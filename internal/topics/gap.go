@@ -7,8 +7,8 @@ import (
 	"ssegateway/sse"
 )
 
-// Gap tells a client that events between what it has and what comes next are lost, and the
-// id from which it goes on, if it is known.
+// Gap tells a client that events between the given ids are lost: what it has, and what it continues
+// from, if that is known.
 func Gap(lastEventID string, id sse.ID) frame.Frame {
 	quoted, _ := jsontext.AppendQuote(nil, lastEventID) // fails for invalid UTF-8 only
 	name, _ := sse.NewName("gap")                       // valid

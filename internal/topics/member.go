@@ -7,29 +7,30 @@ import (
 	"ssegateway/sse"
 )
 
-// Member is a subscriber with its topics. Its methods are called under the subscriber's
-// lock, by one goroutine at a time.
+// Member is a subscriber with its topics. Its methods are called under the subscriber's lock, by
+// one goroutine at a time.
 //
-// Its fields are guarded by the shard's lock. Which topics it has changes under the
-// subscriber's lock as well, so that either is enough to read that, but not the indexes.
+// Its fields are guarded by the shard's lock. Its set of topics also changes only under the
+// subscriber's lock, so either lock is enough to read the names of the topics. The indexes need the
+// shard's lock.
 type Member struct {
 	subscriber Subscriber
 	shard      *shard
 	topics     []memberTopic
-	log        *broker.Log // to which the rest applies: the shard's, or one to which that has yet to come; without topics, an empty one of its epoch
-	after      uint64      // what is stored up to this offset the client has, or gets by a replay: no less
-	seq        uint64      // what is not stored up to this one, in the order of all records, it has, or is never to get: no less
+	log        *broker.Log // the log that after and seq refer to: the shard's, or one that the shard has yet to reach; without topics, an empty one with its epoch
+	after      uint64      // the client has the stored records up to this offset, or gets them by a replay; never decreases
+	seq        uint64      // the client has the records that are not stored up to this one in the order of all records, or never gets them; never decreases
 	replays    *Replay     // that are not over, the newest first
 }
 
-// NewMember makes a member of no topics yet. Members with the same key are of one shard.
+// NewMember makes a member without topics. Members with the same key are in one shard.
 func (t *Topics) NewMember(s Subscriber, key byte) *Member {
 	return &Member{subscriber: s, shard: t.shards[int(key)%len(t.shards)]}
 }
 
-// wants says whether a record that has come up is one more for the member: one with
-// several of its topics comes once. Of one with a single topic no note is taken: that
-// would be a write to each member, whose cache line another shard's may share.
+// wants reports whether the member has yet to get a record that one of its topics has. A record
+// with several of its topics is delivered once. Nothing is written to the member for a record with
+// a single topic: the write would touch each member, whose cache line another shard may share.
 func (m *Member) wants(record *broker.Record) bool {
 	n, had := record.Seq, &m.seq
 	if record.Stored {
@@ -44,21 +45,20 @@ func (m *Member) wants(record *broker.Record) bool {
 	return true
 }
 
-// ErrTooManyTopics is returned where the member would have more topics than it may.
+// ErrTooManyTopics is returned if the member would have more topics than it may.
 var ErrTooManyTopics = errors.New("too many topics")
 
-// Change adds topics and removes others; what is in both is removed. A topic that is added
-// brings what is published from now on. For a member that had no topics it returns the id
-// of the position from which on it gets what is published. What its replays have yet to
-// return has none of the topics that are removed; what they have returned already see
-// Replays for. After an error nothing has changed.
+// Change adds topics and removes others; a topic that is in both lists is removed. An added topic
+// brings what is published from now on. If the member had no topics, Change returns the id of the
+// position after which it gets what is published. Its replays return no more records of the removed
+// topics. For what they have returned already see Replays. After an error nothing has changed.
 func (m *Member) Change(add, remove []string, most int) (entered sse.ID, err error) {
 	join, leave := m.changes(add, remove)
 	if len(m.topics)+len(join)-len(leave) > most {
 		return entered, ErrTooManyTopics
 	}
-	// As long as it has a topic it goes along with the shard: so the first comes together
-	// with its position, and topics are added before others are removed.
+	// A member is moved along with the shard as long as it has a topic. So its first topic is added
+	// together with its position, and topics are added before others are removed.
 	s := m.shard
 	s.inPieces(len(join), func(i int) {
 		if len(m.topics) == 0 {
@@ -85,11 +85,11 @@ func (m *Member) Change(add, remove []string, most int) (entered sse.ID, err err
 	return entered, nil
 }
 
-// letGoLocked keeps of the log, for a member without topics, no more than which it is:
-// such a member is not taken along to the next one.
+// letGoLocked keeps only the identity of the log for a member without topics, because such a member
+// is not moved along to the next log.
 func (m *Member) letGoLocked() { m.log = broker.NewLog(m.log.Epoch(), 0, 0) }
 
-// Replays are those that are not over.
+// Replays returns the member's replays that are not over.
 func (m *Member) Replays() (replays []*Replay) {
 	m.shard.mu.Lock()
 	defer m.shard.mu.Unlock()
@@ -99,14 +99,14 @@ func (m *Member) Replays() (replays []*Replay) {
 	return replays
 }
 
-// replayLocked takes note of a replay for the member.
+// replayLocked adds a replay to the member.
 func (m *Member) replayLocked(r *Replay) *Replay {
 	r.member, r.next = m, m.replays
 	m.replays = r
 	return r
 }
 
-// forget takes note that a replay is over.
+// forget removes a replay that is over.
 func (m *Member) forget(r *Replay) {
 	m.shard.mu.Lock()
 	defer m.shard.mu.Unlock()
@@ -118,8 +118,8 @@ func (m *Member) forget(r *Replay) {
 	}
 }
 
-// changes are the names of add that the member lacks, and the indexes of those of remove
-// that it has, the highest first. What is in both is to be removed.
+// changes returns the names in add that the member lacks, and the indexes of the topics in remove
+// that it has, the highest first. A name in both lists is removed.
 func (m *Member) changes(add, remove []string) (join []string, leave []int) {
 	wanted := make(map[string]bool, len(add)+len(remove))
 	for _, name := range add {
@@ -144,7 +144,7 @@ func (m *Member) changes(add, remove []string) (join []string, leave []int) {
 	return join, leave
 }
 
-// Leave gives up all topics.
+// Leave removes all topics.
 func (m *Member) Leave() {
 	s := m.shard
 	s.inPieces(len(m.topics), func(int) { s.leaveLocked(m, len(m.topics)-1) })
@@ -152,11 +152,11 @@ func (m *Member) Leave() {
 	defer s.mu.Unlock()
 	m.topics, m.replays = nil, nil
 	if len(s.index) == 0 {
-		s.index = map[string]*topic{} // a map never shrinks: let a storm's go
+		s.index = map[string]*topic{} // a map never shrinks: release the one that a storm made large
 	}
 }
 
-// Has says whether the member has a topic.
+// Has reports whether the member has a topic.
 func (m *Member) Has(name string) bool {
 	for i := range m.topics {
 		if m.topics[i].topic.name == name {
@@ -166,14 +166,14 @@ func (m *Member) Has(name string) bool {
 	return false
 }
 
-// Names is what the member has, in no order.
+// Names returns the member's topics in no order.
 func (m *Member) Names() []string {
 	names := make([]string, len(m.topics))
-	for i := range m.topics { // of a topic of it the name alone, whatever lock is held
+	for i := range m.topics { // only the name, which either lock allows
 		names[i] = m.topics[i].topic.name
 	}
 	return names
 }
 
-// Len is how many topics the member has.
+// Len returns how many topics the member has.
 func (m *Member) Len() int { return len(m.topics) }

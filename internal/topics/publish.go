@@ -8,7 +8,7 @@ import (
 	"ssegateway/sse"
 )
 
-// Delivery is a publication that somebody waits for.
+// Delivery is a publication whose delivery somebody waits for.
 type Delivery struct {
 	topics *Topics
 	ref    uint64
@@ -18,12 +18,12 @@ type Delivery struct {
 // waiter waits until every shard has delivered a record.
 type waiter struct {
 	receivers atomic.Int64
-	shards    atomic.Int32 // that have not yet
+	shards    atomic.Int32 // shards that have not delivered it yet
 	done      chan struct{}
 }
 
-// Expect waits for the record of that ref, or for a new one that no other node has if
-// ref is 0. Forget has to be called in the end.
+// Expect waits for the record with that ref, or with ref 0 for a new one that no other node uses.
+// The caller has to call Forget in the end.
 func (t *Topics) Expect(ref uint64) *Delivery {
 	if ref == 0 {
 		ref = t.refs.Add(1)
@@ -34,11 +34,11 @@ func (t *Topics) Expect(ref uint64) *Delivery {
 	return &Delivery{t, ref, w}
 }
 
-// Ref comes back in the record.
+// Ref returns the reference by which the record is recognized.
 func (d *Delivery) Ref() uint64 { return d.ref }
 
-// Wait waits until this node has delivered the record, or ctx ends, and tells to how
-// many connections so far.
+// Wait waits until this node has delivered the record, or ctx ends, and returns how many
+// connections got it so far.
 func (d *Delivery) Wait(ctx context.Context) (receivers int, all bool) {
 	select {
 	case <-d.waiter.done:
@@ -51,13 +51,13 @@ func (d *Delivery) Wait(ctx context.Context) (receivers int, all bool) {
 // Forget ends the wait.
 func (d *Delivery) Forget() { d.topics.waiters.Delete(d.ref) }
 
-// delivered tells who waits for a record that a shard has delivered it.
+// delivered tells the waiter for a record that a shard has delivered it.
 func (t *Topics) delivered(record *broker.Record, receivers int) {
 	if record.Ref == 0 {
 		return
 	}
 	if w, ok := t.waiters.Load(record.Ref); ok {
-		w.(*waiter).add(receivers) //nolint:forcetypeassert // there is nothing else
+		w.(*waiter).add(receivers) //nolint:forcetypeassert // it holds nothing else
 	}
 }
 
@@ -77,12 +77,12 @@ func (t *Topics) Publish(ctx context.Context, names []string, e sse.Event, store
 	return d.Publish(ctx, names, e, store)
 }
 
-// Publish is Topics.Publish of a record with that ref.
+// Publish publishes as Topics.Publish does, with the ref of the delivery.
 func (d *Delivery) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
 	position, err := d.topics.engine.Append(ctx, broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: d.ref})
 	if err != nil {
 		return position, 0, err
 	}
-	receivers, _ := d.Wait(ctx) // even if ctx ends it is in the log, and on its way
+	receivers, _ := d.Wait(ctx) // even if ctx ends, the event is in the log and is being delivered
 	return position, receivers, nil
 }

@@ -8,16 +8,17 @@ import (
 	"ssegateway/sse"
 )
 
-// Replay is what a client missed: the stored records of its topics behind after, up to and
-// with upto. They are taken from the log a few at a time, as the client takes them, so that
-// a long replay takes no more memory than a short one. Its methods are called under the subscriber's lock.
+// Replay is what a client missed: the stored records of its topics after one offset, up to and
+// including another. It takes them from the log a few at a time, when the client takes them, so a
+// long replay needs no more memory than a short one. Its methods are called under the subscriber's
+// lock.
 type Replay struct {
 	member      *Member
-	gap         frame.Frame // comes first; none if it is zero
+	gap         frame.Frame // comes first; zero if there is none
 	log         *broker.Log // nil when no topic is left
-	topics      []string    // that the member has not given up since
+	topics      []string    // the topics that the member has not given up since
 	after, upto uint64
-	given       [][]string // what Next returned last: the topics of each record, none of a gap
+	given       [][]string // of what Next returned last: the topics of each record, none for a gap
 
 	next *Replay // of the member's replays; guarded by the shard's lock
 }
@@ -25,9 +26,9 @@ type Replay struct {
 // replayBatch is how many records a replay takes at a time, if they are small.
 const replayBatch = 64
 
-// Next returns the next records, in order, and the gap in front of them, if there is one: at
-// the beginning, or where the log was trimmed meanwhile. It returns at least one record and
-// otherwise at most so many bytes of frames. When the replay is over it returns neither.
+// Next returns the next records in order, preceded by a gap if there is one: at the beginning, or
+// where the log was trimmed meanwhile. It returns at least one record, and otherwise at most that
+// many bytes of frames. When the replay is over it returns nothing.
 func (r *Replay) Next(most int) (gap frame.Frame, records []*broker.Record) {
 	reaches := true
 	if len(r.topics) > 0 {
@@ -63,7 +64,7 @@ func (r *Replay) Next(most int) (gap frame.Frame, records []*broker.Record) {
 	return gap, records
 }
 
-// remove takes topics out of what is still to come.
+// remove removes topics from what is still to come.
 func (r *Replay) remove(gone map[string]bool) {
 	r.topics = slices.DeleteFunc(r.topics, func(name string) bool { return gone[name] })
 	if len(r.topics) == 0 {
@@ -71,8 +72,8 @@ func (r *Replay) remove(gone map[string]bool) {
 	}
 }
 
-// Unwanted says of each thing that Next returned last, the gap first, whether it has none of
-// the replay's topics any more. What it has said that of does not count the next time.
+// Unwanted has one value for each frame that Next returned last, the gap first: whether the frame
+// has none of the replay's topics any more. A frame that was reported once is not reported again.
 func (r *Replay) Unwanted() []bool {
 	wanted := make(map[string]bool, len(r.topics))
 	for _, name := range r.topics {

@@ -16,7 +16,7 @@ type shard struct {
 
 	mu       sync.Mutex
 	log      *broker.Log
-	position uint64 // the last stored record that was delivered to the members of that time
+	position uint64 // of the last stored record that was delivered
 	index    map[string]*topic
 }
 
@@ -26,13 +26,13 @@ type topic struct {
 	members []topicMember
 }
 
-// topicMember is one member of a topic; index is that of the topic in the member's topics.
+// topicMember is a member of a topic; index is the place of the topic in the member's topics.
 type topicMember struct {
 	member *Member
 	index  int32
 }
 
-// memberTopic is a topic of a member; index is that of the member in the topic's members.
+// memberTopic is a topic of a member; index is the place of the member in the topic's members.
 type memberTopic struct {
 	topic *topic
 	index int32
@@ -62,8 +62,8 @@ func (s *shard) run(ctx context.Context) {
 	}
 }
 
-// choose appends the subscribers that a record goes to. Who joins later gets it by a
-// replay, since the shard's position is moved at the same time.
+// choose appends the subscribers that a record goes to. A subscriber that joins later gets it by a
+// replay, since the shard's position is moved under the same lock.
 func (s *shard) choose(record *broker.Record, chosen []Subscriber) []Subscriber {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,10 +82,10 @@ func (s *shard) choose(record *broker.Record, chosen []Subscriber) []Subscriber 
 	return chosen
 }
 
-// switchTo goes on with the log that comes in the place of the shard's. Each member
-// continues behind its position in the new log, which is nothing that it has if that is
-// another one. If the log does not reach back that far, the member first gets a gap. What
-// it has still to get of the log before comes before that.
+// switchTo continues with the log that replaces the shard's. Each member continues after its
+// position: the same one if the new log has the same epoch, and else the beginning. If the new log
+// does not reach back that far, the member gets a gap first. What the member has yet to get from
+// the old log comes before that.
 func (s *shard) switchTo(next *broker.Replacement) {
 	replays := map[*Member]*Replay{}
 	s.mu.Lock()
@@ -104,11 +104,11 @@ func (s *shard) switchTo(next *broker.Replacement) {
 	}
 }
 
-// followLocked takes a member along to the shard's log, which has just come in the place
-// of the one before, and returns what it gets of it up to the shard's position.
+// followLocked moves a member to the shard's log, which has just replaced the one before, and
+// returns what it gets from it up to the shard's position.
 func (s *shard) followLocked(m *Member, before *broker.Log, position uint64) *Replay {
 	r := m.replayLocked(&Replay{log: s.log, topics: m.Names(), after: m.after, upto: s.position})
-	if m.log == before { // else it was there first
+	if m.log == before { // otherwise it was moved to the new log already
 		r.after = max(m.after, position)
 		extent := s.log.Stats()
 		if extent.Epoch != before.Epoch() || r.after < extent.Trimmed {
@@ -132,12 +132,11 @@ func (s *shard) joinLocked(m *Member, name string) {
 	t.members = append(t.members, topicMember{m, int32(len(m.topics) - 1)}) //nolint:gosec // fewer than 2^31
 }
 
-// leaveLocked gives up the topic at an index of the member's topics.
+// leaveLocked removes the topic at an index of the member's topics.
 func (s *shard) leaveLocked(m *Member, index int) {
 	gone := m.topics[index]
 	t := gone.topic
-	// The topic's last member comes to the index that is free now, and so does the
-	// member's last topic.
+	// The topic's last member moves to the free index, and so does the member's last topic.
 	last := len(t.members) - 1
 	t.members[gone.index] = t.members[last]
 	t.members[gone.index].member.topics[t.members[gone.index].index].index = gone.index
@@ -164,9 +163,9 @@ func (s *shard) count(name string) int {
 	return 0
 }
 
-// subscribers appends at most piece subscribers of a topic, of those below an index, and
-// returns the index at which they begin. It goes downwards: a member that takes the place of
-// one that leaves comes from above, where it was seen already.
+// subscribers appends at most piece subscribers of a topic, from those below an index, and returns
+// the index at which they begin. It counts down: when a member leaves, the one that takes its place
+// comes from a higher index, which was visited already.
 func (s *shard) subscribers(some []Subscriber, name string, end int) (appended []Subscriber, start int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,8 +181,8 @@ func (s *shard) subscribers(some []Subscriber, name string, end int) (appended [
 	return some, start
 }
 
-// piece is how many topics are joined or left before the lock is let go: what is
-// delivered to others waits for it.
+// piece is how many topics are joined or left before the lock is released, because deliveries to
+// others wait for the lock.
 const piece = 256
 
 // inPieces calls f with each number below n, under the lock.

@@ -1,9 +1,9 @@
-// Package topics brings what is published to the connections that want it: in the order of
-// the log, each event once, and what a client missed before what is new. It knows a
-// connection as a Subscriber, and the log as broker's.
+// Package topics delivers what is published to the connections that subscribe to it: in the order
+// of the log, each event once, and what a client missed before what is new. It knows a connection
+// only as a Subscriber, and the log as a broker.Log.
 //
-// Locks are taken in the order subscriber, shard, log. A Subscriber is called without any
-// lock of this package.
+// Locks are taken in the order subscriber, shard, log. A Subscriber is called without any lock of
+// this package.
 package topics
 
 import (
@@ -20,29 +20,30 @@ import (
 	"ssegateway/sse"
 )
 
-// Subscriber is a connection, as far as topics are concerned.
+// Subscriber is a connection, as topics see it.
 type Subscriber interface {
-	// Deliver takes a frame that others may get as well, and says whether it has done so.
+	// Deliver takes a frame that other subscribers may get too, and reports whether it has taken
+	// it.
 	Deliver(f *frame.Shared) bool
 
-	// Replay takes what it missed, behind all that it has taken before.
+	// Replay takes what the subscriber missed, after everything that it has taken before.
 	Replay(r *Replay)
 }
 
-// Topics delivers what is published. Subscribers are divided into shards, each with a
-// goroutine that follows the log and delivers to the shard's subscribers: so every one
-// gets the records in the log's order, and all cores share the work. Its methods are safe
-// for concurrent use.
+// Topics delivers what is published. Subscribers are divided into shards. Each shard has a
+// goroutine that follows the log and delivers to its subscribers: so every subscriber gets the
+// records in the log's order, and all cores share the work. The methods of Topics are safe for
+// concurrent use.
 type Topics struct {
 	engine  broker.Engine
-	shared  bool // with other nodes, from which a client may have more than this one has read
+	shared  bool // other nodes have the log too, so a client may have more of it than this node has read
 	shards  []*shard
 	refs    atomic.Uint64
 	waiters sync.Map // Publication.Ref to *waiter
 }
 
-// New makes the topics of what an engine's log holds. shared says that other nodes follow
-// the log too. It delivers nothing before Run.
+// New makes the Topics of an engine's log. shared says that other nodes follow the log too. Nothing
+// is delivered before Run.
 func New(engine broker.Engine, shared bool) *Topics {
 	t := &Topics{engine: engine, shared: shared, shards: make([]*shard, runtime.GOMAXPROCS(0))}
 	t.refs.Store(rand.Uint64()) //nolint:gosec // unlike other nodes', not secret
@@ -70,7 +71,7 @@ func (t *Topics) Run(ctx context.Context) error {
 	return nil
 }
 
-// Count is how many subscribers a topic has.
+// Count returns how many subscribers a topic has.
 func (t *Topics) Count(name string) int {
 	n := 0
 	for _, s := range t.shards {
@@ -79,8 +80,8 @@ func (t *Topics) Count(name string) int {
 	return n
 }
 
-// Subscribers calls f with the subscribers of a topic, some at a time and in no order. One may
-// come twice if others leave meanwhile. The slice is f's until it returns.
+// Subscribers calls f with the subscribers of a topic, some at a time and in no order. A subscriber
+// may come twice if others leave meanwhile. The slice is valid until f returns.
 func (t *Topics) Subscribers(name string, f func(some []Subscriber)) {
 	some := make([]Subscriber, 0, piece)
 	for _, s := range t.shards {
@@ -92,11 +93,11 @@ func (t *Topics) Subscribers(name string, f func(some []Subscriber)) {
 	}
 }
 
-// Log tells the extent of the log.
+// Log returns the extent of the log.
 func (t *Topics) Log() broker.Stats { return t.engine.Log().Stats() }
 
-// ValidName says whether a string can be a topic: 1 to 256 bytes of UTF-8 without
-// control characters.
+// ValidName reports whether a string can be a topic: 1 to 256 bytes of UTF-8 without control
+// characters.
 func ValidName(s string) bool {
 	if s == "" || len(s) > 256 {
 		return false
