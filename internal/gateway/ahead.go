@@ -6,10 +6,10 @@ import (
 	"ssegateway/internal/outbox"
 )
 
-// aheadPatience is how long a node may take to read what a client has from another one.
+// aheadPatience is how long this node may take to read what a client has from another node.
 const aheadPatience = 10 * time.Second
 
-// giveUp tells a client that is still ahead of this node of a gap.
+// giveUp sends a gap to a client that is still ahead of this node.
 func (c *Conn) giveUp() {
 	c.mu.Lock()
 	defer c.unlock()

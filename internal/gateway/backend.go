@@ -2,48 +2,46 @@ package gateway
 
 import "context"
 
-// Backend is the application on whose behalf connections are held. It is told of
-// each connection twice at most: asked at the start, told once of the end.
-// Implementations are safe for concurrent use.
+// Backend is the application on whose behalf connections are held. For each connection it is called
+// at most twice: asked at the start, and notified once at the end. Implementations are safe for
+// concurrent use.
 type Backend interface {
-	// Connect asks whether a connection may open. It blocks until the backend
-	// answered, the callback timed out, or ctx ended, and is never retried.
-	// request is the JSON object of the callback's field "request". client ends when
-	// the client leaves: the backend is not asked any more about a client that left
-	// before it was asked.
+	// Connect asks whether a connection may open. It blocks until the backend has answered, the
+	// callback has timed out, or ctx has ended, and is never retried. request is the JSON object
+	// for the callback's field "request". client ends when the client leaves: if that is before the
+	// backend was asked, it is not asked.
 	Connect(ctx, client context.Context, token Token, request []byte) Answer
 
-	// Disconnect takes over the duty to tell the backend that a connection
-	// ended. It never blocks; retries are the implementation's business.
+	// Disconnect takes over the duty to notify the backend that a connection ended. It never
+	// blocks; the implementation retries.
 	Disconnect(Notice)
 }
 
 // Notice says that a connection ended, and why.
 type Notice struct {
 	Token   Token
-	Request []byte // as given to Connect; shared, not to be changed
+	Request []byte // as given to Connect; shared, so it must not be changed
 	Reason  Reason
 	Detail  Detail
 }
 
-// Permission says whether a node of a cluster may tell the backend of the end of a
-// connection.
+// Permission is whether a node of a cluster may report the end of a connection to the backend.
 type Permission uint8
 
 const (
 	// Granted: it may.
 	Granted Permission = iota
-	// Deferred: not before it is certain that no other node does.
+	// Deferred: not before it is certain that no other node reports it.
 	Deferred
-	// Denied: it must not, since it is another node's to tell.
+	// Denied: it must not, since another node reports it.
 	Denied
 )
 
-// Answer is what came of asking the backend.
+// Answer is the result of asking the backend.
 type Answer struct {
 	Outcome Outcome
 	Status  int     // the HTTP status of the backend's answer; 0 if there was none
-	Body    []byte  // with Accepted: the body of the answer, as far as it came
+	Body    []byte  // with Accepted: what was received of the answer's body
 	Header  []Field // of the answer, for the client; small, without control characters
 	Unsent  bool    // with TimedOut: the time ran out before anything was sent, so the backend cannot have received it
 }
@@ -51,7 +49,7 @@ type Answer struct {
 // Field is a field of an HTTP header.
 type Field struct{ Name, Value string }
 
-// Outcome classes an Answer by what the gateway has to do.
+// Outcome classifies an Answer by what the gateway has to do.
 type Outcome uint8
 
 const (
@@ -65,6 +63,7 @@ const (
 	TimedOut
 	// Unanswered: the connection broke before an answer; the backend may have received the callback.
 	Unanswered
-	// Unasked: the backend was not asked, since the client left before, or is to come back.
+	// Unasked: the backend was not asked, since the client left before, or was told to come back
+	// later.
 	Unasked
 )

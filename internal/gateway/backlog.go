@@ -11,28 +11,28 @@ import (
 )
 
 const (
-	// StallDeadline is how long a client may take not one byte while bytes wait for it.
+	// StallDeadline is how long a client may take nothing while bytes wait for it.
 	StallDeadline = 10 * time.Second
 	stallSweep    = 500 * time.Millisecond
 )
 
-// lag is what there is of a connection only while its client does not keep up: what waits
-// for it, and the watch over its progress. Guarded by the connection's lock.
+// lag is the part of a connection that exists only while its client does not keep up: what waits
+// for the client, and the watch over its progress. It is guarded by the connection's lock.
 type lag struct {
 	outbox.Outbox
 	conn      *Conn
-	replaying bool          // the replayer is to go on with the replay at the front
+	replaying bool          // the replayer has to continue the replay at the front
 	moved     time.Duration // when the client was last seen to take something, by Gateway.now
-	progress  uint64        // what the stream's Look said last; 0 before the first
+	progress  uint64        // what the stream's Look returned last; 0 before the first
 
 	took  atomic.Int64 // when the socket last took something, by Gateway.now; read without the lock
-	index int          // in the backlog, -1 when it is there no more; guarded by the backlog's lock
+	index int          // in the backlog, -1 after it was removed; guarded by the backlog's lock
 }
 
-// backlog is the set of open connections whose clients do not keep up. It finds the
-// stalled ones, and those to be cut to keep all outboxes together within their budget. The
-// lag of a client that has caught up stays, without its connection knowing of it, until
-// the client has acknowledged everything.
+// backlog is the set of open connections whose clients do not keep up. It finds stalled clients,
+// and the connections to cut when all outboxes together exceed their budget. The lag of a client
+// that has caught up stays in it until the client has acknowledged everything, although its
+// connection has let go of it.
 type backlog struct {
 	full chan struct{} // has a value when more waits than the budget allows
 
@@ -49,7 +49,7 @@ func (b *backlog) add(l *lag) {
 	b.lags = append(b.lags, l)
 }
 
-// remove takes l out, if it is there still.
+// remove removes l, if it is still there.
 func (b *backlog) remove(l *lag) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,14 +88,14 @@ func (b *backlog) run(ctx context.Context) {
 	}
 }
 
-// checkStall cuts the connection if its client has taken nothing for too long. l is
-// its lag, or was.
+// checkStall cuts the connection if its client has taken nothing for too long. l is or was the lag
+// of the connection.
 func (c *Conn) checkStall(l *lag) {
 	c.mu.Lock()
 	defer c.unlock()
 	was := c.lag != l
 	if was && c.lag != nil && c.lag.progress == 0 {
-		c.lag.moved, c.lag.progress = l.moved, l.progress // it goes on with the watch
+		c.lag.moved, c.lag.progress = l.moved, l.progress // continue the watch
 	}
 	if was && (c.lag != nil || c.stream == nil) {
 		c.gw.backlog.remove(l)
@@ -106,7 +106,7 @@ func (c *Conn) checkStall(l *lag) {
 	}
 	now := c.gw.now()
 	progress, owing := c.stream.Look(l.progress)
-	if progress != l.progress || l.replaying { // it need not wait for our replayer
+	if progress != l.progress || l.replaying { // a client does not have to wait for the replayer
 		l.moved = now
 	}
 	l.progress = progress

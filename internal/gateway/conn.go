@@ -7,22 +7,21 @@ import (
 	"ssegateway/internal/outbox"
 )
 
-// Conn is one connection, from the client's request to the last word about it to
-// the backend. Its life goes forward only:
+// Conn is one connection, from the client's request until the backend has been notified of its end.
+// Its state only moves forward:
 //
 //	pending   registered; the backend is being asked; what is sent is buffered
 //	open      has a Stream; what is sent is written, or queued behind a full one
-//	closed    for all who ask; the first reason to close is kept
+//	closed    for all callers; the first reason to close is kept
 //
-// A closed connection may still have its queue to write, and, if it was closed
-// while pending, the backend's answer to wait for. When both are over it has
-// ended: it leaves the registry, and the backend is told if it accepted or may
-// have accepted it.
+// A closed connection may still have its queue to write. If it was closed while pending, it may
+// still wait for the backend's answer. When both are over it has ended: it leaves the registry, and
+// the backend is notified if it accepted the connection or may have accepted it.
 //
-// All methods may be called by any goroutine at any time and none blocks.
+// All methods may be called by any goroutine at any time, and none blocks.
 //
-// What a send or a heartbeat touches comes first, in 64 bytes: where there are many
-// connections each costs one fetch from memory, and not three.
+// The fields that a send or a heartbeat touches come first, in 64 bytes: with many connections each
+// of them then costs one fetch from memory instead of three.
 type Conn struct {
 	gw *Gateway // fixed after construction
 
@@ -47,7 +46,7 @@ type Conn struct {
 	since        int64  // when it came, in Unix seconds
 
 	// Guarded by mu.
-	extras   *extras // nil where the backend granted nothing and nobody waits for the end
+	extras   *extras // nil if the backend granted nothing and nobody waits for the end
 	answered bool    // the backend's answer is known, or known to stay unknown
 	closing  bool    // pending: a close is in the buffer
 
@@ -56,7 +55,7 @@ type Conn struct {
 	slotIndex int32
 }
 
-// State is where in its life a connection is.
+// State is a connection's place in its life.
 type State uint8
 
 // The states, in their only order.
@@ -66,18 +65,18 @@ const (
 	Closed
 )
 
-// Token is the connection's name.
+// Token returns the connection's name.
 func (c *Conn) Token() Token { return c.token }
 
-// State is where the connection is now.
+// State returns the connection's state.
 func (c *Conn) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state
 }
 
-// unlock releases the lock, and then does what a step under it left to be done
-// outside: the last word about a connection that ended.
+// unlock releases the lock, and then does what has to be done without it after the connection has
+// ended: it finishes the connection.
 func (c *Conn) unlock() {
 	last := c.ended && !c.finished
 	c.finished = c.finished || last
@@ -87,10 +86,10 @@ func (c *Conn) unlock() {
 	}
 }
 
-// Send writes a frame, then closes the connection if end is set. The zero Frame
-// is none. done, if not nil, needs room for one value: if Send answers Sent or
-// Buffered it gets nil once the frame was handed to the client's socket, or an
-// error of the kind ErrNotWritten; otherwise nothing.
+// Send writes a frame, then closes the connection if end is set. The zero Frame is no frame. done,
+// if not nil, needs room for one value. If Send returns Sent or Buffered, done gets nil when the
+// frame was handed to the client's socket, or an error of the kind ErrNotWritten. Otherwise it gets
+// nothing.
 func (c *Conn) Send(f frame.Frame, end bool, done chan<- error) Result {
 	return c.send(&outbox.Item{Frame: f, Done: done}, end)
 }
@@ -110,7 +109,7 @@ func (c *Conn) send(i *outbox.Item, end bool) Result {
 
 func (c *Conn) lockAndSend(i *outbox.Item, end bool) Result {
 	c.mu.Lock()
-	defer c.unlock() // by a panic, too: one request's must not stop what all connections share
+	defer c.unlock() // also after a panic: one request must not stop what all connections share
 	return c.sendLocked(i, end)
 }
 
@@ -124,7 +123,7 @@ func (c *Conn) sendLocked(i *outbox.Item, end bool) Result {
 	}
 	if !i.Frame.IsZero() && !c.writeLocked(i) {
 		if c.reason == ClientClosed {
-			return Gone // the client has left, and this write was the first to see it
+			return Gone // the client has left, and this write was the first to notice
 		}
 		return Failed
 	}
@@ -134,8 +133,8 @@ func (c *Conn) sendLocked(i *outbox.Item, end bool) Result {
 	return Sent
 }
 
-// bufferLocked keeps an item for the time when the connection opens. What comes
-// behind a close is accepted and dropped.
+// bufferLocked keeps an item until the connection opens. What comes after a close is accepted and
+// dropped.
 func (c *Conn) bufferLocked(i outbox.Item, end bool) Result {
 	if c.closing {
 		c.dropLocked(i, ErrNotWritten)
@@ -151,10 +150,10 @@ func (c *Conn) bufferLocked(i outbox.Item, end bool) Result {
 	return Buffered
 }
 
-// Open gives an accepted connection its stream. It writes the head of the response,
-// what the grant says and what the client missed, then what was buffered; a heartbeat
-// where there is none of that. The head goes out in one write with what follows it. If
-// the connection was closed meanwhile the stream is not used, and Open answers false.
+// Open gives an accepted connection its stream. It writes the head of the response, what the grant
+// contains and what the client missed, then what was buffered; a heartbeat if there is none of
+// that. The head goes out in one write with what follows it. If the connection was closed
+// meanwhile, Open does not use the stream and returns false.
 func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	c.mu.Lock()
 	defer c.unlock()
@@ -174,10 +173,10 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 
 	buffered := c.lag
 	c.lag = nil
-	// Before anything is written: who has seen the head misses nothing.
+	// Before anything is written: a client that has seen the head misses nothing.
 	opening, missed := c.grantLocked(g)
 	if opening.IsZero() && buffered == nil && !c.closing {
-		// Some proxies hold a head back until there is something behind it.
+		// Some proxies hold a head back until something follows it.
 		opening = heartbeatFrame
 		c.gw.stats.Heartbeats.add(c.counterShard, 1)
 	}
@@ -201,16 +200,15 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	return true
 }
 
-// dropLocked gives up an item that was accepted.
+// dropLocked drops an item that was accepted.
 func (c *Conn) dropLocked(i outbox.Item, why error) {
 	c.gw.stats.Dropped.Add(uint64(i.Frame.Events())) //nolint:gosec // not negative
 	i.Tell(why)
 }
 
-// closeLocked is the one place where a connection closes. The first reason is
-// kept. Where the gateway closes it, what is queued and the end of the stream
-// are written first; otherwise the stream is cut. Called again on a connection
-// that still writes, it cuts that short.
+// closeLocked is the one place where a connection closes. It keeps the first reason. If the gateway
+// closes the connection, what is queued and the end of the stream are written first; otherwise the
+// stream is cut. A second call while the connection still writes cuts it.
 func (c *Conn) closeLocked(r Reason, d Detail) {
 	graceful := r == ServerClosed || d == GatewayLost
 	if c.state != Closed {
@@ -258,15 +256,14 @@ func (c *Conn) endLocked(abort bool) {
 	c.ended = c.answered
 }
 
-// Abort closes the connection for something that happened at the client's side
-// or to the stream: it is cut at once.
+// Abort closes the connection because of the client or the stream, and cuts it at once.
 func (c *Conn) Abort(r Reason, d Detail) {
 	c.mu.Lock()
 	defer c.unlock()
 	c.closeLocked(r, d)
 }
 
-// onAnswer takes the backend's answer. A connection that is pending still is to be
+// onAnswer takes the backend's answer. If the connection is still pending afterwards, it has to be
 // opened.
 func (c *Conn) onAnswer(a Answer) {
 	c.mu.Lock()
@@ -284,7 +281,7 @@ func (c *Conn) onAnswer(a Answer) {
 	case Unasked:
 		c.closeLocked(ClientClosed, 0) // the backend is not told
 	case Refused, Unreachable:
-		c.closeLocked(Error, 0) // nor here
+		c.closeLocked(Error, 0) // nor is it here
 	}
 	if c.state == Closed {
 		c.endLocked(false)

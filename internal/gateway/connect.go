@@ -17,10 +17,9 @@ var (
 	ErrNameless = errors.New("the gateway has no number in its cluster now")
 )
 
-// Connect registers a pending connection and asks the backend about it. client
-// ends when the client goes away. The connection returned, if the answer is
-// Accepted, waits for Open, or for Abort if there will be no stream; any other
-// answer has ended it.
+// Connect registers a pending connection and asks the backend about it. client ends when the client
+// goes away. With the answer Accepted the returned connection waits for Open, or for Abort if there
+// will be no stream. Any other answer has ended it.
 func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer, error) {
 	c, err := g.register(request)
 	if err != nil {
@@ -35,7 +34,7 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 	})
 	defer stop()
 	g.log(c, "connect")
-	a := Answer{Outcome: Unanswered} // where asking panics
+	a := Answer{Outcome: Unanswered} // if asking panics
 	defer func() { c.onAnswer(a) }()
 	a = g.backend.Connect(g.connecting, client, c.token, request)
 	if a.Outcome == Unasked && client.Err() != nil {
@@ -65,7 +64,7 @@ func (g *Gateway) register(request []byte) (*Conn, error) {
 	c.counterShard = c.token[shardByte]
 	g.stats.Pending.Add(1)
 	g.conns.add(c)
-	// Only now: a drain, or the loss of the number, either sees the connection, or is seen here.
+	// Not earlier: a drain, or the loss of the number, either sees the connection, or is seen here.
 	err := error(nil)
 	if g.draining.Load() {
 		err = ErrDraining
@@ -79,7 +78,7 @@ func (g *Gateway) register(request []byte) (*Conn, error) {
 	return c, nil
 }
 
-// sayRefused says that a connection is refused for the bound on requests.
+// sayRefused logs that a connection is refused because of the bound on requests.
 func (g *Gateway) sayRefused() {
 	r := g.cfg.Requests
 	r.full.Log(g.cfg.Log, slog.LevelWarn, "a stream is turned away: too many bytes of requests are kept, of connections and of ends that the backend was not told of yet",

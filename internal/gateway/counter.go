@@ -2,10 +2,9 @@ package gateway
 
 import "sync/atomic"
 
-// Counter is a sum that only grows and that many connections add to all the time.
-// Each adds to the shard that its token names. So topics' shards, which have
-// different connections, do not take one cache line from each other's cores with
-// every event.
+// Counter is a sum that only grows, and to which many connections add all the time. Each adds to
+// the shard that its token names. So the shards of topics, which have different connections, do not
+// take a cache line from each other's cores with every event.
 type Counter struct {
 	shards [64]struct {
 		n atomic.Uint64
@@ -15,7 +14,7 @@ type Counter struct {
 
 func (n *Counter) add(shard uint8, more uint64) { n.shards[shard%64].n.Add(more) }
 
-// Load is the sum.
+// Load returns the sum.
 func (n *Counter) Load() uint64 {
 	var sum uint64
 	for i := range n.shards {

@@ -10,31 +10,30 @@ import (
 	"ssegateway/sse"
 )
 
-// Draining says that the gateway takes no new connections.
+// Draining reports whether the gateway takes no new connections.
 func (g *Gateway) Draining() bool { return g.draining.Load() }
 
-// Hurry ends the window of a drain, of one that is still to come, too.
+// Hurry ends the window of a drain, even of one that has not begun.
 func (g *Gateway) Hurry() { g.hurry() }
 
-// Drain closes every connection, spread evenly over window but for a rest at its end, and
-// returns when all have ended and the rest is over. What has not ended when then grace is
-// over is cut.
+// Drain closes every connection, spread evenly over window except for a rest at its end. It returns
+// when all have ended and the rest is over. Connections that have not ended after grace are cut.
 //
-// In the rest clients that come back here are still turned away. Those are one in n where
-// a proxy has n gateways; if this one ended with its last close, all of them would arrive
-// at the others beside those closed last.
+// During the rest, clients that come back here are still turned away. With n gateways behind a
+// proxy that is one client in n. If this gateway ended with its last close, all of those would
+// arrive at the other gateways together with the clients that were closed last.
 func (g *Gateway) Drain(window, grace time.Duration) {
 	g.draining.Store(true)
 	conns := g.conns.all()
 	start := time.Now()
 	rest := min(maxRetry*time.Millisecond, window/2)
-	var last time.Time // of the closes
+	var last time.Time // the last close
 	for i, c := range conns {
 		due := start.Add(share(window-rest, i, len(conns)))
 		for time.Now().Before(due) && g.count.Load() > 0 && g.hurried.Err() == nil {
 			select {
 			case <-time.After(time.Until(due)):
-			case <-g.empty: // they all left by themselves
+			case <-g.empty: // all clients have left by themselves
 			case <-g.hurried.Done():
 			}
 		}
@@ -47,25 +46,25 @@ func (g *Gateway) Drain(window, grace time.Duration) {
 	g.await(max(0, time.Until(last.Add(rest))), grace)
 }
 
-// apart calls f, whose panic is told of and ends nothing else: what ended another part may be
-// met here again, at one connection, and the others are still to be told.
+// apart calls f. A panic in f is logged and ends nothing else: what ended another part of the
+// program may happen again here, at one connection, and the others still have to be closed.
 func apart(f func()) {
 	defer guard.Recover()
 	f()
 }
 
-// share is the part of d that is over when i of n are done. The product of d and i may be
-// more than a Duration holds: an hour and three million connections.
+// share returns the part of d that is over when i of n are done. The product of d and i may be more
+// than a Duration holds: an hour and three million connections.
 func share(d time.Duration, i, n int) time.Duration {
 	whole, part := d/time.Duration(n), d%time.Duration(n)
 	return whole*time.Duration(i) + part*time.Duration(i)/time.Duration(n)
 }
 
-// await returns when all connections have ended and rest is over. It cuts what has not
-// ended grace after that.
+// await returns when all connections have ended and rest is over. It cuts those that have not ended
+// grace after that.
 func (g *Gateway) await(rest, grace time.Duration) {
-	// The backend's answers to pending connects may take as long as half of what
-	// is left; then it is told that they ended.
+	// The backend's answers to pending connects may take half of what is left. After that, these
+	// connections have ended too.
 	rested := time.NewTimer(rest)
 	halfTime := time.AfterFunc(rest+grace/2, g.giveUp)
 	cut := time.NewTimer(rest + grace)
@@ -92,14 +91,14 @@ func (g *Gateway) await(rest, grace time.Duration) {
 	}
 }
 
-// dismiss closes the connection and asks its client to come back, by another node
-// perhaps. It answers false for one that has no client any more, or not yet.
+// dismiss closes the connection and asks its client to come back, perhaps to another node. It
+// returns false for a connection that has no client any more, or not yet.
 func (c *Conn) dismiss(r Reason, d Detail) bool {
 	c.mu.Lock()
 	defer c.unlock()
 	open := c.state == Open
 	if open {
-		c.appendLocked(outbox.Item{Frame: frame.Block(RetryBlock())}) // no queue is too full for it
+		c.appendLocked(outbox.Item{Frame: frame.Block(RetryBlock())}) // even if the queue is full
 	}
 	if c.state != Closed {
 		c.closeLocked(r, d)
@@ -108,8 +107,8 @@ func (c *Conn) dismiss(r Reason, d Detail) bool {
 }
 
 const (
-	// A browser that is told to come back does so at random in this range, in
-	// milliseconds: clients of one gateway must not arrive at the next all at once.
+	// A browser comes back after a random time in this range, in milliseconds: the clients of one
+	// gateway must not arrive at the next one all at once.
 	minRetry, maxRetry = 1000, 5000
 )
 

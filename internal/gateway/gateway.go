@@ -1,10 +1,10 @@
-// Package gateway is the heart: connections and their life, from the client's
-// request to the last word to the backend. It knows no HTTP, no broker and no
-// metrics library; those are behind Stream and Backend.
+// Package gateway has the connections and their life, from the client's request until the backend
+// has been notified of the end. It knows no HTTP, no broker and no metrics library; those are
+// behind Stream and Backend.
 //
-// Locks are taken in the order gateway, connection, and the locks of registry,
-// wheel and backlog are innermost. A connection's lock is never held during I/O
-// that can block, nor during a call outward other than to its Stream.
+// Locks are taken in the order gateway, connection; the locks of registry, wheel and backlog are
+// innermost. A connection's lock is never held during I/O that can block, nor during a call to
+// another package except to its Stream.
 package gateway
 
 import (
@@ -20,34 +20,34 @@ import (
 	"ssegateway/internal/topics"
 )
 
-// Config is what a Gateway needs to know.
+// Config configures a Gateway.
 type Config struct {
 	Heartbeat      time.Duration  // between two heartbeats of a stream; at least a second
 	MaxConnections int            // pending and open ones together
-	QueueBytes     int64          // bound of what waits for one connection
-	BudgetBytes    int64          // bound of what waits for all of them
+	QueueBytes     int64          // bound on what waits for one connection
+	BudgetBytes    int64          // bound on what waits for all of them
 	MaxTopics      int            // of a connection; 0: DefaultMaxTopics
-	Requests       *Requests      // bound of what is kept of their requests; nil: none
-	Topics         *topics.Topics // that connections may have; they need a Run of their own
-	Clustered      bool           // it has no number yet, and takes no connections before SetNumber
+	Requests       *Requests      // bound on what is kept of their requests; nil: none
+	Topics         *topics.Topics // that connections may have; the caller runs them
+	Clustered      bool           // it takes no connections before SetNumber
 	Log            *slog.Logger
 }
 
-// DefaultMaxTopics is how many topics a connection may have where nothing else is said.
+// DefaultMaxTopics is how many topics a connection may have by default.
 const DefaultMaxTopics = 10_000
 
 // Stats are the gateway's counters. All but the gauges only grow.
 type Stats struct {
 	Pending, Open atomic.Int64 // gauges: connections by state
 	Opened        atomic.Uint64
-	Closed        [Error + 1]atomic.Uint64 // by Reason: each end that the backend is owed
+	Closed        [Error + 1]atomic.Uint64 // by Reason: ends of which the backend is notified
 	Events        Counter                  // handed to clients' sockets
 	Bytes         Counter                  // the same, framing and heartbeats included
 	Heartbeats    Counter
 	Dropped       atomic.Uint64 // events accepted for a connection that ended before they were written
 }
 
-// Turnover is how many streams have opened and connections ended so far.
+// Turnover returns how many streams have opened and how many connections have ended so far.
 func (s *Stats) Turnover() uint64 {
 	n := s.Opened.Load()
 	for i := range s.Closed {
@@ -71,7 +71,7 @@ type Gateway struct {
 	replayer *replayer
 	stats    Stats
 
-	node     atomic.Uint64 // alone, nameless, or numbered and the number
+	node     atomic.Uint64 // alone, nameless, or numbered plus the number
 	draining atomic.Bool
 	empty    chan struct{} // has a value when count fell to 0 while draining
 	hurried  context.Context
@@ -82,14 +82,14 @@ type Gateway struct {
 	giveUp     context.CancelFunc
 }
 
-// What a gateway is among others.
+// The states of the gateway's number in a cluster.
 const (
-	alone    uint64    = iota // there are none: tokens are random in full
-	nameless                  // in a cluster, without a number: there can be no tokens
+	alone    uint64    = iota // not in a cluster: tokens are entirely random
+	nameless                  // in a cluster, without a number: no token can be made
 	numbered = 1 << 32        // in a cluster, with the number in the lower 32 bits
 )
 
-// New makes a gateway. It needs Run for heartbeats, and to notice stalled clients.
+// New makes a gateway. Run has to be called for heartbeats, and to notice stalled clients.
 func New(cfg Config, backend Backend) *Gateway {
 	if cfg.MaxTopics == 0 {
 		cfg.MaxTopics = DefaultMaxTopics
@@ -114,7 +114,7 @@ func New(cfg Config, backend Backend) *Gateway {
 	return g
 }
 
-// Run does what time brings, until ctx ends.
+// Run does everything that depends on time, until ctx ends.
 func (g *Gateway) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context){g.beats.run, g.backlog.run, g.relieve, g.replayer.run} {
@@ -127,31 +127,30 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return nil
 }
 
-// Stats are the counters, for reading.
+// Stats returns the counters, for reading.
 func (g *Gateway) Stats() *Stats { return &g.stats }
 
-// QueuedBytes is what waits for all connections, in bytes. A published event that waits
-// for several counts once.
+// QueuedBytes returns what waits for all connections, in bytes. A published event that waits for
+// several connections counts once.
 func (g *Gateway) QueuedBytes() int64 { return g.budget.Bytes() }
 
-// MaxTopics is how many topics a connection may have.
+// MaxTopics returns how many topics a connection may have.
 func (g *Gateway) MaxTopics() int { return g.cfg.MaxTopics }
 
-// now is monotonic.
+// now returns a monotonic time.
 func (g *Gateway) now() time.Duration { return time.Since(g.started) }
 
-// Find is the connection with this token, or nil. It may have closed.
+// Find returns the connection with this token, or nil. It may be closed.
 func (g *Gateway) Find(t Token) *Conn { return g.conns.find(t) }
 
-// Requests is the bound on what is kept of requests.
+// Requests returns the bound on what is kept of requests.
 func (g *Gateway) Requests() *Requests { return g.cfg.Requests }
 
-// SetNumber names the gateway in its cluster: all tokens it makes from now on have
-// the number.
+// SetNumber sets the gateway's number in its cluster. All tokens made from now on have it.
 func (g *Gateway) SetNumber(number uint32) { g.node.Store(numbered | uint64(number)) }
 
-// Abandon takes the gateway's number away, because others have told the backend that
-// all its connections are gone. It closes them, and takes no more before SetNumber.
+// Abandon removes the gateway's number, because other nodes have reported that all its connections
+// are gone. It closes them, and takes no more before SetNumber.
 func (g *Gateway) Abandon() {
 	g.node.Store(nameless)
 	for _, c := range g.conns.all() {
@@ -166,7 +165,7 @@ func (g *Gateway) Each(f func(token Token, request []byte)) {
 	}
 }
 
-// releaseSlot takes one connection off the count. The last one ends a drain's wait.
+// releaseSlot decrements the count of connections. The last one ends a drain's wait.
 func (g *Gateway) releaseSlot() {
 	if g.count.Add(-1) == 0 && g.draining.Load() {
 		select {
@@ -176,8 +175,8 @@ func (g *Gateway) releaseSlot() {
 	}
 }
 
-// log writes a line of a connection's life. What it says of the connection is not
-// put together where nobody wants it.
+// log logs a line about a connection's life. It describes the connection only if the line is
+// wanted.
 func (g *Gateway) log(c *Conn, message string, attrs ...slog.Attr) {
 	ctx := context.Background()
 	if !g.cfg.Log.Enabled(ctx, slog.LevelInfo) {
@@ -187,8 +186,8 @@ func (g *Gateway) log(c *Conn, message string, attrs ...slog.Attr) {
 	g.cfg.Log.LogAttrs(ctx, slog.LevelInfo, message, append(all, slog.String("path", logging.Cut(c.Path())))...)
 }
 
-// finish is the last step of a connection's life. It removes the connection, and has the
-// backend notified if that accepted it, or may have.
+// finish is the last step of a connection's life. It removes the connection, and has the backend
+// notified if it accepted the connection or may have.
 func (g *Gateway) finish(c *Conn) {
 	g.conns.remove(c.token)
 	if c.needsDisconnect {
@@ -200,6 +199,6 @@ func (g *Gateway) finish(c *Conn) {
 		g.log(c, "close", attrs...)
 		g.backend.Disconnect(Notice{Token: c.token, Request: c.request, Reason: c.reason, Detail: c.detail})
 	}
-	g.cfg.Requests.Release(c.request) // by now the backend keeps it itself, if it is to
+	g.cfg.Requests.Release(c.request) // the backend's Notice keeps it from now on, if there is one
 	g.releaseSlot()
 }

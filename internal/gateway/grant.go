@@ -14,22 +14,22 @@ import (
 	"ssegateway/sse"
 )
 
-// Grant is what the backend said of a connection when it accepted it. The zero
-// Grant is that of an answer without a word.
+// Grant is what the backend said about a connection when it accepted it. The zero Grant is that of
+// an answer without content.
 type Grant struct {
-	Topics   []string    // what is published on these it receives
-	Subject  string      // whose connection it is
+	Topics   []string    // the connection receives what is published on these
+	Subject  string      // of the connection
 	Events   []sse.Event // written first
 	Retry    sse.Retry   // for the start of the stream
 	MaxAge   time.Duration
 	Overflow outbox.Overflow
 
-	// LastEventID is the client's own, in UTF-8: what it had when it lost its last stream.
+	// LastEventID is the id that the client sent, in UTF-8: the last one of its previous stream.
 	LastEventID string
 }
 
-// extras is what only some connections have. Guarded by the connection's lock; once it is
-// there it stays.
+// extras is what only some connections have. It is guarded by the connection's lock, and stays once
+// it exists.
 type extras struct {
 	subject  string
 	next     *Conn // with the same subject, and the one before; guarded by the lock of subjects
@@ -37,8 +37,8 @@ type extras struct {
 	overflow outbox.Overflow
 	drops    uint64
 	member   *topics.Member // nil without topics
-	age      *time.Timer    // closes it; nil: it may become as old as it likes
-	ahead    *time.Timer    // ends its wait for what its client has from another node; nil: it was not ahead
+	age      *time.Timer    // closes the connection; nil: there is no maximum age
+	ahead    *time.Timer    // ends the wait for what the client has from another node; nil: it was not ahead
 	gone     chan struct{}  // closed when the connection closes; nil: nobody waits
 }
 
@@ -49,8 +49,8 @@ func (c *Conn) extrasLocked() *extras {
 	return c.extras
 }
 
-// grantLocked makes the connection what the grant says, a member of its topics too.
-// It returns what the stream begins with, and the replay behind that; each may be none.
+// grantLocked applies the grant to the connection, including its topics. It returns what the stream
+// begins with, and the replay that follows; each may be empty.
 func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *topics.Replay) {
 	var frames []frame.Frame
 	if g.Subject != "" || g.Overflow != outbox.Disconnect || g.MaxAge > 0 || len(g.Topics) > 0 {
@@ -60,7 +60,7 @@ func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *topics.Replay)
 			c.gw.subjects.add(c)
 		}
 		if g.MaxAge > 0 {
-			// Never later, since credentials are to be checked again by then.
+			// Never later, since credentials have to be checked again by then.
 			x.age = time.AfterFunc(g.MaxAge-rand.N(g.MaxAge/10+1), c.expire) //nolint:gosec // jitter, not a secret
 		}
 	}
@@ -85,7 +85,7 @@ func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *topics.Replay)
 
 func (c *Conn) newMember() *topics.Member { return c.gw.cfg.Topics.NewMember(c, c.token[shardByte]) }
 
-// revokeLocked takes back, as the connection closes, what it was granted.
+// revokeLocked revokes what the connection was granted, as it closes.
 func (c *Conn) revokeLocked() {
 	x := c.extras
 	if x == nil {
@@ -108,7 +108,7 @@ func (c *Conn) revokeLocked() {
 	}
 }
 
-// expire closes a connection that is as old as it may become.
+// expire closes a connection that has reached its maximum age.
 func (c *Conn) expire() {
 	defer guard.Recover()
 	c.mu.Lock()
@@ -118,7 +118,7 @@ func (c *Conn) expire() {
 	}
 }
 
-// Gone is closed when the connection closes.
+// Gone returns a channel that is closed when the connection closes.
 func (c *Conn) Gone() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,11 +132,10 @@ func (c *Conn) Gone() <-chan struct{} {
 	return x.gone
 }
 
-// Change adds topics to an open connection's, then removes some, and returns what it
-// then has. A topic that is added brings what is published from now on; of one that is
-// removed no replay brings any more, but for what is on its way already. With its
-// first topics the connection gets an id to come back with, as it would at its
-// opening. After an error, ErrNotOpen or
+// Change adds topics to an open connection, then removes some, and returns the topics that it has
+// afterwards. An added topic brings what is published from now on. A removed topic is left out of
+// replays, except for what is on its way already. With its first topics the connection gets an id
+// to come back with, as it would when it opens. After an error, ErrNotOpen or
 // topics.ErrTooManyTopics, nothing has changed.
 func (c *Conn) Change(add, remove []string) (topics []string, err error) {
 	topics, err = c.change(add, remove)

@@ -19,13 +19,13 @@ const (
 	maxSlots = 4096
 )
 
-// wheel gives every open stream its heartbeat: one timer for all of them, a turn
-// per interval, a slot per tick. A stream stays in the slot it was put into.
+// wheel gives every open stream its heartbeats. It needs one timer for all of them. It turns once
+// per interval, and moves on by one slot per tick. A stream stays in its slot.
 type wheel struct {
 	tick  time.Duration
 	slots []slot
-	// now is the slot that beats next; guarded by nothing but its one writer,
-	// and read by joiners, for whom a tick more or less is the same.
+	// now is the slot that beats next. It has a single writer. Streams that join read it, and one
+	// tick more or less makes no difference to them.
 	now atomic.Int64
 }
 
@@ -39,9 +39,9 @@ func newWheel(interval time.Duration) *wheel {
 	return &wheel{tick: interval / time.Duration(n), slots: make([]slot, n)}
 }
 
-// add puts a stream that opens now into the wheel. Its first heartbeat comes
-// after half an interval to a whole one, at random, so that streams that open
-// together do not beat together; then one every interval.
+// add adds a stream that opens now. Its first heartbeat comes after half an interval to a whole
+// one, at random, so that streams that open together do not beat together. Then there is one every
+// interval.
 func (w *wheel) add(c *Conn) {
 	n := len(w.slots)
 	c.slot = int16((int(w.now.Load()) + n/2 + rand.IntN(n-n/2)) % n) //nolint:gosec // at most maxSlots; a phase needs no secrecy
@@ -68,8 +68,8 @@ func (w *wheel) remove(c *Conn) {
 
 // run turns the wheel until ctx ends.
 func (w *wheel) run(ctx context.Context) {
-	// Not by a Ticker, which drops what it cannot deliver in time: the wheel catches
-	// up, unless it has missed a whole turn.
+	// A Ticker would drop ticks that it cannot deliver in time. This loop catches up, unless it has
+	// missed a whole turn.
 	next := time.Now().Add(w.tick)
 	timer := time.NewTimer(w.tick)
 	defer timer.Stop()
@@ -89,8 +89,7 @@ func (w *wheel) run(ctx context.Context) {
 	}
 }
 
-// beat gives the slot's streams their heartbeat. It uses the room of beating, and
-// returns it.
+// beat gives the slot's streams their heartbeat. It reuses beating, and returns it.
 func (s *slot) beat(beating []*Conn) []*Conn {
 	s.mu.Lock()
 	beating = append(beating[:0], s.conns...)

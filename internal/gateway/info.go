@@ -19,11 +19,11 @@ type requestDecoder struct {
 	json   jsontext.Decoder
 }
 
-// Path is the request's raw target without its query.
+// Path returns the target of the request without its query, as it was sent.
 func (c *Conn) Path() string {
 	d, _ := requestDecoders.Get().(*requestDecoder)
 	defer requestDecoders.Put(d)
-	d.source = *bytes.NewBuffer(c.request) // of which the decoder makes no copy
+	d.source = *bytes.NewBuffer(c.request) // the decoder makes no copy of it
 	defer func() { d.source = bytes.Buffer{} }()
 	d.json.Reset(&d.source)
 	for range 2 { // {"url":
@@ -54,7 +54,7 @@ type Info struct {
 	Drops    uint64
 }
 
-// Info describes the connection as it is now.
+// Info returns a description of the connection as it is now.
 func (c *Conn) Info() Info {
 	i := c.info()
 	slices.Sort(i.Topics)

@@ -1,7 +1,7 @@
 package gateway
 
-// Reason is why a connection ended, as the backend is told. The set is closed:
-// finer distinctions are Details.
+// Reason is why a connection ended, as the backend sees it. The set is closed: Details distinguish
+// further.
 type Reason uint8
 
 const (
@@ -15,13 +15,13 @@ const (
 
 var reasonNames = [...]string{ClientClosed: "client_closed", ServerClosed: "server_closed", Error: "error"}
 
-// String is the form used in callbacks, logs and metrics alike.
+// String returns the form used in callbacks, logs and metrics.
 func (r Reason) String() string { return reasonNames[r] }
 
 // Reasons lists every Reason, for the metrics.
 func Reasons() []Reason { return []Reason{ClientClosed, ServerClosed, Error} }
 
-// Detail says more about a Reason. The zero Detail says nothing.
+// Detail says more about a Reason. The zero Detail is none.
 type Detail uint8
 
 const (
@@ -45,8 +45,8 @@ const (
 	ConnectUnanswered
 	// OpenFailed: the stream could not be set up after the backend had accepted it (error).
 	OpenFailed
-	// GatewayLost: the node that held the connection died, or was cut off for so long
-	// that the others took it for dead (error).
+	// GatewayLost: the node that held the connection died, or was cut off for so long that other
+	// nodes took it for dead (error).
 	GatewayLost
 )
 
@@ -56,5 +56,5 @@ var detailNames = [...]string{
 	ConnectUnanswered: "connect_unanswered", OpenFailed: "open_failed", GatewayLost: "gateway_lost",
 }
 
-// String is the form used in callbacks and logs; empty for the zero Detail.
+// String returns the form used in callbacks and logs; it is empty for the zero Detail.
 func (d Detail) String() string { return detailNames[d] }

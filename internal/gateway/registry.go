@@ -14,7 +14,7 @@ type registry struct {
 	}
 }
 
-// shardByte is a byte of the token that is random in full.
+// shardByte is a byte of the token that is always random.
 const shardByte = 15
 
 func (r *registry) find(t Token) *Conn {
@@ -40,11 +40,11 @@ func (r *registry) remove(t Token) {
 	defer s.Unlock()
 	delete(s.conns, t)
 	if len(s.conns) == 0 {
-		s.conns = nil // a map never shrinks: let a storm's go
+		s.conns = nil // a map never shrinks: release the one that a storm made large
 	}
 }
 
-// all is a snapshot of the connections, in no order.
+// all returns a snapshot of the connections, in no order.
 func (r *registry) all() []*Conn {
 	var all []*Conn
 	for i := range r.shards {
@@ -53,7 +53,7 @@ func (r *registry) all() []*Conn {
 	return all
 }
 
-// lastToken is behind all tokens: none is all ones, and none all zeros.
+// lastToken is after all tokens: no token is all ones or all zeros.
 var lastToken = Token(bytes.Repeat([]byte{255}, len(Token{})))
 
 // within appends a shard's connections whose tokens are in a window, in no order.

@@ -7,13 +7,12 @@ import (
 	"time"
 )
 
-// Beyond the budget of all outboxes connections are cut, by a goroutine of its own: who
-// delivers does not wait for it, and goes on. So more may wait than the budget says, by
-// what is delivered while one pass over the clients that lag is under way, and never more
-// than each client's own bound. One pass sets a sixteenth of the budget free, so that it is
-// not to be done again for each event.
+// When more waits than the budget of all outboxes allows, a goroutine of its own cuts connections.
+// Deliveries continue and do not wait for it. So more than the budget may wait: what is delivered
+// while one pass over the slow clients runs, and never more than each client's own bound. One pass
+// frees a sixteenth of the budget, so that it need not run again for each event.
 
-// overfull says that more waits than the budget allows.
+// overfull signals that more waits than the budget allows.
 func (b *backlog) overfull() {
 	select {
 	case b.full <- struct{}{}:
@@ -36,20 +35,20 @@ func (g *Gateway) relieve(ctx context.Context) {
 			l, _ := heap.Pop(all).(*lag)
 			l.conn.shed(l)
 		}
-		// Where that was not enough the rest belongs to pending connections, which are
-		// refused more by themselves.
+		// If that was not enough, the rest belongs to pending connections, which accept nothing
+		// more by themselves.
 	}
 }
 
-// burden is a lag as one that may be cut for the budget's sake.
+// burden is a lag that may be cut to relieve the budget.
 type burden struct {
 	*lag
 	weight int64 // its bytes, times the milliseconds since its client took something
 }
 
-// burdens are all lags, as a heap with the heaviest on top: a client that takes nothing
-// comes before one that reads as fast as it can, however much waits for either. Few of
-// many are cut, so they are not sorted.
+// burdens are all lags, as a heap with the heaviest on top: a client that takes nothing comes
+// before one that reads as fast as it can, however much waits for either. Few of many are cut, so a
+// heap is cheaper than sorting.
 type burdens []burden
 
 func (b *backlog) burdens(now time.Duration) *burdens {
@@ -74,7 +73,7 @@ func (b *burdens) Less(i, j int) bool {
 // Push completes heap.Interface: nothing is pushed.
 func (b *burdens) Push(any) {}
 
-// Pop takes the last one off, where heap.Pop has put the heaviest.
+// Pop removes the last one, where heap.Pop has put the heaviest.
 func (b *burdens) Pop() any {
 	last := len(*b) - 1
 	x := (*b)[last]
@@ -82,7 +81,7 @@ func (b *burdens) Pop() any {
 	return x.lag
 }
 
-// shed cuts the connection, unless its client took all of l meanwhile, or has left.
+// shed cuts the connection, unless its client has taken all of l meanwhile, or has left.
 func (c *Conn) shed(l *lag) {
 	c.mu.Lock()
 	defer c.unlock()

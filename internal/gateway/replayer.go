@@ -8,8 +8,8 @@ import (
 	"ssegateway/internal/topics"
 )
 
-// replayer goes on with all replays in turn, from one goroutine: however many clients
-// come back at once, their replays take one core, and the others are the live events'.
+// replayer continues all replays in turn, in one goroutine: however many clients come back at once,
+// their replays take one core and leave the others to live events.
 type replayer struct {
 	mu    sync.Mutex
 	conns []*Conn
@@ -51,7 +51,7 @@ func (r *replayer) run(ctx context.Context) {
 	}
 }
 
-// pruneLocked removes from the outbox what replays gave, and has no topic of the member any
+// pruneLocked removes from the outbox what replays gave and what has no topic of the member any
 // more.
 func (c *Conn) pruneLocked(m *topics.Member) {
 	if c.lag == nil {
@@ -63,7 +63,7 @@ func (c *Conn) pruneLocked(m *topics.Member) {
 	c.replayingLocked()
 }
 
-// source is a replay as an outbox takes it.
+// source makes a Replay an outbox.Source.
 type source struct{ *topics.Replay }
 
 // Next implements outbox.Source.

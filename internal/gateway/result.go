@@ -5,24 +5,23 @@ import (
 	"fmt"
 )
 
-// Result is what became of a send.
+// Result is the result of a send.
 type Result uint8
 
 const (
 	// Sent: written, or queued in order behind what could not be written yet.
 	Sent Result = iota + 1
-	// Buffered: the connection is pending; it is written first once that opens.
+	// Buffered: the connection is pending; the frame is written when it opens.
 	Buffered
 	// Gone: the connection is closed, or was never there.
 	Gone
 	// Full: the buffer of a pending connection is full; nothing was kept.
 	Full
-	// Failed: it could not be written, and the connection has ended for it.
+	// Failed: the frame could not be written, and the connection has ended because of that.
 	Failed
 )
 
-// What who waits for an event's writing is told where it was not written. ErrNotWritten is
-// also the kind of the others.
+// Errors for the waiter of an event that was not written. The others are of the kind ErrNotWritten.
 var (
 	// ErrNotWritten: the connection ended first.
 	ErrNotWritten = errors.New("the event was not written")

@@ -7,25 +7,23 @@ import (
 	"ssegateway/internal/topics"
 )
 
-// Filter selects connections: by a topic, by a subject, or, where both are empty, all.
-// Both together select those that fit both.
+// Filter selects connections: by a topic, by a subject, by both, or all if both are empty.
 type Filter struct{ Topic, Subject string }
 
-// window is a range of tokens, neither end of which is in it. It may become narrower while
-// it is used.
+// window is a range of tokens, without its ends. It may become narrower while it is used.
 type window struct{ after, upto Token }
 
 func (w *window) has(t Token) bool { return t.compare(w.after) > 0 && t.compare(w.upto) < 0 }
 
-// candidates calls f with all connections in a window that may fit, some at a time and in no
-// order, and maybe with others. One may come twice.
+// candidates calls f with all connections in a window that may match, some at a time and in no
+// order, and possibly with others. A connection may come twice.
 func (g *Gateway) candidates(filter Filter, w *window, f func(some []*Conn)) {
 	var conns []*Conn
 	switch {
 	case filter.Subject != "":
 		f(g.subjects.of(filter.Subject))
-	// Where many have the topic it takes less to look through the registry: that has the
-	// tokens at hand, and of most connections looks at nothing else.
+	// If many connections have the topic it is cheaper to go through the registry, which has the
+	// tokens at hand, and needs to look at nothing else of most connections.
 	case filter.Topic != "" && int64(g.cfg.Topics.Count(filter.Topic)) < g.count.Load()/8+100:
 		g.cfg.Topics.Subscribers(filter.Topic, func(some []topics.Subscriber) {
 			conns = conns[:0]
@@ -42,7 +40,7 @@ func (g *Gateway) candidates(filter Filter, w *window, f func(some []*Conn)) {
 	}
 }
 
-// fits says whether a candidate is not closed, and fits.
+// fits reports whether a candidate is not closed and matches.
 func (c *Conn) fits(f Filter) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -56,9 +54,9 @@ func (c *Conn) fits(f Filter) bool {
 	}
 }
 
-// List returns the connections that fit, by token, from behind the token after,
-// at most limit of them. It holds no more than about twice as many at a time, and does not
-// look at those that are behind the best it has.
+// List returns at most limit of the matching connections, ordered by token, after the given one. It
+// holds no more than about twice as many at a time, and does not look at those after the best that
+// it has.
 func (g *Gateway) List(filter Filter, after Token, limit int) []*Conn {
 	if limit < 1 {
 		return nil
@@ -87,7 +85,7 @@ func (g *Gateway) List(filter Filter, after Token, limit int) []*Conn {
 	return list
 }
 
-// CloseAll closes the connections that fit, and says how many.
+// CloseAll closes the matching connections and returns how many there were.
 func (g *Gateway) CloseAll(filter Filter) int {
 	n := 0
 	g.candidates(filter, &window{upto: lastToken}, func(some []*Conn) {

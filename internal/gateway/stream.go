@@ -1,36 +1,32 @@
 package gateway
 
-// Stream carries bytes to one client. The gateway calls all its methods under
-// the lock of the connection that it was given to, so none may block, and none
-// may call back into that connection.
-//
-// A Stream reports to its Conn from outside that lock: Ready, Pump and Abort.
+// Stream carries bytes to one client. The gateway calls all its methods under the lock of its
+// connection, so none may block or call back into that connection. A Stream calls the methods
+// Ready, Pump and Abort of its Conn without that lock.
 type Stream interface {
-	// Start begins to watch the client. It is called once, before anything is
-	// written; a Detail other than zero says that it failed.
+	// Start begins to watch the client. It is called once, before anything is written; a non-zero
+	// Detail reports that it failed.
 	Start() Detail
 
-	// Write hands to the client what it takes now of p. Fewer bytes than len(p)
-	// mean that the stream is full (or writes from a goroutine of its own, by
-	// Pump); it then calls Ready or Pump when it can go on. A Detail other than
-	// zero says that the stream is broken.
+	// Write hands as much of p to the client as it takes now. If that is less than len(p), the
+	// stream is full, or a goroutine of its own writes by Pump. It then calls Ready or Pump when it
+	// can continue. A non-zero Detail reports that the stream is broken.
 	Write(p []byte) (n int, fault Detail)
 
-	// Left tells whether the client has ended the stream, and how; zero if not.
+	// Left returns whether the client has ended the stream, and how; zero if it has not.
 	Left() (Reason, Detail)
 
-	// Look tells a slow client from a stalled one, or a lost one. The gateway looks
-	// twice a second while bytes wait for the client, and after that for as long as
-	// some are owing: written, and not acknowledged by the client. progress grows
-	// whenever the client acknowledges some. last is what the look before answered,
-	// 0 at the first.
+	// Look distinguishes a slow client from a stalled or lost one. The gateway calls it twice a
+	// second while bytes wait for the client, and after that as long as the client has not
+	// acknowledged everything that was written. progress grows whenever the client acknowledges
+	// something. last is the result of the call before, 0 for the first call.
 	Look(last uint64) (progress uint64, owing bool)
 
-	// Close releases everything. A clean close follows the stream's end, which
-	// has been written; an abort tells the client, where the protocol can, that
-	// the stream was cut. It is called exactly once, unless Start failed.
+	// Close releases everything. A clean close follows the end of the stream, which has been
+	// written. An abort tells the client, if the protocol can, that the stream was cut. Close is
+	// called exactly once, unless Start failed.
 	Close(abort bool)
 
-	// Chunked says whether frames go with their HTTP/1.1 chunk framing.
+	// Chunked reports whether frames are written with HTTP/1.1 chunk framing.
 	Chunked() bool
 }

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// subjects finds the open connections of a subject. Those of one subject are a list, which
-// goes through their extras. Its locks are innermost.
+// subjects finds the open connections of a subject. The connections of one subject are linked
+// through their extras. Its locks are innermost.
 type subjects struct {
 	seed   maphash.Seed
 	shards [64]struct {
@@ -21,7 +21,7 @@ func (s *subjects) shard(subject string) int {
 	return int(maphash.String(s.seed, subject) % uint64(len(s.shards)))
 }
 
-// add takes in a connection whose extras have their subject, which stays the same.
+// add adds a connection whose extras have their subject, which never changes.
 func (s *subjects) add(c *Conn) {
 	subject := c.extras.subject
 	shard := &s.shards[s.shard(subject)]
@@ -52,13 +52,13 @@ func (s *subjects) remove(c *Conn) {
 		shard.first[x.subject] = x.next
 	default:
 		if delete(shard.first, x.subject); len(shard.first) == 0 {
-			shard.first = nil // a map never shrinks: let a storm's go
+			shard.first = nil // a map never shrinks: release the one that a storm made large
 		}
 	}
 	x.next, x.previous = nil, nil
 }
 
-// of are the connections of a subject, in no order.
+// of returns the connections of a subject, in no order.
 func (s *subjects) of(subject string) (conns []*Conn) {
 	shard := &s.shards[s.shard(subject)]
 	shard.Lock()

@@ -7,9 +7,8 @@ import (
 	"ssegateway/internal/topics"
 )
 
-// writeLocked writes an item to the stream, or queues what of it cannot be
-// written yet. Where neither is possible it closes the connection and answers
-// false.
+// writeLocked writes an item to the stream, or queues what cannot be written yet. If neither is
+// possible, it closes the connection and returns false.
 func (c *Conn) writeLocked(i *outbox.Item) bool {
 	if c.lag != nil {
 		if !c.roomLocked(*i) {
@@ -37,9 +36,9 @@ func (c *Conn) writeLocked(i *outbox.Item) bool {
 	return true
 }
 
-// roomLocked says whether the queue may take an item more. An empty queue takes
-// any one item, but the budget holds even so for a pending connection: it cannot
-// be cut to get back below.
+// roomLocked reports whether the queue may take one more item. An empty queue takes any item. Only
+// a pending connection must stay within the budget even then, because it cannot be cut to get back
+// below it.
 func (c *Conn) roomLocked(i outbox.Item) bool {
 	if c.state == Pending && !c.gw.budget.HasRoom(i) {
 		return false
@@ -47,10 +46,10 @@ func (c *Conn) roomLocked(i outbox.Item) bool {
 	return c.lag == nil || c.lag.Takes(i)
 }
 
-// pushLocked appends to the outbox.
+// pushLocked appends an item to the outbox.
 func (c *Conn) pushLocked(i outbox.Item) { c.lagLocked().Push(i) }
 
-// lagLocked is the connection's lag, which begins if there is none.
+// lagLocked returns the connection's lag, and creates it if there is none.
 func (c *Conn) lagLocked() *lag {
 	if c.lag == nil {
 		c.lag = &lag{conn: c, moved: c.gw.now()}
@@ -67,14 +66,14 @@ func (c *Conn) lagLocked() *lag {
 	return c.lag
 }
 
-// overflowedLocked takes note of an item that the overflow policy took from the queue.
+// overflowedLocked counts an item that the overflow policy removed from the queue.
 func (c *Conn) overflowedLocked(i outbox.Item) {
 	c.extras.drops += uint64(i.Frame.Events()) //nolint:gosec // not negative
 	c.dropLocked(i, ErrDropped)
 }
 
-// appendLocked is writeLocked without the bound: for what was accepted within it
-// before, and for the gateway's own last words.
+// appendLocked is writeLocked without the bound: for what was accepted within it before, and for
+// the last bytes of a stream.
 func (c *Conn) appendLocked(i outbox.Item) bool {
 	if c.lag != nil {
 		c.pushLocked(i)
@@ -88,8 +87,8 @@ func (c *Conn) countLocked(n int) {
 	c.gw.stats.Bytes.add(c.counterShard, uint64(n)) //nolint:gosec // not negative
 }
 
-// faultLocked closes the connection because its stream is broken. A client that
-// left is why a write fails, and was first.
+// faultLocked closes the connection because its stream is broken. If the client has left, that is
+// the reason: the write failed because of it.
 func (c *Conn) faultLocked(fault Detail) {
 	if fault == WriteFailed {
 		if r, d := c.stream.Left(); r != 0 {
@@ -108,7 +107,7 @@ func (c *Conn) writtenLocked(i *outbox.Item) {
 	i.Tell(nil)
 }
 
-// advanceLocked takes note that n bytes of the outbox were written.
+// advanceLocked records that n bytes of the outbox were written.
 func (c *Conn) advanceLocked(n int) {
 	c.countLocked(n)
 	if n > 0 {
@@ -125,9 +124,8 @@ func (c *Conn) advanceLocked(n int) {
 	c.releaseEmptyQueueLocked()
 }
 
-// releaseEmptyQueueLocked removes an empty outbox. Where the client has been looked at meanwhile, the
-// lag stays in the backlog until a look finds that the client has acknowledged everything,
-// or has gone.
+// releaseEmptyQueueLocked removes an empty outbox. If the client's progress has been looked at, the
+// lag stays in the backlog until the client has acknowledged everything, or has gone.
 func (c *Conn) releaseEmptyQueueLocked() {
 	if c.lag.IsEmpty() {
 		if c.lag.progress == 0 || c.state == Closed {
@@ -137,8 +135,7 @@ func (c *Conn) releaseEmptyQueueLocked() {
 	}
 }
 
-// replayingLocked says whether a replay has come to the front, and if so sees to it
-// that the replayer goes on with it.
+// replayingLocked reports whether a replay is at the front. If so it has the replayer continue it.
 func (c *Conn) replayingLocked() bool {
 	if c.lag == nil || !c.lag.IsAtSource() {
 		return false
@@ -150,8 +147,7 @@ func (c *Conn) replayingLocked() bool {
 	return true
 }
 
-// replay takes the next records of a replay that has come to the front, and writes
-// what the client takes of them.
+// replay takes the next records of a replay at the front, and writes what the client takes of them.
 func (c *Conn) replay() {
 	c.mu.Lock()
 	defer c.unlock()
@@ -178,8 +174,8 @@ func (c *Conn) Replay(r *topics.Replay) {
 	c.replayingLocked()
 }
 
-// writeBytes bounds what is put together for one write, and one write of Pump, so
-// that a client's progress is seen while it takes a large event.
+// writeBytes bounds what is joined for one write, and one write of Pump, in bytes. So progress is
+// visible while a client takes a large event.
 const writeBytes = 16 << 10
 
 var writeBuffers = sync.Pool{New: func() any { return new([writeBytes]byte) }}
@@ -209,9 +205,8 @@ func (c *Conn) flushLocked() {
 	}
 }
 
-// Ready is the Stream's word that the client did something (left), or takes more
-// (writable). A word from a stream that is not the connection's is late, and
-// without effect.
+// Ready is called by the Stream when the client has done something (left), or takes more
+// (writable). A call by a stream that is not the connection's is late, and has no effect.
 func (c *Conn) Ready(s Stream, left, writable bool) {
 	c.mu.Lock()
 	defer c.unlock()
@@ -229,10 +224,9 @@ func (c *Conn) Ready(s Stream, left, writable bool) {
 	}
 }
 
-// Pump writes what waits with the caller's goroutine, for a Stream whose writes
-// block. It returns when nothing waits, or the connection has dropped s, which
-// it answers with false. One goroutine at a time may pump a connection, and its
-// Stream must take nothing in Write.
+// Pump writes what waits in the caller's goroutine, for a Stream whose writes block. It returns
+// when nothing waits, or false when the connection has dropped s. One goroutine at a time may pump
+// a connection, and its Stream must take nothing in Write.
 func (c *Conn) Pump(s Stream, write func(p []byte) Detail) bool {
 	c.mu.Lock()
 	defer c.unlock()
@@ -264,7 +258,7 @@ func (c *Conn) Pump(s Stream, write func(p []byte) Detail) bool {
 	return false
 }
 
-// unlocked writes without the lock, which is held again afterwards, also if that panics.
+// unlocked writes without the lock, and takes the lock again afterwards, even after a panic.
 func (c *Conn) unlocked(write func(p []byte) Detail, b []byte) Detail {
 	c.mu.Unlock()
 	defer c.mu.Lock()
