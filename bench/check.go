@@ -133,7 +133,7 @@ type series struct {
 	missing map[uint64]struct{} // below it, and not seen yet
 }
 
-// expects says whether the number can be one of this series.
+// expects reports whether the number can be one of this series.
 func (s *series) expects(number uint64, reopened bool) bool {
 	return number > 0 && (number <= s.highest+maxMissing || reopened && s.highest == 0)
 }

@@ -33,10 +33,10 @@ type decoder struct {
 	comments int64 // that came
 }
 
-// opened says whether the head came, and allowed the stream.
+// opened reports whether the head came, and allowed the stream.
 func (d *decoder) opened() bool { return d.phase != inHead }
 
-// inEvent says whether an event has begun, and not ended.
+// inEvent reports whether an event has begun, and not ended.
 func (d *decoder) inEvent() bool { return d.hasData || bytes.HasPrefix(d.line, []byte("data")) }
 
 func (d *decoder) decode(b []byte, event func(data []byte), torn func()) error {

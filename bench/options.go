@@ -15,15 +15,15 @@ import (
 // Scenarios are what can be measured, in the order in which they run.
 var Scenarios = []string{"connect", "churn", "idle", "heartbeat", "fanout", "unicast", "mixed"}
 
-// publishes says whether events are published in the scenario.
+// publishes reports whether events are published in the scenario.
 func publishes(scenario string) bool {
 	return slices.Contains([]string{"fanout", "unicast", "mixed"}, scenario)
 }
 
-// hasBeats says whether heartbeats are looked at in the scenario.
+// hasBeats reports whether heartbeats are looked at in the scenario.
 func hasBeats(scenario string) bool { return scenario == "heartbeat" || scenario == "mixed" }
 
-// common says whether {channel} of a stream is the common one in the scenario.
+// common reports whether {channel} of a stream is the common one in the scenario.
 func common(scenario string) bool {
 	return !slices.Contains([]string{"unicast", "churn", "mixed"}, scenario)
 }
@@ -102,7 +102,7 @@ func (o *Options) Flags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.StreamsPerProcess, "streams-per-process", 0, "Most streams of one process of bench; 0: by the limit on open files")
 }
 
-// starts says whether the gateway is started here.
+// starts reports whether the gateway is started here.
 func (o *Options) starts() bool { return o.Server == "" && o.URL == "" }
 
 // check says what is wrong with the options, and completes them.

@@ -139,7 +139,7 @@ func (r *record) all() []*connection {
 	return list
 }
 
-// endKnownLocked says whether the backend was told of the end. Told by another node
+// endKnownLocked reports whether the backend was told of the end. Told by another node
 // before it was asked does not count: it would take the connection for open again. Told
 // by the same node does: a backend that is busy for 5 s may see the end first.
 func (c *connection) endKnownLocked() bool {

@@ -224,7 +224,7 @@ func everyNode(deadline time.Time, is func(node int) bool) bool {
 	return true
 }
 
-// recorded says that a node has written down all that it holds: until then nobody can
+// recorded reports whether a node has written down all that it holds: until then nobody can
 // tell of it if the node dies.
 func (s *site) recorded(node int) bool {
 	resp, err := s.http.Get(internal(node) + "/metrics")

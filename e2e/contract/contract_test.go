@@ -128,7 +128,7 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// narrowed says that a flag selects some of the cases, so that they cannot be counted.
+// narrowed reports whether a flag selects some of the cases, so that they cannot be counted.
 func narrowed() bool {
 	return strings.Contains(flag.Lookup("test.run").Value.String(), "/") || flag.Lookup("test.skip").Value.String() != ""
 }

@@ -22,7 +22,7 @@ type T struct {
 	shared *sharedSite
 }
 
-// http1 says that the kind speaks HTTP/1.1.
+// http1 reports whether the kind speaks HTTP/1.1.
 func (t *T) http1() bool {
 	return t.kind.protocol == harness.HTTP1 || t.kind.protocol == harness.HTTP1TLS
 }

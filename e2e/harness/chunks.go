@@ -56,7 +56,7 @@ func (p *chunkParser) feed(b []byte) (chunks [][]byte, err error) {
 	}
 }
 
-// inChunk says that the bytes so far end inside a chunk.
+// inChunk reports whether the bytes so far end inside a chunk.
 func (p *chunkParser) inChunk() bool { return !p.done && len(p.rest) > 0 }
 
 func chunkSize(line []byte) (int, error) {

@@ -108,7 +108,7 @@ func (c *HTTP2) writeHeadersLocked(id uint32, endStream bool) error {
 	return err
 }
 
-// GoneAway says whether the server has ended the connection, for new streams at least.
+// GoneAway reports whether the server has ended the connection, for new streams at least.
 func (c *HTTP2) GoneAway() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -274,7 +274,7 @@ func (s *site) feed(ctx context.Context, c *harness.Callback) {
 	}
 }
 
-// send says whether the stream is there still.
+// send reports whether the stream is there still.
 func (s *site) send(ctx context.Context, c *harness.Callback, body []byte) bool {
 	port := 9001
 	if strings.HasPrefix(c.URL, "/HTTP-2") || strings.HasPrefix(c.URL, "/HTTP-1-over-TLS") {

@@ -246,10 +246,10 @@ func (m *member) number() uint32 {
 	return m.node.number
 }
 
-// holding says that the member's lease on a token's number holds.
+// holding reports whether the member's lease on a token's number holds.
 func (m *member) holding(token gateway.Token) bool { return m.holds(token.Node()) }
 
-// holds says that the member's lease on a number holds.
+// holds reports whether the member's lease on a number holds.
 func (m *member) holds(number uint32) bool {
 	m.mu.Lock()
 	dead := m.dead
@@ -257,7 +257,7 @@ func (m *member) holds(number uint32) bool {
 	return !dead && m.node.Holds() && m.number() == number
 }
 
-// askedLate says that others may have told of the connection when the backend was asked.
+// askedLate reports whether others may have told of the connection when the backend was asked.
 func (m *member) askedLate(token gateway.Token) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

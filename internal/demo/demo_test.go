@@ -434,7 +434,7 @@ func (b *buffer) String() string {
 	return b.content.String()
 }
 
-// waitFor says whether a text was written before ended and the limit.
+// waitFor reports whether a text was written before ended and the limit.
 func (b *buffer) waitFor(text string, ended <-chan struct{}) bool {
 	for late := time.After(limit); ; {
 		if strings.Contains(b.String(), text) {

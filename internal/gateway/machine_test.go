@@ -375,7 +375,7 @@ func (m *machine) sent(c *machineConn, i *machineItem, end bool) gateway.Result 
 	return gateway.Sent
 }
 
-// room says whether one connection's bound admits an item more: what is written of
+// room reports whether one connection's bound admits an item more: what is written of
 // the first one does not count.
 func (m *machine) room(c *machineConn, i *machineItem) bool {
 	return len(c.items) == 0 || size(c)-c.offset+i.size <= int(m.cfg.QueueBytes)
@@ -400,7 +400,7 @@ func (m *machine) push(c *machineConn, i *machineItem) {
 	m.count.queued += i.size
 }
 
-// write says whether an item is taken, written or queued.
+// write reports whether an item is taken, written or queued.
 func (m *machine) write(c *machineConn, i *machineItem, bounded bool) bool {
 	if len(c.items) > 0 {
 		if bounded && !m.room(c, i) {

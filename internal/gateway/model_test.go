@@ -102,7 +102,7 @@ type life struct {
 	left     atomic.Bool   // the gateway has been told that the client left
 }
 
-// pumped says whether the stream is written by a goroutine of its own.
+// pumped reports whether the stream is written by a goroutine of its own.
 func (l *life) pumped() bool { return l.history.Number%3 == 0 }
 
 func newRound(t *testing.T, seed uint64) *round {

@@ -277,7 +277,7 @@ func (s *seam) publish(p *seamPublisher) {
 	sometimes(p.random)
 }
 
-// gone says that the gateway has ended the client's stream.
+// gone reports whether the gateway has ended the client's stream.
 func (c *seamClient) gone() bool { return c.conn != nil && c.conn.State() == gateway.Closed }
 
 // step is one of a client, and of the backend for its sake.

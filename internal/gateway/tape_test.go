@@ -104,7 +104,7 @@ func (s *tape) takes(n int) {
 	s.conn.Ready(s, false, true)
 }
 
-// state says whether the stream is closed, and was aborted.
+// state reports whether the stream is closed, and was aborted.
 func (s *tape) state() (closed, aborted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

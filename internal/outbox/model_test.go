@@ -73,7 +73,7 @@ func (e *entry) cost() int64 {
 	return 64 + int64(e.frame.Size())
 }
 
-// superseded says whether each of an entry's events has a newer one of its name behind it.
+// superseded reports whether each of an entry's events has a newer one of its name behind it.
 func (n *naive) superseded(e *entry) bool {
 	behind := map[string]bool{}
 	for _, later := range n.items[slices.Index(n.items, e)+1:] {
