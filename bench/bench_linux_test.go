@@ -58,7 +58,7 @@ func run(t *testing.T, args ...string) (report bench.Report, messages string, er
 	return report, errs.String(), err
 }
 
-// figures are the names of a result's figures.
+// figures returns the names of a result's figures.
 func figures(r bench.Result) (names []string) {
 	for _, f := range r.Figures {
 		names = append(names, f.Name)

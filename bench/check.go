@@ -44,7 +44,7 @@ var padding = strings.Repeat("x", 256)
 
 var errTorn = errors.New("torn")
 
-// parseData is the reverse. It makes no garbage.
+// parseData parses what appendData wrote. It allocates nothing.
 func parseData(b []byte) (stream int64, number uint64, sent int64, err error) {
 	end := len(b) - checksumSize
 	if end < 0 || b[end] != ' ' {
@@ -161,7 +161,7 @@ func (s *series) arrive(number uint64, reopened bool, found *Check) {
 	found.Doubled++
 }
 
-// lost is how many never came, of so many sent.
+// lost returns how many never came, of so many sent.
 func (s *series) lost(sent uint64, reopened bool) int64 {
 	lost := int64(len(s.missing))
 	if sent > s.highest && !(reopened && s.highest == 0) {
@@ -211,7 +211,7 @@ func (c *checker) reopen() {
 	c.decoder = decoder{framing: c.framing[:0], line: c.line[:0], data: c.data[:0], comments: c.comments}
 }
 
-// finish is what was found, given how many events were sent to this stream and to everybody.
+// finish returns what was found, given how many events were sent to this stream and to everybody.
 func (c *checker) finish(own, common uint64) Check {
 	found := c.found
 	found.Lost += c.own.lost(own, c.reopened) + c.common.lost(common, c.reopened)

@@ -8,7 +8,7 @@ import (
 
 const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 
-// event is the block with event number n of a stream.
+// event returns the block with event number n of a stream.
 func event(stream int, n uint64) string {
 	return "id: 7\ndata: " + string(appendData(nil, stream, n, 12345, 100)) + "\n\n"
 }

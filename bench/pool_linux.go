@@ -254,7 +254,7 @@ func (p *pool) await() (at int64, err error) {
 	return at, err
 }
 
-// final is the number of the event to everybody that is waited for on churned streams too.
+// final returns the number of the event to everybody that is waited for on churned streams too.
 func (p *pool) final(number uint64) error {
 	_, err := p.all(p.ctx, func(*remote) order { return order{Do: doFinal, N: int64(number)} })
 	return err
@@ -285,7 +285,7 @@ func (p *pool) take() (l latencies, err error) {
 	return l, err
 }
 
-// state is how far the workers were when they last said.
+// state returns how far the workers were when they last said.
 func (p *pool) state() (sum state) {
 	for _, r := range p.workers {
 		if s := r.state.Load(); s != nil {
@@ -298,7 +298,7 @@ func (p *pool) state() (sum state) {
 	return sum
 }
 
-// cpu is the processor time of the worker processes.
+// cpu returns the processor time of the worker processes.
 func (p *pool) cpu() (time.Duration, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuOf is the processor time that processes have used; 0 is this one.
+// cpuOf returns the processor time that processes have used; 0 is this one.
 func cpuOf(pids ...int) (time.Duration, error) {
 	var sum time.Duration
 	for _, pid := range pids {
@@ -71,7 +71,7 @@ func memoryOf(pids []int) (m memory, err error) {
 	})
 }
 
-// residentOf is the resident memory of processes, read in a cheaper way.
+// residentOf returns the resident memory of processes, read in a cheaper way.
 func residentOf(pids []int) (bytes int64, err error) {
 	for _, pid := range pids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
@@ -99,7 +99,7 @@ func eachField(path string, field func(name string, values []string)) error {
 	return nil
 }
 
-// number is the first of the values; 0 where the kernel shows none.
+// number returns the first of the values; 0 where the kernel shows none.
 func number(values []string) int64 {
 	if len(values) == 0 {
 		return 0

@@ -17,7 +17,7 @@ type requests struct {
 	publish, send, batch, stream *requestSpec
 }
 
-// profile is the requests of the server that the options name, at that base URL.
+// profile returns the requests of the server that the options name, at that base URL.
 func (o *Options) profile(server, publishServer string) requests {
 	if publishServer == "" {
 		publishServer = server

@@ -28,7 +28,7 @@ var clockBase, begin = func() (int64, time.Time) {
 	return t.Nano(), time.Now()
 }()
 
-// clock is the time in nanoseconds that events carry. It never goes back.
+// clock returns the time in nanoseconds that events carry. It never goes back.
 func clock() int64 { return clockBase + int64(time.Since(begin)) }
 
 func newHistogram() *hdrhistogram.Histogram {

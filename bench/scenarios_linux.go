@@ -202,7 +202,7 @@ func (r *run) fanout() error {
 	return nil
 }
 
-// outbox is an empty one, and a sender, not connected yet, to where the request goes.
+// outbox returns an empty outbox, and a sender for the request's server that is not connected yet.
 func (r *run) outbox(to *requestSpec) (*outbox, *sender, error) {
 	host, port, err := to.address()
 	if err != nil {

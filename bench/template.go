@@ -80,7 +80,7 @@ func (s requestSpec) withHeader(name, value string) requestSpec {
 	return s
 }
 
-// address is the host and port of the URL.
+// address returns the host and port of the URL.
 func (s requestSpec) address() (host string, port int, err error) {
 	u, err := url.Parse(s.URL)
 	if err != nil || u.Scheme != "http" || u.Hostname() == "" || strings.Contains(u.Host, "{") {
@@ -120,7 +120,7 @@ func (s requestSpec) parse() *request {
 	return &request{head: parseTemplate(head + "Content-Length: "), body: true, event: parseTemplate(s.Body)}
 }
 
-// withEvents is the same request for a body of several events.
+// withEvents returns the same request for a body of several events.
 func (r *request) withEvents(before, between, after string) *request {
 	several := *r
 	several.before, several.between, several.after = before, between, after

@@ -118,7 +118,7 @@ func linksIn(markdown string) []string {
 	return links
 }
 
-// anchorsOf are the names by which a page's headings can be linked to: lower case,
+// anchorsOf returns the names by which a page's headings can be linked to: lower case,
 // spaces as hyphens, without punctuation.
 func anchorsOf(markdown string) map[string]bool {
 	anchors := map[string]bool{}

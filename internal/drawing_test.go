@@ -78,7 +78,7 @@ func draw(rooms map[string]room) []byte {
 	return b.Bytes()
 }
 
-// id is what Mermaid takes as a name.
+// id returns what Mermaid takes as a name.
 func id(name string) string { return strings.ReplaceAll(name, "/", "_") }
 
 // survey measures the packages that are drawn, by names without "internal/".

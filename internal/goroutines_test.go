@@ -66,7 +66,7 @@ func TestGoroutinesAreGuarded(t *testing.T) {
 	}
 }
 
-// startedBy is the function that a node starts as a goroutine; nil: none.
+// startedBy returns the function that a node starts as a goroutine; nil: none.
 func startedBy(n ast.Node) ast.Expr {
 	switch n := n.(type) {
 	case *ast.GoStmt:

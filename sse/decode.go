@@ -244,9 +244,9 @@ func parseDigits(s []byte) (n uint64, ok bool) {
 	return n, len(s) > 0
 }
 
-// appendUTF8 is the "UTF-8 decode" of the Encoding standard: the longest part of
-// an invalid sequence that could have begun a valid one becomes one U+FFFD.
-// Lines can be decoded one by one, as no sequence contains a line end.
+// appendUTF8 appends s by the "UTF-8 decode" of the Encoding standard: the longest part of an
+// invalid sequence that could have begun a valid one becomes one U+FFFD. Lines can be decoded one
+// by one, as no sequence contains a line end.
 func appendUTF8(dst, s []byte) []byte {
 	if utf8.Valid(s) {
 		return append(dst, s...)
@@ -264,7 +264,7 @@ func appendUTF8(dst, s []byte) []byte {
 	return dst
 }
 
-// invalidLen is how many bytes of an invalid sequence the "UTF-8 decoder" takes
+// invalidLen returns how many bytes of an invalid sequence the "UTF-8 decoder" takes
 // for its one error: the lead byte and what may follow it.
 func invalidLen(s []byte) int {
 	need, lower, upper := 0, byte(0x80), byte(0xBF)

@@ -51,7 +51,7 @@ func decodeAll(t *testing.T, wire []byte) result {
 	return whole
 }
 
-// normalise is what a receiver gets of the data.
+// normalise returns what a receiver gets of the data.
 func normalise(data string) string {
 	data = utf8Decode([]byte(data))
 	return strings.ReplaceAll(strings.ReplaceAll(data, "\r\n", "\n"), "\r", "\n")
@@ -102,7 +102,7 @@ func reference(wire []byte) (r result) {
 	return r
 }
 
-// utf8Decode is the "UTF-8 decoder" of the Encoding standard, state by state.
+// utf8Decode returns the "UTF-8 decoder" of the Encoding standard, state by state.
 func utf8Decode(s []byte) string {
 	var (
 		out          strings.Builder

@@ -47,7 +47,7 @@ text { fill: #e6edf3 }
 </style>
 `
 
-// bars is a plot of a scenario: for each figure that is plotted a bar for each server
+// bars returns a plot of a scenario: for each figure that is plotted a bar for each server
 // that has it, as long as the median, with a line from the least to the most. Each
 // figure has its own scale, from 0. Empty: nothing was measured.
 func bars(r *Results, s scenario) string {

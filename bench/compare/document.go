@@ -58,7 +58,7 @@ func writeMethod(b *strings.Builder, r *Results) {
 	b.WriteByte('\n')
 }
 
-// measured are the servers that ran in the scenario, or in any.
+// measured returns the servers that ran in the scenario, or in any.
 func measured(r *Results, scenario string) (ran []server) {
 	for _, s := range servers {
 		if slices.ContainsFunc(r.Runs, func(run Run) bool {
@@ -242,7 +242,7 @@ func (g goal) find() (s scenario, f figure) {
 // floorThen is the bare loop's µs for each delivery where the goals were set.
 const floorThen = 4.4
 
-// slowness is how much dearer processor time was in this run than where the goals were set.
+// slowness returns how much dearer processor time was in this run than where the goals were set.
 func slowness(r *Results) string {
 	v := summarise(r.values("fanout", "floor", micros("", "server CPU per delivery")))
 	if v.n == 0 {
@@ -292,7 +292,7 @@ func digits(v float64) string {
 	}
 }
 
-// grouped is a whole number with its thousands apart.
+// grouped returns a whole number with its thousands apart.
 func grouped(v float64) string {
 	text := fmt.Sprintf("%.0f", v)
 	for i := len(text) - 3; i > 0; i -= 3 {

@@ -32,7 +32,7 @@ func thisMachine() (m Machine, err error) {
 	return m, nil
 }
 
-// fieldOf is the first value of that name in a file of lines such as "name : value".
+// fieldOf returns the first value of that name in a file of lines such as "name : value".
 func fieldOf(path, name string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -46,7 +46,7 @@ func fieldOf(path, name string) (string, error) {
 	return "unknown", nil
 }
 
-// programs are the versions of all that is measured.
+// programs returns the versions of all that is measured.
 func (o *options) programs(ctx context.Context) (programs []Program, err error) {
 	commit, err := output(ctx, "git", "describe", "--always", "--dirty")
 	if err != nil {
@@ -73,7 +73,7 @@ func (o *options) programs(ctx context.Context) (programs []Program, err error) 
 	return programs, nil
 }
 
-// output is what a command prints.
+// output returns what a command prints.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	text, err := exec.CommandContext(ctx, name, args...).Output()
 	if err != nil {

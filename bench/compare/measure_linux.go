@@ -275,7 +275,7 @@ func (p *process) stop() {
 	_ = os.RemoveAll(p.dir) // a temporary directory
 }
 
-// pids are all processes of the server.
+// pids returns all processes of the server.
 func (p *process) pids() (pids []int, err error) {
 	namespace := func(pid int) (string, error) { return os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)) }
 	own, err := namespace(p.cmd.Process.Pid)

@@ -57,7 +57,7 @@ func readResults(path string) (r Results, err error) {
 	return r, nil
 }
 
-// value is a figure of one run, in the figure's own unit.
+// value returns a figure of one run, in the figure's own unit.
 func (r *Run) value(f figure) (v float64, ok bool) {
 	if r.Error != "" {
 		return 0, false
@@ -72,7 +72,7 @@ func (r *Run) value(f figure) (v float64, ok bool) {
 	return 0, false
 }
 
-// values are a figure's by repetition.
+// values returns a figure's by repetition.
 func (r *Results) values(scenario, server string, f figure) map[int]float64 {
 	values := map[int]float64{}
 	for i := range r.Runs {
@@ -106,7 +106,7 @@ func summarise(values map[int]float64) summary {
 	return summary{n, (sorted[(n-1)/2] + sorted[n/2]) / 2, sorted[0], sorted[n-1]}
 }
 
-// ratios are a server's values divided by another's in the same repetition.
+// ratios returns a server's values divided by another's in the same repetition.
 func ratios(of, by map[int]float64) map[int]float64 {
 	quotients := map[int]float64{}
 	for repetition, v := range of {
@@ -117,7 +117,7 @@ func ratios(of, by map[int]float64) map[int]float64 {
 	return quotients
 }
 
-// failures are what went wrong with a server in a scenario, and how often it ran.
+// failures returns what went wrong with a server in a scenario, and how often it ran.
 func (r *Results) failures(scenario, server string) (reasons []string, runs int) {
 	for _, run := range r.Runs {
 		if run.Scenario == scenario && run.Server == server {

@@ -81,7 +81,7 @@ func nchan(name, workers string) server {
 
 func (s *server) has(scenario string) bool { return !slices.Contains(s.without, scenario) }
 
-// key is the name as an argument.
+// key returns the name as an argument.
 func (s *server) key() string {
 	return strings.ToLower(strings.NewReplacer(", ", "-", " ", "").Replace(s.name))
 }

@@ -16,7 +16,7 @@ func (p *Picture) Add(format string, values ...any) { fmt.Fprintf(&p.elements, f
 // Empty is true as long as nothing was drawn.
 func (p *Picture) Empty() bool { return p.elements.Len() == 0 }
 
-// Document is the whole picture. attributes are further ones of the svg element, style
+// Document returns the whole picture. attributes are further ones of the svg element, style
 // stands before everything, and ground are the attributes of the ground behind it.
 func (p *Picture) Document(width, height int, attributes, style, ground string) string {
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" %s>`+"\n%s"+`<rect %s/>`+"\n%s</svg>\n",
@@ -29,7 +29,7 @@ type Scale struct {
 	Logarithmic bool
 }
 
-// share is how far from the beginning to the end a value is, from 0 to 1.
+// share returns how far from the beginning to the end a value is, from 0 to 1.
 func (s Scale) share(value float64) float64 {
 	from, to, value := s.From, s.To, min(max(value, s.From), s.To)
 	if s.Logarithmic {

@@ -140,7 +140,7 @@ func (s *site) becomes(status int) (answer string) {
 
 func event(id, data string) string { return "id: " + id + "\ndata: " + data + "\n\n" }
 
-// position is an id's epoch, and the id that many events behind it.
+// position returns an id's epoch, and the id that many events behind it.
 func position(t *testing.T, id string, behind int) (epoch, other string) {
 	t.Helper()
 	epoch, digits, _ := strings.Cut(id, "-")

@@ -69,7 +69,7 @@ func (c *natsCluster) start(name string) {
 	c.servers[name] = p
 }
 
-// leader is the name of the server that leads a stream, once all three have it up to date.
+// leader returns the name of the server that leads a stream, once all three have it up to date.
 func (c *natsCluster) leader(stream string) string {
 	c.t.Helper()
 	conn, err := nats.Connect(strings.Join(c.urls, ","))

@@ -162,7 +162,7 @@ func (p *page) wantOpen(t *testing.T, source string) report {
 	}
 }
 
-// received are the response heads so far for which match says true.
+// received returns the response heads so far for which match says true.
 func (p *page) received(match func(*network.Response) bool) []*network.Response {
 	p.mu.Lock()
 	defer p.mu.Unlock()

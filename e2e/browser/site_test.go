@@ -95,7 +95,7 @@ var setups = []setup{
 	{name: "shipped nginx, TLS and HTTP 2", nginx: true, tls: true, shipped: true},
 }
 
-// protocol is what the browser calls the protocol.
+// protocol returns what the browser calls the protocol.
 func (s setup) protocol() string {
 	if s.tls {
 		return "h2"
@@ -166,7 +166,7 @@ func portOf(t *testing.T, url string) (port int) {
 	return port
 }
 
-// path is the request target of an EventSource of that name.
+// path returns the request target of an EventSource of that name.
 func path(source string) string { return "/events/" + source + "?from=page" }
 
 // open makes an EventSource in the page and returns the token of its connection,

@@ -94,7 +94,7 @@ func wantCommand(t *testing.T, name, install string) {
 	}
 }
 
-// queue is the reports of a client that runs in this process.
+// queue returns the reports of a client that runs in this process.
 func queue(reports <-chan report) func() (report, error) {
 	return func() (report, error) {
 		select {
@@ -144,7 +144,7 @@ func startGoSSE(t *testing.T, url string) func() (report, error) {
 	return queue(reports)
 }
 
-// startCurl is an EventSource made of curl and a loop.
+// startCurl returns an EventSource made of curl and a loop.
 func startCurl(t *testing.T, url string) func() (report, error) {
 	t.Helper()
 	wantCommand(t, "curl", "curl")

@@ -138,7 +138,7 @@ func (s *site) connected(t *testing.T) (lastEventID string) {
 	return c.Headers["last-event-id"]
 }
 
-// backend is the script of all connections of the path.
+// backend returns the script of all connections of the path.
 func (s *site) backend(c *harness.Callback) harness.Answer {
 	select {
 	case <-s.admit:

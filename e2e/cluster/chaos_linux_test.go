@@ -24,7 +24,7 @@ type fault struct {
 	well        time.Time // when all was well again, which is later: TCP tries again after longer and longer pauses
 }
 
-// healing is how long after its end every consequence of a fault may last.
+// healing returns how long after its end every consequence of a fault may last.
 func healing() time.Duration {
 	if *strict {
 		return 10 * time.Second

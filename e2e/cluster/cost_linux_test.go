@@ -55,7 +55,7 @@ func TestFanout(t *testing.T) {
 	}
 }
 
-// cpu is what the process has used so far, to 10 ms.
+// cpu returns what the process has used so far, to 10 ms.
 func (p *server) cpu() time.Duration {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
 	if err != nil {
@@ -72,7 +72,7 @@ func (p *server) cpu() time.Duration {
 	return total
 }
 
-// peakMiB is the most memory that the process had.
+// peakMiB returns the most memory that the process had.
 func (p *server) peakMiB() (mib int) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 	if err != nil {
@@ -155,7 +155,7 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// natsMessages is how many messages NATS has got so far.
+// natsMessages returns how many messages NATS has got so far.
 func (s *site) natsMessages() int {
 	s.t.Helper()
 	command := netns.On(s.t, nodeHost(0), "curl", "-s", "http://"+net.JoinHostPort(addresses[natsHost][back], natsMonitor)+"/varz")

@@ -42,7 +42,7 @@ const switchHost = "switch"
 // link is a host's interface to a network.
 type link struct{ host, network string }
 
-// port is the other end, at the bridge.
+// port returns the other end, at the bridge.
 func (l link) port() string { return l.host + "-" + l.network }
 
 // newNetwork makes the hosts and joins them, once for all tests of this process.

@@ -151,7 +151,7 @@ func (c *connection) endKnownLocked() bool {
 	return false
 }
 
-// untold are the connections that were accepted, and whose end the backend does not know.
+// untold returns the connections that were accepted, and whose end the backend does not know.
 func (r *record) untold(chosen func(*connection) bool) (list []*connection) {
 	for _, c := range r.all() {
 		c.mu.Lock()

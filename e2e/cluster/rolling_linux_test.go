@@ -44,7 +44,7 @@ func TestRollingRestart(t *testing.T) {
 	s.judge(nil)
 }
 
-// reconnects are the streams, but for the first, that clients who stay opened since
+// reconnects returns the streams, but for the first, that clients who stay opened since
 // begin: the most in any one second, when that began, and the mean over the drain window.
 func (s *site) reconnects(begin time.Time, window time.Duration) (peak int, from time.Duration, mean float64) {
 	var at []time.Duration

@@ -173,7 +173,7 @@ func nginxCommand(t *testing.T) []string {
 	}
 }
 
-// internal is the address of /internal of a node or, with nodeCount, of nginx.
+// internal returns the address of /internal of a node or, with nodeCount, of nginx.
 func internal(node int) string {
 	if node == nodeCount {
 		return "http://" + addresses[nginxHost][front] + ":" + internalPort

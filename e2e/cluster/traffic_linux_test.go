@@ -64,14 +64,14 @@ func (s *site) newClient(number int, stays bool) *client {
 
 func (c *client) connected() bool { return c.stream() != nil }
 
-// stream is the client's stream, if it has one.
+// stream returns the client's stream, if it has one.
 func (c *client) stream() *connection {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.current
 }
 
-// staying is how many clients stay.
+// staying returns how many clients stay.
 func (s *site) staying() (n int) {
 	for _, c := range s.everyone() {
 		if c.stays {
@@ -81,7 +81,7 @@ func (s *site) staying() (n int) {
 	return n
 }
 
-// everyone are all clients there ever were.
+// everyone returns all clients there ever were.
 func (s *site) everyone() []*client {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -382,7 +382,7 @@ func fromOrigin(origin string) harness.Request {
 	return harness.Request{Target: "/", Header: []harness.Field{{Name: "origin", Value: origin}}}
 }
 
-// otherAddress is an IPv4 address of this machine that is not a loopback one. Who
+// otherAddress returns an IPv4 address of this machine that is not a loopback one. Who
 // connects to it comes from it.
 func otherAddress(t *T) string {
 	t.Helper()

@@ -44,8 +44,8 @@ func allCases() []contractCase {
 	return all
 }
 
-// runsOn is the whole selection: what is selected out is not part of the run, and
-// nothing is ever skipped.
+// runsOn reports whether the case runs on a gateway of that kind. A case that is not selected is
+// not part of the run, so no case is ever skipped.
 func (c contractCase) runsOn(kindName string) bool {
 	if kindName == foreign && !c.section.core {
 		return false

@@ -373,7 +373,7 @@ var halfClosing = section{title: "8 a client's half-close and further bytes", ca
 	}},
 }}
 
-// tokenIn is the token that a line of the log names.
+// tokenIn returns the token that a line of the log names.
 func tokenIn(line string) string {
 	_, after, _ := strings.Cut(line, "token=")
 	token, _, _ := strings.Cut(after, " ")

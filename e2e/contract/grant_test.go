@@ -257,7 +257,7 @@ func (s *Site) pendingWith(grant string) (x *Stream, accept func()) {
 	return x, func() { close(release) }
 }
 
-// NewTopic is a topic, or a subject, that no other case uses.
+// NewTopic returns a topic, or a subject, that no other case uses.
 func NewTopic() string { return "topic." + NewKey() }
 
 func sorted(list []string) []string { slices.Sort(list); return list }

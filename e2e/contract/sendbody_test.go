@@ -165,7 +165,7 @@ var bodies = section{title: "4 the request of a send", core: true, cases: []cont
 	}},
 }}
 
-// padded is a send of exactly that many bytes.
+// padded returns a send of exactly that many bytes.
 func padded(token string, size int) string {
 	body := `{"token":"` + token + `","event":{"data":"padded"},"padding":""}`
 	return strings.TrimSuffix(body, `"}`) + strings.Repeat("p", size-len(body)) + `"}`

@@ -88,7 +88,7 @@ type sharedSite struct {
 	err  error
 }
 
-// Shared is the gateway that the cases of this kind share: default settings, a
+// Shared returns the gateway that the cases of this kind share: default settings, a
 // backend that behaves. A case tells its own connections by their keys and tokens.
 func (t *T) Shared() *Site {
 	t.Helper()

@@ -245,7 +245,7 @@ func (s *stream) want(t *testing.T, name, data string) (id string) {
 	return e.id
 }
 
-// token is the token of the only stream that the query selects.
+// token returns the token of the only stream that the query selects.
 func (s *site) token(t *testing.T, query string) string {
 	t.Helper()
 	resp, err := s.client.Get(s.streams + "/internal/connections?" + query)

@@ -92,7 +92,7 @@ func NewBackend() (*Backend, error) {
 	return b, nil
 }
 
-// URL is the callback URL with this path and query.
+// URL returns the callback URL with this path and query.
 func (b *Backend) URL(pathAndQuery string) string {
 	return fmt.Sprintf("http://127.0.0.1:%d%s", b.Port, pathAndQuery)
 }
@@ -113,7 +113,7 @@ func (b *Backend) Close() {
 	_ = b.server.Close()
 }
 
-// Accepted is how many connections were accepted so far.
+// Accepted returns how many connections were accepted so far.
 func (b *Backend) Accepted() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -176,7 +176,7 @@ func (b *Backend) closeIdle() (int, <-chan struct{}) {
 	return len(b.conns), nil
 }
 
-// Calls are the callbacks so far for which match says true, in the order of arrival.
+// Calls returns the callbacks so far for which match says true, in the order of arrival.
 func (b *Backend) Calls(match func(*Callback) bool) []*Callback {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -95,7 +95,7 @@ func (e Endpoint) Scheme() string {
 	return "http"
 }
 
-// Client is an ordinary HTTP client that speaks the endpoint's protocol, whatever
+// Client returns an ordinary HTTP client that speaks the endpoint's protocol, whatever
 // the host of a URL is: what a backend would use.
 func (e Endpoint) Client() *http.Client {
 	transport := &http.Transport{

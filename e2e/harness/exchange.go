@@ -37,7 +37,7 @@ type Head struct {
 	At     time.Time
 }
 
-// Values are the values of all fields of that name, in any case.
+// Values returns the values of all fields of that name, in any case.
 func (h *Head) Values(name string) []string {
 	var values []string
 	for _, f := range h.Header {
@@ -48,7 +48,7 @@ func (h *Head) Values(name string) []string {
 	return values
 }
 
-// Get is the values joined, empty where there is none.
+// Get returns the values joined, empty where there is none.
 func (h *Head) Get(name string) string { return strings.Join(h.Values(name), ", ") }
 
 // Piece is what the peer framed together: a chunk, a DATA frame, or, without
@@ -224,7 +224,7 @@ func (x *Exchange) Rest(patience time.Duration) (string, End, error) {
 	return rest, x.end, x.endErr
 }
 
-// Received is how many bytes came from the wire so far, framing included.
+// Received returns how many bytes came from the wire so far, framing included.
 func (x *Exchange) Received() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -239,10 +239,10 @@ func (x *Exchange) AwaitReceived(n int, patience time.Duration) error {
 	return nil
 }
 
-// Pieces are the pieces of the body so far, taken or not.
+// Pieces returns the pieces of the body so far, taken or not.
 func (x *Exchange) Pieces() []Piece { return x.PiecesFrom(0) }
 
-// PiecesFrom are the pieces without the first n.
+// PiecesFrom returns the pieces without the first n.
 func (x *Exchange) PiecesFrom(n int) []Piece {
 	x.mu.Lock()
 	defer x.mu.Unlock()

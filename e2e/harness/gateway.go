@@ -75,7 +75,7 @@ func StartGateway(t testing.TB, binary string, cert *Certificate, settings ...st
 	return g
 }
 
-// Local is a port of this machine: HTTP/1.1, or with a certificate HTTP/2 over TLS.
+// Local returns a port of this machine: HTTP/1.1, or with a certificate HTTP/2 over TLS.
 func Local(port int, cert *Certificate) Endpoint {
 	e := Endpoint{Addr: "127.0.0.1:" + strconv.Itoa(port)}
 	if cert != nil {

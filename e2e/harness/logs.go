@@ -36,7 +36,7 @@ func (l *Log) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Lines are the whole lines so far, from line number first on.
+// Lines returns the whole lines so far, from line number first on.
 func (l *Log) Lines(first int) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -134,7 +134,7 @@ func (p *Process) Exit(patience time.Duration) (code int, err error) {
 	}
 }
 
-// Pid is the process's id.
+// Pid returns the process's id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 // Exited is closed once the process is gone.

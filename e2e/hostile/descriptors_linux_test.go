@@ -79,7 +79,7 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
-// limitedTo is the gateway with a limit on its open files.
+// limitedTo returns a command that runs the gateway with a limit on its open files.
 func limitedTo(t *testing.T, files int) string {
 	script := filepath.Join(t.TempDir(), "limited")
 	if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nulimit -n %d && exec %s \"$@\"\n", files, program), 0o700); err != nil {

@@ -134,7 +134,7 @@ func pour(t *testing.T, addr string, k flood) (sent int) {
 	return sent
 }
 
-// resident is a process's memory in bytes.
+// resident returns a process's memory in bytes.
 func resident(t *testing.T, pid int) int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -176,7 +176,7 @@ func (v *visitor) ask() times {
 	return m
 }
 
-// well is how long after a time it takes until everything is answered as it should, and no
+// well returns how long after a time it takes until everything is answered as it should, and no
 // connection is left that nobody uses.
 func (v *visitor) well(from time.Time) time.Duration {
 	for time.Since(from) < harness.Patience {
@@ -226,7 +226,7 @@ func (v *visitor) send() error {
 	return err
 }
 
-// left is how many connections the gateway has that are no streams.
+// left returns how many connections the gateway has that are no streams.
 func (v *visitor) left() int {
 	text, err := v.do(http.MethodGet, "http://"+v.internal+"/metrics", nil)
 	if err != nil {

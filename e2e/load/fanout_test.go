@@ -82,7 +82,7 @@ func (accepting) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gatewa
 }
 func (accepting) Disconnect(gateway.Notice) {}
 
-// cpu is what this process has used.
+// cpu returns what this process has used.
 func cpu(t *testing.T) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -107,7 +107,7 @@ func (s *site) status(key string) int64 {
 // residentBytes of the gateway, read from outside.
 func (s *site) residentBytes() int64 { return s.status("VmRSS") << 10 }
 
-// kernelTCPBytes is what the kernel holds for all TCP sockets of the machine.
+// kernelTCPBytes returns what the kernel holds for all TCP sockets of the machine.
 func kernelTCPBytes(t *testing.T) int64 {
 	b, err := os.ReadFile("/proc/net/sockstat")
 	if err != nil {
@@ -339,7 +339,7 @@ func (b *backend) forget() {
 	b.tokens = map[int]string{}
 }
 
-// told is how many tokens were reported as ended, and why.
+// told returns how many tokens were reported as ended, and why.
 func (b *backend) told() (tokens int, reasons map[string]int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -86,7 +86,7 @@ func start(t *testing.T, stderr *os.File, settings ...string) *gateway {
 	return g
 }
 
-// get is what is answered; nothing where there is no answer.
+// get returns what is answered; nothing where there is no answer.
 func (g *gateway) get(path string) string {
 	client := http.Client{Timeout: 5 * time.Second}
 	resp, err := client.Get(g.url + path)
@@ -98,7 +98,7 @@ func (g *gateway) get(path string) string {
 	return string(body)
 }
 
-// metric is the value of a metric without labels.
+// metric returns the value of a metric without labels.
 func (g *gateway) metric(name string) float64 {
 	g.t.Helper()
 	for line := range strings.Lines(g.get("/metrics")) {
@@ -179,7 +179,7 @@ func (g *gateway) expectExitCode(want int) {
 	}
 }
 
-// file is a file of the test's, with this content.
+// file returns a file of the test's, with this content.
 func file(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.yaml")

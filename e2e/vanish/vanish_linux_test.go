@@ -304,5 +304,5 @@ func (s *site) await(patience time.Duration, n int, action string) []*harness.Ca
 	return calls
 }
 
-// kindOf is the kind and traffic of a stream.
+// kindOf returns the kind and traffic of a stream.
 func kindOf(c *harness.Callback) string { return path.Dir(c.URL) }

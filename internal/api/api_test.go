@@ -199,7 +199,7 @@ func want(t testing.TB, w *httptest.ResponseRecorder, status int, part string) {
 // decodeJSON reads an answer, as strictly as requests are read.
 func decodeJSON(body []byte, v any) error { return json.Unmarshal(body, v) }
 
-// sendCounts are the results of sends, as they are counted.
+// sendCounts returns the results of sends, as they are counted.
 func sendCounts(a *API) map[string]uint64 {
 	counted := map[string]uint64{}
 	a.conns.(*connections.Own).Sends(func(result string, n uint64) { counted[result] = n })
@@ -207,7 +207,7 @@ func sendCounts(a *API) map[string]uint64 {
 	return counted
 }
 
-// extentOf is that of the log of an API's own node.
+// extentOf returns the extent of the log of an API's own node.
 func extentOf(a *API) broker.Stats {
 	return a.conns.Statistics(context.Background()).Log
 }

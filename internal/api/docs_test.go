@@ -102,7 +102,7 @@ type apiPage struct {
 
 func (p *apiPage) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
 
-// follow is what a reference stands for, and the name of that.
+// follow returns what a reference stands for, and the name of that.
 func (p *apiPage) follow(n node) (node, string) {
 	ref := n.at("$ref").text()
 	if ref == "" {

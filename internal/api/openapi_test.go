@@ -87,8 +87,7 @@ func TestDocumentHasEveryCode(t *testing.T) {
 	}
 }
 
-// described is an http.Handler that sees to it that every request and answer is as
-// the document says.
+// described returns an http.Handler that checks every request and answer against the document.
 func described(t testing.TB, h http.Handler) http.Handler {
 	t.Helper()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -214,7 +213,7 @@ func checkAnswer(t testing.TB, r *http.Request, sent string, status int, header 
 	}
 }
 
-// lookup is the described path that a path is one of.
+// lookup returns the described path that a path is one of.
 func lookup(doc *openapi3.T, path string) (pattern string, item *openapi3.PathItem, params map[string]string) {
 	parts := strings.Split(path, "/")
 	for pattern, item := range doc.Paths.Map() {

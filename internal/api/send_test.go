@@ -195,7 +195,7 @@ func TestIDAhead(t *testing.T) {
 	}
 }
 
-// slow is an open connection of that policy whose client takes nothing, and the body of a
+// slow returns an open connection of that policy whose client takes nothing, and the body of a
 // send that fills most of its queue.
 func slow(t *testing.T, gw *gateway.Gateway, o outbox.Overflow) (s *sink, token, body string) {
 	t.Helper()

@@ -14,7 +14,7 @@ func publication(topics ...string) broker.Publication {
 	return broker.Publication{Topics: topics, Event: sse.Event{Data: strings.Repeat("x", 256)}, Store: true}
 }
 
-// fullLog is a log that trims a record for each that comes.
+// fullLog returns a log that trims a record for each that comes.
 func fullLog(t testing.TB, topics int) (*broker.Log, func()) {
 	t.Helper()
 	log := broker.NewLog("epoch", 1<<20, time.Hour)

@@ -134,7 +134,7 @@ func rawBackend(t testing.TB, config *tls.Config, serve func(net.Conn, *bufio.Re
 	return l.Addr().String()
 }
 
-// answers is a rawBackend that reads one request a connection, sends text, and leaves
+// answers returns a rawBackend that reads one request a connection, sends text, and leaves
 // the connection open until the client closes it.
 func answers(t testing.TB, text string) string {
 	return "http://" + rawBackend(t, nil, func(c net.Conn, in *bufio.Reader) {

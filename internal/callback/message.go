@@ -15,7 +15,7 @@ import (
 // A callback is written with one Write from one buffer: the head that all of them
 // share, the fields that differ, the body.
 
-// requestHead is the head of every callback, up to and without the value of Content-Length.
+// requestHead returns the head of every callback, up to and without the value of Content-Length.
 func requestHead(u *url.URL) []byte {
 	host := strings.TrimSuffix(u.Host, ":")
 	if i := strings.IndexByte(host, '%'); i >= 0 { // an IPv6 zone has a meaning on this host only

@@ -81,7 +81,7 @@ func AppendRequest(dst []byte, r *http.Request) []byte {
 	return append(dst, "}}"...)
 }
 
-// Text is a header's value as AppendRequest reads it: always valid UTF-8.
+// Text returns a header's value as AppendRequest reads it: always valid UTF-8.
 func Text(value string) string {
 	if utf8.ValidString(value) {
 		return value

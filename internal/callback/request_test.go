@@ -70,7 +70,7 @@ func TestRequestsBound(t *testing.T) {
 	}
 }
 
-// latin1 is what the rule makes of a string, written without regard to speed.
+// latin1 returns what the rule makes of a string, written without regard to speed.
 func latin1(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {

@@ -8,7 +8,7 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// open is a way to the store beside those of the members.
+// open returns a connection to the store beside those of the members.
 func (s *site) open() broker.Nodes {
 	s.t.Helper()
 	ctx, cancel := deadline(time.Second)

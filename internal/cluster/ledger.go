@@ -62,7 +62,7 @@ type operation struct {
 // entries in open and todo, and what waits for it.
 const operationOverhead = 256
 
-// cost is what an operation takes, in bytes.
+// cost returns what an operation takes, in bytes.
 func (op *operation) cost() int64 {
 	return int64(operationOverhead + len(op.request) + len(op.unsure))
 }

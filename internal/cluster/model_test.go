@@ -31,7 +31,7 @@ var happenings = []string{
 	"kill", "start", "broker", "backend", "leave in order", "ask", "ask",
 }
 
-// steps are a history of what happens.
+// steps returns a history of what happens.
 func steps(happenings []string) *rapid.Generator[[]step] {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step { return draws(t, happenings) }), 5, 40)
 }
@@ -255,7 +255,7 @@ func (m *member) askAny() {
 	}
 }
 
-// counted is what the operations that are open take, as it was counted and as it is.
+// counted returns what the operations that are open take, as it was counted and as it is.
 func (l *ledger) counted() (held, want int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -108,7 +108,7 @@ func (s *site) start(change ...func(m *member)) *member {
 	return m
 }
 
-// all are the members so far.
+// all returns the members so far.
 func (s *site) all() []*member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,7 +207,7 @@ func (m *member) Resume() {
 	m.resumed = make(chan struct{})
 }
 
-// tell is the backend's, and watches that the node may speak.
+// tell reports an end to the backend, and checks that the node may report it.
 func (s *site) tell(m *member, n gateway.Notice) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -297,7 +297,7 @@ func (m *member) leave(token gateway.Token) {
 	c.Abort(gateway.ClientClosed, 0)
 }
 
-// of is what the backend was told of a token.
+// of returns what the backend was told of a token.
 func (s *site) of(token gateway.Token) []telling {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// ipv6 is an address as browsers write it: without dots, also where it maps one of IPv4
+// ipv6 returns an address as browsers write it: without dots, also where it maps one of IPv4
 // (https://url.spec.whatwg.org/#concept-ipv6-serializer).
 func ipv6(addr netip.Addr) string {
 	if b := addr.As16(); addr.Is4In6() {

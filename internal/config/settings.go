@@ -18,7 +18,7 @@ type setting struct {
 
 const kib, mib, gib = 1 << 10, 1 << 20, 1 << 30
 
-// settings is the table, bound to the fields of c, in the order of the documentation.
+// settings returns the table, bound to the fields of c, in the order of the documentation.
 func settings(c *Config) []setting {
 	table := []setting{
 		{
@@ -176,7 +176,7 @@ func settings(c *Config) []setting {
 	return all
 }
 
-// fromFile is the setting that names the file with the value of a secret one.
+// fromFile returns the setting that names the file with the value of a secret one.
 func (s setting) fromFile() setting {
 	return setting{
 		env: s.env + "_FILE", value: path(new(string)), lock: s.lock,

@@ -164,7 +164,7 @@ func (o *Own) perform(ctx context.Context, s *Send) (Outcome, error) {
 	return 0, ErrWriteTimeout
 }
 
-// outcomeOf is what became of a send that was waited for.
+// outcomeOf returns what became of a send that was waited for.
 func outcomeOf(err error) (Outcome, error) {
 	switch {
 	case err == nil:

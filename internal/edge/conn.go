@@ -31,10 +31,10 @@ var stateNames = [...]string{
 	StateNew: "new", StateHandshake: "handshake", StateHeader: "header", StateHandler: "handler", StateBody: "body", StateAnswer: "answer", StateIdle: "idle", StateHTTP2: "http2",
 }
 
-// String is the state's name in the metrics.
+// String returns the state's name in the metrics.
 func (s State) String() string { return stateNames[s] }
 
-// States are all states.
+// States returns all states.
 func States() []State {
 	return []State{StateNew, StateHandshake, StateHeader, StateHandler, StateBody, StateAnswer, StateIdle, StateHTTP2}
 }
@@ -105,7 +105,7 @@ func (e *Edge) newConn(nc net.Conn, tls, internal bool) *Conn {
 	return c
 }
 
-// addrOf is the address of a peer. IPv6 counts by the /64, which one customer has in whole.
+// addrOf returns the address of a peer. IPv6 counts by the /64, which one customer has in whole.
 func addrOf(a net.Addr) netip.Addr {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -295,7 +295,7 @@ func (c *Conn) CloseWrite() error {
 // Trusted reports whether the peer may call the internal API.
 func (c *Conn) Trusted() bool { return c.exempt.Load() }
 
-// NetConn is the connection beneath. It stays the edge's.
+// NetConn returns the connection beneath. It stays the edge's.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
 // ended is a closed channel.

@@ -103,7 +103,7 @@ func (c *Conn) isUncertain(r *http.Request) bool {
 	return len(r.TransferEncoding) > 0 && (c.tls || c.framing.conflicts())
 }
 
-// accountsFor is how many bytes a request may have taken. Over HTTP/2 a header may be much
+// accountsFor returns how many bytes a request may have taken. Over HTTP/2 a header may be much
 // larger than what was sent of it.
 func accountsFor(r *http.Request) int64 {
 	if r.ProtoMajor == 1 {

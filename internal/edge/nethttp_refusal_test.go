@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// shown is a Refusal that answers with its arguments.
+// shown returns a Refusal that answers with its arguments.
 func shown(status int, words, origin string) []byte {
 	return fmt.Appendf(nil, "HTTP/1.1 %d \r\nConnection: close\r\n\r\n%s|%s", status, words, origin)
 }

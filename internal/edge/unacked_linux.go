@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Unacked is how many bytes the kernel holds that the peer of a TCP connection did not
+// Unacked returns how many bytes the kernel holds that the peer of a TCP connection did not
 // acknowledge yet.
 func Unacked(nc net.Conn) int {
 	tcp, ok := nc.(*net.TCPConn)

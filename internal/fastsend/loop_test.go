@@ -26,7 +26,7 @@ func (fixed) Serve([]byte, []byte) (int, []byte, func() (int, []byte)) {
 	return http.StatusOK, []byte("{}"), nil
 }
 
-// pair is a connection, and the same from the other side.
+// pair returns a connection, and the same from the other side.
 func pair(t *testing.T) (server, client net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

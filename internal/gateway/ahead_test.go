@@ -11,7 +11,7 @@ import (
 	"ssegateway/sse"
 )
 
-// nodeSite is a site whose log is a node's of a cluster: it reads what others have appended,
+// nodeSite returns a site whose log is a node's of a cluster: it reads what others have appended,
 // and lags.
 func nodeSite(t *testing.T, log *broker.Log) (site, *replacing) {
 	engine := &replacing{log: log}

@@ -11,7 +11,7 @@ const (
 	ConnHotBytes = unsafe.Offsetof(Conn{}.token)
 )
 
-// ShardOf is the number of a connection's shard of so many.
+// ShardOf returns the number of a connection's shard of so many.
 func ShardOf(c *Conn, shards int) int { return int(c.token[shardByte]) % shards }
 
 func (b *backlog) len() int {

@@ -174,7 +174,7 @@ func TestFirstBytesPumped(t *testing.T) {
 	s.expectNothingLeft(t)
 }
 
-// unchunk is what chunks have inside.
+// unchunk returns what chunks have inside.
 func unchunk(t *testing.T, chunks string) (inside string) {
 	t.Helper()
 	for chunks != "" && chunks != "0\r\n\r\n" {

@@ -473,7 +473,7 @@ func (s *pumped) Close(abort bool) {
 	s.socket.Close(abort)
 }
 
-// received is what there is to see at the client's end.
+// received returns what there is to see at the client's end.
 func (e *endpoint) received() gatewaytest.Received {
 	e.mu.Lock()
 	defer e.mu.Unlock()

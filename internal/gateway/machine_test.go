@@ -235,7 +235,7 @@ func (m *machine) connect(t *rapid.T) {
 	m.count.pending++
 }
 
-// registered is how many connections have not ended.
+// registered returns how many connections have not ended.
 func (m *machine) registered() int {
 	n := 0
 	for _, c := range m.conns {
@@ -341,7 +341,7 @@ func (m *machine) send(t *rapid.T) {
 	m.relieve()
 }
 
-// sent is what must come of a send.
+// sent returns what must come of a send.
 func (m *machine) sent(c *machineConn, i *machineItem, end bool) gateway.Result {
 	switch {
 	case c.state == gateway.Closed:
@@ -442,7 +442,7 @@ func (m *machine) hand(c *machineConn, i *machineItem) bool {
 	return true
 }
 
-// taking is how many bytes the stream will have taken when it is full.
+// taking returns how many bytes the stream will have taken when it is full.
 func (c *machineConn) taking() (n int) {
 	c.tape.set(func(tp *tape) { n = len(tp.wire) + tp.room })
 	return n

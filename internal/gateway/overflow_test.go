@@ -18,7 +18,7 @@ import (
 	"ssegateway/sse"
 )
 
-// named is an event of 100 bytes of memory and more.
+// named returns an event of 100 bytes of memory and more.
 func named(name string, n int) frame.Frame {
 	valid, err := sse.NewName(name)
 	if err != nil {
@@ -27,7 +27,7 @@ func named(name string, n int) frame.Frame {
 	return frame.Event(sse.Event{Name: valid, Data: fmt.Sprintf("%04d%s", n, strings.Repeat("x", 60))})
 }
 
-// arrived are the numbers of the named events that a client received.
+// arrived returns the numbers of the named events that a client received.
 func arrived(wire string) []string {
 	numbers := []string{}
 	for line := range strings.Lines(wire) {

@@ -45,7 +45,7 @@ func (s *replacing) replace(next *broker.Log) {
 	before.ReplaceWith(next)
 }
 
-// logOf is a log with events of topic t behind an offset: stored ones, but for "-".
+// logOf returns a log with events of topic t behind an offset: stored ones, but for "-".
 func logOf(epoch string, behind uint64, data ...string) func() *broker.Log {
 	return func() *broker.Log {
 		log := broker.NewLog(epoch, 1<<20, time.Hour)

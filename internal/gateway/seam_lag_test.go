@@ -155,7 +155,7 @@ func (l *lagging) reopen() {
 	before.ReplaceWith(next)
 }
 
-// ahead is an offset that this node has not read yet, if there is one.
+// ahead returns an offset that this node has not read yet, if there is one.
 func (l *lagging) ahead(random *rand.Rand) (offset uint64, ok bool) {
 	last := l.Log().Stats().Last
 	l.mu.Lock()
@@ -167,7 +167,7 @@ func (l *lagging) ahead(random *rand.Rand) (offset uint64, ok bool) {
 	return l.stored[i+random.IntN(len(l.stored)-i)], true
 }
 
-// lastAt is what this node had read at a time: at least low, at most high.
+// lastAt returns what this node had read at a time: at least low, at most high.
 func (l *lagging) lastAt(at time.Time) (low, high uint64) {
 	for _, r := range l.reads {
 		if r.at.Before(at) {

@@ -310,7 +310,7 @@ func someTopics(random *rand.Rand, outOf int) []string {
 	return slices.DeleteFunc(slices.Clone(seamTopics), func(string) bool { return random.IntN(outOf) > 0 })
 }
 
-// resume is the id that the client comes back with.
+// resume returns the id that the client comes back with.
 func (s *seam) resume(c *seamClient) string {
 	log := s.engine.Log().Stats()
 	position := func(offset uint64) string { return broker.Position{Epoch: log.Epoch, Offset: offset}.String() }
@@ -359,8 +359,8 @@ func (s *seam) connect(c *seamClient) {
 	c.sessions = append(c.sessions, session)
 }
 
-// extent is the log's, as it is now at least or, with most set, at most. What a hole is in
-// front of is as good as the oldest; places are those of the truth.
+// extent returns the extent of the log as it is now at least, or with most set at most. A record
+// behind a hole counts as the oldest. Places are those of the truth.
 func (s *seam) extent(most bool) broker.Stats {
 	if s.lag == nil {
 		return s.engine.Log().Stats()
@@ -437,10 +437,10 @@ func (s *seam) check() {
 	}
 }
 
-// offsetBy is the offset that the shards had all reached when something began.
+// offsetBy returns the offset that the shards had all reached when something began.
 func (s *seam) offsetBy(start int64) uint64 { return s.at(s.placeBy(start)) }
 
-// placeBy is the place that all shards had reached at a time: publishing ends when they have.
+// placeBy returns the place that all shards had reached at a time: publishing ends when they have.
 func (s *seam) placeBy(start int64) int {
 	for place := len(s.chain); place > 0; place-- {
 		if s.spans[place-1].finish < start {
@@ -450,7 +450,7 @@ func (s *seam) placeBy(start int64) int {
 	return 0
 }
 
-// placeAt is the last place that any shard can have reached at a time.
+// placeAt returns the last place that any shard can have reached at a time.
 func (s *seam) placeAt(finish int64) int {
 	for place := len(s.chain); place > 0; place-- {
 		if s.spans[place-1].start < finish {
@@ -798,7 +798,7 @@ func (s *seamStream) takes(n int) {
 	}
 }
 
-// received is what the client read, without the chunks around it.
+// received returns what the client read, without the chunks around it.
 func (s *seamStream) received() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()

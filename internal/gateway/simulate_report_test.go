@@ -74,7 +74,7 @@ func table(rows []*measured) string {
 	return b.String()
 }
 
-// platform is what the figures were measured on.
+// platform returns what the figures were measured on.
 func platform() string {
 	what := fmt.Sprintf("%s on %s/%s, %d cores", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	cpus, _ := os.ReadFile("/proc/cpuinfo") // only Linux has it

@@ -309,7 +309,7 @@ type line struct {
 	_    [56]byte
 }
 
-// fetchTime is the time in ns to follow a pointer through n cache lines in an order
+// fetchTime returns the time in ns to follow a pointer through n cache lines in an order
 // that nothing can foresee.
 func fetchTime(n int) float64 {
 	lines := make([]line, n)
@@ -341,7 +341,7 @@ func timesOf(times int, tokens []gateway.Token, do func(gateway.Token)) (p50, p9
 	return float64(took[len(took)/2]), float64(took[len(took)*99/100])
 }
 
-// costOf is the median of several times of a thing that is done for n connections: CPU
+// costOf returns the median of several times of a thing that is done for n connections: CPU
 // in ns for each, and the time in ms for all.
 func costOf(n, times int, do func()) (cpu, all float64) {
 	used, took := make([]float64, times), make([]float64, times)

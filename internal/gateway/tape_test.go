@@ -142,7 +142,7 @@ func (b *backend) Disconnect(n gateway.Notice) {
 	b.times = append(b.times, time.Now())
 }
 
-// ends are the reasons told so far.
+// ends returns the reasons told so far.
 func (b *backend) ends() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -225,7 +225,7 @@ func start(gw *gateway.Gateway, all *topics.Topics) (stop func()) {
 	}
 }
 
-// eventOf is an event whose block has n bytes.
+// eventOf returns an event whose block has n bytes.
 func eventOf(t testing.TB, n int) frame.Frame {
 	t.Helper()
 	const around = len("data: \n\n")

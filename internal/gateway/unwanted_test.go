@@ -26,13 +26,13 @@ func (s site) history(t *testing.T, n, size int) (ofU []string) {
 	return ofU
 }
 
-// numbered is the data of an event of a size, by which arrived knows it.
+// numbered returns the data of an event of a size, by which arrived knows it.
 func numbered(n, size int) string {
 	digits := strconv.Itoa(n)
 	return strings.Repeat("0", 4-len(digits)) + digits + strings.Repeat("x", size)
 }
 
-// without are the numbers of all but the first n.
+// without returns the numbers of all but the first n.
 func without(n int, numbers []string) []string {
 	return slices.DeleteFunc(slices.Clone(numbers), func(number string) bool {
 		i, _ := strconv.Atoi(number)

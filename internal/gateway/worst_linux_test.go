@@ -59,7 +59,7 @@ func BenchmarkWorstSend(b *testing.B) {
 	}
 }
 
-// threadTime is the CPU time that the calling thread has had.
+// threadTime returns the CPU time that the calling thread has had.
 func threadTime() time.Duration {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now); err != nil {

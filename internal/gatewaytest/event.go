@@ -36,7 +36,7 @@ func (e Event) event() sse.Event {
 	return sse.Event{Name: name, Data: string(data)}
 }
 
-// Frame is the event as it is sent.
+// Frame returns the event as it is sent.
 func (e Event) Frame() frame.Frame { return frame.Event(e.event()) }
 
 // wire returns the event as it must arrive.

@@ -79,10 +79,10 @@ func NewHistory(number, senders int) *History {
 	return h
 }
 
-// Path is the path of the connection's request.
+// Path returns the path of the connection's request.
 func (h *History) Path() string { return "/" + strconv.Itoa(h.Number) }
 
-// Request is what callbacks repeat, as a gateway without HTTP in front needs it.
+// Request returns what callbacks repeat, as a gateway without HTTP in front needs it.
 func (h *History) Request() []byte {
 	return []byte(`{"url":"` + h.Path() + `","headers":{}}`)
 }
@@ -168,7 +168,7 @@ type Sender struct {
 	sends   []send
 }
 
-// Sender is one of the connection's senders.
+// Sender returns one of the connection's senders.
 func (h *History) Sender(i int) *Sender { return h.senders[i] }
 
 type send struct {

@@ -35,7 +35,7 @@ func Every(interval time.Duration) *Throttle { return &Throttle{interval: interv
 // leftOut counts for the whole process.
 var leftOut atomic.Uint64
 
-// LeftOut is how many lines all Throttles have left out so far.
+// LeftOut returns how many lines all Throttles have left out so far.
 func LeftOut() uint64 { return leftOut.Load() }
 
 // Log writes the line to log, or counts it. What the arguments cost the caller pays in

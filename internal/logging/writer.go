@@ -61,7 +61,7 @@ func Start(out io.Writer, level slog.Leveler, format string) (*slog.Logger, *Wri
 // lostLines counts for the whole process.
 var lostLines atomic.Uint64
 
-// Lost is how many lines have been lost so far.
+// Lost returns how many lines have been lost so far.
 func Lost() uint64 { return lostLines.Load() }
 
 // Write takes one line. It never fails.
@@ -187,7 +187,7 @@ func (w *Writer) write(lines []byte) bool {
 	return true
 }
 
-// piece is how much to write at once: whole lines, and one at least.
+// piece returns how much to write at once: whole lines, and one at least.
 func piece(lines []byte) int {
 	if len(lines) <= pieceBytes {
 		return len(lines)

@@ -117,7 +117,7 @@ func (n *naive) append(e *entry) {
 	e.names = all
 }
 
-// drop is what is to be dropped next, if anything is.
+// drop returns what is to be dropped next, if anything is.
 func (n *naive) drop(bound int64) *entry {
 	if _, waiting := n.size(); n.overflow == Disconnect || waiting <= bound {
 		return nil

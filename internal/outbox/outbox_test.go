@@ -104,7 +104,7 @@ func TestDrop(t *testing.T) {
 	}
 }
 
-// numbered is a frame of about 1000 bytes, of an event of each name, with that number.
+// numbered returns a frame of about 1000 bytes, of an event of each name, with that number.
 func numbered(names string, n int) frame.Frame {
 	var events []frame.Frame
 	for _, name := range names {
@@ -114,7 +114,7 @@ func numbered(names string, n int) frame.Frame {
 	return frame.Join(events)
 }
 
-// waiting are the names and numbers of what waits, and a + for each source.
+// waiting returns the names and numbers of what waits, and a + for each source.
 func waiting(o *Outbox) string {
 	var all []string
 	for n := o.first; n != nil; n = n.next {

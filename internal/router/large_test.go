@@ -90,7 +90,7 @@ func TestLargeConnection(t *testing.T) {
 	})
 }
 
-// before is a token right before another.
+// before returns a token right before another.
 func before(t gateway.Token) gateway.Token {
 	t[15]--
 	return t

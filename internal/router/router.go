@@ -156,7 +156,7 @@ func (r *Router) Send(ctx context.Context, s connections.Send) (connections.Outc
 	return a.sent(0)
 }
 
-// patience is how long a node may take to answer a send.
+// patience returns how long a node may take to answer a send.
 func patience(s connections.Send) time.Duration {
 	if s.Wait {
 		return deadline + connections.WrittenDeadline

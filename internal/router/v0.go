@@ -414,7 +414,7 @@ func encodeAnswerV0(q nodeRequest, a nodeAnswer, maxTopics int) []byte {
 	return append(strconv.AppendInt(make([]byte, 0, 3+len(body)), int64(status), 10), body...)
 }
 
-// v0Outcome is an outcome as a status, or a status as an outcome.
+// v0Outcome returns an outcome as a status, or a status as an outcome.
 func v0Outcome(s string) string {
 	switch s {
 	case "sent":

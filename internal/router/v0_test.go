@@ -11,7 +11,7 @@ import (
 	"ssegateway/internal/connections"
 )
 
-// golden are the messages of version 0, as that version wrote them, by name.
+// golden returns the messages of version 0, as that version wrote them, by name.
 func golden(t testing.TB) map[string][2]string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("testdata", "v0", "*.ask"))

@@ -105,7 +105,7 @@ func (f *fullNodes) awaitNotReady(g *harness.Gateway) {
 	})
 }
 
-// accepted are the keys of the connections that the backend accepted.
+// accepted returns the keys of the connections that the backend accepted.
 func (f *fullNodes) accepted() (keys []string) {
 	for _, c := range f.backend.Calls(func(c *harness.Callback) bool { return c.Action == "connect" }) {
 		keys = append(keys, c.Key)

@@ -49,7 +49,7 @@ func (r *running) expectEnd(events *client, failure string) {
 	}
 }
 
-// end is the next that the backend is told of.
+// end returns the next that the backend is told of.
 func (r *running) end() string {
 	r.t.Helper()
 	select {

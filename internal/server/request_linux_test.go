@@ -59,7 +59,7 @@ func TestStreamBehindCalls(t *testing.T) {
 	}
 }
 
-// peerOf is the descriptor of the other end of a connection, which is this process's too.
+// peerOf returns the descriptor of the other end of a connection, which is this process's too.
 func peerOf(t *testing.T, nc net.Conn) int {
 	t.Helper()
 	port := nc.LocalAddr().(*net.TCPAddr).Port //nolint:forcetypeassert // it is one

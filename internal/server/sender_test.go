@@ -191,7 +191,7 @@ func event(token, data string) string {
 	return `{"token":"` + token + `","event":{"data":` + string(text) + `}}`
 }
 
-// kept is a connection that net/http has handed over.
+// kept returns a connection that net/http has handed over.
 func (r *running) kept(fields ...string) *client {
 	r.t.Helper()
 	c := r.dial()

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// openFiles is how many descriptors this process has open. What only waits for
+// openFiles returns how many descriptors this process has open. What only waits for
 // the garbage collector is closed first.
 func openFiles(t testing.TB) int {
 	t.Helper()

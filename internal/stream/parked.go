@@ -147,7 +147,7 @@ func (s *parked) Look(last uint64) (progress uint64, owing bool) {
 	return 1 + s.taken.Load(), false
 }
 
-// tcpOf is the TCP connection that nc is or is on; nil if there is none.
+// tcpOf returns the TCP connection that nc is or is on; nil if there is none.
 func tcpOf(nc net.Conn) *net.TCPConn {
 	for {
 		if tcp, ok := nc.(*net.TCPConn); ok {

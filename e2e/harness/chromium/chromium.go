@@ -114,7 +114,7 @@ func Wait(t *testing.T, tab Tab, function string, args ...any) error {
 	return err
 }
 
-// invocation is the expression that calls a function. chromedp's own way of passing
+// invocation returns the expression that calls a function. chromedp's own way of passing
 // arguments turns empty ones into undefined.
 func invocation(t *testing.T, function string, args []any) string {
 	t.Helper()

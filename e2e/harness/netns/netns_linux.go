@@ -88,7 +88,7 @@ func IP(t *testing.T, arguments string) {
 	}
 }
 
-// On is the command line that runs a command on a host, which is a network namespace.
+// On returns the command line that runs a command on a host, which is a network namespace.
 func On(t *testing.T, host string, command ...string) []string {
 	t.Helper()
 	return append([]string{Find(t, "ip"), "netns", "exec", host}, command...)

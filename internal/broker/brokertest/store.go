@@ -100,7 +100,7 @@ func (s *Store) Limit(bytes int) {
 // eachSize is what everything in the store takes beside its content, in bytes.
 const eachSize = 64
 
-// Size is how many bytes the store holds.
+// Size returns how many bytes the store holds.
 func (s *Store) Size() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +129,7 @@ func (l *Link) needLocked(bytes, leave int) error {
 	return nil
 }
 
-// Keys are the nodes' keys.
+// Keys returns the nodes' keys.
 func (s *Store) Keys() map[uint32]broker.Key {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// smallDisk is a directory on a file system of so many bytes.
+// smallDisk returns a directory on a file system of so many bytes.
 func smallDisk(t *testing.T, bytes string) string {
 	t.Helper()
 	dir := t.TempDir()

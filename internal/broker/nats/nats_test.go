@@ -133,7 +133,7 @@ func TestEngine(t *testing.T) {
 	}})
 }
 
-// mustEngine is an engine whose log is open.
+// mustEngine returns an engine whose log is open.
 func mustEngine(t testing.TB, cfg place) *Engine {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

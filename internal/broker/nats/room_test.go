@@ -48,7 +48,7 @@ func bounded(t *testing.T, f func(t *testing.T, url string)) {
 	})
 }
 
-// tokenOf is the i-th token that a node made.
+// tokenOf returns the i-th token that a node made.
 func tokenOf(node uint32, i int) (token broker.Token) {
 	binary.BigEndian.PutUint32(token[:], node)
 	binary.BigEndian.PutUint32(token[4:], uint32(i))

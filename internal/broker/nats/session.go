@@ -107,8 +107,8 @@ func subject(cfg LogConfig, epoch string) string { return cfg.Prefix + ".log." +
 // newEpoch returns a random, unique epoch.
 func newEpoch() string { return crand.Text()[:10] }
 
-// stream is the log's; it is made if there is none. One that is there stays as it
-// is but for its bounds, which are not made smaller while another node reads it.
+// stream returns the log's stream, and creates it if there is none. The settings of an existing
+// stream stay, except for its bounds, which are not reduced while another node reads it.
 func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()

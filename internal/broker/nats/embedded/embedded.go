@@ -60,7 +60,7 @@ func Start(dir string, maxEvent int64, log *slog.Logger) (*Server, error) {
 	return e, nil
 }
 
-// InProcessConn is a connection to it.
+// InProcessConn returns a connection to it.
 func (s *Server) InProcessConn() (net.Conn, error) { return s.server.InProcessConn() }
 
 // Shutdown ends it when what was published is stored.
