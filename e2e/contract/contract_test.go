@@ -29,7 +29,7 @@ type contractCase struct {
 
 // sections are the whole suite, in the order of the contract.
 var sections = []section{
-	configuration, clients, callbacks, lifecycle, sending, bodies, pendingSends, wire, health, logging, draining,
+	configuration, clients, eventSourceErrors, callbacks, lifecycle, sending, bodies, pendingSends, wire, health, logging, draining,
 	ownLogging, ownDraining, access, cors, events, queues, overflows, halfClosing, hardening, grants, topics, replays, steering, streaming,
 }
 

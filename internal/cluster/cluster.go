@@ -77,7 +77,7 @@ type Stats struct {
 // Node is this gateway among the others. Its methods are safe for concurrent use.
 type Node struct {
 	cfg      Config
-	instance string // unique, so that the node recognizes its own writes
+	instance string // unique, so that the node recognises its own writes
 	started  time.Time
 	draw     func() uint32 // returns a number that is probably free
 	teller   Teller        // nil: nothing is reported

@@ -37,6 +37,9 @@ type Config struct {
 	// MaxConnections bounds the streams that are open or pending at a time.
 	// 0: derived from the limit on open files.
 	MaxConnections int
+	// EventSourceErrors is what an EventSource gets instead of an error status: "status",
+	// "retry" or "event".
+	EventSourceErrors string
 	// CORSAllowedOrigins are the origins whose pages may open streams: each as a
 	// browser sends it, or the single entry "*". Empty: CORS is off.
 	CORSAllowedOrigins []string

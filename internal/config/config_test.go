@@ -21,7 +21,7 @@ func defaults() Config {
 		Port: 3000, HeartbeatInterval: 15 * time.Second,
 		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, MaxTopics: 10000, LogBytes: 64 << 20, LogAge: 10 * time.Minute,
 		NATSPrefix: "ssegateway", NATSReplicas: 1, NATSStoreDir: "ssegateway-data", NodeLease: 10 * time.Second,
-		CallbackConcurrency: 0, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text",
+		CallbackConcurrency: 0, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", EventSourceErrors: "status",
 	}
 }
 
@@ -59,7 +59,7 @@ func TestEveryFieldIsASetting(t *testing.T) {
 		"INTERNAL_ADDR": ":1", "INTERNAL_ALLOW": "::1", "INTERNAL_TOKEN": "x", "CORS_ALLOWED_ORIGINS": "*",
 		"TLS_CERT_FILE": "c", "TLS_KEY_FILE": "k", "H2C": "true", "MAX_CONNECTIONS": "1", "MAX_BODY_BYTES": "1",
 		"QUEUE_BYTES": "1", "QUEUE_BUDGET_BYTES": "1", "MAX_TOPICS": "1", "REQUEST_BUDGET_BYTES": "1", "CALLBACK_CONCURRENCY": "1", "DRAIN_SECONDS": "1",
-		"LOG_LEVEL": "error", "LOG_FORMAT": "json",
+		"LOG_LEVEL": "error", "LOG_FORMAT": "json", "EVENTSOURCE_ERRORS": "event",
 		"NATS_URL": "nats://n", "NATS_CREDENTIALS_FILE": "c", "NATS_CA_FILE": "c", "NATS_PREFIX": "x", "NATS_REPLICAS": "2",
 		"NATS_EMBEDDED": "true", "NATS_STORE_DIR": "d", "NODE_LEASE_SECONDS": "2",
 	} {
@@ -123,6 +123,7 @@ func TestValues(t *testing.T) {
 		{"NODE_LEASE_SECONDS=2", func(c *Config) { c.NodeLease = 2 * time.Second }},
 		{"LOG_LEVEL=WARN", func(c *Config) { c.LogLevel = slog.LevelWarn }},
 		{"LOG_LEVEL=debug", func(c *Config) { c.LogLevel = slog.LevelDebug }},
+		{"EVENTSOURCE_ERRORS=Retry", func(c *Config) { c.EventSourceErrors = "retry" }},
 		{"LOG_FORMAT=json", func(c *Config) { c.LogFormat = "json" }},
 	}
 	for _, test := range tests {
@@ -207,6 +208,7 @@ func TestInvalidValues(t *testing.T) {
 		{"NATS_REPLICAS=6", `NATS_REPLICAS: "6" is not possible`},
 		{"NODE_LEASE_SECONDS=1", `NODE_LEASE_SECONDS: "1" is not possible; allowed is whole seconds, 2 to 3600`},
 		{"LOG_LEVEL=trace", `LOG_LEVEL: "trace" is not possible; allowed is debug, info, warn, error`},
+		{"EVENTSOURCE_ERRORS=true", `EVENTSOURCE_ERRORS: "true" is not possible; allowed is status, retry, event`},
 		{"LOG_FORMAT=xml", `LOG_FORMAT: "xml" is not possible; allowed is text, json`},
 		{"TLS_CERT_FILE=c", "TLS_CERT_FILE and TLS_KEY_FILE: one is set"},
 		{"TLS_KEY_FILE=c", "TLS_CERT_FILE and TLS_KEY_FILE: one is set"},

@@ -64,6 +64,11 @@ func settings(c *Config) []setting {
 				"Without it CORS is off. Never applies to `/internal/…`.",
 		},
 		{
+			env: "EVENTSOURCE_ERRORS", standard: "status", value: choice(&c.EventSourceErrors, "status", "retry", "event"),
+			meaning: "What an EventSource gets where another client gets an error status, for which it would give up for ever. `retry`: for 408, 425, 429 and every 5xx a stream " +
+				"that only has it come back. `event`: that, and for every other refusal a stream with one event `rejected`.",
+		},
+		{
 			env: "TLS_CERT_FILE", value: path(&c.TLSCertFile),
 			meaning: "Certificate chain in PEM: the public listener speaks TLS and HTTP/2. Read again when it changes. Needs `TLS_KEY_FILE`.",
 		},

@@ -112,8 +112,10 @@ const (
 	minRetry, maxRetry = 1000, 5000
 )
 
-// RetryBlock asks a client to come back at a random time.
-func RetryBlock() []byte {
-	ms := minRetry + rand.Uint64N(maxRetry-minRetry) //nolint:gosec // jitter, not a secret
-	return sse.AppendRetry(nil, sse.RetryMillis(ms))
+// RetryBlock asks a client to come back after a random time.
+func RetryBlock() []byte { return sse.AppendRetry(nil, sse.RetryMillis(RetryMillis())) }
+
+// RetryMillis returns a random time after which a client may come back, in milliseconds.
+func RetryMillis() uint64 {
+	return minRetry + rand.Uint64N(maxRetry-minRetry) //nolint:gosec // jitter, not a secret
 }

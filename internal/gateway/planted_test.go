@@ -230,8 +230,8 @@ var plants = []plant{
 	},
 	{
 		bug: "a connection counted for ever", file: "gateway.go",
-		old:  "if it is to\n\tg.releaseSlot()\n}",
-		new:  "if it is to\n\tif !BUG {\n\t\tg.releaseSlot()\n\t}\n}",
+		old:  "if there is one\n\tg.releaseSlot()\n}",
+		new:  "if there is one\n\tif !BUG {\n\t\tg.releaseSlot()\n\t}\n}",
 		says: []string{"left behind: connections counted"},
 	},
 	{

@@ -16,7 +16,6 @@ import (
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/logging"
-	"ssegateway/internal/stream"
 	"ssegateway/sse"
 )
 
@@ -58,15 +57,15 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 	// Stricter than net/http: what a proxy in front could read otherwise than we do is refused.
 	if !strings.HasPrefix(r.RequestURI, "/") {
-		refuse(w, r, api.ErrTarget)
+		s.refuseStream(w, r, api.ErrTarget)
 		return
 	}
 	if hasBody(r) {
-		refuse(w, r, api.ErrBody)
+		s.refuseStream(w, r, api.ErrBody)
 		return
 	}
 	if s.callbacks == nil {
-		refuse(w, r, api.ErrNotConfigured)
+		s.refuseStream(w, r, api.ErrNotConfigured)
 		return
 	}
 	if s.gw.Draining() || !s.isLogOpen() || s.node != nil && s.node.Refuses() {
@@ -79,7 +78,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 	request, ok := callback.EncodeRequest(r)
 	if !ok {
-		refuse(w, r, api.ErrRequestTooLarge)
+		s.refuseStream(w, r, api.ErrRequestTooLarge)
 		return
 	}
 	c, answer, err := s.gw.Connect(r.Context(), request)
@@ -89,7 +88,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if errors.Is(err, gateway.ErrRequests) {
-			tooMany(w, r, api.ErrRequestBudget)
+			s.tooMany(w, r, api.ErrRequestBudget)
 			return
 		}
 		s.refuseFull(w, r)
@@ -112,15 +111,15 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		}
 		comeBack(w, r) // closed meanwhile: the gateway drains, or the client has left
 	case gateway.Refused:
-		refuse(w, r, api.BackendError(answer.Status))
+		s.refuseStream(w, r, api.BackendError(answer.Status))
 	case gateway.TimedOut:
 		if s.gw.Draining() {
 			comeBack(w, r)
 			return
 		}
-		refuse(w, r, api.ErrBackendTimeout)
+		s.refuseStream(w, r, api.ErrBackendTimeout)
 	case gateway.Unreachable, gateway.Unanswered:
-		refuse(w, r, api.ErrBackendDown)
+		s.refuseStream(w, r, api.ErrBackendDown)
 	case gateway.Unasked:
 		comeBack(w, r)
 	}
@@ -136,13 +135,15 @@ func (s *Server) lacksSockets(r *http.Request) bool {
 // refuseFull turns a client away because there are as many streams as there may be.
 func (s *Server) refuseFull(w http.ResponseWriter, r *http.Request) {
 	s.full.Log(s.log, slog.LevelWarn, "a stream is turned away: there are MAX_CONNECTIONS", slog.Int("max_connections", s.cfg.MaxConnections))
-	tooMany(w, r, api.ErrTooManyConns)
+	s.tooMany(w, r, api.ErrTooManyConns)
 }
 
 // tooMany turns a client away for now.
-func tooMany(w http.ResponseWriter, r *http.Request, e *api.Error) {
-	w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5))) //nolint:gosec // jitter, not a secret
-	refuse(w, r, e)
+func (s *Server) tooMany(w http.ResponseWriter, r *http.Request, e *api.Error) {
+	if !s.isRetrySet(r) {
+		w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5))) //nolint:gosec // jitter, not a secret
+	}
+	s.refuseStream(w, r, e)
 }
 
 // bodyTimeout bounds how long a body of unknown length may take to turn out to be empty.
@@ -168,6 +169,9 @@ func (s *Server) grant(r *http.Request, c *gateway.Conn, body []byte) gateway.Gr
 	if err != nil {
 		s.ignored.Log(s.log, slog.LevelWarn, "the answer to the connect callback is ignored",
 			slog.String("token", c.Token().String()), slog.String("error", logging.Cut(err.Error())))
+	}
+	if s.isRetrySet(r) && !g.Retry.IsSet() {
+		g.Retry = sse.RetryMillis(defaultRetry)
 	}
 	g.LastEventID = lastEventID(r)
 	return g
@@ -197,12 +201,4 @@ func closeBehind(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}
-}
-
-// comeBack answers with a stream that only asks the client to try again. A
-// browser gives up for ever on an error status, but reconnects after this.
-func comeBack(w http.ResponseWriter, r *http.Request) {
-	stream.SetHeader(w.Header())
-	closeBehind(w, r)
-	_, _ = w.Write(gateway.RetryBlock())
 }

@@ -34,7 +34,7 @@ func (t *Topics) Expect(ref uint64) *Delivery {
 	return &Delivery{t, ref, w}
 }
 
-// Ref returns the reference by which the record is recognized.
+// Ref returns the reference by which the record is recognised.
 func (d *Delivery) Ref() uint64 { return d.ref }
 
 // Wait waits until this node has delivered the record, or ctx ends, and returns how many
