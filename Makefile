@@ -15,7 +15,7 @@ TAGS      ?=       # of the build: embedded has a NATS in the program
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
-.PHONY: help build demo demo-cluster test test-deps test-portable vet-others lint fmt bench compare simulate load chaos hostile fuzz clean
+.PHONY: help build release demo demo-cluster test test-deps test-portable test-release vet-others lint fmt bench compare simulate load chaos hostile fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ help: ## list the targets
 build: ## build bin/ssegateway; TAGS=embedded for one that can be its own NATS
 	CGO_ENABLED=0 $(GO) build -trimpath -tags '$(strip $(TAGS))' -ldflags '-s -w -X main.version=$(strip $(VERSION))' -o $(BIN) ./cmd/ssegateway
 
+release: ## build everything that a release has, into dist/: binaries, images, SBOM, checksums
+	cd release && $(GO) run .
+
 demo: build ## build, then run the gateway with a small backend and a page to open
 	$(BIN) demo
 
@@ -31,7 +34,7 @@ demo-cluster: build ## the same with three nodes, a NATS server and nginx in fro
 	@scripts/demo-cluster
 
 # The plain run is the last one, so that a reader finds its result at the end.
-test: test-deps vet-others test-portable ## install what the tests need where it is missing, then run every test
+test: test-deps vet-others test-portable test-release ## install what the tests need where it is missing, then run every test
 	$(GO) test -race -count=$(strip $(COUNT)) -timeout 15m $(TESTFLAGS) ./...
 
 # Chromium, nginx, Node and its packages: looked for first, installed through apt-get and npm where missing.
@@ -44,6 +47,10 @@ ON_SOCKETS = $(shell GOOS=linux $(GO) list -f '{{range .Deps}}{{if eq . "ssegate
 test-portable:
 	$(GO) test -race -count=$(strip $(COUNT)) -timeout 10m -tags portable $(TESTFLAGS) $(ON_SOCKETS)
 
+# A module of its own, since the program needs none of what builds a release.
+test-release:
+	cd release && $(GO) test -count=$(strip $(COUNT)) -timeout 10m ./...
+
 # Type checks everything, tests included, as the other systems compile it.
 vet-others:
 	GOOS=darwin $(GO) vet ./...
@@ -54,6 +61,7 @@ lint: test-deps ## go vet and golangci-lint (gofumpt included), for both builds;
 	$(GO) vet -tags portable ./...
 	$(TOOL) golangci-lint run ./...
 	$(TOOL) golangci-lint run --build-tags portable ./...
+	cd release && $(GO) vet ./... && $(GO) tool -modfile=../tools.mod golangci-lint run --config ../.golangci.yml ./...
 	REDOCLY_TELEMETRY=off scripts/openapi/node_modules/.bin/redocly lint --config scripts/openapi/redocly.yaml internal/api/openapi.yaml
 
 fmt: ## format the Go files
@@ -92,4 +100,4 @@ fuzz: ## run each fuzz target for FUZZTIME
 	done
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -14,8 +15,8 @@ import (
 	"ssegateway/internal/server"
 )
 
-// version is set by the linker for releases.
-var version string
+// version and commit are set by the linker for releases.
+var version, commit string
 
 func main() {
 	if err := command().Execute(); err != nil {
@@ -45,11 +46,36 @@ func command() *cobra.Command {
 		&cobra.Command{Use: "serve", Short: "Run the gateway (the default)", Args: cobra.NoArgs, RunE: serve},
 		demoCommand(),
 		benchCommand(),
-		&cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Run: func(c *cobra.Command, _ []string) {
-			fmt.Fprintln(c.OutOrStdout(), "ssegateway", versionString())
-		}},
+		healthCommand(),
+		versionCommand(),
 	)
 	return root
+}
+
+// versionCommand prints what a report of a fault has to name.
+func versionCommand() *cobra.Command {
+	c := &cobra.Command{Use: "version", Short: "Print the version, the commit and the Go that built it", Args: cobra.NoArgs, Run: func(c *cobra.Command, _ []string) {
+		fmt.Fprintf(c.OutOrStdout(), "ssegateway %s, commit %s, %s %s/%s\n", versionString(), commitString(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	}}
+	c.SetHelpFunc(func(c *cobra.Command, _ []string) { // the flags of all commands are none of it
+		fmt.Fprintf(c.OutOrStdout(), "%s.\n\nUsage:\n  %s\n", c.Short, c.CommandPath())
+	})
+	return c
+}
+
+// commitString returns the commit that the program was built from.
+func commitString() string {
+	if commit != "" {
+		return commit
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
 }
 
 func versionString() string {

@@ -1,0 +1,366 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+)
+
+// patience is how long something may take that should happen at once.
+const patience = 30 * time.Second
+
+// dist has a release of the last commit for this system, and clone is what it was built from.
+var dist, clone string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "release")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	clone, dist = filepath.Join(dir, "clone"), filepath.Join(dir, "dist")
+	if err := errors.Join(cloneTo(clone), run(context.Background(), clone, dist, "linux/"+runtime.GOARCH)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// cloneTo clones the last commit of the project.
+func cloneTo(dir string) error {
+	out, err := exec.Command("git", "clone", "-q", "..", dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("git clone: %w: %s", err, out)
+	}
+	return nil
+}
+
+// one returns the only file of the release with that end.
+func one(t *testing.T, end string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dist, "*"+end))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%d files *%s (%v), want one", len(found), end, err)
+	}
+	return found[0]
+}
+
+// Another clone, in another place and with empty caches, gives the same bytes.
+func TestReproducible(t *testing.T) {
+	again, out := filepath.Join(t.TempDir(), "quite", "another", "place"), filepath.Join(t.TempDir(), "dist")
+	if err := cloneTo(again); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOCACHE", t.TempDir())
+	if err := run(t.Context(), again, out, "linux/"+runtime.GOARCH); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(filepath.Join(dist, "SHA256SUMS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(out, "SHA256SUMS"))
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("two builds differ (%v):\n%s\n%s", err, want, got)
+	}
+}
+
+func TestChecksums(t *testing.T) {
+	cmd := exec.Command("sha256sum", "--strict", "-c", "SHA256SUMS")
+	cmd.Dir = dist
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	entries, err := os.ReadDir(dist)
+	if err != nil || strings.Count(string(out), ": OK\n") != len(entries)-1 {
+		t.Errorf("%d files, checked:\n%s (%v)", len(entries), out, err)
+	}
+}
+
+// The program in the archive is static, and names version, commit and Go.
+func TestArchive(t *testing.T) {
+	f, err := os.Open(one(t, "_linux_"+runtime.GOARCH+".tar.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	names := untar(t, z, dir)
+	base := strings.TrimSuffix(filepath.Base(f.Name()), ".tar.gz")
+	want := []string{base + "/CHANGELOG.md", base + "/LICENSE", base + "/README.md", base + "/configuration.md", base + "/ssegateway"}
+	if !slices.Equal(names, want) {
+		t.Errorf("the archive has %q, want %q", names, want)
+	}
+	program := filepath.Join(dir, base, "ssegateway")
+	out, err := exec.Command(program, "version").CombinedOutput()
+	head, headErr := exec.Command("git", "-C", clone, "rev-parse", "HEAD").Output()
+	version, _, _ := strings.Cut(strings.TrimPrefix(base, "ssegateway_"), "_linux_")
+	wantLine := fmt.Sprintf("ssegateway v%s, commit %s, %s linux/%s\n", version, strings.TrimSpace(string(head)), runtime.Version(), runtime.GOARCH)
+	if err := errors.Join(err, headErr); err != nil || string(out) != wantLine {
+		t.Errorf("%v: %q, want %q", err, out, wantLine)
+	}
+	if out, _ := exec.Command("ldd", program).CombinedOutput(); !strings.Contains(string(out), "not a dynamic executable") {
+		t.Errorf("not static: %s", out)
+	}
+}
+
+// untar unpacks an archive into a directory, and returns the names of its files, sorted.
+func untar(t *testing.T, r io.Reader, dir string) (names []string) {
+	t.Helper()
+	for archive := tar.NewReader(r); ; {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			slices.Sort(names)
+			return names
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !filepath.IsLocal(h.Name) || h.Typeflag != tar.TypeReg {
+			t.Fatalf("%q is no file of the archive", h.Name)
+		}
+		names = append(names, h.Name)
+		path := filepath.Join(dir, h.Name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, h.FileInfo().Mode()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestSBOM(t *testing.T) {
+	data, err := os.ReadFile(one(t, "_sbom.cdx.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bom struct {
+		BOMFormat  string
+		Components []struct{ Name, Version string }
+	}
+	if err := json.Unmarshal(data, &bom); err != nil || bom.BOMFormat != "CycloneDX" {
+		t.Fatalf("%v: %q", err, bom.BOMFormat)
+	}
+	for _, name := range []string{"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "github.com/spf13/cobra"} {
+		found := false
+		for _, c := range bom.Components {
+			found = found || c.Name == name && c.Version != ""
+		}
+		if !found {
+			t.Errorf("%s is in the program, and not in the SBOM", name)
+		}
+	}
+	if bytes.Contains(data, []byte(clone)) {
+		t.Error("the SBOM names the place of the build")
+	}
+}
+
+// loadImage unpacks the image for this system, and returns its configuration and its files.
+func loadImage(t *testing.T) (config v1.Config, root string, names []string) {
+	t.Helper()
+	f, err := os.Open(one(t, "_image.oci.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	dir := t.TempDir()
+	untar(t, f, dir)
+	top, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := top.IndexManifest()
+	if err != nil || len(manifest.Manifests) != 1 {
+		t.Fatalf("%v: %+v", err, manifest)
+	}
+	index, err := top.ImageIndex(manifest.Manifests[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if manifest, err = index.IndexManifest(); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range manifest.Manifests {
+		if m.Platform.OS != "linux" || m.Platform.Architecture != runtime.GOARCH {
+			continue
+		}
+		image, err := index.Image(m.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := image.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		root = t.TempDir()
+		files := mutate.Extract(image)
+		names = untar(t, files, root)
+		return file.Config, root, names
+	}
+	t.Fatal("no image for this system")
+	return config, "", nil
+}
+
+// The image has nothing but the program and the certificates. It runs as nobody in particular, on
+// a root that it cannot write to, and its health check asks the gateway.
+func TestImage(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("chroot needs root")
+	}
+	config, root, names := loadImage(t)
+	if want := []string{"etc/ssl/certs/ca-certificates.crt", "ssegateway"}; !slices.Equal(names, want) {
+		t.Errorf("the image has %q, want %q", names, want)
+	}
+	authorities, err := os.ReadFile(filepath.Join(root, "etc", "ssl", "certs", "ca-certificates.crt"))
+	if err != nil || !x509.NewCertPool().AppendCertsFromPEM(authorities) || bytes.Count(authorities, []byte("BEGIN")) < 50 {
+		t.Errorf("%v: the image has %d certificates", err, bytes.Count(authorities, []byte("BEGIN")))
+	}
+	if config.User != "65532:65532" || !slices.Equal(config.Entrypoint, []string{"/ssegateway"}) {
+		t.Errorf("user %q, entry point %q", config.User, config.Entrypoint)
+	}
+	// A directory of root's, in which nobody else may write.
+	for _, dir := range []string{filepath.Dir(root), root} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	port := freePort(t)
+	inside := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Dir, cmd.Env = "/", []string{"PORT=" + strconv.Itoa(port), "CALLBACK_URL=http://127.0.0.1:9/"}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: 65532, Gid: 65532}, Pdeathsig: syscall.SIGKILL}
+		return cmd
+	}
+	check := func() (string, error) {
+		out, err := inside(config.Healthcheck.Test[1:]...).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := check(); err == nil || !regexp.MustCompile("no answer").MatchString(out) {
+		t.Errorf("health without a gateway: %v, %s", err, out)
+	}
+	gateway := inside(config.Entrypoint...)
+	var log bytes.Buffer
+	gateway.Stderr = &log
+	if err := gateway.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- gateway.Wait() }()
+	awaitHealth(t, port, exited)
+	if out, err := check(); err != nil {
+		t.Errorf("health: %v, %s", err, out)
+	}
+	if err := gateway.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-exited:
+		if err != nil {
+			t.Errorf("%v: %s", err, log.String())
+		}
+	case <-time.After(patience):
+		t.Fatal("SIGTERM does not end it")
+	}
+}
+
+// The Dockerfile gives the same image.
+func TestDockerfile(t *testing.T) {
+	config, _, names := loadImage(t)
+	text, err := os.ReadFile("../deploy/Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, last, _ := strings.Cut(string(text), "FROM scratch\n")
+	health := config.Healthcheck
+	want := []string{
+		"USER " + config.User,
+		"EXPOSE 3000/tcp",
+		fmt.Sprintf("HEALTHCHECK --interval=%v --timeout=%v CMD %s", health.Interval, health.Timeout, inJSON(health.Test[1:])),
+		"ENTRYPOINT " + inJSON(config.Entrypoint),
+	}
+	var got, copied []string
+	for line := range strings.Lines(last) {
+		if fields := strings.Fields(line); fields[0] == "COPY" {
+			copied = append(copied, strings.TrimPrefix(fields[len(fields)-1], "/"))
+		} else {
+			got = append(got, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	if !slices.Equal(got, want) || !slices.Equal(copied, names) {
+		t.Errorf("the Dockerfile has %q and %q, the image %q and %q", got, copied, want, names)
+	}
+}
+
+func inJSON(list []string) string {
+	return `["` + strings.Join(list, `", "`) + `"]`
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// awaitHealth waits until a gateway answers.
+func awaitHealth(t *testing.T, port int, exited <-chan error) {
+	t.Helper()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	end := time.After(patience)
+	for {
+		resp, err := http.Get("http://127.0.0.1:" + strconv.Itoa(port) + "/healthz")
+		if err == nil {
+			_ = resp.Body.Close()
+			return
+		}
+		select {
+		case <-poll.C:
+		case err := <-exited:
+			t.Fatalf("the gateway ended: %v", err)
+		case <-end:
+			t.Fatalf("no answer: %v", err)
+		}
+	}
+}
