@@ -1,5 +1,5 @@
-// Package metrics is the Prometheus view of the gateway's counters. All labels
-// come from closed sets: reasons, results and actions, never a token or a path.
+// Package metrics exports the gateway's counters to Prometheus. All label values
+// come from fixed sets, such as reasons, results and actions, never from a token or a path.
 package metrics
 
 import (
@@ -29,11 +29,11 @@ type Metrics struct {
 	gw        *gateway.Gateway
 	own       *connections.Own
 	api       *api.API
-	node      *cluster.Node // nil: there are no others
+	node      *cluster.Node // nil without a cluster
 	edge      *edge.Edge
 }
 
-// New makes Metrics; Watch gives them something to show.
+// New returns Metrics without the gateway's counters. Watch adds them.
 func New() *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
@@ -48,7 +48,7 @@ func New() *Metrics {
 		}, []string{"action"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "ssegateway_request_panics_total",
-			Help: "Requests that ended by a panic of their handler: faults of the gateway.",
+			Help: "Requests whose handler panicked: faults of the gateway.",
 		}),
 	}
 	m.registry.MustRegister(m.callbacks, m.latency, m.panics, collectors.NewGoCollector(),
@@ -66,8 +66,8 @@ func (m *Metrics) ObserveCallback(action, result string, took time.Duration) {
 // CountPanic counts a request whose handler panicked.
 func (m *Metrics) CountPanic() { m.panics.Inc() }
 
-// Watch adds the counters of a gateway, its connections, its API and its edge, and in a
-// cluster those of its node.
+// Watch adds the counters of a gateway, its connections, its API and its edge. In a
+// cluster it also adds those of the node; otherwise node is nil.
 func (m *Metrics) Watch(gw *gateway.Gateway, own *connections.Own, a *api.API, node *cluster.Node, e *edge.Edge) {
 	m.gw, m.own, m.api, m.node, m.edge = gw, own, a, node, e
 	m.registry.MustRegister(m)
@@ -83,19 +83,19 @@ var (
 	closed     = desc("connections_closed_total", "Ends that the backend is told of, by reason.", "reason")
 	events     = desc("events_written_total", "Events handed to clients' sockets, one for each client.")
 	bytes      = desc("written_bytes_total", "Bytes handed to clients' sockets, heads, framing and heartbeats included.")
-	queued     = desc("queued_bytes", "Bytes that wait for clients now, bookkeeping included.")
+	queued     = desc("queued_bytes", "Bytes queued for clients now, bookkeeping included.")
 	requests   = desc("request_bytes", "Bytes kept of clients' requests now, of connections and of ends that the backend was not told of yet, bookkeeping included.")
 	overBudget = desc("request_budget_refused_total", "Streams turned away because request_bytes was at its bound.")
 	heartbeats = desc("heartbeats_total", "Heartbeats written.")
 	dropped    = desc("events_dropped_total", "Events accepted for a connection and dropped: it ended before they were written, or its overflow policy dropped them.")
 	sends      = desc("sends_total", "Requests to /internal/send, by result.", "result")
 
-	accepted   = desc("edge_connections", "Accepted connections that are no streams now, by state.", "state")
+	accepted   = desc("edge_connections", "Accepted connections that are not streams now, by state.", "state")
 	evicted    = desc("edge_evicted_total", "Connections that were closed to make room for others, by the state they were in.", "state")
-	turned     = desc("edge_refused_total", "Connections that were closed as they came: all descriptors were in use.")
+	turned     = desc("edge_refused_total", "Connections closed on accept because all descriptors were in use.")
 	floods     = desc("edge_floods_total", "Connections that were closed because their peer sent much and asked for little.")
-	logLost    = desc("log_lines_lost_total", "Log lines that were lost because nobody took them in time.")
-	logLeftOut = desc("log_lines_left_out_total", "Log lines that were left out because equal ones had just been written.")
+	logLost    = desc("log_lines_lost_total", "Log lines lost because they could not be written in time.")
+	logLeftOut = desc("log_lines_left_out_total", "Log lines left out because equal lines had just been written.")
 
 	nodes    = desc("cluster_nodes", "Other nodes, by state. Lost: dead, and the backend is being told of what it held.", "state")
 	lease    = desc("cluster_lease_held", "1 while this node's lease holds for certain, else 0: what it has to tell the backend waits.")
@@ -103,14 +103,14 @@ var (
 	heldUp   = desc("cluster_held_bytes", "Bytes of connections' records that are not written to the broker, or removed, yet.")
 	refused  = desc("cluster_refused_total", "Clients told to come back because too many bytes of records wait to be written to the broker, or its storage is full.")
 	relayed  = desc("cluster_relayed_total", "Requests to other nodes, by result.", "result")
-	answered = desc("cluster_answered_total", "Requests of other nodes that were answered.")
+	answered = desc("cluster_answered_total", "Requests from other nodes that were answered.")
 	reaped   = desc("cluster_reaped_total", "Connections of lost nodes that the backend was told of by this one.")
 )
 
-// Describe is part of prometheus.Collector.
+// Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
 
-// Collect is part of prometheus.Collector.
+// Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	s := m.gw.Stats()
 	gauge := func(d *prometheus.Desc, v int64, labels ...string) {
