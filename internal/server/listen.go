@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log"
 	"net"
 	"net/http"
@@ -34,8 +35,7 @@ func newListening(l net.Listener, server *http.Server) listening {
 
 // listen opens the public listener, and the internal one if it is separate.
 func (s *Server) listen(ctx context.Context) ([]listening, error) {
-	lc := stream.ListenConfig()
-	l, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(s.cfg.Port))
+	l, err := listenPublic(ctx, s.cfg.Port)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +61,7 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 			l, err = listenUnix(ctx, addr.Address)
 		} else {
 			l, err = new(net.ListenConfig).Listen(ctx, addr.Network, addr.Address) // without a stream's socket options
+			err = nameSetting("INTERNAL_ADDR", err)
 		}
 		if err != nil {
 			_ = listeners[0].listener.Close()
@@ -69,6 +70,32 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 		listeners = append(listeners, newListening(s.edge.Listen(l, edge.Plain, s.refusal(false)), s.httpServer(s.admit(s.serveInternalListener, false))))
 	}
 	return listeners, nil
+}
+
+// listenPublic returns the listener of PORT: the socket that systemd passes, or a new one.
+func listenPublic(ctx context.Context, port int) (net.Listener, error) {
+	passed, err := passedSocket(port)
+	if err != nil {
+		return nil, err
+	}
+	if passed != nil {
+		l, err := stream.Adopt(passed)
+		if err != nil {
+			return nil, fmt.Errorf("the socket that systemd passes does not take the options of a stream: %w", err)
+		}
+		return l, nil
+	}
+	lc := stream.ListenConfig()
+	l, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(port))
+	return l, nameSetting("PORT", err)
+}
+
+// nameSetting names the setting that an error is about; nil stays nil.
+func nameSetting(env string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", env, err)
 }
 
 func (s *Server) httpServer(h http.Handler) *http.Server {

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/nats"
@@ -210,8 +212,10 @@ func (s *Server) Run(ctx context.Context) error {
 			parts.start("listener "+l.listener.Addr().String(), func() error { return l.server.Serve(listener) }, func() { _ = l.server.Close() })
 		}
 	}
+	parts.startUntil(ctx, "watchdog", s.feedWatchdog)
 	s.logStart()
 	s.started.Store(true)
+	s.notifySystemd(daemon.SdNotifyReady)
 
 	var failure error
 	select {
@@ -219,6 +223,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case failure = <-parts.failed:
 		s.fail(failure)
 	}
+	s.notifySystemd(daemon.SdNotifyStopping)
 	err = s.drainBeside(parts, failure)
 	parts.end()
 	closeListeners(listeners)

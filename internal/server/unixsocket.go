@@ -19,7 +19,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
 	if err != nil {
-		return nil, err
+		return nil, nameSetting("INTERNAL_ADDR", err)
 	}
 	if l, ok := l.(*net.UnixListener); ok {
 		l.SetUnlinkOnClose(false)

@@ -1,6 +1,9 @@
 package stream
 
-import "net"
+import (
+	"errors"
+	"net"
+)
 
 // sendBuffer is SO_SNDBUF in bytes (the kernel doubles it). With Linux's default a client
 // that stopped reading holds about 4 MB.
@@ -13,6 +16,32 @@ func resetSocket(tcp *net.TCPConn) {
 		_ = tcp.SetKeepAlive(false)
 		setSocket(tcp)
 	}
+}
+
+// Adopt makes a listener for streams of a socket that another process has opened.
+func Adopt(l *net.TCPListener) (net.Listener, error) {
+	raw, err := l.SyscallConn()
+	if err == nil {
+		err = controlListener("", "", raw)
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return adopted{l}, nil
+}
+
+// adopted turns off the keep-alive probes that package net turns on for each connection, as
+// ListenConfig does.
+type adopted struct{ *net.TCPListener }
+
+// Accept implements net.Listener.
+func (l adopted) Accept() (net.Conn, error) {
+	tcp, err := l.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	_ = tcp.SetKeepAlive(false)
+	return tcp, nil
 }
 
 // ListenConfig returns the configuration for a listener for streams.
