@@ -30,7 +30,7 @@ type contractCase struct {
 // sections are the whole suite, in the order of the contract.
 var sections = []section{
 	configuration, clients, eventSourceErrors, callbacks, lifecycle, sending, bodies, pendingSends, wire, health, logging, draining,
-	ownLogging, ownDraining, access, cors, events, queues, overflows, halfClosing, hardening, grants, topics, replays, steering, streaming,
+	ownLogging, ownDraining, access, cors, events, queues, overflows, halfClosing, hardening, grants, topics, replays, steering, streaming, metrics,
 }
 
 func allCases() []contractCase {

@@ -20,6 +20,8 @@ type API struct {
 	maxTopics int
 	log       *slog.Logger
 	invalid   atomic.Uint64 // sends
+
+	invalidPublishes atomic.Uint64
 }
 
 // New makes an API. maxBody bounds a body, in bytes, or each event in the body of a streaming
@@ -30,6 +32,9 @@ func New(conns connections.Connections, maxBody int64, maxTopics int, log *slog.
 
 // InvalidSends returns how many sends were refused as invalid before their connection was looked up.
 func (a *API) InvalidSends() uint64 { return a.invalid.Load() }
+
+// InvalidPublishes returns how many publishes were refused as invalid.
+func (a *API) InvalidPublishes() uint64 { return a.invalidPublishes.Load() }
 
 // openAPI describes what is served here. It is written by hand, and what the tests
 // of the API see is checked against it.

@@ -112,6 +112,9 @@ func (a *API) decodeOperation(q *request) (o connections.Operation, problem *Err
 		return o, problem
 	}
 	p, problem := q.decodePublish(a.maxTopics)
+	if problem != nil {
+		a.invalidPublishes.Add(1)
+	}
 	o.Publish = &p
 	return o, problem
 }

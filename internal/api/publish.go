@@ -25,6 +25,9 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request) {
 	if problem == nil {
 		p, problem = q.decodePublish(a.maxTopics)
 	}
+	if problem != nil {
+		a.invalidPublishes.Add(1)
+	}
 	var answer []byte
 	if problem == nil {
 		answer, problem = a.performPublish(r.Context(), p)

@@ -47,6 +47,14 @@ const (
 	ResultGivenUp   = "given_up"  // failed for so long that it is not tried again
 )
 
+// Results returns the results that an attempt of each action can have.
+func Results() map[string][]string {
+	return map[string][]string{
+		ActionConnect:    {ResultAccepted, ResultRefused, ResultUnreachable, ResultTimeout, ResultUnanswered},
+		ActionDisconnect: {ResultDelivered, ResultRetry, ResultRejected, ResultGivenUp},
+	}
+}
+
 // Config says where and how callbacks are made.
 type Config struct {
 	// URL is where callbacks are POSTed: http or https, query and userinfo as given.

@@ -26,6 +26,8 @@ type Own struct {
 	name   func() string
 	log    *slog.Logger
 	sends  [len(sendResults)]atomic.Uint64
+
+	published, unpublished atomic.Uint64
 }
 
 // NewOwn makes an Own. name returns the node's name for people, which may change.
@@ -61,6 +63,17 @@ func (o *Own) Sends(f func(result string, n uint64)) {
 	for i, name := range sendResults {
 		f(name, o.sends[i].Load())
 	}
+}
+
+// InvalidPublish is the counted result of publishes that were refused as invalid.
+const InvalidPublish = "invalid"
+
+// Publishes calls f for each possible result of a publish by this node, with the number of times
+// that it occurred.
+func (o *Own) Publishes(f func(result string, n uint64)) {
+	f("ok", o.published.Load())
+	f("failed", o.unpublished.Load())
+	f(InvalidPublish, 0)
 }
 
 // countOf returns the index in sendResults under which a send is counted.
@@ -285,5 +298,10 @@ func (o *Own) Expect(ref uint64) *topics.Delivery { return o.topics.Expect(ref) 
 // PublishAs publishes p as the record that the Delivery d waits for.
 func (o *Own) PublishAs(ctx context.Context, d *topics.Delivery, p Publication) (done Published, err error) {
 	done.Position, done.Receivers, err = d.Publish(ctx, p.Topics, p.Event, p.Store)
+	if err != nil {
+		o.unpublished.Add(1)
+	} else {
+		o.published.Add(1)
+	}
 	return done, err
 }

@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"net/http"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,7 @@ import (
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/logging"
+	"ssegateway/internal/topics"
 )
 
 // Metrics serves /metrics.
@@ -26,15 +28,35 @@ type Metrics struct {
 	callbacks *prometheus.CounterVec
 	latency   *prometheus.HistogramVec
 	panics    prometheus.Counter
-	gw        *gateway.Gateway
-	own       *connections.Own
-	api       *api.API
-	node      *cluster.Node // nil without a cluster
-	edge      *edge.Edge
+	sources   Sources
 }
 
-// New returns Metrics without the gateway's counters. Watch adds them.
-func New() *Metrics {
+// Sources is where the counters are.
+type Sources struct {
+	Gateway *gateway.Gateway
+	Own     *connections.Own
+	API     *api.API
+	Topics  *topics.Topics
+	Edge    *edge.Edge
+	Node    *cluster.Node // nil without a cluster
+	State   func() State
+}
+
+// State is what only the server knows.
+type State struct {
+	Ready              bool
+	MaxConnections     int
+	StreamsFull        uint64    // refused because there were MaxConnections
+	StreamsNotReady    uint64    // told to come back because the gateway drains or its broker is away
+	PendingDisconnects int       // not delivered yet
+	HasBroker          bool      // NATS
+	BrokerConnected    bool      // within the last seconds
+	CertificateExpiry  time.Time // zero without TLS
+}
+
+// New returns Metrics without the gateway's counters. Watch adds them. results are those that an
+// attempt of a callback can have, by action: each series is there from the start.
+func New(version string, results map[string][]string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		callbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -51,7 +73,18 @@ func New() *Metrics {
 			Help: "Requests whose handler panicked: faults of the gateway.",
 		}),
 	}
-	m.registry.MustRegister(m.callbacks, m.latency, m.panics, collectors.NewGoCollector(),
+	for action, possible := range results {
+		m.latency.WithLabelValues(action)
+		for _, result := range possible {
+			m.callbacks.WithLabelValues(action, result)
+		}
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ssegateway_build_info", Help: "1, with the version of the program and of its Go as labels.",
+		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
+	})
+	build.Set(1)
+	m.registry.MustRegister(m.callbacks, m.latency, m.panics, build, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.Handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 	return m
@@ -66,10 +99,9 @@ func (m *Metrics) ObserveCallback(action, result string, took time.Duration) {
 // CountPanic counts a request whose handler panicked.
 func (m *Metrics) CountPanic() { m.panics.Inc() }
 
-// Watch adds the counters of a gateway, its connections, its API and its edge. In a
-// cluster it also adds those of the node; otherwise node is nil.
-func (m *Metrics) Watch(gw *gateway.Gateway, own *connections.Own, a *api.API, node *cluster.Node, e *edge.Edge) {
-	m.gw, m.own, m.api, m.node, m.edge = gw, own, a, node, e
+// Watch adds the counters of the sources.
+func (m *Metrics) Watch(s Sources) {
+	m.sources = s
 	m.registry.MustRegister(m)
 }
 
@@ -78,7 +110,20 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	held       = desc("connections", "Connections now, by state.", "state")
+	ready          = desc("ready", "1 while /readyz answers 200, else 0.")
+	maxConnections = desc("max_connections", "Streams that may be open or pending at a time.")
+	held           = desc("connections", "Connections now, by state.", "state")
+	streamsRefused = desc("streams_refused_total", "Streams refused without a callback, by cause.", "cause")
+	expiry         = desc("tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires, in Unix time.")
+	connected      = desc("broker_connected", "1 while NATS is connected, or was within the last seconds, else 0.")
+	pending        = desc("disconnects_pending", "Disconnect callbacks that are not delivered yet.")
+
+	publishes = desc("publishes_total", "Events to be published, by result.", "result")
+	logBytes  = desc("topic_log_bytes", "Bytes of published events that the log keeps.")
+	logEvents = desc("topic_log_events", "Published events that the log keeps.")
+	resumes   = desc("resumes_total", "Streams with topics whose client came back with a Last-Event-ID.")
+	gaps      = desc("gaps_total", "Events gap that clients got: each had missed what the log does not have any more.")
+
 	opened     = desc("streams_opened_total", "Streams opened.")
 	closed     = desc("connections_closed_total", "Ends that the backend is told of, by reason.", "reason")
 	events     = desc("events_written_total", "Events handed to clients' sockets, one for each client.")
@@ -112,13 +157,43 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCo
 
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	s := m.gw.Stats()
+	source := &m.sources
+	s, state := source.Gateway.Stats(), source.State()
 	gauge := func(d *prometheus.Desc, v int64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
+	flag := func(d *prometheus.Desc, on bool) {
+		v := int64(0)
+		if on {
+			v = 1
+		}
+		gauge(d, v)
+	}
+	flag(ready, state.Ready)
+	gauge(maxConnections, int64(state.MaxConnections))
+	counter(streamsRefused, state.StreamsFull, "max_connections")
+	counter(streamsRefused, state.StreamsNotReady, "not_ready")
+	gauge(pending, int64(state.PendingDisconnects))
+	if state.HasBroker {
+		flag(connected, state.BrokerConnected)
+	}
+	if !state.CertificateExpiry.IsZero() {
+		gauge(expiry, state.CertificateExpiry.Unix())
+	}
+	source.Own.Publishes(func(result string, n uint64) {
+		if result == connections.InvalidPublish {
+			n += source.API.InvalidPublishes()
+		}
+		counter(publishes, n, result)
+	})
+	extent, delivery := source.Topics.Log(), source.Topics.Stats()
+	gauge(logBytes, extent.Bytes)
+	gauge(logEvents, extent.Events)
+	counter(resumes, delivery.Resumes.Load())
+	counter(gaps, delivery.Gaps.Load())
 	gauge(held, s.Pending.Load(), "pending")
 	gauge(held, s.Open.Load(), "open")
 	counter(opened, s.Opened.Load())
@@ -127,40 +202,37 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(events, s.Events.Load())
 	counter(bytes, s.Bytes.Load())
-	gauge(queued, m.gw.QueuedBytes())
-	gauge(requests, m.gw.Requests().Bytes())
-	counter(overBudget, m.gw.Requests().Refused())
+	gauge(queued, source.Gateway.QueuedBytes())
+	gauge(requests, source.Gateway.Requests().Bytes())
+	counter(overBudget, source.Gateway.Requests().Refused())
 	counter(heartbeats, s.Heartbeats.Load())
 	counter(dropped, s.Dropped.Load())
 	counter(logLost, logging.Lost())
 	counter(logLeftOut, logging.LeftOut())
-	m.own.Sends(func(result string, n uint64) {
+	source.Own.Sends(func(result string, n uint64) {
 		if result == connections.InvalidSend {
-			n += m.api.InvalidSends()
+			n += source.API.InvalidSends()
 		}
 		counter(sends, n, result)
 	})
-	e := m.edge.Stats()
+	e := source.Edge.Stats()
 	for _, state := range edge.States() {
 		gauge(accepted, int64(e.Open[state]), state.String())
 		counter(evicted, e.Evicted[state], state.String())
 	}
 	counter(turned, e.Refused)
 	counter(floods, e.Floods)
-	if m.node == nil {
+	node := source.Node
+	if node == nil {
 		return
 	}
-	alive, dead := m.node.Count()
+	alive, dead := node.Count()
 	gauge(nodes, int64(alive), "live")
 	gauge(nodes, int64(dead), "lost")
-	held := int64(0)
-	if m.node.Holds() {
-		held = 1
-	}
-	gauge(lease, held)
-	gauge(ledger, int64(m.node.Backlog()))
-	gauge(heldUp, m.node.Held())
-	c := m.node.Stats()
+	flag(lease, node.Holds())
+	gauge(ledger, int64(node.Backlog()))
+	gauge(heldUp, node.Held())
+	c := node.Stats()
 	counter(refused, c.Refused.Load())
 	counter(relayed, c.Relayed.Load(), "answered")
 	counter(relayed, c.Unknown.Load(), "unreachable")

@@ -83,3 +83,11 @@ func (c *certificate) follow() error {
 	}
 	return c.loadLocked(false)
 }
+
+// expiry returns when the pair in use expires.
+func (c *certificate) expiry() time.Time {
+	if leaf := c.pair.Load().Leaf; leaf != nil {
+		return leaf.NotAfter
+	}
+	return time.Time{}
+}

@@ -8,6 +8,7 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
+	"ssegateway/internal/metrics"
 )
 
 // readiness is the answer of /readyz.
@@ -36,33 +37,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		api.WriteJSON(w, http.StatusOK, []byte(`{"status":"ok"}`))
 		return
 	}
-	ready := readiness{Status: "ready", Configured: s.callbacks != nil}
-	if !ready.Configured {
-		ready.Reasons = append(ready.Reasons, "CALLBACK_URL is not configured")
-	}
-	if !s.started.Load() {
-		ready.Reasons = append(ready.Reasons, "starting")
-	}
-	if !s.isLogOpen() || !s.isBrokerReachable() {
-		ready.Reasons = append(ready.Reasons, "broker not reachable")
-	}
-	if s.engine != nil {
-		if err := s.engine.Stuck(); err != nil {
-			ready.Reasons = append(ready.Reasons, stuck(err))
-		}
-	}
-	if s.node != nil && !s.node.Named() {
-		reason := "no number in the cluster"
-		if other := s.node.Differs(); other != "" {
-			reason = "another node of this NATS_PREFIX has another CALLBACK_URL: " + other
-		}
-		ready.Reasons = append(ready.Reasons, reason)
-	} else if s.node != nil && !s.node.Holds() {
-		ready.Reasons = append(ready.Reasons, "the lease in the cluster is not renewed")
-	}
-	if s.gw.Draining() {
-		ready.Reasons = append(ready.Reasons, "draining")
-	}
+	ready := readiness{Status: "ready", Configured: s.callbacks != nil, Reasons: s.unready()}
 	status := http.StatusOK
 	if len(ready.Reasons) > 0 {
 		status, ready.Status = http.StatusServiceUnavailable, "not_ready"
@@ -72,4 +47,51 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		panic(err) // a struct of strings
 	}
 	api.WriteJSON(w, status, body)
+}
+
+// unready returns why the gateway is not ready for streams; nothing if it is.
+func (s *Server) unready() (reasons []string) {
+	if s.callbacks == nil {
+		reasons = append(reasons, "CALLBACK_URL is not configured")
+	}
+	if !s.started.Load() {
+		reasons = append(reasons, "starting")
+	}
+	if !s.isLogOpen() || !s.isBrokerReachable() {
+		reasons = append(reasons, "broker not reachable")
+	}
+	if s.engine != nil {
+		if err := s.engine.Stuck(); err != nil {
+			reasons = append(reasons, stuck(err))
+		}
+	}
+	if s.node != nil && !s.node.Named() {
+		reason := "no number in the cluster"
+		if other := s.node.Differs(); other != "" {
+			reason = "another node of this NATS_PREFIX has another CALLBACK_URL: " + other
+		}
+		reasons = append(reasons, reason)
+	} else if s.node != nil && !s.node.Holds() {
+		reasons = append(reasons, "the lease in the cluster is not renewed")
+	}
+	if s.gw.Draining() {
+		reasons = append(reasons, "draining")
+	}
+	return reasons
+}
+
+// state returns what the metrics show of the server.
+func (s *Server) state() metrics.State {
+	state := metrics.State{
+		Ready: len(s.unready()) == 0, MaxConnections: s.cfg.MaxConnections,
+		StreamsFull: s.turnedAway.full.Load(), StreamsNotReady: s.turnedAway.notReady.Load(),
+		HasBroker: s.engine != nil, BrokerConnected: s.isLogOpen() && s.isBrokerReachable(),
+	}
+	if s.callbacks != nil {
+		state.PendingDisconnects = s.callbacks.Pending()
+	}
+	if c := s.certificate.Load(); c != nil {
+		state.CertificateExpiry = c.expiry()
+	}
+	return state
 }

@@ -69,6 +69,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if s.gw.Draining() || !s.isLogOpen() || s.node != nil && s.node.Refuses() {
+		s.turnedAway.notReady.Add(1)
 		comeBack(w, r)
 		return
 	}
@@ -84,6 +85,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	c, answer, err := s.gw.Connect(r.Context(), request)
 	if err != nil {
 		if s.gw.Draining() || errors.Is(err, gateway.ErrNameless) {
+			s.turnedAway.notReady.Add(1)
 			comeBack(w, r)
 			return
 		}
@@ -134,6 +136,7 @@ func (s *Server) lacksSockets(r *http.Request) bool {
 
 // refuseFull turns a client away because there are as many streams as there may be.
 func (s *Server) refuseFull(w http.ResponseWriter, r *http.Request) {
+	s.turnedAway.full.Add(1)
 	s.full.Log(s.log, slog.LevelWarn, "a stream is turned away: there are MAX_CONNECTIONS", slog.Int("max_connections", s.cfg.MaxConnections))
 	s.tooMany(w, r, api.ErrTooManyConns)
 }

@@ -84,6 +84,7 @@ type Server struct {
 	ignored     *logging.Throttle
 	full        *logging.Throttle
 	started     atomic.Bool
+	turnedAway  struct{ full, notReady atomic.Uint64 } // clients, without a callback
 
 	hurryOnce sync.Once
 	hurriedAt time.Time     // when hurried was closed
@@ -116,7 +117,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		cfg.RequestBudgetBytes = max(leastRequestBudget, requestBytes*int64(cfg.MaxConnections))
 	}
 	s := &Server{
-		cfg: cfg, version: version, log: log, metrics: metrics.New(), files: files,
+		cfg: cfg, version: version, log: log, metrics: metrics.New(version, callback.Results()), files: files,
 		panics: logging.Every(time.Second), ignored: logging.Every(time.Second), full: logging.Every(time.Second), hurried: make(chan struct{}),
 	}
 
@@ -163,7 +164,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		Limit: files.connections(), Internal: files.reserve / 2,
 		Streams: s.streams.Sockets, Senders: s.senders.Conns, CloseSender: s.senders.CloseIdlest, Log: log,
 	})
-	s.metrics.Watch(s.gw, s.own, s.api, s.node, s.edge)
+	s.metrics.Watch(metrics.Sources{Gateway: s.gw, Own: s.own, API: s.api, Topics: s.topics, Edge: s.edge, Node: s.node, State: s.state})
 
 	s.withCORS = newCORS(cfg.CORSAllowedOrigins)
 	s.clients = s.withCORS(s.serveStream)

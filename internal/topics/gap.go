@@ -14,3 +14,9 @@ func Gap(lastEventID string, id sse.ID) frame.Frame {
 	name, _ := sse.NewName("gap")                       // valid
 	return frame.Event(sse.Event{Name: name, ID: id, Data: `{"last_event_id":` + string(quoted) + `}`})
 }
+
+// gap returns a Gap that a client is about to get, and counts it.
+func (t *Topics) gap(lastEventID string, id sse.ID) frame.Frame {
+	t.stats.Gaps.Add(1)
+	return Gap(lastEventID, id)
+}

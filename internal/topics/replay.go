@@ -40,7 +40,7 @@ func (r *Replay) Next(most int) (gap frame.Frame, records []*broker.Record) {
 		r.gap = frame.Frame{}
 	}
 	if !reaches && r.after < r.upto {
-		gaps = append(gaps, Gap(broker.Position{Epoch: r.log.Epoch(), Offset: r.after}.String(), sse.ID{}))
+		gaps = append(gaps, r.member.shard.topics.gap(broker.Position{Epoch: r.log.Epoch(), Offset: r.after}.String(), sse.ID{}))
 	}
 	r.given = nil
 	if len(gaps) > 0 {

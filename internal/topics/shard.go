@@ -114,7 +114,7 @@ func (s *shard) followLocked(m *Member, before *broker.Log, position uint64) *Re
 		if extent.Epoch != before.Epoch() || r.after < extent.Trimmed {
 			had := broker.Position{Epoch: before.Epoch(), Offset: r.after}
 			r.after = min(extent.Trimmed, s.position)
-			r.gap = Gap(had.String(), idOf(s.log, r.after))
+			r.gap = s.topics.gap(had.String(), idOf(s.log, r.after))
 		}
 	}
 	m.log, m.after = s.log, max(r.after, s.position)

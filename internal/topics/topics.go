@@ -40,7 +40,17 @@ type Topics struct {
 	shards  []*shard
 	refs    atomic.Uint64
 	waiters sync.Map // Publication.Ref to *waiter
+	stats   Stats
 }
+
+// Stats are counters of Topics.
+type Stats struct {
+	Resumes atomic.Uint64 // members whose client came with a position
+	Gaps    atomic.Uint64 // that clients were given
+}
+
+// Stats returns the counters, for reading.
+func (t *Topics) Stats() *Stats { return &t.stats }
 
 // New makes the Topics of an engine's log. shared says that other nodes follow the log too. Nothing
 // is delivered before Run.

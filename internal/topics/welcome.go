@@ -29,6 +29,7 @@ func (m *Member) Welcome(names []string, lastEventID string, retry sse.Retry) (o
 	start := position // what the client has after this opening
 	gap := false
 	if lastEventID != "" {
+		s.topics.stats.Resumes.Add(1)
 		had, ok := broker.ParsePosition(lastEventID)
 		switch {
 		case !ok || had.Epoch != extent.Epoch || had.Offset > extent.Last && !s.topics.shared:
@@ -52,7 +53,7 @@ func (m *Member) Welcome(names []string, lastEventID string, retry sse.Retry) (o
 	id := idOf(m.log, start)
 	if gap {
 		// The gap has the id too, since some clients ignore the id of a block without an event.
-		opening = append(opening, Gap(lastEventID, id))
+		opening = append(opening, s.topics.gap(lastEventID, id))
 	}
 	return append(opening, frame.Block(sse.AppendSettings(nil, retry, id))), missed, ahead
 }
@@ -94,7 +95,7 @@ func (m *Member) GiveUp() (gap frame.Frame, late bool) {
 		reached = s.position
 	}
 	m.after = reached
-	return Gap(had.String(), idOf(m.log, reached)), true
+	return s.topics.gap(had.String(), idOf(m.log, reached)), true
 }
 
 // IsAhead reports whether an id is a position of the log that has not been delivered yet. A client
