@@ -21,7 +21,7 @@ func HAProxyConfig(t testing.TB) string {
 }
 
 // StartShippedHAProxy runs HAProxy until the end of the test with deploy/haproxy.cfg, in
-// which it replaces only the ports. HAProxy is ready when it forwards /healthz.
+// which it replaces only the ports. HAProxy is ready when the application answers /healthz through it.
 func StartShippedHAProxy(t testing.TB, gatewayPort, applicationPort int) Endpoint {
 	t.Helper()
 	path, err := findHAProxy()
