@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// backend answers callbacks. It knows the token of each stream, and that the end of
-// each is told once.
+// backend answers callbacks. It keeps the token of each stream, and checks that each
+// disconnect is reported exactly once.
 type backend struct {
 	addr   string
 	server *http.Server
@@ -21,16 +21,16 @@ type backend struct {
 
 	mu       sync.Mutex
 	tokens   []string            // by stream
-	accepted map[string]struct{} // tokens whose end has not been told
-	told     int64               // ends
-	doubled  int64               // ends of what had ended, or was never accepted
+	accepted map[string]struct{} // tokens without a disconnect callback yet
+	told     int64               // disconnect callbacks
+	doubled  int64               // those for a token that had disconnected, or was never accepted
 }
 
 func newBackend(streams int, answer string) *backend {
 	return &backend{answer: []byte(answer), tokens: make([]string, streams), accepted: map[string]struct{}{}}
 }
 
-// startBackend takes over the listener.
+// startBackend starts a backend on the listener, which close closes.
 func startBackend(l net.Listener, streams int, answer string) *backend {
 	b := newBackend(streams, answer)
 	b.addr = l.Addr().String()
@@ -39,7 +39,7 @@ func startBackend(l net.Listener, streams int, answer string) *backend {
 	return b
 }
 
-func (b *backend) close() { _ = b.server.Close() } // it has nothing more to say
+func (b *backend) close() { _ = b.server.Close() } // an error does not matter any more
 
 func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var call struct {
@@ -68,7 +68,7 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	b.tokens[n] = call.Token
 	b.accepted[call.Token] = struct{}{}
-	_, _ = w.Write(b.answer) // a gateway that is gone shows elsewhere
+	_, _ = w.Write(b.answer) // if the gateway has gone, another check reports it
 }
 
 func (b *backend) token(stream int) string {
@@ -80,7 +80,7 @@ func (b *backend) token(stream int) string {
 	return b.tokens[stream]
 }
 
-// wait waits until every end was told. It gives up when nothing has come for a while.
+// wait waits until every disconnect was reported. It gives up when none has come for patience.
 func (b *backend) wait(ctx context.Context) error {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
@@ -106,7 +106,7 @@ func (b *backend) wait(ctx context.Context) error {
 	}
 }
 
-// err says that the gateway did not tell every end once.
+// err returns an error unless every disconnect was reported exactly once.
 func (b *backend) err() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

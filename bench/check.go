@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// An event's data is "stream sequence sent padding checksum": the number of the
-// stream it is meant for or everybody, its number in that series from 1, the
-// publisher's clock in nanoseconds, and the CRC-32C of all that in 8 digits.
+// An event's data is "stream sequence sent padding checksum": the number of the stream
+// it is meant for (or everybody), its sequence number in that series, from 1, the
+// publisher's clock in nanoseconds, padding, and the CRC-32C of all before it in 8 hex digits.
 const (
 	everybody = -1
 	minSize   = 64
 )
 
-const checksumSize = 9 // with the space before it
+const checksumSize = 9 // including the space before it
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -75,7 +75,7 @@ func parseData(b []byte) (stream int64, number uint64, sent int64, err error) {
 	return stream, uint64(n), sent, nil
 }
 
-// cutInteger takes a number, and the space behind it, from the front of b.
+// cutInteger cuts a number and the space after it from the beginning of b.
 func cutInteger(b []byte) (n int64, rest []byte, ok bool) {
 	negative := len(b) > 0 && b[0] == '-'
 	if negative {
@@ -96,7 +96,7 @@ func cutInteger(b []byte) (n int64, rest []byte, ok bool) {
 	return 0, nil, false
 }
 
-// Check counts the events that came, and what was wrong with them.
+// Check counts the events that were received, and the errors in them.
 type Check struct {
 	Events       int64 `json:"events"`
 	Lost         int64 `json:"lost"`
@@ -115,7 +115,7 @@ func (c *Check) add(d Check) {
 	c.Misdelivered += d.Misdelivered
 }
 
-// err says what was wrong; nil: nothing.
+// err returns an error with all counts, or nil if nothing was wrong.
 func (c *Check) err() error {
 	if c.Lost+c.Doubled+c.Torn+c.Reordered+c.Misdelivered == 0 {
 		return nil
@@ -124,23 +124,23 @@ func (c *Check) err() error {
 		c.Lost, c.Doubled, c.Torn, c.Reordered, c.Misdelivered)
 }
 
-// maxMissing bounds what a series remembers of a gap; more than that is torn.
+// maxMissing bounds the missing numbers that a series keeps. An event beyond a larger gap counts as torn.
 const maxMissing = 1 << 16
 
-// series follows the numbers of events, which begin with 1.
+// series checks the sequence numbers of events, which begin with 1.
 type series struct {
-	highest uint64              // that came
-	missing map[uint64]struct{} // below it, and not seen yet
+	highest uint64              // received
+	missing map[uint64]struct{} // numbers below highest that were not received yet
 }
 
-// expects reports whether the number can be one of this series.
+// expects reports whether the number is plausible for this series.
 func (s *series) expects(number uint64, reopened bool) bool {
 	return number > 0 && (number <= s.highest+maxMissing || reopened && s.highest == 0)
 }
 
 func (s *series) arrive(number uint64, reopened bool, found *Check) {
 	if s.highest == 0 && reopened {
-		s.highest = number // it was not there for those before
+		s.highest = number // earlier events were sent before the stream was reopened
 		return
 	}
 	if number > s.highest {
@@ -161,7 +161,7 @@ func (s *series) arrive(number uint64, reopened bool, found *Check) {
 	found.Doubled++
 }
 
-// lost returns how many never came, of so many sent.
+// lost returns how many of the sent events were never received.
 func (s *series) lost(sent uint64, reopened bool) int64 {
 	lost := int64(len(s.missing))
 	if sent > s.highest && !(reopened && s.highest == 0) {
@@ -170,18 +170,18 @@ func (s *series) lost(sent uint64, reopened bool) int64 {
 	return lost
 }
 
-// checker checks what one stream receives: a series of its own, and one that
-// everybody has.
+// checker checks what one stream receives: its own series of events, and the series
+// that all streams receive.
 type checker struct {
 	decoder
 	stream      int
-	reopened    bool // so the first of each series has any number
+	reopened    bool // the first event of each series may have any number
 	own, common series
 	found       Check
 }
 
-// feed takes the next bytes from the socket. arrived is called for each event that
-// came whole. An error means that the rest cannot be read.
+// feed checks the next bytes from the socket. It calls arrived for each intact event.
+// After an error the rest of the stream cannot be parsed.
 func (c *checker) feed(b []byte, arrived func(common bool, number uint64, sent int64)) error {
 	return c.decode(b, func(data []byte) {
 		stream, number, sent, err := parseData(data)
@@ -203,15 +203,15 @@ func (c *checker) feed(b []byte, arrived func(common bool, number uint64, sent i
 	}, func() { c.found.Torn++ })
 }
 
-// reopen is called between two lives of a stream that the client has closed. What
-// was under way to the old one is not lost.
+// reopen is called when the client has closed the stream, before it opens it again.
+// Events that were still on their way at that time do not count as lost.
 func (c *checker) reopen() {
 	c.found.Lost += int64(len(c.own.missing) + len(c.common.missing))
 	c.own, c.common, c.reopened = series{}, series{}, true
 	c.decoder = decoder{framing: c.framing[:0], line: c.line[:0], data: c.data[:0], comments: c.comments}
 }
 
-// finish returns what was found, given how many events were sent to this stream and to everybody.
+// finish returns the final counts, given how many events were sent to this stream and to all streams.
 func (c *checker) finish(own, common uint64) Check {
 	found := c.found
 	found.Lost += c.own.lost(own, c.reopened) + c.common.lost(common, c.reopened)

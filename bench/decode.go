@@ -16,27 +16,27 @@ const (
 	inHead phase = iota
 	inChunkSize
 	inChunk
-	inChunkEnd // the line end behind a chunk
-	inBody     // that is not chunked
+	inChunkEnd // the line end after a chunk
+	inBody     // a body that is not chunked
 	atEnd
 )
 
-// decoder takes the events out of an HTTP/1.1 response, whatever the pieces it comes in.
+// decoder parses the events of an HTTP/1.1 response, which may arrive in pieces of any size.
 type decoder struct {
 	phase    phase
 	chunked  bool
-	left     int    // bytes of this chunk to come
-	framing  []byte // of an unfinished line of the head or of the chunk framing
-	line     []byte // an unfinished line of the stream
-	data     []byte // of the event so far
+	left     int    // bytes of this chunk that are still to come
+	framing  []byte // the incomplete line of the head or of the chunk framing
+	line     []byte // the incomplete line of the stream
+	data     []byte // data of the event so far
 	hasData  bool
-	comments int64 // that came
+	comments int64 // received
 }
 
-// opened reports whether the head came, and allowed the stream.
+// opened reports whether the head was received, with status 200.
 func (d *decoder) opened() bool { return d.phase != inHead }
 
-// inEvent reports whether an event has begun, and not ended.
+// inEvent reports whether an event has begun but not ended.
 func (d *decoder) inEvent() bool { return d.hasData || bytes.HasPrefix(d.line, []byte("data")) }
 
 func (d *decoder) decode(b []byte, event func(data []byte), torn func()) error {
@@ -75,20 +75,20 @@ func (d *decoder) decode(b []byte, event func(data []byte), torn func()) error {
 			d.events(b, event, torn)
 			return nil
 		case atEnd:
-			// The empty line behind the last chunk, or a trailer: nothing of the stream.
+			// The empty line after the last chunk, or a trailer: not part of the stream.
 			return nil
 		}
 	}
 	return nil
 }
 
-// frame takes one line of the head, or of the chunk framing.
+// frame parses one line of the head or of the chunk framing.
 func (d *decoder) frame(line []byte) error {
 	switch d.phase {
 	case inChunkSize:
 		size, ok := chunkSize(line)
 		if !ok {
-			return fmt.Errorf("%.40q is no size of a chunk", line)
+			return fmt.Errorf("%.40q is not a chunk size", line)
 		}
 		d.left, d.phase = size, inChunk
 		if size == 0 {
@@ -96,7 +96,7 @@ func (d *decoder) frame(line []byte) error {
 		}
 	case inChunkEnd:
 		if len(line) > 0 {
-			return fmt.Errorf("%.40q behind a chunk", line)
+			return fmt.Errorf("%.40q after a chunk, instead of a line end", line)
 		}
 		d.phase = inChunkSize
 	case inHead:
@@ -111,7 +111,7 @@ func (d *decoder) frame(line []byte) error {
 		case len(line) == 0:
 			d.phase = inBody
 		case !field:
-			return fmt.Errorf("%.40q in the head", line)
+			return fmt.Errorf("%.40q in the head is not a header field", line)
 		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
 			d.chunked = bytes.EqualFold(bytes.TrimSpace(value), []byte("chunked"))
 		}
@@ -120,7 +120,7 @@ func (d *decoder) frame(line []byte) error {
 	return nil
 }
 
-// chunkSize reads hexadecimal digits, in front of what a chunk may have beside its size.
+// chunkSize parses the hexadecimal size of a chunk, up to its extensions, if any.
 func chunkSize(line []byte) (size int, ok bool) {
 	for i, c := range line {
 		switch {
@@ -138,7 +138,7 @@ func chunkSize(line []byte) (size int, ok bool) {
 	return size, len(line) > 0
 }
 
-// events takes bytes of the stream itself. Lines end in LF or CRLF.
+// events parses bytes of the event stream. Lines end in LF or CRLF.
 func (d *decoder) events(b []byte, event func(data []byte), torn func()) {
 	for {
 		end := bytes.IndexByte(b, '\n')
@@ -164,12 +164,12 @@ func (d *decoder) events(b []byte, event func(data []byte), torn func()) {
 			switch {
 			case len(line) > 0:
 				d.comments++
-			case d.hasData: // else it is a block that is no event
+			case d.hasData: // a block without data is not an event
 				event(d.data)
 				d.data, d.hasData = d.data[:0], false
 			}
 		default:
-			torn() // no field: the rest of a line that was cut
+			torn() // not a field, so the rest of a torn line
 		}
 	}
 }

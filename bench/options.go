@@ -20,24 +20,24 @@ func publishes(scenario string) bool {
 	return slices.Contains([]string{"fanout", "unicast", "mixed"}, scenario)
 }
 
-// hasBeats reports whether heartbeats are looked at in the scenario.
+// hasBeats reports whether heartbeats are measured in the scenario.
 func hasBeats(scenario string) bool { return scenario == "heartbeat" || scenario == "mixed" }
 
-// common reports whether {channel} of a stream is the common one in the scenario.
+// common reports whether all streams of the scenario have the same {channel}.
 func common(scenario string) bool {
 	return !slices.Contains([]string{"unicast", "churn", "mixed"}, scenario)
 }
 
-// patience is how long a run waits for anything that has to happen before it fails.
+// patience is how long a run waits for something that must happen before it fails.
 const patience = 20 * time.Second
 
-// Options say what to measure, and on which server.
+// Options are what to measure, and on which server.
 type Options struct {
 	Scenarios []string // in any order; empty: all
 
 	Streams     int           // to open, in each scenario but churn
 	Connecting  int           // streams being opened at a time
-	Settle      time.Duration // idle: from the last stream to the look at the memory
+	Settle      time.Duration // idle: from the last stream to the measurement of the memory
 	Events      int           // fanout: one after the other
 	Size        int           // bytes of an event's data
 	Rate        int           // unicast, mixed: sends a second, paced

@@ -13,10 +13,10 @@ import (
 type poller struct {
 	set         *epoll.Set
 	timer, bell int
-	due         int64 // what the timer is set to; 0: nothing
+	due         int64 // when the timer expires; 0: it is not set
 }
 
-// What events of its own carry instead of an index.
+// The poller's own events carry these instead of an index.
 const (
 	atTimer = -1
 	atBell  = -2
@@ -32,7 +32,7 @@ func newPoller() (p *poller, err error) {
 	if p.set, err = epoll.New(256); err != nil {
 		return nil, err
 	}
-	// On CLOCK_MONOTONIC, as clock is.
+	// On CLOCK_MONOTONIC, like clock.
 	if p.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("timerfd_create: %w", err)
 	}
@@ -45,29 +45,29 @@ func newPoller() (p *poller, err error) {
 	)
 }
 
-// watch puts a descriptor into the set, or changes what it is watched for.
+// watch adds a descriptor to the set, or changes the events that it is watched for.
 func (p *poller) watch(op, fd, index int, events uint32) error {
 	return unix.EpollCtl(p.set.FD, op, fd, &unix.EpollEvent{Events: events, Fd: int32(index)})
 }
 
-// ignore takes it out.
+// ignore removes a descriptor from the set.
 func (p *poller) ignore(fd int) error { return unix.EpollCtl(p.set.FD, unix.EPOLL_CTL_DEL, fd, nil) }
 
-// alarm has wait return at that time of clock at the latest.
+// alarm makes wait return at that time of clock at the latest.
 func (p *poller) alarm(at int64) error {
 	if p.due != 0 && p.due <= at {
-		return nil // too early does no harm
+		return nil // waking up too early does no harm
 	}
 	p.due = at
 	return unix.TimerfdSettime(p.timer, unix.TFD_TIMER_ABSTIME, &unix.ItimerSpec{Value: unix.NsecToTimespec(max(at, 1))}, nil)
 }
 
-// ring has wait return; any goroutine may call it.
+// ring makes wait return. Any goroutine may call it.
 func (p *poller) ring() {
-	_, _ = unix.Write(p.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // fails only where it rings already
+	_, _ = unix.Write(p.bell, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // fails only if a wake-up is pending already
 }
 
-// wait returns what is ready. That may be nothing, after an alarm or a ring.
+// wait returns the events that are ready: none after an alarm or a ring.
 func (p *poller) wait() ([]unix.EpollEvent, error) {
 	events, err := p.set.Wait()
 	if err != nil {
@@ -78,7 +78,7 @@ func (p *poller) wait() ([]unix.EpollEvent, error) {
 	for _, e := range events {
 		switch e.Fd {
 		case atTimer:
-			_, _ = unix.Read(p.timer, count[:]) // only so that it is not ready any more
+			_, _ = unix.Read(p.timer, count[:]) // only to reset its readiness
 			p.due = 0
 		case atBell:
 			_, _ = unix.Read(p.bell, count[:]) // as above
@@ -89,7 +89,7 @@ func (p *poller) wait() ([]unix.EpollEvent, error) {
 	return ready, nil
 }
 
-// close is for when nobody can ring any more: its number may then be another descriptor's.
+// close may be called only when ring can no longer be: the descriptor's number may be reused.
 func (p *poller) close() {
 	if p.set != nil {
 		_ = p.set.Close()

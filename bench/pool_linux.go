@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxWorkers bounds the processes that a wrong number of streams would start.
+// maxWorkers bounds the processes, in case the number of streams is a mistake.
 const maxWorkers = 200
 
 // pool is all the workers.
@@ -31,20 +31,20 @@ type pool struct {
 	pids   []int         // of worker processes, until they end
 	spent  time.Duration // processor time of those that have ended
 	lastID atomic.Int64
-	over   atomic.Bool // so that workers may end
+	over   atomic.Bool // workers may end now
 }
 
-// remote is a worker as its pool sees it.
+// remote is the pool's side of a worker.
 type remote struct {
 	share   share
 	in      io.WriteCloser
 	answers chan answer
 	state   atomic.Pointer[state]
-	ended   func() error // waits for it, once in is closed
+	ended   func() error // waits for the worker to end, once in is closed
 }
 
-// workersFor says how many processes so many streams need: 0 where this one can hold
-// them beside what else it needs descriptors for.
+// workersFor returns how many processes so many streams need. It is 0 if this process
+// has enough descriptors for them beside its others.
 func (o *Options) workersFor(streams int) (int, error) {
 	var limit unix.Rlimit
 	// Go has raised the soft limit to the hard one by now.
@@ -65,8 +65,8 @@ func (o *Options) workersFor(streams int) (int, error) {
 	return (streams + each - 1) / each, nil
 }
 
-// startPool starts the workers: in this process, or as many others as it takes. What
-// goes wrong with a stream goes to fail.
+// startPool starts the workers: one in this process, or as many processes as are needed.
+// It passes errors of streams to fail.
 func startPool(ctx context.Context, fail context.CancelCauseFunc, o *Options, streams int, open requestSpec, common bool) (*pool, error) {
 	host, port, err := open.address()
 	if err != nil {
@@ -99,14 +99,14 @@ func startPool(ctx context.Context, fail context.CancelCauseFunc, o *Options, st
 	return p, err
 }
 
-// here runs the worker in this process.
+// here runs a worker in this process.
 func (r *remote) here() (out io.Reader) {
 	orders, in := io.Pipe()
 	out, answers := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
 		err := Work(orders, answers)
-		_ = answers.Close() // of a pipe in memory
+		_ = answers.Close() // a pipe in memory
 		done <- err
 	}()
 	r.in, r.ended = in, func() error { return <-done }
@@ -114,7 +114,7 @@ func (r *remote) here() (out io.Reader) {
 }
 
 func (p *pool) startProcess(r *remote, command []string) (out io.Reader, err error) {
-	cmd := exec.Command(command[0], command[1:]...) // ends with its orders
+	cmd := exec.Command(command[0], command[1:]...) // ends when its input ends
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var stderr tail
 	cmd.Stderr = &stderr
@@ -141,7 +141,7 @@ func (p *pool) startProcess(r *remote, command []string) (out io.Reader, err err
 	return out, nil
 }
 
-// tail keeps the last of what a process says.
+// tail keeps the end of a process' output.
 type tail struct {
 	mu  sync.Mutex
 	buf []byte
@@ -163,7 +163,7 @@ func (t *tail) text() string {
 	return string(t.buf)
 }
 
-// listen passes on the answers, until the worker ends.
+// listen passes on the worker's answers until it ends.
 func (p *pool) listen(r *remote, out io.Reader, fail context.CancelCauseFunc) {
 	defer close(r.answers)
 	for dec := json.NewDecoder(bufio.NewReader(out)); ; {
@@ -184,9 +184,9 @@ func (p *pool) listen(r *remote, out io.Reader, fail context.CancelCauseFunc) {
 	}
 }
 
-// all tells each worker something, and waits for the answers of all.
+// all sends each worker an order, and waits for the answers of all.
 func (p *pool) all(ctx context.Context, tell func(r *remote) order) (answers []answer, err error) {
-	if ctx.Err() != nil { // a worker that still waits for something takes nothing but the last order
+	if ctx.Err() != nil { // a worker that is still busy with an order accepts only doFinish
 		return nil, context.Cause(ctx)
 	}
 	id := p.lastID.Add(1)
@@ -208,7 +208,7 @@ func (p *pool) all(ctx context.Context, tell func(r *remote) order) (answers []a
 				switch {
 				case !ok:
 					return nil, errors.New("a worker ended")
-				case a.ID != id: // to what was given up
+				case a.ID != id: // to an order that was given up
 				case a.Error != "":
 					return nil, errors.New(a.Error)
 				default:
@@ -233,7 +233,7 @@ func (p *pool) churn(c churn) error {
 	return err
 }
 
-// aim says how many events each stream has to have had since the beginning; await waits for them.
+// aim sets how many events each stream must have received since the beginning. await waits for them.
 func (p *pool) aim(events func(stream int) uint64) error {
 	_, err := p.all(p.ctx, func(r *remote) order {
 		sum := uint64(0)
@@ -245,7 +245,7 @@ func (p *pool) aim(events func(stream int) uint64) error {
 	return err
 }
 
-// await says when the last event came.
+// await waits for the events of aim, and returns when the last one was received.
 func (p *pool) await() (at int64, err error) {
 	answers, err := p.all(p.ctx, func(*remote) order { return order{Do: doAwait} })
 	for _, a := range answers {
@@ -254,13 +254,13 @@ func (p *pool) await() (at int64, err error) {
 	return at, err
 }
 
-// final returns the number of the event to everybody that is waited for on churned streams too.
+// final sets the number of the event to all streams that await waits for on churned streams too.
 func (p *pool) final(number uint64) error {
 	_, err := p.all(p.ctx, func(*remote) order { return order{Do: doFinal, N: int64(number)} })
 	return err
 }
 
-// beats says what was heard since it was last called, and what is allowed from now on.
+// beats returns the heartbeats since the last call, and sets the time allowed between two from now on.
 func (p *pool) beats(allowed time.Duration) (sum beats, err error) {
 	answers, err := p.all(p.ctx, func(*remote) order { return order{Do: doBeats, Beats: allowed} })
 	for _, a := range answers {
@@ -271,7 +271,7 @@ func (p *pool) beats(allowed time.Duration) (sum beats, err error) {
 	return sum, err
 }
 
-// latencies since the last time.
+// latencies are those since the last take.
 type latencies struct{ connect, own, common *hdrhistogram.Histogram }
 
 func (p *pool) take() (l latencies, err error) {
@@ -285,7 +285,7 @@ func (p *pool) take() (l latencies, err error) {
 	return l, err
 }
 
-// state returns how far the workers were when they last said.
+// state returns the sum of the states that the workers last reported.
 func (p *pool) state() (sum state) {
 	for _, r := range p.workers {
 		if s := r.state.Load(); s != nil {
@@ -306,8 +306,8 @@ func (p *pool) cpu() (time.Duration, error) {
 	return p.spent + now, err
 }
 
-// finish closes the streams, ends the workers, and says what was checked. It does so
-// where the run has failed, too.
+// finish closes the streams, ends the workers, and returns the result of their checks,
+// even if the run has failed.
 func (p *pool) finish(s *sent) (sum Check, err error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), patience, fmt.Errorf("the workers did not end within %v", patience))
 	defer cancel()
@@ -322,7 +322,7 @@ func (p *pool) finish(s *sent) (sum Check, err error) {
 	p.mu.Unlock()
 	err = errors.Join(err, cpuErr)
 	for _, r := range p.workers {
-		_ = r.in.Close() // it ends by that
+		_ = r.in.Close() // this ends the worker
 		err = errors.Join(err, r.ended())
 	}
 	return sum, err

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuOf returns the processor time that processes have used; 0 is this one.
+// cpuOf returns the processor time that the processes have used. 0 stands for this process.
 func cpuOf(pids ...int) (time.Duration, error) {
 	var sum time.Duration
 	for _, pid := range pids {
@@ -29,10 +29,10 @@ func cpuOf(pids ...int) (time.Duration, error) {
 	return sum, nil
 }
 
-// memory is in bytes.
+// memory holds sizes in bytes.
 type memory struct {
 	resident, proportional int64 // of the server
-	sockets, slab          int64 // of the whole machine, so of both ends
+	sockets, slab          int64 // of the whole machine, so of both ends of each connection
 }
 
 func (m memory) minus(n memory) memory {
@@ -71,7 +71,7 @@ func memoryOf(pids []int) (m memory, err error) {
 	})
 }
 
-// residentOf returns the resident memory of processes, read in a cheaper way.
+// residentOf returns the resident memory of the processes, and is cheaper than memoryOf.
 func residentOf(pids []int) (bytes int64, err error) {
 	for _, pid := range pids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))

@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// Profiles are the servers whose requests are known.
+// Profiles are the servers whose requests bench knows, and custom.
 var Profiles = []string{"ssegateway", "nchan", "pushpin", "custom"}
 
-// requests are how a server is talked to. Those that it does not know are nil.
+// requests are the requests to a server. Those that it does not support are nil.
 type requests struct {
 	open requestSpec
-	// publish goes to the common channel, send to the channel of one stream. Batch and
-	// stream take many events: the one for any streams, the other for a single one.
+	// publish goes to the common channel, send to the channel of one stream. batch and
+	// stream carry many events: batch for any streams, stream for a single one.
 	publish, send, batch, stream *requestSpec
 }
 
-// profile returns the requests of the server that the options name, at that base URL.
+// profile returns the requests of the profile that the options name, with these base URLs.
 func (o *Options) profile(server, publishServer string) requests {
 	if publishServer == "" {
 		publishServer = server
@@ -76,7 +76,7 @@ func (o *Options) profile(server, publishServer string) requests {
 	}
 }
 
-// publishBase is where the server takes what is published, if the user does not say.
+// publishBase returns the base URL for publishing: the default of the profile unless the user sets it.
 func (o *Options) publishBase() string {
 	if o.PublishServer != "" || o.Profile != "pushpin" {
 		return o.PublishServer

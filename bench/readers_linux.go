@@ -13,34 +13,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// portsPerSource is how many streams come from one address, below what the usual
-// ephemeral range holds; sources is how many addresses take turns, so that ports
-// that a churned stream has left (TIME_WAIT, 60 s) are not needed again.
+// portsPerSource is how many streams come from one address, fewer than the usual ephemeral
+// range has ports. sources is how many addresses take turns: enough that the port of a
+// churned stream is not needed again while it is in TIME_WAIT (60 s).
 const (
 	portsPerSource = 20_000
 	sources        = 250
 )
 
-// clockBase is CLOCK_MONOTONIC when the process started, on which all processes agree.
+// clockBase is the time of CLOCK_MONOTONIC, which all processes share, when this process started.
 var clockBase, begin = func() (int64, time.Time) {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // the clock exists
 	return t.Nano(), time.Now()
 }()
 
-// clock returns the time in nanoseconds that events carry. It never goes back.
+// clock returns the time in nanoseconds that events carry. It is monotonic.
 func clock() int64 { return clockBase + int64(time.Since(begin)) }
 
 func newHistogram() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1000, int64(10*patience), 3) // of nanoseconds
 }
 
-// record clamps what the histogram cannot hold, so that the worst is never left out.
+// record clamps values that the histogram cannot hold, so that the worst are never left out.
 func record(h *hdrhistogram.Histogram, d int64) {
 	_ = h.RecordValue(min(max(d, 0), h.HighestTrackableValue())) // cannot fail within the bounds
 }
 
-// mark waits for a count to reach a target, and knows when it did.
+// mark waits until a count reaches a target, and records the time at which it did.
 type mark struct {
 	count, target atomic.Int64
 	reached       chan int64 // the time
@@ -56,12 +56,12 @@ func (m *mark) add(n, now int64) {
 func (m *mark) tell(now int64) {
 	select {
 	case m.reached <- now:
-	default: // told already
+	default: // reported already
 	}
 }
 
-// aim sets the target. What a slow reader has to tell of an older one is no harm:
-// wait looks at the count.
+// aim sets the target. A late report that an older target was reached does no harm,
+// because wait checks the count.
 func (m *mark) aim(target int64) {
 	select {
 	case <-m.reached:
@@ -73,8 +73,8 @@ func (m *mark) aim(target int64) {
 	}
 }
 
-// wait is over when the mark is reached; it says at what time that was. It gives up
-// when nothing has come for a while.
+// wait waits until the target is reached, and returns the time at which it was. It fails
+// when the count has not changed for patience.
 func (m *mark) wait(ctx context.Context) (int64, error) {
 	ticker := time.NewTicker(patience)
 	defer ticker.Stop()
@@ -96,20 +96,20 @@ func (m *mark) wait(ctx context.Context) (int64, error) {
 	}
 }
 
-// share says which streams a process holds: those whose number, divided by Of, leaves Process.
+// share is the streams that a process holds: those whose number modulo Of is Process.
 type share struct {
 	Streams int // of all processes
 	Process int
 	Of      int
 }
 
-// of says how many of the first n streams are its own.
+// of returns how many of the first n streams are in the share.
 func (s share) of(n int) int { return (n - s.Process + s.Of - 1) / s.Of }
 
-// readers hold a process' share of the streams, divided among one loop for each core.
+// readers hold a process' share of the streams, divided among loops, one for each core.
 type readers struct {
 	request  *request
-	common   bool // {channel} of the request
+	common   bool // whether {channel} in the request is the common one
 	addr     unix.SockaddrInet4
 	loopback bool
 	loops    []*loop
@@ -118,19 +118,19 @@ type readers struct {
 	opened   mark         // streams that are open
 	arrived  mark         // events
 	churning atomic.Pointer[churn]
-	// final is the number of the common event for which churned streams are waited for
-	// too. The others of theirs cannot be foreseen.
+	// final is the number of the common event that counts on churned streams too. Which
+	// other events a churned stream receives cannot be foreseen.
 	final    atomic.Int64
 	stopping atomic.Bool
 	done     sync.WaitGroup
 	fail     func(error)
 }
 
-// churn closes and reopens every so many-th stream when it has been open for that long.
+// churn closes and reopens one stream of Every when it has been open for Life.
 type churn struct {
 	Every int
 	Life  time.Duration
-	// Over: no more are closed.
+	// Over: no more streams are closed.
 	Over bool
 }
 
@@ -167,14 +167,14 @@ func newReaders(fail func(error), s *setup) (*readers, error) {
 	return r, nil
 }
 
-// open lets streams be opened until there are n, of which its own are own.
+// open opens streams until all processes together have n, and this one has own.
 func (r *readers) open(n, own int) {
 	r.opened.aim(int64(own))
 	r.wanted.Store(int64(n))
 	r.wakeAll()
 }
 
-// stop closes the streams. After it, the checkers belong to the caller.
+// stop closes the streams. Afterwards the checkers belong to the caller.
 func (r *readers) stop() {
 	if r.stopping.Swap(true) {
 		return
@@ -192,7 +192,7 @@ func (r *readers) wakeAll() {
 	}
 }
 
-// each is called for each loop while that stands still.
+// each calls do for each loop, while that loop is paused.
 func (r *readers) each(do func(l *loop)) {
 	for _, l := range r.loops {
 		l.mu.Lock()
@@ -201,7 +201,7 @@ func (r *readers) each(do func(l *loop)) {
 	}
 }
 
-// setChurn begins to churn, or ends it: then it aims at all streams being open.
+// setChurn starts the churn. If c.Over, it stops it, and sets opened to wait until all streams are open.
 func (r *readers) setChurn(c churn, own int) {
 	now := clock()
 	r.each(func(l *loop) {
@@ -211,7 +211,7 @@ func (r *readers) setChurn(c churn, own int) {
 			return
 		}
 		for i := range l.streams {
-			if c.has(l.streams[i].stream) { // spread over the first of their lives
+			if c.has(l.streams[i].stream) { // spread over the length of a life
 				l.lives = append(l.lives, life{i, now + int64(c.Life)*int64(i)/int64(len(l.streams))})
 			}
 		}
@@ -222,14 +222,14 @@ func (r *readers) setChurn(c churn, own int) {
 	r.wakeAll()
 }
 
-// beats are what was heard of heartbeats: comments.
+// beats counts the heartbeats, which are comments.
 type beats struct {
 	Count   int64
-	Late    int64         // that came later than allowed, or not at all
+	Late    int64         // later than allowed, or missing
 	Longest time.Duration // between two
 }
 
-// watchBeats begins to look at the time between beats; 0 ends that.
+// watchBeats returns the beats since the last call, and sets the time allowed between two. 0: any time is.
 func (r *readers) watchBeats(allowed time.Duration) (found beats) {
 	r.each(func(l *loop) {
 		now := clock()
@@ -247,15 +247,15 @@ func (r *readers) watchBeats(allowed time.Duration) (found beats) {
 	return found
 }
 
-// stream is one of a loop's.
+// stream is one stream of a loop.
 type stream struct {
 	checker
 	fd       int
-	dialled  int64 // when; 0: its first byte has come
+	dialled  int64 // when connect began; 0: the first byte was received
 	lastBeat int64
 }
 
-// life is when a stream is to be closed.
+// life is when churn closes a stream.
 type life struct {
 	index int
 	until int64
@@ -265,17 +265,17 @@ type life struct {
 type loop struct {
 	*readers
 	*poller
-	addr        unix.SockaddrInet4 // one's own: connect writes into it
+	addr        unix.SockaddrInet4 // a copy for this loop, because connect writes into it
 	first, step int                // numbers of its streams
 	limit       int                // of streams being opened at a time
 	buf         []byte
 
-	mu         sync.Mutex // held by the goroutine while it does anything
+	mu         sync.Mutex // held by the goroutine except while it waits
 	streams    []stream
 	next       int // to open
 	connecting int
 	dials      int
-	lives      []life // in the order of their ends
+	lives      []life // ordered by until
 	allowed    time.Duration
 	beats      beats
 	connect    *hdrhistogram.Histogram // to the first byte
@@ -308,7 +308,7 @@ func (l *loop) run() {
 
 var errStopped = errors.New("stopped")
 
-// turn does what is to be done. An error ends the loop.
+// turn is one turn of the loop. An error ends the loop.
 func (l *loop) turn(ready []unix.EpollEvent) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -339,7 +339,7 @@ func (l *loop) turn(ready []unix.EpollEvent) error {
 	return nil
 }
 
-// reopen closes a stream as its client, and opens it again.
+// reopen closes a stream from the client's side, and opens it again.
 func (l *loop) reopen(i int) error {
 	s := &l.streams[i]
 	unix.Close(s.fd) //nolint:errcheck // nothing is lost with it
@@ -356,7 +356,7 @@ func (l *loop) dial(i int) error {
 	return nil
 }
 
-// tryDial begins to connect; the request is sent when the socket can be written to.
+// tryDial begins to connect. The request is sent when the socket is writable.
 func (l *loop) tryDial(i int) error {
 	s := &l.streams[i]
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -365,7 +365,7 @@ func (l *loop) tryDial(i int) error {
 	}
 	s.fd = fd
 	if l.loopback {
-		// The port is chosen at connect: so it is unique for the pair only.
+		// The port is chosen at connect, so it has to be unique only for this destination.
 		if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 			return fmt.Errorf("setsockopt: %w", err)
 		}
@@ -435,7 +435,7 @@ func (l *loop) handle(i int, ready uint32) error {
 	return nil
 }
 
-// live plans the end of a stream that has been opened, or brings it about.
+// live schedules when churn closes a stream that was just opened, or reopens it at once.
 func (l *loop) live(i int, churned bool, now int64) error {
 	switch c := l.churning.Load(); {
 	case !churned || c.Over:
@@ -456,7 +456,7 @@ func (l *loop) beat(s *stream, now int64) {
 	}
 }
 
-// ask sends the request on a socket that may be connected, and has it read from now on.
+// ask sends the request once connect has ended, and starts to watch for the answer.
 func (l *loop) ask(i int, s *stream) error {
 	code, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && code != 0 {
@@ -473,7 +473,7 @@ func (l *loop) ask(i int, s *stream) error {
 	return l.watch(unix.EPOLL_CTL_MOD, s.fd, i, unix.EPOLLIN)
 }
 
-// drop has a socket that is of no use watched no longer.
+// drop stops watching a broken socket, and returns err.
 func (l *loop) drop(fd int, err error) error {
 	return errors.Join(err, l.ignore(fd))
 }

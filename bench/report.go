@@ -12,7 +12,7 @@ import (
 	"ssegateway/bench/svg"
 )
 
-// Report is what was measured.
+// Report has the results of a run.
 type Report struct {
 	Version string            `json:"version"`
 	Started time.Time         `json:"started"`
@@ -21,14 +21,14 @@ type Report struct {
 	Results []Result          `json:"results"`
 }
 
-// Machine is where both ends ran.
+// Machine describes the machine, on which both ends ran.
 type Machine struct {
 	Cores  int    `json:"cores"`
 	CPU    string `json:"cpu"`
 	Kernel string `json:"kernel"`
 }
 
-// Result is one scenario's.
+// Result is the result of one scenario.
 type Result struct {
 	Scenario string   `json:"scenario"`
 	Streams  int      `json:"streams"`
@@ -48,10 +48,10 @@ type Sample struct {
 	RSS     int64   `json:"rss"`     // bytes
 }
 
-// memory adds what the samples of a long run say.
+// memory adds the figures from the samples of a long run.
 func (r *Result) memory() {
 	first, last := r.Memory[0], r.Memory[len(r.Memory)-1]
-	// at is the first sample when that part of the time has passed.
+	// at returns the first sample after that fraction of the time.
 	at := func(part float64) Sample {
 		for _, s := range r.Memory {
 			if s.Seconds >= part*last.Seconds {
@@ -67,13 +67,13 @@ func (r *Result) memory() {
 	r.add("server RSS growth after the first sixth", "%", 100*float64(last.RSS-sixth.RSS)/float64(max(sixth.RSS, 1)))
 }
 
-// distribution is a histogram as a plot has it.
+// distribution is a histogram in the form that a plot needs.
 type distribution struct {
 	name   string
 	points []svg.Point
 }
 
-// distributionOf has more and more of the slowest apart, down to the slowest one.
+// distributionOf takes percentiles that get closer and closer towards the slowest value.
 func distributionOf(name string, h *hdrhistogram.Histogram) distribution {
 	d := distribution{name: name}
 	for rest := 1.0; rest*float64(h.TotalCount()) >= 1; rest /= 1.2 {
@@ -115,7 +115,7 @@ func (r *Report) Print(to io.Writer) error {
 	return w.Flush()
 }
 
-// digits shows as many as mean something.
+// digits formats a value with its significant digits.
 func digits(v float64) string {
 	switch {
 	case v >= 100 || v <= -100:

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Run measures. The report has the scenarios that were run, the failed one too.
+// Run measures the scenarios. The report has those that ran, including a failed one.
 func Run(ctx context.Context, o Options) (Report, error) {
 	report := Report{Machine: thisMachine(), Started: time.Now().UTC().Truncate(time.Second), Version: o.Version}
 	if err := o.check(); err != nil {
@@ -44,11 +44,11 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	return report, nil
 }
 
-// thisMachine describes it as far as it matters.
+// thisMachine describes this machine.
 func thisMachine() Machine {
 	m := Machine{Cores: runtime.NumCPU()}
 	var u unix.Utsname
-	if unix.Uname(&u) == nil { // a missing name does no harm
+	if unix.Uname(&u) == nil { // the report can do without
 		m.Kernel = string(bytes.TrimRight(u.Release[:], "\x00"))
 	}
 	text, _ := os.ReadFile("/proc/cpuinfo") // as above
@@ -61,14 +61,14 @@ func thisMachine() Machine {
 	return m
 }
 
-// run is one scenario while it runs.
+// run is the state of a running scenario.
 type run struct {
 	*Options
 	ctx     context.Context
 	server  *server
 	streams int
 	pool    *pool
-	sent    sent // what the streams have to have in the end
+	sent    sent // what the streams must have received in the end
 	ended   bool
 	result  *Result
 }
@@ -93,7 +93,7 @@ func (o *Options) scenario(ctx context.Context, name string) (result Result, err
 	defer func() {
 		err = errors.Join(err, s.stop())
 		if s.backend != nil {
-			// After the gateway's end there is nothing more that it could tell.
+			// A gateway that has ended cannot send any more callbacks.
 			if err == nil {
 				err = s.backend.err()
 			}
@@ -114,7 +114,7 @@ func (o *Options) scenario(ctx context.Context, name string) (result Result, err
 	return result, errors.Join(err, r.end(), result.Check.err())
 }
 
-// end closes the streams, and waits until the backend was told of each end.
+// end closes the streams, and waits until the backend was notified of each disconnect.
 func (r *run) end() (err error) {
 	if r.ended {
 		return nil
@@ -126,7 +126,7 @@ func (r *run) end() (err error) {
 	return err
 }
 
-// used is processor time: the server's, and that of all our processes.
+// used is the processor time of the server, and of all of bench's processes.
 type used struct{ server, own time.Duration }
 
 func (r *run) used() (u used, err error) {
@@ -136,7 +136,7 @@ func (r *run) used() (u used, err error) {
 	return used{server, own + workers}, errors.Join(err1, err2, err3)
 }
 
-// measured says what f used of the processor.
+// measured returns the processor time that was used while f ran.
 func (r *run) measured(f func() error) (took time.Duration, u used, err error) {
 	before, err1 := r.used()
 	began := time.Now()
@@ -146,7 +146,7 @@ func (r *run) measured(f func() error) (took time.Duration, u used, err error) {
 	return took, used{after.server - before.server, after.own - before.own}, errors.Join(err, err1, err2)
 }
 
-// cost adds the processor time of a unit of work.
+// cost adds the processor time for each unit of work.
 func (r *run) cost(of string, u used, n int64) {
 	micros := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / float64(max(n, 1)) }
 	if len(r.server.pids) > 0 {
@@ -168,7 +168,7 @@ func (r *run) latency(what string, h *hdrhistogram.Histogram) {
 	}
 }
 
-// during calls look every so often while f runs, and once before and after.
+// during calls look at intervals while f runs, and once before and after.
 func (r *run) during(every time.Duration, look func() error, f func() error) error {
 	if err := look(); err != nil {
 		return err
@@ -196,7 +196,7 @@ func (r *run) during(every time.Duration, look func() error, f func() error) err
 	return errors.Join(err, <-looked)
 }
 
-// sampleMemory adds the server's memory of this moment to the result.
+// sampleMemory adds the server's current memory to the result.
 func (r *run) sampleMemory(began time.Time, streams int) error {
 	if len(r.server.pids) == 0 {
 		return nil
@@ -206,7 +206,7 @@ func (r *run) sampleMemory(began time.Time, streams int) error {
 	return err
 }
 
-// showProgress says every second how far the scenario is. The returned function ends that.
+// showProgress prints the progress of the scenario every second, until the returned function is called.
 func (r *run) showProgress() (end func()) {
 	if r.Progress == nil || !r.Live {
 		return func() {}
@@ -217,7 +217,7 @@ func (r *run) showProgress() (end func()) {
 		ticker := time.NewTicker(time.Second)
 		defer ticker.Stop()
 		before, at := r.pool.state(), time.Now()
-		u, _ := r.used() // without figures where a process has gone
+		u, _ := r.used() // 0 if a process has ended
 		for {
 			select {
 			case <-stop:

@@ -10,8 +10,8 @@ import (
 
 var errLinux = errors.New("bench needs Linux: it reads streams with epoll, and figures from /proc")
 
-// Run says that it cannot be done here.
+// Run fails, because bench needs Linux.
 func Run(context.Context, Options) (Report, error) { return Report{}, errLinux }
 
-// Work says the same.
+// Work fails too.
 func Work(io.Reader, io.Writer) error { return errLinux }

@@ -8,7 +8,7 @@ import (
 )
 
 func (r *run) connect() error {
-	// What a server needs whatever the number of streams is there before anything is measured.
+	// Warm up, so that what a server allocates once is not measured.
 	warm := min(100, r.streams/10)
 	if err := r.pool.open(warm); err != nil {
 		return err
@@ -31,7 +31,7 @@ func (r *run) connect() error {
 	return nil
 }
 
-// churn opens streams and closes them as soon as they are open, so many at a time.
+// churn opens streams and closes them as soon as they are open, as many at a time as there are streams.
 func (r *run) churn() error {
 	var l latencies
 	took, used, err := r.measured(func() (err error) {
@@ -65,7 +65,7 @@ func (r *run) churn() error {
 	return nil
 }
 
-// rest does nothing for a while.
+// rest waits for a while, unless the run ends before.
 func (r *run) rest(d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -78,7 +78,7 @@ func (r *run) rest(d time.Duration) error {
 }
 
 func (r *run) idle() error {
-	// Before any stream: whatever the server needs once there is one is the streams', too.
+	// Before any stream, so that what the first one makes the server allocate counts too.
 	before, err := memoryOf(r.server.pids)
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ func (r *run) idle() error {
 	return r.sampleMemory(began, r.streams)
 }
 
-// heartbeat listens to streams to which nothing else is sent.
+// heartbeat measures heartbeats on streams to which nothing else is sent.
 func (r *run) heartbeat() error {
 	if err := r.pool.open(r.streams); err != nil {
 		return err
@@ -202,7 +202,7 @@ func (r *run) fanout() error {
 	return nil
 }
 
-// outbox returns an empty outbox, and a sender for the request's server that is not connected yet.
+// outbox returns an empty outbox, and an unconnected sender for the request's server.
 func (r *run) outbox(to *requestSpec) (*outbox, *sender, error) {
 	host, port, err := to.address()
 	if err != nil {
@@ -220,7 +220,7 @@ func (r *run) outbox(to *requestSpec) (*outbox, *sender, error) {
 	return x, &sender{addr: addr}, nil
 }
 
-// Events of one request: of a batch for as many streams, of a streaming one for a single stream.
+// The number of events in a request: a batch has one for each of as many streams, a streaming request has all for one stream.
 const (
 	batchSize  = 64
 	streamSize = 1000
@@ -323,8 +323,8 @@ func (r *run) mixed() error {
 	if err != nil {
 		return err
 	}
-	// All are open and nothing is being sent. What a churned stream has to have cannot be
-	// foreseen, but one last event to everybody comes behind it.
+	// All streams are open and nothing is being sent. Which events a churned stream receives
+	// cannot be foreseen, but a last event to all streams comes after them.
 	if err := r.pool.final(x.common + 1); err != nil {
 		return err
 	}

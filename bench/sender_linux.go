@@ -12,17 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sender sends requests on one connection, each when the one before was answered. It
-// makes no garbage.
+// sender sends requests on one connection, each after the answer to the one before. It
+// does not allocate for each request.
 type sender struct {
 	addr unix.SockaddrInet4
 	fd   int
 	out  []byte // the request
-	sent int    // of it
+	sent int    // bytes of out that were sent
 	in   []byte // the answer so far
 }
 
-// resolve finds the address to send to.
+// resolve sets the address to send to.
 func resolve(host string, port int) (unix.SockaddrInet4, error) {
 	ip, err := net.ResolveIPAddr("ip4", host)
 	if err != nil {
@@ -43,8 +43,8 @@ func (s *sender) connect() (err error) {
 	)
 }
 
-// connected waits for a connect that a signal has interrupted: it goes on, and cannot be
-// called again (connect(2)).
+// connected waits for the end of a connect that a signal has interrupted: it goes on in the
+// background, and must not be called again (connect(2)).
 func (s *sender) connected(err error) error {
 	for errors.Is(err, unix.EINTR) {
 		if _, err = unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLOUT}}, int(patience.Milliseconds())); err != nil {
@@ -63,7 +63,7 @@ func (s *sender) close() {
 	unix.Close(s.fd) //nolint:errcheck // nothing is lost with it
 }
 
-// write sends what is left of the request. EAGAIN is left to the caller.
+// write sends the rest of the request. It may return EAGAIN.
 func (s *sender) write() error {
 	n, err := unix.Write(s.fd, s.out[s.sent:])
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *sender) write() error {
 	return nil
 }
 
-// read takes what has come of the answer, and says whether that is all of it.
+// read reads from the answer. done reports whether it is complete.
 func (s *sender) read() (a reply, done bool, err error) {
 	if cap(s.in)-len(s.in) < 512 {
 		s.in = append(s.in, make([]byte, 4096)...)[:len(s.in)]
@@ -93,7 +93,7 @@ func (s *sender) read() (a reply, done bool, err error) {
 	return a, true, nil
 }
 
-// do sends the request in out, and waits for the answer.
+// do sends the request in out, and waits for the answer to it.
 func (s *sender) do() (reply, error) {
 	for s.sent = 0; s.sent < len(s.out); {
 		if err := s.write(); err != nil && !errors.Is(err, unix.EINTR) {
@@ -115,14 +115,14 @@ func (s *sender) do() (reply, error) {
 	}
 }
 
-// reply is an answer to a publisher.
+// reply is the server's answer to a publisher.
 type reply struct {
 	status int
-	body   []byte // valid until the next one
-	closes bool   // the connection
+	body   []byte // valid until the next answer
+	closes bool   // the server closes the connection
 }
 
-// err says that it is no 2xx.
+// err returns an error if the status is not 2xx.
 func (a *reply) err() error {
 	if a.status/100 == 2 {
 		return nil
@@ -130,8 +130,8 @@ func (a *reply) err() error {
 	return fmt.Errorf("the publisher was answered %d: %.200s", a.status, a.body)
 }
 
-// parseReply reads an answer that b begins with; done: that is all of it. One that
-// is kept alive and has a length, as most are, is read here, any other by net/http.
+// parseReply parses the answer at the beginning of b. done reports whether it is complete.
+// It parses answers with a length on a kept connection itself, as most are, and any other with net/http.
 func parseReply(b []byte, eof bool) (a reply, done bool, err error) {
 	end := bytes.Index(b, []byte("\r\n\r\n"))
 	if end < 0 {
@@ -176,7 +176,7 @@ func parseReply(b []byte, eof bool) (a reply, done bool, err error) {
 	return a, err == nil, err
 }
 
-// asked is an empty reader that knows whether it was read: more has to come.
+// asked is an empty reader that records whether it was read, which means that the answer is incomplete.
 type asked bool
 
 func (a *asked) Read([]byte) (int, error) {
@@ -184,7 +184,7 @@ func (a *asked) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// decimal reads a number of at most nine digits; -1: it is none.
+// decimal parses a number of at most nine digits. It returns -1 if b is not one.
 func decimal(b []byte) (n int) {
 	if len(b) == 0 || len(b) > 9 {
 		return -1

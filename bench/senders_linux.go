@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outbox is what was sent so far. Each stream's own series belongs to one sender, so
-// that it has an order.
+// outbox counts what was sent so far. Each stream's own series belongs to one sender, so
+// that its events have an order.
 type outbox struct {
-	size      int // of an event's data
+	size      int // bytes of an event's data
 	token     func(stream int) string
 	sequences []uint64              // by stream
-	common    uint64                // to everybody
-	gone      int64                 // sends to a stream that had left
-	leaves    func(stream int) bool // streams that may have
+	common    uint64                // to all streams
+	gone      int64                 // sends to a stream that was closed
+	leaves    func(stream int) bool // whether the stream may be closed at any time
 }
 
 // event appends the next event for the stream to the body of a request.
@@ -34,34 +34,34 @@ func (x *outbox) event(r *request, body []byte, v *values, at int64) []byte {
 	return r.addEvent(body, v)
 }
 
-// part is what a group of senders does for a while.
+// part is the task of a group of senders.
 type part struct {
 	request  *request
 	senders  int
-	rate     int  // requests a second; 0: the next one when the last was answered
+	rate     int  // requests a second; 0: each one as soon as the last was answered
 	events   int  // of each request
 	single   bool // all of them are for one stream
-	common   bool // they are for everybody
+	common   bool // they are for all streams
 	duration time.Duration
 }
 
-// job is one sender's share of a part.
+// job is one sender with its share of a part.
 type job struct {
 	sender
 	*part
 	index int
-	at    int   // the stream that is next
-	turn  int64 // of its requests
-	due   int64 // the time of the next one
-	since int64 // when the request began; 0: it is idle
-	left  bool  // the stream of this request may have left
+	at    int   // the next stream
+	turn  int64 // the number of the next request
+	due   int64 // when that is due
+	since int64 // when the current request began; 0: there is none
+	left  bool  // the stream of this request may be closed
 	v     values
 	body  []byte
 }
 
-// run has the parts done by loops of their own, and says how many events were sent in
-// each. With a rate each event has its time, and carries it however late its sender is:
-// what had to wait for a slow answer before it counts as slow too.
+// run runs the parts in loops of their own, and returns how many events were sent in
+// each. With a rate, each event carries the time at which it was due, not the one at which
+// it was sent, so that an event that had to wait for a slow answer counts as slow too.
 func (x *outbox) run(ctx context.Context, addr unix.SockaddrInet4, parts ...*part) (events []int64, err error) {
 	var jobs []*job
 	defer func() {
@@ -121,7 +121,7 @@ type sendLoop struct {
 	gone  int64
 }
 
-// lookEvery is how often a loop looks at whether it is to end.
+// lookEvery is how often a loop checks for a timeout and for the end of its context.
 const lookEvery = int64(100 * time.Millisecond)
 
 func (l *sendLoop) run(ctx context.Context) (err error) {
@@ -176,8 +176,8 @@ func (l *sendLoop) adopt(i int, j *job) error {
 	return l.watch(unix.EPOLL_CTL_ADD, j.fd, i, unix.EPOLLIN)
 }
 
-// beginDue begins the requests whose time has come, and says when the next one is due
-// of a sender that is not busy; 0: there is none.
+// beginDue begins the requests that are due, and returns when the next request of an idle
+// sender is due; 0: there is none.
 func (l *sendLoop) beginDue(now int64) (next int64, err error) {
 	for i, j := range l.jobs {
 		if j.since > 0 {
@@ -218,7 +218,7 @@ func (l *sendLoop) begin(i int, j *job) error {
 	return l.write(i, j)
 }
 
-// choose sets the stream of the next event.
+// choose chooses the stream of the next event.
 func (j *job) choose(x *outbox) {
 	if j.common {
 		j.v.stream = everybody
@@ -232,7 +232,7 @@ func (j *job) choose(x *outbox) {
 	}
 }
 
-// write sends what the socket takes of a request, and waits for it to take the rest.
+// write sends as much of a request as the socket takes, and watches for when it takes more.
 func (l *sendLoop) write(i int, j *job) error {
 	waited := j.sent > 0
 	if err := j.write(); err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
@@ -261,18 +261,18 @@ func (l *sendLoop) handle(i int, ready uint32) error {
 	switch {
 	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
 		return nil
-	case err != nil && j.since == 0: // the server closed what it thought was not needed
+	case err != nil && j.since == 0: // the server closed an idle connection
 		return l.reconnect(i, j)
 	case err != nil:
 		return err
 	case !done:
 		return nil
-	case j.left && (a.status == 404 || a.status == 500): // it leaves, or has left
+	case j.left && (a.status == 404 || a.status == 500): // it is being closed, or was
 		l.gone++
 	case a.err() != nil:
 		return a.err()
 	case j.part.events > 1 && bytes.Contains(a.body, []byte(`"error"`)):
-		return fmt.Errorf("a publisher of many events was answered %.200s", a.body)
+		return fmt.Errorf("a request with several events was answered %.200s", a.body)
 	}
 	j.since = 0
 	l.busy--

@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// server is what is measured.
+// server is the server that is measured.
 type server struct {
 	requests
 	pids    []int
-	backend *backend     // that its callbacks go to; nil: it has none
-	stop    func() error // it, if it was started here
+	backend *backend     // answers its callbacks; nil: it has none
+	stop    func() error // stops it, if it was started here
 }
 
-// startServer starts the gateway with a backend of our own, or takes the server
-// that the options name.
+// startServer starts the gateway with a backend of its own, or returns the server that
+// the options name.
 func startServer(ctx context.Context, o *Options, scenario string, streams int) (s *server, err error) {
 	answer := "{}"
 	if scenario == "fanout" || scenario == "mixed" {
@@ -46,7 +46,7 @@ func startServer(ctx context.Context, o *Options, scenario string, streams int) 
 		return nil, err
 	}
 	b := startBackend(l, streams, answer)
-	// A port can be lost between choice and use.
+	// Another process can take the port between its choice and its use.
 	for attempt := 1; ; attempt++ {
 		s, err := startGateway(ctx, o, scenario, b)
 		if err == nil {
@@ -84,12 +84,12 @@ func startGateway(ctx context.Context, o *Options, scenario string, b *backend) 
 	go func() { exited <- cmd.Wait() }()
 	base := "http://127.0.0.1:" + port
 	if err := ready(ctx, base+"/readyz", exited); err != nil {
-		_ = cmd.Process.Kill() // it may be gone
+		_ = cmd.Process.Kill() // it may have ended
 		return nil, fmt.Errorf("the gateway did not start: %w\n%s", err, log.String())
 	}
 	s := &server{requests: o.profile(base, ""), pids: []int{cmd.Process.Pid}, backend: b}
 	s.stop = func() error {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // if it is gone, Wait says why
+		_ = cmd.Process.Signal(syscall.SIGTERM) // if it has ended, Wait returns why
 		select {
 		case err := <-exited:
 			if err != nil {
@@ -105,7 +105,7 @@ func startGateway(ctx context.Context, o *Options, scenario string, b *backend) 
 	return s, nil
 }
 
-// ready waits for the answer 200.
+// ready waits until the URL is answered 200.
 func ready(ctx context.Context, url string, exited chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -133,7 +133,7 @@ func ready(ctx context.Context, url string, exited chan error) error {
 	}
 }
 
-// listenOutside listens on a port of this host that no outgoing connection takes.
+// listenOutside listens on a port outside the range of outgoing connections.
 func listenOutside() (net.Listener, error) {
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil {

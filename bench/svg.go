@@ -9,8 +9,8 @@ import (
 	"ssegateway/bench/svg"
 )
 
-// WriteSVG writes a plot of the latencies of each scenario that has any, and of the
-// memory of each that looked at it.
+// WriteSVG writes a plot of the latencies of each scenario that has some, and of the
+// memory of each scenario that sampled it.
 func (r *Report) WriteSVG(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -35,8 +35,7 @@ func (r *Report) WriteSVG(dir string) error {
 	return nil
 }
 
-// plot has lines in a frame. The axes begin with the first of their ticks and end
-// with the last.
+// plot is a frame with lines. The axes begin with their first tick and end with the last.
 type plot struct {
 	title, xLabel, yLabel string
 	x, y                  []tick
@@ -54,7 +53,7 @@ type line struct {
 	points []svg.Point
 }
 
-// latencyPlot has a logarithmic scale of what is slower: 90 %, 99 %, 99.9 % …
+// latencyPlot spaces the percentiles 90 %, 99 %, 99.9 % … evenly.
 func latencyPlot(title string, distributions []distribution) plot {
 	p := plot{title: title, xLabel: "percentile", yLabel: "ms", logarithmic: true}
 	least, most, width := math.Inf(1), 0.0, 1.0
@@ -78,7 +77,7 @@ func latencyPlot(title string, distributions []distribution) plot {
 	}
 }
 
-// memoryPlot shows memory over the streams while they are opened, or over time.
+// memoryPlot shows memory over the number of streams while they are opened, or over time.
 func memoryPlot(title string, r *Result) plot {
 	p := plot{title: title, xLabel: "streams", yLabel: "MB"}
 	l := line{name: "RSS"}
@@ -96,7 +95,7 @@ func memoryPlot(title string, r *Result) plot {
 	return p
 }
 
-// evenTicks are four to ten round numbers from 0 to at least most.
+// evenTicks returns four to ten round numbers from 0 to at least most.
 func evenTicks(most float64) (ticks []tick) {
 	step := math.Pow(10, math.Floor(math.Log10(max(most, 1e-9))))
 	for _, finer := range []float64{1, 2, 2.5} { // 10, 5, 2

@@ -12,8 +12,8 @@ import (
 // values are what the placeholders of a template stand for.
 type values struct {
 	stream int    // {n}
-	common bool   // {channel} is the one that all streams have; else it is the stream's number
-	token  string // {token}, that the gateway gave the stream
+	common bool   // {channel} is commonChannel; else it is the stream's number
+	token  string // {token}, which the gateway gave the stream
 	data   []byte // {data}
 }
 
@@ -22,10 +22,10 @@ const commonChannel = "bench"
 
 var placeholders = []string{"{n}", "{channel}", "{token}", "{data}"}
 
-// template is text with placeholders, taken apart once.
+// template is a text with placeholders, parsed once.
 type template []piece
 
-// piece is text, and the placeholder behind it; none behind the last.
+// piece is a text, and the placeholder after it. The last has none.
 type piece struct{ text, placeholder string }
 
 func parseTemplate(text string) (t template) {
@@ -62,14 +62,14 @@ func (t template) append(b []byte, v *values) []byte {
 	return b
 }
 
-// requestSpec describes a request. All of it may have placeholders, but the host.
+// requestSpec describes a request. All of it except the host may have placeholders.
 type requestSpec struct {
 	Method, URL string
 	Headers     []string // "Name: value"
 	Body        string
 }
 
-// withHeader adds a header that the user has not given another value.
+// withHeader adds a header unless the user has set it.
 func (s requestSpec) withHeader(name, value string) requestSpec {
 	for _, h := range s.Headers {
 		if n, _, _ := strings.Cut(h, ":"); strings.EqualFold(strings.TrimSpace(n), name) {
@@ -95,7 +95,7 @@ func (s requestSpec) address() (host string, port int, err error) {
 	return u.Hostname(), port, nil
 }
 
-// request is an HTTP/1.1 request taken apart. The body is one event, or several
+// request is an HTTP/1.1 request, parsed into templates. The body is one event, or several
 // with before, between and after around them.
 type request struct {
 	head                   template // up to the value of Content-Length; without a body up to the end
@@ -127,7 +127,7 @@ func (r *request) withEvents(before, between, after string) *request {
 	return &several
 }
 
-// append appends the request; body is what addEvent has made.
+// append appends the request to b. body is made by addEvent.
 func (r *request) append(b []byte, v *values, body []byte) []byte {
 	b = r.head.append(b, v)
 	if !r.body {

@@ -13,34 +13,34 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// A worker holds a share of the streams. It is told what to do, and answers, in lines
-// of JSON; so it can be a process of its own, with descriptors of its own.
+// A worker holds a share of the streams. It reads orders and writes answers as lines of
+// JSON, so it can be a process of its own, with descriptors of its own.
 
-// order is what a worker is told.
+// order is one order to a worker.
 type order struct {
-	ID int64  // of the answer too
+	ID int64  // the answer has the same
 	Do string // one of the following
 
 	Setup *setup        `json:",omitempty"` // start
-	N     int64         `json:",omitempty"` // open: streams; aim: events of its own streams; final: number of an event
+	N     int64         `json:",omitempty"` // open: streams; aim: events of the worker's streams; final: number of an event
 	Churn *churn        `json:",omitempty"` // churn
-	Beats time.Duration `json:",omitempty"` // beats: allowed between two; 0: no longer
+	Beats time.Duration `json:",omitempty"` // beats: time allowed between two; 0: do not check
 	Sent  *sent         `json:",omitempty"` // finish
 }
 
 const (
 	doStart  = "start"
-	doOpen   = "open"   // waits until they are open
-	doChurn  = "churn"  // waits, where it is over, until all are open
-	doAim    = "aim"    // at so many events
-	doAwait  = "await"  // waits for them
+	doOpen   = "open"   // waits until the streams are open
+	doChurn  = "churn"  // if it is over: waits until all streams are open
+	doAim    = "aim"    // sets the number of events for doAwait
+	doAwait  = "await"  // waits for the events
 	doFinal  = "final"  // see readers.final
-	doBeats  = "beats"  // answers what was heard since the last time
-	doTake   = "take"   // answers the latencies since the last time
-	doFinish = "finish" // interrupts what waits, closes the streams, and answers what was checked
+	doBeats  = "beats"  // returns the heartbeats since the last doBeats
+	doTake   = "take"   // returns the latencies since the last doTake
+	doFinish = "finish" // interrupts the current order, closes the streams, and returns the result of the checks
 )
 
-// setup says what streams to hold.
+// setup describes the streams that a worker holds.
 type setup struct {
 	Share      share
 	Open       requestSpec
@@ -50,9 +50,9 @@ type setup struct {
 	Connecting int
 }
 
-// sent is how many events each stream has to have in the end.
+// sent is how many events each stream must have received in the end.
 type sent struct {
-	Own    []uint64 // by stream; none: no stream was sent any of its own
+	Own    []uint64 // by stream; empty: no stream was sent any of its own
 	Common uint64
 }
 
@@ -63,22 +63,22 @@ func (s *sent) own(stream int) uint64 {
 	return s.Own[stream]
 }
 
-// answer is what a worker says: to an order, or with ID 0 on its own.
+// answer is a worker's answer to an order, or with ID 0 a report without an order.
 type answer struct {
 	ID    int64
-	Error string `json:",omitempty"` // with ID 0: of the scenario
+	Error string `json:",omitempty"` // with ID 0: the scenario has failed
 
-	At                   int64                  `json:",omitempty"` // await: when the last event came
+	At                   int64                  `json:",omitempty"` // await: when the last event was received
 	Connect, Own, Common *hdrhistogram.Snapshot `json:",omitempty"` // take
 	Beats                *beats                 `json:",omitempty"`
 	Check                *Check                 `json:",omitempty"` // finish
 	State                *state                 `json:",omitempty"` // twice a second
 }
 
-// state is how far a worker is.
+// state is the progress of a worker.
 type state struct{ Open, Events, Beats, Opens int64 }
 
-// Work does what the orders on in say, until they end.
+// Work executes the orders from in until in ends, and writes the answers to out.
 func Work(in io.Reader, out io.Writer) error {
 	w := &worker{out: bufio.NewWriter(out)}
 	w.enc = json.NewEncoder(w.out)
@@ -123,7 +123,7 @@ type worker struct {
 	readers *readers
 }
 
-// say fails only where nobody listens any more, and then the orders end.
+// say ignores errors: a write fails only if the pool has gone, and then the orders end too.
 func (w *worker) say(a answer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -179,7 +179,7 @@ func (w *worker) do(ctx context.Context, o order) (a answer, err error) {
 	case doFinish:
 		a.Check = new(Check)
 		if r == nil {
-			return a, nil // it has not been started
+			return a, nil // doStart has failed or never came
 		}
 		r.stop()
 		r.each(func(l *loop) {
@@ -192,7 +192,7 @@ func (w *worker) do(ctx context.Context, o order) (a answer, err error) {
 	return a, nil
 }
 
-// tell says twice a second how far it is.
+// tell reports the worker's state twice a second.
 func (w *worker) tell(ctx context.Context) {
 	ticker := time.NewTicker(500 * time.Millisecond)
 	defer ticker.Stop()
@@ -215,7 +215,7 @@ func (r *readers) state() *state {
 	return s
 }
 
-// take returns the latencies since it was last called.
+// take returns the latencies since the last call.
 func (r *readers) take() (connect, own, common *hdrhistogram.Snapshot) {
 	c, o, s := newHistogram(), newHistogram(), newHistogram()
 	r.each(func(l *loop) {

@@ -18,10 +18,10 @@ const (
 	panelGap   = 14
 )
 
-// longest is how many times as long as ours a bar may be. One that is cut off has a slash through it.
+// longest is how many times as long as ours a bar may be. A longer bar is cut off, and has a slash through it.
 const longest = 20
 
-// style has the colours of ours, a peer, and a limit, on a ground that is light or dark as the reader's.
+// style has the colours of ours, a peer, and a limit, for the reader's light or dark background.
 //
 //nolint:misspell // prefers-color-scheme is CSS
 const style = `<style>
@@ -47,9 +47,9 @@ text { fill: #e6edf3 }
 </style>
 `
 
-// bars returns a plot of a scenario: for each figure that is plotted a bar for each server
-// that has it, as long as the median, with a line from the least to the most. Each
-// figure has its own scale, from 0. Empty: nothing was measured.
+// bars returns the plot of a scenario, or "" if nothing was measured. Each plotted figure
+// has a bar for each server that has the figure. A bar is as long as the median, with a line
+// from the least to the most. Each figure has its own scale, from 0.
 func bars(r *Results, s scenario) string {
 	var p svg.Picture
 	y := 8

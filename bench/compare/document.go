@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// document is docs/benchmarks.md.
+// document returns the text of docs/benchmarks.md.
 func document(r *Results) string {
 	var b strings.Builder
 	b.WriteString("# Benchmarks\n\n" +
@@ -58,7 +58,7 @@ func writeMethod(b *strings.Builder, r *Results) {
 	b.WriteByte('\n')
 }
 
-// measured returns the servers that ran in the scenario, or in any.
+// measured returns the servers that ran in the scenario, or in any if it is empty.
 func measured(r *Results, scenario string) (ran []server) {
 	for _, s := range servers {
 		if slices.ContainsFunc(r.Runs, func(run Run) bool {
@@ -109,7 +109,7 @@ func list(b *strings.Builder, lines []string) {
 	}
 }
 
-// streamsOf says how many streams there were; in churn it is bench that says how many at a time.
+// streamsOf returns a sentence with the number of streams. In churn that is bench's number of streams at a time.
 func streamsOf(r *Results, s scenario) string {
 	for _, run := range r.Runs {
 		if run.Scenario == s.name && run.Result.Streams > 0 {
@@ -119,7 +119,7 @@ func streamsOf(r *Results, s scenario) string {
 	return ""
 }
 
-// cell has the median, the spread, and the ratio.
+// cell returns the median, the spread, and the ratio.
 func cell(r *Results, s scenario, server server, f figure) string {
 	values := r.values(s.name, server.name, f)
 	v := summarise(values)
@@ -142,7 +142,7 @@ func cell(r *Results, s scenario, server server, f figure) string {
 	return text
 }
 
-// failuresOf say which runs failed. They have no figures.
+// failuresOf returns a line for each server with failed runs, which have no figures.
 func failuresOf(r *Results, s scenario, ran []server) (lines []string) {
 	for _, server := range ran {
 		if reasons, runs := r.failures(s.name, server.name); len(reasons) > 0 {
@@ -156,7 +156,7 @@ func oneLine(text string) string {
 	return strings.ReplaceAll(strings.Join(strings.Fields(text), " "), "`", "'")
 }
 
-// comparisons say where a peer is better, or beaten by less than a tenth.
+// comparisons returns lines on the figures in which a peer is better, or beaten by less than a tenth.
 func comparisons(r *Results, s scenario, ran []server) (lines []string) {
 	for _, f := range s.figures {
 		if f.neither {
@@ -171,7 +171,7 @@ func comparisons(r *Results, s scenario, ran []server) (lines []string) {
 			if q.n == 0 {
 				continue
 			}
-			cost := q.median // of ours, where less is better
+			cost := q.median // our cost, where less is better
 			if f.higher {
 				cost = 1 / q.median
 			}
@@ -227,7 +227,7 @@ func writeGoals(b *strings.Builder, r *Results) {
 	list(b, missed)
 }
 
-// find finds the scenario and the figure; the tests see to it that they are there.
+// find returns the scenario and the figure. The tests check that each goal has them.
 func (g goal) find() (s scenario, f figure) {
 	for _, s := range scenarios {
 		for _, f := range s.figures {
@@ -239,10 +239,10 @@ func (g goal) find() (s scenario, f figure) {
 	return s, f
 }
 
-// floorThen is the bare loop's µs for each delivery where the goals were set.
+// floorThen is how many µs the bare loop took for each delivery when the goals were set.
 const floorThen = 4.4
 
-// slowness returns how much dearer processor time was in this run than where the goals were set.
+// slowness returns how much slower the processor was in this run than when the goals were set.
 func slowness(r *Results) string {
 	v := summarise(r.values("fanout", "floor", micros("", "server CPU per delivery")))
 	if v.n == 0 {
@@ -278,7 +278,7 @@ func ratio(v float64) string {
 	return digits(v)
 }
 
-// digits shows as many as mean something.
+// digits formats a value with its significant digits.
 func digits(v float64) string {
 	switch {
 	case v >= 1000:
@@ -292,7 +292,7 @@ func digits(v float64) string {
 	}
 }
 
-// grouped returns a whole number with its thousands apart.
+// grouped formats a whole number with commas between its thousands.
 func grouped(v float64) string {
 	text := fmt.Sprintf("%.0f", v)
 	for i := len(text) - 3; i > 0; i -= 3 {

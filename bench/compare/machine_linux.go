@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// thisMachine describes it.
+// thisMachine describes this machine.
 func thisMachine() (m Machine, err error) {
 	m.Cores = runtime.NumCPU()
 	if m.CPU, err = fieldOf("/proc/cpuinfo", "model name"); err != nil {
@@ -46,11 +46,11 @@ func fieldOf(path, name string) (string, error) {
 	return "unknown", nil
 }
 
-// programs returns the versions of all that is measured.
+// programs returns the versions of all programs that are measured or used.
 func (o *options) programs(ctx context.Context) (programs []Program, err error) {
 	commit, err := output(ctx, "git", "describe", "--always", "--dirty")
 	if err != nil {
-		commit = "unknown" // not a clone
+		commit = "unknown" // not a git clone
 	}
 	programs = []Program{{ours, "commit " + commit}, {"Go", strings.TrimPrefix(runtime.Version(), "go")}}
 	var packages []string
@@ -73,7 +73,7 @@ func (o *options) programs(ctx context.Context) (programs []Program, err error) 
 	return programs, nil
 }
 
-// output returns what a command prints.
+// output runs a command and returns its output.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	text, err := exec.CommandContext(ctx, name, args...).Output()
 	if err != nil {

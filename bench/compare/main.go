@@ -1,9 +1,9 @@
-// Compare measures this program beside others that hold event streams, with
-// `ssegateway bench`, and writes docs/benchmarks.md: `make compare`.
+// Compare measures this program and other servers of event streams with `ssegateway bench`,
+// and writes docs/benchmarks.md. `make compare` runs it.
 //
 // Each server is started anew for each scenario, and the servers take turns, so that
-// what is compared was measured within minutes. It needs Linux, and root for the
-// packages of the other servers and for the namespaces in which they run.
+// the figures that are compared are measured within minutes of each other. It needs Linux,
+// and root to install the other servers and to create the namespaces in which they run.
 package main
 
 import (
@@ -128,7 +128,7 @@ func (o *options) chosenScenarios() (chosen []scenario) {
 	return chosen
 }
 
-// write writes the results, and what is made from them.
+// write writes the results, and the document and plots that are made from them.
 func write(dir string, r *Results) error {
 	raw, err := json.MarshalIndent(r, "", " ")
 	if err != nil {

@@ -24,14 +24,14 @@ import (
 )
 
 const (
-	openFiles  = 20_000           // a process may have
-	startLimit = 20 * time.Second // until a server serves
+	openFiles  = 20_000           // limit of each process
+	startLimit = 20 * time.Second // for a server to become ready
 	runLimit   = 4 * time.Minute  // one scenario with one server
 	originTime = 20 * time.Millisecond
 )
 
-// measure runs every chosen scenario with every chosen server. When it is ended
-// early, the results are those so far.
+// measure runs every chosen scenario with every chosen server. If it is interrupted, it
+// returns the results so far.
 func (o *options) measure(ctx context.Context, progress io.Writer) (r Results, err error) {
 	if os.Geteuid() != 0 {
 		return r, errors.New("only root can compare: each server becomes the first process of a PID namespace, so that all of its processes end with it")
@@ -61,7 +61,7 @@ func (o *options) measure(ctx context.Context, progress io.Writer) (r Results, e
 	defer func() { r.Seconds = time.Since(r.Began).Seconds() }()
 	for repetition := range o.runs {
 		for _, sc := range o.chosenScenarios() {
-			// No server always comes first.
+			// Each repetition begins with another server.
 			chosen := o.chosenServers()
 			for i := range chosen {
 				s := chosen[(i+repetition)%len(chosen)]
@@ -87,7 +87,7 @@ func (o *options) measure(ctx context.Context, progress io.Writer) (r Results, e
 	return r, nil
 }
 
-// prepare installs what is missing, and builds what is ours into bin.
+// prepare installs the missing servers, and builds this project's programs into bin.
 func (o *options) prepare(ctx context.Context, bin string, progress io.Writer) error {
 	root, err := output(ctx, "go", "list", "-m", "-f", "{{.Dir}}")
 	if err != nil {
@@ -114,7 +114,7 @@ func (o *options) prepare(ctx context.Context, bin string, progress io.Writer) e
 	return nil
 }
 
-// runOnce starts the server, and has bench run the scenario with it.
+// runOnce starts the server, and runs the scenario of bench with it.
 func runOnce(ctx context.Context, bin string, s server, sc scenario, streams int) (result bench.Result, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, runLimit, fmt.Errorf("it took longer than %v", runLimit))
 	defer cancel()
@@ -154,8 +154,8 @@ func runOnce(ctx context.Context, bin string, s server, sc scenario, streams int
 	return result, nil
 }
 
-// process is a server that runs, as the first process of a PID namespace: when it
-// ends, the kernel ends all that it has started. It ends with this program at the latest.
+// process is a running server. It is the first process of a PID namespace, so when it
+// ends, the kernel ends all its children. It ends with this program at the latest.
 type process struct {
 	dir    string
 	values *strings.Replacer
@@ -167,7 +167,7 @@ type process struct {
 
 func (p *process) fill(texts []string) []string { return fillAll(p.values, texts) }
 
-// start starts a server, and waits until it serves.
+// start starts a server, and waits until it is ready.
 func start(ctx context.Context, bin string, s server, sc scenario) (p *process, err error) {
 	var ports [3]string
 	for i := range ports {
@@ -219,7 +219,7 @@ func start(ctx context.Context, bin string, s server, sc scenario) (p *process, 
 
 func (p *process) run(s server) error {
 	command := p.fill(s.command)
-	cmd := exec.Command(command[0], command[1:]...) // ends by stop
+	cmd := exec.Command(command[0], command[1:]...) // ended by stop
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin"}, p.fill(s.env)...)
 	cmd.Stdout, cmd.Stderr = &p.log, &p.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWPID}
@@ -229,7 +229,7 @@ func (p *process) run(s server) error {
 	p.cmd = cmd
 	exited := p.exited
 	go func() {
-		_ = cmd.Wait() // killed by stop; if it ends before, the log says why
+		_ = cmd.Wait() // killed by stop; if it ends before that, the log has the reason
 		close(exited)
 	}()
 	return nil
@@ -238,7 +238,7 @@ func (p *process) run(s server) error {
 func (p *process) awaitReady(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	// An answer that got lost while the server was starting does not come later.
+	// A request that got lost while the server was starting is never answered, so it needs a timeout.
 	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
@@ -263,14 +263,14 @@ func (p *process) awaitReady(ctx context.Context, url string) error {
 	}
 }
 
-// stop ends the server, and removes what it has left.
+// stop ends the server, and removes its files.
 func (p *process) stop() {
 	if p.cmd != nil {
 		_ = p.cmd.Process.Kill() // it may have ended
 		<-p.exited
 	}
 	if p.origin != nil {
-		p.origin.Close() //nolint:errcheck // it has nothing more to say
+		p.origin.Close() //nolint:errcheck // an error does not matter any more
 	}
 	_ = os.RemoveAll(p.dir) // a temporary directory
 }
@@ -291,15 +291,15 @@ func (p *process) pids() (pids []int, err error) {
 		if err != nil {
 			continue
 		}
-		if n, err := namespace(pid); err == nil && n == own { // else it is gone
+		if n, err := namespace(pid); err == nil && n == own { // on an error the process has ended
 			pids = append(pids, pid)
 		}
 	}
 	return pids, nil
 }
 
-// startOrigin starts what Pushpin asks: every stream is held, with a heartbeat, and
-// its channel is the last part of its path.
+// startOrigin starts the origin that Pushpin asks. It makes Pushpin hold every stream, with
+// a heartbeat; the channel is the last part of the path.
 func startOrigin(ctx context.Context, addr string, heartbeat int) (*http.Server, error) {
 	var c net.ListenConfig
 	l, err := c.Listen(ctx, "tcp", addr)
@@ -318,14 +318,14 @@ func startOrigin(ctx context.Context, addr string, heartbeat int) (*http.Server,
 		h.Set("Grip-Hold", "stream")
 		h.Set("Grip-Channel", r.PathValue("channel"))
 		h.Set("Grip-Keep-Alive", fmt.Sprintf(`: heartbeat\n\n; format=cstring; timeout=%d`, heartbeat))
-		_, _ = io.WriteString(w, ": open\n\n") // a server that is gone shows elsewhere
+		_, _ = io.WriteString(w, ": open\n\n") // if the server has gone, bench reports it
 	})
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: startLimit}
 	go s.Serve(l) //nolint:errcheck // ends by Close
 	return s, nil
 }
 
-// limitOpenFiles gives this process, and those that it starts, the limit that all have here.
+// limitOpenFiles sets the limit on open files of this process and of those that it starts.
 func limitOpenFiles() (uint64, error) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -1,6 +1,6 @@
 package main
 
-// reasons say, by scenario, why a peer is as good there or better. Written by hand; only what is known to be true.
+// reasons has, by scenario, why a peer is as good or better there. They are written by hand; only what is known to be true.
 var reasons = map[string]string{
 	"idle": "Why: plain is the contract and nothing else: no topics, metrics, console or NATS client.",
 	"connect": "Why: nchan asks nobody. ssegateway makes a callback for each stream, which is a request, an answer and the parsing of both; " +
@@ -11,7 +11,7 @@ var reasons = map[string]string{
 	"churn":     "Why: nchan asks nobody and tells nobody. ssegateway makes two callbacks in each cycle.",
 }
 
-// goalReasons say, by scenario and figure as "scenario/figure", why a goal is not reached. Written by hand.
+// goalReasons has, by "scenario/figure", why a goal is not reached. They are written by hand.
 var goalReasons = map[string]string{
 	"idle/resident memory at start":          "bench opens and closes some streams before, to warm the server up; just started, the program has 15.1 MB.",
 	"connect/server CPU per stream":          "two HTTP requests and answers, the stream's and the callback's; in profiles no place stands out.",

@@ -10,40 +10,40 @@ import (
 	"ssegateway/bench"
 )
 
-// Results are all that was measured. They are kept as a file, from which the document can be made again.
+// Results are all results. They are kept in a file, from which the document can be made again.
 type Results struct {
 	Began       time.Time `json:"began"`
 	Seconds     float64   `json:"seconds"`
 	Repetitions int       `json:"repetitions"`
 	Machine     Machine   `json:"machine"`
 	Programs    []Program `json:"programs"`
-	BinaryBytes int64     `json:"binary_bytes"` // of this program
+	BinaryBytes int64     `json:"binary_bytes"` // size of this program
 	Runs        []Run     `json:"runs"`
 }
 
-// Machine is where it was measured.
+// Machine describes the machine on which the results were measured.
 type Machine struct {
 	CPU         string  `json:"cpu"`
 	Cores       int     `json:"cores"`
 	MemoryBytes int64   `json:"memory_bytes"`
 	Kernel      string  `json:"kernel"`
-	OpenFiles   uint64  `json:"open_files"` // a process may have
-	Load        float64 `json:"load"`       // average over a minute, before it began
+	OpenFiles   uint64  `json:"open_files"` // limit of each process
+	Load        float64 `json:"load"`       // average over the minute before the beginning
 }
 
-// Program is one of those that were used.
+// Program is a program that was used, with its version.
 type Program struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 }
 
-// Run is one scenario with one server, once.
+// Run is one run of a scenario with a server.
 type Run struct {
 	Repetition int          `json:"repetition"`
 	Scenario   string       `json:"scenario"`
 	Server     string       `json:"server"`
 	Result     bench.Result `json:"result"`
-	Error      string       `json:"error,omitempty"` // then the figures do not count
+	Error      string       `json:"error,omitempty"` // if set, the figures do not count
 }
 
 func readResults(path string) (r Results, err error) {
@@ -72,7 +72,7 @@ func (r *Run) value(f figure) (v float64, ok bool) {
 	return 0, false
 }
 
-// values returns a figure's by repetition.
+// values returns a figure's values by repetition.
 func (r *Results) values(scenario, server string, f figure) map[int]float64 {
 	values := map[int]float64{}
 	for i := range r.Runs {
@@ -87,9 +87,9 @@ func (r *Results) values(scenario, server string, f figure) map[int]float64 {
 	return values
 }
 
-// summary is of the values of several repetitions.
+// summary summarises the values of several repetitions.
 type summary struct {
-	n                   int // 0: there is none
+	n                   int // number of values
 	median, least, most float64
 }
 
@@ -106,7 +106,7 @@ func summarise(values map[int]float64) summary {
 	return summary{n, (sorted[(n-1)/2] + sorted[n/2]) / 2, sorted[0], sorted[n-1]}
 }
 
-// ratios returns a server's values divided by another's in the same repetition.
+// ratios returns a server's values, each divided by another server's value in the same repetition.
 func ratios(of, by map[int]float64) map[int]float64 {
 	quotients := map[int]float64{}
 	for repetition, v := range of {
@@ -117,7 +117,7 @@ func ratios(of, by map[int]float64) map[int]float64 {
 	return quotients
 }
 
-// failures returns what went wrong with a server in a scenario, and how often it ran.
+// failures returns the errors of a server in a scenario, and how often it ran.
 func (r *Results) failures(scenario, server string) (reasons []string, runs int) {
 	for _, run := range r.Runs {
 		if run.Scenario == scenario && run.Server == server {

@@ -2,25 +2,25 @@ package main
 
 import "strconv"
 
-// scenario is one of bench's, with what is shown of it.
+// scenario is one of bench's scenarios, and the figures that are shown of it.
 type scenario struct {
 	name    string
 	title   string
 	about   string
-	streams int      // by default
-	args    []string // of bench
-	// heartbeat is the seconds between two; elsewhere so many that they do not count.
+	streams int      // default number
+	args    []string // further arguments of bench
+	// heartbeat is the seconds between two. Where heartbeats are not measured, they are so rare that they do not matter.
 	heartbeat int
 	figures   []figure
 }
 
-// figure is one of a scenario's.
+// figure is one figure of a scenario.
 type figure struct {
-	names []string // as bench has them; the first that is there counts
+	names []string // bench's names of it; the first that a result has counts
 	label string
 	unit  string
 	scale float64 // from bench's unit to this one
-	// higher is better, or lower is. What says nothing of one server alone is neither, and not compared.
+	// higher: more is better; else less is. neither: the figure depends on more than the server, and is not compared.
 	higher, neither bool
 	plot            bool
 }
@@ -125,7 +125,7 @@ var scenarios = []scenario{
 	},
 }
 
-// arguments are those of bench, but for what names the server.
+// arguments returns bench's arguments except those that name the server.
 func (s *scenario) arguments(streams int) []string {
 	if streams == 0 {
 		streams = s.streams
@@ -133,13 +133,13 @@ func (s *scenario) arguments(streams int) []string {
 	return append([]string{"bench", s.name, "--json", "--streams=" + strconv.Itoa(streams)}, s.args...)
 }
 
-// goal is what the project wants of one figure.
+// goal is the project's goal for one figure.
 type goal struct {
-	scenario, figure string // figure: its label
+	scenario, figure string // figure: the label
 	goal, moonshot   float64
 }
 
-// goals are the project's own, for its usual machine of two cores.
+// goals are the project's goals on its usual machine, of two cores.
 var goals = []goal{
 	{"idle", "resident memory per stream", 1.3, 0.6},
 	{"idle", "resident memory at start", 15, 10},

@@ -13,27 +13,27 @@ var configs embed.FS
 // ours is the server that the others are compared with.
 const ours = "ssegateway"
 
-// server is one of those that are measured. Its texts have placeholders: {port} where
-// it listens, {publish} another port of its own, {backend} the port of what it asks,
-// {dir} a directory of its own, {bin} that of the programs built here, {heartbeat} the
-// seconds between two, {workers}.
+// server is a server that is measured. Its texts have placeholders: {port} is where it
+// listens, {publish} another port of its own, {backend} the port of its backend or origin,
+// {dir} its own directory, {bin} the directory of the programs that are built here,
+// {heartbeat} the seconds between two heartbeats, and {workers} the number of workers.
 type server struct {
 	name  string
 	about string // for the document
-	// packages says whether it comes from the system's packages.
+	// packages: it is installed from the system's packages.
 	packages bool
-	// limit says that it shows what is possible, and is no peer.
+	// limit: it shows what is possible, and is not a peer.
 	limit   bool
-	without []string // scenarios that it has no counterpart of
+	without []string // scenarios that it cannot run
 
 	config  []string // files of the directory config, put into {dir}
 	workers string
 	env     []string
 	command []string
 	ready   string        // a path that is answered 200 once it serves
-	settle  time.Duration // what it needs after that
+	settle  time.Duration // extra time that it needs after that
 	target  []string      // bench's arguments
-	origin  bool          // it asks an origin of Pushpin's kind, not the contract's backend
+	origin  bool          // it asks an origin, as Pushpin does, instead of the contract's backend
 }
 
 var contract = []string{"--profile=ssegateway", "--server=http://127.0.0.1:{port}", "--backend=127.0.0.1:{backend}"}
@@ -51,10 +51,10 @@ var servers = []server{
 		name: "Pushpin", about: "Pushpin with condure and zurl. It asks an origin for each stream, which answers `Grip-Hold: stream`. " +
 			"Its streams are opened 8 at a time, and its origin takes 20 ms to answer: when they come faster, it ends some of them",
 		packages: true, config: []string{"pushpin.conf", "routes", "zurl.conf"}, origin: true,
-		// Pushpin takes the shell's place, so that it is the first process, and zurl its neighbour.
+		// Pushpin replaces the shell, so that it is the first process of the namespace, with zurl beside it.
 		command: []string{"sh", "-c", "cd {dir}; zurl --config={dir}/zurl.conf --loglevel=0 & exec pushpin --config={dir}/pushpin.conf"},
-		// A stream, so that all of its processes have a part in the answer. Until they have all their
-		// connections to each other, which no answer tells, some streams are ended at once.
+		// The path is a stream, so that all processes of Pushpin take part in the answer. Until they are
+		// all connected to each other, which no answer shows, some streams are ended at once; so settle.
 		ready: "/stream/ready", settle: 2 * time.Second,
 		target: []string{"--profile=pushpin", "--server=http://127.0.0.1:{port}", "--publish-server=http://127.0.0.1:{publish}", "--connecting=8"},
 	},
@@ -81,7 +81,7 @@ func nchan(name, workers string) server {
 
 func (s *server) has(scenario string) bool { return !slices.Contains(s.without, scenario) }
 
-// key returns the name as an argument.
+// key returns the name in the form of an argument of --servers.
 func (s *server) key() string {
 	return strings.ToLower(strings.NewReplacer(", ", "-", " ", "").Replace(s.name))
 }

@@ -7,29 +7,29 @@ import (
 	"strings"
 )
 
-// Picture is a picture in the making. Its unit is the pixel; y grows downwards.
+// Picture collects the elements of a picture. Its unit is the pixel; y grows downwards.
 type Picture struct{ elements strings.Builder }
 
-// Add writes elements.
+// Add adds elements, formatted as by fmt.Sprintf.
 func (p *Picture) Add(format string, values ...any) { fmt.Fprintf(&p.elements, format, values...) }
 
-// Empty is true as long as nothing was drawn.
+// Empty reports whether nothing was drawn yet.
 func (p *Picture) Empty() bool { return p.elements.Len() == 0 }
 
-// Document returns the whole picture. attributes are further ones of the svg element, style
-// stands before everything, and ground are the attributes of the ground behind it.
+// Document returns the whole picture. attributes are added to the svg element, style comes
+// before all other elements, and ground is the attributes of the background.
 func (p *Picture) Document(width, height int, attributes, style, ground string) string {
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" %s>`+"\n%s"+`<rect %s/>`+"\n%s</svg>\n",
 		width, height, attributes, style, ground, p.elements.String())
 }
 
-// Scale is what an axis shows. What is beyond its ends is shown at the end.
+// Scale is the range of an axis. Values outside it are drawn at its end.
 type Scale struct {
 	From, To    float64
 	Logarithmic bool
 }
 
-// share returns how far from the beginning to the end a value is, from 0 to 1.
+// share returns the position of a value between the ends of the scale, from 0 to 1.
 func (s Scale) share(value float64) float64 {
 	from, to, value := s.From, s.To, min(max(value, s.From), s.To)
 	if s.Logarithmic {
@@ -38,18 +38,18 @@ func (s Scale) share(value float64) float64 {
 	return (value - from) / max(to-from, 1e-9)
 }
 
-// Frame is where the lines of a plot are.
+// Frame is the area of a plot in which its lines are drawn.
 type Frame struct {
 	Left, Top, Width, Height int
 	Horizontal, Vertical     Scale
 }
 
-// X is where a value of the horizontal scale is.
+// X returns the x coordinate of a value of the horizontal scale.
 func (f *Frame) X(value float64) float64 {
 	return float64(f.Left) + float64(f.Width)*f.Horizontal.share(value)
 }
 
-// Y is where a value of the vertical scale is.
+// Y returns the y coordinate of a value of the vertical scale.
 func (f *Frame) Y(value float64) float64 {
 	return float64(f.Top) + float64(f.Height)*(1-f.Vertical.share(value))
 }

@@ -41,7 +41,7 @@ func run(m *testing.M) int {
 	return code
 }
 
-// site is a gateway whose backend grants the topic t to everybody.
+// site is a gateway whose backend grants the topic t to every stream.
 type site struct {
 	*harness.Gateway
 
@@ -59,7 +59,7 @@ func start(t *testing.T, settings ...string) *site {
 	return s
 }
 
-// open opens a stream, with an id to come back with if it is not empty.
+// open opens a stream, with a Last-Event-ID if the id is not empty.
 func (s *site) open(lastEventID string) *stream {
 	s.t.Helper()
 	r := harness.Request{Target: "/"}
@@ -83,7 +83,7 @@ type stream struct {
 	t *testing.T
 }
 
-// wants waits for what comes next.
+// wants waits for the next bytes, which must be these.
 func (x *stream) wants(text string) {
 	x.t.Helper()
 	if got, err := x.Next(len(text), harness.Patience); got != text {
@@ -140,7 +140,7 @@ func (s *site) becomes(status int) (answer string) {
 
 func event(id, data string) string { return "id: " + id + "\ndata: " + data + "\n\n" }
 
-// position returns an id's epoch, and the id that many events behind it.
+// position returns an id's epoch, and the id that many events after it.
 func position(t *testing.T, id string, behind int) (epoch, other string) {
 	t.Helper()
 	epoch, digits, _ := strings.Cut(id, "-")
@@ -151,8 +151,8 @@ func position(t *testing.T, id string, behind int) (epoch, other string) {
 	return epoch, fmt.Sprintf("%s-%d", epoch, n+behind)
 }
 
-// A gateway that is its own NATS is killed: what was published is there when it comes
-// back, the clients get what they missed, and the backend is told of the ends.
+// A gateway with an embedded NATS is killed. After its restart the published events still
+// exist, clients get what they missed, and the backend is notified of the disconnects.
 func TestEmbeddedOutlivesKill(t *testing.T) {
 	s := start(t, "NATS_EMBEDDED=true", "NATS_STORE_DIR="+t.TempDir(), "NODE_LEASE_SECONDS=2")
 	s.becomes(http.StatusOK)
@@ -173,15 +173,15 @@ func TestEmbeddedOutlivesKill(t *testing.T) {
 	back.wants("id: " + first + "\n\n" + event(ids[1], "2") + event(ids[2], "3") + event(ids[3], "4"))
 	next := s.publish("5")
 	if _, want := position(t, ids[3], 1); next != want {
-		t.Errorf("the id %s comes behind %s", next, ids[3])
+		t.Errorf("the id %s comes after %s", next, ids[3])
 	}
 	back.wants(event(next, "5"))
 	if end := s.Await(t, 1, "disconnect", anyone)[0]; end.Token != token || end.Reason != "error" || end.Detail != "gateway_lost" {
-		t.Errorf("the backend is told of %s: %s, %s", end.Token, end.Reason, end.Detail)
+		t.Errorf("the disconnect of %s was reported as %s, %s", end.Token, end.Reason, end.Detail)
 	}
 }
 
-// serveNATS runs a NATS until it is told to stop, or the test is over.
+// serveNATS runs a NATS server until it is stopped, or the test has ended.
 func serveNATS(t *testing.T, port int, dir string) (stop func()) {
 	t.Helper()
 	s, err := server.NewServer(&server.Options{
@@ -205,7 +205,7 @@ func serveNATS(t *testing.T, port int, dir string) (stop func()) {
 
 const password = "canary-password-5e1f"
 
-// NATS is away when the gateway starts, comes, goes, comes back, and loses the log.
+// NATS is down when the gateway starts. Then it comes, goes, comes back, and loses the log.
 func TestNATSComesAndGoes(t *testing.T) {
 	port, err := harness.FreePort()
 	if err != nil {
@@ -221,7 +221,7 @@ func TestNATSComesAndGoes(t *testing.T) {
 		}
 	}
 
-	// Nothing can be said of the log yet, so clients are asked to come back.
+	// The log is not known yet, so clients get a retry.
 	if answer := s.becomes(http.StatusServiceUnavailable); !strings.Contains(answer, `"broker not reachable"`) {
 		t.Error(answer)
 	}
@@ -243,7 +243,7 @@ func TestNATSComesAndGoes(t *testing.T) {
 	fails("/internal/publish", publication(strings.Repeat("x", 5000)), http.StatusRequestEntityTooLarge, "PAYLOAD_TOO_LARGE", "takes 5", "at most 4096")
 	token := s.Await(t, 1, "connect", func(*harness.Callback) bool { return true })[0].Token
 
-	// What does not need NATS goes on without it.
+	// Everything that does not need NATS works without it.
 	stop()
 	fails("/internal/publish", publication("x"), http.StatusServiceUnavailable, "BROKER_UNAVAILABLE")
 	s.becomes(http.StatusOK)
@@ -256,11 +256,11 @@ func TestNATSComesAndGoes(t *testing.T) {
 	s.becomes(http.StatusOK)
 	next := s.publish("2")
 	if _, want := position(t, id, 1); next != want {
-		t.Errorf("the id %s comes behind %s", next, id)
+		t.Errorf("the id %s comes after %s", next, id)
 	}
 	x.wants(event(next, "2"))
 
-	// The log is lost: the stream goes on with the next one, and its client knows.
+	// The log is lost. The stream continues with the new log, after a gap event.
 	conn, err := nats.Connect(url)
 	if err != nil {
 		t.Fatal(err)
@@ -280,19 +280,19 @@ func TestNATSComesAndGoes(t *testing.T) {
 	}
 	x.wants(`-0` + "\n" + `data: {"last_event_id":"` + next + `"}` + "\n\n")
 	if id = s.publish("3"); id != got[len(gap):]+"-1" {
-		t.Errorf("the id is %s behind %q", id, got)
+		t.Errorf("the id is %s after %q", id, got)
 	}
 	x.wants(event(id, "3"))
 
 	if text := s.Log.Text(); strings.Contains(text, password) {
 		t.Errorf("the log has the password:\n%s", text)
 	}
-	// Without NATS the gateway could not say that it may speak for the stream.
+	// The stream ends while NATS runs: otherwise the gateway could not confirm that it owns the stream.
 	x.HangUp()
 	s.Await(t, 1, "disconnect", func(*harness.Callback) bool { return true })
 }
 
-// What will not mend by itself ends the gateway at its start, without the password.
+// An error that lasts ends the gateway at its start. The log does not show the password.
 func TestNATSRefused(t *testing.T) {
 	port, err := harness.FreePort()
 	if err != nil {

@@ -1,3 +1,3 @@
-// Package broker tests the gateway's binary with its log on NATS: one of its own, and one
-// that comes and goes. Several gateways on one NATS are tested elsewhere.
+// Package broker tests the gateway's binary with its log on NATS: an embedded one, and an
+// external one that comes and goes. Package cluster tests several gateways on one NATS.
 package broker

@@ -16,7 +16,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// natsCluster is three servers, as processes that can be killed.
+// natsCluster is three NATS servers, as processes that can be killed.
 type natsCluster struct {
 	t       *testing.T
 	binary  string
@@ -69,7 +69,7 @@ func (c *natsCluster) start(name string) {
 	c.servers[name] = p
 }
 
-// leader returns the name of the server that leads a stream, once all three have it up to date.
+// leader returns the name of the server that leads a JetStream stream, once all three replicas are up to date.
 func (c *natsCluster) leader(stream string) string {
 	c.t.Helper()
 	conn, err := nats.Connect(strings.Join(c.urls, ","))
@@ -101,7 +101,7 @@ func (c *natsCluster) leader(stream string) string {
 	return ""
 }
 
-// published is a publish and what was answered.
+// published is a publish, and its answer.
 type published struct {
 	data   string
 	status int
@@ -109,9 +109,10 @@ type published struct {
 	took   time.Duration
 }
 
-// Of three NATS servers the one that leads the log is killed, each in turn, while events are
-// published through two nodes. Whatever was answered with 200 comes once, nothing comes twice
-// and there is no gap; how many were answered with 503, and how long the longest took, it logs.
+// The leader of the log among three NATS servers is killed again and again, each in turn,
+// while events are published through two nodes. Every event that was answered with 200
+// arrives once, none arrives twice, and there is no gap. The test logs how many were answered
+// with 503, and how long the slowest took.
 func TestLeaderKilled(t *testing.T) {
 	const (
 		interval = 10 * time.Millisecond // between two publishes
@@ -172,7 +173,7 @@ func TestLeaderKilled(t *testing.T) {
 			failed[p.status]++
 		}
 	}
-	if n := failed[http.StatusServiceUnavailable]; len(failed) > 1 || len(failed) == 1 && n == 0 { // an election may take longer than a publish waits
+	if n := failed[http.StatusServiceUnavailable]; len(failed) > 1 || len(failed) == 1 && n == 0 { // an election may take longer than the timeout of a publish
 		t.Errorf("of %d publishes these were not answered with 200 or 503: %v", len(all), failed)
 	}
 	t.Logf("%d publishes, not answered with 200: %v; the longest took %v, with a 200 %v", len(all), failed, longest.Round(time.Millisecond), longest200.Round(time.Millisecond))
@@ -185,7 +186,7 @@ func TestLeaderKilled(t *testing.T) {
 		for _, p := range all {
 			got, want := strings.Count(text, "\ndata: "+p.data+"\n\n"), 1
 			if p.status != http.StatusOK {
-				want = min(got, 1) // that is unknown
+				want = min(got, 1) // either is allowed, because the outcome is unknown
 			}
 			if got != want || p.status == http.StatusOK && !strings.Contains(text, event(p.id, p.data)) {
 				t.Errorf("stream %d has %q %d times; it was answered with %d", i, p.data, got, p.status)
@@ -194,7 +195,7 @@ func TestLeaderKilled(t *testing.T) {
 	}
 }
 
-// until reads what has come, up to an event.
+// until reads events up to a given one.
 func (x *stream) until(event string) string {
 	x.t.Helper()
 	var text []byte

@@ -16,11 +16,11 @@ import (
 func TestEventSource(t *testing.T) {
 	for _, s := range setups {
 		t.Run(s.name, func(t *testing.T) {
-			// A drain that is spread over a minute: there is time to look at it.
+			// The drain is spread over a minute, so that there is time to check it.
 			x := s.start(t, "DRAIN_SECONDS=60")
 			testOpen(t, x)
 			testLatency(t, x)
-			t.Parallel() // not before: what is measured is not disturbed by other tests here
+			t.Parallel() // only here, so that other tests do not disturb the measurements before
 			testEvents(t, x)
 			testServerClose(t, x)
 			testRefusal(t, x)
@@ -36,7 +36,7 @@ func TestEventSource(t *testing.T) {
 	}
 }
 
-// testOpen: a stream that has nothing to say is open at once.
+// testOpen: a stream without events is open at once.
 func testOpen(t *testing.T, x *site) {
 	var latencies harness.Latencies
 	for i := range 10 {
@@ -48,13 +48,13 @@ func testOpen(t *testing.T, x *site) {
 		x.wantDisconnect(t, token, "client_closed")
 	}
 	t.Logf("new EventSource to open: %v", latencies)
-	// A quarter, since all else that runs here takes its time from the browser, too.
+	// A quarter may be slower, because other tests share the processor with the browser.
 	if quick := latencies.Quantile(0.25); quick > 100*time.Millisecond {
 		t.Errorf("three of four streams take longer than %v to open, want 100ms", quick)
 	}
 }
 
-// testLatency: each event reaches the page before the next one is sent, and soon.
+// testLatency: each event reaches the page soon, and before the next one is sent.
 func testLatency(t *testing.T, x *site) {
 	token := x.open(t, "latency")
 	var latencies harness.Latencies
@@ -76,7 +76,7 @@ func testLatency(t *testing.T, x *site) {
 	x.wantDisconnect(t, token, "client_closed")
 }
 
-// testEvents: what the backend sends is what the page gets, to the letter.
+// testEvents: the page gets exactly what the backend sends.
 func testEvents(t *testing.T, x *site) {
 	token := x.open(t, "events")
 	for _, c := range []struct {
@@ -111,8 +111,8 @@ func testEvents(t *testing.T, x *site) {
 	x.wantDisconnect(t, token, "client_closed")
 }
 
-// testServerClose: after a close by the backend the browser comes back, with the id
-// of the last event.
+// testServerClose: after a close by the backend the browser reconnects with the id of the
+// last event.
 func testServerClose(t *testing.T, x *site) {
 	token := x.open(t, "closed")
 	if id, ok := x.connects(t, "closed", 1)[0].Headers["last-event-id"]; ok {
@@ -126,32 +126,32 @@ func testServerClose(t *testing.T, x *site) {
 	x.wantReturn(t, "closed", "näxt 42")
 }
 
-// wantReturn waits until an EventSource has come back for the first time, and closes it.
+// wantReturn waits until an EventSource has reconnected once, and closes it.
 func (x *site) wantReturn(t *testing.T, source, lastEventID string) (opened report) {
 	t.Helper()
 	token, opened := x.wantOpen(t, source, 2)
 	if id := x.connects(t, source, 2)[1].Headers["last-event-id"]; id != lastEventID {
-		t.Errorf("%s came back with Last-Event-ID %q, want %q", source, id, lastEventID)
+		t.Errorf("%s reconnected with Last-Event-ID %q, want %q", source, id, lastEventID)
 	}
 	x.gw.Event(t, token, object{"data": "welcome back"})
 	if r := x.page.want(t, source, "message", 1); r.Data != "welcome back" || r.ID != lastEventID {
-		t.Errorf("after the return of %s: %q with id %q", source, r.Data, r.ID)
+		t.Errorf("after the reconnect of %s: %q with id %q", source, r.Data, r.ID)
 	}
 	x.page.close(t, source)
 	x.wantDisconnect(t, token, "client_closed")
 	return opened
 }
 
-// testRefusal: an EventSource that the backend refuses gives up.
+// testRefusal: an EventSource gives up when the backend refuses it.
 func testRefusal(t *testing.T, x *site) {
 	x.page.open(t, "refused", x.streams+path("refused"))
 	x.page.want(t, "refused", "error", closed)
 	if got := x.page.received(func(r *network.Response) bool { return r.URL == x.streams+path("refused") }); len(got) != 1 || got[0].Status != 403 {
-		t.Errorf("the refused one was answered %+v, want one 403", got)
+		t.Errorf("the refused EventSource was answered %+v, want one 403", got)
 	}
 }
 
-// testLeave: the backend hears of a tab that is closed.
+// testLeave: the backend is notified when a tab is closed.
 func testLeave(t *testing.T, x *site) {
 	tab := newPage(t, x.pages)
 	other := &site{setup: x.setup, gw: x.gw, page: tab, streams: x.streams}
@@ -160,9 +160,9 @@ func testLeave(t *testing.T, x *site) {
 	x.wantDisconnect(t, token, "client_closed")
 }
 
-// testCut: a browser whose connection is cut comes back after the time it was told.
+// testCut: a browser whose connection is cut reconnects after the retry time.
 func testCut(t *testing.T, x *site) {
-	const retry = 3200 // longer than the 3 s that Chromium waits by itself
+	const retry = 3200 // longer than Chromium's default of 3 s
 	token := x.open(t, "cut")
 	x.gw.Event(t, token, object{"data": "x", "id": "cut-7", "retry": retry})
 	x.page.want(t, "cut", "message", 1)
@@ -176,15 +176,15 @@ func testCut(t *testing.T, x *site) {
 	}
 	lost := x.page.want(t, "cut", "error", connecting)
 	opened := x.wantReturn(t, "cut", "cut-7")
-	if waited := opened.At - lost.At; waited < retry-10 { // the page's clocks differ by a little
-		t.Errorf("came back after %.0f ms, was told %d", waited, retry)
+	if waited := opened.At - lost.At; waited < retry-10 { // the clocks of the page differ a little
+		t.Errorf("reconnected after %.0f ms, want the retry of %d", waited, retry)
 	}
 }
 
-// testDrain: during a drain old and new EventSources are told to come back, and do so
-// when there is a gateway again.
+// testDrain: during a drain old and new EventSources get a retry, and they reconnect when
+// there is a gateway again.
 func testDrain(t *testing.T, x *site) {
-	// The drain ends one of two at once and the other half a minute later.
+	// The drain ends one of the two streams at once, and the other one half a minute later.
 	for _, source := range []string{"drained1", "drained2"} {
 		x.gw.Event(t, x.open(t, source), object{"data": "x", "id": "last of " + source})
 		x.page.want(t, source, "message", 1)
@@ -203,7 +203,7 @@ func testDrain(t *testing.T, x *site) {
 	}
 	x.gw.Kill()
 	if x.nginx && !x.shipped {
-		return // says 502 while there is no gateway, after which browsers give up
+		return // nginx answers 502 while there is no gateway, after which browsers give up
 	}
 	x.gw.Restart(t)
 	for _, source := range []string{"drained1", "drained2"} {
@@ -224,7 +224,7 @@ func TestManyStreamsOverOneConnection(t *testing.T) {
 	x := setup{tls: true}.start(t)
 	name := func(i int) string { return fmt.Sprintf("stream%d", i) }
 	var tokens [n]string
-	tokens[0] = x.open(t, name(0)) // with it the browser learns that HTTP/2 is spoken here
+	tokens[0] = x.open(t, name(0)) // from this one the browser learns that the gateway speaks HTTP/2
 	for i := 1; i < n; i++ {
 		x.page.open(t, name(i), x.streams+path(name(i)))
 	}
@@ -256,7 +256,7 @@ func TestManyStreamsOverOneConnection(t *testing.T) {
 	}
 }
 
-// Streams that are refused or closed leave the others, and the connection that they share.
+// Streams that are refused or closed do not affect the others, or the connection that they share.
 func TestRefusedStreamsKeepTheConnection(t *testing.T) {
 	t.Parallel()
 	x := setup{tls: true}.start(t)
@@ -279,8 +279,8 @@ func TestRefusedStreamsKeepTheConnection(t *testing.T) {
 	}
 }
 
-// A page of a site whose name resolves to this host is of the gateway's own origin for the
-// browser. It gets nothing of /internal; a page of this host does.
+// A page of a site whose name resolves to this host has the gateway's origin for the browser
+// (DNS rebinding). It has no access to /internal; a page of this host has.
 func TestRebinding(t *testing.T) {
 	t.Parallel()
 	x := setup{}.start(t)
@@ -308,7 +308,7 @@ func TestRebinding(t *testing.T) {
 	}
 }
 
-// A page can see by which protocol the streams of its own origin come.
+// A page can see which protocol the streams of its own origin use.
 func TestNextHopProtocol(t *testing.T) {
 	t.Parallel()
 	x := setup{tls: true}.start(t)
@@ -322,7 +322,7 @@ func TestNextHopProtocol(t *testing.T) {
 	}
 }
 
-// Cookies go along from another origin if the page asks for it, and only then.
+// Cookies are sent from another origin only if the page asks for it.
 func TestCredentials(t *testing.T) {
 	for _, s := range []setup{{name: "direct"}, {name: "nginx", nginx: true}} {
 		t.Run(s.name, func(t *testing.T) {
@@ -345,7 +345,7 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// A page of an origin that is not listed gets nothing, and the backend hears that it left.
+// A page of an origin that is not listed gets no stream, and the backend gets the disconnect.
 func TestForeignOrigin(t *testing.T) {
 	t.Parallel()
 	x := setup{tls: true}.start(t)

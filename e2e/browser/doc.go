@@ -1,3 +1,3 @@
-// Package browser holds no code of its own: its tests have a real EventSource, in a
-// page of a real Chromium, as the gateway's client.
+// Package browser has only tests. Their client of the gateway is a real EventSource in a page
+// of a real Chromium.
 package browser

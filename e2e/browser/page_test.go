@@ -18,19 +18,19 @@ import (
 	"ssegateway/e2e/harness/chromium"
 )
 
-// pageScript is what the pages know: see there.
+// pageScript is the JavaScript of the pages.
 //
 //go:embed page.js
 var pageScript string
 
-// page is a tab with a profile of its own: cookies and connections are not shared.
+// page is a tab with a profile of its own, so it shares no cookies and connections with others.
 type page struct {
 	tab chromium.Tab
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced at every change
 	reports   map[string][]report
-	responses []*network.Response // whose heads the page's network stack received
+	responses []*network.Response // heads that the page's network stack received
 	problem   error
 }
 
@@ -50,7 +50,7 @@ const (
 	closed     = 2
 )
 
-// newPage opens a page for as long as the test.
+// newPage opens a page until the end of the test.
 func newPage(t *testing.T, url string) *page {
 	t.Helper()
 	p := &page{changed: make(chan struct{}), reports: map[string][]report{}}
@@ -79,7 +79,7 @@ func (p *page) do(t *testing.T, function string, args ...any) {
 	chromium.Call[chromedp.Void](t, p.tab, function, args...)
 }
 
-// open makes an EventSource of that name.
+// open creates an EventSource with that name.
 func (p *page) open(t *testing.T, source, url string) {
 	t.Helper()
 	p.do(t, "openSource", source, url, false)
@@ -91,7 +91,7 @@ func (p *page) close(t *testing.T, source string) {
 	p.do(t, "closeSource", source)
 }
 
-// event takes an event of the tab.
+// event handles an event of the tab.
 func (p *page) event(e any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -147,8 +147,8 @@ func (p *page) want(t *testing.T, source, kind string, state int) report {
 	return r
 }
 
-// wantOpen waits until the EventSource is open, again or for the first time; before
-// that it may have tried in vain, but must not have given up.
+// wantOpen waits until the EventSource is open, for the first time or again. It may have had
+// errors before, but must not have given up.
 func (p *page) wantOpen(t *testing.T, source string) report {
 	t.Helper()
 	for {
@@ -162,7 +162,7 @@ func (p *page) wantOpen(t *testing.T, source string) report {
 	}
 }
 
-// received returns the response heads so far for which match says true.
+// received returns the response heads so far for which match returns true.
 func (p *page) received(match func(*network.Response) bool) []*network.Response {
 	p.mu.Lock()
 	defer p.mu.Unlock()

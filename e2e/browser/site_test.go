@@ -35,7 +35,7 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 func run(m *testing.M) (code int) {
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = f.Value.Set("8") // they wait most of the time
+		_ = f.Value.Set("8") // the tests wait most of the time
 	}
 	dir, err := os.MkdirTemp("", "browser")
 	if err != nil {
@@ -75,11 +75,11 @@ func prepare(dir string) (err error) {
 	browser, err = chromium.Start(dir,
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(fingerprint[:])),
-		chromedp.Flag("host-resolver-rules", "MAP *.rebinding.example 127.0.0.1")) // as a hostile name server answers
+		chromedp.Flag("host-resolver-rules", "MAP *.rebinding.example 127.0.0.1")) // like the answer of a hostile name server
 	return err
 }
 
-// setup is one way from the browser to the gateway.
+// setup is the way from the browser to the gateway.
 type setup struct {
 	name    string
 	tls     bool // HTTP/2 over TLS
@@ -95,7 +95,7 @@ var setups = []setup{
 	{name: "shipped nginx, TLS and HTTP 2", nginx: true, tls: true, shipped: true},
 }
 
-// protocol returns what the browser calls the protocol.
+// protocol returns the browser's name of the protocol.
 func (s setup) protocol() string {
 	if s.tls {
 		return "h2"
@@ -103,17 +103,17 @@ func (s setup) protocol() string {
 	return "http/1.1"
 }
 
-// site is a gateway, what stands in front of it, and a page that uses it.
+// site is a gateway, the proxy in front of it, if any, and a page that uses it.
 type site struct {
 	setup
 	gw      *harness.Gateway
 	front   *harness.Nginx // if there is one
 	page    *page
-	pages   string // where pages come from
-	streams string // where streams come from
+	pages   string // origin of the pages
+	streams string // origin of the streams
 }
 
-// start runs all of it for as long as the test.
+// start runs the site until the end of the test.
 func (s setup) start(t *testing.T, settings ...string) *site {
 	t.Helper()
 	x := &site{setup: s}
@@ -151,7 +151,7 @@ func (s setup) start(t *testing.T, settings ...string) *site {
 	return x
 }
 
-// servePage is the application: an empty page, and a cookie.
+// servePage is the application: it serves an empty page and sets a cookie.
 func servePage(w http.ResponseWriter, _ *http.Request) {
 	http.SetCookie(w, &http.Cookie{Name: "session", Value: "secret-1", Path: "/", HttpOnly: true})
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -166,11 +166,11 @@ func portOf(t *testing.T, url string) (port int) {
 	return port
 }
 
-// path returns the request target of an EventSource of that name.
+// path returns the request target of the EventSource with that name.
 func path(source string) string { return "/events/" + source + "?from=page" }
 
-// open makes an EventSource in the page and returns the token of its connection,
-// once it is open.
+// open creates an EventSource in the page, waits until it is open, and returns the token of
+// its connection.
 func (x *site) open(t *testing.T, source string) (token string) {
 	t.Helper()
 	x.page.open(t, source, x.streams+path(source))
@@ -178,7 +178,7 @@ func (x *site) open(t *testing.T, source string) (token string) {
 	return token
 }
 
-// wantOpen waits until the EventSource is open, by its nth accepted connection.
+// wantOpen waits until the EventSource is open, with its nth accepted connection.
 func (x *site) wantOpen(t *testing.T, source string, n int) (token string, opened report) {
 	t.Helper()
 	token = x.connects(t, source, n)[n-1].Token

@@ -29,31 +29,31 @@ import (
 	"ssegateway/e2e/harness/chromium"
 )
 
-// client is a foreign client and where it is no EventSource by the book.
+// client is a client library or program, and how it deviates from the standard's EventSource.
 type client struct {
 	name  string
 	start func(t *testing.T, url string) (next func() (report, error))
 
-	// ignoresBareIDs says that a block of only `id:` does not set its last event id.
-	// A browser's does: it is set with every empty line.
+	// ignoresBareIDs: a block with only `id:` does not set its last event id. A browser sets
+	// the id at every empty line.
 	ignoresBareIDs bool
-	// ownIDs says that an event without an id is shown without one, not with the last.
+	// ownIDs: it reports an event without an id with no id, instead of the last one.
 	ownIDs bool
-	// losesEmptyLines says that empty lines at the start of the data are lost.
+	// losesEmptyLines: it drops empty lines at the beginning of the data.
 	losesEmptyLines bool
 }
 
 var clients = []client{
 	{name: "Chromium", start: startPage},
-	// Both take events from eventsource-parser, which says nothing of blocks without data.
+	// Both use eventsource-parser, which does not report blocks without data.
 	{name: "eventsource", start: node("eventsource.mjs"), ignoresBareIDs: true, ownIDs: true},
 	{name: "eventsource-client", start: node("eventsource-client.mjs"), ignoresBareIDs: true, ownIDs: true},
-	// Takes blocks without data for events, and does not come back from an orderly end
-	// unless told to: see the script.
+	// It reports blocks without data as events, and does not reconnect after a clean end unless
+	// its caller asks for it: see the script.
 	{name: "fetch-event-source", start: node("fetch-event-source.mjs"), ownIDs: true, losesEmptyLines: true},
-	// Takes blocks without data for events, too.
+	// It reports blocks without data as events, too.
 	{name: "go-sse", start: startGoSSE},
-	// Knows nothing of events: what a line means, and to come back, is the caller's.
+	// It does not know events: the caller parses the lines, and reconnects.
 	{name: "curl", start: startCurl},
 }
 
@@ -128,7 +128,7 @@ func startGoSSE(t *testing.T, url string) func() (report, error) {
 	conn := c.NewConnection(req)
 	conn.SubscribeToAll(func(e gosse.Event) {
 		if e.Type == "" && e.Data == "" {
-			return // a block without data is an event for it
+			return // go-sse reports a block without data as an event
 		}
 		reports <- report{"event", cmp.Or(e.Type, "message"), e.Data, e.LastEventID}
 	})
@@ -172,7 +172,7 @@ func startCurl(t *testing.T, url string) func() (report, error) {
 				return
 			}
 			readLines(out, &id, reports)
-			_ = curl.Wait() // it fails where the stream is cut
+			_ = curl.Wait() // curl fails if the stream is cut
 		}
 	}()
 	return queue(reports)
@@ -204,12 +204,12 @@ func readLines(out io.Reader, id *string, reports chan<- report) {
 	}
 }
 
-// pageScript is what the page knows: see there.
+// pageScript is the JavaScript of the page.
 //
 //go:embed page.js
 var pageScript string
 
-// pages are where the page comes from: one origin, which the gateway knows.
+// pages serves the page from one origin, which the gateway allows.
 var pages *httptest.Server
 
 func startPages(t *testing.T) (origin string) {

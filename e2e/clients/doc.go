@@ -1,3 +1,3 @@
-// Package clients holds no code of its own: its tests have the clients that others
-// wrote receive, come back and catch up.
+// Package clients has only tests. They check that clients by others receive events, reconnect,
+// and catch up.
 package clients

@@ -7,7 +7,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// scenario is something that every client has to get through. The client is open.
+// scenario is a test that every client has to pass. It begins with an open client.
 type scenario struct {
 	name string
 	run  func(t *testing.T, c client, s *site)
@@ -51,7 +51,7 @@ func TestClients(t *testing.T) {
 	})
 }
 
-// receive: what is sent is what the client shows, to the letter.
+// receive: the client reports exactly what was sent.
 func receive(t *testing.T, c client, s *site) {
 	last := ""
 	for _, e := range []struct {
@@ -88,8 +88,8 @@ func receive(t *testing.T, c client, s *site) {
 	s.wantEvent(t, "message", "published", id)
 }
 
-// comeBack: the client returns with the id of its last event, and gets what it missed
-// before what is new.
+// comeBack: the client reconnects with the id of its last event, and gets the events that it
+// missed before new ones.
 func comeBack(t *testing.T, s *site, part func()) {
 	t.Helper()
 	for range 3 {
@@ -98,7 +98,7 @@ func comeBack(t *testing.T, s *site, part func()) {
 		part()
 		last := s.connected(t)
 		if last != id {
-			t.Fatalf("came back with Last-Event-ID %q, want %q", last, id)
+			t.Fatalf("reconnected with Last-Event-ID %q, want %q", last, id)
 		}
 		var missed []string
 		for range 20 {
@@ -112,8 +112,8 @@ func comeBack(t *testing.T, s *site, part func()) {
 	s.wantEvent(t, "message", "live", s.publish(t, "live"))
 }
 
-// first: a stream opens with its position, so that a client which loses it before the
-// first event gets what it missed.
+// first: a stream begins with its position, so that a client that loses the stream before the
+// first event gets the events that it missed.
 func first(t *testing.T, c client, s *site) {
 	s.gw.CloseStream(t, s.token)
 	last := s.connected(t)
@@ -129,7 +129,7 @@ func first(t *testing.T, c client, s *site) {
 	s.wantEvent(t, "message", "live", s.publish(t, "live"))
 }
 
-// gap: a client whose id is no position hears of it, once.
+// gap: a client whose id is not a position gets a gap event, once.
 func gap(t *testing.T, c client, s *site) {
 	s.gw.Event(t, s.token, object{"data": "x", "id": "elsewhere-7"})
 	s.wantEvent(t, "message", "x", "elsewhere-7")
@@ -143,10 +143,10 @@ func gap(t *testing.T, c client, s *site) {
 	if said.Name != "gap" || said.Data != `{"last_event_id":"elsewhere-7"}` {
 		t.Fatalf("got %+v, want a gap", said)
 	}
-	// From here on it has a position, and is not told again.
+	// From here on it has a position, and gets no further gap.
 	s.gw.CloseStream(t, s.token)
 	if last = s.connected(t); last != said.ID || last == "" {
-		t.Errorf("after the gap, whose id is %q, it came back with Last-Event-ID %q", said.ID, last)
+		t.Errorf("after the gap with id %q, it reconnected with Last-Event-ID %q", said.ID, last)
 	}
 	missed := s.publish(t, "missed")
 	s.open(t)

@@ -35,14 +35,14 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// forwarder is the network between a client and the gateway, which can fail.
+// forwarder is the network between a client and the gateway. It can fail.
 type forwarder struct {
 	listener net.Listener
 	to       string
 	running  sync.WaitGroup
 
 	mu    sync.Mutex
-	conns map[net.Conn]net.Conn // of clients: the gateway's
+	conns map[net.Conn]net.Conn // by the client's connection: the one to the gateway
 	ended bool
 }
 
@@ -86,7 +86,7 @@ func (f *forwarder) accept() {
 		for _, way := range [][2]net.Conn{{client, gateway}, {gateway, client}} {
 			f.running.Go(func() {
 				_, _ = io.Copy(way[1], way[0])
-				// What ends in one direction ends, in order, in the other.
+				// When one side closes cleanly, close the other side cleanly, too.
 				client.Close()
 				gateway.Close()
 			})
@@ -113,14 +113,14 @@ type site struct {
 	network *forwarder
 	path    string
 	topic   string
-	next    func() (report, error) // from the client
-	seen    int                    // connects
-	token   string                 // of the last one
+	next    func() (report, error) // next report of the client
+	seen    int                    // connects that were seen
+	token   string                 // of the last connect
 	reports []report
-	admit   chan struct{} // lets one connect in
+	admit   chan struct{} // admits one connect
 }
 
-// report is what a client tells.
+// report is something that a client reports.
 type report struct {
 	Type string // open or event
 	Name string
@@ -128,8 +128,8 @@ type report struct {
 	ID   string // of the event; with EventSource the last one
 }
 
-// connected waits for the next connect callback, which is then kept waiting for
-// admission, and returns the Last-Event-ID.
+// connected waits for the next connect callback, and returns its Last-Event-ID. The callback
+// is answered only after open.
 func (s *site) connected(t *testing.T) (lastEventID string) {
 	t.Helper()
 	s.seen++
@@ -148,7 +148,7 @@ func (s *site) backend(c *harness.Callback) harness.Answer {
 	return harness.Answer{Body: string(text)}
 }
 
-// open lets the client in and waits until it is open.
+// open admits the client, and waits until it is open.
 func (s *site) open(t *testing.T) {
 	t.Helper()
 	s.admit <- struct{}{}
@@ -161,7 +161,7 @@ func (s *site) want(t *testing.T) report {
 	t.Helper()
 	r, err := s.next()
 	if err != nil {
-		t.Fatalf("%v; before it were %+v", err, s.reports[max(0, len(s.reports)-3):])
+		t.Fatalf("%v; the reports before were %+v", err, s.reports[max(0, len(s.reports)-3):])
 	}
 	s.reports = append(s.reports, r)
 	return r
@@ -194,7 +194,7 @@ func (s *site) publish(t *testing.T, data string) (id string) {
 	return answer.ID
 }
 
-// byPath finds the site of a callback.
+// byPath finds the site of a callback by its path.
 type byPath struct {
 	mu    sync.Mutex
 	sites map[string]*site

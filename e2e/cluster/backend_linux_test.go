@@ -14,15 +14,15 @@ const (
 	backendPort = "8000"
 	callbackURL = "http://198.18.0.1:" + backendPort + "/callback"
 
-	// clientHeader has the client's number, topicsHeader what it is to be granted.
+	// clientHeader has the client's number, topicsHeader the topics that it is granted.
 	clientHeader = "X-Client"
 	topicsHeader = "X-Topics"
 
-	retryMillis = 1000 // until a client comes back, where the gateway does not say
+	retryMillis = 1000 // until a client reconnects, unless the gateway sets another retry
 )
 
-// serveBackend accepts everybody, remembers the connections, and has each stream
-// begin with an event that names its token to the client.
+// serveBackend accepts every stream, records the connections, and makes each stream begin
+// with an event that has its token.
 func serveBackend(t *testing.T, r *record) {
 	t.Helper()
 	l, err := net.Listen("tcp", ":"+backendPort)
@@ -46,7 +46,7 @@ func (r *record) serveCallback(w http.ResponseWriter, req *http.Request) {
 	node := nodeOf(req.RemoteAddr)
 	client, err := strconv.Atoi(call.Request.Headers["x-client"])
 	if err != nil {
-		client = -1 // not of these tests' own clients
+		client = -1 // not a client of these tests
 	}
 	r.mu.Lock()
 	c := r.connections[call.Token]
@@ -82,7 +82,7 @@ func topicName(topic int) string {
 	return "room." + strconv.Itoa(topic)
 }
 
-// nodeOf says which node an address is of.
+// nodeOf returns the node that has the address, or -1.
 func nodeOf(remote string) int {
 	host, _, _ := net.SplitHostPort(remote)
 	for i := range nodeCount {

@@ -16,15 +16,15 @@ import (
 	"ssegateway/e2e/harness/netns"
 )
 
-// fault is something that goes wrong, and is put right again.
+// fault is a fault that happened in a run.
 type fault struct {
 	kind        string
-	node        int // that it is about; -1: all
+	node        int // that has the fault; -1: all
 	begin, heal time.Time
-	well        time.Time // when all was well again, which is later: TCP tries again after longer and longer pauses
+	well        time.Time // when the site was well again, which is later: TCP retries after longer and longer pauses
 }
 
-// healing returns how long after its end every consequence of a fault may last.
+// healing returns how long the consequences of a fault may last after it has ended.
 func healing() time.Duration {
 	if *strict {
 		return 10 * time.Second
@@ -32,15 +32,15 @@ func healing() time.Duration {
 	return harness.Patience
 }
 
-// A kind of fault begins, and returns what puts it right.
+// kind is a kind of fault. begin causes the fault, and returns the function that heals it.
 type kind struct {
 	name  string
 	begin func(s *site, node int) (heal func())
 }
 
-// kinds in the order in which a run has them first; then they come at random. Nodes
-// speak to each other through NATS alone, so a partition between nodes is one
-// between a node and NATS, or between a node and everything else.
+// kinds are all kinds, in the order in which a run begins with them. After that it chooses at
+// random. Nodes communicate only through NATS, so a partition between nodes is one between a
+// node and NATS, or between a node and everything else.
 var kinds = []kind{
 	{hopping, func(s *site, node int) func() { return s.hop(node) }},
 	{storeLost, func(s *site, node int) func() { return s.loseStore(node) }},
@@ -83,25 +83,26 @@ var kinds = []kind{
 	{"NATS cut off", func(s *site, _ int) func() { return s.cut(natsHost, back) }},
 }
 
-// Faults that take longer to say.
+// Kinds of fault that have functions of their own.
 const (
 	hopping   = "node lags, clients hop"
 	storeLost = "store lost, a node away"
 )
 
-// hop cuts a node off NATS for moments, again and again, so that it lags behind the others,
-// while clients leave and come back at once, to any node, with what they had from another.
+// hop cuts a node off NATS for moments, again and again, so that it lags behind the others.
+// Meanwhile clients disconnect and reconnect at once, to any node, with the last id that
+// they had from another node.
 func (s *site) hop(node int) (heal func()) {
 	const (
 		hoppers  = 200
 		shortest = 1300 * time.Millisecond
 	)
-	most := min(3500*time.Millisecond, time.Duration(*lease)*time.Second*2/3) // the lease holds
+	most := min(3500*time.Millisecond, time.Duration(*lease)*time.Second*2/3) // shorter than the lease
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	cut := func() {
 		heal := s.cut(nodeHost(node), back)
-		<-time.After(shortest + rand.N(most-shortest)) // also if it is over: a moment is never shorter
+		<-time.After(shortest + rand.N(most-shortest)) // even if the fault is over, so that a cut is never shorter
 		heal()
 	}
 	group.Go(func() {
@@ -124,7 +125,7 @@ func (s *site) hop(node int) (heal func()) {
 	}
 }
 
-// pause waits for a time between two, or until ctx ends.
+// pause waits for a random time from least to most, or until ctx ends.
 func pause(ctx context.Context, least, most time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -132,8 +133,8 @@ func pause(ctx context.Context, least, most time.Duration) {
 	}
 }
 
-// loseStore deletes the stream of the nodes while one of them cannot see it: it stands
-// still, or is cut off. Its streams are open all the while.
+// loseStore deletes the nodes' JetStream stream while one node cannot notice it, because the
+// node is paused or cut off. The event streams of that node stay open.
 func (s *site) loseStore(node int) (heal func()) {
 	if rand.IntN(2) == 0 {
 		heal = s.cut(nodeHost(node), back)
@@ -149,7 +150,7 @@ func (s *site) loseStore(node int) (heal func()) {
 		s.t.Fatal(err)
 	}
 	if status, err := p.Exit(harness.Patience); err != nil || status != 0 {
-		s.t.Errorf("the stream of the nodes was not deleted: status %d, %v, %s", status, err, p.Log.Text())
+		s.t.Errorf("the nodes' JetStream stream was not deleted: status %d, %v, %s", status, err, p.Log.Text())
 	}
 	return heal
 }
@@ -166,9 +167,9 @@ func (s *site) signal(p *server, signal syscall.Signal) {
 	}
 }
 
-// Faults at random while clients come and go, publishers publish and senders send:
-// every client's history is complete and in order, every answer was true, every end
-// is told, and after each fault everything is well again within a bound.
+// Random faults happen while clients come and go, publishers publish and senders send.
+// Every client's history must be complete and in order, every answer true, every disconnect
+// reported to the backend, and the site well again within a bound after each fault.
 func TestChaos(t *testing.T) {
 	t.Logf("seed %d, %d faults of 1 s to %v, %d clients, lease %d s", *seed, *faults, *longest, *clients, *lease)
 	random := rand.New(rand.NewPCG(*seed, 0))
@@ -215,7 +216,7 @@ func TestChaos(t *testing.T) {
 		if !well {
 			t.Errorf("fault %d, %s: not well within %v: %s", i+1, f.kind, healing(), s.ailing())
 			if !s.converge(time.Minute) {
-				break // what comes next would say nothing
+				break // further faults would show nothing
 			}
 		}
 	}
@@ -227,7 +228,7 @@ func TestChaos(t *testing.T) {
 	s.judge(happened)
 }
 
-// ailing says what keeps the site from being well.
+// ailing describes what keeps the site from being well.
 func (s *site) ailing() string {
 	var b strings.Builder
 	for i := range nodeCount {
@@ -246,7 +247,8 @@ func (s *site) ailing() string {
 	return b.String()
 }
 
-// awaitTold waits until the ends of connections of a node that died were told.
+// awaitTold waits until the disconnects of connections of a dead node were reported. It
+// returns how long that took.
 func (s *site) awaitTold(held []*connection, died time.Time) string {
 	limit := time.Duration(*lease)*time.Second + healing()
 	told := func() bool {
@@ -263,13 +265,14 @@ func (s *site) awaitTold(held []*connection, died time.Time) string {
 		return true
 	}
 	if !within(time.Until(died.Add(limit)), told) {
-		s.t.Errorf("%d connections or more of a node that died are not told within %v", len(held), limit)
+		s.t.Errorf("the disconnects of %d or more connections of a dead node were not reported within %v", len(held), limit)
 		return "not"
 	}
 	return time.Since(died).Round(100 * time.Millisecond).String()
 }
 
-// judge looks at all that was recorded, has all clients leave, and wants every end told.
+// judge disconnects all clients, requires every disconnect to be reported, and checks all
+// records.
 func (s *site) judge(happened []fault) {
 	t, r := s.t, s.record
 	t.Helper()
@@ -296,9 +299,9 @@ func (s *site) judge(happened []fault) {
 	limit := time.Duration(*lease)*time.Second + healing()
 	if !within(limit, func() bool { return len(r.untold(func(*connection) bool { return true })) == 0 }) {
 		untold := r.untold(func(*connection) bool { return true })
-		wrong = append(wrong, fmt.Sprintf("%d connections were not told to have ended after they were accepted", len(untold)))
+		wrong = append(wrong, fmt.Sprintf("the disconnects of %d accepted connections were not reported", len(untold)))
 		for _, c := range untold[:min(len(untold), 5)] {
-			wrong = append(wrong, fmt.Sprintf("%s of node %d, accepted at %s, told %v", c.token, c.node+1, c.asked.Format(time.TimeOnly), c.told))
+			wrong = append(wrong, fmt.Sprintf("%s of node %d, accepted at %s, disconnect callbacks %v", c.token, c.node+1, c.asked.Format(time.TimeOnly), c.told))
 		}
 	}
 	lost := func(c *connection, at time.Time) bool {
@@ -340,9 +343,9 @@ func (s *site) judge(happened []fault) {
 	for _, list := range expected {
 		answered += len(list)
 	}
-	t.Logf("%d publications, %d of them answered 200; %d deliveries, %d gaps; sends: %d answered 200, %d 404, %d without knowing",
+	t.Logf("%d publications, %d of them answered 200; %d deliveries, %d gaps; sends: %d answered 200, %d answered 404, %d with an unknown outcome",
 		len(r.publications), answered, events, gaps, sends[accepted], sends[refused], sends[unknown])
-	t.Logf("%d connections, told as %v; more than once: %v; clients refused: %v", len(r.connections), details, repeated, denied)
+	t.Logf("%d connections, disconnects by reason %v; reported more than once: %v; clients refused: %v", len(r.connections), details, repeated, denied)
 	for _, what := range wrong[:min(len(wrong), 20)] {
 		t.Error(what)
 	}

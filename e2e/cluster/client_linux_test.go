@@ -14,25 +14,25 @@ import (
 	"time"
 )
 
-// client is what an EventSource is: it comes back when its stream ends, after the
-// time it was told, with the last id that it had. It remembers all that it got.
+// client behaves like an EventSource: when its stream ends, it reconnects after the retry
+// time, with the last id that it had. It records everything that it received.
 type client struct {
 	record *record
 	addr   string // of nginx, or of a node
 	number int
 	topics []int
-	stays  bool // until the end of the test; the others leave and are replaced
+	stays  bool // until the end of the test; the others disconnect and are replaced
 
 	mu      sync.Mutex
 	history []item
 	opens   []time.Time        // of its streams
 	lastID  string             // as a browser keeps it
-	leave   context.CancelFunc // ends the stream that there is
-	hopped  bool               // it left by itself, and comes back at once
+	leave   context.CancelFunc // closes the current stream
+	hopped  bool               // hop has closed the stream: reconnect at once
 	denied  []string           // answers after which a browser would have given up
-	wrong   []string           // what cannot be
+	wrong   []string           // errors in what it received
 	current *connection
-	doing   string // for who wonders why it has no stream
+	doing   string // shown if it has no stream
 }
 
 func (c *client) does(what string) {
@@ -41,12 +41,12 @@ func (c *client) does(what string) {
 	c.doing = what
 }
 
-// item is one thing in a client's history.
+// item is one entry of a client's history.
 type item struct {
 	kind        itemKind
 	publication int      // of an event
 	at          position // its id
-	from        position // of a gap: what the client had, as the gap says
+	from        position // of a gap: the client's position according to it
 }
 
 type itemKind uint8
@@ -70,7 +70,7 @@ func (c *client) run(ctx context.Context) {
 		c.mu.Lock()
 		if ended := c.current; ended != nil {
 			ended.mu.Lock()
-			ended.ended = ctx.Err() == nil || !c.stays // who stays is made to leave when all is still
+			ended.ended = ctx.Err() == nil || !c.stays // a client that stays is disconnected only after all traffic has ended
 			ended.mu.Unlock()
 		}
 		c.current, c.doing = nil, "waits"
@@ -86,7 +86,7 @@ func (c *client) run(ctx context.Context) {
 	}
 }
 
-// hop leaves the stream that there is, to come back at once, and to any node.
+// hop closes the current stream. The client reconnects at once, to any node.
 func (c *client) hop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,7 +96,7 @@ func (c *client) hop() {
 	}
 }
 
-// open opens one stream and reads it to its end.
+// open opens one stream, and reads it until it ends.
 func (c *client) open(ctx context.Context, retry *time.Duration) {
 	c.does("dials")
 	dialer := net.Dialer{Timeout: 5 * time.Second}
@@ -121,7 +121,7 @@ func (c *client) open(ctx context.Context, retry *time.Duration) {
 		return
 	}
 	c.does("asks")
-	r := bufio.NewReaderSize(conn, 1024) // a small one: there are many
+	r := bufio.NewReaderSize(conn, 1024) // small, because there are many
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil {
 		return
@@ -137,14 +137,14 @@ func (c *client) open(ctx context.Context, retry *time.Duration) {
 	c.read(bufio.NewReaderSize(resp.Body, 1024), retry)
 }
 
-// read takes the stream apart into blocks.
+// read parses the stream into blocks.
 func (c *client) read(body *bufio.Reader, retry *time.Duration) {
 	var name, id, data string
 	hasID, hasData := false, false
 	for {
 		line, err := body.ReadSlice('\n')
 		if err != nil {
-			return // an unfinished block counts for nothing
+			return // an incomplete block is ignored
 		}
 		line = bytes.TrimSuffix(line, []byte("\n"))
 		if len(line) == 0 {
@@ -173,7 +173,7 @@ func (c *client) read(body *bufio.Reader, retry *time.Duration) {
 	}
 }
 
-// take adds a block to what is remembered.
+// take adds a block to the history.
 func (c *client) take(name, id, data string, hasData bool) {
 	now := time.Now()
 	c.mu.Lock()
@@ -185,7 +185,7 @@ func (c *client) take(name, id, data string, hasData bool) {
 		if len(c.history) == 0 && placed {
 			c.history = append(c.history, item{kind: start, at: at})
 		}
-		return // when it comes back its opening says nothing about what it has
+		return // after a reconnect the position at the beginning does not say which events it has
 	case name == "token":
 		c.current = c.record.connection(data)
 		if c.current == nil {

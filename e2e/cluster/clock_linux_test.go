@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// The wall clock of one process cannot be set from outside: a time namespace moves
-// the monotonic clocks only, and a Go program asks the kernel's vDSO, which nothing
-// gets between. So the gateways under test are built with a package time whose wall
-// clock can be stepped by a signal; everything else, timers and the monotonic clock
-// among it, is as it was.
+// The wall clock of one process cannot be set from outside: a time namespace moves only the
+// monotonic clocks, and a Go program reads the clock through the kernel's vDSO, which cannot
+// be intercepted. So the gateways under test are built with a package time whose wall clock
+// is stepped by a signal. Everything else, including timers and the monotonic clock, is
+// unchanged.
 
 const (
 	clockForth = syscall.SIGUSR1
@@ -24,8 +24,8 @@ const (
 	clockStep  = time.Hour
 )
 
-// overlay writes the changed and added files into dir, and the list of them that
-// `go build -overlay` takes.
+// overlay writes the changed and added files into dir, and returns the file for
+// `go build -overlay` that lists them.
 func overlay(dir string) (list string, err error) {
 	original := filepath.Join(build.Default.GOROOT, "src", "time", "time.go")
 	source, err := os.ReadFile(original)

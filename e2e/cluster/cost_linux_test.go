@@ -20,8 +20,8 @@ import (
 	"ssegateway/e2e/harness/netns"
 )
 
-// An event published on one node reaches as many streams on each of the three as
-// there are clients: every one of them, once. How long that takes is printed.
+// An event published on one node reaches every stream on all three nodes, once. The test
+// prints how long that takes.
 func TestFanout(t *testing.T) {
 	s := newSite(t)
 	dir, err := binaries()
@@ -55,7 +55,7 @@ func TestFanout(t *testing.T) {
 	}
 }
 
-// cpu returns what the process has used so far, to 10 ms.
+// cpu returns the processor time of the process so far, in steps of 10 ms.
 func (p *server) cpu() time.Duration {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
 	if err != nil {
@@ -72,7 +72,7 @@ func (p *server) cpu() time.Duration {
 	return total
 }
 
-// peakMiB returns the most memory that the process had.
+// peakMiB returns the peak resident memory of the process.
 func (p *server) peakMiB() (mib int) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 	if err != nil {
@@ -86,8 +86,8 @@ func (p *server) peakMiB() (mib int) {
 	return mib >> 10
 }
 
-// A send through a node that does not own the connection costs two broker hops, the
-// request and its answer, and little time.
+// A send through a node that does not own the connection costs two broker hops (the request
+// and its answer) and little time.
 func TestRelay(t *testing.T) {
 	const rounds, sends = 5, 300
 	// How much later a relayed send may be answered, at the 99th percentile.
@@ -118,7 +118,7 @@ func TestRelay(t *testing.T) {
 		}
 		return took
 	}
-	for range 50 { // the connections are there, and the code is warm
+	for range 50 { // warm up: connections are open, and code was run
 		send(0)
 		send(1)
 	}
@@ -142,7 +142,7 @@ func TestRelay(t *testing.T) {
 	if more[rounds/2] > limit {
 		t.Errorf("a relayed send is answered more than %v later", limit)
 	}
-	// Beside the hops there is what nodes say to NATS anyway.
+	// Besides the hops, nodes send other messages to NATS. Their number is measured while idle.
 	took := time.Since(begin)
 	busy := s.natsMessages() - messages
 	messages = s.natsMessages()
@@ -155,7 +155,7 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// natsMessages returns how many messages NATS has got so far.
+// natsMessages returns how many messages NATS has received so far.
 func (s *site) natsMessages() int {
 	s.t.Helper()
 	command := netns.On(s.t, nodeHost(0), "curl", "-s", "http://"+net.JoinHostPort(addresses[natsHost][back], natsMonitor)+"/varz")

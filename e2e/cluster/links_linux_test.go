@@ -12,8 +12,7 @@ import (
 	"ssegateway/e2e/harness/netns"
 )
 
-// The tools of the faults do what their names say: a cut link drops, a slow link
-// delays, and both are as before when mended.
+// A cut link drops all packets, a slow link delays them, and both are as before when mended.
 func TestLinks(t *testing.T) {
 	newNetwork(t)
 	l, err := net.Listen("tcp", addresses[worldHost][front]+":7000")
@@ -61,13 +60,13 @@ func TestLinks(t *testing.T) {
 	heal := nginx.slow(t)
 	// The handshake and the request take a round trip each.
 	if took := whole("slow"); took < 4*slowDelay {
-		t.Errorf("through a slow link it took %v", took)
+		t.Errorf("a request through a slow link took only %v", took)
 	}
 	heal()
 	whole("after it was slow")
 	nginx.cut(t)
 	if _, got, err := ask(time.Second); !errors.Is(err, harness.ErrTimeout) {
-		t.Errorf("through a cut link came %d bytes, %v", got, err)
+		t.Errorf("%d bytes came through a cut link, %v", got, err)
 	}
 	nginx.mend(t)
 	whole("after the cut")

@@ -8,7 +8,7 @@ import (
 	"ssegateway/e2e/harness/netns"
 )
 
-// How large a run is. The defaults are for every change; `make chaos` asks for more.
+// The size of a run. The defaults are for tests of every change; `make chaos` sets larger ones.
 var (
 	faults  = flag.Int("faults", 8, "how many faults TestChaos makes")
 	longest = flag.Duration("longest", 4*time.Second, "the longest fault; the shortest takes 1 s")

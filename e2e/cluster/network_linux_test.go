@@ -8,11 +8,11 @@ import (
 	"ssegateway/e2e/harness/netns"
 )
 
-// Two networks, as an installation may have them: in front are clients, nginx,
-// backend and gateways, behind are gateways and NATS. Nodes talk to each other only
-// through NATS, so there is no link between two nodes that could be cut.
+// There are two networks, as in a real installation. The front network has clients, nginx,
+// backend and gateways; the back network has gateways and NATS. Nodes communicate only
+// through NATS, so there is no link between two nodes to cut.
 //
-// The addresses are of the range for tests of networks (RFC 2544).
+// The addresses are from the range for network benchmarks (RFC 2544).
 const (
 	worldHost = "world" // this process: clients and backend
 	nginxHost = "nginx"
@@ -26,7 +26,7 @@ const nodeCount = 3
 
 func nodeHost(i int) string { return fmt.Sprintf("node%d", i+1) }
 
-// addresses of each host, by network.
+// addresses has the addresses of each host, by network.
 var addresses = map[string]map[string]string{
 	worldHost:   {front: "198.18.0.1"},
 	nginxHost:   {front: "198.18.0.2"},
@@ -36,21 +36,21 @@ var addresses = map[string]map[string]string{
 	nodeHost(2): {front: "198.18.0.13", back: "198.18.1.13"},
 }
 
-// switchHost has the bridges. The other ends of the hosts' interfaces are its ports.
+// switchHost has the bridges. The peers of the hosts' interfaces are the bridges' ports.
 const switchHost = "switch"
 
 // link is a host's interface to a network.
 type link struct{ host, network string }
 
-// port returns the other end, at the bridge.
+// port returns the name of the interface at the bridge's end.
 func (l link) port() string { return l.host + "-" + l.network }
 
-// newNetwork makes the hosts and joins them, once for all tests of this process.
+// newNetwork creates and joins the hosts, once for all tests of this process.
 func newNetwork(t *testing.T) {
 	t.Helper()
 	netns.Need(t)
 	if _, err := os.Stat("/run/netns/" + switchHost); err == nil {
-		return // another test made it
+		return // another test has created it
 	}
 	netns.IP(t, "netns add "+switchHost)
 	for _, network := range []string{front, back} {
@@ -77,8 +77,8 @@ func newNetwork(t *testing.T) {
 	}
 }
 
-// cut takes the link's port from its bridge: every packet is dropped, in both
-// directions, and neither end is told.
+// cut removes the link's port from its bridge. Every packet is dropped, in both directions,
+// and neither end is notified.
 func (l link) cut(t *testing.T) {
 	t.Helper()
 	netns.IP(t, "-n "+switchHost+" link set "+l.port()+" nomaster")

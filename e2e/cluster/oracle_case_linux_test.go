@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// The oracle is only worth something if it finds what it is there to find.
+// The oracle finds each error that it exists for.
 func TestOracleHistory(t *testing.T) {
 	at := func(epoch int, offset uint64) position { return position{epoch, offset} }
-	// Publications 0 to 4 are at offsets 1 to 5: of room 1 but for 2, of room 2; 3 was
-	// not answered. 5 and 6 are in another log.
+	// Publications 0 to 4 are at offsets 1 to 5. All are for room 1 except 2, which is for
+	// room 2. Publication 3 was not answered. 5 and 6 are in another log.
 	r := newRecord()
 	for i, topic := range []int{1, 1, 2, 1, 1, 1, 1} {
 		_, p := r.publish(topic, 0)
@@ -39,7 +39,7 @@ func TestOracleHistory(t *testing.T) {
 		"a gap for nothing":          {[]item{begin, ev(0), {kind: gap, from: at(0, 1), at: at(0, 2)}, ev(4)}, "nothing of the log was lost"},
 		"a gap that forgets":         {[]item{begin, ev(0), ev(1), {kind: gap, from: at(0, 1), at: at(1, 5)}, ev(5), ev(6)}, "but it had"},
 		"a gap that does not cover":  {[]item{begin, ev(0), ev(1), ev(4), {kind: gap, from: at(0, 5), at: at(1, 5)}, ev(6)}, "event 5 at {1 6} is missing"},
-		"not where it was published": {[]item{begin, {kind: event, publication: 0, at: at(0, 9)}}, "its publisher was told"},
+		"not where it was published": {[]item{begin, {kind: event, publication: 0, at: at(0, 9)}}, "its publisher got"},
 		"no position at the start":   {[]item{ev(0)}, "does not begin with a position"},
 	} {
 		got := strings.Join(r.checkHistory(&client{record: r, topics: []int{1}, stays: true, history: c.history}, r.expectations()), "\n")
@@ -52,7 +52,7 @@ func TestOracleHistory(t *testing.T) {
 	}
 	r.publications[1].at = at(0, 1)
 	if got := r.checkPublishers(); len(got) != 2 {
-		t.Errorf("a position given twice, and not in order: %q", got)
+		t.Errorf("a position that is used twice and out of order: got %q, want 2 errors", got)
 	}
 }
 
@@ -72,9 +72,9 @@ func TestOracleConnection(t *testing.T) {
 		"came twice":        {&connection{sent: []outcome{accepted}, got: []int{0, 0}}, "came twice"},
 		"refused, and came": {&connection{sent: []outcome{refused}, got: []int{0}}, "was refused"},
 		"told, and ended":   {&connection{told: []telling{{at: after(0)}}, last: after(time.Second)}, ""},
-		"told, and goes on": {&connection{told: []telling{{at: after(0)}}, last: after(time.Minute)}, "its end was told"},
+		"told, and goes on": {&connection{told: []telling{{at: after(0)}}, last: after(time.Minute)}, "its disconnect was reported"},
 		"gone, and goes on": {&connection{gone: after(0), last: after(time.Minute)}, "404"},
-		"told by another":   {&connection{node: 1, told: []telling{{node: 2, at: after(0)}}}, "told by node 3"},
+		"told by another":   {&connection{node: 1, told: []telling{{node: 2, at: after(0)}}}, "reported by node 3"},
 		"lost, and was":     {&connection{node: 0, told: []telling{{node: 2, at: after(0), detail: "gateway_lost"}}}, ""},
 		"lost, and was not": {&connection{node: 1, told: []telling{{node: 2, at: after(0), detail: "gateway_lost"}}}, "its node was well"},
 	} {

@@ -37,8 +37,8 @@ func (r *record) expectations() expectations {
 	return e
 }
 
-// checkPublishers wants each publisher's events to have positions in its own order,
-// and no position twice.
+// checkPublishers checks that the positions of each publisher's events are in the order in
+// which it published them, and that no position is used twice.
 func (r *record) checkPublishers() (wrong []string) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -59,8 +59,9 @@ func (r *record) checkPublishers() (wrong []string) {
 	return wrong
 }
 
-// checkHistory wants a client's history to be complete, in order and nobody else's,
-// but for gaps, and each gap to be one of the log's loss: that the epoch changed.
+// checkHistory checks that a client's history is complete except for gaps, in order, and
+// without events of other topics, and that each gap is due to a loss of the log, so that the
+// epoch has changed.
 func (r *record) checkHistory(c *client, e expectations) (wrong []string) {
 	fail := func(format string, a ...any) {
 		wrong = append(wrong, fmt.Sprintf("client %d: ", c.number)+fmt.Sprintf(format, a...))
@@ -77,7 +78,7 @@ func (r *record) checkHistory(c *client, e expectations) (wrong []string) {
 		fail("its first stream does not begin with a position")
 		return wrong
 	}
-	var due []place // of its topics
+	var due []place // events of its topics that must still come
 	for _, topic := range c.topics {
 		due = append(due, e[topic]...)
 	}
@@ -88,7 +89,7 @@ func (r *record) checkHistory(c *client, e expectations) (wrong []string) {
 		return 1
 	})
 	now := c.history[0].at
-	skip := func(upto position) { // what is not due any more
+	skip := func(upto position) { // removes events that need not come any more
 		for len(due) > 0 && !upto.before(due[0].at) {
 			due = due[1:]
 		}
@@ -98,7 +99,7 @@ func (r *record) checkHistory(c *client, e expectations) (wrong []string) {
 		switch i.kind {
 		case gap:
 			if i.at.epoch <= now.epoch {
-				fail("a gap from %v to %v, though nothing of the log was lost", now, i.at)
+				fail("a gap from %v to %v, although nothing of the log was lost", now, i.at)
 			}
 			if i.from != now && i.from.before(now) {
 				fail("a gap from %v, but it had %v", i.from, now)
@@ -114,7 +115,7 @@ func (r *record) checkHistory(c *client, e expectations) (wrong []string) {
 			case now.epoch != i.at.epoch:
 				fail("event %d at %v after %v without a gap: another log", i.publication, i.at, now)
 			case p.answered.Load() && p.at != i.at:
-				fail("event %d at %v, but its publisher was told %v", i.publication, i.at, p.at)
+				fail("event %d at %v, but its publisher got %v", i.publication, i.at, p.at)
 			}
 			for len(due) > 0 && due[0].at.before(i.at) {
 				fail("event %d at %v is missing, before %v", due[0].number, due[0].at, i.at)
@@ -135,13 +136,13 @@ func (r *record) checkHistory(c *client, e expectations) (wrong []string) {
 	return wrong
 }
 
-// settle is how long a stream may still give out what was on its way, once its end
-// was told by others, or its token was answered 404.
+// settle is how long events that were on their way may still arrive on a stream after its
+// disconnect was reported by another node, or a send to it was answered 404.
 const settle = 5 * time.Second
 
-// checkConnection wants what was said about a connection to be true. lost says
-// whether the node may have been taken for dead at that time; until is when the last
-// fault that went on at a time had healed.
+// checkConnection checks that the callbacks and answers about a connection were true. lost
+// reports whether the other nodes may have considered the node dead at that time. until
+// returns when the site was well again after a fault at that time, or else the time itself.
 func checkConnection(c *connection, lost func(c *connection, at time.Time) bool, until func(at time.Time) time.Time) (wrong []string) {
 	fail := func(format string, a ...any) {
 		wrong = append(wrong, fmt.Sprintf("client %d, token %s of node %d: ", c.client, c.token, c.node+1)+fmt.Sprintf(format, a...))
@@ -149,21 +150,21 @@ func checkConnection(c *connection, lost func(c *connection, at time.Time) bool,
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.node < 0 && c.opened.IsZero() {
-		return nil // it died before the backend was asked, and who tells cannot know that
+		return nil // its node died before it asked the backend, which the node that reports the disconnect cannot know
 	}
 	for _, t := range c.told {
 		if c.last.After(until(t.at).Add(settle)) {
-			fail("its end was told (%s %s), and an event came %v later", t.reason, t.detail, c.last.Sub(t.at))
+			fail("its disconnect was reported (%s %s), but an event came %v later", t.reason, t.detail, c.last.Sub(t.at))
 		}
 		if t.detail == "gateway_lost" && !lost(c, t.at) {
-			fail("told as gateway_lost, but its node was well")
+			fail("reported as gateway_lost, but its node was well")
 		}
 		if t.node != c.node && t.detail != "gateway_lost" {
-			fail("told by node %d as %s %s", t.node+1, t.reason, t.detail)
+			fail("reported by node %d as %s %s", t.node+1, t.reason, t.detail)
 		}
 	}
 	if !c.gone.IsZero() && c.last.After(until(c.gone).Add(settle)) {
-		fail("a send got 404, and an event came %v later", c.last.Sub(c.gone))
+		fail("a send was answered 404, but an event came %v later", c.last.Sub(c.gone))
 	}
 	next := 0
 	came := map[int]bool{}
@@ -174,22 +175,22 @@ func checkConnection(c *connection, lost func(c *connection, at time.Time) bool,
 		came[number] = true
 		for ; next < number; next++ {
 			if next < len(c.sent) && c.sent[next] == accepted {
-				fail("send %d was answered 200 and did not come, but %d did", next, number)
+				fail("send %d was answered 200 but did not come, while %d did", next, number)
 			}
 		}
-		if next > number { // one without an answer may be late
+		if next > number { // a send without an answer may come late
 			if number < len(c.sent) && c.sent[number] == accepted {
 				fail("send %d came after %d", number, next-1)
 			}
 		} else if number < len(c.sent) && c.sent[number] == refused {
-			fail("send %d was refused and came", number)
+			fail("send %d was refused, but came", number)
 		}
 		next = max(next, number+1)
 	}
 	if !c.ended && !c.opened.IsZero() {
 		for ; next < len(c.sent); next++ {
 			if c.sent[next] == accepted {
-				fail("send %d was answered 200 and did not come, on a stream that is open", next)
+				fail("send %d was answered 200 but did not come, on a stream that is open", next)
 			}
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"ssegateway/internal/broker"
 )
 
-// record is what all took part in saw and were told: what the oracle judges by.
+// record is what clients, backend, publishers and senders observed. The oracle checks it.
 type record struct {
 	mu           sync.RWMutex
 	epochs       []string // in the order in which they were first seen
@@ -48,7 +48,7 @@ func (r *record) position(id string) (position, bool) {
 	return position{epoch, p.Offset}, true
 }
 
-// indexOf searches from the end, where the current one is.
+// indexOf returns the index of an epoch, or -1. It searches from the end, where the current one is.
 func indexOf(epochs []string, epoch string) int {
 	for i := len(epochs) - 1; i >= 0; i-- {
 		if epochs[i] == epoch {
@@ -58,7 +58,7 @@ func indexOf(epochs []string, epoch string) int {
 	return -1
 }
 
-// topic numbers: 0 is everybody's, the others are rooms.
+// everybody is the number of the topic of all clients. The other numbers are rooms.
 const everybody = 0
 
 // publication is an event for a topic. Its number, the index in record.publications,
@@ -66,9 +66,9 @@ const everybody = 0
 type publication struct {
 	topic     int
 	publisher int
-	answered  atomic.Bool  // 200; else it is unknown whether it is in the log
-	at        position     // once answered
-	had       atomic.Int32 // clients that stay, and have it
+	answered  atomic.Bool  // with 200; else it is unknown whether it is in the log
+	at        position     // valid once answered
+	had       atomic.Int32 // clients that stay and have received it
 }
 
 func (r *record) publish(topic, publisher int) (number int, p *publication) {
@@ -88,22 +88,22 @@ func (r *record) publication(number int) *publication {
 	return r.publications[number]
 }
 
-// connection is one stream, as the backend, the senders and its client know it.
+// connection is what the backend, the senders and the client know of one stream.
 type connection struct {
 	token  string
 	client int
 
 	mu      sync.Mutex
-	node    int       // that asked; -1: none did, its end was told before
+	node    int       // that asked; -1: none has asked yet, but the disconnect was reported
 	asked   time.Time // when the backend was asked, and accepted
 	told    []telling
 	sending bool      // one send at a time, so that their order is known
-	sent    []outcome // of each send, by its number
+	sent    []outcome // by the number of the send
 	gone    time.Time // of the first 404
 
-	// The client's side. Before the stream's first event it is not known whose it is.
+	// The client's side. The client learns the token from the stream's first event.
 	opened time.Time
-	last   time.Time // an event came
+	last   time.Time // when the last event came
 	ended  bool
 	got    []int // numbers of the sends that came
 }
@@ -113,13 +113,13 @@ type outcome uint8
 const (
 	unknown  outcome = iota
 	accepted         // 200
-	refused          // an answer that says that it was not sent
+	refused          // 404: it was not sent
 )
 
 // telling is a disconnect callback.
 type telling struct {
 	at             time.Time
-	node           int // that told
+	node           int // that made it
 	reason, detail string
 }
 
@@ -139,9 +139,10 @@ func (r *record) all() []*connection {
 	return list
 }
 
-// endKnownLocked reports whether the backend was told of the end. Told by another node
-// before it was asked does not count: it would take the connection for open again. Told
-// by the same node does: a backend that is busy for 5 s may see the end first.
+// endKnownLocked reports whether the backend knows of the disconnect. A disconnect callback
+// from another node before the connect callback does not count: the backend would consider
+// the connection open again. One from the same node counts: a backend that is busy for 5 s
+// may see the disconnect first.
 func (c *connection) endKnownLocked() bool {
 	for _, t := range c.told {
 		if t.node == c.node || t.at.After(c.asked) {
@@ -151,7 +152,7 @@ func (c *connection) endKnownLocked() bool {
 	return false
 }
 
-// untold returns the connections that were accepted, and whose end the backend does not know.
+// untold returns the chosen connections whose disconnect the backend does not know.
 func (r *record) untold(chosen func(*connection) bool) (list []*connection) {
 	for _, c := range r.all() {
 		c.mu.Lock()

@@ -9,8 +9,8 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// All nodes are restarted, one after the other, under load: no client misses an
-// event, and those of each node come back spread over its drain window.
+// All nodes are restarted, one after the other, under load. No client misses an event, and
+// the clients of each node reconnect spread over its drain window.
 func TestRollingRestart(t *testing.T) {
 	s := newSite(t, "DRAIN_SECONDS="+strconv.Itoa(*drain))
 	s.open(*clients)
@@ -31,10 +31,10 @@ func TestRollingRestart(t *testing.T) {
 			t.Errorf("not well within %v after the restart of node %d: %s", healing(), i+1, s.ailing())
 		}
 		peak, from, mean := s.reconnects(begin, window)
-		t.Logf("node %d drained in %v: in a second at most %d clients came back, from %v on, %.1f on average of the window",
+		t.Logf("node %d drained in %v: at most %d clients reconnected in one second, from %v on, and %.1f a second on average over the window",
 			i+1, drained.Round(10*time.Millisecond), peak, from.Round(10*time.Millisecond), mean)
 		if float64(peak) > 2*mean {
-			t.Errorf("node %d: %d clients came back in one second, more than twice the mean of %.1f", i+1, peak, mean)
+			t.Errorf("node %d: %d clients reconnected in one second, more than twice the mean of %.1f", i+1, peak, mean)
 		}
 	}
 	stop()
@@ -44,8 +44,8 @@ func TestRollingRestart(t *testing.T) {
 	s.judge(nil)
 }
 
-// reconnects returns the streams, but for the first, that clients who stay opened since
-// begin: the most in any one second, when that began, and the mean over the drain window.
+// reconnects counts the reconnects since begin of clients that stay. It returns the most in
+// any one second, when that second began, and the mean over the drain window.
 func (s *site) reconnects(begin time.Time, window time.Duration) (peak int, from time.Duration, mean float64) {
 	var at []time.Duration
 	for _, c := range s.everyone() {

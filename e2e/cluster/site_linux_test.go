@@ -22,7 +22,7 @@ import (
 	"ssegateway/e2e/harness/netns"
 )
 
-// site is the whole: NATS, the nodes, nginx, the backend, and what all saw.
+// site is the whole installation: NATS, the nodes, nginx, the backend, and the record.
 type site struct {
 	t      *testing.T
 	record *record
@@ -33,12 +33,12 @@ type site struct {
 	nginx  *server
 
 	clients []*client
-	leave   context.CancelFunc // ends all clients, and replacing them
+	leave   context.CancelFunc // disconnects all clients, and stops replacing them
 	present sync.WaitGroup
-	mu      sync.Mutex // of clients, while some are replaced
+	mu      sync.Mutex // guards clients
 }
 
-// server is a process on a host, which is started again after each end.
+// server is a process on a host. It can be started again after it has exited.
 type server struct {
 	t       *testing.T
 	host    string
@@ -54,12 +54,12 @@ const (
 	natsMonitor  = "8222"
 
 	heartbeat   = 2 // seconds
-	readTimeout = 5 // of nginx, seconds: two heartbeats and a little, as deploy/nginx-cluster.conf says
+	readTimeout = 5 // of nginx, seconds: a little more than two heartbeats, as in deploy/nginx-cluster.conf
 )
 
 // binaries are built once for all tests.
 var binaries = sync.OnceValues(func() (dir string, err error) {
-	dir, err = os.MkdirTemp("/run", "ssegateway") // goes with the namespaces
+	dir, err = os.MkdirTemp("/run", "ssegateway") // removed with the namespaces
 	if err != nil {
 		return "", err
 	}
@@ -90,7 +90,7 @@ func newSite(t *testing.T, settings ...string) *site {
 	logs := t.ArtifactDir()
 	start := func(host string, env []string, command ...string) *server {
 		p := &server{t: t, host: host, log: filepath.Join(logs, host+".log")}
-		// The log is a file: it is longer than what a test wants to hold.
+		// The log is a file, because it is too long to hold in memory.
 		p.command = harness.Command{Env: env, Args: netns.On(t, host, "sh", "-c", `log=$1; shift; exec "$@" >>"$log" 2>&1`, "sh", p.log)}
 		p.command.Args = append(p.command.Args, command...)
 		p.start()
@@ -122,7 +122,7 @@ func (p *server) start() {
 	}
 }
 
-// finish ends the process, and looks through its log for what must never be there.
+// finish kills the process, and fails the test if its log has a data race or a crash.
 func (p *server) finish() {
 	_ = p.Signal(syscall.SIGCONT)
 	p.Kill()
@@ -137,8 +137,8 @@ func (p *server) finish() {
 	}
 }
 
-// nginxCommand is nginx in the foreground, with deploy/nginx-cluster.conf: only
-// addresses and times are replaced.
+// nginxCommand returns the command of nginx in the foreground with deploy/nginx-cluster.conf,
+// in which only addresses, paths and times are replaced.
 func nginxCommand(t *testing.T) []string {
 	t.Helper()
 	path := netns.Find(t, "nginx")
@@ -173,7 +173,7 @@ func nginxCommand(t *testing.T) []string {
 	}
 }
 
-// internal returns the address of /internal of a node or, with nodeCount, of nginx.
+// internal returns the base URL of /internal of a node or, for nodeCount, of nginx.
 func internal(node int) string {
 	if node == nodeCount {
 		return "http://" + addresses[nginxHost][front] + ":" + internalPort
@@ -181,8 +181,8 @@ func internal(node int) string {
 	return "http://" + addresses[nodeHost(node)][front] + ":" + internalPort
 }
 
-// post posts a JSON body, and returns the status and the answer's fields. Status 0:
-// there was no answer.
+// post posts a JSON body, and returns the status and the fields of the answer. The status is
+// 0 if there was no answer.
 func (s *site) post(url string, body any) (status int, answer map[string]any) {
 	text, err := json.Marshal(body)
 	if err != nil {
@@ -198,12 +198,12 @@ func (s *site) post(url string, body any) (status int, answer map[string]any) {
 	if err != nil {
 		return 0, nil
 	}
-	_ = json.Unmarshal(got, &answer) // what is no JSON has no fields
+	_ = json.Unmarshal(got, &answer) // an answer that is not JSON has no fields
 	return resp.StatusCode, answer
 }
 
-// publish publishes the next event of a publisher, through a node. It says whether
-// that was answered 200.
+// publish publishes the next event of a publisher through a node. It reports whether the
+// answer was 200.
 func (s *site) publish(node, publisher, topic int) (*publication, bool) {
 	number, p := s.record.publish(topic, publisher)
 	status, answer := s.post(internal(node)+"/internal/publish", map[string]any{
@@ -223,7 +223,7 @@ func (s *site) publish(node, publisher, topic int) (*publication, bool) {
 	return p, true
 }
 
-// ready asks a node whether it is.
+// ready reports whether a node is ready.
 func (s *site) ready(node int) bool {
 	resp, err := s.http.Get("http://" + net.JoinHostPort(addresses[nodeHost(node)][front], publicPort) + "/readyz")
 	if err != nil {
@@ -243,7 +243,8 @@ func (s *site) awaitReady(patience time.Duration) {
 	}
 }
 
-// within polls, since what is awaited happens in other processes.
+// within waits until done returns true, and reports whether it did in time. It polls,
+// because done depends on other processes.
 func within(patience time.Duration, done func() bool) bool {
 	timer, ticker := time.NewTimer(patience), time.NewTicker(20*time.Millisecond)
 	defer timer.Stop()

@@ -14,15 +14,15 @@ import (
 	"ssegateway/e2e/harness/netns"
 )
 
-// A slow link, without the kernel's netem, which not every kernel has: the port
-// leaves its bridge, a pair of interfaces takes its place, and frames are carried
-// from one to the other by packet sockets, each after a delay.
+// A slow link works without netem, which not every kernel has. A pair of interfaces takes the
+// place of the port at its bridge, and packet sockets carry the frames between port and pair,
+// each after a delay.
 
 const (
 	slowDelay = 100 * time.Millisecond // in each direction
-	slowQueue = 4096                   // frames under way in one direction; what comes on top is dropped
+	slowQueue = 4096                   // frames under way in one direction; more are dropped
 
-	// longestFrame is that of segmentation offload, with Ethernet's and the socket's own header.
+	// longestFrame is the size of the longest frame of segmentation offload, with the headers of Ethernet and of the socket.
 	longestFrame = 66 << 10
 )
 
@@ -39,7 +39,7 @@ func (l link) slow(t *testing.T) (heal func()) {
 	wg.Go(func() { carry(host, bridge) })
 	wg.Go(func() { carry(bridge, host) })
 	return func() {
-		// A read ends with the deadline, and its error ends the carrying.
+		// The deadline makes the reads fail, which ends carry.
 		now := time.Now()
 		_, _ = host.SetDeadline(now), bridge.SetDeadline(now)
 		wg.Wait()
@@ -50,7 +50,7 @@ func (l link) slow(t *testing.T) (heal func()) {
 	}
 }
 
-// carry takes frames from one interface to the other, each slowDelay after it came.
+// carry forwards frames from one interface to the other, each after slowDelay.
 func carry(from, to *os.File) {
 	type frame struct {
 		due  time.Time
@@ -61,7 +61,7 @@ func carry(from, to *os.File) {
 	wg.Go(func() {
 		for f := range queue {
 			<-time.After(time.Until(f.due))
-			_, _ = to.Write(f.data) // an error is a frame lost, as on any link
+			_, _ = to.Write(f.data) // an error means a lost frame, as on any link
 		}
 	})
 	buffer := make([]byte, longestFrame)
@@ -79,9 +79,9 @@ func carry(from, to *os.File) {
 	wg.Wait()
 }
 
-// packetSocket reads and writes the frames of an interface of the switch. Each frame
-// has in front what the kernel knows of its checksum and segmentation
-// (PACKET_VNET_HDR), so that frames that no wire has seen yet go on as they are.
+// packetSocket returns a socket for the frames of an interface of the switch. Each frame
+// begins with the kernel's state of its checksum and segmentation (PACKET_VNET_HDR), so that
+// frames that the kernel has not completed yet are forwarded unchanged.
 func packetSocket(t *testing.T, name string) *os.File {
 	t.Helper()
 	fd, err := openPacketSocket(name)
@@ -92,8 +92,8 @@ func packetSocket(t *testing.T, name string) *os.File {
 }
 
 func openPacketSocket(name string) (fd int, err error) {
-	// The thread enters the switch for a moment. If it could not come back it would
-	// not be unlocked, and end with this goroutine.
+	// The thread enters the namespace of the switch for a moment. If it cannot return, it
+	// stays locked, so that it ends with this goroutine.
 	runtime.LockOSThread()
 	own, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
@@ -110,7 +110,7 @@ func openPacketSocket(name string) (fd int, err error) {
 	}
 	fd, err = boundPacketSocket(name)
 	if err := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); err != nil {
-		return -1, fmt.Errorf("coming back: %w", err)
+		return -1, fmt.Errorf("returning to the network namespace: %w", err)
 	}
 	runtime.UnlockOSThread()
 	return fd, err

@@ -81,14 +81,14 @@ func (s *site) staying() (n int) {
 	return n
 }
 
-// everyone returns all clients there ever were.
+// everyone returns all clients, including those that have left.
 func (s *site) everyone() []*client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.clients[:len(s.clients):len(s.clients)]
 }
 
-// traffic publishes, sends, and has clients leave and others come, until stop is called.
+// traffic publishes, sends, and replaces clients, until stop is called.
 func (s *site) traffic() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -172,11 +172,11 @@ func (s *site) sendOne() {
 	}
 }
 
-// converge waits until all nodes are ready, then publishes through each node, to
-// everybody, until all three answer 200 in one round, are still ready, and all clients
-// that stay have those three events, and what each node holds is recorded. Before a node
-// is ready nothing is published: to thousands of clients, again and again, that would be
-// the load that is measured.
+// converge waits until all nodes are ready. Then it publishes to everybody through each node,
+// in rounds, until in one round all three answer 200 and are still ready, and all clients
+// that stay have received the three events. At last it waits until each node has recorded its
+// connections. It does not publish before all nodes are ready, because rounds of events to
+// thousands of clients would themselves be a load.
 func (s *site) converge(patience time.Duration) bool {
 	deadline := time.Now().Add(patience)
 	staying := int32(s.staying())
@@ -214,7 +214,7 @@ func (s *site) converge(patience time.Duration) bool {
 	return everyNode(deadline, s.recorded)
 }
 
-// everyNode waits until something is so of one node after the other.
+// everyNode waits until is returns true for one node after the other, and reports whether it did.
 func everyNode(deadline time.Time, is func(node int) bool) bool {
 	for i := range nodeCount {
 		if !within(time.Until(deadline), func() bool { return is(i) }) {
@@ -224,8 +224,8 @@ func everyNode(deadline time.Time, is func(node int) bool) bool {
 	return true
 }
 
-// recorded reports whether a node has written down all that it holds: until then nobody can
-// tell of it if the node dies.
+// recorded reports whether a node has recorded all its connections. If it dies before, the
+// other nodes cannot report the disconnects.
 func (s *site) recorded(node int) bool {
 	resp, err := s.http.Get(internal(node) + "/metrics")
 	if err != nil {

@@ -1,3 +1,3 @@
-// Package examples holds no code of its own: its tests run each program under
-// examples/ as the backend of a real gateway.
+// Package examples has only tests. They run each program under examples/ as the backend of a
+// real gateway.
 package examples

@@ -9,7 +9,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// Each language's example does the same.
+// The examples in all languages behave the same.
 var languages = []example{
 	{"go", []string{"BACKEND"}, "listening on", ""},
 	{"java", []string{"java", path("java", "Backend.java")}, "listening on", "default-jdk-headless"},
@@ -26,7 +26,7 @@ func TestLanguages(t *testing.T) {
 			s.open(t, "/events", 401).Leave()
 			s.wantStreams(t, "[]")
 
-			// It accepts, and greets.
+			// The example accepts streams, and greets the users.
 			name := `Ada "Ü" & co`
 			ada := s.open(t, "/events?x=1&name=Ada%20%22%C3%9C%22+%26%20co", 200)
 			ada.want(t, "welcome", "Hello, "+name)
@@ -34,12 +34,12 @@ func TestLanguages(t *testing.T) {
 			bob.want(t, "welcome", "Hello, bob")
 			s.wantStreams(t, `["Ada \"Ü\" & co" "bob"]`)
 
-			// It sends to one.
+			// It sends to one stream.
 			const note = "two\nlines, \"quoted\" \\ 👋"
 			s.do(t, "POST", "/send?name=bob", note, 200, nil)
 			bob.want(t, "note", note)
 
-			// It publishes to all.
+			// It publishes to all streams.
 			var published struct {
 				ID        string
 				Receivers int
@@ -51,14 +51,14 @@ func TestLanguages(t *testing.T) {
 				}
 			}
 
-			// It streams.
+			// It sends a streaming request.
 			words := strings.Fields("To be, or not to be, that is the question")
 			s.do(t, "POST", "/stream?name=bob", strings.Join(words, " "), 200, nil)
 			for _, word := range words {
 				bob.want(t, "word", word)
 			}
 
-			// Who comes back gets what was missed.
+			// A client that reconnects gets the events that it missed.
 			token := s.token(t, "subject=bob")
 			bob.Leave()
 			s.wantDisconnect(t, token, "client_closed")
@@ -71,7 +71,7 @@ func TestLanguages(t *testing.T) {
 			}
 			ada.want(t, "news", "sun")
 
-			// It forgets who has left.
+			// It forgets a client that has disconnected.
 			token = s.token(t, "subject=bob")
 			bob.Leave()
 			s.wantDisconnect(t, token, "client_closed")
@@ -86,6 +86,6 @@ func (s *site) wantStreams(t *testing.T, want string) {
 	var names []string
 	s.do(t, "GET", "/streams", "", 200, &names)
 	if got := fmt.Sprintf("%q", names); got != want {
-		t.Errorf("it remembers the streams of %s, want %s", got, want)
+		t.Errorf("the example remembers the streams of %s, want %s", got, want)
 	}
 }

@@ -21,7 +21,7 @@ type tab struct {
 	chromium.Tab
 }
 
-// visit opens a page of the example for as long as the test.
+// visit opens a page of the example until the end of the test.
 func (s *site) visit(t *testing.T, target string) tab {
 	t.Helper()
 	p := tab{browser.Open(t)}
@@ -29,8 +29,8 @@ func (s *site) visit(t *testing.T, target string) tab {
 	return p
 }
 
-// enter fills the page's first text field and submits its form. Tabs in the background
-// take no input events, so that this and click are done by script.
+// enter fills the page's first text field, and submits its form. Tabs in the background get
+// no input events, so enter and click use scripts.
 func (p tab) enter(t *testing.T, text string) {
 	t.Helper()
 	chromium.Call[chromedp.Void](t, p.Tab, `(text) => {
@@ -79,7 +79,7 @@ func TestChat(t *testing.T) {
 	}
 	cleo.want(t, "#said", "")
 
-	// Who leaves is gone from the list.
+	// A user who has left is removed from the list.
 	bob.Close(t)
 	ada.want(t, "#present", "Ada")
 }
@@ -105,22 +105,22 @@ func TestModel(t *testing.T) {
 		t.Errorf("the answer is %q", text)
 	}
 	if _, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(`^answered 200 after (\d+) of (\d+) pieces$`)); !ok {
-		t.Error("the answer was not taken")
+		t.Error("the page did not accept the answer")
 	}
 
-	// Who leaves is not answered any further.
+	// The answer stops when its reader leaves.
 	p.enter(t, " And why else?")
 	p.wait(t, "#answer", "(answer) => answer.textContent.includes('promise')")
 	p.click(t, "#stop")
 	line, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(`^answered 410 after`))
 	if !ok {
-		t.Fatal("it was not told that the reader has left")
+		t.Fatal("the example was not notified that the reader has left")
 	}
 	pieces := regexp.MustCompile(`\d+`).FindAllString(line, 3)
 	made, _ := strconv.Atoi(pieces[1])
 	all, _ := strconv.Atoi(pieces[2])
 	if made >= all {
-		t.Errorf("%s: it did not stop", line)
+		t.Errorf("%s: the example did not stop", line)
 	}
 }
 
@@ -132,7 +132,7 @@ func TestReplayAndGap(t *testing.T) {
 	p.enter(t, "one")
 	p.want(t, "#items", "news: one")
 
-	// The stream is closed, and the page has its topics after it came back.
+	// The stream is closed, and the page has its topics again after it has reconnected.
 	token := s.token(t, "topic=news")
 	s.do(t, "POST", "/publish?topic=weather", "not asked for", 200, nil)
 	s.closeStream(t, token)

@@ -59,12 +59,12 @@ func run(m *testing.M) (code int) {
 	return m.Run()
 }
 
-// example is how a program under examples/ is run.
+// example is a program under examples/, and how it is run.
 type example struct {
 	name    string
-	command []string // with PORT and BACKEND in place of the port and of the Go program
-	started string   // what it prints once it listens
-	install string   // the package that has its runtime
+	command []string // PORT and BACKEND stand for the port and the Go program
+	started string   // it prints this once it listens
+	install string   // the package of its runtime
 }
 
 // site is a gateway with an example as its backend.
@@ -78,7 +78,7 @@ type site struct {
 	client   *http.Client
 }
 
-// start runs both for as long as the test.
+// start runs both until the end of the test.
 func (e example) start(t *testing.T, settings ...string) *site {
 	t.Helper()
 	if _, err := exec.LookPath(e.command[0]); err != nil && e.install != "" {
@@ -90,7 +90,7 @@ func (e example) start(t *testing.T, settings ...string) *site {
 		t.Fatal(err)
 	}
 	s := &site{app: "http://127.0.0.1:" + strconv.Itoa(port), client: harness.Local(port, nil).Client()}
-	s.client.Transport = nil // not one server's alone
+	s.client.Transport = nil // not limited to one server
 	s.startGateway(t, append([]string{
 		"CALLBACK_URL=" + s.app + "/callback", "CORS_ALLOWED_ORIGINS=" + s.app, "HEARTBEAT_INTERVAL_SECONDS=3600",
 	}, settings...))
@@ -146,19 +146,19 @@ func (s *site) stopGateway(t *testing.T) {
 	}
 }
 
-// restartGateway starts it anew on the same port: what it remembered is lost.
+// restartGateway restarts the gateway on the same port. Its state is lost.
 func (s *site) restartGateway(t *testing.T) {
 	t.Helper()
 	s.stopGateway(t)
-	s.startGateway(t, append(s.settings, "PORT="+strconv.Itoa(s.port))) // of two the last counts
+	s.startGateway(t, append(s.settings, "PORT="+strconv.Itoa(s.port))) // the last of two counts
 }
 
-// path is where an example is.
+// path returns the path of a file of the examples.
 func path(name ...string) string {
 	return filepath.Join(append([]string{"..", "..", "examples"}, name...)...)
 }
 
-// do makes a request to the example and decodes the answer, which must have that status.
+// do makes a request to the example, and decodes the answer, which must have that status.
 func (s *site) do(t *testing.T, method, target, body string, status int, into any) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, s.app+target, strings.NewReader(body))
@@ -200,10 +200,10 @@ func (s *site) open(t *testing.T, target string, status int, header ...harness.F
 	return &stream{x, target}
 }
 
-// event is what a stream brings.
+// event is an event of a stream.
 type event struct{ name, id, data string }
 
-// next waits for the next event. What has no data is none.
+// next waits for the next event. It ignores blocks without data.
 func (s *stream) next(t *testing.T) event {
 	t.Helper()
 	for {
@@ -260,7 +260,7 @@ func (s *site) token(t *testing.T, query string) string {
 	return page.Connections[0].Token
 }
 
-// closeStream has the gateway close a stream.
+// closeStream asks the gateway to close a stream.
 func (s *site) closeStream(t *testing.T, token string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.streams+"/internal/connections/"+token, http.NoBody)
@@ -277,10 +277,10 @@ func (s *site) closeStream(t *testing.T, token string) {
 	}
 }
 
-// wantDisconnect waits until the example has taken note of the end of a stream.
+// wantDisconnect waits until the example has processed the disconnect of a stream.
 func (s *site) wantDisconnect(t *testing.T, token, reason string) {
 	t.Helper()
-	// The gateway logs it behind the example's answer.
+	// The gateway logs the disconnect after the example's answer.
 	line, ok := s.gateway.Log.Find(harness.Patience, regexp.MustCompile("callback action=disconnect token="+token+" .*result=delivered"))
 	if !ok || !strings.Contains(line, " reason="+reason) {
 		t.Fatalf("disconnect of %s: %q, want reason %s", token, line, reason)

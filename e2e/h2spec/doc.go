@@ -1,3 +1,3 @@
-// Package h2spec holds the gateway against the conformance suite for HTTP/2 of that name
+// Package h2spec tests the gateway with h2spec, the conformance suite for HTTP/2
 // (https://github.com/summerwind/h2spec), without and with TLS.
 package h2spec

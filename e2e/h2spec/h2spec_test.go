@@ -47,20 +47,20 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// cases is how many there are, those for strict servers included.
+// cases is the number of cases, including those for strict servers.
 const cases = 147
 
-// failure is a case that fails, and why that does no harm.
+// failure says why the failure of a case does no harm.
 type failure struct {
 	why string
-	// plain: only without TLS.
+	// plain: it fails only without TLS.
 	plain bool
-	// raced: it fails only where the gateway answers before it sees what is wrong with the body.
+	// raced: it fails only if the gateway answers before it sees the error in the body.
 	raced bool
 }
 
-// What fails is frozen here, by the name that h2spec takes as an argument. All of it is what
-// net/http does.
+// failures are the cases that fail, by their names as arguments of h2spec. All are due to
+// net/http.
 var failures = map[string]failure{
 	"http2/3.5/2": {
 		plain: true,
@@ -109,7 +109,7 @@ func TestH2spec(t *testing.T) {
 	}
 }
 
-// report is what h2spec writes, in the form of JUnit.
+// report is the report of h2spec, in JUnit's format.
 type report struct {
 	Groups []struct {
 		Name  string `xml:"package,attr"`
@@ -122,14 +122,14 @@ type report struct {
 	} `xml:"testsuite"`
 }
 
-// patience is for all cases together. Each that fails takes 2 s or 4 s, the others nothing.
+// patience is for all cases together. Each case that fails takes 2 s or 4 s, and the others no time.
 const patience = 2 * time.Minute
 
-// conform runs all cases and returns those that fail.
+// conform runs all cases, and returns those that fail.
 //
-// The path is that of streams, where no backend is configured: the answer has an end, which many
-// cases wait for, and comes only when it is known whether the request has a body. A case that
-// sends HEADERS and then a frame that is wrong so has the gateway see the frame first.
+// The path is that of a stream, but no backend is configured. So the answer ends, which many
+// cases wait for, and it comes only when it is known whether the request has a body. If a case
+// sends HEADERS and then a wrong frame, the gateway therefore sees the frame first.
 func conform(t *testing.T, plain bool) map[string]string {
 	settings, c := []string{"CALLBACK_URL="}, cert
 	args := []string{"--strict", "--host", "127.0.0.1", "--path", "/", "--junit-report"}
@@ -144,7 +144,7 @@ func conform(t *testing.T, plain bool) map[string]string {
 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	// It ends with an error when a case fails, but also when it could not go on.
+	// h2spec exits with an error if a case fails, but also if it could not continue.
 	out, runErr := exec.CommandContext(ctx, suite, append(args, "--port", strconv.Itoa(g.Port))...).CombinedOutput()
 	text, err := os.ReadFile(file)
 	if err != nil {

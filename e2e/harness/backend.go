@@ -12,50 +12,49 @@ import (
 	"time"
 )
 
-// KeyHeader is the request header by which a client names one of its connections:
-// its value comes back in the callbacks of that connection and selects their script.
+// KeyHeader is the request header by which a client names one of its connections. The
+// callbacks of that connection carry its value, which selects their script.
 const KeyHeader = "x-open"
 
-// Callback is what the backend received.
+// Callback is a callback that the backend received.
 type Callback struct {
 	At     time.Time
 	Method string
 	Target string // raw
 	Header http.Header
 	Body   []byte // raw
-	Err    error  // what is wrong with the body, if anything
+	Err    error  // the error in the body, if any
 
 	Action, Token, Reason, Detail string
 	URL                           string            // request.url
 	Headers                       map[string]string // request.headers
-	Key                           string            // of the connection, see KeyHeader
+	Key                           string            // value of the connection's KeyHeader
 
-	// Context ends when the gateway no longer waits for the answer, or the test is over.
+	// Context ends when the gateway no longer waits for the answer, or the test has ended.
 	Context context.Context
 }
 
-// Answer is what the backend says to a callback. The zero Answer is an empty 200.
+// Answer is the backend's answer to a callback. The zero Answer is an empty 200.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   string
 	Drop   bool // close the connection instead of answering
 	HangUp bool // close the connection right after answering, without announcing it
-	// Then is called once the connection is dropped or hung up.
+	// Then is called once Drop or HangUp has closed the connection.
 	Then func()
-	// Write takes over the answer.
+	// Write, if set, writes the answer itself.
 	Write func(http.ResponseWriter)
 }
 
-// Script says how to answer the callbacks of a connection; nil is an empty 200.
-// The functions run on goroutines of the backend and may block until the callback's
-// Context ends.
+// Script has the functions that answer the callbacks of a connection; nil answers an empty
+// 200. They run on goroutines of the backend, and may block until the callback's Context ends.
 type Script struct {
 	Connect    func(*Callback) Answer
 	Disconnect func(*Callback) Answer
 }
 
-// Backend takes callbacks on a real listener, records all of them and answers by script.
+// Backend receives callbacks on a real listener, records them, and answers them by script.
 type Backend struct {
 	Port int
 
@@ -67,7 +66,7 @@ type Backend struct {
 	changed  chan struct{}
 	calls    []*Callback
 	scripts  map[string]Script           // by key; "" is for connections without one
-	conns    map[net.Conn]http.ConnState // those that are open
+	conns    map[net.Conn]http.ConnState // open connections
 	accepted int
 }
 
@@ -104,10 +103,10 @@ func (b *Backend) On(key string, s Script) {
 	b.scripts[key] = s
 }
 
-// CalmDown ends all scripts: from here on everything is answered with an empty 200 at once.
+// CalmDown ends all scripts. From then on every callback is answered with an empty 200 at once.
 func (b *Backend) CalmDown() { b.calmDown() }
 
-// Close calms down and stops listening.
+// Close ends all scripts like CalmDown, and stops listening.
 func (b *Backend) Close() {
 	b.calmDown()
 	_ = b.server.Close()
@@ -120,7 +119,7 @@ func (b *Backend) Accepted() int {
 	return b.accepted
 }
 
-// track follows the connections.
+// track follows the states of the connections.
 func (b *Backend) track(conn net.Conn, s http.ConnState) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -136,14 +135,14 @@ func (b *Backend) track(conn net.Conn, s http.ConnState) {
 	b.notifyLocked()
 }
 
-// notifyLocked wakes all who wait for something to change.
+// notifyLocked wakes everything that waits for a change.
 func (b *Backend) notifyLocked() {
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
 
-// CloseIdle waits until no callback is under way and closes all connections, as a
-// server does with those that were idle for too long. It says how many there were.
+// CloseIdle waits until no callback is under way, and closes all connections, as a server
+// does after an idle timeout. It returns how many there were.
 func (b *Backend) CloseIdle(patience time.Duration) (int, error) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -160,8 +159,8 @@ func (b *Backend) CloseIdle(patience time.Duration) (int, error) {
 	}
 }
 
-// closeIdle closes all connections or, if a callback is under way, none: then it
-// returns what to wait for.
+// closeIdle closes all connections. If a callback is under way, it closes none, and returns
+// a channel to wait for.
 func (b *Backend) closeIdle() (int, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -176,7 +175,7 @@ func (b *Backend) closeIdle() (int, <-chan struct{}) {
 	return len(b.conns), nil
 }
 
-// Calls returns the callbacks so far for which match says true, in the order of arrival.
+// Calls returns the callbacks so far for which match returns true, in the order of arrival.
 func (b *Backend) Calls(match func(*Callback) bool) []*Callback {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -193,7 +192,7 @@ func (b *Backend) callsLocked(match func(*Callback) bool) []*Callback {
 	return calls
 }
 
-// Await waits until there are n such callbacks and returns those there are.
+// Await waits until there are n such callbacks, and returns all of them.
 func (b *Backend) Await(patience time.Duration, n int, match func(*Callback) bool) ([]*Callback, error) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -240,7 +239,7 @@ func (b *Backend) serve(w http.ResponseWriter, r *http.Request) {
 	a.write(w)
 }
 
-// decode reads the body as a backend would that expects strings.
+// decode parses the body, and requires its fields to be strings.
 func (c *Callback) decode() error {
 	var body struct {
 		Action, Token, Reason, Detail string

@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// Certificate is a self-signed certificate for the loopback addresses, as files.
+// Certificate is a self-signed certificate for the loopback addresses, in files.
 type Certificate struct {
 	CertFile, KeyFile string
-	Roots             *x509.CertPool // trusts it
+	Roots             *x509.CertPool // has this certificate
 	Serial            *big.Int
 }
 
@@ -72,7 +72,7 @@ func NewCertificate(dir string) (*Certificate, error) {
 	return c, nil
 }
 
-// writePEM replaces the file in one step, as a certificate manager does.
+// writePEM replaces the file atomically, as a certificate manager does.
 func writePEM(path, kind string, der []byte) error {
 	block := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 	if err := os.WriteFile(path+".new", block, 0o600); err != nil {

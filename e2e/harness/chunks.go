@@ -7,17 +7,17 @@ import (
 	"strconv"
 )
 
-// chunkParser reads the chunked coding of RFC 9112, section 7.1, bit by bit as bytes
-// arrive, and takes nothing but what the gateway should write: no extensions, no
-// trailer fields, nothing behind the last chunk.
+// chunkParser parses the chunked coding of RFC 9112, section 7.1, as bytes arrive. It accepts
+// only what the gateway should write: no extensions, no trailer fields, nothing after the
+// last chunk.
 type chunkParser struct {
-	rest []byte // received, not yet a whole chunk
-	done bool   // the last chunk was seen
+	rest []byte // received, but not yet a whole chunk
+	done bool   // the last chunk was received
 }
 
 var errAfterLastChunk = errors.New("bytes after the last chunk")
 
-// feed takes received bytes and returns the contents of the chunks they complete.
+// feed parses received bytes, and returns the contents of the chunks that they complete.
 func (p *chunkParser) feed(b []byte) (chunks [][]byte, err error) {
 	p.rest = append(p.rest, b...)
 	for {

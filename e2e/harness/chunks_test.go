@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Whatever is torn or not plain is an error, however the bytes are cut into reads.
+// A torn body, an extension and a trailer are errors, however the bytes are divided among reads.
 func TestChunkParser(t *testing.T) {
 	cases := []struct {
 		in   string

@@ -1,6 +1,6 @@
-// Package harness starts a gateway as a process of its own and plays both of its
-// neighbours over real sockets: the backend that takes the callbacks, and clients
-// that see every byte. It knows nothing of the gateway's packages.
+// Package harness starts a gateway as a process of its own, and plays both of its peers over
+// real sockets: the backend that receives the callbacks, and clients that see every byte. It
+// does not use the gateway's packages.
 //
-// Nothing here sleeps: whoever waits, waits on the thing itself with a deadline.
+// Nothing here sleeps: all waiting is for an event, with a deadline.
 package harness

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Protocol is what is spoken on a connection.
+// Protocol is the protocol of a connection.
 type Protocol int
 
 // The protocols.
@@ -22,11 +22,11 @@ const (
 
 const dialPatience = 10 * time.Second
 
-// Endpoint is where and how a gateway is reached.
+// Endpoint is the address of a gateway, and the protocol to use there.
 type Endpoint struct {
 	Addr     string // host:port; or the path of a unix socket, which speaks HTTP1
 	Protocol Protocol
-	TLS      *tls.Config // for the protocols over TLS; without ALPN
+	TLS      *tls.Config // for the protocols over TLS; its ALPN is set here
 }
 
 // Do starts an exchange on a connection of its own.
@@ -95,8 +95,8 @@ func (e Endpoint) Scheme() string {
 	return "http"
 }
 
-// Client returns an ordinary HTTP client that speaks the endpoint's protocol, whatever
-// the host of a URL is: what a backend would use.
+// Client returns an ordinary HTTP client, such as a backend would use. It speaks the protocol
+// of the endpoint, and connects to the endpoint whatever the host of a URL is.
 func (e Endpoint) Client() *http.Client {
 	transport := &http.Transport{
 		DisableCompression:  true,

@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// Field is one header field as it is on the wire.
+// Field is one header field, as on the wire.
 type Field struct{ Name, Value string }
 
-// Request is what a client sends.
+// Request is a client's request.
 type Request struct {
 	Method string  // "" is GET
-	Target string  // goes out exactly as it is
-	Host   string  // "" is the address that is dialled
-	Header []Field // in this order; HTTP/2 wants names in lower case
-	Body   []byte  // nil: none. HTTP/1 adds a Content-Length unless Header frames it.
+	Target string  // sent unchanged
+	Host   string  // "" is the address of the endpoint
+	Header []Field // sent in this order; HTTP/2 requires names in lower case
+	Body   []byte  // nil: none. HTTP/1 adds a Content-Length unless Header declares a framing.
 
 	Proto string // HTTP/1 only: "" is HTTP/1.1
-	Raw   string // HTTP/1 only: sent instead of all of the above; Method still says how to read the answer
-	Extra string // HTTP/1 only: sent in one piece with the request, behind it
+	Raw   string // HTTP/1 only: sent instead of all of the above; Method still decides how to read the answer
+	Extra string // HTTP/1 only: sent after the request, in the same write
 
 	ReceiveBuffer int    // size of the socket's receive buffer; 0 is the system's choice
-	StopAfterHead bool   // stop reading once the response head is here; see [Exchange.Stop]
-	LocalAddr     string // address to come from; "" is the system's choice
+	StopAfterHead bool   // stop reading after the response head; see [Exchange.Stop]
+	LocalAddr     string // address to connect from; "" is the system's choice
 }
 
 // Head is the head of a response.
@@ -48,20 +48,20 @@ func (h *Head) Values(name string) []string {
 	return values
 }
 
-// Get returns the values joined, empty where there is none.
+// Get returns the values joined, or "" if there are none.
 func (h *Head) Get(name string) string { return strings.Join(h.Values(name), ", ") }
 
-// Piece is what the peer framed together: a chunk, a DATA frame, or, without
-// framing, what one read found.
+// Piece is the content of a chunk or of a DATA frame or, without framing, the result of
+// one read.
 type Piece struct {
 	At   time.Time
 	Data string
 }
 
-// End is how a response ended.
+// End is the way in which a response ended.
 type End int
 
-// The ends. Only Clean is the server saying that this is all.
+// The ends. Only with Clean has the server declared the response complete.
 const (
 	NotEnded  End = iota
 	Clean         // last chunk, END_STREAM, full Content-Length; FIN where nothing else frames the body
@@ -73,20 +73,20 @@ func (e End) String() string {
 	return [...]string{"not ended", "clean end", "cut", "malformed"}[e]
 }
 
-// link is the sending side of an exchange: what the client can do to the connection.
+// link is the client's side of an exchange: what it can do to the connection.
 type link interface {
 	leave()               // as a browser does when the tab closes
-	halfClose() error     // no more bytes from here; still reading
+	halfClose() error     // send no more bytes, but go on reading
 	reset() error         // TCP RST
-	write(b []byte) error // bytes behind the request
+	write(b []byte) error // bytes after the request
 	hangUp()              // FIN of the TCP connection
-	stop()                // take no more bytes
-	take(n int)           // while stopped
+	stop()                // read no more bytes
+	take(n int)           // while stopped: read n more bytes
 	resume()
 }
 
-// Exchange is one request and its response as far as it has come. A goroutine of
-// its own reads; all methods may be called from any goroutine.
+// Exchange is one request, and its response as far as it was received. It reads in its own
+// goroutine. All methods may be called from any goroutine.
 type Exchange struct {
 	link link
 
@@ -95,17 +95,17 @@ type Exchange struct {
 	head    *Head
 	pieces  []Piece
 	body    []byte
-	taken   int // bytes of body that Next has given out, or that need not be taken
+	taken   int // bytes of body that Next has returned, or that it leaves out
 
 	received int // bytes from the wire
 	end      End
 	endedAt  time.Time
-	endErr   error // what a cut or malformed end looked like
+	endErr   error // the reason of a cut or malformed end
 }
 
 func newExchange() *Exchange { return &Exchange{changed: make(chan struct{})} }
 
-// change makes a change under the lock and wakes all who wait.
+// change calls f under the lock, and wakes everything that waits.
 func (x *Exchange) change(f func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -121,8 +121,8 @@ func (x *Exchange) gotHead(h *Head) {
 	x.change(func() { x.head = h })
 }
 
-// Heartbeat is with what a stream begins that has nothing else to begin with. Next and
-// Rest leave it out, so that a test of something else need not know whether it is there.
+// Heartbeat is the comment with which a stream begins if there is no event to begin with.
+// Next and Rest leave it out, so that tests of other things need not know about it.
 const Heartbeat = ": heartbeat\n\n"
 
 func (x *Exchange) gotPiece(b []byte) {
@@ -135,7 +135,7 @@ func (x *Exchange) gotPiece(b []byte) {
 	})
 }
 
-// Begin waits for the first n bytes of the body, without taking them.
+// Begin waits for the first n bytes of the body. Next returns them again.
 func (x *Exchange) Begin(n int, patience time.Duration) string {
 	x.await(patience, func() bool { return len(x.body) >= n || x.end != NotEnded })
 	x.mu.Lock()
@@ -143,7 +143,7 @@ func (x *Exchange) Begin(n int, patience time.Duration) string {
 	return string(x.body[:min(n, len(x.body))])
 }
 
-// gotEnd records the end; the first one counts, unless it turns out not to have been one.
+// gotEnd records the end. The first one counts, unless it was Clean and more bytes followed.
 func (x *Exchange) gotEnd(e End, err error) {
 	if err == nil {
 		err = io.EOF
@@ -155,10 +155,10 @@ func (x *Exchange) gotEnd(e End, err error) {
 	})
 }
 
-// ErrTimeout is returned when what was waited for did not come in time.
+// ErrTimeout is the error of a wait that took too long.
 var ErrTimeout = errors.New("timeout")
 
-// await waits until ready, called under the lock, says so.
+// await waits until ready, which it calls under the lock, returns true.
 func (x *Exchange) await(patience time.Duration, ready func() bool) bool {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -192,8 +192,8 @@ func (x *Exchange) Head(patience time.Duration) (*Head, error) {
 	}
 }
 
-// Next waits for n more bytes of the body and takes them. Beside an error it
-// returns, and takes, what there is.
+// Next waits for n more bytes of the body, and returns them. With an error it returns the
+// bytes that were received.
 func (x *Exchange) Next(n int, patience time.Duration) (string, error) {
 	ok := x.await(patience, func() bool { return len(x.body)-x.taken >= n || x.end != NotEnded })
 	x.mu.Lock()
@@ -211,7 +211,7 @@ func (x *Exchange) Next(n int, patience time.Duration) (string, error) {
 	}
 }
 
-// Rest waits for the end and returns it with the bytes that were not taken yet.
+// Rest waits for the end, and returns it with the bytes that Next has not returned.
 func (x *Exchange) Rest(patience time.Duration) (string, End, error) {
 	x.await(patience, func() bool { return x.end != NotEnded })
 	x.mu.Lock()
@@ -224,14 +224,14 @@ func (x *Exchange) Rest(patience time.Duration) (string, End, error) {
 	return rest, x.end, x.endErr
 }
 
-// Received returns how many bytes came from the wire so far, framing included.
+// Received returns how many bytes were received so far, framing included.
 func (x *Exchange) Received() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.received
 }
 
-// AwaitReceived waits until more than n bytes came from the wire.
+// AwaitReceived waits until more than n bytes were received, framing included.
 func (x *Exchange) AwaitReceived(n int, patience time.Duration) error {
 	if !x.await(patience, func() bool { return x.received > n }) {
 		return fmt.Errorf("not more than %d bytes: %w after %v", n, ErrTimeout, patience)
@@ -239,17 +239,17 @@ func (x *Exchange) AwaitReceived(n int, patience time.Duration) error {
 	return nil
 }
 
-// Pieces returns the pieces of the body so far, taken or not.
+// Pieces returns all pieces of the body so far.
 func (x *Exchange) Pieces() []Piece { return x.PiecesFrom(0) }
 
-// PiecesFrom returns the pieces without the first n.
+// PiecesFrom returns the pieces except the first n.
 func (x *Exchange) PiecesFrom(n int) []Piece {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return append([]Piece(nil), x.pieces[n:]...)
 }
 
-// EndedAt is when the end was seen.
+// EndedAt returns when the end was received.
 func (x *Exchange) EndedAt() time.Time {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -260,24 +260,24 @@ func (x *Exchange) EndedAt() time.Time {
 // (HTTP/1) or cancels the stream (HTTP/2).
 func (x *Exchange) Leave() { x.link.leave() }
 
-// HalfClose says that no more bytes will come from the client, which still reads.
+// HalfClose closes the client's sending side. The client goes on reading.
 func (x *Exchange) HalfClose() error { return x.link.halfClose() }
 
 // Reset ends the TCP connection with an RST.
 func (x *Exchange) Reset() error { return x.link.reset() }
 
-// Write sends bytes behind the request. HTTP/1 only.
+// Write sends bytes after the request. HTTP/1 only.
 func (x *Exchange) Write(b []byte) error { return x.link.write(b) }
 
-// HangUp closes the TCP connection, with whatever is on it.
+// HangUp closes the TCP connection, with all exchanges on it.
 func (x *Exchange) HangUp() { x.link.hangUp() }
 
-// Stop makes the client take no more bytes: over HTTP/1 it does not read its socket
-// (beyond the read that may be under way), over HTTP/2 it grants no more window.
+// Stop makes the client stop receiving. Over HTTP/1 it stops reading its socket, after the
+// read that may be under way. Over HTTP/2 it grants no more window.
 func (x *Exchange) Stop() { x.link.stop() }
 
-// Take takes n more bytes off the connection while it is stopped (framing included,
-// and over TLS whole records).
+// Take reads n more bytes while the client is stopped: framing included, and over TLS whole
+// records.
 func (x *Exchange) Take(n int) { x.link.take(n) }
 
 // Resume ends Stop.

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Patience is how long something that must happen may take on a loaded machine.
+// Patience is how long tests wait for something that must happen, on a loaded machine.
 const Patience = 20 * time.Second
 
 // Build compiles the gateway with the race detector into dir. Flags are go build's.
@@ -36,13 +36,13 @@ type Gateway struct {
 	Endpoint Endpoint // of the public listener
 
 	command Command
-	client  *http.Client // what the backend calls the gateway with
+	client  *http.Client // of the backend, for requests to the gateway
 	killed  bool
 }
 
-// StartGateway runs a gateway, with heartbeats out of the way, for as long as the
-// test. With a certificate it serves HTTP/2 over TLS. In the end it must have
-// exited with code 0, without a report of a race.
+// StartGateway runs a gateway until the end of the test, with heartbeats so rare that none
+// comes. With a certificate it serves HTTP/2 over TLS. In the end it must exit with code 0
+// and without a report of a race.
 func StartGateway(t testing.TB, binary string, cert *Certificate, settings ...string) *Gateway {
 	t.Helper()
 	backend, err := NewBackend()
@@ -75,7 +75,7 @@ func StartGateway(t testing.TB, binary string, cert *Certificate, settings ...st
 	return g
 }
 
-// Local returns a port of this machine: HTTP/1.1, or with a certificate HTTP/2 over TLS.
+// Local returns the endpoint of a port of this machine: HTTP/1.1, or with a certificate HTTP/2 over TLS.
 func Local(port int, cert *Certificate) Endpoint {
 	e := Endpoint{Addr: "127.0.0.1:" + strconv.Itoa(port)}
 	if cert != nil {
@@ -95,19 +95,19 @@ func (g *Gateway) finish(t testing.TB) {
 	}
 }
 
-// Kill ends the gateway at once; what its exit says no longer counts.
+// Kill kills the gateway. Its exit code is not checked any more.
 func (g *Gateway) Kill() {
 	g.killed = true
 	g.Process.Kill()
 }
 
-// Restart starts the gateway anew on the same port, once it has exited.
+// Restart waits until the gateway has exited, and starts it again on the same port.
 func (g *Gateway) Restart(t testing.TB) {
 	t.Helper()
 	g.finish(t)
 	g.client.CloseIdleConnections()
 	again := g.command
-	again.Env = append(again.Env[:len(again.Env):len(again.Env)], "PORT="+strconv.Itoa(g.Port)) // of two the last counts
+	again.Env = append(again.Env[:len(again.Env):len(again.Env)], "PORT="+strconv.Itoa(g.Port)) // the last of two counts
 	next, err := Start(again, func(int) Endpoint { return g.Endpoint })
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func (g *Gateway) Restart(t testing.TB) {
 	g.Process, g.killed = next, false
 }
 
-// Send posts this to /internal/send, which must be answered with that status.
+// Send posts the operation to /internal/send, and requires that status in the answer.
 func (g *Gateway) Send(t testing.TB, body map[string]any, status string) {
 	t.Helper()
 	text, err := json.Marshal(body)
@@ -147,7 +147,7 @@ func (g *Gateway) CloseStream(t testing.TB, token string) {
 	g.Send(t, map[string]any{"token": token, "close": true}, "ok")
 }
 
-// Await waits for n callbacks of this action for which match says true.
+// Await waits for n callbacks of this action for which match returns true.
 func (g *Gateway) Await(t testing.TB, n int, action string, match func(*Callback) bool) []*Callback {
 	t.Helper()
 	calls, err := g.Backend.Await(Patience, n, func(c *Callback) bool { return c.Action == action && match(c) })

@@ -20,8 +20,8 @@ func HAProxyConfig(t testing.TB) string {
 	return string(file)
 }
 
-// StartShippedHAProxy runs HAProxy with deploy/haproxy.cfg, of which only the ports are
-// replaced, for as long as the test. Its health is that of the application, at /healthz.
+// StartShippedHAProxy runs HAProxy until the end of the test with deploy/haproxy.cfg, in
+// which it replaces only the ports. HAProxy is ready when the application answers /healthz through it.
 func StartShippedHAProxy(t testing.TB, gatewayPort, applicationPort int) Endpoint {
 	t.Helper()
 	path, err := findHAProxy()
@@ -70,5 +70,5 @@ func findHAProxy() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("haproxy is not installed, and these tests go through a real one: run `make test-deps`")
+	return "", errors.New("haproxy is not installed, and these tests need it: run `make test-deps`")
 }

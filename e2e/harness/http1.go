@@ -23,7 +23,7 @@ func startHTTP1(conn net.Conn, r Request) (*Exchange, error) {
 	go c.read()
 	if err := c.write([]byte(requestText(r))); err != nil && r.Raw == "" && r.Body == nil {
 		c.hangUp()
-		return nil, err // with a body it may be that the answer came first
+		return nil, err // with a body the server may have answered before it has read all of it
 	}
 	return x, nil
 }
@@ -62,11 +62,11 @@ type http1 struct {
 	mu      sync.Mutex
 	gate    *sync.Cond
 	stopped bool
-	quota   int  // what may be read although stopped
+	quota   int  // bytes that may be read although stopped
 	closed  bool // by this side
 }
 
-// read reads the response to its end.
+// read reads the response until it ends.
 func (c *http1) read() {
 	var (
 		buffer   = make([]byte, 32<<10)
@@ -133,7 +133,7 @@ func (c *http1) readSome(b []byte) (int, error) {
 	return n, err
 }
 
-// parseHead reads a response head strictly, without its last empty line.
+// parseHead parses a response head strictly. The head comes without its last empty line.
 func parseHead(text string) (*Head, error) {
 	lines := strings.Split(text, "\r\n")
 	proto, rest, _ := strings.Cut(lines[0], " ")
@@ -153,10 +153,10 @@ func parseHead(text string) (*Head, error) {
 	return head, nil
 }
 
-// http1Body takes a body apart by the framing that the head declares.
+// http1Body parses a body with the framing that the head declares.
 type http1Body struct {
-	chunks    *chunkParser // if chunked
-	remaining int          // of a Content-Length; -1: there is none
+	chunks    *chunkParser // nil: not chunked
+	remaining int          // of the Content-Length; -1: there is none
 }
 
 func newHTTP1Body(method string, head *Head) (*http1Body, error) {
@@ -179,7 +179,7 @@ func newHTTP1Body(method string, head *Head) (*http1Body, error) {
 	return b, nil
 }
 
-// take adds received bytes to the exchange and says whether it is over.
+// take adds received bytes to the exchange, and returns whether it is over.
 func (b *http1Body) take(x *Exchange, data []byte) (over bool) {
 	switch {
 	case b.chunks != nil:
@@ -194,7 +194,7 @@ func (b *http1Body) take(x *Exchange, data []byte) (over bool) {
 		if b.chunks.done {
 			x.gotEnd(Clean, nil)
 		}
-		return false // on to the FIN, so that bytes behind the last chunk are not overlooked
+		return false // read on until FIN, so that bytes after the last chunk are noticed
 	case b.remaining >= 0:
 		if len(data) > b.remaining {
 			x.gotEnd(Malformed, fmt.Errorf("body is longer than its Content-Length: %.60q", data))
@@ -212,7 +212,7 @@ func (b *http1Body) take(x *Exchange, data []byte) (over bool) {
 	return false
 }
 
-// endBy classes the end that a failed read is.
+// endBy returns the kind of end that a failed read means.
 func (b *http1Body) endBy(err error) End {
 	if b.chunks == nil && b.remaining < 0 && errors.Is(err, io.EOF) {
 		return Clean
@@ -274,7 +274,7 @@ func (c *http1) resume() {
 	c.gate.Broadcast()
 }
 
-// resetOnClose makes the close that follows an RST, below TLS if there is some.
+// resetOnClose closes the TCP connection, below TLS if there is any, with an RST.
 func resetOnClose(conn net.Conn) error {
 	if secured, ok := conn.(*tls.Conn); ok {
 		conn = secured.NetConn()

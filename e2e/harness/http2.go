@@ -13,7 +13,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// HTTP2 is an HTTP/2 connection, frame by frame, that can carry several exchanges.
+// HTTP2 is an HTTP/2 connection at the level of frames. It can carry several exchanges.
 type HTTP2 struct {
 	conn   net.Conn
 	framer *http2.Framer // reading: the read goroutine; writing: under writing
@@ -25,7 +25,7 @@ type HTTP2 struct {
 	mu       sync.Mutex
 	streams  map[uint32]*http2Stream
 	lastID   uint32
-	goneAway bool // the server sent GOAWAY: it takes no more streams
+	goneAway bool // the server sent GOAWAY: it accepts no more streams
 }
 
 // http2Stream is the link of one exchange.
@@ -35,7 +35,7 @@ type http2Stream struct {
 	x             *Exchange
 	stopAfterHead bool
 	stopped       bool   // guarded by c.mu
-	owed          uint32 // window kept back meanwhile
+	owed          uint32 // window that was not granted while stopped
 	regular       bool   // END_STREAM or RST_STREAM was received; read goroutine only
 }
 
@@ -91,7 +91,7 @@ func (c *HTTP2) Do(e Endpoint, r Request) (*Exchange, error) {
 	return x, c.framer.WriteData(s.id, true, r.Body) // small bodies only: no flow control
 }
 
-// writeHeadersLocked sends what is encoded in as many frames as it takes.
+// writeHeadersLocked sends the encoded header block in as many frames as necessary.
 func (c *HTTP2) writeHeadersLocked(id uint32, endStream bool) error {
 	const maxFrame = 16 << 10
 	block := c.encoded.Bytes()
@@ -108,7 +108,7 @@ func (c *HTTP2) writeHeadersLocked(id uint32, endStream bool) error {
 	return err
 }
 
-// GoneAway reports whether the server has ended the connection, for new streams at least.
+// GoneAway reports whether the server accepts no new streams on the connection.
 func (c *HTTP2) GoneAway() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -136,7 +136,7 @@ func (c *HTTP2) read() {
 	}
 }
 
-// lost ends every exchange that is still under way.
+// lost ends every unfinished exchange after the connection was lost.
 func (c *HTTP2) lost(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,7 +213,7 @@ func (s *http2Stream) handleHeaders(f *http2.MetaHeadersFrame) {
 
 func (s *http2Stream) handleData(f *http2.DataFrame) {
 	if s.regular {
-		s.x.gotEnd(Malformed, errors.New("DATA behind the end of the stream"))
+		s.x.gotEnd(Malformed, errors.New("DATA after the end of the stream"))
 		return
 	}
 	if len(f.Data()) > 0 {
@@ -238,7 +238,7 @@ func (s *http2Stream) handleData(f *http2.DataFrame) {
 	}
 }
 
-// grant gives window back, to the connection and to the stream.
+// grant sends window updates for the connection and for the stream.
 func (s *http2Stream) grant(n uint32) {
 	s.c.send(func() error {
 		if err := s.c.framer.WriteWindowUpdate(0, n); err != nil {
@@ -248,7 +248,7 @@ func (s *http2Stream) grant(n uint32) {
 	})
 }
 
-// send writes frames; an error shows itself in the read goroutine.
+// send writes frames. It ignores errors, because the read goroutine gets them too.
 func (c *HTTP2) send(f func() error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -257,7 +257,7 @@ func (c *HTTP2) send(f func() error) {
 
 func (s *http2Stream) leave() {
 	s.c.send(func() error { return s.c.framer.WriteRSTStream(s.id, http2.ErrCodeCancel) })
-	s.x.gotEnd(Cut, errors.New("left"))
+	s.x.gotEnd(Cut, errors.New("canceled by the client"))
 }
 
 func (s *http2Stream) halfClose() error {
@@ -267,7 +267,7 @@ func (s *http2Stream) halfClose() error {
 func (s *http2Stream) reset() error { return resetOnClose(s.c.conn) }
 
 func (s *http2Stream) write([]byte) error {
-	return errors.New("HTTP/2 has nothing behind a request")
+	return errors.New("HTTP/2 cannot send bytes after a request")
 }
 
 func (s *http2Stream) hangUp() { s.c.conn.Close() }

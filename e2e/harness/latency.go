@@ -10,7 +10,7 @@ import (
 // Latencies are measured times.
 type Latencies []time.Duration
 
-// Quantile returns the smallest of them that the share q of all does not exceed.
+// Quantile returns the smallest latency that a fraction q of all does not exceed.
 func (l Latencies) Quantile(q float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(l))
 	return sorted[max(int(math.Ceil(q*float64(len(l)))), 1)-1]

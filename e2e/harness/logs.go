@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Log collects what a process prints, line by line.
+// Log collects the output of a process, line by line.
 type Log struct {
 	mu      sync.Mutex
 	changed chan struct{}
@@ -18,7 +18,7 @@ type Log struct {
 
 func newLog() *Log { return &Log{changed: make(chan struct{})} }
 
-// Write takes output as it comes.
+// Write adds output.
 func (l *Log) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -36,21 +36,21 @@ func (l *Log) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Lines returns the whole lines so far, from line number first on.
+// Lines returns the complete lines so far, beginning with line number first.
 func (l *Log) Lines(first int) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]string(nil), l.lines[min(first, len(l.lines)):]...)
 }
 
-// Text is everything so far.
+// Text returns the output so far.
 func (l *Log) Text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Join(l.lines, "\n") + "\n" + string(l.partial)
 }
 
-// Find waits for a line in which every pattern is found, and returns it.
+// Find waits for a line that matches every pattern, and returns it.
 func (l *Log) Find(patience time.Duration, patterns ...*regexp.Regexp) (string, bool) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()

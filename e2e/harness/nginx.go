@@ -18,9 +18,9 @@ type Nginx struct {
 	command []string
 }
 
-// StartNginx runs nginx in front of a gateway. It speaks HTTP/1.1 to clients or, if
-// there is a certificate, HTTP/2 over TLS; site and location may hold directives,
-// without which nothing but its defaults applies.
+// StartNginx runs nginx in front of a gateway. It speaks HTTP/1.1 to clients or, with a
+// certificate, HTTP/2 over TLS. site and location may hold directives; otherwise its
+// defaults apply.
 func StartNginx(t testing.TB, cert *Certificate, gatewayPort int, site, location string) *Nginx {
 	t.Helper()
 	listen := ";"
@@ -45,8 +45,8 @@ http {
 	})
 }
 
-// StartShippedNginx runs nginx with deploy/nginx.conf: only ports and paths are
-// replaced, and for TLS the lines that stand there as comments are put into force.
+// StartShippedNginx runs nginx with deploy/nginx.conf. It replaces only ports and paths, and
+// for TLS it uncomments the lines for TLS.
 func StartShippedNginx(t testing.TB, cert *Certificate, gatewayPort, applicationPort int) *Nginx {
 	t.Helper()
 	file, err := os.ReadFile(filepath.Join("..", "..", "deploy", "nginx.conf"))
@@ -74,8 +74,8 @@ func StartShippedNginx(t testing.TB, cert *Certificate, gatewayPort, application
 	})
 }
 
-// startNginx runs nginx in the foreground and as a single process for as long as the
-// test, and waits until /healthz answers through it.
+// startNginx runs nginx in the foreground and as a single process until the end of the test,
+// and waits until it forwards /healthz.
 func startNginx(t testing.TB, cert *Certificate, config func(port int) string) *Nginx {
 	t.Helper()
 	path, err := findNginx()
@@ -115,7 +115,7 @@ func startNginx(t testing.TB, cert *Certificate, config func(port int) string) *
 	return n
 }
 
-// Restart starts nginx anew on the same port, once it has exited.
+// Restart waits until nginx has exited, and starts it again on the same port.
 func (n *Nginx) Restart(t testing.TB) {
 	t.Helper()
 	if err := n.run(n.Port); err != nil {
@@ -142,11 +142,11 @@ func findNginx() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("nginx is not installed, and these tests go through a real one: run `make test-deps`")
+	return "", errors.New("nginx is not installed, and these tests need it: run `make test-deps`")
 }
 
-// withTempPaths moves nginx's temporary files, which it keeps where only the
-// system's own instance may write.
+// withTempPaths moves nginx's temporary files to a directory of the test. By default they are
+// where only the system's own instance may write.
 func withTempPaths(config, dir string) string {
 	paths := "http {\n"
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {

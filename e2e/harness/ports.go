@@ -9,7 +9,7 @@ import (
 )
 
 // Ports are taken from below the usual ephemeral ranges (Linux: 32768 and up), so
-// that no outgoing connection of anybody takes one between choice and use.
+// that no outgoing connection takes one between its choice and its use.
 const (
 	lowestPort = 11_000
 	portCount  = 20_000
@@ -19,8 +19,8 @@ var portCounter atomic.Uint32
 
 func init() { portCounter.Store(rand.Uint32N(portCount)) }
 
-// FreePort chooses a port that nobody listens on and that it did not give out lately.
-// It can be lost to another process before it is used; [Start] then takes another.
+// FreePort returns a port that is free and that it has not returned lately. Another process
+// can take the port before it is used; [Start] then tries another one.
 func FreePort() (int, error) {
 	for range portCount {
 		port := lowestPort + int(portCounter.Add(1)%portCount)

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// Command is how a gateway is started.
+// Command is the command that starts a gateway.
 type Command struct {
 	Args []string
-	Env  []string // NAME=value; the harness adds PORT, PATH and HOME, and nothing else is inherited
+	Env  []string // NAME=value; the harness adds PORT, PATH and HOME; nothing else is inherited
 }
 
 // Process is a running gateway.
@@ -30,11 +30,11 @@ type Process struct {
 	at     time.Time
 }
 
-// startPatience is long for the sake of a loaded machine; a start takes a fraction of a second.
+// startPatience is long because the machine may be loaded. A start takes a fraction of a second.
 const startPatience = 30 * time.Second
 
-// Run starts the command without waiting for it to serve. The process is always
-// reaped; it dies with this one at the latest.
+// Run starts the command, and does not wait until it serves. The process is always reaped,
+// and killed at the latest when this process ends.
 func Run(c Command) (*Process, error) {
 	p := &Process{Log: newLog(), exited: make(chan struct{})}
 	p.cmd = exec.Command(c.Args[0], c.Args[1:]...)
@@ -57,9 +57,9 @@ func Run(c Command) (*Process, error) {
 	return p, nil
 }
 
-// Start runs the command on a free port and waits until /healthz answers at the
-// endpoint that endpoint returns for the port. A port lost to somebody else between
-// choice and use is replaced by another.
+// Start runs the command on a free port, and waits until /healthz is answered at the
+// endpoint that the function endpoint returns for the port. If another process has taken
+// the port before, Start tries another one.
 func Start(c Command, endpoint func(port int) Endpoint) (*Process, error) {
 	for attempt := 1; ; attempt++ {
 		port, err := FreePort()
@@ -101,7 +101,7 @@ func (p *Process) awaitHealth(e Endpoint) error {
 		if resp, err := client.Do(req); err == nil {
 			resp.Body.Close()
 			select {
-			case <-p.exited: // then it was somebody else who answered
+			case <-p.exited: // so another process has answered
 				return errors.New("the gateway exited at its start")
 			default:
 			}
@@ -134,23 +134,23 @@ func (p *Process) Exit(patience time.Duration) (code int, err error) {
 	}
 }
 
-// Pid returns the process's id.
+// Pid returns the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Exited is closed once the process is gone.
+// Exited returns a channel that is closed once the process has exited.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// ExitedAt is when the process was gone; to be called after it was.
+// ExitedAt returns when the process exited. It may be called only after that.
 func (p *Process) ExitedAt() time.Time { return p.at }
 
-// Kill ends the process at once, if it still runs, and waits for that.
+// Kill kills the process if it still runs, and waits until it has exited.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.exited
 }
 
-// Stop asks the process to end and waits. If it does not end, its stacks are
-// dumped to the log (a Go program does that on SIGQUIT) and it is killed.
+// Stop asks the process to end, and waits until it has exited. If it does not, Stop has it
+// dump its stacks to the log (a Go program does that on SIGQUIT) and kills it.
 func (p *Process) Stop(patience time.Duration) (code int, err error) {
 	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return 0, err

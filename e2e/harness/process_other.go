@@ -4,5 +4,5 @@ package harness
 
 import "os/exec"
 
-// dieWithParent does nothing: only Linux offers it.
+// dieWithParent does nothing, because only Linux supports it.
 func dieWithParent(*exec.Cmd) {}

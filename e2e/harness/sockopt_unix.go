@@ -4,8 +4,8 @@ package harness
 
 import "syscall"
 
-// receiveBufferControl sets the receive buffer before the connection is made, so
-// that the window is never larger.
+// receiveBufferControl sets the size of the receive buffer before connect, so that the
+// window is never larger.
 func receiveBufferControl(size int) func(network, address string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {
 		var failed error

@@ -13,8 +13,9 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// With every limit on open files, and every setting that draws on it, as many streams open as
-// are announced, one more is refused, and health and sends are answered beside them.
+// Whatever the limit on open files, and the settings that use up descriptors, as many streams
+// open as the gateway logs at its start. One more is refused, and health checks and sends are
+// still answered.
 func TestDescriptors(t *testing.T) {
 	for _, test := range []struct {
 		files    int
@@ -41,7 +42,7 @@ func TestDescriptors(t *testing.T) {
 			defer v.client.CloseIdleConnections()
 			line, ok := g.Log.Find(harness.Patience, regexp.MustCompile(`descriptors limit=`))
 			if !ok {
-				t.Fatal("nothing is said of descriptors")
+				t.Fatal("the log has no line with descriptors")
 			}
 			streams, err := strconv.Atoi(regexp.MustCompile(`streams=(\d+)`).FindStringSubmatch(line)[1])
 			if err != nil || streams < test.least {
@@ -73,7 +74,7 @@ func TestDescriptors(t *testing.T) {
 			}
 			defer x.HangUp()
 			if head, err := x.Head(harness.Patience); err != nil || head.Status != http.StatusServiceUnavailable {
-				t.Errorf("one more than %d: %v, %v", streams, head, err)
+				t.Errorf("one more than %d streams was answered %v, %v, want 503", streams, head, err)
 			}
 		})
 	}

@@ -1,8 +1,8 @@
-// Package hostile holds the gateway against peers that take connections and do nothing with
-// them, or nothing but harm, while few descriptors are left: what everybody else asks for has to
-// be answered as if they were not there.
+// Package hostile tests the gateway against peers that open connections and leave them idle or
+// attack with them, while few descriptors are left. Requests of all others must be answered as
+// if those peers did not exist.
 //
-// By itself it is small. The whole run, with a gateway built without the race detector:
+// By default it runs with few peers. The full run, with a gateway built without the race detector:
 //
 //	make hostile
 package hostile

@@ -14,13 +14,13 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// flood is what an HTTP/2 peer sends without end. Those that ask for nothing are cut off soon.
+// flood is what an HTTP/2 peer sends without end.
 type flood struct {
 	name  string
-	path  string                                     // of requests
-	first func(f *http2.Framer)                      // once
-	more  func(f *http2.Framer, n int, block []byte) // again and again
-	cut   bool
+	path  string                                     // of the requests
+	first func(f *http2.Framer)                      // sent once
+	more  func(f *http2.Framer, n int, block []byte) // sent again and again
+	cut   bool                                       // the gateway has to close the connection soon
 }
 
 var floods = []flood{
@@ -47,7 +47,7 @@ func rapidReset(f *http2.Framer, n int, block []byte) {
 	_ = f.WriteRSTStream(id, http2.ErrCodeCancel)
 }
 
-// Floods of HTTP/2 frames cost bounded time and memory, and nobody else notices.
+// Floods of HTTP/2 frames cost bounded time and memory, and do not affect other clients.
 func TestFloods(t *testing.T) {
 	for _, k := range floods {
 		t.Run(k.name, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestFloods(t *testing.T) {
 				defer func() { flooded <- sent }()
 				for {
 					sent += pour(t, v.g.Endpoint.Addr, k)
-					select { // it is not about who has more processors
+					select { // pause, because the test is not about who has more processors
 					case <-stop:
 						return
 					case <-time.After(100 * time.Millisecond):
@@ -79,14 +79,14 @@ func TestFloods(t *testing.T) {
 					t.Errorf("%s: %v", what, l)
 				}
 			}
-			if grown > 96<<20 { // under the race detector, which takes many times as much
+			if grown > 96<<20 { // high, because the race detector multiplies memory
 				t.Errorf("%d MiB more resident", grown>>20)
 			}
 		})
 	}
 }
 
-// pour floods by one connection, until it is cut or has sent enough, and returns how much was sent.
+// pour floods the gateway on one connection, until the gateway closes it or enough was sent. It returns how many bytes were sent.
 func pour(t *testing.T, addr string, k flood) (sent int) {
 	floodMost := 2 << 20
 	if k.cut {
@@ -107,7 +107,7 @@ func pour(t *testing.T, addr string, k flood) (sent int) {
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)
 	for _, field := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "x"}, {":path", k.path}} {
-		_ = e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1], Sensitive: true}) // as it is each time
+		_ = e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1], Sensitive: true}) // sent in full each time
 	}
 	var b bytes.Buffer
 	b.WriteString(http2.ClientPreface)
@@ -129,12 +129,12 @@ func pour(t *testing.T, addr string, k flood) (sent int) {
 		}
 	}
 	if k.cut {
-		t.Errorf("%s: %d bytes were taken", k.name, sent)
+		t.Errorf("%s: the gateway accepted %d bytes", k.name, sent)
 	}
 	return sent
 }
 
-// resident returns a process's memory in bytes.
+// resident returns the resident memory of a process in bytes.
 func resident(t *testing.T, pid int) int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -24,7 +24,7 @@ var (
 	descriptors = flag.Int("descriptors", 256, "limit on open files of the gateway")
 	asked       = flag.Int("requests", 10, "requests of each sort that are timed")
 	given       = flag.String("gateway", "", "the `program` to test; built with the race detector if empty")
-	limit       = flag.Duration("limit", 5*time.Second, "what the 99th percentile of the times may be")
+	limit       = flag.Duration("limit", 5*time.Second, "the maximum for the 99th percentile of the times")
 
 	program string // the gateway
 	cert    *harness.Certificate
@@ -58,8 +58,8 @@ func run(m *testing.M) int {
 
 const token = "let-me-in"
 
-// Whatever strangers do with their connections, health, sends and new streams are answered
-// soon, all the while and right after; and the log does not fill.
+// Whatever hostile peers do with their connections, health checks, sends and new streams are
+// answered soon, during the siege and right after it, and the log is not flooded.
 func TestPeers(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprintf("tls=%t", secure), func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// The same behind HAProxy as documented, where all clients have one address.
+// The same holds behind HAProxy with the shipped configuration, where all clients have one address.
 func TestPeersThroughHAProxy(t *testing.T) {
 	v := newVisitor(t, false)
 	v.proxy = harness.StartShippedHAProxy(t, v.g.Port, v.g.Port)
@@ -101,7 +101,7 @@ func (v *visitor) besieged(t *testing.T, k kind) {
 	held, opened := s.held.Load(), s.opened.Load()
 	s.end()
 	well := v.well(time.Now())
-	t.Logf("%d peers held of %d; meanwhile: %vwell again %v after their end", held, opened, besieged, well.Round(time.Millisecond))
+	t.Logf("%d of %d connections still held; meanwhile: %vwell again %v after their end", held, opened, besieged, well.Round(time.Millisecond))
 	for what, l := range besieged {
 		if l.Quantile(0.99) > *limit {
 			t.Errorf("%s: %v", what, l)
@@ -117,11 +117,11 @@ func (v *visitor) besieged(t *testing.T, k kind) {
 		}
 	}
 	if most := 1 + int(time.Since(begin)/time.Second); warned > most {
-		t.Errorf("%d lines about room in %v", warned, time.Since(begin))
+		t.Errorf("%d log lines about making room in %v", warned, time.Since(begin))
 	}
 }
 
-// visitor is everybody else.
+// visitor stands for all other clients.
 type visitor struct {
 	t        *testing.T
 	g        *harness.Gateway
@@ -161,7 +161,7 @@ func (m times) String() string {
 	return b.String()
 }
 
-// ask asks for everything, each time on a new connection, and takes the times.
+// ask makes each sort of request, each time on a new connection, and measures the times.
 func (v *visitor) ask() times {
 	m := times{}
 	for range *asked {
@@ -176,8 +176,8 @@ func (v *visitor) ask() times {
 	return m
 }
 
-// well returns how long after a time it takes until everything is answered as it should, and no
-// connection is left that nobody uses.
+// well returns how long after from it takes until every request succeeds, and hardly any
+// connection without a stream is left.
 func (v *visitor) well(from time.Time) time.Duration {
 	for time.Since(from) < harness.Patience {
 		if v.health() == nil && v.send() == nil && v.left() < 5 {
@@ -226,7 +226,7 @@ func (v *visitor) send() error {
 	return err
 }
 
-// left returns how many connections the gateway has that are no streams.
+// left returns how many connections of the gateway are not streams.
 func (v *visitor) left() int {
 	text, err := v.do(http.MethodGet, "http://"+v.internal+"/metrics", nil)
 	if err != nil {
@@ -244,7 +244,7 @@ func (v *visitor) left() int {
 	return left
 }
 
-// open opens a stream and leaves again.
+// open opens a stream and closes it again.
 func (v *visitor) open() error {
 	x, err := v.begin()
 	if err != nil {
@@ -254,7 +254,7 @@ func (v *visitor) open() error {
 	return nil
 }
 
-// streams is where streams are opened.
+// streams returns the endpoint at which streams are opened.
 func (v *visitor) streams() harness.Endpoint {
 	if v.proxy.Addr != "" {
 		return v.proxy
@@ -277,7 +277,7 @@ func (v *visitor) begin() (*harness.Exchange, error) {
 	return x, err
 }
 
-// stream opens the stream that the sends are for.
+// stream opens the stream to which send sends.
 func (v *visitor) stream() {
 	x, err := v.begin()
 	if err != nil {

@@ -19,10 +19,10 @@ import (
 type kind struct {
 	name     string
 	tls      bool                       // the gateway speaks TLS
-	internal bool                       // they come to the listener of INTERNAL_ADDR
+	internal bool                       // they connect to the listener of INTERNAL_ADDR
 	small    bool                       // they have small receive buffers
-	say      func(nc net.Conn) net.Conn // returns what is to be held; the connection, or what wraps it
-	drip     string                     // goes on to be sent, a byte at a time
+	say      func(nc net.Conn) net.Conn // returns the connection to hold: nc or a wrapper of it
+	drip     string                     // sent again and again
 }
 
 func says(text string) func(net.Conn) net.Conn {
@@ -32,7 +32,7 @@ func says(text string) func(net.Conn) net.Conn {
 	}
 }
 
-// asks says something and waits for the beginning of an answer.
+// asks sends text, and waits for the beginning of an answer.
 func asks(text string) func(net.Conn) net.Conn {
 	return func(nc net.Conn) net.Conn {
 		_, _ = nc.Write([]byte(text))
@@ -69,7 +69,7 @@ var kinds = []kind{
 	{name: "internal: body that never comes", internal: true, say: says("POST /internal/send HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n")},
 }
 
-// proxied are kinds that get through a proxy to the gateway.
+// proxied are kinds that reach the gateway through a proxy.
 var proxied = []kind{
 	{name: "unfinished head", say: says("GET /events/x HTTP/1.1\r\nHost: x\r\nX: ")},
 	{name: "body that never comes", say: says("POST /events/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")},
@@ -90,7 +90,7 @@ func handshake(proto, text string) func(net.Conn) net.Conn {
 	}
 }
 
-// What HTTP/2 peers say. Each has asked for something, in many streams.
+// What HTTP/2 peers send: requests on one or many streams.
 var (
 	unread     = framesOf(20, nil, true, true)
 	windowless = framesOf(20, []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}, true, true)
@@ -119,7 +119,7 @@ func framesOf(streams int, settings []http2.Setting, endStream, endHeaders bool)
 	return b.String()
 }
 
-// siege is a number of hostile peers, each of which comes again when it is closed.
+// siege is a number of hostile peers, each of which reconnects when its connection is closed.
 type siege struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -127,15 +127,15 @@ type siege struct {
 	held   atomic.Int64
 }
 
-// comeBack is how long a peer that was closed waits before it comes again.
+// comeBack is how long a peer waits before it reconnects.
 const comeBack = 10 * time.Second
 
-// besiege has so many peers come to an address, and waits until each has come once.
+// besiege lets peers connect to an address, and waits until each has tried once.
 func besiege(ctx context.Context, addr string, k kind, peers int) (*siege, error) {
 	s := &siege{}
 	ctx, s.cancel = context.WithCancel(ctx)
 	come := make(chan struct{}, peers)
-	hands := make(chan struct{}, 64) // who connect at a time
+	hands := make(chan struct{}, 64) // bounds how many connect at a time
 	for range peers {
 		s.done.Go(func() { s.peer(ctx, addr, k, hands, come) })
 	}
@@ -143,7 +143,7 @@ func besiege(ctx context.Context, addr string, k kind, peers int) (*siege, error
 		select {
 		case <-come:
 		case <-time.After(30 * time.Second):
-			return s, fmt.Errorf("only %d of %d peers got to connect", n, peers)
+			return s, fmt.Errorf("only %d of %d peers have tried to connect", n, peers)
 		}
 	}
 	return s, nil
@@ -179,7 +179,7 @@ func (s *siege) peer(ctx context.Context, addr string, k kind, hands, come chan 
 	}
 }
 
-// hold keeps a connection, reading nothing but its end, until that comes or the siege is over.
+// hold keeps a connection without reading from it, until it is closed or the siege is over.
 func (s *siege) hold(ctx context.Context, nc, held net.Conn, drip string) {
 	defer nc.Close()
 	s.held.Add(1)
@@ -198,7 +198,7 @@ func (s *siege) hold(ctx context.Context, nc, held net.Conn, drip string) {
 	}
 }
 
-// isOpen watches a connection for a while without taking what has come.
+// isOpen reports whether a connection stays open for a while. It reads nothing from it.
 func isOpen(nc net.Conn, wait time.Duration) bool {
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok {

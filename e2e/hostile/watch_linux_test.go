@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watch returns false when the peer has closed the connection, and true when the deadline is
-// over before. It takes nothing of what has come.
+// watch returns true at the deadline of the connection, and false if the peer closes it
+// before. It reads nothing from it.
 func watch(tcp *net.TCPConn) bool {
 	raw, err := tcp.SyscallConn()
 	if err != nil {
@@ -26,7 +26,7 @@ func watch(tcp *net.TCPConn) bool {
 	return !closed && (err == nil || errors.Is(err, os.ErrDeadlineExceeded))
 }
 
-// smallBuffer is for a net.Dialer: the receive buffer is as small as it can be.
+// smallBuffer is a Control function for a net.Dialer that makes the receive buffer as small as possible.
 func smallBuffer(_, _ string, raw syscall.RawConn) error {
 	var failed error
 	err := raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1) })

@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// The default cap admits 19,000 streams at a limit of 20,000 descriptors, and each
-// costs at most 1,300 bytes of resident memory, five seconds after the last came.
+// The default cap admits 19,000 streams at a limit of 20,000 descriptors. Five seconds after
+// the last one was opened, each costs at most 1,300 bytes of resident memory.
 func TestIdleMemory(t *testing.T) {
 	const streams = 19_000
 	s := start(t)
-	s.open(100, 0) // warm: code, pools and stacks are there whatever the number of streams
+	s.open(100, 0) // warm up, so that memory that does not depend on the number of streams is not counted
 	before, goroutines := s.residentBytes(), s.metric("go_goroutines")
 	s.open(streams-100, 0)
 	<-time.After(5 * time.Second)
@@ -38,14 +38,14 @@ func TestIdleMemory(t *testing.T) {
 	}
 }
 
-// percentile of durations.
+// percentile returns a percentile of durations; p is from 0 to 1.
 func percentile(d []time.Duration, p float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(d))
 	return sorted[min(int(float64(len(sorted))*p), len(sorted)-1)]
 }
 
-// Clients that stop reading are cut and told, cost bounded memory, and do not slow
-// down sends to those that read.
+// Clients that stop reading are disconnected, and the backend is notified. They cost bounded
+// memory, and do not slow down sends to clients that read.
 func TestSlowClients(t *testing.T) {
 	const healthy, slow = 1_000, 1_000
 	s := start(t)
@@ -60,7 +60,7 @@ func TestSlowClients(t *testing.T) {
 			}
 		}()
 	}
-	// sends are paced, from a few senders, over all healthy clients.
+	// Sends are paced, from a few senders, to all healthy clients.
 	data := strings.Repeat("h", 256)
 	measure := func(d time.Duration) []time.Duration {
 		var mu sync.Mutex
@@ -127,7 +127,7 @@ func TestSlowClients(t *testing.T) {
 
 	stalled := s.open(slow, 4096)
 	resident, kernel := s.residentBytes(), kernelTCPBytes(t)
-	// Fill them at once beyond what the kernel takes, then keep on.
+	// Fill them at once beyond the kernel's buffers, then go on sending.
 	var peak, peakResident, peakKernel atomic.Int64 // growth
 	watching := make(chan struct{})
 	go func() {
@@ -162,9 +162,9 @@ func TestSlowClients(t *testing.T) {
 	during := measure(round)
 	stop()
 	close(watching)
-	await(t, 15*time.Second, "every stalled client told", func() bool { n, _ := s.backend.told(); return n == 2*slow })
+	await(t, 15*time.Second, "every stalled client disconnected", func() bool { n, _ := s.backend.told(); return n == 2*slow })
 	_, reasons := s.backend.told()
-	t.Logf("all %d stalled clients told after at most %v: %v", slow, time.Since(begin).Round(time.Second), reasons)
+	t.Logf("the disconnects of all %d stalled clients were reported after at most %v: %v", slow, time.Since(begin).Round(time.Second), reasons)
 	t.Logf("sends to healthy clients, p50 and p99: before %v %v, during %v %v (%d and %d sends)",
 		percentile(before, .5), percentile(before, .99), percentile(during, .5), percentile(during, .99), len(before), len(during))
 	growth := peak.Load()
@@ -173,14 +173,15 @@ func TestSlowClients(t *testing.T) {
 		t.Errorf("memory grew by %d MiB, want at most 256", growth>>20)
 	}
 	if percentile(during, .99) > percentile(before, .99)*3/2 {
-		t.Errorf("p99 of healthy sends more than 1.5 times of before")
+		t.Errorf("p99 of sends to healthy clients is more than 1.5 times that of before")
 	}
 	if n := reasons["error/stalled"] + reasons["error/slow_consumer"]; n != slow {
-		t.Errorf("%d cut as stalled or slow, want %d", n, slow)
+		t.Errorf("%d clients disconnected as stalled or slow, want %d", n, slow)
 	}
 }
 
-// SIGTERM with 10,000 streams and a backend that takes 50 ms for each callback.
+// After SIGTERM with 10,000 streams, and a backend that takes 50 ms for each callback, all
+// streams end cleanly and all disconnects are reported in time.
 func TestDrain(t *testing.T) {
 	const streams = 10_000
 	s := start(t)
@@ -215,17 +216,17 @@ func TestDrain(t *testing.T) {
 	took := s.gateway.ExitedAt().Sub(begin)
 	wg.Wait()
 	told, reasons := s.backend.told()
-	t.Logf("exit %d after %v, %d told %v, %d clean ends", code, took, told, reasons, clean.Load())
+	t.Logf("exit %d after %v, %d disconnects reported %v, %d clean ends", code, took, told, reasons, clean.Load())
 	if code != 0 || told != streams || reasons["server_closed/draining"] != streams || clean.Load() != streams {
-		t.Errorf("want exit 0, all told as server_closed/draining, all ended cleanly\n%s", s.gateway.Log.Text())
+		t.Errorf("want exit 0, all disconnects reported as server_closed/draining, all streams ended cleanly\n%s", s.gateway.Log.Text())
 	}
 	if took > 4500*time.Millisecond {
 		t.Errorf("took %v, want at most 4.5 s", took)
 	}
 }
 
-// The backend is away for 60 s while 10,000 streams end and one callback hangs: all
-// are told afterwards, and the goroutines stay bounded all along.
+// The backend is unreachable for 60 s while 10,000 streams end and one callback hangs. All
+// disconnects are reported afterwards, and the number of goroutines stays bounded.
 func TestOutage(t *testing.T) {
 	const streams = 10_000
 	s := start(t)
@@ -246,16 +247,16 @@ func TestOutage(t *testing.T) {
 		<-time.After(500 * time.Millisecond)
 	}
 	s.backend.comeBack(t)
-	took := await(t, 60*time.Second, "all told", func() bool { n, _ := s.backend.told(); return n == streams })
+	took := await(t, 60*time.Second, "all disconnects reported", func() bool { n, _ := s.backend.told(); return n == streams })
 	_, reasons := s.backend.told()
 	sort.Float64s(goroutines)
-	t.Logf("all %d told %v after the backend came back: %v; at most %.0f goroutines", streams, took, reasons, goroutines[len(goroutines)-1])
+	t.Logf("all %d disconnects reported %v after the backend came back: %v; at most %.0f goroutines", streams, took, reasons, goroutines[len(goroutines)-1])
 	if most := goroutines[len(goroutines)-1]; most > 1000 {
-		t.Errorf("%.0f goroutines", most)
+		t.Errorf("up to %.0f goroutines, want at most 1000", most)
 	}
 	for token, n := range s.backend.disconnects {
 		if n != 1 {
-			t.Fatal(fmt.Errorf("token %s was told %d times", token, n))
+			t.Fatal(fmt.Errorf("the disconnect of token %s was reported %d times", token, n))
 		}
 	}
 }

@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// Of each overflow policy 100 clients are far behind, with queues full of small events.
-// They read a little now and then. What 1,000 others wait for an event is hardly more than
-// before.
+// For each overflow policy, 100 clients are far behind, with queues full of small events, and
+// read a little now and then. Events reach 1,000 other clients hardly later than before.
 func TestSlowClientsOfEachPolicy(t *testing.T) {
 	const healthy, slow = 1_000, 100
 	const rate, round = 25, 10 * time.Second
@@ -63,8 +62,8 @@ func TestSlowClientsOfEachPolicy(t *testing.T) {
 			}()
 		}
 	}
-	// 20,000 events of 10 bytes fill the queues, in which each takes 100 bytes or so, and what
-	// the kernel takes besides.
+	// 20,000 events of 10 bytes, of which each takes about 100 bytes in a queue, fill the queues
+	// and the kernel's buffers.
 	filling := time.Now()
 	const batch = 1000
 	operations := strings.Repeat(`{"topic":"slow","event":{"data":"0123456789"},"store":false},`, batch)
@@ -87,7 +86,7 @@ func TestSlowClientsOfEachPolicy(t *testing.T) {
 	take()
 	var filler sync.WaitGroup
 	over := make(chan struct{})
-	filler.Go(func() { // events go on coming to those whose queues are full
+	filler.Go(func() { // keeps the queues full
 		ticker := time.NewTicker(100 * time.Millisecond)
 		defer ticker.Stop()
 		one := `{"topic":"slow","event":{"data":"0123456789"},"store":false}`
@@ -115,11 +114,11 @@ func TestSlowClientsOfEachPolicy(t *testing.T) {
 		filled.Round(time.Millisecond), percentile(before, .5), percentile(before, .99), percentile(during, .5), percentile(during, .99),
 		s.metric("ssegateway_events_dropped_total"), s.metric("ssegateway_queued_bytes"))
 	if percentile(during, .99) > 2*percentile(before, .99)+10*time.Millisecond {
-		t.Error("the p99 of the healthy more than doubled")
+		t.Error("the p99 of healthy clients more than doubled")
 	}
 }
 
-// times reads events whose data is when they were published.
+// times reads events whose data is the time at which they were published, and reports their delays to seen.
 func times(r *bufio.Reader, seen func(delay time.Duration)) {
 	for {
 		line, err := r.ReadString('\n')

@@ -19,7 +19,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// publish publishes an event with the time in it, and returns its id.
+// publish publishes an event with the data, and returns its id.
 func (s *site) publish(data string) string {
 	s.t.Helper()
 	body, err := json.Marshal(map[string]any{"topic": "everybody", "event": map[string]string{"data": data}})
@@ -39,15 +39,15 @@ func (s *site) publish(data string) string {
 	return answer.ID
 }
 
-// follow reads a stream of numbered events until the event last, and checks that none
-// is missing, doubled or out of order. It reports the delay of each to seen.
+// follow reads the events first to last from a stream, and checks that none is missing,
+// doubled or out of order. It reports the delay of each event to seen.
 func follow(r *bufio.Reader, first, last uint64, seen func(n uint64, delay time.Duration)) error {
 	next := first
 	var id uint64
 	for next <= last {
 		line, err := r.ReadSlice('\n')
 		if err != nil {
-			return fmt.Errorf("behind %d: %w", next-1, err)
+			return fmt.Errorf("after event %d: %w", next-1, err)
 		}
 		if rest, ok := bytes.CutPrefix(line, []byte("id: ")); ok {
 			_, digits, _ := strings.Cut(strings.TrimSpace(string(rest)), "-")
@@ -56,7 +56,7 @@ func follow(r *bufio.Reader, first, last uint64, seen func(n uint64, delay time.
 			}
 		}
 		if bytes.HasPrefix(line, []byte("event: gap")) {
-			return fmt.Errorf("a gap behind %d", next-1)
+			return fmt.Errorf("a gap after event %d", next-1)
 		}
 		if rest, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
 			if id != next {
@@ -73,9 +73,9 @@ func follow(r *bufio.Reader, first, last uint64, seen func(n uint64, delay time.
 	return nil
 }
 
-// 1,000 of 2,000 clients lose their streams, miss 1,000 events each, and come back at
-// once: all of them get all, in order, while live publishing goes on, whose p99 to the
-// others at most doubles.
+// 1,000 of 2,000 clients lose their streams, miss 1,000 events each, and reconnect at the
+// same time. All of them get all events in order, while publishing goes on. The p99 of live
+// delivery to the other clients at most doubles.
 func TestReplayStorm(t *testing.T) {
 	const live, returning, before, missed, during = 1_000, 1_000, 500, 1_000, 500
 	const last = before + missed + during

@@ -43,7 +43,7 @@ var binary struct {
 	err  error
 }
 
-// build makes the binary as a user would get it: no race detector.
+// build builds the binary as users get it, without the race detector.
 func build(t *testing.T) string {
 	if *program != "" {
 		return *program
@@ -104,10 +104,10 @@ func (s *site) status(key string) int64 {
 	return 0
 }
 
-// residentBytes of the gateway, read from outside.
+// residentBytes returns the gateway's resident memory.
 func (s *site) residentBytes() int64 { return s.status("VmRSS") << 10 }
 
-// kernelTCPBytes returns what the kernel holds for all TCP sockets of the machine.
+// kernelTCPBytes returns the kernel memory of all TCP sockets of the machine.
 func kernelTCPBytes(t *testing.T) int64 {
 	b, err := os.ReadFile("/proc/net/sockstat")
 	if err != nil {
@@ -125,7 +125,7 @@ func kernelTCPBytes(t *testing.T) int64 {
 	return 0
 }
 
-// metric reads one sample of /metrics.
+// metric returns the value of one sample of /metrics.
 func (s *site) metric(name string) float64 {
 	s.t.Helper()
 	resp, err := s.http.Get("http://" + s.addr + "/metrics")
@@ -150,14 +150,14 @@ func (s *site) metric(name string) float64 {
 	return 0
 }
 
-// client is the socket of an open stream whose head has been read.
+// client is an open stream. Its head was read.
 type client struct {
 	conn  net.Conn
 	rest  *bufio.Reader
 	token string
 }
 
-// request has 200 bytes of headers, like a small browser's.
+// request returns a request with 200 bytes of headers, like a simple browser's.
 func request(host string, n int) []byte {
 	head := fmt.Sprintf("GET /stream/%d HTTP/1.1\r\n", n)
 	headers := "Host: " + host + "\r\nAccept: text/event-stream\r\nX-Client: " + strconv.Itoa(n) + "\r\nUser-Agent: "
@@ -165,12 +165,12 @@ func request(host string, n int) []byte {
 	return []byte(head + headers + "\r\n")
 }
 
-// open opens n streams, a few at a time, with a receive buffer if it is not 0.
+// open opens n streams, a few at a time. receiveBuffer is the size of their receive buffers; 0 is the system's choice.
 func (s *site) open(n, receiveBuffer int) []*client {
 	s.t.Helper()
 	clients := make([]*client, n)
 	var next atomic.Int64
-	var failed atomic.Pointer[error] // the first errors that come are of several types
+	var failed atomic.Pointer[error] // not atomic.Value: the errors have different types
 	var wg sync.WaitGroup
 	for range 64 {
 		wg.Go(func() {
@@ -197,7 +197,7 @@ func (s *site) open(n, receiveBuffer int) []*client {
 			c.conn.Close()
 		}
 	})
-	// Who is who the backend knows.
+	// Only the backend knows the tokens.
 	for i, c := range clients {
 		c.token = s.backend.token(i)
 	}
@@ -214,7 +214,7 @@ func (s *site) openOne(i, receiveBuffer int) (*client, error) {
 	if _, err := conn.Write(request(s.addr, i)); err != nil {
 		return nil, err
 	}
-	// A small reader: there are many.
+	// The reader is small, because there are many.
 	c := &client{conn: conn, rest: bufio.NewReaderSize(conn, 512)}
 	for first := true; ; first = false {
 		line, err := c.rest.ReadSlice('\n')
@@ -245,18 +245,18 @@ func (s *site) send(token, data string) (status int, err error) {
 	return resp.StatusCode, err
 }
 
-// backend answers callbacks and counts them. It can be slow, hang and be away.
+// backend answers callbacks, and counts them. It can be slow, hang and be unreachable.
 type backend struct {
 	addr string
 
 	topic    string // granted to every connection, if not empty
-	overflow string // at the bound of its clients' queues; disconnect if empty
+	overflow string // policy for full queues; disconnect if empty
 
 	delay atomic.Int64                  // a time.Duration, before each answer
-	hang  atomic.Pointer[chan struct{}] // callbacks of disconnects that take one wait for it
+	hang  atomic.Pointer[chan struct{}] // if set, the next disconnect callback takes it and waits until it is closed
 
 	mu          sync.Mutex
-	tokens      map[int]string // by X-Client, of connects since forget
+	tokens      map[int]string // by X-Client, of the connects since the last forget
 	disconnects map[string]int // by token
 	reasons     map[string]int // by reason and detail
 	server      *http.Server
@@ -279,7 +279,7 @@ func (b *backend) serve(l net.Listener) {
 	go b.server.Serve(l) //nolint:errcheck // ends by Close
 }
 
-// leave makes the backend unreachable, comeBack reachable again at the same address.
+// leave makes the backend unreachable. comeBack makes it reachable again at the same address.
 // A callback that hangs keeps its connection.
 func (b *backend) leave() {
 	atOnce, cancel := context.WithCancel(context.Background())
@@ -339,7 +339,7 @@ func (b *backend) forget() {
 	b.tokens = map[int]string{}
 }
 
-// told returns how many tokens were reported as ended, and why.
+// told returns how many tokens have a reported disconnect, and the number of disconnects by reason.
 func (b *backend) told() (tokens int, reasons map[string]int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -350,7 +350,8 @@ func (b *backend) told() (tokens int, reasons map[string]int) {
 	return len(b.disconnects), reasons
 }
 
-// await polls until ready, since what is awaited happens in another process.
+// await waits until ready returns true, and returns how long that took. It polls, because
+// ready depends on another process.
 func await(t *testing.T, patience time.Duration, what string, ready func() bool) time.Duration {
 	t.Helper()
 	begin := time.Now()

@@ -11,7 +11,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// command runs the program with these settings, and returns what it prints and whether it succeeds.
+// command runs the program with these settings, and returns its output and whether it succeeded.
 func command(settings []string, args ...string) (string, bool) {
 	cmd := exec.Command(binary, args...)
 	cmd.Env = settings

@@ -1,3 +1,3 @@
-// Package process holds no code of its own: its tests run the real program as a process
-// among others, with signals, and with logs that nobody reads, that are full, or stopped.
+// Package process has only tests. They run the real program as a process, send it signals, and
+// give it logs that nobody reads, that are full, or that are stopped.
 package process

@@ -25,7 +25,7 @@ func pipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// TestLogNobodyReads: a full pipe stops nothing, the end included.
+// TestLogNobodyReads: a full pipe as the log does not block anything, not even the exit.
 func TestLogNobodyReads(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
@@ -40,8 +40,8 @@ func TestLogNobodyReads(t *testing.T) {
 	}
 }
 
-// TestLogReadAgain: when somebody reads again all lines are whole, and it is said how many
-// are missing.
+// TestLogReadAgain: when the log is read again, all lines are complete, and a line has the
+// number of missing ones.
 func TestLogReadAgain(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestLogReadAgain(t *testing.T) {
 				all, _ := io.ReadAll(r)
 				read <- all
 			}()
-			g.expectExitWithin(3*time.Second, g.open()) // somebody reads, perhaps slowly
+			g.expectExitWithin(3*time.Second, g.open()) // the log is read, perhaps slowly
 			all := <-read
 			notice := regexp.MustCompile(`log lines were lost.*lines[=":]+(\d+)`)
 			plain := regexp.MustCompile(`^\[[A-Z]+\] [^\[]*$`)
@@ -63,7 +63,7 @@ func TestLogReadAgain(t *testing.T) {
 			for line := range bytes.Lines(all) {
 				line = bytes.TrimSuffix(line, []byte("\n"))
 				if format == "json" && !json.Valid(line) || format == "text" && !plain.Match(line) {
-					t.Fatalf("torn: %q", line)
+					t.Fatalf("torn line: %q", line)
 				}
 				if bytes.Contains(line, []byte("publish")) {
 					published++
@@ -73,9 +73,9 @@ func TestLogReadAgain(t *testing.T) {
 					said += n
 				}
 			}
-			// A few may have been lost after the count, before there was room again.
+			// A few lines may have been lost after the count, before there was room again.
 			if lost == 0 || said < int(lost) || said > int(lost)+10 || published+said < 7500 {
-				t.Errorf("%v were lost and %d said to be, %d of 7500 lines are in the log", lost, said, published)
+				t.Errorf("%v lines were lost, %d of them according to the log, and %d of 7500 lines are in the log", lost, said, published)
 			}
 			if !bytes.Contains(all, []byte("stopped")) {
 				t.Error("the last line is missing")
@@ -84,7 +84,7 @@ func TestLogReadAgain(t *testing.T) {
 	}
 }
 
-// TestLogWithoutReader: that the log's reader has died ends nothing.
+// TestLogWithoutReader: the gateway survives the death of its log's reader.
 func TestLogWithoutReader(t *testing.T) {
 	r, w := pipe(t)
 	g := start(t, w)
@@ -94,7 +94,7 @@ func TestLogWithoutReader(t *testing.T) {
 	g.expectExit(stream)
 }
 
-// TestLogToStoppedTerminal: nor does a ^S.
+// TestLogToStoppedTerminal: a terminal stopped by ^S does not block anything.
 func TestLogToStoppedTerminal(t *testing.T) {
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -124,7 +124,7 @@ func TestLogToStoppedTerminal(t *testing.T) {
 	g.expectExit(g.open())
 }
 
-// TestLogToFullDisk: nor does a disk without room, which is not tried in a loop.
+// TestLogToFullDisk: a full disk does not block anything, and writes are not retried in a busy loop.
 func TestLogToFullDisk(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
@@ -134,14 +134,14 @@ func TestLogToFullDisk(t *testing.T) {
 	g := start(t, full)
 	stream := g.open()
 	before := g.metric("process_cpu_seconds_total")
-	<-time.After(3 * time.Second) // of doing nothing, which is what is measured
+	<-time.After(3 * time.Second) // the CPU time of an idle gateway is measured
 	if used := g.metric("process_cpu_seconds_total") - before; used > 0.5 {
 		t.Errorf("%.2f s of CPU in 3 s", used)
 	}
 	g.expectExit(stream)
 }
 
-// TestLastLine: the reason of an exit is in the log, however fast that comes.
+// TestLastLine: the log has the reason of an exit, however soon the exit is.
 func TestLastLine(t *testing.T) {
 	for range 5 {
 		r, w := pipe(t)

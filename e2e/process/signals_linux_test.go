@@ -27,8 +27,8 @@ func wantLog(t *testing.T, p *harness.Process, pattern string) {
 	}
 }
 
-// TestReloadLogLevel: SIGHUP takes over the log level of the configuration file, and says
-// so. A file that cannot be used changes nothing.
+// TestReloadLogLevel: SIGHUP reloads the log level from the configuration file, and logs that.
+// A file that is not valid changes nothing.
 func TestReloadLogLevel(t *testing.T) {
 	config := file(t, "log_level: info\n")
 	g := harness.StartGateway(t, binary, nil, "CONFIG_FILE="+config)
@@ -46,8 +46,8 @@ func TestReloadLogLevel(t *testing.T) {
 	wantLog(t, g.Process, `^\[INFO\] reloaded log_level=info$`)
 }
 
-// TestReloadCertificate: SIGHUP loads the certificate at once, and one that is not usable
-// leaves the former in use, and is said.
+// TestReloadCertificate: SIGHUP loads the certificate at once. If that is not usable, the
+// former one stays in use, and the log says so.
 func TestReloadCertificate(t *testing.T) {
 	dir := t.TempDir()
 	cert, err := harness.NewCertificate(dir)
@@ -57,7 +57,7 @@ func TestReloadCertificate(t *testing.T) {
 	g := harness.StartGateway(t, binary, cert)
 	serves := func(want *harness.Certificate) {
 		t.Helper()
-		conn, err := tls.Dial("tcp", g.Endpoint.Addr, &tls.Config{InsecureSkipVerify: true}) // its number is what is looked at
+		conn, err := tls.Dial("tcp", g.Endpoint.Addr, &tls.Config{InsecureSkipVerify: true}) // only its serial number is checked
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func TestReloadCertificate(t *testing.T) {
 	serves(next)
 }
 
-// TestThirdSignal: the first drains, the second hurries, the third kills.
+// TestThirdSignal: the first signal starts the drain, the second hurries it, the third kills the process.
 func TestThirdSignal(t *testing.T) {
 	backend, err := harness.NewBackend()
 	if err != nil {
@@ -92,7 +92,7 @@ func TestThirdSignal(t *testing.T) {
 		<-c.Context.Done()
 		return harness.Answer{}
 	}
-	backend.On("stuck", harness.Script{Disconnect: hold}) // which the hurried drain waits for as well
+	backend.On("stuck", harness.Script{Disconnect: hold}) // a hurried drain waits for this callback as well
 	p, err := harness.Start(harness.Command{Args: []string{binary}, Env: []string{"CALLBACK_URL=" + backend.URL("/callback"), "DRAIN_SECONDS=3600"}},
 		func(port int) harness.Endpoint { return harness.Local(port, nil) })
 	if err != nil {
@@ -114,11 +114,11 @@ func TestThirdSignal(t *testing.T) {
 		t.Errorf("exit code %d, %v", code, err)
 	}
 	if took := time.Since(begin); took > slack {
-		t.Errorf("it took %v", took)
+		t.Errorf("the exit took %v", took)
 	}
 }
 
-// TestHangup: it does not end the demo either.
+// TestHangup: SIGHUP does not end the demo either.
 func TestHangup(t *testing.T) {
 	gateway, err := harness.FreePort()
 	if err != nil {

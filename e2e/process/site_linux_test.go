@@ -34,13 +34,13 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// drainLimit is within what a drain is over by default, and slack what a loaded machine adds.
+// drainLimit is the longest a drain may take by default. slack is added for a loaded machine.
 const (
 	drainLimit = 4500 * time.Millisecond
 	slack      = 1500 * time.Millisecond
 )
 
-// gateway is one whose standard error the test chose.
+// gateway is a gateway whose standard error the test chooses.
 type gateway struct {
 	t       *testing.T
 	cmd     *exec.Cmd
@@ -80,13 +80,13 @@ func start(t *testing.T, stderr *os.File, settings ...string) *gateway {
 	defer poll.Stop()
 	for end := time.Now().Add(harness.Patience); g.get("/healthz") == ""; <-poll.C {
 		if time.Now().After(end) {
-			t.Fatal("it does not serve")
+			t.Fatal("the gateway does not serve")
 		}
 	}
 	return g
 }
 
-// get returns what is answered; nothing where there is no answer.
+// get returns the body of the answer, or nothing if there is no answer.
 func (g *gateway) get(path string) string {
 	client := http.Client{Timeout: 5 * time.Second}
 	resp, err := client.Get(g.url + path)
@@ -125,7 +125,7 @@ func (g *gateway) open() io.Reader {
 	return resp.Body
 }
 
-// chatter makes 1.5 MB of log: that many lines of debug, of 200 bytes at least.
+// chatter makes the gateway log 1.5 MB: that many debug lines, of at least 200 bytes.
 func (g *gateway) chatter() {
 	g.t.Helper()
 	client := http.Client{Timeout: 5 * time.Second}
@@ -142,8 +142,8 @@ func (g *gateway) chatter() {
 	}
 }
 
-// expectExit ends it by SIGTERM: a stream that is open gets its word, and the exit comes in
-// time for a log that nobody reads.
+// expectExit ends the gateway with SIGTERM. An open stream must end cleanly, and the exit must
+// come in time although nobody reads the log.
 func (g *gateway) expectExit(stream io.Reader) {
 	g.t.Helper()
 	g.expectExitWithin(time.Second, stream)
@@ -172,14 +172,14 @@ func (g *gateway) expectExitCode(want int) {
 	select {
 	case <-g.exited:
 	case <-time.After(harness.Patience):
-		g.t.Fatal("it does not exit")
+		g.t.Fatal("the gateway does not exit")
 	}
 	if got := g.cmd.ProcessState.ExitCode(); got != want {
 		g.t.Errorf("exit code %d, want %d", got, want)
 	}
 }
 
-// file returns a file of the test's, with this content.
+// file returns the path of a temporary file with this content.
 func file(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.yaml")
@@ -194,7 +194,7 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// startCommand runs the program; what it returns waits for the exit code.
+// startCommand runs the program, and returns a function that waits for the exit code.
 func startCommand(t *testing.T, env []string, stderr *os.File, args ...string) func() int {
 	t.Helper()
 	c := exec.Command(binary, args...)

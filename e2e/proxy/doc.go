@@ -1,3 +1,3 @@
-// Package proxy holds no code of its own: its tests put a real nginx or HAProxy between the
-// gateway and its clients.
+// Package proxy has only tests. They put a real nginx or HAProxy between the gateway and its
+// clients.
 package proxy

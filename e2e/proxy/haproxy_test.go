@@ -14,7 +14,7 @@ func TestThroughHAProxy(t *testing.T) {
 	gw := harness.StartGateway(t, binary, nil, "DRAIN_SECONDS=60")
 	front := harness.StartShippedHAProxy(t, gw.Port, serveApplication(t, nothing))
 	testEvents(t, gw, front)
-	t.Parallel() // not before: what is measured is not disturbed by other tests here
+	t.Parallel() // only here, so that other tests do not disturb the measurements before
 	for _, target := range []string{"/internal", "/internal/send", "/metrics"} {
 		x, err := front.Do(t.Context(), harness.Request{Target: target})
 		if err != nil {
@@ -29,13 +29,13 @@ func TestThroughHAProxy(t *testing.T) {
 	testDrain(t, gw, front)
 }
 
-// What is documented is what is tested.
+// The documentation shows the configuration that is tested.
 func TestHAProxyIsDocumented(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(page), "```haproxy\n"+harness.HAProxyConfig(t)+"```\n") {
-		t.Error("docs/operations.md does not show deploy/haproxy.cfg as it is")
+		t.Error("docs/operations.md does not show deploy/haproxy.cfg unchanged")
 	}
 }

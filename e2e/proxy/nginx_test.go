@@ -12,8 +12,8 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// The proof that the other tests would notice a proxy that buffers: nginx told to
-// ignore X-Accel-Buffering lets nothing through, not even the head, before the end.
+// This shows that the other tests would notice a proxy that buffers: an nginx that ignores
+// X-Accel-Buffering forwards nothing, not even the head, before the end.
 func TestBufferingWouldShow(t *testing.T) {
 	t.Parallel()
 	gw := harness.StartGateway(t, binary, nil)
@@ -35,12 +35,12 @@ func TestBufferingWouldShow(t *testing.T) {
 	c.want(t, strings.Repeat("data: x\n\n", 10))
 }
 
-// Even where nginx is told to compress streams, each event comes through at once.
+// Even if nginx compresses streams, it forwards each event at once.
 func TestCompressingNginx(t *testing.T) {
 	t.Parallel()
 	gw := harness.StartGateway(t, binary, nil)
 	nginx := setup{site: "gzip on; gzip_types text/event-stream; gzip_min_length 1;"}.start(t, gw.Port)
-	http1 := &http.Transport{} // asks for gzip and undoes it
+	http1 := &http.Transport{} // asks for gzip and decompresses it
 	defer http1.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 	defer cancel()
@@ -58,7 +58,7 @@ func TestCompressingNginx(t *testing.T) {
 	}
 	token := gw.Await(t, 1, "connect", func(*harness.Callback) bool { return true })[0].Token
 	lines := bufio.NewReader(resp.Body)
-	for _, want := range []string{": heartbeat\n", "\n"} { // with which the stream begins
+	for _, want := range []string{": heartbeat\n", "\n"} { // the beginning of the stream
 		if got, err := lines.ReadString('\n'); got != want {
 			t.Fatalf("got %q (%v), want %q", got, err, want)
 		}
@@ -74,7 +74,7 @@ func TestCompressingNginx(t *testing.T) {
 	}
 }
 
-// Heartbeats keep an idle stream alive beyond the time that nginx waits for bytes.
+// Heartbeats keep an idle stream open beyond nginx's read timeout.
 func TestHeartbeatsKeepNginxWaiting(t *testing.T) {
 	t.Parallel()
 	gw := harness.StartGateway(t, binary, nil, "HEARTBEAT_INTERVAL_SECONDS=1")
@@ -83,7 +83,7 @@ func TestHeartbeatsKeepNginxWaiting(t *testing.T) {
 	c.want(t, strings.Repeat(": heartbeat\n\n", 5))
 }
 
-// A gateway that dies is a cut, where the protocol towards it can tell one from an end.
+// The death of the gateway is a cut for the client, if the protocol between nginx and gateway distinguishes a cut from an end.
 func TestGatewayDiesBehindNginx(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[string]harness.End{"1.0": harness.Clean, "1.1": harness.Cut} {
@@ -102,7 +102,7 @@ func TestGatewayDiesBehindNginx(t *testing.T) {
 	}
 }
 
-// A proxy that says for whom it asks gives nobody access to /internal.
+// A proxy that forwards the client's address gives no client access to /internal.
 func TestInternalThroughForwardingNginx(t *testing.T) {
 	t.Parallel()
 	gw := harness.StartGateway(t, binary, nil)

@@ -42,19 +42,19 @@ func run(m *testing.M) int {
 	return code
 }
 
-// setup is one way in which nginx stands in front of the gateway.
+// setup is a configuration of nginx in front of the gateway.
 type setup struct {
 	name     string
-	site     string // directives beside the location
+	site     string // directives outside the location
 	location string // directives beside proxy_pass
-	tls      bool   // HTTP/2 over TLS to the client; the gateway is always spoken to in HTTP/1
+	tls      bool   // HTTP/2 over TLS to the client; HTTP/1 to the gateway in any case
 	shipped  bool   // deploy/nginx.conf
 }
 
 const keepAlive = `proxy_http_version 1.1; proxy_set_header Connection "";`
 
-// In none of them nginx is told not to buffer. An old nginx speaks HTTP/1.0 to the
-// gateway by default, one since 1.29.7 HTTP/1.1.
+// None of them turns off buffering in nginx. By default nginx speaks HTTP/1.0 to the gateway
+// before 1.29.7, and HTTP/1.1 since then.
 var setups = []setup{
 	{name: "defaults"},
 	{name: "upstream HTTP 1.0", location: "proxy_http_version 1.0;"},
@@ -88,7 +88,7 @@ type client struct {
 	token string
 }
 
-// open opens a stream: its head has to arrive although there is no event yet.
+// open opens a stream. Its head has to arrive although there is no event yet.
 func open(t *testing.T, gw *harness.Gateway, front harness.Endpoint, key string) *client {
 	t.Helper()
 	c := request(t, gw, front, key)
@@ -103,7 +103,7 @@ func open(t *testing.T, gw *harness.Gateway, front harness.Endpoint, key string)
 	return c
 }
 
-// request asks for a stream as a browser does.
+// request returns a request for a stream, like a browser's.
 func request(t *testing.T, gw *harness.Gateway, front harness.Endpoint, key string) *client {
 	t.Helper()
 	x, err := front.Do(t.Context(), harness.Request{
@@ -119,7 +119,7 @@ func request(t *testing.T, gw *harness.Gateway, front harness.Endpoint, key stri
 
 func (c *client) mine(call *harness.Callback) bool { return call.Key == c.key }
 
-// want waits for exactly these bytes.
+// want waits for the next bytes, which must be these.
 func (c *client) want(t *testing.T, want string) {
 	t.Helper()
 	if got, err := c.Next(len(want), harness.Patience); got != want {
@@ -138,26 +138,26 @@ func (c *client) wantDisconnect(t *testing.T, reason string) {
 func TestThroughNginx(t *testing.T) {
 	for _, s := range setups {
 		t.Run(s.name, func(t *testing.T) {
-			// A drain that is spread over a minute: there is time to look at it.
+			// The drain is spread over a minute, so that there is time to check it.
 			gw := harness.StartGateway(t, binary, nil, "DRAIN_SECONDS=60")
 			nginx := s.start(t, gw.Port)
 			testEvents(t, gw, nginx.Endpoint)
-			t.Parallel() // not before: what is measured is not disturbed by other tests here
+			t.Parallel() // only here, so that other tests do not disturb the measurements before
 			testLeave(t, gw, nginx.Endpoint)
 			testDrain(t, gw, nginx.Endpoint)
 		})
 	}
 }
 
-// testEvents: every event arrives before the next one is sent, which a buffering proxy
-// would make impossible, and soon; a close ends the stream cleanly.
+// testEvents: every event arrives soon, and before the next one is sent, which would be
+// impossible with a proxy that buffers. A close ends the stream cleanly.
 func testEvents(t *testing.T, gw *harness.Gateway, front harness.Endpoint) {
 	c := open(t, gw, front, "events")
 	var latencies harness.Latencies
 	for i := range 100 {
 		data := fmt.Sprintf("event %d ", i)
 		if i%10 == 9 {
-			data += strings.Repeat("x", 20_000) // more than a buffer of nginx's
+			data += strings.Repeat("x", 20_000) // more than one of nginx's buffers
 		}
 		sent := time.Now()
 		gw.Event(t, c.token, map[string]any{"data": data})
@@ -176,7 +176,7 @@ func testEvents(t *testing.T, gw *harness.Gateway, front harness.Endpoint) {
 	c.wantDisconnect(t, "server_closed")
 }
 
-// testLeave: the backend hears of a client that leaves behind the proxy.
+// testLeave: the backend is notified when a client behind the proxy disconnects.
 func testLeave(t *testing.T, gw *harness.Gateway, front harness.Endpoint) {
 	c := open(t, gw, front, "leave")
 	gw.Event(t, c.token, map[string]any{"data": "hello"})
@@ -187,10 +187,10 @@ func testLeave(t *testing.T, gw *harness.Gateway, front harness.Endpoint) {
 
 var retryOnly = regexp.MustCompile(`^retry: [0-9]+\n\n$`)
 
-// testDrain: streams that a drain ends, and clients that come during it, are told
-// through the proxy to come back. It leaves the gateway killed.
+// testDrain: streams that a drain ends, and clients that connect during it, get a retry
+// through the proxy. The gateway is killed at the end.
 func testDrain(t *testing.T, gw *harness.Gateway, front harness.Endpoint) {
-	// The drain ends one of two at once and the other half a minute later.
+	// The drain ends one of the two streams at once, and the other one half a minute later.
 	streams := []*client{open(t, gw, front, "drain1"), open(t, gw, front, "drain2")}
 	if err := gw.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)

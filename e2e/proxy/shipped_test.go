@@ -11,7 +11,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// serveApplication serves what is not the gateway's and returns the port.
+// serveApplication serves all paths that are not the gateway's, and returns the port.
 func serveApplication(t *testing.T, h http.HandlerFunc) int {
 	t.Helper()
 	server := httptest.NewServer(h)
@@ -25,7 +25,7 @@ func serveApplication(t *testing.T, h http.HandlerFunc) int {
 
 func nothing(http.ResponseWriter, *http.Request) {}
 
-// recorder notes the targets of the requests that it gets.
+// recorder records the targets of the requests that it gets.
 type recorder struct {
 	mu      sync.Mutex
 	targets []string
@@ -45,13 +45,13 @@ func (r *recorder) take() []string {
 	return taken
 }
 
-// However it is written, what is the gateway's internal side is denied by nginx and
-// reaches neither the gateway nor the application.
+// nginx denies requests to the gateway's internal paths, in whatever spelling. They reach
+// neither the gateway nor the application.
 func TestShippedFileDeniesInternal(t *testing.T) {
 	t.Parallel()
 	var gateway, application recorder
 	nginx := harness.StartShippedNginx(t, nil, serveApplication(t, gateway.serve), serveApplication(t, application.serve))
-	application.take() // the look at its health
+	application.take() // the health check
 
 	status := func(method, target string) int {
 		t.Helper()
@@ -84,7 +84,7 @@ func TestShippedFileDeniesInternal(t *testing.T) {
 	if got := append(gateway.take(), application.take()...); len(got) > 0 {
 		t.Errorf("nginx passed on %q", got)
 	}
-	// What is not denied does arrive, so that the above proves something.
+	// Other requests do arrive, so the check above is meaningful.
 	if got := status(http.MethodGet, "/events/internal/send"); got != http.StatusOK {
 		t.Errorf("/events/internal/send: %d, want 200", got)
 	}
@@ -96,7 +96,7 @@ func TestShippedFileDeniesInternal(t *testing.T) {
 	}
 }
 
-// The backend sees the target as the client sent it, and who it was that sent it.
+// The backend gets the target as the client sent it, and the client's address.
 func TestShippedFilePassesTheRequestOn(t *testing.T) {
 	t.Parallel()
 	gw := harness.StartGateway(t, binary, nil)
@@ -122,8 +122,8 @@ func TestShippedFilePassesTheRequestOn(t *testing.T) {
 	}
 }
 
-// While the gateway is down, clients get what has them come back. A browser would
-// give up for ever on nginx's own 502.
+// While the gateway is down, clients get an answer that makes them reconnect. After nginx's
+// own 502 a browser would give up for good.
 func TestShippedFileWithoutGateway(t *testing.T) {
 	t.Parallel()
 	gw := harness.StartGateway(t, binary, nil)
@@ -141,7 +141,7 @@ func TestShippedFileWithoutGateway(t *testing.T) {
 		body, _, _ := c.Rest(harness.Patience)
 		return head, body
 	}
-	// The backend's own word is passed on as it is.
+	// A 502 from the backend is forwarded unchanged.
 	if head, body := answer("refused"); head.Status != http.StatusBadGateway || !strings.Contains(body, `"BACKEND_ERROR"`) {
 		t.Errorf("a connect refused with 502: %d %q", head.Status, body)
 	}

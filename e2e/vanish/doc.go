@@ -1,4 +1,4 @@
-// Package vanish cuts clients off from a gateway without a word to either, as a laptop
-// that is closed does: it needs network namespaces, and so Linux and root. The tests say
-// how soon, and as what, the backend is told.
+// Package vanish cuts clients off from a gateway so that neither end is notified, as when a
+// laptop is closed. It needs network namespaces, so Linux and root. The tests check how soon,
+// and with which reason, the backend is notified.
 package vanish

@@ -11,9 +11,9 @@ var peers = flag.Int("peers", 3, "how many streams of each kind vanish")
 
 func TestMain(m *testing.M) { netns.Main(m) }
 
-// This process has the clients and the backend; the gateway is on a host of its own. The
-// backend's link is not the clients'. Addresses are of the range for tests of networks
-// (RFC 2544).
+// The clients and the backend are in this process, and the gateway is on a host of its own.
+// Clients and backend have separate links. The addresses are from the range for network
+// benchmarks (RFC 2544).
 const (
 	gatewayHost = "gateway"
 	clientAddr  = "198.18.0.1"
@@ -22,8 +22,8 @@ const (
 	privateAddr = "198.18.1.2"
 )
 
-// newNetwork makes the host and both links. Between the clients and the gateway is a
-// bridge, so that the gateway's own link stays up whatever becomes of theirs.
+// newNetwork creates the host and both links. A bridge between clients and gateway keeps the
+// gateway's own interface up when the clients' link is cut.
 func newNetwork(t *testing.T) {
 	t.Helper()
 	netns.Need(t)
@@ -58,8 +58,8 @@ func newNetwork(t *testing.T) {
 	})
 }
 
-// cut takes the clients' port from the bridge: every packet is dropped, in both
-// directions, and neither end is told.
+// cut removes the clients' port from the bridge. Every packet is dropped, in both directions,
+// and neither end is notified.
 func cut(t *testing.T) {
 	t.Helper()
 	netns.IP(t, "-n switch link set clients nomaster")

@@ -25,19 +25,19 @@ import (
 
 const (
 	heartbeat = 2 * time.Second
-	// deadline is within which the backend is told of a peer that vanished: at the latest
-	// with a heartbeat begin the 10 s of section 9 of the contract.
+	// deadline is how soon the backend must be notified of a peer that vanished. The 10 s of
+	// section 9 of the contract begin with the next heartbeat at the latest.
 	deadline = heartbeat + 12*time.Second
 	// settling is how long clients are served before they vanish.
 	settling = 4 * time.Second
 )
 
-// traffic is what streams get while their clients vanish.
+// traffic is what is sent to streams while their clients vanish.
 type traffic struct {
 	name  string
 	bytes int // of an event
 	every time.Duration
-	slow  bool // much is sent at once, and taken slowly
+	slow  bool // much is sent at once, and read slowly
 }
 
 var traffics = []traffic{
@@ -48,11 +48,11 @@ var traffics = []traffic{
 	{name: "slow", bytes: 20000, slow: true},
 }
 
-// kinds are the ways to a stream: each of a kind of its own in the gateway, or through nginx.
+// kinds are the kinds of streams in the gateway, and streams through nginx.
 var kinds = []string{"HTTP 1", "HTTP 1 over TLS", "HTTP 2", "h2c", "nginx"}
 
-// TestVanish has clients of each kind, and with each traffic, vanish at once. All are told
-// of in time, as errors with a detail.
+// TestVanish makes clients of each kind and traffic vanish at once. The disconnects of all
+// are reported in time, as errors with a detail.
 func TestVanish(t *testing.T) {
 	s := newSite(t)
 	for _, kind := range kinds {
@@ -81,10 +81,10 @@ func TestVanish(t *testing.T) {
 		worst[name] = max(worst[name], after)
 		told[c.Reason+"/"+c.Detail]++
 		if after < 0 {
-			t.Errorf("%s: told of %v before it vanished: %s, %q", name, -after, c.Reason, c.Detail)
+			t.Errorf("%s: disconnect reported %v before it vanished: %s, %q", name, -after, c.Reason, c.Detail)
 		}
 		if c.Reason != "error" || c.Detail != "stalled" && c.Detail != "connection_lost" {
-			t.Errorf("%s: told as %s, %q", name, c.Reason, c.Detail)
+			t.Errorf("%s: disconnect reported as %s, %q", name, c.Reason, c.Detail)
 		}
 	}
 	for name := range worst {
@@ -93,12 +93,12 @@ func TestVanish(t *testing.T) {
 	t.Log(told)
 	for _, c := range connects {
 		if !slices.ContainsFunc(ends, func(e *harness.Callback) bool { return e.Token == c.Token }) {
-			t.Errorf("%s: not told of within %v", kindOf(c), deadline)
+			t.Errorf("%s: disconnect not reported within %v", kindOf(c), deadline)
 		}
 	}
 }
 
-// site is gateways, with and without TLS, and their backend.
+// site is two gateways, with and without TLS, and their backend.
 type site struct {
 	t       *testing.T
 	backend *harness.Backend
@@ -109,7 +109,7 @@ type site struct {
 	http    *http.Client
 }
 
-var build = sync.OnceValues(func() (string, error) { return harness.Build("/run") }) // goes with the namespaces
+var build = sync.OnceValues(func() (string, error) { return harness.Build("/run") }) // removed with the namespaces
 
 func newSite(t *testing.T) *site {
 	t.Helper()
@@ -165,8 +165,8 @@ func (s *site) endpoint(port int, p harness.Protocol) harness.Endpoint {
 	}
 }
 
-// open opens a stream for each traffic. Those of HTTP/2 share a connection, but for the
-// slow and the large one.
+// open opens a stream for each traffic. Streams of HTTP/2 share a connection, except the slow
+// and the large one.
 func (s *site) open(kind string, i int) {
 	s.t.Helper()
 	var shared *harness.HTTP2
@@ -209,7 +209,7 @@ func (s *site) open(kind string, i int) {
 	}
 }
 
-// dial connects. A slow client's is slow beneath TLS.
+// dial connects. For a slow client the connection is slow below TLS.
 func (s *site) dial(e harness.Endpoint, traffic traffic) net.Conn {
 	s.t.Helper()
 	var dialer net.Dialer
@@ -237,7 +237,7 @@ func (s *site) dial(e harness.Endpoint, traffic traffic) net.Conn {
 	return tls.Client(conn, config)
 }
 
-// paced reads 10 kB a second.
+// paced is a connection that reads 10 kB a second.
 type paced struct{ net.Conn }
 
 func (c paced) Read(p []byte) (int, error) {
@@ -245,7 +245,7 @@ func (c paced) Read(p []byte) (int, error) {
 	return c.Conn.Read(p[:min(len(p), 500)])
 }
 
-// feed sends a stream its traffic until ctx ends or the stream does.
+// feed sends a stream its traffic until ctx or the stream ends.
 func (s *site) feed(ctx context.Context, c *harness.Callback) {
 	i := slices.IndexFunc(traffics, func(f traffic) bool { return strings.Contains(c.URL, strings.ReplaceAll(f.name, " ", "-")) })
 	f := traffics[i]
@@ -274,7 +274,7 @@ func (s *site) feed(ctx context.Context, c *harness.Callback) {
 	}
 }
 
-// send reports whether the stream is there still.
+// send sends an event, and reports whether the stream still exists.
 func (s *site) send(ctx context.Context, c *harness.Callback, body []byte) bool {
 	port := 9001
 	if strings.HasPrefix(c.URL, "/HTTP-2") || strings.HasPrefix(c.URL, "/HTTP-1-over-TLS") {

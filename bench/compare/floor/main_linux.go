@@ -1,6 +1,6 @@
-// Floor is what fan-out costs at least: one thread that accepts, and sends each
-// published event to every stream with one system call. It knows nothing of HTTP
-// but where a request ends, and does nothing else. PORT is where it listens.
+// Floor shows the least that fan-out can cost: one thread accepts connections, and sends
+// each published event to every stream with one system call. It knows nothing of HTTP
+// except where a request ends. It listens on PORT.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	maxFDs     = 1 << 16 // descriptors are indexes below
+	maxFDs     = 1 << 16 // descriptors are below it, and used as indexes
 	maxRequest = 1 << 20 // bytes
 )
 
@@ -28,8 +28,8 @@ const (
 type floor struct {
 	listener, epoll int
 	streams         [maxFDs]bool
-	last            int            // the highest descriptor that was a stream
-	requests        map[int][]byte // by descriptor that is no stream: the request so far
+	last            int            // the highest descriptor that ever was a stream
+	requests        map[int][]byte // by descriptor that is not a stream: the request so far
 	buf             []byte
 }
 
@@ -39,7 +39,7 @@ func main() {
 	os.Exit(1)
 }
 
-// run returns what has ended it.
+// run serves until an error, and returns it.
 func run(portText string) error {
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil {
@@ -97,7 +97,7 @@ func (f *floor) accept() error {
 		case fd >= maxFDs:
 			return fmt.Errorf("descriptor %d is too high", fd)
 		}
-		// Go's own sockets have it too: an event must not wait for the last one's acknowledgement.
+		// As on Go's own sockets: an event must not wait for the acknowledgement of the one before.
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (f *floor) read(fd int) error {
 	}
 	request := append(f.requests[fd], f.buf[:max(n, 0)]...)
 	if err != nil || n == 0 || f.streams[fd] || len(request) > maxRequest {
-		return f.close(fd) // gone, or has said what it must not
+		return f.close(fd) // closed by the client, or it sent too much
 	}
 	end := bytes.Index(request, []byte("\r\n\r\n"))
 	if end < 0 {
@@ -141,7 +141,7 @@ func (f *floor) read(fd int) error {
 	return errors.Join(f.publish(body), f.send(fd, []byte(done)))
 }
 
-// contentLength takes it from a head; 0 if there is none.
+// contentLength returns the Content-Length of a head, or 0.
 func contentLength(head []byte) int {
 	const name = "content-length:"
 	_, value, _ := bytes.Cut(bytes.ToLower(head), []byte("\r\n"+name))
@@ -162,8 +162,8 @@ func (f *floor) publish(data []byte) error {
 	return nil
 }
 
-// send closes a connection that does not take it all. Without the runtime's own part
-// of a system call: this one does not block.
+// send closes a connection that does not take the whole event. It makes a raw system call,
+// without the scheduler's part, because it does not block.
 func (f *floor) send(fd int, b []byte) error {
 	n, _, _ := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
 	if int(n) != len(b) {

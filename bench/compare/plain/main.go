@@ -1,9 +1,9 @@
-// Plain is a server of the same contract as one writes it with net/http and nothing
-// else: a goroutine blocked in each stream's handler, which asks the backend, takes
-// events from a channel, has a timer for the heartbeat, and tells the backend of the
-// end. It serves what the comparison needs of the contract, and no more.
+// Plain is a server of the same contract, written with net/http alone: the handler of each
+// stream is a goroutine that asks the backend, receives events from a channel, has a timer
+// for the heartbeat, and notifies the backend of the disconnect. It implements only the
+// part of the contract that the comparison needs.
 //
-// PORT, CALLBACK_URL and HEARTBEAT_INTERVAL_SECONDS are the gateway's own.
+// PORT, CALLBACK_URL and HEARTBEAT_INTERVAL_SECONDS mean the same as for the gateway.
 package main
 
 import (
@@ -25,13 +25,13 @@ import (
 )
 
 const (
-	callbacks     = 64 // at a time, and so many connections are kept
+	callbacks     = 64 // at a time, and connections that are kept
 	callbackLimit = 5 * time.Second
 	bodyLimit     = 1 << 20 // bytes
 	queued        = 64      // events of a stream
 )
 
-// stream is one that is open, or about to be.
+// stream is a stream that is open, or about to be.
 type stream struct {
 	events chan []byte
 	left   <-chan struct{}
@@ -52,7 +52,7 @@ func main() {
 	os.Exit(1)
 }
 
-// run returns what has ended it.
+// run serves until an error, and returns it.
 func run() error {
 	seconds, err := strconv.Atoi(os.Getenv("HEARTBEAT_INTERVAL_SECONDS"))
 	if err != nil {
@@ -96,7 +96,7 @@ func requestOf(r *http.Request) request {
 	return request{URL: r.RequestURI, Headers: headers}
 }
 
-// call tells the backend, and returns the topics that it grants.
+// call makes a callback, and returns the topics that the backend grants.
 func (s *server) call(ctx context.Context, c callback) (topics []string, status int, err error) {
 	body, err := json.Marshal(c)
 	if err != nil {
@@ -117,7 +117,7 @@ func (s *server) call(ctx context.Context, c callback) (topics []string, status 
 		return nil, 0, err
 	}
 	var grant struct{ Topics []string }
-	_ = json.Unmarshal(text, &grant) // an answer that is no object grants nothing
+	_ = json.Unmarshal(text, &grant) // an answer that is not an object grants nothing
 	return grant.Topics, resp.StatusCode, nil
 }
 
@@ -189,7 +189,7 @@ func (s *server) remove(token string, topics []string) {
 
 type event struct{ Name, Data string }
 
-// encode makes the bytes on the wire.
+// encode returns the event as bytes on the wire.
 func (e event) encode() []byte {
 	var b bytes.Buffer
 	if e.Name != "" {
@@ -220,8 +220,8 @@ func failed(message, code string) (f failure) {
 	return f
 }
 
-// perform says what the request is answered. It waits while a stream's channel is
-// full, unless the client leaves.
+// perform performs an operation, and returns the status and body of the answer. It waits
+// while a stream's channel is full, unless the client disconnects.
 func (s *server) perform(o operation) (status int, answer any) {
 	s.mu.RLock()
 	var to []*stream
@@ -264,7 +264,7 @@ func (s *server) batch(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, map[string]any{"results": results})
 }
 
-// events takes a body with one event on each line, as it comes.
+// events sends the events of a body, one on each line, as they arrive.
 func (s *server) events(w http.ResponseWriter, r *http.Request) {
 	for lines := json.NewDecoder(r.Body); ; {
 		o := operation{Token: r.PathValue("token")}
@@ -294,5 +294,5 @@ func decode(w http.ResponseWriter, r *http.Request, into any) bool {
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the caller is gone if it fails
+	_ = json.NewEncoder(w).Encode(body) // it fails only if the caller has gone
 }

@@ -22,8 +22,8 @@ type Browser struct {
 	free func()
 }
 
-// Start runs a Chromium that keeps everything in dir. It is talked to through a pipe:
-// it listens nowhere, and ends with this process at the latest.
+// Start runs a Chromium that keeps its files in dir. It is controlled through a pipe, so it
+// listens on no port, and ends with this process at the latest.
 func Start(dir string, options ...chromedp.ExecAllocatorOption) (*Browser, error) {
 	path, err := find()
 	if err != nil {
@@ -43,7 +43,7 @@ func Start(dir string, options ...chromedp.ExecAllocatorOption) (*Browser, error
 	return &Browser{ctx, free}, nil
 }
 
-// Stop ends the browser and waits for that.
+// Stop ends the browser, and waits until it has exited.
 func (b *Browser) Stop() error {
 	defer b.free()
 	limited, cancel := context.WithTimeout(b.ctx, harness.Patience)
@@ -57,19 +57,19 @@ func find() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("no chromium is installed, and these tests need a real browser: install chromium, or run `make test-deps`")
+	return "", errors.New("chromium is not installed, and these tests need it: run `make test-deps`")
 }
 
 // Tab is the chromedp context of a tab.
 type Tab struct{ context.Context }
 
-// Open opens a tab for as long as the test.
+// Open opens a tab until the end of the test.
 func (b *Browser) Open(t *testing.T, options ...chromedp.ContextOption) Tab {
 	t.Helper()
 	ctx, _ := chromedp.NewContext(b.ctx, options...)
 	tab := Tab{ctx}
 	t.Cleanup(func() { tab.Close(t) })
-	// Not by Run: the tab lives as long as the context of its first action.
+	// Not with Run: the tab lives as long as the context of its first action.
 	if err := chromedp.Do(tab); err != nil {
 		t.Fatal(err)
 	}
@@ -96,29 +96,29 @@ func Run[T any](t *testing.T, tab Tab, action chromedp.Action[T]) T {
 	return result
 }
 
-// Call calls a JavaScript function in a tab and returns what it returns or promises.
-// The arguments become JSON.
+// Call calls a JavaScript function in a tab, with arguments encoded as JSON. It returns what
+// the function, or the promise from it, returns.
 func Call[T any](t *testing.T, tab Tab, function string, args ...any) T {
 	t.Helper()
 	return Run(t, tab, chromedp.Evaluate[T](invocation(t, function, args), chromedp.EvalAwaitPromise))
 }
 
-// Wait waits until a JavaScript function returns true, and looks again whenever the
-// document changes. By animation frames it could not: tabs in the background have none.
+// Wait waits until a JavaScript function returns true. It calls it again whenever the
+// document changes, not at animation frames, which tabs in the background do not have.
 func Wait(t *testing.T, tab Tab, function string, args ...any) error {
 	t.Helper()
-	limited, cancel := context.WithTimeout(tab, 2*harness.Patience) // the tab's own limit comes first
+	limited, cancel := context.WithTimeout(tab, 2*harness.Patience) // the tab's own timeout comes first
 	defer cancel()
 	_, err := chromedp.Run(limited, chromedp.Poll[bool](invocation(t, function, args),
 		chromedp.WithPollingMutation(), chromedp.WithPollingTimeout(harness.Patience)))
 	return err
 }
 
-// invocation returns the expression that calls a function. chromedp's own way of passing
-// arguments turns empty ones into undefined.
+// invocation returns the expression that calls a function. It exists because chromedp turns
+// empty arguments into undefined.
 func invocation(t *testing.T, function string, args []any) string {
 	t.Helper()
-	list, err := json.Marshal(append([]any{}, args...)) // not null where there are none
+	list, err := json.Marshal(append([]any{}, args...)) // [] instead of null if there are none
 	if err != nil {
 		t.Fatal(err)
 	}

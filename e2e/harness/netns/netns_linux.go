@@ -1,4 +1,4 @@
-// Package netns gives the tests of a package networks of their own. It needs root.
+// Package netns runs the tests of a package in their own network namespaces. It needs root.
 package netns
 
 import (
@@ -12,14 +12,14 @@ import (
 	"testing"
 )
 
-// inside is set, in the environment, for the process that runs the tests.
+// inside is the environment variable that marks the process inside the namespaces.
 const inside = "SSEGATEWAY_INSIDE_NAMESPACES"
 
-// none says why there are no namespaces; empty: there are.
+// none is why there are no namespaces; empty: there are.
 var none string
 
-// Main runs the tests in namespaces of their own for the network, processes and mounts,
-// and does not return.
+// Main runs the tests in their own namespaces for network, processes and mounts. It does not
+// return.
 func Main(m *testing.M) {
 	if os.Getenv(inside) != "" {
 		if err := mountOwn(); err != nil {
@@ -54,8 +54,8 @@ func Main(m *testing.M) {
 	os.Exit(0)
 }
 
-// mountOwn gives this process its own /proc, as its process namespace needs, and its
-// own /run, where `ip netns` keeps its names.
+// mountOwn mounts a /proc for this process' own process namespace, and a /run of its own,
+// where `ip netns` keeps the names of namespaces.
 func mountOwn() error {
 	for _, m := range []struct {
 		source, target, kind string
@@ -72,7 +72,7 @@ func mountOwn() error {
 	return nil
 }
 
-// Need skips a test where there are no namespaces.
+// Need skips a test if there are no namespaces.
 func Need(t *testing.T) {
 	t.Helper()
 	if none != "" {
@@ -80,7 +80,7 @@ func Need(t *testing.T) {
 	}
 }
 
-// IP runs the command ip.
+// IP runs the ip command.
 func IP(t *testing.T, arguments string) {
 	t.Helper()
 	if out, err := exec.Command(Find(t, "ip"), strings.Fields(arguments)...).CombinedOutput(); err != nil {
@@ -88,13 +88,13 @@ func IP(t *testing.T, arguments string) {
 	}
 }
 
-// On returns the command line that runs a command on a host, which is a network namespace.
+// On returns the command line that runs a command on a host, that is, in a network namespace.
 func On(t *testing.T, host string, command ...string) []string {
 	t.Helper()
 	return append([]string{Find(t, "ip"), "netns", "exec", host}, command...)
 }
 
-// Find looks for a program also where only root's PATH leads.
+// Find returns the path of a program. It also searches the directories that only root's PATH has.
 func Find(t *testing.T, program string) (path string) {
 	t.Helper()
 	for _, name := range []string{program, "/usr/sbin/" + program, "/sbin/" + program} {
