@@ -126,7 +126,7 @@ var grants = section{title: "9 the answer to a connect", cases: []contractCase{
 			}
 		}
 		if got := s.Connection(s.Open("/").token).Overflow; got != "disconnect" {
-			t.Errorf("overflow %q without a warning", got)
+			t.Errorf("overflow %q by default, want disconnect", got)
 		}
 	}},
 	{name: "unknown fields are ignored, an empty object says nothing", run: func(t *T) {
