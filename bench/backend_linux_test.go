@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A disconnect that is not told, or told again, fails the run.
+// A disconnect that is not reported, or reported twice, fails the run.
 func TestBackendCounts(t *testing.T) {
 	for name, test := range map[string]struct{ calls, want string }{
 		"each once":           {"connect a, connect b, disconnect b, disconnect a", ""},

@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// run runs `ssegateway bench` with these arguments, for JSON.
+// run runs `ssegateway bench` with these arguments, and returns its JSON report.
 func run(t *testing.T, args ...string) (report bench.Report, messages string, err error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, append([]string{"bench", "--json", "--senders=8", "--duration=300ms", "--settle=100ms"}, args...)...)
@@ -88,7 +88,7 @@ func TestScenarios(t *testing.T) {
 		t.Run(test.scenario, func(t *testing.T) {
 			args := []string{test.scenario, "--streams", strconv.Itoa(streams), "--events", strconv.Itoa(events), "--rate", strconv.Itoa(rate)}
 			switch test.scenario {
-			case "heartbeat": // longer than a beat may be missing
+			case "heartbeat": // longer than the time allowed between two beats
 				args = append(args, "--duration=3s")
 			case "mixed": // longer than a churned stream lives
 				args = append(args, "--duration=2s")
@@ -113,8 +113,8 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
-// other is another server of event streams: /stream/{n} is one, /publish takes the
-// events of all and /publish/{n} of one. plant may change what a stream gets.
+// other is another server of event streams. /stream/{n} is a stream, /publish accepts events
+// for all streams, and /publish/{n} for one. plant may change what a stream gets.
 type other struct {
 	plant func(stream string, nth int, event string) string
 
@@ -173,7 +173,7 @@ func (o *other) publish(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// Another server is driven by templates.
+// Another server is measured with templates.
 func TestOtherServer(t *testing.T) {
 	s := startOther(t, func(_ string, _ int, event string) string { return event })
 	for scenario, publish := range map[string]string{"fanout": "/publish", "unicast": "/publish/{n}"} {
@@ -185,11 +185,11 @@ func TestOtherServer(t *testing.T) {
 		if c := report.Results[0].Check; c.Events == 0 || c != (bench.Check{Events: c.Events}) {
 			t.Errorf("%s: %+v", scenario, c)
 		}
-		s.CloseClientConnections() // of the streams: the next ones have the same names
+		s.CloseClientConnections() // ends the streams, because the next ones have the same names
 	}
 }
 
-// Streams are divided among processes, with the same result.
+// Dividing the streams among processes gives the same result.
 func TestWorkers(t *testing.T) {
 	for _, scenario := range []string{"fanout", "unicast", "churn"} {
 		report, messages, err := run(t, scenario, "--streams=50", "--events=5", "--rate=200", "--streams-per-process=20")
@@ -203,7 +203,7 @@ func TestWorkers(t *testing.T) {
 	}
 }
 
-// A gateway that is running already is measured as one that is started here.
+// A running gateway is measured like one that bench starts.
 func TestRunningGateway(t *testing.T) {
 	for _, scenario := range []string{"fanout", "unicast", "churn"} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -239,7 +239,7 @@ func TestOtherServerAtFault(t *testing.T) {
 	}
 }
 
-// A server that tells an end twice fails the run.
+// A server that reports a disconnect twice fails the run.
 func TestDisconnectToldTwice(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -278,10 +278,10 @@ func TestDisconnectToldTwice(t *testing.T) {
 	}
 }
 
-// Another server, too, may have a common channel beside those of the streams. What is
-// wrong on a stream that its client closes and opens again is seen as well.
+// Another server may have a common channel, too, beside those of the streams. Errors on a
+// stream that its client closes and opens again are found as well.
 func TestMixedOtherServer(t *testing.T) {
-	const again = "9" // is churned; see the scenario
+	const again = "9" // a stream that the scenario churns
 	for name, test := range map[string]struct {
 		plant func(stream string, nth int, event string) string
 		want  bench.Check
@@ -316,7 +316,7 @@ func TestMixedOtherServer(t *testing.T) {
 	}
 }
 
-// Plots are written where they are asked for.
+// Plots are written to the given directory.
 func TestPlots(t *testing.T) {
 	dir := t.TempDir()
 	if _, messages, err := run(t, "idle", "fanout", "--streams=50", "--events=5", "--svg="+dir); err != nil {
@@ -337,14 +337,14 @@ func TestPlots(t *testing.T) {
 	}
 }
 
-// What a server does wrong fails the run.
+// Each kind of error of a server fails the run.
 func TestPlantedFaults(t *testing.T) {
 	held := ""
 	for name, test := range map[string]struct {
 		plant func(stream string, nth int, event string) string
 		want  bench.Check
 	}{
-		// One comes twice where another is lost, so that the number of events is right.
+		// One event comes twice and another is lost, so that the number of events is right.
 		"lost and doubled": {func(stream string, nth int, event string) string {
 			switch {
 			case nth == 3 && stream == "7":
@@ -400,7 +400,7 @@ func TestPlantedFaults(t *testing.T) {
 	})
 }
 
-// Wrong arguments are told at once.
+// Wrong arguments are reported at once.
 func TestArguments(t *testing.T) {
 	for _, test := range []struct {
 		args []string

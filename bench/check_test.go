@@ -8,7 +8,7 @@ import (
 
 const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 
-// event returns the block with event number n of a stream.
+// event returns the block of event number n of a stream.
 func event(stream int, n uint64) string {
 	return "id: 7\ndata: " + string(appendData(nil, stream, n, 12345, 100)) + "\n\n"
 }
@@ -21,7 +21,7 @@ func events(numbers ...uint64) string {
 	return b.String()
 }
 
-// chunked frames text in chunks of at most size bytes.
+// chunked encodes text in chunks of at most size bytes.
 func chunked(text string, size int) string {
 	var b strings.Builder
 	for len(text) > 0 {
@@ -32,7 +32,7 @@ func chunked(text string, size int) string {
 	return b.String()
 }
 
-// checked feeds stream 3 with a response in pieces, to which sent events belong.
+// checked feeds a response in pieces to the checker of stream 3, and returns its result.
 func checked(t *testing.T, response string, piece int, sent uint64) (Check, error) {
 	t.Helper()
 	own, common := sent, uint64(0)
@@ -104,7 +104,7 @@ func TestChecker(t *testing.T) {
 	}
 }
 
-// What cannot be read on is an error.
+// A response that cannot be parsed is an error.
 func TestCheckerGivesUp(t *testing.T) {
 	for name, response := range map[string]string{
 		"refused":                "HTTP/1.1 503 Service Unavailable\r\n\r\n",
@@ -123,8 +123,8 @@ func TestCheckerGivesUp(t *testing.T) {
 	}
 }
 
-// A stream that its client has opened again begins with what comes first, and has to
-// have everything from there on.
+// A stream that its client has opened again may begin with any event, and must have all
+// events from there on.
 func TestCheckerOfReopenedStream(t *testing.T) {
 	for _, test := range []struct {
 		name, first, second string
@@ -157,8 +157,8 @@ func TestCheckerOfReopenedStream(t *testing.T) {
 	}
 }
 
-// Neither reading an event nor making a request makes garbage, which would be work of
-// the machine that is measured.
+// Neither reading an event nor making a request allocates. Garbage collection would take
+// processor time from the machine that is measured.
 func TestNoGarbage(t *testing.T) {
 	c := checker{stream: 3}
 	arrived := func(bool, uint64, int64) {}
@@ -204,7 +204,7 @@ func TestDataHasItsSize(t *testing.T) {
 	}
 }
 
-// FuzzChecker: nothing panics, and the pieces in which bytes come change nothing.
+// FuzzChecker: nothing panics, and the result does not depend on the pieces in which bytes arrive.
 func FuzzChecker(f *testing.F) {
 	f.Add(head+"\r\n"+events(1, 2), 7)
 	f.Add(head+"Transfer-Encoding: chunked\r\n\r\n"+chunked(events(1, 3, 2), 50), 1)

@@ -5,14 +5,14 @@ import (
 	"testing"
 )
 
-// An answer is taken when all of it has come, in whatever form, and not before.
+// An answer in any form is parsed when it is complete, and not before.
 func TestParseReply(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
 		status     int
 		body       string
 		closes     bool
-		toEnd      bool // of the connection
+		toEnd      bool // the answer ends with the connection
 	}{
 		{"kept alive", "HTTP/1.1 200 OK\r\nContent-Type: a\r\ncontent-length: 5\r\n\r\nhello", 200, "hello", false, false},
 		{"said so", "HTTP/1.1 202 Accepted\r\nConnection: keep-alive\r\nContent-Length:0\r\n\r\n", 202, "", false, false},
@@ -53,7 +53,7 @@ func TestParseReply(t *testing.T) {
 	}
 }
 
-// FuzzParseReply: nothing panics, and what is done stays so.
+// FuzzParseReply: nothing panics, and a complete answer stays complete.
 func FuzzParseReply(f *testing.F) {
 	f.Add("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 	f.Add("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")

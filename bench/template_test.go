@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What the profiles and flags ask, to the byte.
+// The requests of the profiles and flags have exactly these bytes.
 func TestRequests(t *testing.T) {
 	one := values{stream: 7, token: "T", data: []byte("D")}
 	all := values{stream: everybody, common: true, data: []byte("D")}

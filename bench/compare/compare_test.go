@@ -31,7 +31,7 @@ func TestSummary(t *testing.T) {
 	}
 }
 
-// A ratio is one of figures that were measured one after the other: what is only in one of the two has none.
+// A ratio is of two figures of the same repetition. A figure without the other one has no ratio.
 func TestRatios(t *testing.T) {
 	got := ratios(map[int]float64{1: 2, 2: 9, 3: 5, 4: 1}, map[int]float64{1: 4, 2: 3, 4: 0, 5: 1})
 	if len(got) != 2 || got[1] != 0.5 || got[2] != 3 {
@@ -52,7 +52,7 @@ func TestDigits(t *testing.T) {
 	}
 }
 
-// made are results as they would come from these runs.
+// made returns results like those of real runs.
 func made(figures map[string]map[string][]float64) *Results {
 	r := &Results{Repetitions: 2, BinaryBytes: 15e6}
 	for server, byFigure := range figures {
@@ -69,7 +69,7 @@ func made(figures map[string]map[string][]float64) *Results {
 	return r
 }
 
-// What stands in the document, and what does not.
+// The document has these texts, and does not have those.
 func TestDocument(t *testing.T) {
 	const cost, sends = "server CPU per saturated send", "saturated sends"
 	r := made(map[string]map[string][]float64{
@@ -95,7 +95,7 @@ func TestDocument(t *testing.T) {
 		"| one event to one: saturated: server CPU per send, µs | 15.0 | 18.0 | reached | 11.0 | not reached |\n",
 		"| one event to one: saturated: sends, 1/s | 1,000 | 60,000 | not reached | 85,000 | not reached |\n",
 		"| size of the program, MB | 15.0 | 30.0 | reached | 20.0 | reached |\n",
-		"nchan_channel_id $1;", // of the configuration
+		"nchan_channel_id $1;", // in the configuration
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -142,11 +142,11 @@ func TestBars(t *testing.T) {
 		}
 	}
 	if plot := bars(&Results{}, s); plot != "" {
-		t.Errorf("of nothing: %s", plot)
+		t.Errorf("plot of no results: %s", plot)
 	}
 }
 
-// Every goal, and every scenario that a server is without, is one that there is.
+// The figure of every goal exists, and so does every scenario that a server is without.
 func TestNames(t *testing.T) {
 	for _, g := range goals {
 		if _, f := g.find(); len(f.names) == 0 {
@@ -155,7 +155,7 @@ func TestNames(t *testing.T) {
 	}
 	for key := range goalReasons {
 		if !slices.ContainsFunc(goals, func(g goal) bool { return g.scenario+"/"+g.figure == key }) {
-			t.Errorf("goalReasons: %q is no goal", key)
+			t.Errorf("goalReasons: %q is not a goal", key)
 		}
 	}
 	for name := range reasons {
@@ -177,7 +177,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// The document is made again from what was kept.
+// The document is made again from the results file.
 func TestFrom(t *testing.T) {
 	r, first, second := made(map[string]map[string][]float64{ours: {"saturated sends": {3, 5}}}), t.TempDir(), t.TempDir()
 	if err := write(first, r); err != nil {

@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The servers that need nothing but this repository, each measured for real.
+// The servers that need only this repository are really measured.
 func TestMeasure(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make the PID namespaces")
@@ -53,7 +53,7 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
-// A server that does not start, or that bench fails with, is told, and the others are measured.
+// A server that does not start, or with which bench fails, is reported, and the others are measured.
 func TestFailure(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make the PID namespaces")

@@ -1,5 +1,5 @@
-// What every page of these tests knows. `report` is the binding by which it tells the
-// test what happened.
+// The script of every page of these tests. `report` is the binding by which the page reports
+// events to the test.
 const sources = {};
 
 function openSource(name, url, withCredentials) {
@@ -16,7 +16,7 @@ function closeSource(name) {
   sources[name].close();
 }
 
-// nextHopProtocol is how a finished request of the page's own origin was made.
+// nextHopProtocol returns the protocol of a finished request to the page's own origin.
 function nextHopProtocol(url) {
   return new Promise((resolve) => {
     new PerformanceObserver((list) => {

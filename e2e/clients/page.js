@@ -1,4 +1,4 @@
-// An EventSource in a page; `report` is the binding by which it tells the test.
+// An EventSource in a page. `report` is the binding by which it reports to the test.
 function openSource(url) {
   const source = new EventSource(url);
   const tell = (type, event) => report(JSON.stringify({

@@ -158,7 +158,7 @@ var access = section{title: "7 who may call internal", cases: []contractCase{
 				t.Errorf("%s %s: %s", c.method, c.path, problem)
 			}
 		}
-		// Streams and health are for everybody.
+		// Streams and health are open to all clients.
 		if head := wantHead(t, do(t, e, harness.Request{Target: "/"})); head.Status != http.StatusOK {
 			t.Errorf("stream: status %d", head.Status)
 		}
@@ -272,7 +272,7 @@ var access = section{title: "7 who may call internal", cases: []contractCase{
 				t.Fatal(err)
 			}
 			s := t.Start("INTERNAL_ADDR="+c.host+":"+itoa(port), cmp.Or(c.setting, "LOG_LEVEL=info"))
-			s.Open("/").Leave() // its lines come after those of the start
+			s.Open("/").Leave() // it is logged after the lines of the start
 			s.WantLog("client_closed")
 			if got := strings.Contains(s.gw.Log.Text(), "[WARN] INTERNAL_ADDR"); got != c.warns {
 				t.Errorf("%+v: warned %v", c, got)
@@ -305,7 +305,7 @@ var cors = section{title: "7 CORS", cases: []contractCase{
 		for _, origin := range []string{"https://evil.example", "http://app.example", "https://app.example.evil.example", "null"} {
 			x := s.Begin(fromOrigin(origin), harness.Script{})
 			if got := x.WantHead().Get("Access-Control-Allow-Origin"); got != "" {
-				t.Errorf("%s is told %q", origin, got)
+				t.Errorf("origin %s got %q", origin, got)
 			}
 		}
 	}},
@@ -382,8 +382,8 @@ func fromOrigin(origin string) harness.Request {
 	return harness.Request{Target: "/", Header: []harness.Field{{Name: "origin", Value: origin}}}
 }
 
-// otherAddress returns an IPv4 address of this machine that is not a loopback one. Who
-// connects to it comes from it.
+// otherAddress returns an IPv4 address of this machine that is not a loopback address. A
+// connection to it has it as its source, too.
 func otherAddress(t *T) string {
 	t.Helper()
 	addresses, err := net.InterfaceAddrs()
@@ -395,11 +395,11 @@ func otherAddress(t *T) string {
 			return ip.IP.String()
 		}
 	}
-	t.Fatal("this machine has only loopback addresses: nothing can show who is kept out (a dummy interface is enough)")
+	t.Fatal("this machine has only loopback addresses, so this case cannot run (a dummy interface is enough)")
 	return ""
 }
 
-// wantServed makes sure that internal calls are answered there: a token is looked up.
+// wantServed checks that internal calls are served there: the answer is that a token is not found.
 func (s *Site) wantServed(client *http.Client, e harness.Endpoint, header ...string) {
 	s.t.Helper()
 	got, err := call(s.t, client, e, http.MethodPost, sendPath, strings.NewReader(`{"token":"x"}`), append(header, "Content-Type", "application/json")...)
@@ -418,7 +418,7 @@ func (s *Site) wantForbidden(client *http.Client, e harness.Endpoint, header ...
 	s.WantError(got, http.StatusForbidden, "INTERNAL_FORBIDDEN", "")
 }
 
-// wantMoved makes sure that internal calls are answered at e, and not on the public port.
+// wantMoved checks that internal calls are served at e, and not on the public port.
 func (s *Site) wantMoved(e harness.Endpoint) {
 	s.t.Helper()
 	client := e.Client()
@@ -441,7 +441,7 @@ func (s *Site) wantMoved(e harness.Endpoint) {
 		http.StatusForbidden, "INTERNAL_FORBIDDEN", "")
 }
 
-// wantToken makes sure that internal calls need the bearer token, and nothing else.
+// wantToken checks that internal calls need the bearer token, and nothing else.
 func (s *Site) wantToken(secret string) {
 	s.t.Helper()
 	x := s.Open("/")

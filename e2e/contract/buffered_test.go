@@ -98,7 +98,7 @@ var pendingSends = section{title: "4 sends to a pending connection", core: true,
 		x, accept := s.pending()
 		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"data": "x"}}), "buffered")
 		x.Leave()
-		s.Barrier() // by then the gateway has seen it too
+		s.Barrier() // after it the gateway has seen the disconnect, too
 		accept()
 		x.WantDisconnect("client_closed")
 		s.wantGone(x.token)

@@ -117,7 +117,7 @@ var callbacks = section{title: "3 gateway to backend", core: true, cases: []cont
 			s.CloseStream(x.token)
 			id := x.Disconnect().Header.Values("Webhook-Id")
 			if len(id) != 1 || id[0] == "" || seen[id[0]] {
-				t.Fatalf("webhook-id %q, want one that was not there before", id)
+				t.Fatalf("webhook-id %q, want a new one", id)
 			}
 			seen[id[0]] = true
 		}
@@ -138,7 +138,7 @@ var callbacks = section{title: "3 gateway to backend", core: true, cases: []cont
 	{name: "no proxy from the environment", run: func(t *T) {
 		backend, proxy := t.newBackend(), t.newBackend()
 		proxyURL := proxy.URL("")
-		// 0.0.0.0 reaches this host, and is no address for which a proxy is left out by itself.
+		// 0.0.0.0 reaches this host, and net/http does not bypass proxies for it as it does for loopback addresses.
 		s := t.StartWith(backend,
 			"CALLBACK_URL=http://0.0.0.0:"+itoa(backend.Port)+"/callback",
 			"HTTP_PROXY="+proxyURL, "http_proxy="+proxyURL, "HTTPS_PROXY="+proxyURL, "ALL_PROXY="+proxyURL, "all_proxy="+proxyURL)
@@ -146,7 +146,7 @@ var callbacks = section{title: "3 gateway to backend", core: true, cases: []cont
 		x.Leave()
 		x.Disconnect()
 		if proxy.Accepted() > 0 {
-			t.Error("the proxy was asked")
+			t.Error("the gateway connected to the proxy")
 		}
 	}},
 	{name: "reply bodies over 64 KiB are not read", run: func(t *T) {
@@ -154,7 +154,7 @@ var callbacks = section{title: "3 gateway to backend", core: true, cases: []cont
 		stopped := make(chan error, 1)
 		x := s.Begin(harness.Request{Target: "/"}, harness.Script{Connect: func(*harness.Callback) harness.Answer {
 			return harness.Answer{Write: func(w http.ResponseWriter) {
-				// More than any socket buffers hold: written to its end only if somebody reads.
+				// More than socket buffers hold: it can be written completely only if the gateway reads it.
 				piece := make([]byte, 1<<20)
 				for range 256 {
 					if _, err := w.Write(piece); err != nil {
@@ -166,7 +166,7 @@ var callbacks = section{title: "3 gateway to backend", core: true, cases: []cont
 			}}
 		}})
 		if head := x.WantHead(); head.Status != http.StatusOK {
-			t.Errorf("status %d, want 200: the body is nothing to the gateway", head.Status)
+			t.Errorf("status %d, want 200: the body must be ignored", head.Status)
 		}
 		if err := <-stopped; err == nil {
 			t.Error("the gateway read 256 MiB")
@@ -258,7 +258,7 @@ var callbacks = section{title: "3 gateway to backend", core: true, cases: []cont
 			idle += n
 		}
 		if idle == 0 {
-			t.Error("there never was an idle connection: this shows nothing")
+			t.Error("there was no idle connection, so this case is not meaningful")
 		}
 	}},
 	{name: "a backend that closes every callback connection is fine", run: func(t *T) {
@@ -284,7 +284,7 @@ var callbacks = section{title: "3 gateway to backend", core: true, cases: []cont
 	}},
 }}
 
-// wantCallback checks what all callbacks have in common, and their fields.
+// wantCallback checks what all callbacks have in common, and the fields.
 func wantCallback(t *T, c *harness.Callback, fields []string) {
 	t.Helper()
 	if c.Method != http.MethodPost || c.Target != "/callback" {
@@ -318,7 +318,7 @@ func wantCallback(t *T, c *harness.Callback, fields []string) {
 	}
 }
 
-// wantAccepted takes a stream that the backend accepts through its whole life.
+// wantAccepted opens a stream, which the backend must accept, and closes it again.
 func (s *Site) wantAccepted(number int, connect harness.Answer) {
 	s.t.Helper()
 	x := s.Begin(harness.Request{Target: "/"}, harness.Script{Connect: answerAlways(connect)})

@@ -16,18 +16,18 @@ type Stream struct {
 	*harness.Exchange
 	s     *Site
 	key   string
-	token string // once the connect callback is known
+	token string // set after the connect callback
 
-	decoder *sse.Decoder // once NextEvent is used
+	decoder *sse.Decoder // set by NextEvent
 }
 
 var keys atomic.Int64
 
-// NewKey names a connection.
+// NewKey returns a new key for a connection.
 func NewKey() string { return "k" + strconv.FormatInt(keys.Add(1), 10) }
 
-// Begin sends a request for a stream and returns while it is under way. The backend
-// answers its callbacks by the script.
+// Begin sends a request for a stream, and does not wait for the answer. The backend answers
+// the callbacks by the script.
 func (s *Site) Begin(r harness.Request, script harness.Script) *Stream {
 	s.t.Helper()
 	x := &Stream{s: s, key: NewKey()}
@@ -54,7 +54,7 @@ func (s *Site) OpenWith(r harness.Request, script harness.Script) *Stream {
 	return x
 }
 
-// Do sends a request without any key.
+// Do sends a request without a key.
 func (s *Site) Do(r harness.Request) *harness.Exchange {
 	s.t.Helper()
 	return do(s.t, s.endpoint, r)
@@ -99,7 +99,7 @@ func (x *Stream) Want(want string) {
 	}
 }
 
-// WantEnd waits for a clean end without any further byte.
+// WantEnd waits for a clean end without further bytes.
 func (x *Stream) WantEnd() {
 	x.s.t.Helper()
 	rest, end, err := x.Rest(patience)
@@ -108,7 +108,7 @@ func (x *Stream) WantEnd() {
 	}
 }
 
-// quoted keeps failures with a lot of data readable.
+// quoted shortens long data, to keep failures readable.
 func quoted(s string) string {
 	const most = 400
 	if len(s) <= most {
@@ -144,7 +144,7 @@ func (x *Stream) callbacks(kind string, n int) []*harness.Callback {
 	return calls
 }
 
-// WantDisconnect waits for the disconnect callback and makes sure that it is the only one.
+// WantDisconnect waits for the disconnect callback, and checks that it is the only one.
 func (x *Stream) WantDisconnect(reason string) *harness.Callback {
 	x.s.t.Helper()
 	c := x.Disconnect()
@@ -161,7 +161,7 @@ func (x *Stream) WantDisconnect(reason string) *harness.Callback {
 	return c
 }
 
-// WantNoDisconnect makes sure that none was sent up to now.
+// WantNoDisconnect checks that no disconnect callback was sent so far.
 func (x *Stream) WantNoDisconnect() {
 	x.s.t.Helper()
 	x.s.Barrier()
@@ -170,8 +170,8 @@ func (x *Stream) WantNoDisconnect() {
 	}
 }
 
-// Barrier takes another connection through its whole life. What the gateway was about
-// to call back before has been called back afterwards.
+// Barrier opens and closes another connection. When it returns, callbacks that the gateway was
+// about to make before have been made.
 func (s *Site) Barrier() {
 	s.t.Helper()
 	x := s.Open("/barrier")

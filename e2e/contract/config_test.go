@@ -29,8 +29,8 @@ var configuration = section{title: "1 configuration", core: true, cases: []contr
 		}
 	}},
 
-	// The port may be taken on this machine, by another kind's run of this case for one.
-	// Then the refusal to start names it.
+	// The port may be in use on this machine, for example by this case on another kind. Then the
+	// error at the start names the port.
 	{name: "PORT is 3000 by default", run: func(t *T) {
 		gw, err := harness.Run(harness.Command{Args: t.kind.command, Env: t.kind.environment(nil, nil)})
 		if err != nil {
@@ -102,11 +102,11 @@ func (t *T) newBackend() *harness.Backend {
 	return backend
 }
 
-// slack is how late something timed may be seen on a loaded machine.
+// slack is how late a timed event may be observed on a loaded machine.
 const slack = 900 * time.Millisecond
 
-// wantHeartbeats waits for n heartbeats and checks their bytes and times. The first
-// comes after half to a whole interval, each later one an interval after the one before.
+// wantHeartbeats waits for n heartbeats, and checks their bytes and times. The first comes
+// after half to one interval, each later one an interval after the one before.
 func wantHeartbeats(x *Stream, interval time.Duration, n int) {
 	t := x.s.t
 	t.Helper()
@@ -120,10 +120,10 @@ func wantHeartbeats(x *Stream, interval time.Duration, n int) {
 	}
 	pieces := x.Pieces()
 	if len(pieces) == n+1 && pieces[0].Data == harness.Heartbeat {
-		pieces = pieces[1:] // with which the stream began
+		pieces = pieces[1:] // the beginning of the stream
 	}
 	for i, piece := range pieces {
-		// Seen late is possible, and makes the times up to the next one look short.
+		// A heartbeat may be observed late, which makes the time until the next one look short.
 		since, least, most := piece.At.Sub(opened), interval/2, interval+slack
 		if i > 0 {
 			since, least, most = piece.At.Sub(pieces[i-1].At), interval-slack, interval+slack
@@ -137,14 +137,14 @@ func wantHeartbeats(x *Stream, interval time.Duration, n int) {
 	}
 }
 
-// Readiness is what /readyz says.
+// Readiness is the answer of /readyz.
 type Readiness struct {
 	Status     string
 	Configured *bool
 	Reasons    []string
 }
 
-// Readiness asks /readyz, which must answer with that status.
+// Readiness requests /readyz, which must answer with that status.
 func (s *Site) Readiness(status int) Readiness {
 	s.t.Helper()
 	var r Readiness

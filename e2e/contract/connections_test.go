@@ -14,7 +14,7 @@ import (
 
 const connectionsPath = "/internal/connections"
 
-// steering is looking at connections, changing and closing them.
+// steering has the cases about listing, changing and closing connections.
 var steering = section{title: "11 looking at and steering connections", cases: []contractCase{
 	{name: "GET one: token, node, state, path without query, subject, topics, since, written, queued, drops", run: func(t *T) {
 		s := t.Shared()
@@ -118,7 +118,7 @@ var steering = section{title: "11 looking at and steering connections", cases: [
 			t.Errorf("by pages: -want +got:\n%s\nnext_cursor %q", diff, next)
 		}
 		if page, next := s.List(url.Values{"limit": {"5"}}); len(page) != 5 || next != "" {
-			t.Errorf("a page of %d with next_cursor %q, although there is nothing behind it", len(page), next)
+			t.Errorf("a page of %d with next_cursor %q, although it is the last one", len(page), next)
 		}
 	}},
 	{name: "GET the list: a bad limit, cursor or query is a 400", run: func(t *T) {
@@ -153,7 +153,7 @@ var steering = section{title: "11 looking at and steering connections", cases: [
 		s := t.Shared()
 		topic, ada, bob := NewTopic(), NewTopic(), NewTopic()
 		open := func(subject string, topics ...string) *Stream {
-			topics = append([]string{}, topics...) // null is no array
+			topics = append([]string{}, topics...) // null is not an array
 			return s.OpenWith(harness.Request{Target: "/"}, granting(encode(object{"topics": topics, "subject": subject})))
 		}
 		ada1, ada2, ada3 := open(ada, topic), open(ada), open(ada)
@@ -214,7 +214,7 @@ var steering = section{title: "11 looking at and steering connections", cases: [
 		s := t.Shared()
 		a, b := NewTopic(), NewTopic()
 		id := s.Publish(object{"topic": b, "event": object{"data": "first"}}, 0)
-		const pairs = 2000 // far more than the sockets between hold
+		const pairs = 2000 // far more than the socket buffers hold
 		operations := make([]object, 0, 2*pairs)
 		for range pairs {
 			for _, topic := range []string{a, b} {
@@ -453,7 +453,7 @@ var steering = section{title: "11 looking at and steering connections", cases: [
 	}},
 }}
 
-// Connection is how the gateway shows a connection.
+// Connection is the gateway's description of a connection.
 type Connection struct {
 	Token    string   `json:"token"`
 	Node     string   `json:"node"`
@@ -469,14 +469,14 @@ type Connection struct {
 	Drops    int      `json:"drops"`
 }
 
-// Connection asks for one connection, which must exist.
+// Connection requests one connection, which must exist.
 func (s *Site) Connection(token string) (c Connection) {
 	s.t.Helper()
 	s.get(connectionsPath+"/"+token, &c)
 	return c
 }
 
-// List asks for a page of connections.
+// List requests a page of connections.
 func (s *Site) List(values url.Values) (tokens []string, next string) {
 	s.t.Helper()
 	var page struct {
@@ -494,7 +494,7 @@ func filter(topic, subject string) url.Values {
 	return url.Values{"topic": {topic}, "subject": {subject}}
 }
 
-// Stats is what the gateway counts.
+// Stats has the gateway's counts.
 type Stats struct {
 	Node        string
 	Connections struct{ Pending, Open int }
@@ -509,7 +509,7 @@ type Stats struct {
 	}
 }
 
-// Stats asks for the counts.
+// Stats requests the counts.
 func (s *Site) Stats() (stats Stats) {
 	s.t.Helper()
 	s.get("/internal/stats", &stats)
@@ -539,7 +539,7 @@ func (s *Site) wantTopics(got Reply, topics ...string) {
 	s.WantJSON(got, http.StatusOK, object{"status": "ok", "topics": list})
 }
 
-// Batch performs operations.
+// Batch posts a batch of operations.
 func (s *Site) Batch(body string) Reply {
 	s.t.Helper()
 	return s.Call(http.MethodPost, "/internal/batch", body, "Content-Type", "application/json")

@@ -21,13 +21,13 @@ type section struct {
 // contractCase is one line of the contract.
 type contractCase struct {
 	name string // quotes or closely paraphrases the line
-	slow bool   // spends its time waiting: runs beside the others without taking a slot
+	slow bool   // spends its time waiting, so it does not take a slot
 	run  func(*T)
 
 	section section // filled by allCases
 }
 
-// sections are the whole suite, in the order of the contract.
+// sections are all sections of the suite, in the order of the contract.
 var sections = []section{
 	configuration, clients, eventSourceErrors, callbacks, lifecycle, sending, bodies, pendingSends, wire, health, logging, draining,
 	ownLogging, ownDraining, access, cors, events, queues, overflows, halfClosing, hardening, grants, topics, replays, steering, streaming, metrics,
@@ -44,8 +44,8 @@ func allCases() []contractCase {
 	return all
 }
 
-// runsOn reports whether the case runs on a gateway of that kind. A case that is not selected is
-// not part of the run, so no case is ever skipped.
+// runsOn reports whether the case runs on a gateway of that kind. A case that is not selected
+// is not part of the run, so cases are never skipped.
 func (c contractCase) runsOn(kindName string) bool {
 	if kindName == foreign && !c.section.core {
 		return false
@@ -60,7 +60,7 @@ func TestMain(m *testing.M) {
 }
 
 func runMain(m *testing.M) int {
-	// Most cases wait most of the time; those that work take a slot (see slots).
+	// Most cases wait most of the time. Those that use the processor take a slot (see slots).
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
 		_ = f.Value.Set("2000")
 	}
@@ -77,14 +77,14 @@ func runMain(m *testing.M) int {
 	return m.Run()
 }
 
-// slots bounds how many cases work at a time, starts how many gateways start at a
-// time, so that a small machine stays responsive.
+// slots bounds how many cases run at a time, except slow ones. starts bounds how many gateways
+// start at a time. So a small machine stays responsive.
 var (
 	slots  = make(chan struct{}, 6)
 	starts = make(chan struct{}, 2)
 )
 
-// TestContract runs TestContract/<kind>/<section>/<case>, all of them in parallel.
+// TestContract runs all cases in parallel, as TestContract/<kind>/<section>/<case>.
 func TestContract(t *testing.T) {
 	var mu sync.Mutex
 	ran := map[string][]string{}
@@ -128,10 +128,10 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// narrowed reports whether a flag selects some of the cases, so that they cannot be counted.
+// narrowed reports whether a flag selects only some of the cases, so that their number cannot be checked.
 func narrowed() bool {
 	return strings.Contains(flag.Lookup("test.run").Value.String(), "/") || flag.Lookup("test.skip").Value.String() != ""
 }
 
-// patience is how long something that must happen may take on a loaded machine.
+// patience is how long tests wait for something that must happen, on a loaded machine.
 const patience = 20 * time.Second

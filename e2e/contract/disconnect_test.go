@@ -53,10 +53,10 @@ var lifecycle = section{title: "3 lifecycle", core: true, cases: []contractCase{
 			}()
 			x.Want("data: x\n\n")
 			x.HangUp()
-			// A write that fails because the client is gone is not the first reason.
+			// The client has disconnected before the write fails, so the reason is client_closed.
 			x.WantDisconnect("client_closed")
 			if got := <-gone; got.Status != http.StatusNotFound && got.Status != http.StatusInternalServerError {
-				t.Errorf("the send that found nobody was answered with %d %s", got.Status, got.Body)
+				t.Errorf("the send to a closed connection was answered with %d %s", got.Status, got.Body)
 			}
 		}
 	}},
@@ -231,7 +231,7 @@ var lifecycle = section{title: "3 lifecycle", core: true, cases: []contractCase{
 			t.Errorf("the second attempt came %v after the first, want 5 s and at most 0.5 s more", gap)
 		}
 	}},
-	// Nothing but time shows that no retry comes; the first one would within 0.5 s.
+	// That no retry comes can only be shown by waiting. The first retry would come within 0.5 s.
 	{name: "other answers to a disconnect are final", slow: true, run: func(t *T) {
 		s := t.Start()
 		s.wantExit = -1
@@ -266,12 +266,12 @@ var lifecycle = section{title: "3 lifecycle", core: true, cases: []contractCase{
 			x.Disconnect()
 		}
 		if calls := s.backend.Calls(func(c *harness.Callback) bool { return c.Action == "disconnect" && c.Context.Err() == nil }); len(calls) == 0 {
-			t.Error("none of the callbacks hangs any more: this shows nothing")
+			t.Error("none of the callbacks hangs any more, so this case is not meaningful")
 		}
 	}},
 }}
 
-// halfClosing belongs to what this gateway adds: a half-close is a client's leaving.
+// halfClosing has cases that only this gateway has to pass: a half-close is a disconnect of the client.
 var halfClosing = section{title: "8 a client's half-close and further bytes", cases: []contractCase{
 	{name: "a client's half-close is its leaving", run: func(t *T) {
 		x := t.Shared().Open("/")
@@ -326,7 +326,7 @@ var halfClosing = section{title: "8 a client's half-close and further bytes", ca
 		first.Leave()
 		first.Disconnect()
 		if calls := s.backend.Calls(func(c *harness.Callback) bool { return c.URL != "/" && c.URL != "/stays" }); len(calls) > 0 {
-			t.Errorf("the backend is called about a client that had left: %s", calls[0].Body)
+			t.Errorf("callback for a client that had left: %s", calls[0].Body)
 		}
 	}},
 	{name: "a byte from the client after its request ends the connection: error, unexpected_data", run: func(t *T) {
@@ -340,7 +340,7 @@ var halfClosing = section{title: "8 a client's half-close and further bytes", ca
 				t.Errorf("detail %q after %q", c.Detail, extra)
 			}
 			if _, end, err := x.Rest(patience); end == harness.NotEnded {
-				t.Errorf("the connection stays after %q: %v", extra, err)
+				t.Errorf("the connection is still open after %q: %v", extra, err)
 			}
 		}
 	}},
@@ -353,7 +353,7 @@ var halfClosing = section{title: "8 a client's half-close and further bytes", ca
 				t.Errorf("detail %q after %q", c.Detail, extra)
 			}
 			if _, end, err := x.Rest(patience); end == harness.NotEnded {
-				t.Errorf("the connection stays after %q: %v", extra, err)
+				t.Errorf("the connection is still open after %q: %v", extra, err)
 			}
 		}
 	}},
@@ -373,7 +373,7 @@ var halfClosing = section{title: "8 a client's half-close and further bytes", ca
 	}},
 }}
 
-// tokenIn returns the token that a line of the log names.
+// tokenIn returns the token in a line of the log.
 func tokenIn(line string) string {
 	_, after, _ := strings.Cut(line, "token=")
 	token, _, _ := strings.Cut(after, " ")

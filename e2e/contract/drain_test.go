@@ -12,7 +12,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// drainLimit is within what a drain is over by default.
+// drainLimit is the longest a drain may take by default.
 const drainLimit = 4500 * time.Millisecond
 
 var draining = section{title: "6 drain", core: true, cases: []contractCase{
@@ -81,7 +81,7 @@ var draining = section{title: "6 drain", core: true, cases: []contractCase{
 			keys = append(keys, x.key)
 			head := x.WantHead()
 			if head.Status != http.StatusOK {
-				t.Fatalf("status %d, for which a browser gives up for ever", head.Status)
+				t.Fatalf("status %d, after which a browser gives up for good", head.Status)
 			}
 			wantField(t, head, "Content-Type", "text/event-stream")
 			body, end, err := x.Rest(patience)
@@ -242,7 +242,7 @@ var ownDraining = section{title: "6 drain, what this gateway adds", cases: []con
 		late := s.Begin(harness.Request{Target: "/late"}, harness.Script{})
 		late.WantHead()
 		if body, end, err := late.Rest(patience); end != harness.Clean || !onlyRetry.MatchString(body) {
-			t.Errorf("behind the last close: %q and then %v (%v), want a retry and the end", body, end, err)
+			t.Errorf("after the last close: %q and then %v (%v), want a retry and the end", body, end, err)
 		}
 		s.wantExitWithin(signalled, 4*time.Second+drainLimit, 0)
 		first, last := slices.MinFunc(at, time.Time.Compare), slices.MaxFunc(at, time.Time.Compare)
@@ -285,7 +285,7 @@ var ownDraining = section{title: "6 drain, what this gateway adds", cases: []con
 
 var onlyRetry = regexp.MustCompile(`^retry: [1-9][0-9]*\n\n$`)
 
-// signal sends the signal and returns when that was.
+// signal sends the signal, and returns the time at which it did.
 func (s *Site) signal(signal os.Signal) time.Time {
 	s.t.Helper()
 	s.signalled = true
@@ -296,8 +296,8 @@ func (s *Site) signal(signal os.Signal) time.Time {
 	return at
 }
 
-// drainSlowly starts a drain that goes on until release, because a disconnect
-// callback is not answered, and returns when the drain has begun.
+// drainSlowly starts a drain, and returns when it has begun. The drain lasts until release,
+// because a disconnect callback is not answered before.
 func (s *Site) drainSlowly() (ended *Stream, release func()) {
 	s.t.Helper()
 	hold := make(chan struct{})
@@ -308,7 +308,7 @@ func (s *Site) drainSlowly() (ended *Stream, release func()) {
 	return x, func() { close(hold) }
 }
 
-// wantDrained waits for a clean end after these bytes and perhaps a retry.
+// wantDrained waits for a clean end after these bytes and an optional retry.
 func (x *Stream) wantDrained(want string) {
 	x.s.t.Helper()
 	rest, end, err := x.Rest(patience)
@@ -318,7 +318,7 @@ func (x *Stream) wantDrained(want string) {
 	}
 }
 
-// wantExitWithin waits for the exit. A code of -1 is any.
+// wantExitWithin waits for the exit. A code of -1 means any.
 func (s *Site) wantExitWithin(since time.Time, limit time.Duration, want int) {
 	s.t.Helper()
 	code, err := s.gw.Exit(stopPatience)

@@ -111,7 +111,7 @@ var events = section{title: "8 also in the event", cases: []contractCase{
 			}
 			replies <- got
 		}()
-		if err := x.AwaitReceived(before, patience); err != nil { // the first bytes of it
+		if err := x.AwaitReceived(before, patience); err != nil { // the first bytes of the event
 			t.Fatal(err)
 		}
 		x.HangUp()
@@ -129,14 +129,14 @@ var events = section{title: "8 also in the event", cases: []contractCase{
 	}},
 }}
 
-// oversized becomes an event of 3.5 MB, more than any socket takes at once and larger
-// than a queue's bound, in a body that is within the limit.
+// oversized is the data of an event of 3.5 MB: more than a socket takes at once, more than a
+// queue's bound, but in a body within the limit.
 var oversized = strings.Repeat("\n", 500_000)
 
-// oversizedWire is that event on the wire.
+// oversizedWire is the event with that data on the wire.
 var oversizedWire = strings.Repeat("data: \n", 500_001) + "\n"
 
-// openStopped opens a stream whose client takes nothing behind the head.
+// openStopped opens a stream whose client stops reading after the head.
 func (s *Site) openStopped() *Stream {
 	s.t.Helper()
 	return s.OpenWith(harness.Request{Target: "/stopped", ReceiveBuffer: 4 << 10, StopAfterHead: true}, harness.Script{})

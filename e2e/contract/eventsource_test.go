@@ -11,12 +11,12 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// eventSource is a request as a browser's EventSource makes it.
+// eventSource is a request like that of a browser's EventSource.
 func eventSource(target string) harness.Request {
 	return harness.Request{Target: target, Header: []harness.Field{{Name: "Accept", Value: "text/event-stream"}}}
 }
 
-// refusing is a script whose connect is answered with that status and header.
+// refusing returns a script that answers the connect with that status and header.
 func refusing(status int, header ...string) harness.Script {
 	h := http.Header{}
 	for i := 0; i < len(header); i += 2 {
@@ -27,12 +27,12 @@ func refusing(status int, header ...string) harness.Script {
 
 var retryOf = regexp.MustCompile(`^retry: ([0-9]+)\n\n$`)
 
-// wantComeBack wants a stream that only has the client come back within these bounds.
+// wantComeBack checks that the stream has only a retry within these bounds, and ends.
 func (x *Stream) wantComeBack(what string, low, high time.Duration) *harness.Head {
 	x.s.t.Helper()
 	head := x.WantHead()
 	if head.Status != http.StatusOK {
-		x.s.t.Errorf("%s: status %d, for which an EventSource gives up for ever", what, head.Status)
+		x.s.t.Errorf("%s: status %d, after which an EventSource gives up for good", what, head.Status)
 		return head
 	}
 	wantField(x.s.t, head, "Content-Type", "text/event-stream")
@@ -49,7 +49,7 @@ func (x *Stream) wantComeBack(what string, low, high time.Duration) *harness.Hea
 	return head
 }
 
-// wantRejected wants a stream with the one event of a refusal that is final.
+// wantRejected checks that the stream has only the event of a final refusal.
 func (x *Stream) wantRejected(status int, code string) *harness.Head {
 	x.s.t.Helper()
 	head := x.WantHead()
@@ -83,8 +83,8 @@ func (x *Stream) wantRejected(status int, code string) *harness.Head {
 	return head
 }
 
-// firstRetry returns the reconnection time in milliseconds of a stream that has just opened; 0 if
-// it has none.
+// firstRetry returns the reconnection time in milliseconds with which a new stream begins, or
+// 0 if there is none.
 func (x *Stream) firstRetry() uint64 {
 	x.s.t.Helper()
 	if head := x.WantHead(); head.Status != http.StatusOK {

@@ -13,7 +13,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// grants are what the backend may answer to a connect.
+// grants has the cases about the backend's answer to a connect.
 var grants = section{title: "9 the answer to a connect", cases: []contractCase{
 	{name: "WWW-Authenticate, Retry-After and Set-Cookie of the backend's answer reach the client, with a refusal and with a stream", run: func(t *T) {
 		s := t.Shared()
@@ -33,7 +33,7 @@ var grants = section{title: "9 the answer to a connect", cases: []contractCase{
 				}
 			}
 			if head.Get("X-Other")+head.Get("Location") != "" || strings.Contains(head.Get("Cache-Control"), "max-age") {
-				t.Errorf("%d: more than that: %v", status, head.Header)
+				t.Errorf("%d: further header fields: %v", status, head.Header)
 			}
 		}
 	}},
@@ -126,7 +126,7 @@ var grants = section{title: "9 the answer to a connect", cases: []contractCase{
 			}
 		}
 		if got := s.Connection(s.Open("/").token).Overflow; got != "disconnect" {
-			t.Errorf("overflow %q without a word about it", got)
+			t.Errorf("overflow %q by default, want disconnect", got)
 		}
 	}},
 	{name: "unknown fields are ignored, an empty object says nothing", run: func(t *T) {
@@ -141,7 +141,7 @@ var grants = section{title: "9 the answer to a connect", cases: []contractCase{
 		}
 	}},
 	{name: "a body that is not such an object counts as {} with a warning in the log", run: func(t *T) {
-		s := t.Start() // of its own: warnings are counted
+		s := t.Start() // a gateway of its own, because warnings are counted
 		bodies := []string{
 			`OK`, `null`, `[]`, `"topics"`, `1`, `{`, `{} {}`, "\xff", `{"subject":"a","subject":"a"}`,
 			`{"topics":"x","subject":"a"}`, `{"topics":[1]}`, `{"topics":[""]}`, `{"topics":["a\nb"]}`, `{"topics":["` + strings.Repeat("x", 257) + `"]}`,
@@ -218,11 +218,11 @@ var grants = section{title: "9 the answer to a connect", cases: []contractCase{
 	}},
 }}
 
-// wantWarnings waits for so many warnings, those included that only a number says were left out.
+// wantWarnings waits for this number of warnings. It includes those that the log only counts as left out.
 func (s *Site) wantWarnings(text string, want int) {
 	s.t.Helper()
 	line := regexp.MustCompile(`^\[WARN\] ` + regexp.QuoteMeta(text) + ` (?:token=|left_out=(\d+)$)`)
-	poll := time.NewTicker(50 * time.Millisecond) // the number of those left out comes within a second
+	poll := time.NewTicker(50 * time.Millisecond) // the number of left-out warnings is logged within a second
 	defer poll.Stop()
 	got := 0
 	for end := time.Now().Add(patience); time.Now().Before(end); <-poll.C {
@@ -243,12 +243,12 @@ func (s *Site) wantWarnings(text string, want int) {
 	s.t.Errorf("%d warnings, want %d", got, want)
 }
 
-// granting accepts a connect with this body.
+// granting returns a script that accepts the connect with this body.
 func granting(body string) harness.Script {
 	return harness.Script{Connect: answerAlways(harness.Answer{Body: body})}
 }
 
-// pendingWith is pending with the body of the answer to come.
+// pendingWith is like pending, and sets the body of the answer to the connect.
 func (s *Site) pendingWith(grant string) (x *Stream, accept func()) {
 	s.t.Helper()
 	release := make(chan struct{})

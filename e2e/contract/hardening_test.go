@@ -331,7 +331,7 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 	{name: "MAX_CONNECTIONS: 503 with Retry-After beyond it, while health and internal keep working", run: func(t *T) {
 		s := t.Start("MAX_CONNECTIONS=3")
 		first, second := s.Open("/1"), s.Open("/2")
-		pending, accept := s.pending() // counts as well
+		pending, accept := s.pending() // counts as a stream as well
 		for range 3 {
 			x := s.Begin(harness.Request{Target: "/beyond"}, harness.Script{})
 			got := x.Reply()
@@ -380,7 +380,7 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 		e := t.kind.endpoint(s.gw.Port)
 		deadline := time.Now().Add(75 * time.Second)
 		for {
-			// A handshake that trusts only the new certificate is the thing itself.
+			// A handshake that trusts only the new certificate shows that it is in use.
 			conn, err := e.Dial(t.Context(), 0, "")
 			if err == nil {
 				conn.Close()
@@ -412,7 +412,7 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 	}},
 }}
 
-// dialHTTP2 makes a connection for several exchanges.
+// dialHTTP2 opens a connection for several exchanges.
 func (s *Site) dialHTTP2() *harness.HTTP2 {
 	s.t.Helper()
 	conn, err := s.endpoint.Dial(s.t.Context(), 0, "")
@@ -427,7 +427,7 @@ func (s *Site) dialHTTP2() *harness.HTTP2 {
 	return client
 }
 
-// BeginOn is Begin on an HTTP/2 connection that there is.
+// BeginOn is Begin on an existing HTTP/2 connection.
 func (s *Site) BeginOn(client *harness.HTTP2, r harness.Request, script harness.Script) *Stream {
 	s.t.Helper()
 	x := &Stream{s: s, key: NewKey()}
@@ -441,7 +441,7 @@ func (s *Site) BeginOn(client *harness.HTTP2, r harness.Request, script harness.
 	return x
 }
 
-// OpenOn is Open on an HTTP/2 connection that there is.
+// OpenOn is Open on an existing HTTP/2 connection.
 func (s *Site) OpenOn(client *harness.HTTP2) *Stream {
 	s.t.Helper()
 	x := s.BeginOn(client, harness.Request{Method: "GET", Target: "/"}, harness.Script{})
@@ -452,7 +452,7 @@ func (s *Site) OpenOn(client *harness.HTTP2) *Stream {
 	return x
 }
 
-// wantClosedBehind makes sure that a request over HTTP/1 is refused, and that the connection ends then.
+// wantClosedBehind checks that a request over HTTP/1 is refused, and that the gateway then closes the connection.
 func (s *Site) wantClosedBehind(r harness.Request, script harness.Script) {
 	s.t.Helper()
 	conn, err := s.endpoint.Dial(s.t.Context(), 0, "")
@@ -495,7 +495,7 @@ func wantClosed(t *T, conn net.Conn, after string) {
 	}
 }
 
-// malformed are requests that no handler sees. Each %s is where an Origin field goes.
+// malformed are requests that do not reach a handler. %s is the place for an Origin field.
 var malformed = []malformedRequest{
 	{"GET / HTTP/1.1\r\n%s\r\n", 400, "INVALID_REQUEST", "missing required Host header"},
 	{"HEAD /%%zz HTTP/1.1\r\nHost: x\r\n%s\r\n", 400, "INVALID_REQUEST", "target"},
@@ -519,7 +519,7 @@ func (m malformedRequest) raw(origin string) string {
 	return fmt.Sprintf(m.text, origin)
 }
 
-// tooLarge are requests whose heads are over the bound, each in its own way.
+// tooLarge are requests whose heads exceed the bound in different ways.
 func tooLarge() []harness.Request {
 	fields := func(n, size int) (fields []harness.Field) {
 		for i := range n {

@@ -63,7 +63,7 @@ var health = section{title: "6 errors and health", core: true, cases: []contract
 	}},
 }}
 
-// secrets are planted wherever the log must not show them.
+// secrets are put in all places that the log must not show.
 const (
 	secretQuery    = "canary-query-7f3a"
 	secretCookie   = "canary-cookie-91bc"
@@ -166,7 +166,7 @@ var ownLogging = section{title: "6 log lines by level and form", cases: []contra
 		s := t.Start("CORS_ALLOWED_ORIGINS=https://app.example")
 		x := s.Open("/")
 		wantField(t, x.WantHead(), "X-Content-Type-Options", "nosniff")
-		for range 3 { // on one connection: the third is served by another part
+		for range 3 { // on one connection: another part of the gateway serves the third
 			got := s.SendObject(object{"token": x.token, "event": object{"data": "x"}})
 			s.WantStatusOK(got, "ok")
 			if got.Header.Get("X-Content-Type-Options") != "nosniff" {
@@ -291,7 +291,7 @@ func secretRequest(path string) harness.Request {
 	}}
 }
 
-// answerOnce gives the first answer once, and then the other.
+// answerOnce gives the first answer once, and after that the other one.
 func answerOnce(first, then harness.Answer) func(*harness.Callback) harness.Answer {
 	once := make(chan harness.Answer, 1)
 	once <- first

@@ -12,7 +12,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// kind is one way in which streams are served and reached. The whole suite runs on each.
+// kind is one way to serve and to reach streams. The whole suite runs on each kind.
 type kind struct {
 	name     string
 	protocol harness.Protocol
@@ -24,7 +24,7 @@ type kind struct {
 // The names of the kinds.
 const (
 	detached = "detached"  // HTTP/1.1 on a socket taken over from net/http (Linux)
-	parked   = "parked"    // HTTP/1.1, the kind of the other systems
+	parked   = "parked"    // HTTP/1.1, as on systems other than Linux
 	tlsHTTP1 = "tls-http1" // HTTP/1.1 over TLS
 	tlsHTTP2 = "tls-http2" // HTTP/2 by ALPN
 	h2c      = "h2c"       // HTTP/2 by prior knowledge
@@ -38,8 +38,8 @@ var (
 	plainKinds = []string{detached, parked, foreign}
 )
 
-// wireSpecific names the cases that make sense on some kinds only, and says why.
-// Every other case has to run on every kind.
+// wireSpecific has the cases that make sense only on some kinds, with the reason. All other
+// cases have to run on every kind.
 var wireSpecific = map[string]struct {
 	kinds []string
 	why   string
@@ -78,7 +78,7 @@ var wireSpecific = map[string]struct {
 // theKinds are filled by TestMain.
 var theKinds []kind
 
-// makeKinds builds what has to be built.
+// makeKinds returns the kinds, after it has built the gateway for them.
 func makeKinds(dir string) ([]kind, error) {
 	if command := os.Getenv("CONTRACT_COMMAND"); command != "" {
 		return []kind{{name: foreign, command: []string{"/bin/sh", "-c", "exec " + command}}}, nil
@@ -105,7 +105,7 @@ func makeKinds(dir string) ([]kind, error) {
 	}, nil
 }
 
-// binary returns what the variable names, or else builds the gateway with the race detector.
+// binary returns the program that the variable names, or builds the gateway with the race detector.
 func binary(variable, path string, flags ...string) (string, error) {
 	if given := os.Getenv(variable); given != "" {
 		return filepath.Abs(given)
@@ -118,8 +118,8 @@ func binary(variable, path string, flags ...string) (string, error) {
 	return path, nil
 }
 
-// checkCounts makes sure that every kind ran every case: a kind that is missing or
-// a case that was skipped on one of them is a failure.
+// checkCounts checks that every kind ran every case. A missing kind, and a case that was
+// skipped on a kind, are failures.
 func checkCounts(t *testing.T, ran map[string][]string) {
 	t.Helper()
 	for _, k := range theKinds {

@@ -8,7 +8,7 @@ import (
 	"ssegateway/sse"
 )
 
-// overflows are the policies that keep a slow client: see queues for the one that does not.
+// overflows has the cases about the policies that do not disconnect a slow client. For the other one see queues.
 var overflows = section{title: "8 overflow policies", cases: []contractCase{
 	{name: "drop_oldest: the events that have waited longest are dropped, and the drops are counted", run: func(t *T) {
 		s := t.Start(smallQueue)
@@ -25,10 +25,10 @@ var overflows = section{title: "8 overflow policies", cases: []contractCase{
 		if len(got)+drops != sent {
 			t.Errorf("%d of %d events arrived and %d drops were counted", len(got), sent, drops)
 		}
-		// 64 KiB hold fifteen of them.
+		// 64 KiB hold fifteen events.
 		for i := sent - 14; i < sent; i++ {
 			if !contains(got, i) {
-				t.Errorf("event %d of %d did not arrive, although nothing newer had to take its place", i, sent)
+				t.Errorf("event %d of %d did not arrive, although no newer event needed its place", i, sent)
 			}
 		}
 		if got[0] != 0 {
@@ -39,7 +39,7 @@ var overflows = section{title: "8 overflow policies", cases: []contractCase{
 		s := t.Start(smallQueue)
 		x := s.openStoppedWith(`{"overflow":"latest"}`)
 		sent := x.flood("tick", 0)
-		x.tick("once", sent) // nothing of its name comes behind it
+		x.tick("once", sent) // no event of this name comes after it
 		once := sent
 		sent++
 		for range 40 {
@@ -53,7 +53,7 @@ var overflows = section{title: "8 overflow policies", cases: []contractCase{
 			t.Errorf("%d of %d events arrived and %d drops were counted", len(got), sent, drops)
 		}
 		if !contains(got, once) {
-			t.Error("the only event of its name was dropped, although others had a newer one of theirs behind them")
+			t.Error("the only event of its name was dropped, although events of another name were replaced by newer ones")
 		}
 		if got[len(got)-1] != sent-1 {
 			t.Errorf("the last event that arrived is %d, want %d", got[len(got)-1], sent-1)
@@ -73,7 +73,7 @@ var overflows = section{title: "8 overflow policies", cases: []contractCase{
 		}()
 		r := s.stream(x.token, "", ndjson)
 		r.write(`{"data":"streamed"}` + "\n")
-		for told := false; !told; sent++ { // until both have come to the front
+		for told := false; !told; sent++ { // until both have reached the front of the queue
 			x.tick("tick", sent)
 			select {
 			case got := <-sends:
@@ -100,7 +100,7 @@ var overflows = section{title: "8 overflow policies", cases: []contractCase{
 			t.Errorf("%d drops of a connection that lost nothing", n)
 		}
 		if n := s.Stats().Dropped; n != drops {
-			t.Errorf("the stats tell of %d drops, the connection of %d", n, drops)
+			t.Errorf("the stats have %d drops, the connection has %d", n, drops)
 		}
 		got := s.Call(http.MethodGet, "/metrics", "")
 		if want := "ssegateway_events_dropped_total " + itoa(drops) + "\n"; !strings.Contains(got.Body, want) {
@@ -109,18 +109,18 @@ var overflows = section{title: "8 overflow policies", cases: []contractCase{
 	}},
 }}
 
-// smallQueue makes few bytes fill a queue: a client that takes nothing is gone after 10 s,
-// whatever a slow machine has got done by then.
+// smallQueue makes the bound of a queue small. A client that stops reading is disconnected
+// after 10 s, and by then even a slow machine must have filled the queue.
 const smallQueue = "QUEUE_BYTES=65536"
 
-// openStoppedWith opens a stream whose client takes nothing behind the head. The
-// backend answers its connect with this body.
+// openStoppedWith opens a stream whose client stops reading after the head. The backend
+// answers its connect with this body.
 func (s *Site) openStoppedWith(grant string) *Stream {
 	s.t.Helper()
 	return s.OpenWith(harness.Request{Target: "/stopped", ReceiveBuffer: 4 << 10, StopAfterHead: true}, granting(grant))
 }
 
-// tick sends an event of that name, a sixteenth of the queue, with a number.
+// tick sends a numbered event with that name. Its size is a sixteenth of the queue.
 func (x *Stream) tick(name string, n int) {
 	x.s.t.Helper()
 	data := itoa(n) + " " + strings.Repeat("x", 4<<10)
@@ -140,8 +140,8 @@ func (x *Stream) flood(name string, n int) int {
 	return n
 }
 
-// numbers ends the stream, lets the client take what is left and returns the numbers
-// of the events that came.
+// numbers ends the stream, lets the client read the rest, and returns the numbers of the
+// events that arrived.
 func (x *Stream) numbers(t *T) []int {
 	t.Helper()
 	x.s.CloseStream(x.token)
@@ -161,7 +161,7 @@ func (x *Stream) numbers(t *T) []int {
 	return got
 }
 
-// decodeEvents reads a whole stream as a browser would.
+// decodeEvents decodes a whole stream as a browser would.
 func decodeEvents(t *T, text string) []sse.Event {
 	t.Helper()
 	d := sse.NewDecoder(strings.NewReader(text))
@@ -182,7 +182,7 @@ func wantAscending(t *T, got []int) {
 	t.Helper()
 	for i := 1; i < len(got); i++ {
 		if got[i] <= got[i-1] {
-			t.Errorf("event %d came behind event %d", got[i], got[i-1])
+			t.Errorf("event %d came after event %d", got[i], got[i-1])
 		}
 	}
 }

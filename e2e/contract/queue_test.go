@@ -8,7 +8,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// stallLimit is how long a client may take nothing while bytes wait for it.
+// stallLimit is how long a client may read nothing while bytes wait for it.
 const stallLimit = 10 * time.Second
 
 var queues = section{title: "8 slow clients", cases: []contractCase{
@@ -54,7 +54,7 @@ var queues = section{title: "8 slow clients", cases: []contractCase{
 	{name: "one event larger than the bound is taken by an empty queue", run: func(t *T) {
 		s := t.Start()
 		x := s.Open("/")
-		// Written, so that the queue is empty again before the next event.
+		// It waits until the event is written, so that the queue is empty before the next event.
 		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"data": oversized}, "wait": "written"}), "written")
 		x.Want(oversizedWire)
 		s.Event(x.token, "after")
@@ -81,7 +81,7 @@ var queues = section{title: "8 slow clients", cases: []contractCase{
 		}
 		x.Resume()
 		x.wantCutAfterPrefix(oversizedWire)
-		// Nothing waited for this one.
+		// No bytes waited for this client.
 		s.Event(idle.token, "still here")
 		idle.Resume()
 		idle.Want("data: still here\n\n")
@@ -156,8 +156,8 @@ var queues = section{title: "8 slow clients", cases: []contractCase{
 	}},
 }}
 
-// wantCutAfterPrefix makes sure that the stream is cut, not ended, and holds nothing
-// but the beginning of what was sent.
+// wantCutAfterPrefix checks that the stream is cut, not ended cleanly, and has only the
+// beginning of what was sent.
 func (x *Stream) wantCutAfterPrefix(sent string) {
 	x.s.t.Helper()
 	got, end, err := x.Rest(patience)

@@ -11,13 +11,13 @@ import (
 	"ssegateway/sse"
 )
 
-// replays are what a client that comes back gets.
+// replays has the cases about what a client gets when it reconnects.
 var replays = section{title: "10 replay", cases: []contractCase{
 	{name: "a stream that has topics opens with a block of only id, one without does not", run: func(t *T) {
 		s := t.Start()
 		topic := NewTopic()
 		id := s.Publish(object{"topic": topic, "event": object{"data": "before"}}, 0)
-		s.OpenTopics(topic).Want("id: " + id + "\n\n") // the position now
+		s.OpenTopics(topic).Want("id: " + id + "\n\n") // the current position
 		x := s.Open("/")
 		s.Event(x.token, "first")
 		x.Want("data: first\n\n")
@@ -47,7 +47,7 @@ var replays = section{title: "10 replay", cases: []contractCase{
 				id = s.Publish(object{"topics": []string{other, b, a}, "event": event}, 0)
 			case 2:
 				id = s.Publish(object{"topic": b, "event": event}, 0)
-			case 3: // the backend no longer grants this one
+			case 3: // the backend does not grant this topic any more
 				s.Publish(object{"topic": other, "event": event}, 0)
 				continue
 			}
@@ -90,7 +90,7 @@ var replays = section{title: "10 replay", cases: []contractCase{
 				}
 			}
 		})
-		// Each round takes some events and comes back while more are published.
+		// Each round reads some events, and reconnects while more are published.
 		next := 1
 		for next <= events {
 			x := s.ComeBack(id, topic)
@@ -165,7 +165,7 @@ var replays = section{title: "10 replay", cases: []contractCase{
 		for _, had := range []string{"AAAAAAAAAA-1", epoch + "-99999999999", "17", "x", epoch, epoch + "-", epoch + "--1", epoch + "-1x", id + " x", `"\`, "é", "\xff", "\x85\xff", "0", strings.Repeat("9", 1000)} {
 			x := s.ComeBack(had, topic)
 			x.wantGap(had)
-			// What follows is what is published from now on.
+			// After the gap come the events that are published from now on.
 			x.wantPosition()
 			s.Publish(object{"topic": topic, "event": object{"data": "live"}}, 1)
 			x.WantEvents("live")
@@ -179,7 +179,7 @@ var replays = section{title: "10 replay", cases: []contractCase{
 		x := s.ComeBack("foreign", topic)
 		gap := x.wantGap("foreign")
 		if position := x.wantPosition(); position != gap.ID.String() {
-			t.Errorf("the gap has the id %s, the block behind it %s", gap.ID, position)
+			t.Errorf("the gap has the id %s, the block after it %s", gap.ID, position)
 		}
 		x.Leave()
 		x.Disconnect()
@@ -222,7 +222,7 @@ var replays = section{title: "10 replay", cases: []contractCase{
 	}},
 }}
 
-// asText reads bytes that are not UTF-8 as Latin-1.
+// asText decodes bytes that are not UTF-8 as Latin-1.
 func asText(value string) string {
 	if utf8.ValidString(value) {
 		return value
@@ -234,13 +234,13 @@ func asText(value string) string {
 	return b.String()
 }
 
-// wantGap waits for the event that says that something may be missing.
+// wantGap waits for a gap event.
 func (x *Stream) wantGap(had string) sse.Event {
 	x.s.t.Helper()
 	e := x.NextEvent()
 	var data map[string]string
 	if err := decode(e.Data, &data); err != nil || e.Name.String() != "gap" || len(data) != 1 || data["last_event_id"] != asText(had) {
-		x.s.t.Fatalf("event %q with data %s, want a gap behind %q (%v)", e.Name, quoted(e.Data), had, err)
+		x.s.t.Fatalf("event %q with data %s, want a gap after %q (%v)", e.Name, quoted(e.Data), had, err)
 	}
 	if e.ID.String() == "" {
 		x.s.t.Fatal("the gap has no id")

@@ -22,7 +22,7 @@ type Reply struct {
 	Body   string
 }
 
-// Call makes a request as a backend does. The header is given as name, value, name, value…
+// Call makes a request as a backend does. The header is a list of name, value, name, value, and so on.
 func (s *Site) Call(method, path, body string, header ...string) Reply {
 	s.t.Helper()
 	reply, err := s.call(method, path, strings.NewReader(body), header...)
@@ -32,7 +32,7 @@ func (s *Site) Call(method, path, body string, header ...string) Reply {
 	return reply
 }
 
-// call is Call for goroutines that must not end the test.
+// call is like Call, for goroutines, which must not end the test.
 func (s *Site) call(method, path string, body io.Reader, header ...string) (Reply, error) {
 	return call(s.t, s.client, s.endpoint, method, path, body, header...)
 }
@@ -70,7 +70,7 @@ func encode(v any) string {
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
-		panic(err) // the tests encode nothing that can fail
+		panic(err) // the tests encode only values that cannot fail
 	}
 	return b.String()
 }
@@ -135,8 +135,8 @@ func (r Reply) notJSON() string {
 
 var codeForm = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
 
-// WantError checks an error answer: its form always, the code and the message where
-// they are given.
+// WantError checks the status and form of an error answer, and the code and the message
+// unless they are empty.
 func (s *Site) WantError(got Reply, status int, code, message string) {
 	s.t.Helper()
 	if problem := got.notError(status, code, message); problem != "" {
@@ -184,7 +184,7 @@ func reply(t *T, x *harness.Exchange) Reply {
 	return r
 }
 
-// Refusal waits for the end of a request for a stream that must be refused like this.
+// Refusal waits for the answer to a request for a stream, which must be refused like this.
 func (x *Stream) Refusal(status int, code, message string) {
 	x.s.t.Helper()
 	x.s.WantError(x.Reply(), status, code, message)

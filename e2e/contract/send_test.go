@@ -149,7 +149,7 @@ var sending = section{title: "4 backend to gateway", core: true, cases: []contra
 			strings.ToUpper(x.token), "{" + x.token + "}", "urn:uuid:" + x.token, strings.ReplaceAll(x.token, "-", ""), x.token + "\x00",
 		} {
 			if token == x.token {
-				continue // a token without a letter has no upper case
+				continue // a token without letters has no upper case
 			}
 			for _, body := range []object{{"token": token}, {"token": token, "event": object{"data": "x"}}, {"token": token, "close": true}} {
 				s.WantError(s.SendObject(body), http.StatusNotFound, "TOKEN_NOT_FOUND", "Token not found")
@@ -222,7 +222,7 @@ var sending = section{title: "4 backend to gateway", core: true, cases: []contra
 		var want strings.Builder
 		clients := []*http.Client{s.endpoint.Client(), s.endpoint.Client(), s.endpoint.Client()}
 		for i := range 150 {
-			client := clients[i%len(clients)] // three connections take turns
+			client := clients[i%len(clients)] // three HTTP connections take turns
 			got, err := call(t, client, s.endpoint, http.MethodPost, sendPath,
 				jsonBody(object{"token": x.token, "event": object{"data": itoa(i)}}), "Content-Type", "application/json")
 			if err != nil {
@@ -247,8 +247,8 @@ var sending = section{title: "4 backend to gateway", core: true, cases: []contra
 	}},
 }}
 
-// wantInvalid sends bodies that must all be refused for that reason. A token "T"
-// stands for one that exists.
+// wantInvalid sends bodies that must all be refused for that reason. The token "T" stands for
+// an existing one.
 func (s *Site) wantInvalid(code, message string, bodies ...string) {
 	s.t.Helper()
 	x := s.Open("/")
@@ -262,7 +262,7 @@ func (s *Site) wantInvalid(code, message string, bodies ...string) {
 	x.Want("data: unharmed\n\n")
 }
 
-// wantGone makes sure that a token is not found, whatever is asked of it.
+// wantGone checks that every operation on a token is answered TOKEN_NOT_FOUND.
 func (s *Site) wantGone(token string) {
 	s.t.Helper()
 	for _, body := range []object{{"token": token}, {"token": token, "event": object{"data": "x"}}, {"token": token, "close": true}} {

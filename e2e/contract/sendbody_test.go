@@ -9,7 +9,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// bodies are the rules about the body of a send as a whole.
+// bodies has the cases about the body of a send as a whole.
 var bodies = section{title: "4 the request of a send", core: true, cases: []contractCase{
 	{name: "INVALID_JSON: not one JSON object", run: func(t *T) {
 		t.Shared().wantInvalid("INVALID_JSON", "",

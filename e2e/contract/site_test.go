@@ -15,7 +15,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// T is a case under way on one kind.
+// T is a running case on one kind.
 type T struct {
 	*testing.T
 	kind   kind
@@ -27,23 +27,23 @@ func (t *T) http1() bool {
 	return t.kind.protocol == harness.HTTP1 || t.kind.protocol == harness.HTTP1TLS
 }
 
-// Site is a running gateway and its backend as one case sees them.
+// Site is a running gateway with its backend, as used by one case.
 type Site struct {
 	t        *T
 	gw       *harness.Process
 	backend  *harness.Backend
 	endpoint harness.Endpoint
-	client   *http.Client // what the backend calls the gateway with
-	wantExit int          // the exit code that stopping it must give; -1: any
+	client   *http.Client // of the backend, for requests to the gateway
+	wantExit int          // the exit code when it is stopped; -1: any
 
-	signalled bool // the case itself asked the gateway to end
+	signalled bool // the case has already asked the gateway to end
 }
 
-// quietHeartbeat keeps heartbeats out of the cases that are not about them.
+// quietHeartbeat makes heartbeats so rare that they do not disturb other cases.
 const quietHeartbeat = "HEARTBEAT_INTERVAL_SECONDS=3600"
 
-// run starts a gateway and waits until it serves. settings are NAME=value, or just
-// NAME for a variable that must not be set.
+// run starts a gateway, and waits until it serves. settings are NAME=value, or only NAME for
+// a variable that must not be set.
 func (k kind) run(settings []string, backend *harness.Backend) (*harness.Process, error) {
 	starts <- struct{}{}
 	defer func() { <-starts }()
@@ -79,8 +79,8 @@ func (k kind) at(host string, port int) harness.Endpoint {
 	return e
 }
 
-// sharedSite is the gateway of a kind with default settings, for the cases that need
-// nothing else. It starts with its first use.
+// sharedSite is the gateway of a kind with default settings, for all cases that need no
+// others. It starts at its first use.
 type sharedSite struct {
 	kind kind
 	once sync.Once
@@ -88,8 +88,8 @@ type sharedSite struct {
 	err  error
 }
 
-// Shared returns the gateway that the cases of this kind share: default settings, a
-// backend that behaves. A case tells its own connections by their keys and tokens.
+// Shared returns the gateway that the cases of this kind share. It has default settings and a
+// backend without faults. A case recognizes its own connections by their keys and tokens.
 func (t *T) Shared() *Site {
 	t.Helper()
 	s := t.shared
@@ -139,7 +139,7 @@ func (t *T) Start(settings ...string) *Site {
 	return t.StartWith(backend, settings...)
 }
 
-// StartWith runs a gateway for this case alone, with that backend or, if nil, none.
+// StartWith runs a gateway for this case alone, with that backend, or without one if it is nil.
 func (t *T) StartWith(backend *harness.Backend, settings ...string) *Site {
 	t.Helper()
 	gw, err := t.kind.run(settings, backend)
@@ -153,7 +153,7 @@ func (t *T) StartWith(backend *harness.Backend, settings ...string) *Site {
 			backend.CalmDown()
 		}
 		if s.signalled {
-			_, _ = gw.Exit(stopPatience) // a second signal would be another wish
+			_, _ = gw.Exit(stopPatience) // do not send a second signal, which has another meaning
 		}
 		stop(t.T, gw, s.wantExit)
 		s.client.CloseIdleConnections()
@@ -164,10 +164,10 @@ func (t *T) StartWith(backend *harness.Backend, settings ...string) *Site {
 	return s
 }
 
-// stopPatience is the 4.5 s that a drain may take, and what a loaded machine adds.
+// stopPatience is the 4.5 s that a drain may take, plus a reserve for a loaded machine.
 const stopPatience = 15 * time.Second
 
-// stop ends a gateway that may have ended already.
+// stop ends a gateway, which may have ended already.
 func stop(t *testing.T, gw *harness.Process, want int) {
 	t.Helper()
 	code, err := gw.Stop(stopPatience)
@@ -195,7 +195,7 @@ func tail(lines []string) string {
 	return strings.Join(lines, "\n")
 }
 
-// WantLog waits for a line of the log in which all patterns are found.
+// WantLog waits for a line of the log that matches all patterns.
 func (s *Site) WantLog(patterns ...string) string {
 	s.t.Helper()
 	var compiled []*regexp.Regexp
@@ -235,12 +235,12 @@ func answerAlways(a harness.Answer) func(*harness.Callback) harness.Answer {
 	return func(*harness.Callback) harness.Answer { return a }
 }
 
-// connectAnswer answers a connect with that status.
+// connectAnswer returns a script that answers the connect with that status.
 func connectAnswer(status int) harness.Script {
 	return harness.Script{Connect: answerAlways(harness.Answer{Status: status})}
 }
 
-// pause waits for d of the gateway's own time, where nothing but time can be waited for.
+// pause waits for d, where there is no event to wait for.
 func pause(d time.Duration) { <-time.After(d) }
 
 func timed(f func()) time.Duration {

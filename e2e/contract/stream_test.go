@@ -44,7 +44,7 @@ var clients = section{title: "2 client to gateway", core: true, cases: []contrac
 			}
 			s.WantError(got, got.Status, "", "")
 			if strings.Contains(got.Body, "TOKEN_NOT_FOUND") {
-				t.Errorf("GET %s: %s, which would tell a backend that a token is gone", target, got.Body)
+				t.Errorf("GET %s: %s, which means to a backend that a token is gone", target, got.Body)
 			}
 			s.wantNoCallback(x.key)
 		}
@@ -57,7 +57,7 @@ var clients = section{title: "2 client to gateway", core: true, cases: []contrac
 		for range 20 {
 			x := s.Open("/token")
 			if !v4.MatchString(x.token) || tokens[x.token] {
-				t.Errorf("token %q is no UUID version 4, or not the first of its kind", x.token)
+				t.Errorf("token %q is not a UUID version 4, or not unique", x.token)
 			}
 			tokens[x.token] = true
 		}
@@ -120,7 +120,7 @@ var clients = section{title: "2 client to gateway", core: true, cases: []contrac
 	}},
 	{name: "the head reaches the client at once, not with the first event", run: func(t *T) {
 		s := t.Shared()
-		x := s.Open("/head") // returns with the head, and nothing was sent to it
+		x := s.Open("/head") // returns after the head, before anything was sent
 		answered := x.Connect().At
 		if took := x.WantHead().At.Sub(answered); took > 5*time.Second {
 			t.Errorf("the head came %v after the callback", took)
@@ -245,7 +245,7 @@ var clients = section{title: "2 client to gateway", core: true, cases: []contrac
 	}},
 }}
 
-// wantStreams opens each target and checks that the backend is told of it exactly so.
+// wantStreams opens a stream at each target, and checks that the callback has exactly this target.
 func wantStreams(s *Site, targets []string) {
 	s.t.Helper()
 	for _, target := range targets {
@@ -269,7 +269,7 @@ func wantField(t *T, head *harness.Head, name, want string) {
 	}
 }
 
-// wantNoCallback makes sure that nothing was called back for the key up to now.
+// wantNoCallback checks that no callback was made for the key so far.
 func (s *Site) wantNoCallback(key string) {
 	s.t.Helper()
 	s.Barrier()

@@ -15,14 +15,14 @@ const (
 	ndjson      = "application/x-ndjson"
 )
 
-// streaming is one request whose body is passed to the client as it arrives.
+// streaming has the cases about requests whose body is passed to the client as it arrives.
 var streaming = section{title: "11 streaming into a stream", cases: []contractCase{
 	{name: "the body is passed on as it arrives, in order: text/event-stream", run: func(t *T) {
 		s := t.Shared()
 		x := s.Open("/")
 		r := s.stream(x.token, "", eventStream)
 		r.write("data: one\n\n")
-		x.Want("data: one\n\n") // while the body is still coming
+		x.Want("data: one\n\n") // while the body is still being sent
 		r.write("event: token\r\nda")
 		r.write("ta: two\rdata:  lines\nid: 7\nretry: 10\n\n: comment\n\n")
 		x.Want("event: token\nid: 7\nretry: 10\ndata: two\ndata:  lines\n\n")
@@ -152,7 +152,7 @@ var streaming = section{title: "11 streaming into a stream", cases: []contractCa
 		s := t.Start()
 		x := s.openStopped()
 		r := s.stream(x.token, "?close=true", ndjson)
-		const events = 200 // of 64 KiB: more than any socket and twelve queues take
+		const events = 200 // of 64 KiB: more than a socket and twelve queues hold
 		data := strings.Repeat("x", 64<<10)
 		go func() {
 			for i := range events {
@@ -162,7 +162,7 @@ var streaming = section{title: "11 streaming into a stream", cases: []contractCa
 			}
 			r.close()
 		}()
-		s.Barrier() // time for the sender to send what it may
+		s.Barrier() // gives the sender time to send as much as it may
 		if queued := s.Connection(x.token).Queued; queued > 1<<20 {
 			t.Errorf("%d bytes are queued", queued)
 		}
@@ -202,7 +202,7 @@ var streaming = section{title: "11 streaming into a stream", cases: []contractCa
 		close(release)
 		x.Refusal(http.StatusForbidden, "BACKEND_FORBIDDEN", "")
 		got := r.answer()
-		if got.Status == http.StatusNotFound { // it was refused before the request had begun
+		if got.Status == http.StatusNotFound { // the connection was gone before the request began
 			s.WantError(got, http.StatusNotFound, "TOKEN_NOT_FOUND", "")
 			return
 		}
@@ -241,7 +241,7 @@ var streaming = section{title: "11 streaming into a stream", cases: []contractCa
 			s.Event(x.token, "unharmed")
 			x.Want("data: unharmed\n\n")
 		}
-		// The body as a whole may be longer.
+		// The whole body may be longer than the limit of an event.
 		x := s.Open("/")
 		s.wantStreamed(s.Stream(x.token, "", ndjson, strings.Repeat(`{"data":"`+data[:5000]+`"}`+"\n", 10)), 10)
 		x.Want(strings.Repeat("data: "+data[:5000]+"\n\n", 10))
@@ -276,7 +276,7 @@ func (s *Site) stream(token, query, contentType string) *streamingRequest {
 		if err != nil {
 			got.Body = err.Error()
 		}
-		body.CloseWithError(io.ErrClosedPipe) // whoever writes is not kept
+		body.CloseWithError(io.ErrClosedPipe) // do not block the writer
 		r.replies <- got
 	}()
 	return r
@@ -286,11 +286,11 @@ func (s *Site) stream(token, query, contentType string) *streamingRequest {
 func (r *streamingRequest) write(part string) {
 	r.s.t.Helper()
 	if !r.offer(part) {
-		r.s.t.Fatalf("%s was not taken: %+v", quoted(part), r.answer())
+		r.s.t.Fatalf("%s was not accepted: %+v", quoted(part), r.answer())
 	}
 }
 
-// offer is write for goroutines that must not end the test.
+// offer is like write, for goroutines, which must not end the test.
 func (r *streamingRequest) offer(part string) bool {
 	_, err := io.WriteString(r.body, part)
 	return err == nil
@@ -298,13 +298,13 @@ func (r *streamingRequest) offer(part string) bool {
 
 func (r *streamingRequest) close() { _ = r.body.Close() }
 
-// abort breaks the body off.
+// abort aborts the body.
 func (r *streamingRequest) abort() {
 	_ = r.body.CloseWithError(io.ErrUnexpectedEOF)
 	<-r.replies
 }
 
-// end ends the body and waits for the answer.
+// end ends the body, and waits for the answer.
 func (r *streamingRequest) end() Reply {
 	r.s.t.Helper()
 	r.close()

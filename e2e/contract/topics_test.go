@@ -14,7 +14,7 @@ import (
 
 const publishPath = "/internal/publish"
 
-// topics are publishing and who gets it.
+// topics has the cases about publishing, and about which streams get an event.
 var topics = section{title: "10 topics", cases: []contractCase{
 	{name: "publish: status, id and receivers, and the event with its id", run: func(t *T) {
 		s := t.Shared()
@@ -172,7 +172,7 @@ var topics = section{title: "10 topics", cases: []contractCase{
 	}},
 }}
 
-// Publish publishes, to that many receivers, and returns the event's id.
+// Publish publishes an event, which must have that many receivers, and returns its id.
 func (s *Site) Publish(body object, receivers int) (id string) {
 	s.t.Helper()
 	var answer struct{ ID string }
@@ -192,13 +192,13 @@ func (s *Site) publishUnstored(body object, receivers int) {
 	s.WantJSON(got, http.StatusOK, object{"status": "ok", "receivers": float64(receivers)})
 }
 
-// OpenTopics opens a stream that gets these topics.
+// OpenTopics opens a stream with these topics.
 func (s *Site) OpenTopics(topics ...string) *Stream {
 	s.t.Helper()
 	return s.OpenWith(harness.Request{Target: "/"}, granting(encode(object{"topics": topics})))
 }
 
-// ComeBack opens a stream of a client that had that id.
+// ComeBack opens a stream with that Last-Event-ID.
 func (s *Site) ComeBack(lastEventID string, topics ...string) *Stream {
 	s.t.Helper()
 	return s.OpenWith(comingBack(lastEventID), granting(encode(object{"topics": topics})))
@@ -208,7 +208,7 @@ func comingBack(lastEventID string) harness.Request {
 	return harness.Request{Target: "/", Header: []harness.Field{{Name: "last-event-id", Value: lastEventID}}}
 }
 
-// wantPosition takes the block of only id that a stream with topics opens with, and
+// wantPosition reads the block with only an id, with which a stream with topics begins, and
 // returns the id.
 func (x *Stream) wantPosition() string {
 	x.s.t.Helper()
@@ -216,7 +216,7 @@ func (x *Stream) wantPosition() string {
 	for !strings.HasSuffix(block, "\n\n") {
 		b, err := x.Next(1, patience)
 		if err != nil {
-			x.s.t.Fatalf("%v behind %s", err, quoted(block))
+			x.s.t.Fatalf("%v after %s", err, quoted(block))
 		}
 		block += b
 	}
@@ -227,13 +227,13 @@ func (x *Stream) wantPosition() string {
 	return id
 }
 
-// Read makes the stream what a decoder reads.
+// Read makes the stream the reader of a decoder.
 func (x *Stream) Read(b []byte) (int, error) {
 	got, err := x.Next(1, patience)
 	return copy(b, got), err
 }
 
-// NextEvent waits for the next event, as a browser would: blocks without data are none.
+// NextEvent waits for the next event. Like a browser, it ignores blocks without data.
 func (x *Stream) NextEvent() sse.Event {
 	x.s.t.Helper()
 	if x.decoder == nil {
@@ -246,7 +246,7 @@ func (x *Stream) NextEvent() sse.Event {
 	return e
 }
 
-// WantEvents waits for events with these data.
+// WantEvents waits for the next events, which must have these data.
 func (x *Stream) WantEvents(data ...string) {
 	x.s.t.Helper()
 	for _, want := range data {

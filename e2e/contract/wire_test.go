@@ -13,7 +13,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-// wireTable is what an event looks like on the wire.
+// wireTable has events and their bytes on the wire.
 var wireTable = []struct{ name, data, want string }{
 	{"", "hello", "data: hello\n\n"},
 	{"greeting", "hello", "event: greeting\ndata: hello\n\n"},
@@ -54,7 +54,7 @@ var wireTable = []struct{ name, data, want string }{
 	{"error", "x", "event: error\ndata: x\n\n"},
 }
 
-// forgeries try to make one event two, or to add a field.
+// forgeries try to turn one event into two, or to add a field.
 var forgeries = []string{
 	"x\n\nevent: forged\ndata: y", "x\r\rdata: forged", "x\revent: forged", "x\rid: 1", "x\nretry: 1", "x\r\n\r\n: comment", "\n\n\n", "\r\n\r\ndata: y\r\n\r\n",
 	"x\n\n0\r\n\r\n", "x\u0000\nid: 2",
@@ -83,10 +83,10 @@ var wire = section{title: "5 bytes on the wire", core: true, cases: []contractCa
 			x.Want(row.want)
 		}
 		s.CloseStream(x.token)
-		x.WantEnd() // of the last chunk: an end without it would be a cut
+		x.WantEnd() // with the last chunk: an end without it would be a cut
 		pieces := x.Pieces()
 		if pieces[0].Data == harness.Heartbeat {
-			pieces = pieces[1:] // with which the stream began
+			pieces = pieces[1:] // the beginning of the stream
 		}
 		if len(pieces) != len(wireTable) {
 			t.Fatalf("%d chunks for %d events", len(pieces), len(wireTable))
@@ -121,7 +121,7 @@ var wire = section{title: "5 bytes on the wire", core: true, cases: []contractCa
 			s.Event(calls[0].Token, row.data)
 			got := readPast(t, conn, "\n\n\r\n")
 			if got == "d\r\n"+harness.Heartbeat+"\r\n" {
-				got = readPast(t, conn, "\n\n\r\n") // behind that with which the stream began
+				got = readPast(t, conn, "\n\n\r\n") // after the beginning of the stream
 			}
 			if !strings.EqualFold(got, row.want) {
 				t.Errorf("on the wire %q, want %q", got, row.want)
@@ -168,7 +168,7 @@ var wire = section{title: "5 bytes on the wire", core: true, cases: []contractCa
 		x := s.Open("/")
 		for i := range 20 {
 			s.Event(x.token, itoa(i))
-			x.Want("data: " + itoa(i) + "\n\n") // before anything else is written
+			x.Want("data: " + itoa(i) + "\n\n") // before the next event is written
 		}
 	}},
 	{name: "writes of one connection never interleave, each sender's order is kept", run: func(t *T) {
@@ -233,7 +233,7 @@ var wire = section{title: "5 bytes on the wire", core: true, cases: []contractCa
 			at = append(at, pieces[len(pieces)-1].At)
 		}
 		first, last := slices.MinFunc(at, time.Time.Compare), slices.MaxFunc(at, time.Time.Compare)
-		// Thirty times at random in 2 s or more: less than a half of it is no chance.
+		// Thirty random times within 2 s or more are never within half of that by chance.
 		if spread := last.Sub(first); spread < time.Second {
 			t.Errorf("30 heartbeats came within %v", spread)
 		}
@@ -249,7 +249,7 @@ var wire = section{title: "5 bytes on the wire", core: true, cases: []contractCa
 				heartbeats += strings.Count(piece.Data, ": heartbeat\n\n")
 				looked++
 			}
-			pause(2 * time.Millisecond) // leaves the processor to others
+			pause(2 * time.Millisecond) // leaves the processor to other goroutines
 		}
 		if heartbeats < 4 {
 			t.Errorf("%d heartbeats in %v", heartbeats, patience)
@@ -274,7 +274,7 @@ var wire = section{title: "5 bytes on the wire", core: true, cases: []contractCa
 		s.CloseStream(closed.token)
 		closed.WantEnd()
 		early := s.Open("/early")
-		s.CloseStream(early.token) // before its first heartbeat
+		s.CloseStream(early.token) // before the first heartbeat
 		early.WantEnd()
 		witness.Want(": heartbeat\n\n: heartbeat\n\n: heartbeat\n\n")
 		if calls := s.backend.Calls(func(c *harness.Callback) bool { return c.Key == witness.key }); len(calls) != 1 {
@@ -285,7 +285,7 @@ var wire = section{title: "5 bytes on the wire", core: true, cases: []contractCa
 	}},
 }}
 
-// readPast reads up to and including the mark.
+// readPast reads until the end of the mark, and returns everything up to there.
 func readPast(t *T, conn interface{ Read([]byte) (int, error) }, mark string) string {
 	t.Helper()
 	var got []byte

@@ -1,4 +1,4 @@
-// The package is for browsers: it wants a window and a document.
+// The package is for browsers, so it needs a window and a document.
 globalThis.window = globalThis;
 globalThis.document = new EventTarget();
 
@@ -12,11 +12,11 @@ await fetchEventSource(url, {
     report("open");
   },
   onmessage({ event, data, id }) {
-    if (event === "" && data === "") return; // a block without data is an event for it
+    if (event === "" && data === "") return; // the package reports a block without data as an event
     report("event", { name: event || "message", data, id });
   },
   onclose() {
-    throw new Error("ended"); // otherwise it does not come back
+    throw new Error("ended"); // otherwise it does not reconnect
   },
-  onerror() {}, // nor would it after a throw here
+  onerror() {}, // after a throw here it would not reconnect either
 });
