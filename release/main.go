@@ -1,5 +1,5 @@
-// Release builds what a release consists of: static binaries in archives, container images, an
-// SBOM and checksums. The same commit gives the same bytes, whoever builds it.
+// Release builds what a release consists of: static binaries in archives, deb and rpm packages,
+// container images, an SBOM and checksums. The same commit gives the same bytes, whoever builds it.
 package main
 
 import (
@@ -79,6 +79,9 @@ func run(ctx context.Context, root, out, only string) error {
 			return fmt.Errorf("%v: %w", t, err)
 		}
 		if t.os == "linux" {
+			if err := r.packages(ctx, binary, t); err != nil {
+				return fmt.Errorf("packages for %v: %w", t, err)
+			}
 			images = append(images, builtImage{t, binary})
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the table of settings into docs/configuration.md")
+var update = flag.Bool("update", false, "write the table of settings into docs/configuration.md and deploy/package/config.yaml")
 
 const page = "../../docs/configuration.md"
 
