@@ -154,7 +154,7 @@ func TestLastLine(t *testing.T) {
 		}
 		g.expectExit(g.open())
 		all, err := io.ReadAll(r)
-		if err != nil || !strings.Contains(string(all), "[ERROR] listen tcp") {
+		if err != nil || !strings.Contains(string(all), "[ERROR] PORT: listen tcp") {
 			t.Errorf("%s, %v", all, err)
 		}
 	}
