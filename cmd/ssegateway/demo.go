@@ -33,7 +33,7 @@ func demoCommand() *cobra.Command {
 			}
 			port, err := strconv.ParseUint(pagePort, 10, 16)
 			if err != nil || port == 0 {
-				return errors.New("--page-port: " + strconv.Quote(pagePort) + " is not possible; allowed is a whole number, 1 to 65535")
+				return errors.New("--page-port: " + strconv.Quote(pagePort) + " is not valid: must be a whole number, 1 to 65535")
 			}
 			page := int(port)
 			if besidePort != 0 {

@@ -89,7 +89,7 @@ type sharedSite struct {
 }
 
 // Shared returns the gateway that the cases of this kind share. It has default settings and a
-// backend without faults. A case recognizes its own connections by their keys and tokens.
+// backend without faults. A case recognises its own connections by their keys and tokens.
 func (t *T) Shared() *Site {
 	t.Helper()
 	s := t.shared

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/knadh/koanf/providers/confmap"
 	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
@@ -253,6 +254,7 @@ func (l *loader) addFile(table []setting) {
 		l.problem(fmt.Errorf("configuration file %s: %w", path, err))
 		return
 	}
+	lines := keyLines(path)
 	known, locks := map[string]bool{}, map[string]bool{}
 	for _, s := range table {
 		known[s.key()] = s.key() != key // a file does not name another one
@@ -260,7 +262,7 @@ func (l *loader) addFile(table []setting) {
 	}
 	for _, k := range content.Keys() {
 		if !known[k] {
-			l.problem(fmt.Errorf("configuration file %s: unknown key %q", path, k))
+			l.problem(fmt.Errorf("configuration file %s, line %d: unknown key %q%s", path, lines[k], k, hint(k, known)))
 			content.Delete(k)
 		} else if v := content.Get(k); v == nil || v == "" {
 			content.Delete(k) // counts as none
@@ -272,6 +274,25 @@ func (l *loader) addFile(table []setting) {
 	if err := l.values.Merge(content); err != nil {
 		l.problem(fmt.Errorf("configuration file %s: %w", path, err))
 	}
+}
+
+// hint returns the end of a message about an unknown key: the known one that was probably meant.
+func hint(key string, known map[string]bool) string {
+	if lower := strings.ToLower(key); known[lower] {
+		return "; keys are in lower case: " + lower
+	}
+	const most = 3 // letters that are wrong
+	best, distance := "", most+1
+	for k, ok := range known {
+		d := levenshtein.ComputeDistance(strings.ToLower(key), k)
+		if ok && (d < distance || d == distance && k < best) && 2*d <= len(k) {
+			best, distance = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "; did you mean " + best + "?"
 }
 
 // source returns the name of the place where the value of a setting was given.
@@ -295,7 +316,7 @@ func (l *loader) text(s setting) (string, error) {
 			return strings.Join(v, ","), nil
 		}
 	}
-	return "", fmt.Errorf("%s: not a value of the right shape; allowed is %s", l.source(s), s.allowed)
+	return "", fmt.Errorf("%s: not a value of the right shape: must be %s", l.source(s), s.must())
 }
 
 // set parses the value of one setting into its field.
@@ -329,7 +350,10 @@ func (l *loader) set(s setting) error {
 		return nil
 	}
 	if err := s.parse(text); err != nil {
-		return fmt.Errorf("%s: %s is not possible%w; allowed is %s", source, shown, err, s.allowed)
+		if errors.Is(err, errNotAllowed) {
+			return fmt.Errorf("%s: %s is not valid: must be %s", source, shown, s.must())
+		}
+		return fmt.Errorf("%s: %s is not valid%w; it must be %s", source, shown, err, s.must())
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -43,6 +44,20 @@ func (yamlParser) Unmarshal(content []byte) (map[string]any, error) {
 		layer[key] = v.value
 	}
 	return layer, nil
+}
+
+// keyLines returns the lines on which the keys of a valid configuration file are.
+func keyLines(path string) map[string]int {
+	lines := map[string]int{}
+	content, err := os.ReadFile(path)
+	var root yaml.Node
+	if err == nil && yaml.Unmarshal(content, &root) == nil && len(root.Content) == 1 {
+		top := root.Content[0].Content // keys and values in turn
+		for i := 0; i+1 < len(top); i += 2 {
+			lines[top[i].Value] = top[i].Line
+		}
+	}
+	return lines
 }
 
 // Marshal completes koanf.Parser. It is not used.

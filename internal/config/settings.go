@@ -189,6 +189,14 @@ func (s setting) fromFile() setting {
 	}
 }
 
+// must returns what a value has to be, as the end of "must be".
+func (s setting) must() string {
+	if s.choices {
+		return "one of " + s.allowed
+	}
+	return s.allowed
+}
+
 // flag returns the name of the command line flag.
 func (s setting) flag() string {
 	if s.env == "CONFIG_FILE" {

@@ -18,11 +18,12 @@ import (
 // value is a field of a Config and the rules for its text.
 type value struct {
 	name    string // what the help of a flag calls it
-	allowed string // completes "allowed is …"
+	allowed string // completes "must be …"
+	choices bool   // allowed lists all values
 	list    bool   // a list in the file is joined with commas
 
 	// parse sets the field, or leaves it and returns an error. The error continues "… is not
-	// possible", does not quote the text, and may be empty.
+	// valid" and does not quote the text, or is errNotAllowed.
 	parse func(text string) error
 	// quoted returns the text as it may appear in a message.
 	quoted func(text string) string
@@ -112,7 +113,7 @@ func boolean(field *bool) value {
 
 func choice(field *string, choices ...string) value {
 	return value{
-		name: "name", allowed: strings.Join(choices, ", "), quoted: strconv.Quote,
+		name: "name", choices: true, allowed: strings.Join(choices, ", "), quoted: strconv.Quote,
 		parse: func(text string) error {
 			for _, c := range choices {
 				if strings.EqualFold(text, c) {
