@@ -11,8 +11,8 @@ import (
 	"ssegateway/sse"
 )
 
-// nodeSite returns a site whose log is a node's of a cluster: it reads what others have appended,
-// and lags.
+// nodeSite is a site whose log is that of a node in a cluster: it reads, with a delay, what
+// others have appended.
 func nodeSite(t *testing.T, log *broker.Log) (site, *replacing) {
 	engine := &replacing{log: log}
 	s := siteOn(engine, func(cfg *gateway.Config) { cfg.Clustered, cfg.Heartbeat = true, 24*time.Hour })
@@ -21,8 +21,8 @@ func nodeSite(t *testing.T, log *broker.Log) (site, *replacing) {
 	return s, engine
 }
 
-// reads appends events to a log as a node reads them, from the number at on: stored ones
-// but for "-". Every event takes a number, stored or not.
+// reads appends events to a log as a node reads them. Their numbers start with at. All are
+// stored except "-". Every event takes a number, stored or not.
 func reads(t *testing.T, log *broker.Log, at uint64, data ...string) {
 	t.Helper()
 	for n, d := range data {
@@ -43,7 +43,7 @@ func expectWritten(t *testing.T, what string, tp *tape, want string) {
 }
 
 // Events that are not stored take numbers as well, and leave holes between those that
-// are. A hole is nothing that was lost.
+// are. A hole does not mean that an event was lost.
 func TestNoGapForAHole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := broker.NewLog("A", 1<<20, time.Hour)
@@ -57,7 +57,7 @@ func TestNoGapForAHole(t *testing.T) {
 		_, missed := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-0"})
 		expectWritten(t, "back, without 1", missed, "event: gap\nid: A-1\ndata: {\"last_event_id\":\"A-0\"}\n\nid: A-1\n\nid: A-1000\ndata: 1000\n\n")
 
-		// The same where the node reads on in a log that replaces this one.
+		// The same if the node continues in a log that replaces this one.
 		next := broker.NewLog("A", 1<<20, time.Hour)
 		next.BeginAt(1000)
 		engine.replace(next)
@@ -67,8 +67,8 @@ func TestNoGapForAHole(t *testing.T) {
 	})
 }
 
-// A client that has more than its node has read comes from another node: it gets nothing
-// of what it has, and no gap, until the node has read so far.
+// A client that has more than its node has read comes from another node. Until the node has
+// read as far, the client gets no event that it already has, and no gap.
 func TestAheadOfItsNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := broker.NewLog("A", 1<<20, time.Hour)
@@ -84,7 +84,7 @@ func TestAheadOfItsNode(t *testing.T) {
 			t.Fatal(err)
 		}
 		reads(t, log, 2, "2", "-")
-		// The log is opened anew, as when the node fell behind. It is the same one.
+		// The log is reopened, as when the node fell behind. It is still the same log.
 		next := broker.NewLog("A", 1<<20, time.Hour)
 		next.BeginAt(3)
 		engine.replace(next)
@@ -101,8 +101,8 @@ func TestAheadOfItsNode(t *testing.T) {
 	})
 }
 
-// A node that has not read what its client has within 10 s says so by a gap, and goes on
-// from where it is.
+// If a node does not read what its client already has within 10 s, the client gets a gap and
+// continues from where the node is.
 func TestAheadForTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := broker.NewLog("A", 1<<20, time.Hour)
@@ -122,7 +122,7 @@ func TestAheadForTooLong(t *testing.T) {
 		expectWritten(t, "behind 10 s", ahead, "id: A-18446744073709551615\n\n"+strings.ReplaceAll(gap, "%s", "18446744073709551615"))
 		expectWritten(t, "behind 10 s", lost, "id: A-9\n\n"+strings.ReplaceAll(gap, "%s", "9"))
 
-		// A log that is another one says at once that there is nothing to wait for.
+		// With another log there is nothing to wait for, so the gap comes at once.
 		_, early := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-9"})
 		engine.replace(logOf("B", 0, "x")())
 		const early9 = "id: A-9\n\nevent: gap\nid: B-0\ndata: {\"last_event_id\":\"A-9\"}\n\nid: B-1\ndata: x\n\n"
@@ -132,7 +132,7 @@ func TestAheadForTooLong(t *testing.T) {
 	})
 }
 
-// Alone nobody can be ahead: there is no other node that it could come from.
+// Without a cluster no client can be ahead: there is no other node that it could come from.
 func TestAheadAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)

@@ -14,14 +14,14 @@ import (
 	"ssegateway/sse"
 )
 
-// openMany opens streams that take everything.
+// openMany opens n streams that take everything.
 func openMany(t testing.TB, s site, n int) []*gateway.Conn {
 	t.Helper()
 	conns, _ := s.sinks(t, n, gateway.Grant{})
 	return conns
 }
 
-// What happens again and again allocates nothing.
+// Frequent operations allocate nothing.
 func TestAllocations(t *testing.T) {
 	s := newSite(nil)
 	conns := openMany(t, s, 100)
@@ -51,7 +51,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// What allocates does so as often as is known.
+// Other operations allocate at most a known number of times.
 func TestKnownAllocations(t *testing.T) {
 	s := newSite(nil)
 	conns := openMany(t, s, 1000)
@@ -73,7 +73,7 @@ func TestKnownAllocations(t *testing.T) {
 			full.Send(f, false, nil)
 			tp.takes(f.Size())
 		}},
-		// The list of a slot's streams, which grows.
+		// The growing list of a slot's streams.
 		{"a heartbeat of each of 1,000", 4, s.gw.Turn},
 	} {
 		if n := testing.AllocsPerRun(1000, test.do); n > test.most {
@@ -83,15 +83,15 @@ func TestKnownAllocations(t *testing.T) {
 	runtime.KeepAlive(conns)
 }
 
-// A connection is two cache lines, and the allocator aligns what has that size: a
-// send touches one of them.
+// A connection has the size of two cache lines, and the allocator aligns objects of that size
+// to cache lines. A send touches only the first.
 func TestConnSize(t *testing.T) {
 	if gateway.ConnBytes > 128 || gateway.ConnHotBytes > 64 {
-		t.Errorf("%d bytes, of which a send touches %d", gateway.ConnBytes, gateway.ConnHotBytes)
+		t.Errorf("a connection has %d bytes, of which a send touches %d", gateway.ConnBytes, gateway.ConnHotBytes)
 	}
 }
 
-// BenchmarkSend is an encoded event to one open stream of many.
+// BenchmarkSend sends an encoded event to one open stream of many.
 func BenchmarkSend(b *testing.B) {
 	conns := openMany(b, newSite(nil), 10000)
 	f := eventOf(b, 256)
@@ -103,7 +103,7 @@ func BenchmarkSend(b *testing.B) {
 	})
 }
 
-// BenchmarkSendQueued is an event to a stream that is full, and its taking.
+// BenchmarkSendQueued sends an event to a full stream, which then takes it.
 func BenchmarkSendQueued(b *testing.B) {
 	s := newSite(nil)
 	c, tp := s.open(b, 0)
@@ -116,8 +116,7 @@ func BenchmarkSendQueued(b *testing.B) {
 	}
 }
 
-// BenchmarkOverflow is an event of 10 bytes to a client with as many before it as its queue
-// holds.
+// BenchmarkOverflow sends an event of 10 bytes to a client whose queue is full of such events.
 func BenchmarkOverflow(b *testing.B) {
 	for _, test := range []struct {
 		overflow outbox.Overflow
@@ -144,7 +143,8 @@ func BenchmarkOverflow(b *testing.B) {
 	}
 }
 
-// BenchmarkRegister is a whole life without a stream: register, ask, leave, tell.
+// BenchmarkRegister is the life of a connection without a stream: it is registered, the
+// backend is asked, the client leaves, and the backend is notified.
 func BenchmarkRegister(b *testing.B) {
 	s := newSite(nil)
 	openMany(b, s, 10000)
@@ -170,7 +170,7 @@ func BenchmarkFind(b *testing.B) {
 	})
 }
 
-// BenchmarkList is a page of a hundred of 20,000 connections.
+// BenchmarkList lists a page of 100 of 20,000 connections.
 func BenchmarkList(b *testing.B) {
 	s := newSite(nil)
 	openMany(b, s, 20000)
@@ -183,7 +183,7 @@ func BenchmarkList(b *testing.B) {
 }
 
 // BenchmarkSelect selects from 100,000 connections: two of a subject, 100 in a room, and one
-// topic that all have. SELECT_CONNECTIONS makes it another number.
+// topic that all have. SELECT_CONNECTIONS sets another number of connections.
 func BenchmarkSelect(b *testing.B) {
 	n := 100_000
 	if more, err := strconv.Atoi(os.Getenv("SELECT_CONNECTIONS")); err == nil {
@@ -222,8 +222,8 @@ func BenchmarkSelect(b *testing.B) {
 	})
 }
 
-// BenchmarkChange adds topics to a connection and removes them again: as many as it may
-// have by default.
+// BenchmarkChange adds to a connection as many topics as it may have by default, and removes
+// them again.
 func BenchmarkChange(b *testing.B) {
 	s := newSite(nil)
 	c := openMany(b, s, 1)[0]
@@ -241,7 +241,7 @@ func BenchmarkChange(b *testing.B) {
 	}
 }
 
-// BenchmarkHeartbeatTurn is a heartbeat of each of 20,000 streams.
+// BenchmarkHeartbeatTurn sends a heartbeat to each of 20,000 streams.
 func BenchmarkHeartbeatTurn(b *testing.B) {
 	s := newSite(nil)
 	openMany(b, s, 20000)

@@ -14,8 +14,8 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// A drain's own last word does not count against the queue: a client that lags
-// is closed for the drain, not for being slow.
+// What a drain itself sends ignores the queue's bound: a client that lags is closed because
+// of the drain, not as a slow consumer.
 func TestDrainOfFullQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 1000 })
@@ -37,7 +37,7 @@ func TestDrainOfFullQueue(t *testing.T) {
 	})
 }
 
-// The window spreads closes evenly, up to 5 s before its end.
+// Closes are spread evenly over the window except for its last 5 s.
 func TestDrainWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -51,7 +51,7 @@ func TestDrainWindow(t *testing.T) {
 		s.gw.Drain(window, time.Minute)
 		const rest = 5 * time.Second
 		if took := time.Since(start); took != (window-rest)*99/100+rest {
-			t.Errorf("took %v", took)
+			t.Errorf("the drain took %v", took)
 		}
 		perSecond := map[int]int{}
 		for _, tp := range tapes {
@@ -63,17 +63,18 @@ func TestDrainWindow(t *testing.T) {
 		}
 		for second := range 5 {
 			if n := perSecond[second]; n != 20 {
-				t.Errorf("in second %d %d streams were closed, of 100 in 5 s", second, n)
+				t.Errorf("in second %d %d streams were closed, want 20", second, n)
 			}
 		}
 		if n := len(s.ends()); n != 100 {
-			t.Errorf("%d disconnects, of 100", n)
+			t.Errorf("%d disconnects, want 100", n)
 		}
 		s.expectNothingLeft(t)
 	})
 }
 
-// When all have left, the window is not waited for, but the rest behind the last close.
+// When all clients have left, a drain does not wait for the window's end, only for the rest
+// after its last close.
 func TestDrainOfLeavers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -90,14 +91,14 @@ func TestDrainOfLeavers(t *testing.T) {
 			}
 		}()
 		s.gw.Drain(time.Hour, time.Minute)
-		if took := time.Since(start); took != 5*time.Second { // behind the one that was closed at once
-			t.Errorf("took %v", took)
+		if took := time.Since(start); took != 5*time.Second { // after the first connection, which was closed at once
+			t.Errorf("the drain took %v", took)
 		}
 		s.expectNothingLeft(t)
 	})
 }
 
-// A client that takes nothing neither shortens the rest of the window, nor is it cut before.
+// A client that takes nothing is not cut before the rest and the grace are over.
 func TestDrainWindowOfSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -106,35 +107,35 @@ func TestDrainWindowOfSlowClient(t *testing.T) {
 		start := time.Now()
 		s.gw.Drain(10*time.Second, 2*time.Second)
 		if took := time.Since(start); took != 7*time.Second || tp.closedAt.Sub(start) != took {
-			t.Errorf("took %v, the client was cut after %v", took, tp.closedAt.Sub(start))
+			t.Errorf("the drain took %v, the client was cut after %v", took, tp.closedAt.Sub(start))
 		}
 		s.expectNothingLeft(t)
 	})
 }
 
-// A drain without connections has nothing to wait for, and one comes no more.
+// A drain without connections returns at once. After it, new connections are refused.
 func TestDrainEmpty(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		start := time.Now()
 		s.gw.Drain(time.Hour, time.Hour)
 		if took := time.Since(start); took != 0 {
-			t.Errorf("took %v", took)
+			t.Errorf("the drain took %v", took)
 		}
 		if _, _, err := s.gw.Connect(t.Context(), request); !errors.Is(err, gateway.ErrDraining) {
-			t.Errorf("a connection to a drained gateway: %v", err)
+			t.Errorf("connecting to a drained gateway returned the error %v", err)
 		}
 		s.expectNothingLeft(t)
 	})
 }
 
-// Pending connections have half of the grace for the backend's answer; then the
-// asking ends, and the backend is told of the end if it may have accepted.
+// For pending connections the backend has half of the grace to answer. Then the callback is
+// cancelled, and the backend is notified of the end if it may have accepted.
 func TestDrainPending(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		answer time.Duration
-		unsent bool // the asking had not begun
+		unsent bool // the callback had not been sent
 		took   time.Duration
 		ends   []string
 	}{
@@ -176,8 +177,8 @@ func TestDrainPending(t *testing.T) {
 	}
 }
 
-// What has not ended when the grace is over is cut, even a close that was asked
-// for before and still writes.
+// Connections that have not ended after the grace are cut, even one that was closed before and
+// still writes its queue.
 func TestDrainCuts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -189,24 +190,24 @@ func TestDrainCuts(t *testing.T) {
 		start := time.Now()
 		s.gw.Drain(0, 2*time.Second)
 		if took := time.Since(start); took != 2*time.Second {
-			t.Errorf("took %v", took)
+			t.Errorf("the drain took %v", took)
 		}
 		if !idle.closed || idle.aborted || !slow.closed || !slow.aborted || !slower.closed || !slower.aborted {
-			t.Errorf("idle %v %v, slow %v %v, slower %v %v", idle.closed, idle.aborted, slow.closed, slow.aborted, slower.closed, slower.aborted)
+			t.Errorf("closed and aborted: idle %v %v, slow %v %v, slower %v %v", idle.closed, idle.aborted, slow.closed, slow.aborted, slower.closed, slower.aborted)
 		}
 		if n := len(s.ends()); n != 3 {
-			t.Errorf("%d disconnects, of 3", n)
+			t.Errorf("%d disconnects, want 3", n)
 		}
 		for i, n := range s.notices {
 			if n.Reason != gateway.ServerClosed {
-				t.Errorf("end %d is told as %v/%v", i, n.Reason, n.Detail)
+				t.Errorf("the backend was notified of end %d as %v/%v", i, n.Reason, n.Detail)
 			}
 		}
 		s.expectNothingLeft(t)
 	})
 }
 
-// A window times the number of connections may be more than a Duration holds.
+// The window times the number of connections may overflow a Duration.
 func TestDrainOfLongWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -222,15 +223,15 @@ func TestDrainOfLongWindow(t *testing.T) {
 		for i, tp := range tapes {
 			want := (window - rest) / 4 * time.Duration(i)
 			if at := tp.closedAt.Sub(start); at < want || at > want+4 {
-				t.Errorf("close %d after %v, want %v", i, at, want)
+				t.Errorf("close %d came after %v, want %v", i, at, want)
 			}
 		}
 		s.expectNothingLeft(t)
 	})
 }
 
-// Who hurries does not wait for the window, nor for its rest: all that is left is closed at
-// once, and cut when the grace is over.
+// After Hurry a drain waits neither for the window nor for the rest. All remaining connections
+// are closed at once, and cut after the grace.
 func TestDrainHurried(t *testing.T) {
 	for _, test := range []struct {
 		name        string
@@ -257,10 +258,10 @@ func TestDrainHurried(t *testing.T) {
 				}
 				s.gw.Drain(time.Hour, 2*time.Second)
 				if took := time.Since(start); took != test.took {
-					t.Errorf("took %v, want %v", took, test.took)
+					t.Errorf("the drain took %v, want %v", took, test.took)
 				}
 				if n := len(s.ends()); n != 10 {
-					t.Errorf("%d disconnects, of 10", n)
+					t.Errorf("%d disconnects, want 10", n)
 				}
 				s.expectNothingLeft(t)
 			})

@@ -5,13 +5,13 @@ import (
 	"unsafe"
 )
 
-// ConnBytes are a Conn's size, and the part of it that a send touches.
+// ConnBytes is the size of a Conn, ConnHotBytes that of the part that a send touches.
 const (
 	ConnBytes    = unsafe.Sizeof(Conn{})
 	ConnHotBytes = unsafe.Offsetof(Conn{}.token)
 )
 
-// ShardOf returns the number of a connection's shard of so many.
+// ShardOf returns the index of a connection's shard.
 func ShardOf(c *Conn, shards int) int { return int(c.token[shardByte]) % shards }
 
 func (b *backlog) len() int {
@@ -20,8 +20,8 @@ func (b *backlog) len() int {
 	return len(b.lags)
 }
 
-// Leftovers says what the gateway still holds, of all that it should not once
-// every connection has ended.
+// Leftovers returns what the gateway still holds, but should not when every connection has
+// ended.
 func (g *Gateway) Leftovers() []string {
 	var left []string
 	add := func(what string, n int64) {
@@ -45,7 +45,7 @@ func (g *Gateway) Leftovers() []string {
 	return left
 }
 
-// Turn does what a turn of the wheel does, without its time.
+// Turn does a whole turn of the wheel at once.
 func (g *Gateway) Turn() {
 	var beating []*Conn
 	for i := range g.beats.slots {

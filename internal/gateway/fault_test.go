@@ -6,8 +6,8 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// A write may be the first to notice that the client has left. Its failing is what
-// follows from that, not the reason.
+// A failed write may be the first sign that the client has left. Then that is the reason, not
+// the failed write.
 func TestFaultedWrite(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -20,7 +20,7 @@ func TestFaultedWrite(t *testing.T) {
 		{"left", gateway.WriteFailed, gateway.ClientClosed, 0, "client_closed/", gateway.Gone},
 		{"talked, and left", gateway.WriteFailed, gateway.Error, gateway.UnexpectedData, "error/unexpected_data", gateway.Failed},
 		{"there", gateway.WriteFailed, 0, 0, "error/write_failed", gateway.Failed},
-		{"timed out", gateway.Stalled, gateway.ClientClosed, 0, "error/stalled", gateway.Failed}, // what a read tells after that is wrong
+		{"timed out", gateway.Stalled, gateway.ClientClosed, 0, "error/stalled", gateway.Failed}, // a read after that reports the wrong cause
 	} {
 		for _, queued := range []bool{false, true} {
 			s := newSite(nil)
@@ -32,7 +32,7 @@ func TestFaultedWrite(t *testing.T) {
 			if queued {
 				c.Ready(tp, false, true)
 			} else if r := c.Send(eventOf(t, 100), false, nil); r != test.result {
-				t.Errorf("%s: the send was answered with %d", test.name, r)
+				t.Errorf("%s: Send returned %d", test.name, r)
 			}
 			s.expectEnds(t, test.end)
 			s.expectNothingLeft(t)

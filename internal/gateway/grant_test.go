@@ -20,13 +20,13 @@ import (
 	"ssegateway/sse"
 )
 
-// At the start of a stream: the head, retry, gap, id, the granted events, what was
-// missed, what was buffered, what is live.
+// A stream starts with, in this order: the head, retry, gap, id, the granted events, missed
+// events, buffered events, live events.
 func TestOrderAtTheStart(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		grant gateway.Grant
-		want  string // E is the epoch
+		want  string // with E for the epoch
 	}{
 		{"nothing", gateway.Grant{}, "HEAD|data: buffered|data: direct|"},
 		{"retry", gateway.Grant{Retry: sse.RetryMillis(7)}, "HEAD|retry: 7|data: buffered|data: direct|"},
@@ -105,7 +105,8 @@ func TestOrderAtTheStart(t *testing.T) {
 	}
 }
 
-// Behind what the log has lost comes what it still has, and the id in between says so.
+// If the log has lost some of what a client missed, the client gets a gap, and then what the
+// log still has. The gap's id is the position between the two.
 func TestGapOfTrimmedLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := siteOn(broker.NewMemory(64<<20, time.Minute), nil)
@@ -134,7 +135,7 @@ func TestGapOfTrimmedLog(t *testing.T) {
 		if got, want := s.epoch(whole.written()), "id: E-2\n\nid: E-3\ndata: 3\n\nid: E-4\ndata: 4\n\nid: E-5\ndata: 5\n\n"; got != want {
 			t.Errorf("written %q, want %q", got, want)
 		}
-		// All of it too old: whoever has the last misses nothing.
+		// All events are too old by now: a client that has the last one misses nothing.
 		time.Sleep(2 * time.Minute) // fake clock
 		_, first := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: epoch + "-4"})
 		_, last := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: epoch + "-5"})
@@ -173,10 +174,10 @@ func TestMaxAge(t *testing.T) {
 			ages[old.Truncate(time.Second)] = true
 		}
 		if len(ages) < 8 {
-			t.Errorf("the ends are in %d different seconds, of 10", len(ages))
+			t.Errorf("the streams ended in %d different seconds, of 10", len(ages))
 		}
 		if closed, _ := young.state(); closed {
-			t.Error("a stream that may become as old as it likes is closed")
+			t.Error("a stream without a maximum age was closed")
 		}
 		ends := s.ends()
 		if ends[0] != "client_closed/" || !left.closedAt.Equal(start) || len(ends) != 201 {
@@ -188,8 +189,8 @@ func TestMaxAge(t *testing.T) {
 	})
 }
 
-// A connection that lags ends in order when it is old, and at most as late as one
-// that stalls.
+// A connection that lags is closed in order at its maximum age. If its client takes nothing,
+// it is cut at the latest when it would be as a stalled one.
 func TestMaxAgeOfOneThatLags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -215,7 +216,7 @@ func TestGone(t *testing.T) {
 	before, again := c.Gone(), c.Gone()
 	select {
 	case <-before:
-		t.Fatal("gone while it is open")
+		t.Fatal("Gone is closed while the connection is open")
 	default:
 	}
 	c.Abort(gateway.ClientClosed, 0)
@@ -225,7 +226,7 @@ func TestGone(t *testing.T) {
 	other, _ := s.open(t, 0)
 	other.Send(eventOf(t, 100), false, nil)
 	other.Send(frame.Frame{}, true, nil)
-	<-other.Gone() // first asked behind the close, while its queue is still written
+	<-other.Gone() // first called after the close, while the queue is still being written
 	pending := s.connect(t)
 	wait := pending.Gone()
 	pending.Abort(gateway.ClientClosed, 0)
@@ -260,7 +261,7 @@ func TestChange(t *testing.T) {
 				t.Errorf("+%q -%q: %q, %v, want %s", step.add, step.remove, got, err, step.want)
 			}
 			if info := c.Info(); !slices.Equal(info.Topics, got) {
-				t.Errorf("described with the topics %q, of %q", info.Topics, got)
+				t.Errorf("Info has the topics %q, want %q", info.Topics, got)
 			}
 		}
 		if _, n := s.publish(t, "2", true, "a", "c"); n != 1 {
@@ -269,7 +270,7 @@ func TestChange(t *testing.T) {
 		if _, n := s.publish(t, "3", true, "b"); n != 0 {
 			t.Errorf("%d receivers", n)
 		}
-		// The id to come back with comes once, with the first topics.
+		// The client gets an id to come back with once, with its first topics.
 		if got := s.epoch(tp.written()); got != "id: E-1\n\nid: E-2\ndata: 2\n\n" {
 			t.Errorf("written %q", got)
 		}
@@ -284,7 +285,7 @@ func TestChange(t *testing.T) {
 	})
 }
 
-// A connection has at most so many topics, and a change that would give it more
+// The number of a connection's topics is bounded, and a change that would exceed the bound
 // changes nothing.
 func TestMaxTopics(t *testing.T) {
 	s := newSite(func(cfg *gateway.Config) { cfg.MaxTopics = 3 })
@@ -313,11 +314,11 @@ func TestMaxTopics(t *testing.T) {
 		}
 	}
 	if n := newSite(nil).gw.MaxTopics(); n != gateway.DefaultMaxTopics {
-		t.Errorf("%d by default", n)
+		t.Errorf("MaxTopics returned %d by default", n)
 	}
 }
 
-// Receivers are counted over all shards, each once.
+// Receivers are counted over all shards, and each counts once.
 func TestReceivers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -351,7 +352,7 @@ func TestList(t *testing.T) {
 	}
 	waiting := s.connect(t)
 	closing, _ := s.grant(t, 0, gateway.Grant{Subject: "s1"})
-	closing.Send(eventOf(t, 100), true, nil) // still writes, but is closed
+	closing.Send(eventOf(t, 100), true, nil) // closed, but still writes its queue
 	for _, test := range []struct {
 		filter gateway.Filter
 		limit  int
@@ -372,19 +373,19 @@ func TestList(t *testing.T) {
 			for {
 				page := s.gw.List(test.filter, after, test.limit)
 				if len(page) > test.limit {
-					t.Fatalf("%d on a page of %d", len(page), test.limit)
+					t.Fatalf("a page has %d connections, the limit is %d", len(page), test.limit)
 				}
 				for _, c := range page {
 					i := c.Info()
 					if slices.Compare(i.Token[:], after[:]) <= 0 {
-						t.Errorf("%v comes behind %v", i.Token, after)
+						t.Errorf("%v is listed after %v", i.Token, after)
 					}
 					after = i.Token
 					seen++
 					n, granted := tokens[i.Token]
 					if i.Token == waiting.Token() {
 						if i.State != gateway.Pending || i.Subject != "" || len(i.Topics) > 0 {
-							t.Errorf("%+v", i)
+							t.Errorf("the pending connection: %+v", i)
 						}
 					} else if !granted || i.State != gateway.Open || i.Path != "/stream" || i.Subject != "s"+strconv.Itoa(n%2) || !slices.Equal(i.Topics, []string{"t" + strconv.Itoa(n%3)}) {
 						t.Errorf("connection %d: %+v", n, i)
@@ -411,7 +412,7 @@ func TestInfo(t *testing.T) {
 	i := c.Info()
 	if i.Token != c.Token() || i.State != gateway.Open || i.Subject != "s" || i.Overflow != outbox.DropOldest || i.Drops != 0 ||
 		i.Since.Before(before.Truncate(time.Second)) || i.Since.After(time.Now()) {
-		t.Errorf("%+v", i)
+		t.Errorf("at first: %+v", i)
 	}
 	if i.Events != 1 || i.Bytes != uint64(len(sse.Heartbeat)+30) || i.Queued < 200 || i.Queued != s.gw.QueuedBytes() {
 		t.Errorf("after 30 bytes: %+v", i)
@@ -447,13 +448,13 @@ func TestCloseAll(t *testing.T) {
 	}
 	tp := &tape{conn: pending, room: plenty}
 	if !pending.Open(tp, frame.Frame{}, gateway.Grant{Topics: []string{"t"}, MaxAge: time.Hour}) || !tp.closed {
-		t.Error("a close that was buffered did not come")
+		t.Error("a buffered close was lost")
 	}
 	closing.Abort(gateway.Error, gateway.Stalled)
 	s.expectNothingLeft(t)
 }
 
-// What was granted is taken back, also where the stream fails at its very opening.
+// What was granted is undone even if the stream fails at its very opening.
 func TestGrantOfBrokenStream(t *testing.T) {
 	s := newSite(nil)
 	c := s.connect(t)
@@ -468,18 +469,18 @@ func TestGrantOfBrokenStream(t *testing.T) {
 	s.expectNothingLeft(t)
 }
 
-// Publishing waits no longer than it is let, and says what is true.
+// Publish returns when its context ends, and still reports the event's position.
 func TestPublishGivenUp(t *testing.T) {
-	s := newSite(nil) // which does not run
+	s := newSite(nil) // not running
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	p, n, err := s.topics.Publish(ctx, []string{"t"}, sse.Event{Data: "x"}, true)
 	if err != nil || n != 0 || p.Offset != 1 {
-		t.Errorf("%v, %d receivers, %v", p, n, err)
+		t.Errorf("Publish returned %v, %d receivers, %v", p, n, err)
 	}
 	s.engine.Log().Close()
 	if _, _, err := s.topics.Publish(t.Context(), []string{"t"}, sse.Event{Data: "x"}, true); err == nil {
-		t.Error("published to a closed log")
+		t.Error("publishing to a closed log succeeded")
 	}
 	s.expectNothingLeft(t)
 }
@@ -498,9 +499,9 @@ func (h *headHook) Write(p []byte) (int, gateway.Detail) {
 	return h.tape.Write(p)
 }
 
-// A client that has seen the head misses nothing: it has joined its topics by then.
+// A client that has seen the head misses nothing: it has its topics by then.
 func TestJoinedBeforeTheHead(t *testing.T) {
-	for range 100 { // whether the shard is on its way then is the scheduler's
+	for range 100 { // the scheduler decides whether the shard delivers at that moment
 		synctest.Test(t, func(t *testing.T) {
 			s := newSite(nil)
 			s.run(t)

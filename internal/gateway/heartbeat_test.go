@@ -15,8 +15,8 @@ import (
 	"ssegateway/sse"
 )
 
-// The heartbeat with which a stream begins is followed by one after half an interval to a
-// whole one, and by the next ones an interval later each.
+// A stream begins with a heartbeat. The next one comes after between half an interval and a
+// whole one, and then one comes every interval.
 func TestHeartbeats(t *testing.T) {
 	for _, interval := range []time.Duration{time.Second, 15 * time.Second, time.Hour} {
 		t.Run(interval.String(), func(t *testing.T) {
@@ -70,22 +70,22 @@ func TestHeartbeatsAreSpread(t *testing.T) {
 		for _, tp := range tapes {
 			perTick[tp.times[0].Sub(start)]++
 		}
-		// 50 ticks are left of the interval: about 200 streams each.
+		// The heartbeats are spread over 50 ticks, with about 200 streams each.
 		const mean = streams / 50
 		spread := 6 * math.Sqrt(mean)
 		for at, n := range perTick {
 			if math.Abs(float64(n-mean)) > spread {
-				t.Errorf("%d streams beat at %v, about %d expected", n, at, mean)
+				t.Errorf("%d streams beat at %v, want about %d", n, at, mean)
 			}
 		}
 		if len(perTick) != 50 {
-			t.Errorf("heartbeats in %d ticks, of 50", len(perTick))
+			t.Errorf("there were heartbeats in %d ticks, want 50", len(perTick))
 		}
 	})
 }
 
-// A stream's first bytes go out with its head, in one write. Where there is nothing else to
-// begin with they are a heartbeat, unless the stream is to end at once.
+// A stream's first bytes are written together with its head. If there is nothing else to begin
+// with, they are a heartbeat, unless the stream ends at once.
 func TestFirstBytes(t *testing.T) {
 	const head, buffered = "HEAD\n\n", "data: " + "\x00\x00\n\n"
 	for name, test := range map[string]struct {
@@ -131,7 +131,7 @@ func TestFirstBytes(t *testing.T) {
 							w = head + w
 						}
 					}
-					if w != "" { // else it is the end
+					if w != "" { // otherwise it is the end
 						writes = append(writes, s.epoch(w))
 					}
 				}
@@ -149,7 +149,7 @@ func TestFirstBytes(t *testing.T) {
 	}
 }
 
-// So it is where a goroutine of the stream's own writes.
+// The same holds for a stream that writes in a goroutine of its own.
 func TestFirstBytesPumped(t *testing.T) {
 	s := newSite(nil)
 	for buffered, want := range []string{sse.Heartbeat, "data: \x00\x00\n\n", "data: \x00\x00\n\ndata: \x00\x00\n\n"} {
@@ -174,7 +174,7 @@ func TestFirstBytesPumped(t *testing.T) {
 	s.expectNothingLeft(t)
 }
 
-// unchunk returns what chunks have inside.
+// unchunk returns the content of chunks.
 func unchunk(t *testing.T, chunks string) (inside string) {
 	t.Helper()
 	for chunks != "" && chunks != "0\r\n\r\n" {
@@ -188,8 +188,7 @@ func unchunk(t *testing.T, chunks string) (inside string) {
 	return inside
 }
 
-// Where bytes wait already they are the better heartbeat; behind a close there
-// is none, nor before what was buffered.
+// There is no heartbeat while other bytes wait, after a close, or before what was buffered.
 func TestNoHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(func(cfg *gateway.Config) { cfg.Heartbeat = time.Second })
@@ -202,7 +201,7 @@ func TestNoHeartbeat(t *testing.T) {
 		pending.Send(eventOf(t, 20), false, nil)
 		time.Sleep(5*time.Second + 50*time.Millisecond) // fake clock: between two ticks
 		if n := s.gw.Stats().Heartbeats.Load(); n != 2 {
-			t.Errorf("%d heartbeats, want those with which two streams began", n)
+			t.Errorf("%d heartbeats, want only the two with which two streams began", n)
 		}
 		slow.takes(plenty)
 		slower.takes(plenty)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The path is what the client asked for, however JSON writes it.
+// The path is what the client asked for, however it is escaped in JSON.
 func TestPath(t *testing.T) {
 	s := newSite(nil)
 	for request, want := range map[string]string{

@@ -13,9 +13,9 @@ import (
 	"ssegateway/internal/gatewaytest"
 )
 
-// kernel is what sockets are made of, in memory: a table of descriptors, and
-// clients at the other ends. As in a real one, the number of a closed descriptor
-// is given out again at once, so that who still uses it reaches another client.
+// kernel simulates in memory what a kernel does for sockets: it has a table of descriptors,
+// with clients at the other ends. As in a real kernel, the number of a closed descriptor is
+// reused at once, so code that still uses it reaches another client.
 type kernel struct {
 	tick time.Duration
 	stop chan struct{}
@@ -28,7 +28,7 @@ type kernel struct {
 	generation int
 	failures   []error
 
-	events chan struct{} // has a value when there is something in posted
+	events chan struct{} // has a value when posted is not empty
 	posted []event
 }
 
@@ -53,7 +53,7 @@ func (k *kernel) failf(format string, args ...any) {
 	k.failures = append(k.failures, fmt.Errorf(format, args...))
 }
 
-// accept gives a client's socket a descriptor.
+// accept assigns a descriptor to a client's socket.
 func (k *kernel) accept(h *gatewaytest.History, r *rand.Rand, chunked bool) *endpoint {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -73,14 +73,14 @@ func (k *kernel) accept(h *gatewaytest.History, r *rand.Rand, chunked bool) *end
 	return e
 }
 
-// at is whose descriptor fd is now, if anyone's.
+// at returns the endpoint that has the descriptor fd now; nil if none has.
 func (k *kernel) at(fd int) *endpoint {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.table[fd]
 }
 
-// close closes a descriptor, whoever has it now.
+// close closes a descriptor, whichever endpoint has it now.
 func (k *kernel) close(fd int, abort bool) {
 	k.mu.Lock()
 	e := k.table[fd]
@@ -105,7 +105,7 @@ func (k *kernel) post(ev event) {
 	}
 }
 
-// epoll hands events to connections.
+// epoll delivers events to connections.
 func (k *kernel) epoll() {
 	for {
 		select {
@@ -127,7 +127,7 @@ func (k *kernel) epoll() {
 			if s == nil {
 				continue
 			}
-			runtime.Gosched() // the event grows old
+			runtime.Gosched() // so that the event may be outdated when it is delivered
 			s.conn.Ready(s, batch[i].left, batch[i].writable)
 			if how := s.left.Load(); how != nil {
 				s.history.Closed(how.reason, how.detail, how.start)
@@ -144,15 +144,15 @@ type endpoint struct {
 	chunked bool
 
 	writable chan struct{} // for a pump: has a value when there may be room
-	leaving  chan struct{} // for a pump: closed when the client has done what left tells
+	leaving  chan struct{} // for a pump: closed when the client has done what left returns
 
 	mu sync.Mutex
 	// Guarded by mu.
 	random   *rand.Rand
-	watch    *watch // once watched
+	watch    *watch // nil before it is watched
 	handed   []byte // all that the gateway wrote
-	waiting  int    // of these, bytes that the client has not read yet
-	lost     int    // of these, bytes that it never will
+	waiting  int    // how many bytes of handed the client has not read yet
+	lost     int    // how many bytes of handed it will never read
 	room     int    // how many bytes may wait
 	reading  bool
 	hanging  bool
@@ -164,7 +164,7 @@ type endpoint struct {
 	closedAt time.Time
 }
 
-// leaving is how the client ended the stream, as a read tells it.
+// leaving is how the client ended the stream, as a read reports it.
 type leaving struct {
 	reason gateway.Reason
 	detail gateway.Detail
@@ -228,8 +228,8 @@ func wake(c chan<- struct{}) {
 	}
 }
 
-// read lets the client read some of what waits for it, not now but in ticks or
-// at once, and so on until nothing waits. e.mu is held.
+// read lets the client read some of what waits for it, at once or after some ticks, and so on
+// until nothing waits. e.mu is held.
 func (e *endpoint) read(ticks int) {
 	go func() {
 		time.Sleep(time.Duration(ticks) * e.k.tick) // fake clock
@@ -253,7 +253,7 @@ func (e *endpoint) read(ticks int) {
 	}()
 }
 
-// write takes what there is room for, or less.
+// write takes as many bytes as there is room for, or fewer.
 func (e *endpoint) write(p []byte) (int, gateway.Detail) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -275,7 +275,7 @@ func (e *endpoint) write(p []byte) (int, gateway.Detail) {
 	return n, 0
 }
 
-// dawdle lets others run, often, so that they find a call to the stream under way.
+// dawdle often lets other goroutines run, so that some of them run during a call to the stream.
 func (e *endpoint) dawdle() {
 	e.mu.Lock()
 	n := 0
@@ -300,8 +300,8 @@ func (e *endpoint) left() *leaving {
 	return e.leave
 }
 
-// shut is what a close does to the client. One that is cut may lose what it has
-// not read yet.
+// shut is the effect of a close on the client. A client that is cut may lose what it has not
+// read yet.
 func (e *endpoint) shut(abort bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -320,15 +320,15 @@ type socket struct {
 	chunked bool
 	failing bool // Start fails
 
-	left atomic.Pointer[leaving] // what Left said, if anything
+	left atomic.Pointer[leaving] // what Left reported; nil if nothing
 
-	// Guarded by the connection's lock, which the gateway must hold.
+	// Guarded by the connection's lock, which the gateway has to hold.
 	busy  int
 	state int // 1 started, 2 closed
 }
 
-// call notes that a method is called. The gateway's lock keeps calls apart: if it
-// does not, the race detector or the count finds it.
+// call records that a method is called. The gateway's lock serialises the calls: if it does
+// not, the race detector or the count finds that.
 func (s *socket) call(what string, state int) (e *endpoint, over func()) {
 	s.busy++
 	if *modelBlind {
@@ -407,7 +407,7 @@ func (s *socket) Chunked() bool { return s.chunked }
 // pumped is a stream with a goroutine that writes and another that sees the client leave.
 type pumped struct {
 	*socket
-	e    *endpoint // as a net.Conn would know it, without the number
+	e    *endpoint // known without the descriptor's number, as in a net.Conn
 	wake chan struct{}
 	done chan struct{}
 }
@@ -473,7 +473,7 @@ func (s *pumped) Close(abort bool) {
 	s.socket.Close(abort)
 }
 
-// received returns what there is to see at the client's end.
+// received returns what is visible at the client's end.
 func (e *endpoint) received() gatewaytest.Received {
 	e.mu.Lock()
 	defer e.mu.Unlock()

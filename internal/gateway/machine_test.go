@@ -22,8 +22,8 @@ import (
 	"ssegateway/sse"
 )
 
-// TestMachine does one thing after the other to a gateway, and knows exactly what
-// must come of each: every answer, every byte, every counter.
+// TestMachine does one operation after the other on a gateway. A model predicts the outcome of
+// each exactly: every result, every byte, every counter.
 func TestMachine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
@@ -51,25 +51,25 @@ func TestMachine(t *testing.T) {
 	})
 }
 
-// machine is a gateway and what it must look like.
+// machine is a gateway with its model.
 type machine struct {
 	cfg     gateway.Config
 	gw      *gateway.Gateway
 	backend *askedBackend
-	start   time.Time // of the gateway's Run: stalled clients are looked for at whole multiples of sweep
+	start   time.Time // of the gateway's Run: stalled clients are searched for at whole multiples of sweep
 
 	conns   []*machineConn
-	backlog []*machineConn // in the gateway's order, which decides between equally full ones
+	backlog []*machineConn // in the gateway's order, which decides between queues of equal weight
 	count   machineCount
 }
 
-// machineCount is what the counters must say.
+// machineCount has the expected values of the counters.
 type machineCount struct {
 	pending, open, queued, opened, events, bytes, dropped int
 	closed                                                [gateway.Error + 1]int
 }
 
-// machineConn is a connection and what it must look like.
+// machineConn is a connection with its model.
 type machineConn struct {
 	conn     *gateway.Conn
 	leaving  context.CancelFunc // the client's, while pending
@@ -87,11 +87,11 @@ type machineConn struct {
 	offset int
 	took   time.Duration // when the stream last took something
 	moved  time.Duration // when the search last found that the client did
-	looked bool          // the search for stalled clients has seen the queue
-	acked  bool          // since it looked
+	looked bool          // the search for stalled clients has visited the queue
+	acked  bool          // the client acknowledged something since then
 
 	tape   *tape // nil unless it was opened
-	live   bool  // the stream is in use
+	live   bool  // the connection still uses the stream
 	broken bool
 	wire   string
 	all    []*machineItem
@@ -100,7 +100,7 @@ type machineConn struct {
 // machineItem is something to be written.
 type machineItem struct {
 	chunked, plain string
-	size           int // in the gateway's books
+	size           int // as the gateway counts it
 	event          bool
 	done           chan error
 	told           error
@@ -123,7 +123,7 @@ func newItem(plain string, event bool) *machineItem {
 
 func newEnd() *machineItem { return &machineItem{chunked: "0\r\n\r\n", size: 5 + 64} }
 
-// askedBackend answers when the test says so.
+// askedBackend answers when the test makes it.
 type askedBackend struct {
 	asked   chan *question
 	waiting bool // no connect has its turn
@@ -191,11 +191,11 @@ func newMachine(t *rapid.T) *machine {
 		_ = m.gw.Run(ctx)
 	}()
 	t.Cleanup(func() {
-		m.gw.Drain(0, time.Second) // whatever a failure has left
+		m.gw.Drain(0, time.Second) // ends the connections that a failure left behind
 		cancel()
 		<-over
 	})
-	time.Sleep(time.Millisecond) // fake clock: nothing else happens at a whole multiple of sweep
+	time.Sleep(time.Millisecond) // fake clock: so that the test itself does nothing at a whole multiple of sweep
 	return m
 }
 
@@ -226,7 +226,7 @@ func (m *machine) connect(t *rapid.T) {
 	synctest.Wait()
 	if m.registered() == m.cfg.MaxConnections {
 		if err := <-failed; !errors.Is(err, gateway.ErrFull) {
-			t.Fatalf("a connection too many: %v", err)
+			t.Fatalf("connecting beyond the limit returned the error %v", err)
 		}
 		return
 	}
@@ -286,7 +286,7 @@ func (m *machine) open(t *rapid.T) {
 	}
 	opens := c.conn.Open(c.tape, frame.Head([]byte("HEAD")), gateway.Grant{})
 	if want := c.state == gateway.Pending; opens != want {
-		t.Fatalf("Open answers %v", opens)
+		t.Fatalf("Open returned %v", opens)
 	} else if !want {
 		return
 	}
@@ -334,14 +334,14 @@ func (m *machine) send(t *rapid.T) {
 		done = i.done
 	}
 	result := c.conn.Send(f, end, done)
-	synctest.Wait() // until those are cut that are too much for the budget
+	synctest.Wait() // until relief has cut connections beyond the budget
 	if want := m.sent(c, i, end); result != want {
-		t.Fatalf("Send answers %d instead of %d", result, want)
+		t.Fatalf("Send returned %d instead of %d", result, want)
 	}
 	m.relieve()
 }
 
-// sent returns what must come of a send.
+// sent returns the expected result of a send.
 func (m *machine) sent(c *machineConn, i *machineItem, end bool) gateway.Result {
 	switch {
 	case c.state == gateway.Closed:
@@ -375,8 +375,8 @@ func (m *machine) sent(c *machineConn, i *machineItem, end bool) gateway.Result 
 	return gateway.Sent
 }
 
-// room reports whether one connection's bound admits an item more: what is written of
-// the first one does not count.
+// room reports whether a connection's bound admits one more item. The written part of the first
+// item does not count.
 func (m *machine) room(c *machineConn, i *machineItem) bool {
 	return len(c.items) == 0 || size(c)-c.offset+i.size <= int(m.cfg.QueueBytes)
 }
@@ -400,7 +400,7 @@ func (m *machine) push(c *machineConn, i *machineItem) {
 	m.count.queued += i.size
 }
 
-// write reports whether an item is taken, written or queued.
+// write reports whether an item is accepted: written or queued.
 func (m *machine) write(c *machineConn, i *machineItem, bounded bool) bool {
 	if len(c.items) > 0 {
 		if bounded && !m.room(c, i) {
@@ -421,7 +421,7 @@ func (m *machine) write(c *machineConn, i *machineItem, bounded bool) bool {
 	return true
 }
 
-// hand gives the stream what it takes of an item and says whether that was all.
+// hand writes to the stream what it takes of an item, and reports whether that was all.
 func (m *machine) hand(c *machineConn, i *machineItem) bool {
 	b := i.bytes(c)
 	n := min(len(b)-c.offset, c.taking()-len(c.wire))
@@ -525,8 +525,8 @@ func (m *machine) end(c *machineConn) {
 	}
 }
 
-// relieve cuts those who hold most for longest, once the queues are beyond their budget,
-// until a sixteenth of it is free.
+// relieve cuts connections once the queues exceed their budget, until a sixteenth of it is
+// free. Those with the most bytes that wait for the longest time come first.
 func (m *machine) relieve() {
 	limit := int(m.cfg.BudgetBytes)
 	if m.count.queued <= limit {
@@ -568,7 +568,7 @@ func (m *machine) leave(t *rapid.T) {
 	c := m.pick(t, func(c *machineConn) bool { return c.tape == nil || c.live })
 	if !c.live {
 		if c.answered {
-			t.Skip("the handler has the answer, and does not look any more")
+			t.Skip("the handler has the answer, and no longer watches the client")
 		}
 		c.leaving()
 		synctest.Wait()
@@ -586,13 +586,13 @@ func (m *machine) leave(t *rapid.T) {
 	m.close(c, c.tape.reason, c.tape.detail)
 }
 
-// late is an event for a stream that is not the connection's any more.
+// late delivers an event for a stream that the connection has dropped.
 func (m *machine) late(t *rapid.T) {
 	c := m.pick(t, func(c *machineConn) bool { return c.tape != nil && !c.live })
 	c.tape.reason = gateway.ClientClosed
 	c.conn.Ready(c.tape, true, true)
 	if c.conn.Pump(c.tape, func([]byte) gateway.Detail { panic("a late write") }) {
-		t.Fatal("Pump goes on with a stream that was dropped")
+		t.Fatal("Pump returned true for a stream that was dropped")
 	}
 }
 
@@ -609,7 +609,7 @@ func (m *machine) wait(t *rapid.T) {
 	m.pass(time.Duration(tenths) * 100 * time.Millisecond)
 }
 
-// pass lets time pass, in which stalled clients are looked for.
+// pass lets time pass, and models the searches for stalled clients in it.
 func (m *machine) pass(d time.Duration) {
 	until := m.now() + d
 	time.Sleep(d) // fake clock
@@ -650,7 +650,7 @@ func (m *machine) drain(t *rapid.T) {
 	}
 	m.check(t)
 	if _, _, err := m.gw.Connect(context.Background(), request); err == nil {
-		t.Fatal("a connection while draining")
+		t.Fatal("a connection was accepted while draining")
 	}
 	m.pass(grace / 2)
 	for _, c := range m.conns {
@@ -668,7 +668,7 @@ func (m *machine) drain(t *rapid.T) {
 	<-over
 }
 
-// check compares the gateway with what it must look like.
+// check compares the gateway with the model.
 func (m *machine) check(t *rapid.T) {
 	owed := map[gateway.Token]*machineConn{}
 	for n, c := range m.conns {
@@ -686,11 +686,11 @@ func (m *machine) check(t *rapid.T) {
 		}
 		for k, i := range c.all {
 			if told := len(i.done) > 0; i.done != nil && told != i.isTold {
-				t.Fatalf("connection %d, event %d: told %v instead of %v", n, k, told, i.isTold)
+				t.Fatalf("connection %d, event %d: done got a value: %v instead of %v", n, k, told, i.isTold)
 			}
 			if len(i.done) > 0 {
 				if err := <-i.done; !errors.Is(err, i.told) || len(i.done) > 0 {
-					t.Fatalf("connection %d, event %d: told %v instead of %v", n, k, err, i.told)
+					t.Fatalf("connection %d, event %d: done got %v instead of %v", n, k, err, i.told)
 				}
 				i.done = nil
 			}
@@ -703,7 +703,7 @@ func (m *machine) check(t *rapid.T) {
 	for _, n := range told {
 		c := owed[n.Token]
 		if c == nil || n.Reason != c.reason || n.Detail != c.detail || !bytes.Equal(n.Request, request) {
-			t.Fatalf("a disconnect that is wrong: %v/%v", n.Reason, n.Detail)
+			t.Fatalf("an unexpected disconnect: %v/%v", n.Reason, n.Detail)
 		}
 	}
 	if got := m.counted(); got != m.count {

@@ -8,6 +8,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	_ = flag.Set("rapid.checks", "400") // unless the command line says otherwise
+	_ = flag.Set("rapid.checks", "400") // the default; the command line may set another number
 	goleak.VerifyTestMain(m)
 }

@@ -25,7 +25,7 @@ import (
 var (
 	modelN    = flag.Int("model.n", 6000, "how many random connections TestModel lives through")
 	modelSeed = flag.Uint64("model.seed", 0, "the seed of TestModel's first round; 0 for a random one")
-	// For a planted bug whose consequences are to be seen, rather than itself.
+	// For a planted bug of which the test has to find the consequences, not the bug itself.
 	modelBlind = flag.Bool("model.blind", false, "streams do not notice that they are used after their end")
 )
 
@@ -33,23 +33,23 @@ const (
 	modelRound = 100                   // connections
 	modelTick  = 50 * time.Millisecond // of the fake clock
 	modelTicks = 30                    // within which connections begin
-	// Then the last step of every plan has been taken, and who hangs has stalled.
+	// By then the last step of every plan is done, and clients that hang have stalled.
 	modelEnd = 16 * time.Second
 )
 
-// TestModel lives through random lives of connections, many at once, and holds
-// each to a model of what must be true of it afterwards.
+// TestModel runs random lives of connections, many at once, and afterwards checks each against
+// a model of what must be true of it.
 //
-// Everything between two ticks of the fake clock is concurrent for real: senders,
-// clients, the backend's answers, heartbeats, the search for stalled clients,
-// drains. A failure prints the seed of its round; -model.seed=SEED -model.n=1
-// repeats the same plans, if not the same schedule.
+// Everything between two ticks of the fake clock is really concurrent: senders, clients, the
+// backend's answers, heartbeats, the search for stalled clients, drains. A failure prints the
+// seed of its round; -model.seed=SEED -model.n=1 repeats the same plans, but not necessarily
+// the same schedule.
 func TestModel(t *testing.T) {
 	if *modelSeed == 0 {
 		*modelSeed = rand.Uint64()
 	}
-	// As many rounds at once as there are processors keep all of them awake, so that
-	// what can happen at the same time does.
+	// One round per processor keeps all processors busy, so that what can happen at the
+	// same time does.
 	var next, sends, overlapping atomic.Int64
 	t.Run("rounds", func(t *testing.T) {
 		for worker := range runtime.GOMAXPROCS(0) {
@@ -76,7 +76,7 @@ func TestModel(t *testing.T) {
 	t.Logf("%.1f %% of the sends overlapped with something else on their connection", 100*float64(overlapping.Load())/float64(max(sends.Load(), 1)))
 }
 
-// round is a gateway and the connections of its life.
+// round is a gateway and all its connections.
 type round struct {
 	t       *testing.T
 	random  *rand.Rand
@@ -92,14 +92,14 @@ type round struct {
 	sends, overlapping int64
 }
 
-// life is a connection's.
+// life is the life of one connection.
 type life struct {
 	plan     gatewaytest.Plan
 	seed     uint64
 	history  *gatewaytest.History
 	endpoint *endpoint
 	conn     *gateway.Conn // nil if refused by the gateway
-	left     atomic.Bool   // the gateway has been told that the client left
+	left     atomic.Bool   // the gateway was notified that the client left
 }
 
 // pumped reports whether the stream is written by a goroutine of its own.
@@ -150,8 +150,8 @@ func (r *round) at(tick int) {
 	time.Sleep(time.Until(r.start.Add(time.Duration(tick) * modelTick))) // fake clock
 }
 
-// answer waits for the connection's turn, asks, unless the client has left by then, and
-// waits for the answer.
+// answer waits for the connection's turn. Unless the client has left by then, it asks and waits
+// for the answer.
 func (r *round) answer(ctx, client context.Context, h *gatewaytest.History) gateway.Answer {
 	l := r.all[h.Number]
 	until := func(tick int) <-chan time.Time {
@@ -219,7 +219,7 @@ func (r *round) drain() {
 	}
 }
 
-// live carries a plan out.
+// live carries out a plan.
 func (r *round) live(l *life) {
 	r.at(l.plan.Begin)
 	random := rand.New(rand.NewPCG(l.seed, 0))
@@ -316,14 +316,14 @@ func (r *round) check() {
 	}
 	stats := r.gw.Stats()
 	if n := stats.Opened.Load(); n != want.opened {
-		r.t.Errorf("%d streams counted as opened, of %d", n, want.opened)
+		r.t.Errorf("%d streams counted as opened, want %d", n, want.opened)
 	}
 	if n := stats.Events.Load() + stats.Dropped.Load(); n != want.accepted {
-		r.t.Errorf("%d events counted as written and %d as dropped, of %d", stats.Events.Load(), stats.Dropped.Load(), want.accepted)
+		r.t.Errorf("%d events counted as written and %d as dropped, want %d together", stats.Events.Load(), stats.Dropped.Load(), want.accepted)
 	}
 	for _, reason := range gateway.Reasons() {
 		if n := stats.Closed[reason].Load(); n != want.closed[reason] {
-			r.t.Errorf("%d ends counted as %v, of %d", n, reason, want.closed[reason])
+			r.t.Errorf("%d ends counted as %v, want %d", n, reason, want.closed[reason])
 		}
 	}
 	k := r.kernel
@@ -344,7 +344,7 @@ func (r *round) check() {
 	}
 }
 
-// check holds a life that is over to the model.
+// check compares a finished life with the model.
 func (l *life) check(r *round, got *gatewaytest.Received) []error {
 	var failures []error
 	failf := func(format string, args ...any) {
@@ -358,16 +358,16 @@ func (l *life) check(r *round, got *gatewaytest.Received) []error {
 			failf("is in state %d", l.conn.State())
 		}
 		if res := l.conn.Send(frame.Frame{}, true, nil); res != gateway.Gone {
-			failf("answers a late close with %d", res)
+			failf("returned %d for a late close", res)
 		}
 	}
 	if !cutHead(&got.Body) {
 		failf("the head of the response is torn: %q", got.Body)
 	}
 	cutHead(&got.Handed)
-	// A client that took something is not cut as a stalled one for 10 s more. (How
-	// much of a blocking write it took is seen only where it acknowledges faster
-	// than the write goes on.)
+	// A client that took something is not cut as stalled within the next 10 s. (How much of
+	// a blocking write it took is visible only if it acknowledges faster than the write
+	// continues.)
 	if slices.Contains(l.history.Ends(), "error/stalled") && !r.cut && !l.pumped() {
 		if idle := l.endpoint.closedAt.Sub(l.endpoint.took); idle < gateway.StallDeadline {
 			failf("was cut as stalled %v after it took something", idle)
@@ -379,7 +379,7 @@ func (l *life) check(r *round, got *gatewaytest.Received) []error {
 	return failures
 }
 
-// cutHead takes the head of the response off, which may have been cut itself.
+// cutHead removes the head of the response, which may be incomplete itself.
 func cutHead(b *[]byte) bool {
 	n := min(len(head), len(*b))
 	ok := string((*b)[:n]) == head[:n]

@@ -10,12 +10,12 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// In a cluster the tokens have the node's number, and are version-4 UUIDs still.
+// In a cluster the tokens contain the node's number, and are still version-4 UUIDs.
 func TestNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(func(cfg *gateway.Config) { cfg.Clustered = true })
 		if _, _, err := s.gw.Connect(t.Context(), request); !errors.Is(err, gateway.ErrNameless) {
-			t.Errorf("a connection to a gateway without a number: %v", err)
+			t.Errorf("connecting to a gateway without a number returned the error %v", err)
 		}
 		seen := map[gateway.Token]bool{}
 		for _, number := range []uint32{1, 0xdeadbeef, 0xffffffff} {
@@ -27,7 +27,7 @@ func TestNumber(t *testing.T) {
 					t.Errorf("node %08x: token %v", number, token)
 				}
 				if again, ok := gateway.ParseToken(token.String()); !ok || again != token {
-					t.Errorf("%v is not read as it is written", token)
+					t.Errorf("ParseToken does not return %v", token)
 				}
 				seen[token] = true
 				c.Abort(gateway.ClientClosed, 0)
@@ -37,8 +37,8 @@ func TestNumber(t *testing.T) {
 	})
 }
 
-// A gateway that loses its number closes all its connections: the streams in order, with
-// the request to come back, the pending ones as soon as the backend has answered.
+// A gateway that loses its number closes all its connections: open streams in order, asking
+// their clients to come back, and pending ones as soon as the backend has answered.
 func TestAbandon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(func(cfg *gateway.Config) { cfg.Clustered = true })
@@ -59,7 +59,7 @@ func TestAbandon(t *testing.T) {
 		synctest.Wait()
 		s.gw.Abandon()
 		if _, _, err := s.gw.Connect(t.Context(), request); !errors.Is(err, gateway.ErrNameless) {
-			t.Errorf("a connection after the number is lost: %v", err)
+			t.Errorf("connecting after the number was lost returned the error %v", err)
 		}
 		if !strings.HasPrefix(read.written(), "retry: ") || read.aborted || idle.State() != gateway.Closed {
 			t.Errorf("the idle client received %q, aborted %v", read.written(), read.aborted)
@@ -70,7 +70,7 @@ func TestAbandon(t *testing.T) {
 		}
 		close(asked)
 		if c := <-handled; c.State() != gateway.Closed {
-			t.Error("the pending connection goes on")
+			t.Error("the pending connection was not closed")
 		}
 		synctest.Wait()
 		s.expectEnds(t, "error/gateway_lost", "error/gateway_lost", "error/gateway_lost")

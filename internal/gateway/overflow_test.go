@@ -18,7 +18,7 @@ import (
 	"ssegateway/sse"
 )
 
-// named returns an event of 100 bytes of memory and more.
+// named returns an event that takes at least 100 bytes of memory.
 func named(name string, n int) frame.Frame {
 	valid, err := sse.NewName(name)
 	if err != nil {
@@ -43,8 +43,8 @@ func TestOverflow(t *testing.T) {
 		name     string
 		overflow outbox.Overflow
 		names    string // of events 1, 2, …; the queue has room for five
-		room     int    // bytes that the client takes before the others
-		want     string // numbers that arrive
+		room     int    // how many bytes the client takes at first
+		want     string // numbers of the events that arrive
 		ends     []string
 	}{
 		{"disconnect", outbox.Disconnect, "aaaaaaaa", 0, "", []string{"error/slow_consumer"}},
@@ -84,19 +84,19 @@ func TestOverflow(t *testing.T) {
 				t.Errorf("arrived %q, want %q", got, want)
 			}
 			if test.ends == nil && drops != uint64(sent-len(got)) {
-				t.Errorf("%d drops, of %d", drops, sent-len(got))
+				t.Errorf("%d drops, want %d", drops, sent-len(got))
 			}
 			if n := s.gw.Stats().Dropped.Load(); n != uint64(sent-len(got)) {
-				t.Errorf("%d events counted as dropped, of %d", n, sent-len(got))
+				t.Errorf("%d events counted as dropped, want %d", n, sent-len(got))
 			}
 			for i, done := range told {
 				err := <-done
 				here := slices.Contains(got, strconv.Itoa(i+1))
 				if here != (err == nil) || !here && errors.Is(err, gateway.ErrDropped) != (test.overflow != outbox.Disconnect) {
-					t.Errorf("event %d: told %v", i+1, err)
+					t.Errorf("event %d: done got %v", i+1, err)
 				}
 				if len(done) > 0 {
-					t.Errorf("event %d: told twice", i+1)
+					t.Errorf("event %d: done got two values", i+1)
 				}
 			}
 			s.expectEnds(t, test.ends...)
@@ -106,8 +106,8 @@ func TestOverflow(t *testing.T) {
 	}
 }
 
-// An event larger than the bound is taken by a queue that has nothing else, whatever
-// the policy: the others have to give way.
+// A queue takes an event larger than its bound whatever the policy, after it has dropped all
+// other events.
 func TestOverflowOfOneLarge(t *testing.T) {
 	for overflow, want := range map[outbox.Overflow]string{outbox.DropOldest: "3", outbox.Latest: "3"} {
 		t.Run(overflow.String(), func(t *testing.T) {
@@ -116,10 +116,10 @@ func TestOverflowOfOneLarge(t *testing.T) {
 			c.Send(named("a", 1), false, nil)
 			c.Send(named("b", 2), false, nil)
 			if r := c.Send(frame.Event(sse.Event{Data: "0003" + strings.Repeat("x", 5000)}), false, nil); r != gateway.Sent {
-				t.Fatalf("a large event: %d", r)
+				t.Fatalf("sending a large event returned %d", r)
 			}
 			if drops := c.Info().Drops; drops != 2 {
-				t.Errorf("%d drops, of 2", drops)
+				t.Errorf("%d drops, want 2", drops)
 			}
 			tp.takes(plenty)
 			if got := strings.Join(arrived(tp.written()), " "); got != want {
@@ -129,7 +129,7 @@ func TestOverflowOfOneLarge(t *testing.T) {
 	}
 }
 
-// Events that were joined for one write are dropped together, and counted as what they are.
+// Events that were joined into one frame are dropped together, and each is counted.
 func TestOverflowOfJoined(t *testing.T) {
 	joined := func(names string, n int) frame.Frame {
 		var frames []frame.Frame
@@ -159,7 +159,7 @@ func TestOverflowOfJoined(t *testing.T) {
 				n += len(names)
 			}
 			if drops, counted := c.Info().Drops, s.gw.Stats().Dropped.Load(); drops != test.drops || counted != test.drops {
-				t.Errorf("%d drops, %d counted, of %d", drops, counted, test.drops)
+				t.Errorf("%d drops, %d events counted as dropped, want %d", drops, counted, test.drops)
 			}
 			tp.takes(plenty)
 			if got := strings.Join(arrived(tp.written()), " "); got != test.want {
@@ -169,7 +169,8 @@ func TestOverflowOfJoined(t *testing.T) {
 	}
 }
 
-// Who waits for a write is told whether the client left or the gateway gave it up.
+// The error of an event that was not written says whether the client left, or the gateway
+// closed the connection.
 func TestWhyNotWritten(t *testing.T) {
 	for _, test := range []struct {
 		reason gateway.Reason
@@ -191,13 +192,13 @@ func TestWhyNotWritten(t *testing.T) {
 			c.Abort(test.reason, test.detail)
 			err := <-done
 			if !errors.Is(err, gateway.ErrNotWritten) || errors.Is(err, gateway.ErrLeft) != test.left || errors.Is(err, gateway.ErrDropped) {
-				t.Errorf("%v/%v, pending %v: told %v", test.reason, test.detail, pending, err)
+				t.Errorf("%v/%v, pending %v: done got %v", test.reason, test.detail, pending, err)
 			}
 		}
 	}
 }
 
-// What a Pump is writing is neither dropped nor moved.
+// Events that a Pump is writing are neither dropped nor moved.
 func TestOverflowWhilePumping(t *testing.T) {
 	for _, overflow := range []outbox.Overflow{outbox.DropOldest, outbox.Latest} {
 		t.Run(overflow.String(), func(t *testing.T) {
@@ -206,17 +207,17 @@ func TestOverflowWhilePumping(t *testing.T) {
 				s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 5 * cost })
 				c := s.connect(t)
 				stream := &heldPump{conn: c, work: make(chan struct{}, 1), turn: make(chan struct{})}
-				c.Send(named("a", 1), false, nil) // else the stream would begin with a heartbeat
+				c.Send(named("a", 1), false, nil) // otherwise the stream would begin with a heartbeat
 				if !c.Open(stream, frame.Frame{}, gateway.Grant{Overflow: overflow}) {
 					t.Fatal("the connection did not open")
 				}
 				c.Send(named("a", 2), false, nil)
 				c.Send(named("a", 3), false, nil)
 				stream.start()
-				synctest.Wait() // it is writing 1 to 3
+				synctest.Wait() // the pump is writing 1 to 3
 				for n := 4; n <= 9; n++ {
 					if r := c.Send(named("a", n), false, nil); r != gateway.Sent {
-						t.Fatalf("send %d: %d", n, r)
+						t.Fatalf("send %d returned %d", n, r)
 					}
 				}
 				close(stream.turn)
@@ -226,7 +227,7 @@ func TestOverflowWhilePumping(t *testing.T) {
 					t.Errorf("arrived %q, want %q", got, want)
 				}
 				if drops := c.Info().Drops; drops != 4 {
-					t.Errorf("%d drops, of 4", drops)
+					t.Errorf("%d drops, want 4", drops)
 				}
 				c.Abort(gateway.ClientClosed, 0)
 				stream.over.Wait()
@@ -236,8 +237,7 @@ func TestOverflowWhilePumping(t *testing.T) {
 	}
 }
 
-// heldPump is a stream that pumps from when it is started, and whose writes wait for
-// their turn.
+// heldPump is a stream that pumps as soon as it is started. Each of its writes waits for turn.
 type heldPump struct {
 	conn *gateway.Conn
 	work chan struct{}
@@ -284,7 +284,7 @@ func (s *heldPump) Close(bool) { close(s.work) }
 
 func (s *heldPump) Chunked() bool { return false }
 
-// What opens a stream is not dropped, nor what a client missed: it would not know.
+// Neither a stream's opening nor what a client missed is dropped: the client would not notice.
 func TestOverflowKeepsReplay(t *testing.T) {
 	for _, overflow := range []outbox.Overflow{outbox.DropOldest, outbox.Latest} {
 		t.Run(overflow.String(), func(t *testing.T) {
@@ -317,7 +317,7 @@ func TestOverflowKeepsReplay(t *testing.T) {
 					t.Errorf("arrived %q", got)
 				}
 				if got[len(got)-1] != "1299" || len(got) > len(want)+50 {
-					t.Errorf("%d arrived, the last is %s", len(got), got[len(got)-1])
+					t.Errorf("%d events arrived, the last is %s", len(got), got[len(got)-1])
 				}
 				if wire := gap.written(); !strings.HasPrefix(wire, "event: gap\nid: ") || !strings.Contains(wire, "\ndata: {\"last_event_id\":\"other-1\"}\n\nid: ") {
 					t.Errorf("written %.200q", wire)
@@ -327,8 +327,8 @@ func TestOverflowKeepsReplay(t *testing.T) {
 	}
 }
 
-// Random sends and reads: what is dropped is what the policy says, and what arrives
-// is in order.
+// With random sends and reads, only what the policy says is dropped, and the rest arrives in
+// order.
 func TestOverflowRandom(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		overflow := rapid.SampledFrom([]outbox.Overflow{outbox.DropOldest, outbox.Latest}).Draw(rt, "overflow")
@@ -347,9 +347,9 @@ func TestOverflowRandom(t *testing.T) {
 			told = append(told, done)
 			newest[name] = len(told) - 1
 			if r := c.Send(named(name, len(told)-1), false, done); r != gateway.Sent {
-				rt.Fatalf("a send: %d", r)
+				rt.Fatalf("Send returned %d", r)
 			}
-			if n := s.gw.QueuedBytes(); n > bound+400 { // one event on its way, and one more
+			if n := s.gw.QueuedBytes(); n > bound+400 { // one event that is being written, and one more
 				rt.Errorf("%d bytes are queued, the bound is %d", n, bound)
 			}
 		}
@@ -363,12 +363,12 @@ func TestOverflowRandom(t *testing.T) {
 		for _, text := range got {
 			n, _ := strconv.Atoi(text)
 			if n <= last || <-told[n] != nil {
-				rt.Errorf("%d comes behind %d, or was told not to", n, last)
+				rt.Errorf("%d arrived after %d, or although done got an error", n, last)
 			}
 			last = n
 		}
 		if last != len(told)-1 {
-			rt.Errorf("the last to arrive is %d, of %d", last, len(told)-1)
+			rt.Errorf("the last event to arrive is %d, want %d", last, len(told)-1)
 		}
 		if overflow == outbox.Latest && bound > 1500 {
 			for name, n := range newest {

@@ -11,8 +11,8 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// Who waits for the writing of what was buffered is told, too, when the stream
-// fails at that very write.
+// A sender that waits for a buffered event gets an error even if the stream fails at the very
+// write of the buffer.
 func TestBufferedFailsAtOpening(t *testing.T) {
 	s := newSite(nil)
 	c := s.connect(t)
@@ -29,20 +29,20 @@ func TestBufferedFailsAtOpening(t *testing.T) {
 		select {
 		case err := <-done:
 			if !errors.Is(err, gateway.ErrNotWritten) {
-				t.Errorf("event %d: told %v", i, err)
+				t.Errorf("event %d: done got %v", i, err)
 			}
 		default:
-			t.Errorf("event %d: never told", i)
+			t.Errorf("event %d: done got nothing", i)
 		}
 	}
 	if n := s.gw.Stats().Dropped.Load(); n != 3 {
-		t.Errorf("%d events counted as dropped, of 3", n)
+		t.Errorf("%d events counted as dropped, want 3", n)
 	}
 	s.expectEnds(t, "error/write_failed")
 	s.expectNothingLeft(t)
 }
 
-// What comes behind a buffered close is answered like the rest, and dropped.
+// A send after a buffered close returns Buffered too, and its event is dropped.
 func TestBehindBufferedClose(t *testing.T) {
 	s := newSite(nil)
 	c := s.connect(t)
@@ -57,7 +57,7 @@ func TestBehindBufferedClose(t *testing.T) {
 		}
 	}
 	if err := <-done; !errors.Is(err, gateway.ErrNotWritten) {
-		t.Errorf("told %v", err)
+		t.Errorf("done got %v", err)
 	}
 	tp := &tape{conn: c, room: plenty}
 	if !c.Open(tp, frame.Frame{}, gateway.Grant{}) {
@@ -67,15 +67,15 @@ func TestBehindBufferedClose(t *testing.T) {
 		t.Errorf("written %q, closed %v, aborted %v", tp.wire, tp.closed, tp.aborted)
 	}
 	if n := s.gw.Stats().Dropped.Load(); n != 1 {
-		t.Errorf("%d events counted as dropped, of 1", n)
+		t.Errorf("%d events counted as dropped, want 1", n)
 	}
 	s.expectEnds(t, "server_closed/")
 	s.expectNothingLeft(t)
 }
 
-// The budget holds for pending connections, too: however many there are, and
-// though an empty queue of its own takes any one event. They are refused; open
-// connections are not cut for them.
+// The budget holds for pending connections too, however many there are, although an empty
+// queue takes one event of any size. Sends to them are refused, and no open connections are
+// cut for them.
 func TestPendingBudget(t *testing.T) {
 	s := newSite(func(cfg *gateway.Config) { cfg.BudgetBytes = 10000 })
 	open, slow := s.open(t, 0)
@@ -121,7 +121,7 @@ func TestMaxConnections(t *testing.T) {
 	first := s.connect(t)
 	second, tp := s.open(t, plenty)
 	if _, _, err := s.gw.Connect(t.Context(), request); !errors.Is(err, gateway.ErrFull) {
-		t.Fatalf("a third connection of 2: %v", err)
+		t.Fatalf("with a limit of 2, the third connection returned the error %v", err)
 	}
 	first.Abort(gateway.ClientClosed, 0)
 	if third := s.connect(t); third.State() != gateway.Pending {

@@ -250,14 +250,14 @@ var plants = []plant{
 		bug: "a queue without a bound", file: "write.go",
 		old:  "\treturn c.lag == nil ||",
 		new:  "\treturn BUG || c.lag == nil ||",
-		says: []string{"Send answers 1 instead of 5", "Send answers 2 instead of 4"},
+		says: []string{"Send returned 1 instead of 5", "Send returned 2 instead of 4"},
 		test: "TestMachine",
 	},
 	{
 		bug: "pending connections beyond the budget", file: "write.go",
 		old:  "\tif c.state == Pending && !c.gw.budget",
 		new:  "\tif !BUG && c.state == Pending && !c.gw.budget",
-		says: []string{"Send answers 2 instead of 4"},
+		says: []string{"Send returned 2 instead of 4"},
 		test: "TestMachine",
 	},
 	{

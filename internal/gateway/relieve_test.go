@@ -13,7 +13,7 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// An event that waits for many is in memory once, and counts once.
+// An event that waits for many clients is in memory once, and counts once.
 func TestSharedEventsCountOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const clients, size = 50, 100_000
@@ -26,12 +26,12 @@ func TestSharedEventsCountOnce(t *testing.T) {
 			conns, tapes = append(conns, c), append(tapes, tp)
 		}
 		if _, n := s.publish(t, strings.Repeat("x", size), true, "t"); n != clients {
-			t.Errorf("%d receivers, of %d", n, clients)
+			t.Errorf("%d receivers, want %d", n, clients)
 		}
 		s.expectEnds(t)
-		// Two items each: what opens the stream, and the event.
+		// Each client has two items: what opens the stream, and the event.
 		if n := s.gw.QueuedBytes(); n < size || n > size+clients*300 {
-			t.Errorf("%d bytes wait, one event has %d", n, size)
+			t.Errorf("%d bytes wait, while one event has %d", n, size)
 		}
 		if i := conns[0].Info(); i.Queued < size {
 			t.Errorf("%d bytes wait for one client", i.Queued)
@@ -47,7 +47,7 @@ func TestSharedEventsCountOnce(t *testing.T) {
 			}
 		}
 		if n := s.gw.QueuedBytes(); n != 0 {
-			t.Errorf("%d bytes wait for nobody", n)
+			t.Errorf("%d bytes wait after all clients took everything", n)
 		}
 		for _, c := range conns {
 			c.Abort(gateway.ClientClosed, 0)
@@ -56,8 +56,8 @@ func TestSharedEventsCountOnce(t *testing.T) {
 	})
 }
 
-// Beyond the budget those go first that hold much and take nothing: not those that
-// read, however full their queues are.
+// Beyond the budget, clients with much in their queues that take nothing are cut first, not
+// those that read, however full their queues are.
 func TestWhoReadsIsCutLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 10_000
@@ -69,7 +69,7 @@ func TestWhoReadsIsCutLast(t *testing.T) {
 			_, tp := s.open(t, 0)
 			readers = append(readers, tp)
 		}
-		// Each reader has twice as much before it as a client that does not read.
+		// Twice as much waits for each reader as for a client that does not read.
 		for range 4 {
 			for _, tp := range readers {
 				tp.conn.Send(event, false, nil)
@@ -108,18 +108,18 @@ func TestWhoReadsIsCutLast(t *testing.T) {
 			}
 		}
 		if n := s.gw.QueuedBytes(); cut == 0 || n > 100*size {
-			t.Errorf("%d were cut, %d bytes wait", cut, n)
+			t.Errorf("%d clients were cut, %d bytes wait", cut, n)
 		}
 		for _, end := range s.ends() {
 			if end != "error/slow_consumer" {
-				t.Errorf("an end by %s", end)
+				t.Errorf("an end with the reason %s", end)
 			}
 		}
 	})
 }
 
-// Once the budget is exceeded a part of it is set free: not so little that the next
-// event exceeds it again.
+// When the budget is exceeded, a part of it is freed, large enough that the next event does not
+// exceed it again.
 func TestRelief(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size, budget = 1000, 32_000
@@ -135,16 +135,16 @@ func TestRelief(t *testing.T) {
 			}
 		}
 		if n, free := len(s.ends()), budget-s.gw.QueuedBytes(); n < 2 || n > 4 || free < budget/16 || free > budget/8 {
-			t.Errorf("%d were cut, %d bytes are free", n, free)
+			t.Errorf("%d clients were cut, %d bytes are free", n, free)
 		}
 	})
 }
 
-// Who delivers beyond the budget cuts nobody itself, however many are too slow: it only
-// says so, and goes on.
+// A sender beyond the budget cuts no connections itself, however many clients are too slow. It
+// only wakes up the goroutine that does.
 func TestReliefIsNotTheSenders(t *testing.T) {
 	const size = 1000
-	s := newSite(func(cfg *gateway.Config) { cfg.BudgetBytes = 10 * size }) // and does not run
+	s := newSite(func(cfg *gateway.Config) { cfg.BudgetBytes = 10 * size }) // not running
 	event := eventOf(t, size)
 	for range 100 {
 		c, _ := s.open(t, 0)
@@ -160,12 +160,12 @@ func TestReliefIsNotTheSenders(t *testing.T) {
 	cancel()
 	running.Wait()
 	if n := len(s.ends()); n < 89 {
-		t.Errorf("%d were cut", n)
+		t.Errorf("%d clients were cut, want at least 89", n)
 	}
 }
 
-// A replay takes a little of the log at a time, which counts: the log may forget it while
-// the client is slow.
+// A replay takes a little of the log at a time. This counts as waiting, since it stays in memory
+// even if the log is trimmed while the client is slow.
 func TestReplaysCount(t *testing.T) {
 	for _, test := range []struct{ size, events, least, most int }{
 		{100_000, 20, 100_000, 110_000}, // at least one event
@@ -179,7 +179,7 @@ func TestReplaysCount(t *testing.T) {
 				s.publish(t, strings.Repeat("x", test.size), true, "t")
 			}
 			c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, LastEventID: s.topics.Log().Epoch + "-0"})
-			tp.takes(100) // its opening, and a part of the first
+			tp.takes(100) // the opening, and a part of the first event
 			synctest.Wait()
 			if n := s.gw.QueuedBytes(); n < int64(test.least) || n > int64(test.most) || c.Info().Queued != n {
 				t.Errorf("%d events of %d bytes: %d bytes wait, %d for the client, want %d to %d", test.events, test.size, n, c.Info().Queued, test.least, test.most)
@@ -187,7 +187,7 @@ func TestReplaysCount(t *testing.T) {
 			tp.takes(plenty)
 			synctest.Wait()
 			if n := strings.Count(tp.written(), "data: "); n != test.events {
-				t.Errorf("%d events of %d arrived", n, test.events)
+				t.Errorf("%d events arrived, want %d", n, test.events)
 			}
 			c.Abort(gateway.ClientClosed, 0)
 			s.expectNothingLeft(t)
@@ -195,7 +195,7 @@ func TestReplaysCount(t *testing.T) {
 	}
 }
 
-// Beyond the budget replays are cut like others.
+// Beyond the budget, clients with replays are cut like others.
 func TestReplaysAreCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 100_000
@@ -210,12 +210,12 @@ func TestReplaysAreCut(t *testing.T) {
 			synctest.Wait()
 		}
 		if n := len(s.ends()); s.gw.QueuedBytes() > 5*size || n < 5 || n > 7 {
-			t.Errorf("%d were cut, %d bytes wait", n, s.gw.QueuedBytes())
+			t.Errorf("%d clients were cut, %d bytes wait", n, s.gw.QueuedBytes())
 		}
 	})
 }
 
-// What waits of a replay is not held against the live events behind it.
+// What waits of a replay takes no room from the live events after it.
 func TestReplayLeavesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 1000 })
@@ -228,11 +228,11 @@ func TestReplayLeavesRoom(t *testing.T) {
 		synctest.Wait()
 		for range 2 {
 			if r := c.Send(eventOf(t, 400), false, nil); r != gateway.Sent {
-				t.Fatalf("a send: %d", r)
+				t.Fatalf("Send returned %d", r)
 			}
 		}
 		if r := c.Send(eventOf(t, 400), false, nil); r != gateway.Failed {
-			t.Errorf("a send beyond the bound: %d", r)
+			t.Errorf("Send beyond the bound returned %d", r)
 		}
 	})
 }

@@ -45,7 +45,7 @@ func (s *replacing) replace(next *broker.Log) {
 	before.ReplaceWith(next)
 }
 
-// logOf returns a log with events of topic t behind an offset: stored ones, but for "-".
+// logOf returns a log with events of topic t after an offset. All are stored except "-".
 func logOf(epoch string, behind uint64, data ...string) func() *broker.Log {
 	return func() *broker.Log {
 		log := broker.NewLog(epoch, 1<<20, time.Hour)
@@ -57,9 +57,8 @@ func logOf(epoch string, behind uint64, data ...string) func() *broker.Log {
 	}
 }
 
-// A log that is replaced leaves no client in silence: each learns of what is lost by a
-// gap, and gets everything else, once and in order. Slow clients, who have some of the
-// log before still to get, get that first.
+// When the log is replaced, each client gets a gap if events are lost for it, and everything
+// else once and in order. Slow clients first get what they have yet to get from the old log.
 func TestLogReplaced(t *testing.T) {
 	const begin = "id: A-0\n\nid: A-1\ndata: 1\n\nid: A-2\ndata: 2\n\ndata: -\n\n"
 	gap := func(last, id string) string {
@@ -67,7 +66,7 @@ func TestLogReplaced(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		next func() *broker.Log
-		want string // behind what was there, and before what is published then
+		want string // after the events of the old log, and before those published then
 	}{
 		"another, empty":              {logOf("B", 0), gap("A-2", "B-0")},
 		"another, with events":        {logOf("B", 0, "x", "-", "y"), gap("A-2", "B-0") + "id: B-1\ndata: x\n\nid: B-2\ndata: y\n\n"},
@@ -110,24 +109,24 @@ func TestLogReplaced(t *testing.T) {
 						t.Errorf("client %d has\n%s\nwant\n%s", i, got, want)
 					}
 				}
-				// Who comes back with what it had is told the same.
+				// A client that comes back with an id of the old log gets a gap in the same cases.
 				_, back := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-2"})
 				synctest.Wait()
 				if got := back.written(); strings.Contains(got, "event: gap") != strings.Contains(test.want, "gap") {
-					t.Errorf("who comes back has\n%s", got)
+					t.Errorf("a client that comes back has\n%s", got)
 				}
 			})
 		})
 	}
 }
 
-// sharded are topics with a number of shards.
+// sharded returns topics with a number of shards.
 func sharded(engine broker.Engine, shared bool, shards int) *topics.Topics {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(shards))
 	return topics.New(engine, shared)
 }
 
-// gated is a stream whose writes wait for the gate, so that its shard stands still.
+// gated is a stream whose writes wait for the gate, so that its shard is blocked.
 type gated struct {
 	*tape
 
@@ -139,9 +138,9 @@ func (g gated) Write(p []byte) (int, gateway.Detail) {
 	return g.tape.Write(p)
 }
 
-// A shard that has not come to the new log yet takes clients that have been there: on
-// another shard, or on another node. They wait for it there, without a gap, and a publish
-// waits until that shard too has passed it.
+// A shard that has yet to switch to the new log accepts clients that have positions in it, from
+// another shard or another node. They wait there for the shard, without a gap. A publish waits
+// until this shard, too, has delivered its event.
 func TestLogReplacedWhileAShardLags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine := &replacing{log: logOf("A", 0)()}
@@ -203,13 +202,13 @@ func TestLogReplacedWhileAShardLags(t *testing.T) {
 		synctest.Wait()
 		select {
 		case n := <-published:
-			t.Errorf("a publish was answered before its shard had passed it: %d", n)
+			t.Errorf("a publish returned before the blocked shard had delivered its event: %d", n)
 		default:
 		}
 		close(stuck.gate)
 		publish("more", true)
 		receivers := []int{<-published, <-published, <-published, <-published}
-		slices.Sort(receivers) // they were answered all at once
+		slices.Sort(receivers) // they returned in any order
 		if want := []int{3, 3, 4, 8}; !slices.Equal(receivers, want) {
 			t.Errorf("%d receivers, want %d", receivers, want)
 		}
@@ -236,8 +235,8 @@ func TestLogReplacedWhileAShardLags(t *testing.T) {
 	})
 }
 
-// A connection that gave up all its topics keeps nothing of a log that is replaced later,
-// even if its client was ahead of this node.
+// A connection that removed all its topics does not keep a log in memory that is replaced
+// later, even if its client was ahead of this node.
 func TestNoTopicsKeepNoLog(t *testing.T) {
 	const size = 8 << 20
 	for name, test := range map[string]struct {

@@ -15,7 +15,7 @@ import (
 	"ssegateway/internal/topics"
 )
 
-// keeper is a backend that keeps what it is to tell, and tells it late.
+// keeper is a backend that keeps its notices, and handles them late.
 type keeper struct {
 	backend
 	requests *gateway.Requests
@@ -26,8 +26,9 @@ func (k *keeper) Disconnect(n gateway.Notice) {
 	k.backend.Disconnect(n)
 }
 
-// What is kept of requests is bounded, of connections and of ends that are not told yet.
-// Beyond it new connections are refused, which is counted, and said now and then.
+// The requests that are kept, for connections and for ends that the backend was not notified of
+// yet, are bounded. Beyond the bound new connections are refused, which is counted, and logged
+// now and then.
 func TestRequestsBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 3
@@ -41,7 +42,7 @@ func TestRequestsBudget(t *testing.T) {
 			c, _, err := s.gw.Connect(context.Background(), request)
 			if err == nil {
 				c.Abort(gateway.ClientClosed, 0)
-				k.requests.Release(request) // told at once
+				k.requests.Release(request) // the backend is notified at once
 			} else if !errors.Is(err, gateway.ErrRequests) {
 				t.Fatal(err)
 			}
@@ -53,19 +54,19 @@ func TestRequestsBudget(t *testing.T) {
 		}
 		for range 100 {
 			if !full() {
-				t.Fatal("a connection beyond the budget")
+				t.Fatal("a connection beyond the budget was accepted")
 			}
 		}
 		conns[0].Abort(gateway.ClientClosed, 0)
 		if !full() {
-			t.Error("a connection while the backend is not told of an end")
+			t.Error("a connection was accepted before the backend was notified of an end")
 		}
 		k.requests.Release(request)
 		if full() {
-			t.Error("no room after the backend was told")
+			t.Error("no room after the backend was notified")
 		}
 		if n := k.requests.Refused(); n != 101 {
-			t.Errorf("%d refused, of 101", n)
+			t.Errorf("%d connections counted as refused, want 101", n)
 		}
 		if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "a stream is turned away") {
 			t.Errorf("the log has %q", text)
@@ -84,7 +85,7 @@ func TestRequestsBudget(t *testing.T) {
 	})
 }
 
-// What is not told keeps nothing.
+// A connection whose end the backend is not notified of keeps no request.
 func TestRequestsReleased(t *testing.T) {
 	requests := gateway.NewRequests(1 << 20)
 	s := newSite(func(cfg *gateway.Config) { cfg.Requests = requests })

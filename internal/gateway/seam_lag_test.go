@@ -12,9 +12,9 @@ import (
 	"ssegateway/internal/broker"
 )
 
-// lagging is the engine of a node among others. What anybody appends has its number at
-// once, stored or not, and is in the truth; this node reads it later, in that order. Now
-// and then it opens the log anew.
+// lagging is the engine of one node of a cluster. What any node appends gets its number at once,
+// stored or not, and is in truth. This node reads it later, in that order. Now and then it
+// reopens the log.
 type lagging struct {
 	random   *rand.Rand // the reader's
 	maxBytes int64
@@ -25,21 +25,21 @@ type lagging struct {
 	log     *broker.Log // of this node
 	all     []appended
 	stored  []uint64 // offsets
-	begun   int      // of all: what this node has read, or is about to read
-	done    int      // of all: what it has read
-	skipped []bool   // of all: it was read as the log was opened, so nobody gets it if it is not stored
+	begun   int      // how many of all this node has read, or is about to read
+	done    int      // how many of all it has read
+	skipped []bool   // for each of all: it was read when the log was reopened, so no client gets it if it is unstored
 	reads   []read
 	some    chan struct{} // has a value when there may be something to read
 }
 
-// appended is what is in the log of the cluster.
+// appended is an entry of the cluster's log.
 type appended struct {
 	p      broker.Publication
 	number uint64
-	answer chan broker.Position // nil: it was appended by another node. Closed: it is not known
+	answer chan broker.Position // nil if another node appended it; closed if the position is unknown
 }
 
-// read says up to which offset this node has read, from a time on.
+// read is the offset up to which this node has read from a time on.
 type read struct {
 	at   time.Time
 	last uint64
@@ -61,7 +61,7 @@ func (l *lagging) Log() *broker.Log {
 	return l.log
 }
 
-// add appends what this node, or, where answer is nil, another one publishes.
+// add appends what this node publishes, or, if answer is nil, another one.
 func (l *lagging) add(p broker.Publication, answer chan broker.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +89,7 @@ func (l *lagging) Append(ctx context.Context, p broker.Publication) (broker.Posi
 	}
 }
 
-// Run reads, and lags: mostly for less than a node may, sometimes for longer.
+// Run reads with a delay: mostly a shorter one than a node may have, sometimes a longer one.
 func (l *lagging) Run(ctx context.Context) error {
 	for {
 		select {
@@ -133,7 +133,7 @@ func (l *lagging) next() bool {
 	return true
 }
 
-// reopen goes on with the log as it is now, as a node does that fell behind.
+// reopen replaces the node's log by the current one, as a node does that fell behind.
 func (l *lagging) reopen() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -167,7 +167,7 @@ func (l *lagging) ahead(random *rand.Rand) (offset uint64, ok bool) {
 	return l.stored[i+random.IntN(len(l.stored)-i)], true
 }
 
-// lastAt returns what this node had read at a time: at least low, at most high.
+// lastAt returns up to which offset this node had read at a time: at least low, at most high.
 func (l *lagging) lastAt(at time.Time) (low, high uint64) {
 	for _, r := range l.reads {
 		if r.at.Before(at) {
@@ -180,9 +180,9 @@ func (l *lagging) lastAt(at time.Time) (low, high uint64) {
 	return low, high
 }
 
-// givesUp holds to the model what follows the opening of a client that was ahead of its
-// node: a gap if, and only if, the node had not read so far within 10 s. It returns where the
-// stream goes on, and between which places.
+// givesUp checks what follows the opening of a client that was ahead of its node: there has to
+// be a gap if, and only if, the node had not read as far within 10 s. It returns where the
+// stream continues, and between which places that is.
 func (s *seam) givesUp(x *session, start uint64, blocks []block) (from uint64, opening [2]int, rest []block, err error) {
 	opening = [2]int{int(x.before.Records), int(x.after.Records)}
 	gap := len(blocks) > 0 && blocks[0].name == "gap" && blocks[0].hasID

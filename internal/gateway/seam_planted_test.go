@@ -46,7 +46,7 @@ var seamPlants = []plant{
 		bug: "a gap not said for another log", file: "../topics/welcome.go", test: "TestSeam",
 		old:  "\t\tcase !ok || had.Epoch != extent.Epoch ||",
 		new:  "\t\tcase !ok || had.Epoch != extent.Epoch && !BUG ||",
-		says: []string{"gap said: false", "but what is live was between"},
+		says: []string{"gap sent: false", "but what is live was between"},
 	},
 	{
 		bug: "a gap in a replay not said", file: "../topics/replay.go", test: "TestSeam",

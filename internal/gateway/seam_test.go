@@ -40,18 +40,17 @@ const (
 
 var seamTopics = []string{"a", "b", "c", "d", "e"}
 
-// TestSeam publishes, connects, disconnects, comes back with ids of all kinds, changes
-// topics and trims the log, all at once, on several shards, with clients fast and
-// slow. Then each client has to have received what a model says of its topics:
-// every event, in the log's order, none twice, and a gap where the log did not reach
-// back, and nowhere else.
+// TestSeam publishes, connects, disconnects, comes back with ids of all kinds, changes topics
+// and trims the log, all at once, on several shards, with fast and slow clients. Then a model
+// checks what each client received of its topics: every event, in the log's order, none twice,
+// and a gap exactly where the log did not reach back.
 //
-// In half of the rounds the gateway is a node among others, which publish as well: it lags
-// behind them, and clients come with what they have from another one.
+// In half of the rounds the gateway is one node of a cluster. It lags behind the other nodes,
+// which publish as well, and clients come with ids that they have from another node.
 //
-// What happens at the same time may come out one way or the other. The model knows
-// from a clock what was over before what began, and accepts exactly the outcomes
-// that some order of the rest explains.
+// Concurrent operations may have different outcomes. The model knows from a clock which
+// operations were finished before others began. It accepts exactly the outcomes that some order
+// of the concurrent ones explains.
 func TestSeam(t *testing.T) {
 	seed := *seamSeed
 	if seed == 0 {
@@ -68,27 +67,27 @@ func TestSeam(t *testing.T) {
 	}
 }
 
-// seam is a gateway, and all that is done with its topics.
+// seam is a gateway, and everything that is done with its topics.
 type seam struct {
 	t      *testing.T
 	engine broker.Engine
-	lag    *lagging // the engine, if that is one
+	lag    *lagging // the engine, if it is a lagging one
 	gw     *gateway.Gateway
 	topics *topics.Topics
 	shards int // of topics
 	truth  *broker.Tailer
 	clock  atomic.Int64
-	steps  atomic.Int64 // left
+	steps  atomic.Int64 // how many are left
 
 	publishers []*seamPublisher
 	clients    []*seamClient
 
 	chain []*broker.Record // after the round: what was published, in its order
-	spans []seamSpan       // of chain's publishing
+	spans []seamSpan       // when each record of chain was published
 	fail  atomic.Int32
 }
 
-// seamSpan is when something began and was over, by the seam's clock.
+// seamSpan is when an operation began and when it was finished, by the seam's clock.
 type seamSpan struct{ start, finish int64 }
 
 type seamPublisher struct {
@@ -116,14 +115,14 @@ type session struct {
 	opening       seamSpan
 	changes       []seamChange
 	wire          []byte
-	end           broker.Stats // when it was over
+	end           broker.Stats // when the stream was over
 	last          bool
 	shard         int
 	openedAt      time.Time
 	closedAt      time.Time
 }
 
-// seamChange says which topics the client had behind it.
+// seamChange is a change of topics, with the topics that the client had after it.
 type seamChange struct {
 	topics []string
 	span   seamSpan
@@ -140,7 +139,7 @@ func newSeam(t *testing.T, seed uint64) *seam {
 	if random.IntN(2) == 0 {
 		reopens := random.IntN(2) == 0
 		if reopens {
-			bound = 64 << 20 // whoever follows it has a gap nowhere
+			bound = 64 << 20 // large enough that no client gets a gap
 		}
 		s.lag = newLagging(rand.New(rand.NewPCG(seed, 500)), bound, reopens)
 		s.engine = s.lag
@@ -151,7 +150,7 @@ func newSeam(t *testing.T, seed uint64) *seam {
 		Clustered: s.lag != nil, Log: slog.New(slog.DiscardHandler),
 	}
 	if random.IntN(4) == 0 {
-		cfg.QueueBytes = 6000 + random.Int64N(10000) // who lags is cut
+		cfg.QueueBytes = 6000 + random.Int64N(10000) // clients that lag are cut
 	}
 	s.shards = 1 + random.IntN(6)
 	cfg.Topics = sharded(s.engine, s.lag != nil, s.shards)
@@ -195,7 +194,7 @@ func (s *seam) run() {
 	}
 	actors.Wait()
 
-	// Now all come back and take all that is left; then they leave.
+	// Now all clients come back and take all that is left. Then they leave.
 	for _, c := range s.clients {
 		if c.gone() {
 			s.disconnect(c)
@@ -206,7 +205,7 @@ func (s *seam) run() {
 		c.stream.takes(plenty)
 	}
 	if s.lag != nil {
-		time.Sleep(time.Hour) // fake clock: the node has read all, or has given up
+		time.Sleep(time.Hour) // fake clock: by then the node has read everything, or has given up
 	}
 	synctest.Wait()
 	for _, c := range s.clients {
@@ -241,14 +240,14 @@ func (s *seam) run() {
 	s.check()
 }
 
-// eventOfSeam tells which event it is.
+// eventOfSeam returns the publisher and the number that are in an event's data.
 func eventOfSeam(f frame.Frame) (publisher, number int, err error) {
 	_, data, _ := strings.Cut(string(f.Wire(false)), "data: ")
 	_, err = fmt.Sscanf(data, "%d.%d", &publisher, &number)
 	return publisher, number, err
 }
 
-// sometimes lets others go first.
+// sometimes lets other goroutines run first.
 func sometimes(random *rand.Rand) {
 	if random.IntN(3) == 0 {
 		runtime.Gosched()
@@ -280,7 +279,7 @@ func (s *seam) publish(p *seamPublisher) {
 // gone reports whether the gateway has ended the client's stream.
 func (c *seamClient) gone() bool { return c.conn != nil && c.conn.State() == gateway.Closed }
 
-// step is one of a client, and of the backend for its sake.
+// step does one random step of a client, or of the backend for this client.
 func (s *seam) step(c *seamClient) {
 	sometimes(c.random)
 	if s.lag != nil && c.random.IntN(40) == 0 {
@@ -359,13 +358,13 @@ func (s *seam) connect(c *seamClient) {
 	c.sessions = append(c.sessions, session)
 }
 
-// extent returns the extent of the log as it is now at least, or with most set at most. A record
-// behind a hole counts as the oldest. Places are those of the truth.
+// extent returns a lower bound of the log's current extent or, with most set, an upper one. With
+// a lagging engine Oldest ignores a hole before the oldest event, and places are those of truth.
 func (s *seam) extent(most bool) broker.Stats {
 	if s.lag == nil {
 		return s.engine.Log().Stats()
 	}
-	if most { // what the node is about to read is counted, so first the log
+	if most { // the log is read first, so that what the node is about to read counts
 		stats := s.engine.Log().Stats()
 		s.lag.mu.Lock()
 		defer s.lag.mu.Unlock()
@@ -412,7 +411,7 @@ func (s *seam) change(c *seamClient) {
 	change.span.finish = s.clock.Add(1)
 	switch {
 	case err != nil && c.conn.State() != gateway.Closed:
-		s.failf("client %d: an open connection's topics cannot be changed", c.number)
+		s.failf("client %d: Change failed for an open connection", c.number)
 	case err == nil && !slices.Equal(got, want):
 		s.failf("client %d: has the topics %q after a change, want %q", c.number, got, want)
 	case err == nil:
@@ -420,7 +419,7 @@ func (s *seam) change(c *seamClient) {
 	}
 }
 
-// failf tells the first few failures of a round.
+// failf reports the first few failures of a round.
 func (s *seam) failf(format string, args ...any) {
 	if s.fail.Add(1) <= 5 {
 		s.t.Errorf(format, args...)
@@ -437,10 +436,11 @@ func (s *seam) check() {
 	}
 }
 
-// offsetBy returns the offset that the shards had all reached when something began.
+// offsetBy returns the offset that all shards had reached at a time.
 func (s *seam) offsetBy(start int64) uint64 { return s.at(s.placeBy(start)) }
 
-// placeBy returns the place that all shards had reached at a time: publishing ends when they have.
+// placeBy returns the place that all shards had reached at a time: a publish returns only when
+// they have reached its event.
 func (s *seam) placeBy(start int64) int {
 	for place := len(s.chain); place > 0; place-- {
 		if s.spans[place-1].finish < start {
@@ -467,7 +467,7 @@ func (s *seam) at(place int) uint64 {
 	return s.chain[place-1].Offset
 }
 
-// checkSession holds one stream to the model.
+// checkSession checks one stream against the model.
 func (s *seam) checkSession(x *session) error {
 	blocks, err := parseBlocks(x.wire)
 	if err != nil {
@@ -484,8 +484,8 @@ func (s *seam) checkSession(x *session) error {
 	return s.checkEvents(x, start, opening, blocks)
 }
 
-// checkOpening holds the opening to the model: a gap, if there is one, and the id
-// that the client has from there on, whose offset it returns.
+// checkOpening checks the opening against the model: a gap, if there is one, and the id that
+// the client then has, whose offset it returns.
 func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []block, err error) {
 	if len(x.topics) == 0 {
 		return s.checkFirstTopics(x, blocks)
@@ -496,7 +496,7 @@ func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []bl
 			return 0, nil, err
 		}
 		if len(blocks) > 1 && blocks[1].id != blocks[0].id {
-			return 0, nil, fmt.Errorf("the id %q behind a gap with the id %q", blocks[1].id, blocks[0].id)
+			return 0, nil, fmt.Errorf("the id %q comes after a gap with the id %q", blocks[1].id, blocks[0].id)
 		}
 		blocks = blocks[1:]
 	}
@@ -504,7 +504,7 @@ func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []bl
 		if x.last {
 			return 0, nil, errors.New("no opening at all")
 		}
-		return math.MaxUint64, nil, nil // it left before it had the opening
+		return math.MaxUint64, nil, nil // the client left before it had the opening
 	}
 	at, ok := broker.ParsePosition(blocks[0].id)
 	if !ok || !blocks[0].hasID || blocks[0].event || at.Epoch != x.before.Epoch {
@@ -515,7 +515,7 @@ func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []bl
 	known := ok && had.Epoch == x.before.Epoch && (had.Offset <= x.after.Last || s.lag != nil)
 	switch {
 	case !known && gap != (x.lastEventID != ""):
-		return 0, nil, fmt.Errorf("gap said: %v", gap)
+		return 0, nil, fmt.Errorf("gap sent: %v", gap)
 	case !known && (at.Offset < reached || at.Offset > x.after.Last):
 		return 0, nil, fmt.Errorf("it opens at %d, but what is live was between %d and %d", at.Offset, reached, x.after.Last)
 	case known && gap && x.after.Oldest <= had.Offset+1:
@@ -530,8 +530,8 @@ func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []bl
 	return at.Offset, blocks[1:], nil
 }
 
-// checkFirstTopics holds a stream that opened without topics to the model: it begins
-// with the id of the change that brought its first ones.
+// checkFirstTopics checks a stream that opened without topics against the model: it begins with
+// the id of the change that added its first topics.
 func (s *seam) checkFirstTopics(x *session, blocks []block) (start uint64, rest []block, err error) {
 	first := slices.IndexFunc(x.changes, func(c seamChange) bool { return len(c.topics) > 0 })
 	switch {
@@ -540,7 +540,7 @@ func (s *seam) checkFirstTopics(x *session, blocks []block) (start uint64, rest 
 	case len(blocks) == 0 && x.last:
 		return 0, nil, errors.New("no id for the first topics")
 	case len(blocks) == 0:
-		return math.MaxUint64, nil, nil // it left before it had the id
+		return math.MaxUint64, nil, nil // the client left before it had the id
 	}
 	at, ok := broker.ParsePosition(blocks[0].id)
 	span := x.changes[first].span
@@ -551,9 +551,9 @@ func (s *seam) checkFirstTopics(x *session, blocks []block) (start uint64, rest 
 	return at.Offset, blocks[1:], nil
 }
 
-// checkEvents holds what comes behind the opening to the model: each record of the
-// log was received or was not, and some moment of the opening (from which on the
-// client gets what is not stored) and of each change of topics explains that.
+// checkEvents checks what comes after the opening against the model. Each record of the log was
+// received or not, and this has to be explained by some moment for the opening (from which on
+// the client gets unstored events) and for each change of topics.
 func (s *seam) checkEvents(x *session, start uint64, opened [2]int, blocks []block) error {
 	if start == math.MaxUint64 {
 		return nil
@@ -565,20 +565,20 @@ func (s *seam) checkEvents(x *session, start uint64, opened [2]int, blocks []blo
 		moments = append(moments, bounds{s.placeBy(c.span.start), s.placeAt(c.span.finish)})
 		sets = append(sets, c.topics)
 	}
-	// What is not stored is for it if it came into the log behind its opening, however
-	// far its shard was by then; one that opens without topics is where its shard is.
+	// The client gets unstored records that were appended after its opening, however far its
+	// shard was by then. If it opened without topics, it gets those after its shard's position.
 	opening := bounds{opened[0], opened[1]}
 	if len(x.topics) == 0 {
 		opening = bounds{}
 	}
-	replayed := s.placeAt(x.opening.finish) // which is what a replay may have, unless the log is replaced
+	replayed := s.placeAt(x.opening.finish) // how far a replay may reach, unless the log is replaced
 	if s.lag != nil {
 		replayed = len(s.chain)
 	}
-	// states are how many of the moments may be over, before the opening and behind it.
+	// states[open][k] is whether k of the moments may be over, before (0) or after (1) the opening.
 	states := [2][]bool{make([]bool, len(moments)+1), make([]bool, len(moments)+1)}
 	states[0][0] = true
-	last := start // offset received, or begun at
+	last := start // the last offset received, at first that of the opening
 	skipping := false
 	received := map[string]bool{}
 	for i, r := range s.chain {
@@ -587,7 +587,7 @@ func (s *seam) checkEvents(x *session, start uint64, opened [2]int, blocks []blo
 				return err
 			}
 			if x.end.Oldest <= last+1 {
-				return fmt.Errorf("a gap behind %d, but the log reaches back to %d", last, x.end.Oldest)
+				return fmt.Errorf("a gap after %d, but the log reaches back to %d", last, x.end.Oldest)
 			}
 			skipping = true
 			blocks = blocks[1:]
@@ -628,7 +628,7 @@ func (s *seam) checkEvents(x *session, start uint64, opened [2]int, blocks []blo
 		}
 		switch {
 		case !possible:
-			return fmt.Errorf("the model is at a loss at %d", i)
+			return fmt.Errorf("the model allows no order of the moments at place %d", i)
 		case !explained && got:
 			return fmt.Errorf("received %q, which has the topics %q and is not for it", r.Frame.Wire(false), r.Topics)
 		case !explained && len(blocks) > 0 && received[blocks[0].raw]:
@@ -662,7 +662,7 @@ func upNext(blocks []block) string {
 	return fmt.Sprintf(", before %q", blocks[0].raw)
 }
 
-// block is one of a stream.
+// block is one block of a stream.
 type block struct {
 	raw            string
 	name, data, id string
@@ -691,7 +691,7 @@ func parseBlocks(wire []byte) ([]block, error) {
 		}
 		rest = after
 		if raw+"\n\n" == sse.Heartbeat {
-			continue // with which a stream without topics begins
+			continue // a stream without topics begins with it
 		}
 		b := block{raw: raw + "\n\n"}
 		for line := range strings.SplitSeq(raw, "\n") {
@@ -711,7 +711,7 @@ func parseBlocks(wire []byte) ([]block, error) {
 	}
 }
 
-// seamStream is a stream that takes what it has room for: as sockets do, or by a
+// seamStream is a stream that takes what it has room for, either as sockets do, or in a
 // goroutine that pumps.
 type seamStream struct {
 	conn    *gateway.Conn
@@ -762,7 +762,7 @@ func (s *seamStream) take(p []byte) (int, gateway.Detail) {
 	return n, 0
 }
 
-// writeAll takes all of it, as room comes.
+// writeAll takes all of p, waiting for room.
 func (s *seamStream) writeAll(p []byte) gateway.Detail {
 	for {
 		n, fault := s.take(p)
@@ -798,7 +798,7 @@ func (s *seamStream) takes(n int) {
 	}
 }
 
-// received returns what the client read, without the chunks around it.
+// received returns what the client read, without the chunk framing.
 func (s *seamStream) received() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()

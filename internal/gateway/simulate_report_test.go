@@ -15,8 +15,8 @@ import (
 	"ssegateway/bench/svg"
 )
 
-// figureNames are the lines of the table. A figure with a colour is a line in one of
-// the panels of the plot too.
+// figureNames are the lines of the table. A figure with a colour is also a line in one of the
+// panels of the plot.
 var figureNames = [figures]struct {
 	name, colour string
 	panel        int
@@ -40,7 +40,7 @@ var figureNames = [figures]struct {
 	fetch:      {"one fetch from as much memory, ns", "#1f77b4", 1},
 }
 
-// thousands writes a number with a comma every three digits.
+// thousands formats a number with a comma every three digits.
 func thousands(n int) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -74,7 +74,7 @@ func table(rows []*measured) string {
 	return b.String()
 }
 
-// platform returns what the figures were measured on.
+// platform describes the machine on which the figures were measured.
 func platform() string {
 	what := fmt.Sprintf("%s on %s/%s, %d cores", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	cpus, _ := os.ReadFile("/proc/cpuinfo") // only Linux has it
@@ -96,7 +96,7 @@ func writeDocs(t *testing.T, dir string, rows []*measured) {
 	before, rest, ok := strings.Cut(string(page), begin)
 	_, after, closed := strings.Cut(rest, end)
 	if !ok || !closed {
-		t.Fatalf("%s/scale.md has not both marks", dir)
+		t.Fatalf("%s/scale.md does not have both marks", dir)
 	}
 	text := fmt.Sprintf("%s%s\nMedians of %d rounds; %s.\n\n%s\n%s%s", before, begin, rounds, platform(), table(rows), end, after)
 	for name, content := range map[string]string{"scale.md": text, "scale.svg": plot(rows)} {
@@ -114,8 +114,8 @@ const (
 	plotLabels, plotLabelHeight = plotLeft + plotWidth + 40, 19
 )
 
-// plot shows how each figure grows: both axes are logarithmic, and 1 is what it is
-// with the fewest connections.
+// plot shows how each figure grows. Both axes are logarithmic, and 1 is the figure with the
+// fewest connections.
 func plot(rows []*measured) string {
 	var p svg.Picture
 	panel(&p, rows, 0, "What each connection costs, compared with "+thousands(rows[0].conns)+" connections")
@@ -146,8 +146,8 @@ func panel(p *svg.Picture, rows []*measured, number int, title string) {
 			drawn = append(drawn, f)
 		}
 	}
-	// The labels stand in the order of the lines' ends, the highest first, each as near
-	// to its line as the one above lets it.
+	// The labels are in the order of the lines' ends, the highest first. Each is as near to
+	// its line as the label above allows.
 	slices.SortStableFunc(drawn, func(a, b figure) int {
 		if ratio(a, last) > ratio(b, last) {
 			return -1
@@ -161,7 +161,7 @@ func panel(p *svg.Picture, rows []*measured, number int, title string) {
 			points = append(points, svg.Point{X: float64(m.conns), Y: ratio(f, m)})
 		}
 		end := frame.Y(ratio(f, last))
-		// Room has to be left for those below.
+		// This leaves room for the labels below.
 		at := min(max(end, free), float64(top+plotHeight-plotLabelHeight*(len(drawn)-1-i)))
 		free = at + plotLabelHeight
 		about := figureNames[f]

@@ -33,7 +33,7 @@ var (
 	simulateDocs = flag.String("docs", "", "the directory whose scale.md and scale.svg get the figures")
 )
 
-// figure is one of those that are measured, a line of the table.
+// figure is a measured figure, and a line of the table.
 type figure int
 
 const (
@@ -65,7 +65,7 @@ type measured struct {
 
 const (
 	fewest  = 10_000
-	rounds  = 3 // of all sizes; each figure is the median, so that a machine that drifts does so for all
+	rounds  = 3 // each with all sizes, so that a drift of the machine affects all; figures are medians
 	hotSet  = 1000
 	sends   = 200_000
 	posts   = 1000 // in a turn
@@ -73,9 +73,9 @@ const (
 	fetches = 1_000_000
 )
 
-// TestSimulation measures a gateway whose streams are in memory, with more and more
-// connections: what one of them costs must not depend on how many there are, but for
-// what the machine's memory is slower than its caches.
+// TestSimulation measures a gateway whose streams are in memory, with more and more connections.
+// The cost of one connection must not depend on their number, except that the machine's memory
+// is slower than its caches.
 func TestSimulation(t *testing.T) {
 	few, _ := newSimulation(t, fewest)
 	var runs [][]*measured // by size and round
@@ -112,15 +112,15 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// touched is how many cache lines something fetches from memory where the caches hold
-// nothing of it. Each is where the one before says, so none comes in advance.
+// touched is how many cache lines an operation fetches from memory if none of them are cached.
+// The address of each is in the one before, so none can be prefetched.
 var touched = map[figure]float64{
 	beat:    2, // the connection and its stream
-	fanOut:  3, // what it has of topics, too
-	sendP50: 4, // two of the registry's map, too
+	fanOut:  3, // what the connection has for its topics too
+	sendP50: 4, // two of the registry's map too
 }
 
-// judge fails the test where something grows faster than it may.
+// judge fails the test if a figure grows faster than it may.
 func judge(t *testing.T, rows []*measured) {
 	t.Helper()
 	first, last := rows[0], rows[len(rows)-1]
@@ -130,7 +130,7 @@ func judge(t *testing.T, rows []*measured) {
 	if grown := last.of[postGrowth]; grown > 1.2 { // what a backend sees
 		t.Errorf("the p99 of POST /internal/send to one of %d is %.2f times that of %d", last.conns, grown, first.conns)
 	}
-	// The rest grows by the fetches alone. A half more is for the caches' own ways.
+	// The rest may grow only by the time of the fetches, plus half of that as a margin.
 	for f, lines := range touched {
 		few, many := first.of[f], last.of[f]
 		if may := few + 1.5*lines*(last.of[fetch]-first.of[fetch]); many > 1.2*may {
@@ -140,7 +140,7 @@ func judge(t *testing.T, rows []*measured) {
 	}
 }
 
-// content accepts everybody, and keeps nothing.
+// content is a backend that accepts every connection, and keeps nothing.
 type content struct{}
 
 func (content) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
@@ -148,7 +148,7 @@ func (content) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.
 }
 func (content) Disconnect(gateway.Notice) {}
 
-// simulation is a gateway that has its connections.
+// simulation is a gateway with its connections.
 type simulation struct {
 	gw     *gateway.Gateway
 	topics *topics.Topics
@@ -159,7 +159,7 @@ type simulation struct {
 
 var everybody = gateway.Grant{Topics: []string{"all"}}
 
-// newSimulation makes a gateway and its connections, which is measured too.
+// newSimulation returns a gateway with n connections. It measures their creation too.
 func newSimulation(t *testing.T, n int) (*simulation, *measured) {
 	t.Helper()
 	m := &measured{conns: n}
@@ -203,7 +203,7 @@ func newSimulation(t *testing.T, n int) (*simulation, *measured) {
 	return s, m
 }
 
-// simulate measures n connections, beside a few of another gateway.
+// simulate measures n connections, and a few of another gateway for comparison.
 func simulate(t *testing.T, n int, few *simulation) *measured {
 	t.Helper()
 	var stats runtime.MemStats
@@ -240,10 +240,9 @@ func simulate(t *testing.T, n int, few *simulation) *measured {
 	return m
 }
 
-// timePosts sends by HTTP, over a socket, one send after another, each to a connection
-// chosen at random: to many of them and to few by turns, so that what the machine does
-// beside it happens to both. The times, in µs, are medians over the turns; so is what
-// the p99 has grown to.
+// timePosts sends by HTTP over a socket, one send after another, each to a random connection.
+// Turns with many connections and with few alternate, so that other load on the machine affects
+// both. The times, in µs, and the growth of the p99 are medians over the turns.
 func timePosts(t *testing.T, many, few *simulation) (p50, p99, grown float64) {
 	t.Helper()
 	toMany, stop := many.sender(t)
@@ -260,7 +259,7 @@ func timePosts(t *testing.T, many, few *simulation) (p50, p99, grown float64) {
 	return middle(p50s) / 1e3, middle(p99s) / 1e3, middle(p99s) / middle(fewP99s)
 }
 
-// sender serves the simulation's API on a socket, and returns what sends by it.
+// sender serves the simulation's API on a socket, and returns a function that sends over it.
 func (s *simulation) sender(t *testing.T) (send func(gateway.Token), stop func()) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -289,7 +288,7 @@ func (s *simulation) sender(t *testing.T) (send func(gateway.Token), stop func()
 		for got := 0; !bytes.HasSuffix(answer[:got], []byte(`{"status":"ok"}`)); {
 			n, err := client.Read(answer[got:])
 			if err != nil {
-				t.Fatalf("%v behind %q", err, answer[:got])
+				t.Fatalf("%v after %q", err, answer[:got])
 			}
 			got += n
 		}
@@ -303,14 +302,14 @@ func (s *simulation) sender(t *testing.T) (send func(gateway.Token), stop func()
 	}
 }
 
-// line is a cache line that says which is next.
+// line is a cache line that points to the next one.
 type line struct {
 	next *line
 	_    [56]byte
 }
 
-// fetchTime returns the time in ns to follow a pointer through n cache lines in an order
-// that nothing can foresee.
+// fetchTime returns the time in ns to follow one pointer, in a chain through n cache lines in an
+// unpredictable order.
 func fetchTime(n int) float64 {
 	lines := make([]line, n)
 	order := rand.Perm(n)
@@ -327,8 +326,8 @@ func fetchTime(n int) float64 {
 	return float64(took) / fetches
 }
 
-// timesOf does something many times, each time with one of some tokens, at random,
-// and tells the time it takes in ns, the clock's own included.
+// timesOf calls do many times, each time with a random token, and returns how long a call takes
+// in ns, including the clock's own time.
 func timesOf(times int, tokens []gateway.Token, do func(gateway.Token)) (p50, p99 float64) {
 	took := make([]time.Duration, times)
 	for k := range took {
@@ -341,8 +340,8 @@ func timesOf(times int, tokens []gateway.Token, do func(gateway.Token)) (p50, p9
 	return float64(took[len(took)/2]), float64(took[len(took)*99/100])
 }
 
-// costOf returns the median of several times of a thing that is done for n connections: CPU
-// in ns for each, and the time in ms for all.
+// costOf calls do, which does something for n connections, several times. It returns the medians
+// of the CPU time in ns per connection, and of the time in ms for all.
 func costOf(n, times int, do func()) (cpu, all float64) {
 	used, took := make([]float64, times), make([]float64, times)
 	for i := range times {

@@ -10,11 +10,12 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// sweep is how exact the deadline is kept: stalled clients are looked for so often.
+// sweep is the time between two searches for stalled clients, and so the precision of the
+// deadline.
 const sweep = 500 * time.Millisecond
 
-// expectStalled lets time pass until the stream is cut, which must be when the
-// deadline after the last progress is over.
+// expectStalled lets time pass until the stream is cut, which has to be when the deadline after
+// the last progress is over.
 func expectStalled(t *testing.T, s site, tp *tape, progress time.Time) {
 	t.Helper()
 	time.Sleep(time.Until(progress.Add(gateway.StallDeadline - time.Millisecond))) // fake clock
@@ -64,7 +65,7 @@ func TestStall(t *testing.T) {
 				for time.Since(start) < 9*time.Second {
 					time.Sleep(time.Second) // fake clock
 					if r := c.Send(eventOf(t, 100), false, nil); r != gateway.Sent {
-						t.Errorf("a send to a client that lags: %d", r)
+						t.Errorf("Send to a client that lags returned %d", r)
 					}
 				}
 			}()
@@ -89,7 +90,7 @@ func TestStall(t *testing.T) {
 	}
 }
 
-// A client that has taken everything has not stalled, however long nothing comes.
+// A client that has taken everything has not stalled, however long nothing is sent.
 func TestNoStallWithoutBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -104,8 +105,8 @@ func TestNoStallWithoutBytes(t *testing.T) {
 	})
 }
 
-// What the client has not acknowledged when nothing waits any more is looked after
-// until it has: the kernel, which was told to leave that to the gateway, would take long.
+// When nothing waits any more, the gateway keeps watching the client until it has acknowledged
+// everything. The kernel was told to leave that to the gateway, and would take long.
 func TestStallOfTheLastBytes(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		t.Run(fmt.Sprintf("more comes: %v", again), func(t *testing.T) {
@@ -122,7 +123,7 @@ func TestStallOfTheLastBytes(t *testing.T) {
 				tp.takes(plenty)
 				progress := time.Now()
 				if again {
-					// Taken by the kernel and waiting by turns, and never acknowledged.
+					// In turns, bytes wait and the kernel takes them, but the client never acknowledges any.
 					for range 12 {
 						time.Sleep(300 * time.Millisecond) // fake clock
 						tp.set(func(tp *tape) { tp.room = 10 })

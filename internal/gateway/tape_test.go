@@ -20,8 +20,8 @@ type tape struct {
 	chunked bool
 	// forgetful keeps nothing of what is written.
 	forgetful bool
-	// full keeps also the heartbeat with which a stream begins that has nothing else to
-	// begin with. Otherwise that takes no room.
+	// full also keeps the heartbeat with which a stream begins if it has nothing else to
+	// begin with. Otherwise that heartbeat takes no room.
 	full bool
 
 	// Guarded by mu, beside the connection's lock, so that a test may look.
@@ -32,10 +32,10 @@ type tape struct {
 	writes   []string
 	times    []time.Time // of each write
 	fault    gateway.Detail
-	reason   gateway.Reason // what Left says
+	reason   gateway.Reason // what Left returns
 	detail   gateway.Detail
 	progress uint64 // what the client took or acknowledged
-	owing    bool   // what Look says
+	owing    bool   // what Look returns
 	closed   bool
 	aborted  bool
 	closedAt time.Time
@@ -91,20 +91,20 @@ func (s *tape) Close(abort bool) {
 
 func (s *tape) Chunked() bool { return s.chunked }
 
-// set changes the tape by f.
+// set calls f under the tape's lock.
 func (s *tape) set(f func(s *tape)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f(s)
 }
 
-// takes makes room for n bytes more and says so.
+// takes makes room for n more bytes, and notifies the connection.
 func (s *tape) takes(n int) {
 	s.set(func(s *tape) { s.room, s.progress = s.room+n, s.progress+uint64(n) })
 	s.conn.Ready(s, false, true)
 }
 
-// state reports whether the stream is closed, and was aborted.
+// state reports whether the stream is closed, and whether it was aborted.
 func (s *tape) state() (closed, aborted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +117,7 @@ func (s *tape) written() string {
 	return string(s.wire)
 }
 
-// backend answers at once, or when told to, and collects notices.
+// backend answers at once, or when the test makes it, and collects notices.
 type backend struct {
 	answer func(ctx context.Context) gateway.Answer
 
@@ -142,7 +142,7 @@ func (b *backend) Disconnect(n gateway.Notice) {
 	b.times = append(b.times, time.Now())
 }
 
-// ends returns the reasons told so far.
+// ends returns the reasons of the notices so far.
 func (b *backend) ends() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -161,13 +161,14 @@ type site struct {
 	*backend
 }
 
-// newSite makes a gateway with wide limits but for what change narrows, and with a log of
-// its own.
+// newSite returns a gateway with a log of its own. Its limits are wide, except those that change
+// narrows.
 func newSite(change func(cfg *gateway.Config)) site {
 	return siteOn(broker.NewMemory(64<<20, time.Hour), change)
 }
 
-// siteOn is newSite with that log, which is other nodes' too if the gateway is clustered.
+// siteOn does the same as newSite, but with the log of an engine. Other nodes have this log too
+// if the gateway is clustered.
 func siteOn(engine broker.Engine, change func(cfg *gateway.Config)) site {
 	cfg := gateway.Config{
 		Heartbeat: time.Hour, MaxConnections: 100000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
@@ -183,7 +184,7 @@ func siteOn(engine broker.Engine, change func(cfg *gateway.Config)) site {
 
 var request = []byte(`{"url":"/stream?secret=1","headers":{}}`)
 
-// connect makes an accepted connection, which is still pending.
+// connect returns a connection that is accepted, but still pending.
 func (s site) connect(t testing.TB) *gateway.Conn {
 	t.Helper()
 	c, _, err := s.gw.Connect(context.Background(), request)
@@ -193,7 +194,7 @@ func (s site) connect(t testing.TB) *gateway.Conn {
 	return c
 }
 
-// open makes an open connection whose stream has room.
+// open returns an open connection whose stream has room for that many bytes.
 func (s site) open(t testing.TB, room int) (*gateway.Conn, *tape) {
 	t.Helper()
 	c := s.connect(t)
@@ -204,7 +205,7 @@ func (s site) open(t testing.TB, room int) (*gateway.Conn, *tape) {
 	return c, tp
 }
 
-// run runs the gateway until the test is over, but not its log's trimming by age.
+// run runs the gateway until the test is over, but without trimming its log by age.
 func (s site) run(t *testing.T) {
 	t.Cleanup(s.start())
 }
@@ -234,7 +235,7 @@ func eventOf(t testing.TB, n int) frame.Frame {
 	}
 	f := frame.Event(sse.Event{Data: string(make([]byte, n-around))})
 	if f.Len() != n {
-		t.Fatalf("a block of %d bytes instead of %d", f.Len(), n)
+		t.Fatalf("the block has %d bytes instead of %d", f.Len(), n)
 	}
 	return f
 }
@@ -245,11 +246,11 @@ func (s site) expectEnds(t *testing.T, want ...string) {
 	t.Helper()
 	got := s.ends()
 	if len(got) != len(want) {
-		t.Fatalf("the backend was told of the ends %q, want %q", got, want)
+		t.Fatalf("the backend was notified of the ends %q, want %q", got, want)
 	}
 	for i := range want {
 		if got[i] != want[i] {
-			t.Errorf("the backend was told of the ends %q, want %q", got, want)
+			t.Errorf("the backend was notified of the ends %q, want %q", got, want)
 		}
 	}
 }

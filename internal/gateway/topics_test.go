@@ -13,7 +13,7 @@ import (
 	"ssegateway/sse"
 )
 
-// grant opens a connection with what the backend granted.
+// grant opens a connection with a grant.
 func (s site) grant(t testing.TB, room int, g gateway.Grant) (*gateway.Conn, *tape) {
 	t.Helper()
 	c := s.connect(t)
@@ -34,13 +34,13 @@ func (s site) publish(t testing.TB, data string, store bool, topics ...string) (
 	return p, n
 }
 
-// epoch makes what is written the same for every log.
+// epoch replaces the log's epoch by E, so that the output is the same for every log.
 func (s site) epoch(wire string) string { return strings.ReplaceAll(wire, s.topics.Log().Epoch, "E") }
 
-// A client that comes back to a shard that is behind the one it left gets no event
-// a second time, stored or not.
+// A client that comes back to a shard that is behind the one that it left gets no event twice,
+// stored or not.
 func TestAheadOfItsShard(t *testing.T) {
-	s := newSite(nil) // which does not run: its shards deliver nothing, as if they were far behind
+	s := newSite(nil) // not running: its shards deliver nothing, as if they were far behind
 	log := s.engine.Log()
 	for n, store := range []bool{true, false, true, false} {
 		if _, err := log.Append(broker.Publication{Topics: []string{"t"}, Event: sse.Event{Data: string(rune('1' + n))}, Store: store}); err != nil {
@@ -55,13 +55,13 @@ func TestAheadOfItsShard(t *testing.T) {
 	if got, want := s.epoch(tp.written()), "id: E-2\n\ndata: 5\n\n"; got != want {
 		t.Errorf("written %q, want %q", got, want)
 	}
-	// One that comes anew is where the shard is.
+	// A new client starts where the shard is.
 	if got, want := s.epoch(fresh.written()), "id: E-0\n\nid: E-1\ndata: 1\n\nid: E-2\ndata: 3\n\ndata: 5\n\n"; got != want {
 		t.Errorf("written %q, want %q", got, want)
 	}
 }
 
-// What a connection got last is not kept in memory for its sake.
+// An event that was delivered is not kept in memory by the connections that got it.
 func TestDeliveredIsForgotten(t *testing.T) {
 	s := newSite(nil)
 	s.run(t)
@@ -78,7 +78,7 @@ func TestDeliveredIsForgotten(t *testing.T) {
 		}
 	}
 	if grown := heap() - before; grown > 1<<20 {
-		t.Errorf("%d bytes stay of what was delivered", grown)
+		t.Errorf("%d bytes of what was delivered stay in memory", grown)
 	}
 	runtime.KeepAlive(s)
 }
@@ -91,8 +91,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// sink is a stream that takes everything and keeps nothing. It has the size of a
-// detached socket, and as there a write reads it, and no more.
+// sink is a stream that takes everything and keeps nothing. It has the size of a detached
+// socket, and as with a socket, a write only reads it.
 type sink struct {
 	full bool
 	_    [31]byte
@@ -128,8 +128,8 @@ func (s site) sinks(t testing.TB, n int, g gateway.Grant) (conns []*gateway.Conn
 	return conns, streams
 }
 
-// A topic of a connection costs at most 100 bytes where others have it too, and
-// nothing is left of it afterwards.
+// A topic of a connection costs at most 100 bytes if other connections have it too, and the
+// memory is released afterwards.
 func TestMemoryOfTopics(t *testing.T) {
 	const each = 100
 	for _, test := range []struct {
@@ -159,13 +159,13 @@ func TestMemoryOfTopics(t *testing.T) {
 			pair := (heap() - before) / pairs
 			t.Logf("%d bytes for each of %d pairs", pair, pairs)
 			if pair > test.most {
-				t.Errorf("%d bytes for each pair, at most %d", pair, test.most)
+				t.Errorf("%d bytes for each pair, want at most %d", pair, test.most)
 			}
 			for _, c := range all {
 				c.Abort(gateway.ClientClosed, 0)
 			}
 			if left := heap() - before; left > pairs*4 {
-				t.Errorf("%d bytes are left", left)
+				t.Errorf("%d bytes are still in use after all connections ended", left)
 			}
 			s.expectNothingLeft(t)
 			runtime.KeepAlive(all)
@@ -173,8 +173,8 @@ func TestMemoryOfTopics(t *testing.T) {
 	}
 }
 
-// BenchmarkFanOut compares an event on a topic with the same frame sent to each of
-// the topic's connections, and written to each of their streams.
+// BenchmarkFanOut compares publishing an event on a topic with sending its frame to each of the
+// topic's connections, and with writing it to each of their streams.
 func BenchmarkFanOut(b *testing.B) {
 	const conns = 10000
 	e := sse.Event{Data: strings.Repeat("x", 256)}
@@ -219,7 +219,7 @@ func BenchmarkFanOut(b *testing.B) {
 	})
 }
 
-// A publish allocates for itself, not for each connection.
+// The allocations of a publish do not grow with the number of connections.
 func TestFanOutAllocations(t *testing.T) {
 	s := newSite(nil)
 	const conns = 1000

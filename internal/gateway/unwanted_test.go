@@ -12,8 +12,8 @@ import (
 	"ssegateway/sse"
 )
 
-// history publishes events 1 to n, of that size: to topic t, to u, and to both, in turn. It returns the
-// numbers of those that u has.
+// history publishes events 1 to n, of that size: to topic t, to u, and to both, in turn. It
+// returns the numbers of those on topic u.
 func (s site) history(t *testing.T, n, size int) (ofU []string) {
 	t.Helper()
 	for i := range n {
@@ -26,13 +26,13 @@ func (s site) history(t *testing.T, n, size int) (ofU []string) {
 	return ofU
 }
 
-// numbered returns the data of an event of a size, by which arrived knows it.
+// numbered returns the data of an event, from which arrived gets the event's number.
 func numbered(n, size int) string {
 	digits := strconv.Itoa(n)
 	return strings.Repeat("0", 4-len(digits)) + digits + strings.Repeat("x", size)
 }
 
-// without returns the numbers of all but the first n.
+// without returns the numbers greater than n.
 func without(n int, numbers []string) []string {
 	return slices.DeleteFunc(slices.Clone(numbers), func(number string) bool {
 		i, _ := strconv.Atoi(number)
@@ -40,8 +40,8 @@ func without(n int, numbers []string) []string {
 	})
 }
 
-// A replay that waits has nothing more of a topic that is removed, but for what is on its
-// way: an event of which the client has a part.
+// A waiting replay brings no more events of a removed topic, except one of which the client
+// already has a part.
 func TestRemovedFromReplay(t *testing.T) {
 	for name, remove := range map[string][]string{"one topic": {"t"}, "all topics": {"t", "u", "none"}} {
 		t.Run(name, func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestRemovedFromReplay(t *testing.T) {
 				s.run(t)
 				ofU := s.history(t, 1000, 60)
 				c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t", "u"}, LastEventID: s.topics.Log().Epoch + "-0"})
-				tp.takes(len("id: -0\n\n") + len(s.topics.Log().Epoch) + 10) // which is into the first event
+				tp.takes(len("id: -0\n\n") + len(s.topics.Log().Epoch) + 10) // ends within the first event
 				synctest.Wait()
 				if strings.Contains(tp.written(), "x") || s.gw.QueuedBytes() < 64*100 {
 					t.Fatalf("the client has %q, and %d bytes wait", tp.written(), s.gw.QueuedBytes())
@@ -76,8 +76,8 @@ func TestRemovedFromReplay(t *testing.T) {
 	}
 }
 
-// A topic that comes back brings what is published from then on, though a replay that once
-// had it still waits.
+// A topic that is removed and added again brings what is published from then on, although a
+// replay that had the topic still waits.
 func TestRemovedAndAddedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -98,7 +98,7 @@ func TestRemovedAndAddedAgain(t *testing.T) {
 	})
 }
 
-// A replay goes on by itself when all that it took is removed.
+// A replay continues by itself when all that it took from the log is removed.
 func TestRemovedAllThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -128,8 +128,8 @@ func TestRemovedAllThatWaits(t *testing.T) {
 	})
 }
 
-// What a write holds when a topic is removed arrives, and of what is behind it nothing that
-// has no other topic.
+// Events that are being written when their topic is removed still arrive. Later ones arrive only
+// if they have another topic.
 func TestRemovedWhilePumping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
@@ -143,7 +143,7 @@ func TestRemovedWhilePumping(t *testing.T) {
 		}
 		stream.turn <- struct{}{} // for the opening
 		stream.start()
-		synctest.Wait() // it is writing the first events of the replay
+		synctest.Wait() // the pump is writing the first events of the replay
 		if _, err := c.Change(nil, []string{"t"}); err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +155,7 @@ func TestRemovedWhilePumping(t *testing.T) {
 			held++
 		}
 		if held < 2 || held > 30 || !slices.Equal(got[held:], without(held, ofU)) {
-			t.Errorf("of which %d were on their way: %q arrived", held, got)
+			t.Errorf("%q arrived, of which %d were being written at the removal", got, held)
 		}
 		c.Abort(gateway.ClientClosed, 0)
 		stream.over.Wait()
@@ -163,7 +163,7 @@ func TestRemovedWhilePumping(t *testing.T) {
 	})
 }
 
-// A gap in front of what is removed stays: the client would not know.
+// A gap before removed events stays, since the client would not know of it otherwise.
 func TestRemovedBehindGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine := &replacing{log: logOf("A", 0)()}

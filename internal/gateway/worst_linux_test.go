@@ -16,9 +16,9 @@ import (
 	"ssegateway/sse"
 )
 
-// BenchmarkWorstSend is what the worst single send costs, in the CPU time of its thread: of
-// events of 10 bytes to a client whose queue of 1 MiB is full, under each policy. Under
-// disconnect it is the one at the bound, which cuts the connection; another one comes then.
+// BenchmarkWorstSend measures the worst single send, in CPU time of its thread. Events of 10
+// bytes are sent to a client whose queue of 1 MiB is full, under each policy. Under disconnect
+// the send at the bound cuts the connection, and a new connection takes its place.
 func BenchmarkWorstSend(b *testing.B) {
 	for _, test := range []struct {
 		overflow outbox.Overflow
@@ -59,7 +59,7 @@ func BenchmarkWorstSend(b *testing.B) {
 	}
 }
 
-// threadTime returns the CPU time that the calling thread has had.
+// threadTime returns the CPU time that the calling thread has used.
 func threadTime() time.Duration {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now); err != nil {

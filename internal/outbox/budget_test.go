@@ -19,13 +19,13 @@ func TestBudgetBounds(t *testing.T) {
 		b := NewBudget(1600, 1600)
 		b.bytes.Store(test.bytes)
 		if got := b.HasRoom(Item{}); got != test.hasRoom {
-			t.Errorf("%d of 1600: room %v", test.bytes, got)
+			t.Errorf("%d of 1600: HasRoom returned %v", test.bytes, got)
 		}
 		if got := b.Exceeded(); got != test.exceeded {
-			t.Errorf("%d of 1600: exceeded %v", test.bytes, got)
+			t.Errorf("%d of 1600: Exceeded returned %v", test.bytes, got)
 		}
 		if got := b.Relieved(); got != test.relieved {
-			t.Errorf("%d of 1600: relieved %v", test.bytes, got)
+			t.Errorf("%d of 1600: Relieved returned %v", test.bytes, got)
 		}
 	}
 }

@@ -12,11 +12,11 @@ import (
 	"ssegateway/sse"
 )
 
-// TestOutboxes lives through random lives of a few outboxes with one budget, each beside a
-// naive one: a slice, looked through from its beginning whenever something is to be known.
+// TestOutboxes runs random operations on a few outboxes with one budget. It compares each with
+// a naive model: a slice that is searched from its beginning for every answer.
 func TestOutboxes(t *testing.T) { rapid.Check(t, live) }
 
-// FuzzOutboxes does the same with what a fuzzer makes of coverage.
+// FuzzOutboxes does the same, guided by the coverage that the fuzzer sees.
 func FuzzOutboxes(f *testing.F) { f.Fuzz(rapid.MakeFuzz(live)) }
 
 func live(t *rapid.T) {
@@ -40,28 +40,28 @@ func live(t *rapid.T) {
 	}
 	l.check(t)
 	if n := l.budget.Bytes(); n != 0 {
-		t.Errorf("%d bytes of nothing", n)
+		t.Errorf("the budget counts %d bytes of empty outboxes", n)
 	}
 }
 
-// naive is what an outbox must look like.
+// naive is the model of an outbox.
 type naive struct {
 	overflow Overflow
 	chunked  bool
 	items    []*entry
 	offset   int      // bytes of items[0] that are written
-	drops    []*entry // superseded, in the order in which they came to that
+	drops    []*entry // superseded entries, in the order in which they were superseded
 }
 
 // entry is an item, or a source.
 type entry struct {
 	frame  *frame.Shared // nil for a source
-	own    bool          // of this outbox alone
+	own    bool          // in this outbox only
 	source *tape
 	names  []string // of its events
 	kept   bool
 	from   *tape // the source that gave it
-	going  bool  // the client has a part of it, or a write has
+	going  bool  // partly written, or in a write that is under way
 }
 
 func (e *entry) droppable() bool { return e.source == nil && !e.kept && !e.going && len(e.names) > 0 }
@@ -73,7 +73,7 @@ func (e *entry) cost() int64 {
 	return 64 + int64(e.frame.Size())
 }
 
-// superseded reports whether each of an entry's events has a newer one of its name behind it.
+// superseded reports whether each of an entry's events has a newer one of its name after it.
 func (n *naive) superseded(e *entry) bool {
 	behind := map[string]bool{}
 	for _, later := range n.items[slices.Index(n.items, e)+1:] {
@@ -104,7 +104,7 @@ func (n *naive) append(e *entry) {
 	if n.overflow != Latest || !e.droppable() {
 		return
 	}
-	// What a frame of several names supersedes comes in the order of its names.
+	// A frame with several names supersedes others in the order of its names.
 	all := e.names
 	for i := range all {
 		e.names = all[:i+1]
@@ -117,7 +117,7 @@ func (n *naive) append(e *entry) {
 	e.names = all
 }
 
-// drop returns what is to be dropped next, if anything is.
+// drop returns the entry that has to be dropped next; nil if there is none.
 func (n *naive) drop(bound int64) *entry {
 	if _, waiting := n.size(); n.overflow == Disconnect || waiting <= bound {
 		return nil
@@ -192,7 +192,7 @@ func drawFrame(t *rapid.T) *entry {
 	return e
 }
 
-// drawItem draws an item, and what is to become of it.
+// drawItem draws an item, and returns the model's entry for it too.
 func (l *life) drawItem(t *rapid.T) (Item, *entry) {
 	e := new(entry)
 	i := Item{}
@@ -224,7 +224,7 @@ func (l *life) push(t *rapid.T) {
 	item, e := l.drawItem(t)
 	_, waiting := n.size()
 	if takes := waiting == 0 || waiting+e.cost() <= l.bound || n.overflow != Disconnect; o.Takes(item) != takes {
-		t.Fatalf("takes one more: %v, with %d bytes of %d", !takes, waiting, l.bound)
+		t.Fatalf("Takes returned %v, with %d bytes of %d waiting", !takes, waiting, l.bound)
 	}
 	o.Push(item)
 	n.append(e)
@@ -232,7 +232,7 @@ func (l *life) push(t *rapid.T) {
 		want := n.drop(l.bound)
 		got, ok := o.Drop()
 		if ok != (want != nil) {
-			t.Fatalf("dropped: %v", ok)
+			t.Fatalf("Drop returned %v, want %v", ok, want != nil)
 		}
 		if !ok {
 			return
@@ -289,7 +289,7 @@ func (l *life) refill(t *rapid.T) {
 	l.boxes[i].Refill()
 }
 
-// prune removes some frames of a source.
+// prune removes some items that a source gave.
 func (l *life) prune(t *rapid.T) {
 	i := l.pick(t, func(*naive) bool { return true })
 	n := l.naive[i]
@@ -309,7 +309,7 @@ func (l *life) prune(t *rapid.T) {
 			given++
 		}
 	}
-	drop := rapid.SliceOfN(rapid.Bool(), given, given+2).Draw(t, "drop") // some may be written
+	drop := rapid.SliceOfN(rapid.Bool(), given, given+2).Draw(t, "drop") // longer, as if the first were already written
 	l.boxes[i].Prune(s, drop)
 	drop = drop[len(drop)-given:]
 	n.items = slices.DeleteFunc(n.items, func(e *entry) bool {
@@ -324,14 +324,14 @@ func (l *life) prune(t *rapid.T) {
 
 func writable(n *naive) bool { return len(n.items) > 0 && n.items[0].source == nil }
 
-// write writes what the client takes of a batch.
+// write writes a part of a batch, as much as the client takes.
 func (l *life) write(t *rapid.T) {
 	i := l.pick(t, writable)
 	b := l.batch(t, i)
 	l.written(t, i, rapid.IntRange(0, len(b)).Draw(t, "taken"))
 }
 
-// writeApart writes a batch as a Pump does: what comes meanwhile finds it on its way.
+// writeApart writes a batch as Pump does, without the lock: items may be pushed meanwhile.
 func (l *life) writeApart(t *rapid.T) {
 	i := l.pick(t, writable)
 	o, n := l.boxes[i], l.naive[i]
@@ -347,7 +347,7 @@ func (l *life) writeApart(t *rapid.T) {
 	l.written(t, i, total)
 }
 
-// batch compares what is to be written with what has to be.
+// batch returns an outbox's next batch, after it has compared it with the model.
 func (l *life) batch(t *rapid.T, i int) []byte {
 	const room = 400
 	n := l.naive[i]
@@ -363,7 +363,7 @@ func (l *life) batch(t *rapid.T, i int) []byte {
 	}
 	all = all[n.offset:]
 	if len(b) > room || !bytes.Equal(b, all[:min(len(b), len(all))]) || items < 1 || items > count || len(b) == 0 && len(all) > 0 {
-		t.Fatalf("to be written are %d items, %q, of %d, %q", items, b, count, all)
+		t.Fatalf("the batch has %d items, %q, of the %d that wait, %q", items, b, count, all)
 	}
 	return b
 }
@@ -374,13 +374,13 @@ func (l *life) written(t *rapid.T, i, total int) {
 		item, rest, whole := o.Written(total)
 		if len(n.items) == 0 || n.items[0].source != nil {
 			if whole {
-				t.Fatal("an item too many is written")
+				t.Fatal("Written returned an item, but none is left")
 			}
 			return
 		}
 		left := len(n.items[0].frame.Wire(n.chunked)) - n.offset
 		if whole != (total >= left) {
-			t.Fatalf("written whole: %v, with %d bytes of %d", whole, total, left)
+			t.Fatalf("Written reports a whole item: %v, with %d bytes of %d", whole, total, left)
 		}
 		if !whole {
 			n.offset += total
@@ -408,13 +408,13 @@ func (l *life) popFrom(t *rapid.T, i int) {
 	if e := n.items[0]; e.source == nil {
 		same(t, "popped", item, e)
 		if item.Kept != e.kept && !e.going {
-			t.Fatalf("popped as kept: %v", item.Kept)
+			t.Fatalf("the popped item has Kept %v, want %v", item.Kept, e.kept)
 		}
 	}
 	n.items, n.offset = n.items[1:], 0
 }
 
-// check compares outboxes and budget with what they must look like.
+// check compares the outboxes and the budget with the model.
 func (l *life) check(t *rapid.T) {
 	var all int64
 	held := map[*frame.Shared]bool{}
@@ -422,7 +422,7 @@ func (l *life) check(t *rapid.T) {
 		o := l.boxes[i]
 		size, waiting := n.size()
 		if o.Size() != size || o.waiting() != waiting || o.IsEmpty() != (len(n.items) == 0) {
-			t.Fatalf("outbox %d holds %d bytes instead of %d, %d instead of %d wait", i, o.Size(), size, o.waiting(), waiting)
+			t.Fatalf("outbox %d has a size of %d instead of %d, or %d bytes wait instead of %d", i, o.Size(), size, o.waiting(), waiting)
 		}
 		for _, e := range n.items {
 			all += 64
@@ -443,7 +443,7 @@ func (l *life) check(t *rapid.T) {
 			}
 		}
 		if len(o.names.newest) != len(names) {
-			t.Fatalf("outbox %d knows %d names of %d", i, len(o.names.newest), len(names))
+			t.Fatalf("outbox %d has %d names in its index instead of %d", i, len(o.names.newest), len(names))
 		}
 	}
 	if got := l.budget.Bytes(); got != all {

@@ -11,7 +11,7 @@ import (
 	"ssegateway/sse"
 )
 
-// What is counted for an item beside its frame is what it takes.
+// itemOverhead is at least the size of a node.
 func TestItemOverhead(t *testing.T) {
 	if n := unsafe.Sizeof(node{}); n > itemOverhead {
 		t.Errorf("a node has %d bytes, %d are counted", n, itemOverhead)
@@ -21,12 +21,12 @@ func TestItemOverhead(t *testing.T) {
 func TestOverflowNames(t *testing.T) {
 	for _, o := range []Overflow{Disconnect, DropOldest, Latest} {
 		if back, ok := ParseOverflow(o.String()); !ok || back != o {
-			t.Errorf("%v reads back as %v, %v", o, back, ok)
+			t.Errorf("%v parses as %v, %v", o, back, ok)
 		}
 	}
 	for _, s := range []string{"", "Latest", "drop_newest"} {
 		if o, ok := ParseOverflow(s); ok {
-			t.Errorf("%q reads as %v", s, o)
+			t.Errorf("%q parses as %v, want it to be invalid", s, o)
 		}
 	}
 }
@@ -58,7 +58,7 @@ func TestEventNames(t *testing.T) {
 		{[]frame.Frame{event("a", "event: b\n\ndata: c"), event("", "x"), event("d", "x")}, []string{"a", "", "d"}},
 		{[]frame.Frame{id, event("a", "x"), id, event("b", "x"), id}, []string{"a", "b"}},
 		{[]frame.Frame{id}, nil},
-		{[]frame.Frame{frame.Opening(frame.Head([]byte("HEAD")), event("a", "x"), false)}, []string{""}}, // not as it is encoded
+		{[]frame.Frame{frame.Opening(frame.Head([]byte("HEAD")), event("a", "x"), false)}, []string{""}}, // the frame is not encoded by frame.Event
 	} {
 		var got []string
 		for name := range eventNames(frame.Join(test.frames)) {
@@ -70,7 +70,7 @@ func TestEventNames(t *testing.T) {
 	}
 }
 
-// What a policy does at its bound, one frame after the other.
+// Frames are pushed one after the other. At the bound each policy drops the right ones.
 func TestDrop(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -104,7 +104,8 @@ func TestDrop(t *testing.T) {
 	}
 }
 
-// numbered returns a frame of about 1000 bytes, of an event of each name, with that number.
+// numbered returns a frame of about 1000 bytes with an event for each name. Each event's data
+// begins with the number n.
 func numbered(names string, n int) frame.Frame {
 	var events []frame.Frame
 	for _, name := range names {
@@ -114,7 +115,7 @@ func numbered(names string, n int) frame.Frame {
 	return frame.Join(events)
 }
 
-// waiting returns the names and numbers of what waits, and a + for each source.
+// waiting returns the names and number of each frame that waits, and a + for each source.
 func waiting(o *Outbox) string {
 	var all []string
 	for n := o.first; n != nil; n = n.next {
@@ -132,7 +133,7 @@ func waiting(o *Outbox) string {
 	return strings.Join(all, " ")
 }
 
-// What a source gave is removed where it is to be, but not what is on its way.
+// Prune removes the items of a source that it is asked to, except those that are being written.
 func TestPrune(t *testing.T) {
 	budget := NewBudget(1<<20, 1<<20)
 	o := &Outbox{}
@@ -168,11 +169,11 @@ func TestPrune(t *testing.T) {
 		o.Pop()
 		o.Pop()
 	})
-	step("the first is over", "+ a5", o.Refill)
-	step("the second", "a1 b2 a3 b4 + a5", o.Refill)
-	step("all of it", "+ a5", func() { o.Prune(second, all) })
-	step("is over", "a5", o.Refill)
-	step("the event", "", func() { o.Pop() })
+	step("the first source is finished", "+ a5", o.Refill)
+	step("the second source gave its items", "a1 b2 a3 b4 + a5", o.Refill)
+	step("all of them are pruned", "+ a5", func() { o.Prune(second, all) })
+	step("the second source is finished", "a5", o.Refill)
+	step("the event is popped", "", func() { o.Pop() })
 	if n := budget.Bytes(); n != 0 || o.Size() != 0 || len(o.sources) > 0 {
 		t.Errorf("%d bytes are left, %d in the outbox, %d sources", n, o.Size(), len(o.sources))
 	}

@@ -11,8 +11,8 @@ import (
 	"ssegateway/internal/broker"
 )
 
-// Members join and leave topics, in pieces too, and each pair of a member and a topic
-// goes on to point at itself.
+// Members join and leave topics, few or many at once. In each pair of a member and a topic
+// the indexes keep pointing at each other.
 func TestMembership(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := New(broker.NewMemory(1<<20, time.Hour), false)
@@ -45,7 +45,7 @@ func TestMembership(t *testing.T) {
 					t.Fatal(err)
 				}
 				if entered := had == 0 && len(join) > 0; entered != id.IsSet() {
-					t.Errorf("a member of %d topics that joins %d: the id %q", had, len(join), id)
+					t.Errorf("a member with %d topics joined %d and got the id %q", had, len(join), id)
 				}
 				for _, name := range add {
 					want[i][name] = true
@@ -69,10 +69,10 @@ func TestMembership(t *testing.T) {
 					}
 					for n, has := range m.topics {
 						if !want[i][has.topic.name] || !m.Has(has.topic.name) {
-							t.Errorf("member %d has the topic %s", i, has.topic.name)
+							t.Errorf("member %d should not have the topic %s, or Has does not find it", i, has.topic.name)
 						}
 						if of := has.topic.members[has.index]; of.member != m || int(of.index) != n || s.index[has.topic.name] != has.topic {
-							t.Errorf("topic %d of member %d points elsewhere", n, i)
+							t.Errorf("the indexes of topic %d of member %d do not point at each other", n, i)
 						}
 					}
 					pairs += len(got)

@@ -14,8 +14,8 @@ import (
 // nobody is a subscriber that takes nothing.
 type nobody struct{ Subscriber }
 
-// A replay returns nothing more of topics that its member removes, and says what of that
-// it has returned last. What is over the member does not keep.
+// A replay returns no more records of topics that its member has removed, and reports which
+// of those it returned last are unwanted. The member does not keep a finished replay.
 func TestRemoveFromReplay(t *testing.T) {
 	engine := broker.NewMemory(1<<20, time.Hour)
 	all := New(engine, false)
@@ -49,7 +49,7 @@ func TestRemoveFromReplay(t *testing.T) {
 	}
 
 	if got := next(); len(got) != replayBatch {
-		t.Fatalf("%d records", len(got))
+		t.Fatalf("the first batch has %d records, want %d", len(got), replayBatch)
 	}
 	if slices.Contains(r.Unwanted(), true) {
 		t.Error("something is unwanted though nothing was removed")
@@ -62,26 +62,26 @@ func TestRemoveFromReplay(t *testing.T) {
 		}
 	}
 	if len(unwanted) != replayBatch {
-		t.Errorf("%d are unwanted, or not", len(unwanted))
+		t.Errorf("Unwanted reports on %d records, want %d", len(unwanted), replayBatch)
 	}
 	if again := r.Unwanted(); slices.Contains(again, true) || len(again) >= replayBatch {
-		t.Errorf("the same are unwanted again: %v", again)
+		t.Errorf("records are reported as unwanted twice: %v", again)
 	}
 	change([]string{"t"}, nil) // which brings what is published from now on
 	for _, offset := range next() {
 		if offset%3 == 1 {
-			t.Errorf("record %d of a topic that was removed", offset)
+			t.Errorf("got record %d of a topic that was removed", offset)
 		}
 	}
 	change(nil, []string{"u"})
 	if unwanted := r.Unwanted(); len(unwanted) == 0 || slices.Contains(unwanted, false) {
-		t.Errorf("unwanted: %v", unwanted)
+		t.Errorf("no topic is left, but unwanted is %v", unwanted)
 	}
 	if r.log != nil {
 		t.Error("a replay without topics keeps the log")
 	}
 	if got := next(); got != nil {
-		t.Errorf("%d records of no topics", len(got))
+		t.Errorf("got %d records without any topic left", len(got))
 	}
 	if got := m.Replays(); got != nil {
 		t.Errorf("the member keeps the replays %v", got)

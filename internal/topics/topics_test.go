@@ -11,7 +11,7 @@ import (
 	"ssegateway/sse"
 )
 
-// Nobody waits for a publication any more when Publish has returned.
+// When Publish has returned, it leaves no waiter behind.
 func TestPublishForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		engine := broker.NewMemory(1<<20, time.Hour)
@@ -29,7 +29,7 @@ func TestPublishForgets(t *testing.T) {
 		}
 		early, stop := context.WithTimeout(ctx, time.Second)
 		defer stop()
-		publish(early) // which nothing delivers
+		publish(early) // not delivered: Run has not started
 		over := make(chan error)
 		go func() { over <- all.Run(ctx) }()
 		publish(ctx)
@@ -46,7 +46,7 @@ func TestValidName(t *testing.T) {
 		strings.Repeat("x", 256): true, strings.Repeat("x", 257): false, strings.Repeat("ä", 128): true, strings.Repeat("ä", 129): false,
 	} {
 		if got := ValidName(s); got != want {
-			t.Errorf("%q: %v", s, got)
+			t.Errorf("ValidName(%q) returned %v", s, got)
 		}
 	}
 }
