@@ -173,7 +173,7 @@ type Replacement struct {
 }
 
 // ReplaceWith closes the log and makes next its replacement; for engines only. Nothing may be
-// appended to next before it returns. The places in next continue those of this log.
+// appended to next before it returns. The records of next are counted on from those of this log.
 //
 // Only the tailers of this log refer to the records of next. The log itself does not: a reader
 // of its stored records may keep it for long.
@@ -194,7 +194,7 @@ type Stats struct {
 	Epoch         string
 	Oldest, Last  uint64 // offsets; Oldest is that of the next record if there is none
 	Trimmed       uint64 // offset of the last stored record that is not kept any more; not always Oldest-1, since offsets may have holes
-	Records       uint64 // so far, stored or not: the last one's Place
+	Records       uint64 // so far, stored or not
 	Bytes, Events int64  // that are kept
 }
 

@@ -126,10 +126,11 @@ func chain(f, g func()) func() {
 	return func() { f(); g() }
 }
 
-// takeOver makes this node report the end of a connection that is recorded for another number,
-// unless another node does and the dispute is not late. The record under its own number is written
-// first, so that the next node reports the end if this one dies in between. done is called when the
-// end was reported, or is another node's to report.
+// takeOver makes this node report the end of a connection that is recorded for another number. If
+// another node has taken the record already, that one reports it; a late dispute is reported in any
+// case. The record under its own number is written first, so that the next node reports the end if
+// this one dies in between. done is called when the end was reported, or is another node's to
+// report.
 func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done func()) error {
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()

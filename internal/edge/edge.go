@@ -125,10 +125,10 @@ func (e *Edge) takenLocked() int { return e.open + e.cfg.Streams() + e.cfg.Sende
 // while another connection could.
 const freshTime = 3 * time.Second
 
-// victimLocked chooses the connection that makes room: the one that has been useless for
-// longest. It returns false if there is none, not even soon. A connection of the internal API
-// is chosen only if those have more than their share, and one that has just come only if
-// nobody else can go.
+// victimLocked chooses the connection that makes room: of those that wait longest for their peer,
+// the one that worst names. A connection that has just come is chosen only if nobody else can go,
+// and one of the internal API, or of a sender, only if those have more than their share. With (nil,
+// true) a sender's connection is about to close; with (nil, false) none can make room.
 func (e *Edge) victimLocked() (c *Conn, ok bool) {
 	fresh, used := e.fresh.first, e.used.first
 	expired := fresh != nil && time.Since(fresh.since) >= freshTime

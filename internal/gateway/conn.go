@@ -18,7 +18,7 @@ import (
 // still wait for the backend's answer. When both are over it has ended: it leaves the registry, and
 // the backend is notified if it accepted the connection or may have accepted it.
 //
-// All methods may be called by any goroutine at any time, and none blocks.
+// All methods except Pump may be called by any goroutine at any time, and none of them blocks.
 //
 // The fields that a send or a heartbeat touches come first, in 64 bytes: with many connections each
 // of them then costs one fetch from memory instead of three.
@@ -206,9 +206,10 @@ func (c *Conn) dropLocked(i outbox.Item, why error) {
 	i.Tell(why)
 }
 
-// closeLocked is the one place where a connection closes. It keeps the first reason. If the gateway
-// closes the connection, what is queued and the end of the stream are written first; otherwise the
-// stream is cut. A second call while the connection still writes cuts it.
+// closeLocked is the one place where a connection closes. It keeps the first reason. With
+// ServerClosed and GatewayLost an open stream first gets what is queued, and its end; any other
+// reason cuts it at once. A connection that is closed and still writes is cut by such a reason
+// only.
 func (c *Conn) closeLocked(r Reason, d Detail) {
 	graceful := r == ServerClosed || d == GatewayLost
 	if c.state != Closed {

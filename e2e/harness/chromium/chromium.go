@@ -76,10 +76,14 @@ func (b *Browser) Open(t *testing.T, options ...chromedp.ContextOption) Tab {
 	return tab
 }
 
-// Close closes the tab as its user does.
+// Close closes the tab as its user does. On a busy machine Chromium may dispose of the tab's
+// profile later than chromedp waits for that, which is nothing that a test is about.
 func (tab Tab) Close(t *testing.T) {
 	t.Helper()
-	if err := chromedp.Cancel(tab); err != nil {
+	switch err := chromedp.Cancel(tab); {
+	case errors.Is(err, context.DeadlineExceeded):
+		t.Log(err)
+	case err != nil:
 		t.Error(err)
 	}
 }
