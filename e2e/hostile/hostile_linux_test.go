@@ -24,9 +24,7 @@ var (
 	descriptors = flag.Int("descriptors", 256, "limit on open files of the gateway")
 	asked       = flag.Int("requests", 10, "requests of each sort that are timed")
 	given       = flag.String("gateway", "", "the `program` to test; built with the race detector if empty")
-	// By default only that everybody is answered: beside other tests, with the race detector, one
-	// answer can take seconds. `make hostile` measures.
-	limit = flag.Duration("limit", 10*time.Second, "the maximum for the 99th percentile of the times")
+	limit       = flag.Duration("limit", 5*time.Second, "the maximum for the 99th percentile of the times")
 
 	program string // the gateway
 	cert    *harness.Certificate
