@@ -64,15 +64,21 @@ func newManager(t *testing.T) *manager {
 	return m
 }
 
-// start starts the program as systemd does. It does not wait for it to serve.
-func (m *manager) start(sockets int, settings ...string) (*exec.Cmd, <-chan error) {
-	m.t.Helper()
+// command returns the program as systemd runs it, with its socket so many times.
+func (m *manager) command(sockets int, settings ...string) *exec.Cmd {
 	// LISTEN_PID has to be the number of the process that serves.
 	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0"`, binary)
 	cmd.Env = append(append([]string{"HEARTBEAT_INTERVAL_SECONDS=1", fmt.Sprintf("LISTEN_FDS=%d", sockets)}, m.env...), settings...)
 	for range sockets {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, m.socket)
 	}
+	return cmd
+}
+
+// start starts the program as systemd does. It does not wait for it to serve.
+func (m *manager) start(settings ...string) (*exec.Cmd, <-chan error) {
+	m.t.Helper()
+	cmd := m.command(1, settings...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -109,7 +115,7 @@ func TestSystemd(t *testing.T) {
 	t.Cleanup(backend.Close)
 	m := newManager(t)
 	settings := []string{"PORT=" + strconv.Itoa(m.port), "CALLBACK_URL=" + backend.URL("/callback"), "WATCHDOG_USEC=300000"}
-	first, exited := m.start(1, settings...)
+	first, exited := m.start(settings...)
 	m.await("READY=1")
 	for range 3 {
 		m.await("WATCHDOG=1")
@@ -132,7 +138,7 @@ func TestSystemd(t *testing.T) {
 	if _, err := fmt.Fprint(waiting, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	second, exited := m.start(1, settings...)
+	second, exited := m.start(settings...)
 	m.await("READY=1")
 	resp, err := http.ReadResponse(bufio.NewReader(waiting), nil) //nolint:bodyclose // that would wait for the stream's end
 	if err != nil || resp.StatusCode != http.StatusOK {
@@ -181,12 +187,7 @@ func TestWrongSocket(t *testing.T) {
 			if test.port != 0 {
 				port = test.port
 			}
-			cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0"`, binary)
-			cmd.Env = []string{fmt.Sprintf("LISTEN_FDS=%d", test.sockets), "PORT=" + strconv.Itoa(port)}
-			for range test.sockets {
-				cmd.ExtraFiles = append(cmd.ExtraFiles, m.socket)
-			}
-			out, err := cmd.CombinedOutput()
+			out, err := m.command(test.sockets, "PORT="+strconv.Itoa(port)).CombinedOutput()
 			if err == nil || !strings.Contains(string(out), test.want) {
 				t.Errorf("%v: %s", err, out)
 			}

@@ -65,16 +65,8 @@ func (o *Own) Sends(f func(result string, n uint64)) {
 	}
 }
 
-// InvalidPublish is the counted result of publishes that were refused as invalid.
-const InvalidPublish = "invalid"
-
-// Publishes calls f for each possible result of a publish by this node, with the number of times
-// that it occurred.
-func (o *Own) Publishes(f func(result string, n uint64)) {
-	f("ok", o.published.Load())
-	f("failed", o.unpublished.Load())
-	f(InvalidPublish, 0)
-}
+// Publishes returns how many publishes by this node succeeded, and how many the broker did not take.
+func (o *Own) Publishes() (ok, failed uint64) { return o.published.Load(), o.unpublished.Load() }
 
 // countOf returns the index in sendResults under which a send is counted.
 func countOf(outcome Outcome, err error) int {

@@ -183,12 +183,10 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	if !state.CertificateExpiry.IsZero() {
 		gauge(expiry, state.CertificateExpiry.Unix())
 	}
-	source.Own.Publishes(func(result string, n uint64) {
-		if result == connections.InvalidPublish {
-			n += source.API.InvalidPublishes()
-		}
-		counter(publishes, n, result)
-	})
+	published, failed := source.Own.Publishes()
+	counter(publishes, published, "ok")
+	counter(publishes, failed, "failed")
+	counter(publishes, source.API.InvalidPublishes(), "invalid")
 	extent, delivery := source.Topics.Log(), source.Topics.Stats()
 	gauge(logBytes, extent.Bytes)
 	gauge(logEvents, extent.Events)
