@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 	"internal/logging":     {},
 	"internal/guard":       {},
 	"internal/epoll":       {},
-	"internal/edge":        {},
+	"internal/edge":        {"internal/guard", "internal/logging"},
 	"internal/fastsend":    {"internal/guard", "internal/epoll"},
 	"internal/frame":       {"sse"},
 	"internal/outbox":      {"sse", "internal/frame"},

@@ -35,7 +35,6 @@ var (
 	http1Kinds = []string{detached, parked, tlsHTTP1, foreign}
 	http2Kinds = []string{tlsHTTP2, h2c}
 	tlsKinds   = []string{tlsHTTP1, tlsHTTP2}
-	plainKinds = []string{detached, parked, foreign}
 )
 
 // wireSpecific has the cases that make sense only on some kinds, with the reason. All other
@@ -61,8 +60,8 @@ var wireSpecific = map[string]struct {
 	"internal in absolute form: 403 at the public port, whoever asks":                           {http1Kinds, "as above"},
 	"a target of another scheme, or with user information: 400, without a callback":             {http1Kinds, "as above"},
 	"a malformed request is a 400 and the connection ends":                                      {http1Kinds, "HTTP/2 has protocol errors instead"},
-	"a malformed request without TLS: the error form, and CORS":                                 {plainKinds, "over TLS net/http's own answer goes out"},
-	"a malformed request behind another one, without TLS: the error form":                       {plainKinds, "as above"},
+	"a malformed request: the error form, and CORS":                                             {http1Kinds, "HTTP/2 has protocol errors instead"},
+	"a malformed request behind another one: the error form":                                    {http1Kinds, "as above"},
 	"HTTP to a port that speaks HTTPS: 400 INVALID_REQUEST, which says so":                      {tlsKinds, "needs TLS"},
 	"OPTIONS of the gateway as a whole: a 405 like that of a path":                              {http1Kinds, "the target is of HTTP/1.1"},
 	"the certificate is read again when it changes":                                             {tlsKinds, "needs TLS"},

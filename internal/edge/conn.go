@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"math"
@@ -73,6 +74,8 @@ type Conn struct {
 	tls      bool       // what is carried is TLS
 	refusal  Refusal    // nil: net/http's own refusals are sent unchanged
 
+	tlsState *tls.ConnectionState // of HTTP/1 over TLS; set before net/http gets the connection
+
 	handedOver atomic.Bool
 	failure    atomic.Pointer[error]
 	until      atomic.Int64 // the deadline for writes that was asked for, in Unix nanoseconds; 0: none
@@ -99,8 +102,9 @@ type Conn struct {
 	bodies     int  // handlers that wait for a body of the peer's
 }
 
-func (e *Edge) newConn(nc net.Conn, tls, internal bool) *Conn {
-	c := &Conn{Conn: nc, edge: e, accepted: time.Now(), addr: addrOf(nc.RemoteAddr()), tls: tls, internal: internal}
+func (e *Edge) newConn(nc net.Conn, k Kind) *Conn {
+	internal := k == Caller
+	c := &Conn{Conn: nc, edge: e, accepted: time.Now(), addr: addrOf(nc.RemoteAddr()), tls: k == overTLS, internal: internal}
 	c.exempt.Store(internal)
 	return c
 }
@@ -154,8 +158,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if err != nil && c.inBody.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.broken.Store(true)
 	}
-	if n > 0 && !c.tls && !c.handedOver.Load() {
-		c.framing.scan(p[:n])
+	if !c.tls {
+		c.scan(p[:n])
 	}
 	if n > 0 && c.received.Add(int64(n)) > floodStart && c.isFlood() {
 		c.edge.mu.Lock()
@@ -165,6 +169,13 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, ErrFlood
 	}
 	return n, err
+}
+
+// scan looks at the next bytes of HTTP/1 that the peer sent.
+func (c *Conn) scan(p []byte) {
+	if len(p) > 0 && !c.handedOver.Load() {
+		c.framing.scan(p)
+	}
 }
 
 // isFlood reports whether the peer has sent more than its requests account for.
@@ -182,13 +193,8 @@ func (c *Conn) Write(p []byte) (written int, err error) {
 	if c.handedOver.Load() {
 		return c.Conn.Write(p)
 	}
-	answer := c.refused(p)
 	c.writing.Add(1)
-	if answer == nil {
-		written, err = c.write(p)
-	} else if _, err = c.write(answer); err == nil {
-		written = len(p)
-	}
+	written, err = c.orRefusal(p, c.write)
 	c.writing.Add(-1)
 	c.note(err)
 	return written, err

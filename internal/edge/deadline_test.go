@@ -344,7 +344,11 @@ func TestAnswerDeadline(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(4, 2)
 				client, conn := net.Pipe()
-				c := w.newConn(conn, false, test.internal)
+				kind := Plain
+				if test.internal {
+					kind = Caller
+				}
+				c := w.newConn(conn, kind)
 				ctx, cancel := context.WithCancel(t.Context())
 				go func() {
 					for ctx.Err() == nil {
@@ -372,7 +376,7 @@ func TestAskedDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(4, 2)
 		client, conn := net.Pipe()
-		c := w.newConn(conn, false, false)
+		c := w.newConn(conn, Plain)
 		for _, asked := range []time.Duration{time.Second, answerTimeout / 2, answerTimeout - time.Second, time.Hour} {
 			_ = c.SetDeadline(time.Now().Add(asked))
 			begin := time.Now()
@@ -403,7 +407,7 @@ func TestFlood(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(4, 2)
 				client, conn := net.Pipe()
-				c := w.newConn(conn, false, false)
+				c := w.newConn(conn, Plain)
 				w.admit(c)
 				go func() {
 					for {

@@ -50,7 +50,7 @@ func newWorld(limit, internal int) *world {
 // come has a peer of an address connect, and returns the connection.
 func (w *world) come(addr string) (*Conn, *fakeConn, bool) {
 	nc := &fakeConn{addr: addr}
-	c := w.newConn(nc, false, false)
+	c := w.newConn(nc, Plain)
 	return c, nc, w.admit(c)
 }
 

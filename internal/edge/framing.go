@@ -13,7 +13,7 @@ import (
 // It also keeps the Origin of a request, for the answer to one that no handler sees.
 //
 // It looks at lines, not at requests, so what it says is about all requests of a connection so
-// far. Over TLS there is nothing to see.
+// far.
 type framing struct {
 	length, encoding atomic.Bool // there has been such a field
 

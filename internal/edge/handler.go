@@ -2,7 +2,6 @@ package edge
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -35,10 +34,14 @@ func Context(ctx context.Context, nc net.Conn) context.Context {
 
 // Of returns the edge's Conn for an accepted connection, or nil.
 func Of(nc net.Conn) *Conn {
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
+	if c, ok := nc.(*Conn); ok {
+		return c
 	}
-	c, _ := nc.(*Conn)
+	over, ok := nc.(interface{ NetConn() net.Conn }) // TLS
+	if !ok {
+		return nil
+	}
+	c, _ := over.NetConn().(*Conn)
 	return c
 }
 
@@ -67,6 +70,10 @@ func Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		if c.tlsState != nil && r.TLS == nil {
+			with := *r
+			with.TLS, r = c.tlsState, &with
+		}
 		var b *body
 		if r.Body != http.NoBody {
 			b = &body{ReadCloser: r.Body, conn: c, control: http.NewResponseController(w), timeout: bodyTimeout}
@@ -94,13 +101,12 @@ func Handler(next http.Handler) http.Handler {
 }
 
 // isUncertain reports whether a proxy may have seen the end of a request elsewhere, so that
-// nothing may be read after it: see framing. If the bytes are not visible (TLS), it returns
-// true for each request for which that is possible.
+// nothing may be read after it: see framing.
 func (c *Conn) isUncertain(r *http.Request) bool {
 	if !r.ProtoAtLeast(1, 1) { // which has no Transfer-Encoding: net/http passes it over
-		return c.tls || c.framing.encoding.Load()
+		return c.framing.encoding.Load()
 	}
-	return len(r.TransferEncoding) > 0 && (c.tls || c.framing.conflicts())
+	return len(r.TransferEncoding) > 0 && c.framing.conflicts()
 }
 
 // accountsFor returns how many bytes a request may have taken. Over HTTP/2 a header may be much

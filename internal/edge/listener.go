@@ -14,9 +14,9 @@ type Kind uint8
 
 // The kinds.
 const (
-	Plain  Kind = iota // HTTP by peers that are nobody's yet
-	TLS                // the same; the caller of Accept decrypts it
-	Caller             // connections of the internal API that come back
+	Plain   Kind = iota // HTTP by peers that are nobody's yet
+	Caller              // connections of the internal API that come back
+	overTLS             // see ListenTLS
 )
 
 // Listen makes the connections of a listener the edge's. The listener survives whatever a
@@ -46,7 +46,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		nc, err := l.Listener.Accept()
 		switch {
 		case err == nil:
-			c := l.edge.newConn(nc, l.kind == TLS, l.kind == Caller)
+			c := l.edge.newConn(nc, l.kind)
 			c.refusal = l.refusal
 			if l.edge.admit(c) {
 				return c, nil

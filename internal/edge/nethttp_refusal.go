@@ -16,9 +16,20 @@ const (
 	refusalStatus = len("HTTP/1.1 ")
 )
 
+// orRefusal writes p, or, if p is a refusal by net/http, the listener's form of it.
+func (c *Conn) orRefusal(p []byte, write func([]byte) (int, error)) (int, error) {
+	answer := c.refused(p)
+	if answer == nil {
+		return write(p)
+	}
+	if _, err := write(answer); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 // refused returns the answer to send in place of p if p is a refusal by net/http, else nil.
-// net/http writes each refusal in one piece. With TLS the only one visible here is that to a
-// peer that sends plain HTTP.
+// net/http writes each refusal in one piece.
 func (c *Conn) refused(p []byte) []byte {
 	if c.refusal == nil || len(p) < refusalStatus+3 || string(p[:len(refusalStart)]) != refusalStart || p[refusalStatus] < '4' || !c.isUnasked() {
 		return nil

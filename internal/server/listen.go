@@ -49,8 +49,7 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 		}
 		s.certificate.Store(certificate)
 		public.Protocols.SetHTTP2(true)
-		public.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}
-		l = tls.NewListener(s.edge.Listen(l, edge.TLS, s.refusal(true)), public.TLSConfig)
+		l = s.edge.ListenTLS(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}, s.refusal(true))
 	} else {
 		l = s.edge.Listen(l, edge.Plain, s.refusal(true))
 	}

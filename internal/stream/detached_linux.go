@@ -51,7 +51,7 @@ func newDetacher(open *atomic.Int64) (*detacher, error) {
 // detach gives the connection its stream, if nc is a plain TCP connection.
 func (d *detacher) detach(nc net.Conn, chunked bool, head frame.Frame, c *gateway.Conn, g gateway.Grant) bool {
 	tcp := tcpOf(nc)
-	if _, ok := nc.(*tls.Conn); ok || tcp == nil {
+	if _, ok := nc.(interface{ ConnectionState() tls.ConnectionState }); ok || tcp == nil {
 		return false
 	}
 	fd, ok := epoll.Take(tcp)

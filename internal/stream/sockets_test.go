@@ -105,8 +105,7 @@ func newSite(t testing.TB, p protocol, backend gateway.Backend, change func(cfg 
 	if p.isSecure() {
 		none := func() int { return 0 }
 		edges := edge.New(edge.Config{Limit: 1 << 20, Streams: none, Senders: none, Log: slog.New(slog.DiscardHandler)})
-		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{newCertificate(t)}, NextProtos: []string{p.alpn()}}
-		l = tls.NewListener(edges.Listen(l, edge.TLS, nil), server.TLSConfig)
+		l = edges.ListenTLS(l, &tls.Config{Certificates: []tls.Certificate{newCertificate(t)}, NextProtos: []string{p.alpn()}}, nil)
 	}
 
 	ctx, stop := context.WithCancel(context.Background())

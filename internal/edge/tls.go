@@ -1,0 +1,141 @@
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"ssegateway/internal/guard"
+	"ssegateway/internal/logging"
+)
+
+// handshakeTimeout is how long a peer may take for a TLS handshake.
+const handshakeTimeout = 10 * time.Second
+
+// ListenTLS is Listen for connections that begin with a TLS handshake. Accept returns them when
+// it is over: a *tls.Conn for HTTP/2, and for HTTP/1 a connection that net/http takes for a plain
+// one. net/http's own refusals then pass through the edge before they are encrypted.
+func (e *Edge) ListenTLS(l net.Listener, config *tls.Config, refusal Refusal) net.Listener {
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &tlsListener{
+		Listener: e.Listen(l, overTLS, refusal), config: config, log: e.cfg.Log, throttle: logging.Every(time.Second),
+		ctx: ctx, cancel: cancel, ready: make(chan net.Conn), failed: make(chan struct{}),
+	}
+	go t.accept()
+	return t
+}
+
+type tlsListener struct {
+	net.Listener
+	config   *tls.Config
+	log      *slog.Logger
+	throttle *logging.Throttle
+
+	ctx    context.Context // ends with Close, and the handshakes with it
+	cancel context.CancelFunc
+	ready  chan net.Conn // whose handshake is over
+	failed chan struct{} // closed when nothing more comes
+	err    error         // why; set before failed is closed
+}
+
+// Accept implements net.Listener.
+func (l *tlsListener) Accept() (net.Conn, error) {
+	select {
+	case nc := <-l.ready:
+		return nc, nil
+	case <-l.failed:
+		return nil, l.err
+	}
+}
+
+// Close implements net.Listener. It ends the handshakes that are under way.
+func (l *tlsListener) Close() error {
+	l.cancel()
+	return l.Listener.Close()
+}
+
+func (l *tlsListener) accept() {
+	defer guard.Recover()
+	defer close(l.failed)
+	for {
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			l.err = err
+			return
+		}
+		go l.handshake(nc)
+	}
+}
+
+// handshake passes the connection on, or closes it. As in net/http, a panic ends only this connection.
+func (l *tlsListener) handshake(nc net.Conn) {
+	var ready net.Conn
+	err := guard.Run(func() (err error) { ready, err = l.secured(nc); return err })
+	if err == nil {
+		select {
+		case l.ready <- ready:
+			return
+		case <-l.ctx.Done():
+		}
+	}
+	_ = nc.Close()
+	if panicked := (*guard.Panic)(nil); errors.As(err, &panicked) {
+		l.throttle.Log(l.log, slog.LevelError, "a TLS handshake panicked", slog.Any("error", err), slog.String("stack", string(panicked.Stack)))
+	} else if err != nil { // a client's errors matter only for debugging it
+		l.throttle.Log(l.log, slog.LevelDebug, "a TLS handshake failed", slog.String("peer", nc.RemoteAddr().String()), slog.Any("error", err))
+	}
+}
+
+func (l *tlsListener) secured(nc net.Conn) (net.Conn, error) {
+	t := tls.Server(nc, l.config)
+	_ = nc.SetDeadline(time.Now().Add(handshakeTimeout))
+	err := t.HandshakeContext(l.ctx)
+	_ = nc.SetDeadline(time.Time{})
+	c := Of(nc)
+	if plain := (tls.RecordHeaderError{}); errors.As(err, &plain) && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader) && c.refusal != nil {
+		_, _ = c.write(c.refusal(http.StatusBadRequest, "Client sent an HTTP request to an HTTPS server.", ""))
+	}
+	if err != nil {
+		return nil, err
+	}
+	state := t.ConnectionState()
+	if state.NegotiatedProtocol == "h2" {
+		return t, nil
+	}
+	c.tlsState = &state
+	return &https1{t, c}, nil
+}
+
+// looksLikeHTTP reports whether what should be the header of a TLS record begins a request of HTTP/1.
+func looksLikeHTTP(header [5]byte) bool {
+	switch string(header[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO", "PATCH", "DELET":
+		return true
+	}
+	return false
+}
+
+// https1 is a connection of HTTP/1 over TLS. The edge sees what it carries, as of a plain one.
+type https1 struct {
+	*tls.Conn
+	conn *Conn
+}
+
+// Read implements net.Conn.
+func (h *https1) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	h.conn.scan(p[:n])
+	return n, err
+}
+
+// Write implements net.Conn.
+func (h *https1) Write(p []byte) (int, error) {
+	if h.conn.handedOver.Load() {
+		return h.Conn.Write(p)
+	}
+	return h.conn.orRefusal(p, h.Conn.Write)
+}
