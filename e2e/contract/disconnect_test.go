@@ -329,6 +329,25 @@ var halfClosing = section{title: "8 a client's half-close and further bytes", ca
 			t.Errorf("callback for a client that had left: %s", calls[0].Body)
 		}
 	}},
+	{name: "bytes behind the request, and then the end, before the connect has its turn: no callbacks", run: func(t *T) {
+		s := t.Start("CALLBACK_CONCURRENCY=1")
+		release := make(chan struct{})
+		first := s.Begin(harness.Request{Target: "/"}, harness.Script{Connect: acceptAfter(release)})
+		first.Connect()
+		x := s.Begin(harness.Request{Target: "/leaves"}, harness.Script{})
+		token := tokenIn(s.WantLog(`^\[INFO\] connect `, "path=/leaves$"))
+		if err := x.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		s.WantLog("the client left before the backend was asked", token)
+		s.wantGone(token)
+		x.Leave()
+		close(release)
+		first.WantHead()
+		if calls := s.backend.Calls(func(c *harness.Callback) bool { return c.URL == "/leaves" }); len(calls) > 0 {
+			t.Errorf("callback for a client that had left: %s", calls[0].Body)
+		}
+	}},
 	{name: "a byte from the client after its request ends the connection: error, unexpected_data", run: func(t *T) {
 		s := t.Shared()
 		for _, extra := range []string{"x", "\r\n", "GET /next HTTP/1.1\r\nHost: x\r\n\r\n"} {

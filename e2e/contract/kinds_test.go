@@ -53,6 +53,7 @@ var wireSpecific = map[string]struct {
 	"a byte from the client after its request ends the connection: error, unexpected_data":      {http1Kinds, "in HTTP/2 the request has an END_STREAM, and the protocol's own error behind it"},
 	"bytes behind the request, there with it: error, unexpected_data":                           {http1Kinds, "as above"},
 	"bytes behind the request while the connect is pending: error, unexpected_data":             {http1Kinds, "as above"},
+	"bytes behind the request, and then the end, before the connect has its turn: no callbacks": {http1Kinds, "as above"},
 	"the detail of a close is logged":                                                           {http1Kinds, "uses unexpected_data, see above"},
 	"a malformed request leaves no secret in the log":                                           {http1Kinds, "the requests are HTTP/1.1 bytes"},
 	"a chunked body on GET is refused with 400, and so is one that does not come":               {http1Kinds, "HTTP/2 has no chunked coding"},

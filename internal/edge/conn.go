@@ -63,6 +63,9 @@ const (
 // ErrFlood is the error of reading from a peer that sends too much.
 var ErrFlood = errors.New("edge: the peer sends much and asks for little")
 
+// ErrUnexpected is the error of reading from a peer that sends more behind its last request.
+var ErrUnexpected = errors.New("edge: the peer sent more than its request")
+
 // Conn is an accepted connection. To net/http it is a net.Conn.
 type Conn struct {
 	net.Conn
@@ -82,6 +85,7 @@ type Conn struct {
 	writing    atomic.Int32
 	inBody     atomic.Bool  // HTTP/1: there is more of a request's body to come
 	broken     atomic.Bool  // the body did not come in time
+	final      atomic.Bool  // HTTP/1: nothing may come behind the request
 	exempt     atomic.Bool  // its peer may call the internal API: no flood
 	received   atomic.Int64 // bytes
 	written    atomic.Int64 // bytes
@@ -158,8 +162,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if err != nil && c.inBody.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.broken.Store(true)
 	}
-	if !c.tls {
-		c.scan(p[:n])
+	if err == nil && !c.tls {
+		n, err = c.see(p[:n])
 	}
 	if n > 0 && c.received.Add(int64(n)) > floodStart && c.isFlood() {
 		c.edge.mu.Lock()
@@ -171,12 +175,22 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// scan looks at the next bytes of HTTP/1 that the peer sent.
-func (c *Conn) scan(p []byte) {
-	if len(p) > 0 && !c.handedOver.Load() {
+// see looks at the next bytes of HTTP/1 that were read. It returns what Read is to return.
+func (c *Conn) see(p []byte) (int, error) {
+	switch {
+	case len(p) == 0 || c.handedOver.Load():
+	case c.final.Load():
+		c.note(ErrUnexpected)
+		return 0, ErrUnexpected
+	default:
 		c.framing.scan(p)
 	}
+	return len(p), nil
 }
+
+// Final says that the request that is worked on is the last one of an HTTP/1 connection. If its
+// peer sends more, reading fails with ErrUnexpected, and that ends the request's context.
+func (c *Conn) Final() { c.final.Store(true) }
 
 // isFlood reports whether the peer has sent more than its requests account for.
 func (c *Conn) isFlood() bool {

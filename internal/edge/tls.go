@@ -128,7 +128,9 @@ type https1 struct {
 // Read implements net.Conn.
 func (h *https1) Read(p []byte) (int, error) {
 	n, err := h.Conn.Read(p)
-	h.conn.scan(p[:n])
+	if err == nil {
+		return h.conn.see(p[:n])
+	}
 	return n, err
 }
 

@@ -17,8 +17,13 @@ var (
 	ErrNameless = errors.New("the gateway has no number in its cluster now")
 )
 
+// Leaver is a context of a client that can say how it left. Others have closed their connection.
+type Leaver interface {
+	Left() (Reason, Detail)
+}
+
 // Connect registers a pending connection and asks the backend about it. client ends when the client
-// goes away. With the answer Accepted the returned connection waits for Open, or for Abort if there
+// goes away, and may be a [Leaver]. With the answer Accepted the returned connection waits for Open, or for Abort if there
 // will be no stream. Any other answer has ended it.
 func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer, error) {
 	c, err := g.register(request)
@@ -30,7 +35,11 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 	}
 	stop := context.AfterFunc(client, func() {
 		defer guard.Recover()
-		c.Abort(ClientClosed, 0)
+		reason, detail := ClientClosed, Detail(0)
+		if l, ok := client.(Leaver); ok {
+			reason, detail = l.Left()
+		}
+		c.Abort(reason, detail)
 	})
 	defer stop()
 	g.log(c, "connect")

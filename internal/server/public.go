@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -82,7 +83,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		s.refuseStream(w, r, api.ErrRequestTooLarge)
 		return
 	}
-	c, answer, err := s.gw.Connect(r.Context(), request)
+	c, answer, err := s.gw.Connect(clientOf(r), request)
 	if err != nil {
 		if s.gw.Draining() || errors.Is(err, gateway.ErrNameless) {
 			s.turnedAway.notReady.Add(1)
@@ -125,6 +126,30 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	case gateway.Unasked:
 		comeBack(w, r)
 	}
+}
+
+// client is the context of a request for a stream. It ends when the client goes away, or sends
+// more than its request.
+type client struct {
+	context.Context
+	conn *edge.Conn
+}
+
+func clientOf(r *http.Request) context.Context {
+	conn := edge.From(r.Context())
+	if conn == nil || r.ProtoMajor > 1 {
+		return r.Context()
+	}
+	conn.Final()
+	return client{r.Context(), conn}
+}
+
+// Left implements [gateway.Leaver].
+func (c client) Left() (gateway.Reason, gateway.Detail) {
+	if errors.Is(c.conn.Err(), edge.ErrUnexpected) {
+		return gateway.Error, gateway.UnexpectedData
+	}
+	return gateway.ClientClosed, 0
 }
 
 // lacksSockets reports whether the request asks for a stream with a socket of its own, and no
