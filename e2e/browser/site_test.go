@@ -107,7 +107,7 @@ func (s setup) protocol() string {
 type site struct {
 	setup
 	gw      *harness.Gateway
-	front   *harness.Nginx // if there is one
+	front   *harness.Proxy // if there is one
 	page    *page
 	pages   string // origin of the pages
 	streams string // origin of the streams
@@ -131,7 +131,7 @@ func (s setup) start(t *testing.T, settings ...string) *site {
 	} else {
 		x.gw = harness.StartGateway(t, binary, nil, settings...)
 		if s.shipped {
-			x.front = harness.StartShippedNginx(t, secured, x.gw.Port, portOf(t, application.URL))
+			x.front = harness.StartFront(t, "nginx", secured, x.gw.Port, portOf(t, application.URL))
 		} else {
 			x.front = harness.StartNginx(t, secured, x.gw.Port, "", "")
 		}

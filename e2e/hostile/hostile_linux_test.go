@@ -78,7 +78,7 @@ func TestPeers(t *testing.T) {
 // The same holds behind HAProxy with the shipped configuration, where all clients have one address.
 func TestPeersThroughHAProxy(t *testing.T) {
 	v := newVisitor(t, false)
-	v.proxy = harness.StartShippedHAProxy(t, v.g.Port, v.g.Port)
+	v.proxy = harness.StartFront(t, "haproxy", nil, v.g.Port, v.g.Port).Endpoint
 	t.Logf("before: %v", v.ask())
 	for _, k := range proxied {
 		t.Run(k.name, func(t *testing.T) { v.besieged(t, k) })

@@ -48,7 +48,6 @@ type setup struct {
 	site     string // directives outside the location
 	location string // directives beside proxy_pass
 	tls      bool   // HTTP/2 over TLS to the client; HTTP/1 to the gateway in any case
-	shipped  bool   // deploy/nginx.conf
 }
 
 const keepAlive = `proxy_http_version 1.1; proxy_set_header Connection "";`
@@ -63,19 +62,14 @@ var setups = []setup{
 	{name: "gzip", site: "gzip on; gzip_proxied any; gzip_min_length 1;"},
 	{name: "TLS and HTTP 2", tls: true},
 	{name: "TLS and HTTP 2 keep-alive", tls: true, location: keepAlive},
-	{name: "shipped file", shipped: true},
-	{name: "shipped file, TLS and HTTP 2", tls: true, shipped: true},
 }
 
 // start runs nginx in front of a gateway.
-func (s setup) start(t *testing.T, gatewayPort int) *harness.Nginx {
+func (s setup) start(t *testing.T, gatewayPort int) *harness.Proxy {
 	t.Helper()
 	secured := cert
 	if !s.tls {
 		secured = nil
-	}
-	if s.shipped {
-		return harness.StartShippedNginx(t, secured, gatewayPort, serveApplication(t, nothing))
 	}
 	return harness.StartNginx(t, secured, gatewayPort, s.site, s.location)
 }
@@ -92,6 +86,13 @@ type client struct {
 func open(t *testing.T, gw *harness.Gateway, front harness.Endpoint, key string) *client {
 	t.Helper()
 	c := request(t, gw, front, key)
+	c.opened(t)
+	return c
+}
+
+// opened waits for the head of a stream that was requested.
+func (c *client) opened(t *testing.T) {
+	t.Helper()
 	head, err := c.Head(harness.Patience)
 	if err != nil {
 		t.Fatal(err)
@@ -99,22 +100,31 @@ func open(t *testing.T, gw *harness.Gateway, front harness.Endpoint, key string)
 	if head.Status != http.StatusOK || head.Get("Content-Type") != "text/event-stream" || head.Get("Content-Encoding") != "" {
 		t.Fatalf("head of the stream: %d %v", head.Status, head.Header)
 	}
-	c.token = gw.Await(t, 1, "connect", c.mine)[0].Token
-	return c
+	c.token = c.gw.Await(t, 1, "connect", c.mine)[0].Token
 }
 
 // request returns a request for a stream, like a browser's.
 func request(t *testing.T, gw *harness.Gateway, front harness.Endpoint, key string) *client {
+	t.Helper()
+	c, err := tryRequest(t, gw, front, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// tryRequest is request for a proxy that may not accept the connection.
+func tryRequest(t *testing.T, gw *harness.Gateway, front harness.Endpoint, key string) (*client, error) {
 	t.Helper()
 	x, err := front.Do(t.Context(), harness.Request{
 		Target: "/events/" + key,
 		Header: []harness.Field{{Name: harness.KeyHeader, Value: key}, {Name: "accept-encoding", Value: "gzip, deflate, br"}},
 	})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	t.Cleanup(x.HangUp)
-	return &client{Exchange: x, gw: gw, key: key}
+	return &client{Exchange: x, gw: gw, key: key}, nil
 }
 
 func (c *client) mine(call *harness.Callback) bool { return call.Key == c.key }

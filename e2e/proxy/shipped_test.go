@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"ssegateway/e2e/harness"
 )
@@ -45,122 +47,219 @@ func (r *recorder) take() []string {
 	return taken
 }
 
-// nginx denies requests to the gateway's internal paths, in whatever spelling. They reach
-// neither the gateway nor the application.
-func TestShippedFileDeniesInternal(t *testing.T) {
-	t.Parallel()
-	var gateway, application recorder
-	nginx := harness.StartShippedNginx(t, nil, serveApplication(t, gateway.serve), serveApplication(t, application.serve))
-	application.take() // the health check
+// startGateway runs a gateway. Apache learns at a heartbeat that a client has left.
+func startGateway(t *testing.T, settings ...string) *harness.Gateway {
+	t.Helper()
+	return harness.StartGateway(t, binary, nil, append(settings, "HEARTBEAT_INTERVAL_SECONDS=1")...)
+}
 
-	status := func(method, target string) int {
-		t.Helper()
-		x, err := nginx.Endpoint.Do(t.Context(), harness.Request{
-			Method: method, Target: target, Body: []byte(`{"token":"x"}`),
-			Header: []harness.Field{{Name: "Content-Type", Value: "application/json"}},
-		})
-		if err != nil {
-			t.Fatal(err)
+// forEach runs a test with each configuration in deploy/, with plain HTTP and with HTTP/2 over TLS.
+func forEach(t *testing.T, test func(t *testing.T, start func(gatewayPort, applicationPort int) *harness.Proxy)) {
+	for _, name := range harness.Fronts() {
+		for protocol, secured := range map[string]*harness.Certificate{"plain HTTP": nil, "TLS and HTTP 2": cert} {
+			t.Run(name+", "+protocol, func(t *testing.T) {
+				test(t, func(gatewayPort, applicationPort int) *harness.Proxy {
+					return harness.StartFront(t, name, secured, gatewayPort, applicationPort)
+				})
+			})
 		}
-		defer x.HangUp()
-		head, err := x.Head(harness.Patience)
-		if err != nil {
-			t.Fatalf("%s: %v", target, err)
-		}
-		return head.Status
 	}
-	for _, target := range []string{
-		"/internal/send", "/internal/send?x=y", "/internal/", "/internal", "//internal/send", "/internal//send",
-		"/./internal/send", "/x/../internal/send", "/events/../internal/send", "/events/%2e%2e/internal/send",
-		"/events/..%2finternal/send", "/%69nternal/send", "/internal%2fsend", "/internal/connections", "/internal/../internal/send",
-		"/metrics", "/metrics?x=y", "//metrics", "/%6detrics", "/events/../metrics",
-	} {
-		for _, method := range []string{http.MethodPost, http.MethodGet} {
-			if got := status(method, target); got != http.StatusForbidden {
-				t.Errorf("%s %s: %d, want 403", method, target, got)
+}
+
+// Events come through each proxy at once, and the backend is told when a client leaves.
+func TestThroughFronts(t *testing.T) {
+	forEach(t, func(t *testing.T, start func(gatewayPort, applicationPort int) *harness.Proxy) {
+		gw := startGateway(t, "DRAIN_SECONDS=60")
+		front := start(gw.Port, serveApplication(t, nothing)).Endpoint
+		testEvents(t, gw, front)
+		t.Parallel() // only here, so that other tests do not disturb the measurements before
+		testLeave(t, gw, front)
+		testDrain(t, gw, front)
+	})
+}
+
+// internal are spellings of targets that no client may ask the gateway for.
+var internal = []string{
+	"/internal/send", "/internal/send?x=y", "/internal/", "/internal", "//internal/send", "/internal//send",
+	"/./internal/send", "/x/../internal/send", "/events/../internal/send", "/events/%2e%2e/internal/send",
+	"/events/..%2finternal/send", "/%69nternal/send", "/internal%2fsend", "/internal/connections", "/internal/../internal/send",
+	"/metrics", "/metrics?x=y", "/metrics/", "//metrics", "/%6detrics", "/events/../metrics", "http://%s/internal/send", "http://%s/metrics",
+}
+
+// Each proxy denies requests to the gateway's internal paths, in whatever spelling. They reach
+// neither the gateway nor the application.
+func TestFrontsDenyInternal(t *testing.T) {
+	t.Parallel()
+	for _, name := range harness.Fronts() {
+		t.Run(name, func(t *testing.T) {
+			var gateway, application recorder
+			front := harness.StartFront(t, name, nil, serveApplication(t, gateway.serve), serveApplication(t, application.serve)).Endpoint
+			application.take() // the health check
+
+			status := func(method, target string) int {
+				t.Helper()
+				x, err := front.Do(t.Context(), harness.Request{
+					Method: method, Target: target, Body: []byte(`{"token":"x"}`),
+					Header: []harness.Field{{Name: "Content-Type", Value: "application/json"}},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer x.HangUp()
+				head, err := x.Head(harness.Patience)
+				if err != nil {
+					t.Fatalf("%s: %v", target, err)
+				}
+				return head.Status
+			}
+			for _, target := range internal {
+				target = strings.Replace(target, "%s", front.Addr, 1)
+				want := http.StatusForbidden
+				if name == "apache" && strings.Contains(target, "%2f") {
+					want = http.StatusNotFound // as for any path with an encoded slash
+				}
+				for _, method := range []string{http.MethodPost, http.MethodGet} {
+					if got := status(method, target); got != want {
+						t.Errorf("%s %s: %d, want %d", method, target, got, want)
+					}
+				}
+			}
+			if got := append(gateway.take(), application.take()...); len(got) > 0 {
+				t.Errorf("%s passed on %q", name, got)
+			}
+			// Other requests do arrive, so the check above is meaningful.
+			for _, target := range []string{"/events/internal/send", "/elsewhere", "/internals"} {
+				if got := status(http.MethodGet, target); got != http.StatusOK {
+					t.Errorf("%s: %d, want 200", target, got)
+				}
+			}
+			if g, a := gateway.take(), application.take(); len(g) != 1 || g[0] != "/events/internal/send" || len(a) != 2 || a[0] != "/elsewhere" {
+				t.Errorf("the gateway got %q and the application %q", g, a)
+			}
+		})
+	}
+}
+
+// The backend gets the target as the client sent it, the name of the site, and the client's address.
+func TestFrontsPassTheRequestOn(t *testing.T) {
+	t.Parallel()
+	for _, name := range harness.Fronts() {
+		t.Run(name, func(t *testing.T) {
+			gw := startGateway(t)
+			front := harness.StartFront(t, name, nil, gw.Port, serveApplication(t, nothing)).Endpoint
+			targets := []string{"/events/", "/events/a%20c?q=%20&&x=1", "/events/%c3%a4?token=a%3Db", "/events/?a?b"}
+			if name != "apache" { // it refuses the one, and cleans the other
+				targets = append(targets, "/events/a%2Fb", "/events//a/b?")
+			}
+			if name == "nginx" { // HAProxy refuses these, and browsers send none
+				targets = append(targets, "/events/a/../b", "/events//a/./b?")
+			}
+			for i, target := range targets {
+				key := fmt.Sprintf("target %d", i)
+				x, err := front.Do(t.Context(), harness.Request{
+					Target: target, Host: "site.example", Header: []harness.Field{{Name: harness.KeyHeader, Value: key}},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(x.HangUp)
+				call := gw.Await(t, 1, "connect", func(c *harness.Callback) bool { return c.Key == key })[0]
+				if call.URL != target {
+					t.Errorf("request.url is %q, want %q", call.URL, target)
+				}
+				if h := call.Headers; h["host"] != "site.example" || h["x-forwarded-for"] != "127.0.0.1" || h["x-forwarded-proto"] != "http" {
+					t.Errorf("request.headers are %v", h)
+				}
+			}
+		})
+	}
+}
+
+// While the gateway is down, clients get an answer that makes them reconnect. After a 502 of the
+// proxy a browser would give up for good. What the gateway itself answers is passed on.
+func TestFrontsWithoutGateway(t *testing.T) {
+	t.Parallel()
+	forEach(t, func(t *testing.T, start func(gatewayPort, applicationPort int) *harness.Proxy) {
+		gw := startGateway(t)
+		front := start(gw.Port, serveApplication(t, nothing)).Endpoint
+		answer := func(key string) (*harness.Head, string) {
+			t.Helper()
+			c := request(t, gw, front, key)
+			head, err := c.Head(harness.Patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _, _ := c.Rest(harness.Patience)
+			c.HangUp()
+			return head, body
+		}
+		for _, status := range []int{http.StatusUnauthorized, http.StatusNotFound, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {
+			key := strconv.Itoa(status)
+			gw.Backend.On(key, harness.Script{Connect: func(*harness.Callback) harness.Answer { return harness.Answer{Status: status} }})
+			if head, body := answer(key); head.Status != status || !strings.Contains(body, `"BACKEND_`) {
+				t.Errorf("a connect refused with %d: %d %q", status, head.Status, body)
 			}
 		}
-	}
-	if got := append(gateway.take(), application.take()...); len(got) > 0 {
-		t.Errorf("nginx passed on %q", got)
-	}
-	// Other requests do arrive, so the check above is meaningful.
-	if got := status(http.MethodGet, "/events/internal/send"); got != http.StatusOK {
-		t.Errorf("/events/internal/send: %d, want 200", got)
-	}
-	if got := status(http.MethodGet, "/elsewhere"); got != http.StatusOK {
-		t.Errorf("/elsewhere: %d, want 200", got)
-	}
-	if g, a := gateway.take(), application.take(); len(g) != 1 || g[0] != "/events/internal/send" || len(a) != 1 || a[0] != "/elsewhere" {
-		t.Errorf("the gateway got %q and the application %q", g, a)
-	}
+		gw.Kill()
+		times := map[string]bool{}
+		for range 20 {
+			head, body := answer("down")
+			var ms int
+			if _, err := fmt.Sscanf(body, "retry: %d\n\n", &ms); err != nil || !retryOnly.MatchString(body) || ms < 1000 || ms > 4999 {
+				t.Fatalf("without a gateway: %q, want retry: 1000 to 4999", body)
+			}
+			if head.Status != http.StatusOK || head.Get("Content-Type") != "text/event-stream" || head.Get("Cache-Control") != "no-cache" {
+				t.Errorf("without a gateway: %d %v with %q, want a stream that only says retry", head.Status, head.Header, body)
+			}
+			times[body] = true
+		}
+		if len(times) == 1 {
+			t.Errorf("20 times the same %v", times)
+		}
+	})
 }
 
-// The backend gets the target as the client sent it, and the client's address.
-func TestShippedFilePassesTheRequestOn(t *testing.T) {
+// A reload ends no stream, and new connections get the new certificate.
+func TestReloadOfFronts(t *testing.T) {
 	t.Parallel()
-	gw := harness.StartGateway(t, binary, nil)
-	nginx := harness.StartShippedNginx(t, nil, gw.Port, serveApplication(t, nothing))
-	for i, target := range []string{
-		"/events/", "/events/a%2Fb%20c?q=%20&&x=1", "/events//a/./b?", "/events/a/../b", "/events/%c3%a4?token=a%3Db", "/events/?a?b",
-	} {
-		key := fmt.Sprintf("target %d", i)
-		x, err := nginx.Endpoint.Do(t.Context(), harness.Request{
-			Target: target, Host: "site.example", Header: []harness.Field{{Name: harness.KeyHeader, Value: key}},
+	for _, name := range harness.Fronts() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			old, err := harness.NewCertificate(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			gw := startGateway(t)
+			front := harness.StartFront(t, name, old, gw.Port, serveApplication(t, nothing))
+			before := open(t, gw, front.Endpoint, "before")
+			renewed, err := harness.NewCertificate(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			front.Reload(t)
+			// Until the old process has stopped listening it may still take a connection.
+			front.Endpoint = harness.Local(front.Port, renewed)
+			var after *client
+			for deadline := time.Now().Add(harness.Patience); after == nil; {
+				if after, err = tryRequest(t, gw, front.Endpoint, "after"); time.Now().After(deadline) {
+					t.Fatalf("the new certificate is not in use: %v", err)
+				}
+			}
+			after.opened(t)
+			for _, c := range []*client{before, after} {
+				gw.Event(t, c.token, map[string]any{"data": "hello"})
+				const event, heartbeat = "data: hello\n\n", ": heartbeat\n\n" // of the same length
+				got, err := heartbeat, error(nil)
+				for got == heartbeat {
+					got, err = c.Next(len(heartbeat), harness.Patience)
+				}
+				if got != event {
+					t.Errorf("the stream opened %s the reload has %q (%v), want %q", c.key, got, err, event)
+				}
+				c.Leave()
+				c.wantDisconnect(t, "client_closed")
+			}
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(x.HangUp)
-		call := gw.Await(t, 1, "connect", func(c *harness.Callback) bool { return c.Key == key })[0]
-		if call.URL != target {
-			t.Errorf("request.url is %q, want %q", call.URL, target)
-		}
-		if h := call.Headers; h["host"] != "site.example" || h["x-forwarded-for"] != "127.0.0.1" || h["x-forwarded-proto"] != "http" {
-			t.Errorf("request.headers are %v", h)
-		}
-	}
-}
-
-// While the gateway is down, clients get an answer that makes them reconnect. After nginx's
-// own 502 a browser would give up for good.
-func TestShippedFileWithoutGateway(t *testing.T) {
-	t.Parallel()
-	gw := harness.StartGateway(t, binary, nil)
-	nginx := harness.StartShippedNginx(t, nil, gw.Port, serveApplication(t, nothing))
-	gw.Backend.On("refused", harness.Script{Connect: func(*harness.Callback) harness.Answer {
-		return harness.Answer{Status: http.StatusBadGateway}
-	}})
-	answer := func(key string) (*harness.Head, string) {
-		t.Helper()
-		c := request(t, gw, nginx.Endpoint, key)
-		head, err := c.Head(harness.Patience)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, _, _ := c.Rest(harness.Patience)
-		return head, body
-	}
-	// A 502 from the backend is forwarded unchanged.
-	if head, body := answer("refused"); head.Status != http.StatusBadGateway || !strings.Contains(body, `"BACKEND_ERROR"`) {
-		t.Errorf("a connect refused with 502: %d %q", head.Status, body)
-	}
-	gw.Kill()
-	head, body := answer("down")
-	if head.Status != http.StatusOK || head.Get("Content-Type") != "text/event-stream" || head.Get("Cache-Control") != "no-cache" ||
-		!retryOnly.MatchString(body) {
-		t.Errorf("without a gateway: %d %v with %q, want a stream that only says retry", head.Status, head.Header, body)
-	}
-	times := map[string]bool{}
-	for range 20 {
-		_, body := answer("down")
-		var ms int
-		if _, err := fmt.Sscanf(body, "retry: %d\n\n", &ms); err != nil || ms < 1000 || ms > 4990 {
-			t.Fatalf("without a gateway: %q, want 1000 to 4990 ms", body)
-		}
-		times[body] = true
-	}
-	if len(times) == 1 {
-		t.Errorf("20 times the same %v", times)
 	}
 }

@@ -105,7 +105,7 @@ type site struct {
 	plain   *harness.Process
 	secure  *harness.Process
 	cert    *harness.Certificate
-	nginx   *harness.Nginx
+	nginx   *harness.Proxy
 	http    *http.Client
 }
 
