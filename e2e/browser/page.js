@@ -9,7 +9,7 @@ function openSource(name, url, withCredentials) {
     source: name, type: event.type, data: event.data, id: event.lastEventId,
     state: source.readyState, at: performance.now(),
   }));
-  for (const type of ["open", "error", "message", "named"]) source.addEventListener(type, tell);
+  for (const type of ["open", "error", "message", "named", "gap"]) source.addEventListener(type, tell);
 }
 
 function closeSource(name) {

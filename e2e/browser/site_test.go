@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -24,6 +25,7 @@ import (
 var (
 	binary  string // the gateway
 	cert    *harness.Certificate
+	renewed *harness.Certificate // of the same site
 	browser *chromium.Browser
 )
 
@@ -59,24 +61,44 @@ func prepare(dir string) (err error) {
 	if cert, err = harness.NewCertificate(dir); err != nil {
 		return err
 	}
-	text, err := os.ReadFile(cert.CertFile)
-	if err != nil {
+	later := filepath.Join(dir, "renewed")
+	if err := os.Mkdir(later, 0o700); err != nil {
 		return err
 	}
-	block, _ := pem.Decode(text)
-	parsed, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
+	if renewed, err = harness.NewCertificate(later); err != nil {
 		return err
+	}
+	var trusted []string
+	for _, c := range []*harness.Certificate{cert, renewed} {
+		hash, err := keyHash(c)
+		if err != nil {
+			return err
+		}
+		trusted = append(trusted, hash)
 	}
 	if binary, err = harness.Build(dir); err != nil {
 		return err
 	}
-	fingerprint := sha256.Sum256(parsed.RawSubjectPublicKeyInfo)
 	browser, err = chromium.Start(dir,
 		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(fingerprint[:])),
+		chromedp.Flag("ignore-certificate-errors-spki-list", strings.Join(trusted, ",")),
 		chromedp.Flag("host-resolver-rules", "MAP *.rebinding.example 127.0.0.1")) // like the answer of a hostile name server
 	return err
+}
+
+// keyHash returns the hash of a certificate's key by which Chromium trusts it.
+func keyHash(c *harness.Certificate) (string, error) {
+	text, err := os.ReadFile(c.CertFile)
+	if err != nil {
+		return "", err
+	}
+	block, _ := pem.Decode(text)
+	parsed, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return "", err
+	}
+	hash := sha256.Sum256(parsed.RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(hash[:]), nil
 }
 
 // setup is the way from the browser to the gateway.

@@ -119,11 +119,23 @@ func (g *Gateway) Restart(t testing.TB) {
 // Send posts the operation to /internal/send, and requires that status in the answer.
 func (g *Gateway) Send(t testing.TB, body map[string]any, status string) {
 	t.Helper()
+	g.post(t, "send", body, status)
+}
+
+// Publish publishes an event to a topic.
+func (g *Gateway) Publish(t testing.TB, topic string, event map[string]any) {
+	t.Helper()
+	g.post(t, "publish", map[string]any{"topic": topic, "event": event}, "ok")
+}
+
+// post posts an operation below /internal, and requires that status in the answer.
+func (g *Gateway) post(t testing.TB, operation string, body map[string]any, status string) {
+	t.Helper()
 	text, err := json.Marshal(body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := g.client.Post(g.Endpoint.Scheme()+"://"+g.Endpoint.Addr+"/internal/send", "application/json", bytes.NewReader(text))
+	resp, err := g.client.Post(g.Endpoint.Scheme()+"://"+g.Endpoint.Addr+"/internal/"+operation, "application/json", bytes.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +143,7 @@ func (g *Gateway) Send(t testing.TB, body map[string]any, status string) {
 	var answer struct{ Status string }
 	got, err := io.ReadAll(resp.Body)
 	if err != nil || json.Unmarshal(got, &answer) != nil || resp.StatusCode != http.StatusOK || answer.Status != status {
-		t.Fatalf("send of %.200s: %d %s (%v), want %q", text, resp.StatusCode, got, err, status)
+		t.Fatalf("%s of %.200s: %d %s (%v), want %q", operation, text, resp.StatusCode, got, err, status)
 	}
 }
 
