@@ -35,6 +35,8 @@ var metrics = section{title: "6 metrics", cases: []contractCase{
 			`ssegateway_callbacks_total{action="disconnect",result="given_up"} 0`,
 			`ssegateway_callback_duration_seconds_count{action="connect"} 0`,
 			"ssegateway_disconnects_pending 0",
+			`ssegateway_connect_callbacks{state="asking"} 0`,
+			`ssegateway_connect_callbacks{state="waiting"} 0`,
 			`ssegateway_publishes_total{result="failed"} 0`,
 			"ssegateway_topic_log_events 0",
 			"ssegateway_resumes_total 0",
@@ -85,6 +87,22 @@ var metrics = section{title: "6 metrics", cases: []contractCase{
 			x = s.OpenWith(harness.Request{Target: "/", Header: []harness.Field{{Name: "Last-Event-ID", Value: id}}}, grant)
 		}
 		s.wantMetrics("ssegateway_resumes_total 2", "ssegateway_gaps_total 1")
+	}},
+	{name: "connect callbacks that are under way, and those that wait for their turn", run: func(t *T) {
+		s := t.Start("CALLBACK_CONCURRENCY=1")
+		release := make(chan struct{})
+		first := s.Begin(harness.Request{Target: "/"}, harness.Script{Connect: acceptAfter(release)})
+		first.Connect()
+		others := []*Stream{s.Begin(harness.Request{Target: "/"}, harness.Script{}), s.Begin(harness.Request{Target: "/"}, harness.Script{})}
+		const waiting = `ssegateway_connect_callbacks{state="waiting"} `
+		for deadline := time.Now().Add(patience); !strings.Contains(s.Call(http.MethodGet, "/metrics", "").Body, waiting+"2\n") && time.Now().Before(deadline); {
+		}
+		s.wantMetrics(waiting+"2", `ssegateway_connect_callbacks{state="asking"} 1`)
+		close(release)
+		for _, x := range append(others, first) {
+			x.WantHead()
+		}
+		s.wantMetrics(waiting+"0", `ssegateway_connect_callbacks{state="asking"} 0`)
 	}},
 	{name: "without a backend the gateway is not ready", run: func(t *T) {
 		t.StartWith(nil).wantMetrics("ssegateway_ready 0")

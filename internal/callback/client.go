@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"ssegateway/internal/gateway"
@@ -96,7 +97,9 @@ type Client struct {
 	cfg   Config
 	head  []byte // of every request, up to the fields that differ
 	turns chan struct{}
-	pool  pool
+	// waiting counts the connects that wait for a turn.
+	waiting atomic.Int64
+	pool    pool
 
 	// Throttles of log lines about faulty answers to connects: clients can cause any number.
 	ignored, leftOut, misdirected *logging.Throttle

@@ -83,6 +83,8 @@ func (c *Client) takeTurn(ctx, client context.Context) turn {
 		return itsTurn
 	default:
 	}
+	c.waiting.Add(1)
+	defer c.waiting.Add(-1)
 	timeout := time.NewTimer(turnTimeout)
 	defer timeout.Stop()
 	select {
@@ -101,6 +103,9 @@ func (c *Client) takeTurn(ctx, client context.Context) turn {
 }
 
 func (c *Client) yieldTurn() { <-c.turns }
+
+// Connects returns how many connects the backend is being asked about, and how many wait for their turn.
+func (c *Client) Connects() (asking, waiting int) { return len(c.turns), int(c.waiting.Load()) }
 
 // grant reads the body of an acceptance. A body that cannot be used counts as none, and is
 // logged, since the client then gets less than the backend meant. If the connection broke

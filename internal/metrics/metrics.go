@@ -49,6 +49,8 @@ type State struct {
 	StreamsFull        uint64    // refused because there were MaxConnections
 	StreamsNotReady    uint64    // told to come back because the gateway drains or its broker is away
 	PendingDisconnects int       // not delivered yet
+	ConnectsAsking     int       // connect callbacks under way
+	ConnectsWaiting    int       // for their turn
 	HasBroker          bool      // NATS
 	BrokerConnected    bool      // within the last seconds
 	CertificateExpiry  time.Time // zero without TLS
@@ -116,6 +118,7 @@ var (
 	streamsRefused = desc("streams_refused_total", "Streams refused without a callback, by cause.", "cause")
 	expiry         = desc("tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires, in Unix time.")
 	connected      = desc("broker_connected", "1 while NATS is connected, or was within the last seconds, else 0.")
+	connects       = desc("connect_callbacks", "Connect callbacks now: asking are under way, waiting are for one of CALLBACK_CONCURRENCY to end.", "state")
 	pending        = desc("disconnects_pending", "Disconnect callbacks that are not delivered yet.")
 
 	publishes = desc("publishes_total", "Events to be published, by result.", "result")
@@ -176,6 +179,8 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(maxConnections, int64(state.MaxConnections))
 	counter(streamsRefused, state.StreamsFull, "max_connections")
 	counter(streamsRefused, state.StreamsNotReady, "not_ready")
+	gauge(connects, int64(state.ConnectsAsking), "asking")
+	gauge(connects, int64(state.ConnectsWaiting), "waiting")
 	gauge(pending, int64(state.PendingDisconnects))
 	if state.HasBroker {
 		flag(connected, state.BrokerConnected)

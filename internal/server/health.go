@@ -89,6 +89,7 @@ func (s *Server) state() metrics.State {
 	}
 	if s.callbacks != nil {
 		state.PendingDisconnects = s.callbacks.Pending()
+		state.ConnectsAsking, state.ConnectsWaiting = s.callbacks.Connects()
 	}
 	if c := s.certificate.Load(); c != nil {
 		state.CertificateExpiry = c.expiry()

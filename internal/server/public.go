@@ -128,9 +128,9 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// client is the context of a request for a stream. It ends when the client goes away, or sends
+// streamClient is the context of a request for a stream. It ends when the client goes away, or sends
 // more than its request.
-type client struct {
+type streamClient struct {
 	context.Context
 	conn *edge.Conn
 }
@@ -141,11 +141,11 @@ func clientOf(r *http.Request) context.Context {
 		return r.Context()
 	}
 	conn.Final()
-	return client{r.Context(), conn}
+	return streamClient{r.Context(), conn}
 }
 
 // Left implements [gateway.Leaver].
-func (c client) Left() (gateway.Reason, gateway.Detail) {
+func (c streamClient) Left() (gateway.Reason, gateway.Detail) {
 	if errors.Is(c.conn.Err(), edge.ErrUnexpected) {
 		return gateway.Error, gateway.UnexpectedData
 	}
