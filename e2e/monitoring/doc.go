@@ -1,0 +1,2 @@
+// Package monitoring has only tests. A real Prometheus evaluates what deploy/ has for it.
+package monitoring
