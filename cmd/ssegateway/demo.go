@@ -28,8 +28,9 @@ func demoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if env := os.Getenv("PAGE_PORT"); env != "" && !c.Flags().Changed("page-port") {
-				pagePort = env
+			pagePortNamed := c.Flags().Changed("page-port")
+			if env := os.Getenv("PAGE_PORT"); env != "" && !pagePortNamed {
+				pagePort, pagePortNamed = env, true
 			}
 			port, err := strconv.ParseUint(pagePort, 10, 16)
 			if err != nil || port == 0 {
@@ -41,7 +42,11 @@ func demoCommand() *cobra.Command {
 					return demo.RunBeside(ctx, p.cfg, int(besidePort), page, c.OutOrStdout())
 				})
 			} else {
-				err = demo.Run(c.Context(), p.cfg, page, versionString(), c.OutOrStdout(), p.log, func(ctx context.Context, s *server.Server) error {
+				// A port that somebody has chosen is not changed.
+				_, named := os.LookupEnv("PORT")
+				port := c.Flags().Lookup("port")
+				gateway := demo.Port{Number: p.cfg.Port, Fixed: named || port.Changed || strconv.Itoa(p.cfg.Port) != port.DefValue}
+				err = demo.Run(c.Context(), p.cfg, demo.Port{Number: page, Fixed: pagePortNamed}, gateway, versionString(), c.OutOrStdout(), p.log, func(ctx context.Context, s *server.Server) error {
 					return p.run(ctx, s, s.Run)
 				})
 			}

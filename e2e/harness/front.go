@@ -244,7 +244,7 @@ func (p *Proxy) run(port int) error {
 		return err
 	}
 	process.Port, p.Process = port, process
-	if err := process.awaitHealth(p.Endpoint); err != nil {
+	if err := process.AwaitHealth(p.Endpoint); err != nil {
 		process.Kill()
 		return err
 	}

@@ -73,7 +73,7 @@ func Start(c Command, endpoint func(port int) Endpoint) (*Process, error) {
 			return nil, err
 		}
 		p.Port = port
-		err = p.awaitHealth(endpoint(port))
+		err = p.AwaitHealth(endpoint(port))
 		if err == nil {
 			return p, nil
 		}
@@ -86,7 +86,8 @@ func Start(c Command, endpoint func(port int) Endpoint) (*Process, error) {
 	}
 }
 
-func (p *Process) awaitHealth(e Endpoint) error {
+// AwaitHealth waits until /healthz is answered at an endpoint.
+func (p *Process) AwaitHealth(e Endpoint) error {
 	client := e.Client()
 	defer client.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(context.Background(), startPatience)

@@ -25,21 +25,36 @@ import (
 // DefaultPagePort is the default port of the page.
 const DefaultPagePort = 8080
 
+// Port is a port of this host.
+type Port struct {
+	Number int
+	// Fixed: nobody may take another one if it is taken.
+	Fixed bool
+}
+
 // Run runs both until ctx ends, and prints instructions on out. Of cfg it
-// replaces the callback URL, and adds the page to the origins that may open streams. run
+// replaces the callback URL and the port, and adds the page to the origins that may open streams. run
 // runs the gateway.
-func Run(ctx context.Context, cfg config.Config, pagePort int, version string, out io.Writer, logger *slog.Logger,
+func Run(ctx context.Context, cfg config.Config, page, gateway Port, version string, out io.Writer, logger *slog.Logger,
 	run func(context.Context, *server.Server) error,
 ) error {
 	if cfg.TLSCertFile != "" {
 		return errors.New("the demo is plain HTTP: run it without TLS_CERT_FILE and TLS_KEY_FILE")
 	}
-	s := newSite(cfg, pagePort)
-	gateway, err := server.New(s.configure(cfg, pagePort), version, logger)
-	if err != nil {
+	listeners, pagePort, err := listenPage(ctx, page, out)
+	port, err2 := gatewayPort(ctx, gateway, out)
+	if err := errors.Join(err, err2); err != nil {
+		closeAll(listeners)
 		return err
 	}
-	return s.run(ctx, pagePort, []int{cfg.Port}, out, func(ctx context.Context) error { return run(ctx, gateway) })
+	cfg.Port = port
+	s := newSite(cfg, pagePort)
+	g, err := server.New(s.configure(cfg, pagePort), version, logger)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	return s.run(ctx, listeners, out, func(ctx context.Context) error { return run(ctx, g) })
 }
 
 // RunBeside runs the backend and its page alone, for gateways that run separately
@@ -54,18 +69,18 @@ func RunBeside(ctx context.Context, cfg config.Config, gatewayPort, pagePort int
 	s := newSite(cfg, pagePort)
 	s.secret = callbacks.Query().Get("secret")
 	s.configure(cfg, pagePort)
-	return s.run(ctx, pagePort, nil, out, func(ctx context.Context) error {
+	listeners, _, err := listenPage(ctx, Port{pagePort, true}, out)
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, listeners, out, func(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	})
 }
 
-// run runs the backend, and the gateway, if there is one, on ports that must be free.
-func (s *site) run(ctx context.Context, pagePort int, gatewayPorts []int, out io.Writer, gateway func(context.Context) error) error {
-	listeners, err := listen(ctx, pagePort, gatewayPorts)
-	if err != nil {
-		return err
-	}
+// run runs the backend, and the gateway, if there is one.
+func (s *site) run(ctx context.Context, listeners []net.Listener, out io.Writer, gateway func(context.Context) error) error {
 	s.introduce(out)
 
 	// The backend outlives the gateway, which reports the end of every stream to it.
@@ -87,7 +102,7 @@ func (s *site) run(ctx context.Context, pagePort int, gatewayPorts []int, out io
 		})
 	}
 	running.Go(func() { s.clock(ctx) })
-	err = gateway(ctx)
+	err := gateway(ctx)
 	stop()
 	_ = pages.Close()
 	running.Wait()
@@ -163,31 +178,58 @@ func local(addr string) string {
 	return addr
 }
 
-// listen opens the page's port on the loopback addresses, and makes sure that the
-// gateway's is free, before the introduction promises both.
-func listen(ctx context.Context, pagePort int, gatewayPorts []int) ([]net.Listener, error) {
+// more is how many other ports are tried in place of one that is taken.
+const more = 20
+
+// listenPage opens the page's port, or one of the next ones, on the loopback addresses.
+func listenPage(ctx context.Context, p Port, out io.Writer) (listeners []net.Listener, port int, err error) {
+	for port = p.Number; ; port++ {
+		next, err := listenLoopback(ctx, port)
+		if err == nil {
+			if port != p.Number {
+				fmt.Fprintf(out, "  Port %d is taken, so the page is on %d.\n", p.Number, port)
+			}
+			return next, port, nil
+		}
+		if p.Fixed || port == p.Number+more {
+			return nil, 0, fmt.Errorf("the page cannot have port %d, choose another with PAGE_PORT: %w", p.Number, err)
+		}
+	}
+}
+
+func listenLoopback(ctx context.Context, port int) (listeners []net.Listener, err error) {
 	var lc net.ListenConfig
-	var listeners []net.Listener
 	// "localhost" is both, and browsers differ in which they try first.
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(pagePort)))
+		l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 		switch {
 		case err == nil:
 			listeners = append(listeners, l)
 		case host == "127.0.0.1" || hasLoopback6(ctx):
 			closeAll(listeners)
-			return nil, fmt.Errorf("the page cannot have port %d, choose another with --page-port: %w", pagePort, err)
+			return nil, err
 		}
-	}
-	for _, port := range gatewayPorts {
-		l, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(port))
-		if err != nil {
-			closeAll(listeners)
-			return nil, fmt.Errorf("the gateway cannot have port %d, choose another with --port: %w", port, err)
-		}
-		_ = l.Close()
 	}
 	return listeners, nil
+}
+
+// gatewayPort returns the gateway's port, or one of the next ones: one that is free, before the introduction
+// promises it.
+func gatewayPort(ctx context.Context, p Port, out io.Writer) (int, error) {
+	var lc net.ListenConfig
+	for port := p.Number; ; port++ {
+		l, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(port))
+		if err == nil {
+			_ = l.Close()
+			if port != p.Number {
+				fmt.Fprintf(out, "  Port %d is taken, so the gateway is on %d.\n", p.Number, port)
+			}
+			return port, nil
+		}
+		if p.Fixed || port == p.Number+more {
+			return 0, fmt.Errorf("the gateway cannot have port %d, choose another with PORT: %w", p.Number, err)
+		}
+	}
 }
 
 func hasLoopback6(ctx context.Context) bool {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -77,7 +78,7 @@ func tryStart(t *testing.T, settings []string) (*running, error) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		err = Run(ctx, cfg, pagePort, "test", r.out, logging.New(r.log, cfg.LogLevel, cfg.LogFormat), run)
+		err = Run(ctx, cfg, Port{pagePort, true}, Port{port, true}, "test", r.out, logging.New(r.log, cfg.LogLevel, cfg.LogFormat), run)
 	}()
 	r.stop = func() error { cancel(); <-ended; return err }
 	if !r.log.waitFor("ssegateway started", ended) {
@@ -380,33 +381,71 @@ func (r *running) paste(line string, env []string) {
 	}
 }
 
+// Ports that the user chose are not changed. What is wrong with both is said at once.
 func TestBusyPorts(t *testing.T) {
-	l, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	busy := l.Addr().(*net.TCPAddr).Port
+	busy, free := busyPort(t), freePort(t)
 	for _, c := range []struct {
 		port, pagePort int
-		want           string
+		want           []string
 	}{
-		{busy, freePort(t), "choose another with --port:"},
-		{freePort(t), busy, "choose another with --page-port:"},
+		{busy, free, []string{"choose another with PORT:"}},
+		{free, busy, []string{"choose another with PAGE_PORT:"}},
+		{busy, busy, []string{"choose another with PORT:", "choose another with PAGE_PORT:"}},
 	} {
 		out := newBuffer()
 		cfg, _, err := config.Load(nil, []string{"PORT=" + strconv.Itoa(c.port)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = Run(t.Context(), cfg, c.pagePort, "test", out, logging.New(out, cfg.LogLevel, cfg.LogFormat), run)
-		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), strconv.Itoa(busy)) {
-			t.Errorf("error %v, want one with %q", err, c.want)
+		err = Run(t.Context(), cfg, Port{c.pagePort, true}, Port{c.port, true}, "test", out, logging.New(out, cfg.LogLevel, cfg.LogFormat), run)
+		for _, want := range append(c.want, strconv.Itoa(busy)) {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("error %v, want one with %q", err, want)
+			}
 		}
 		if out.String() != "" {
 			t.Errorf("promised before it failed: %s", out)
 		}
 	}
+}
+
+// In place of a usual port that is taken, the demo takes one of the next ones, and says so.
+func TestOtherPorts(t *testing.T) {
+	busy := busyPort(t)
+	out := newBuffer()
+	listeners, port, err := listenPage(t.Context(), Port{Number: busy}, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAll(listeners)
+	gateway, err := gatewayPort(t.Context(), Port{Number: busy}, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("  Port %[1]d is taken, so the page is on %[2]d.\n  Port %[1]d is taken, so the gateway is on %[3]d.\n", busy, port, gateway)
+	if port <= busy || gateway <= busy || out.String() != want {
+		t.Errorf("page %d, gateway %d, said %q, want %q", port, gateway, out, want)
+	}
+}
+
+// busyPort returns a port that is taken until the end of the test, with a free one behind it.
+func busyPort(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", ":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		if next, err := net.Listen("tcp", ":"+strconv.Itoa(port+1)); err == nil {
+			_ = next.Close()
+			t.Cleanup(func() { _ = l.Close() })
+			return port
+		}
+		_ = l.Close()
+	}
+	t.Fatal("no free ports")
+	return 0
 }
 
 // buffer is written by one goroutine, and waited for by another.

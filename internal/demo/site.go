@@ -79,6 +79,7 @@ func (s *site) handler() http.Handler {
 	mux.HandleFunc("GET /{$}", s.servePage)
 	mux.Handle("GET /page.js", http.FileServerFS(static))
 	mux.Handle("GET /page.css", http.FileServerFS(static))
+	mux.Handle("GET /overview.svg", http.FileServerFS(static))
 	mux.HandleFunc("POST /send", s.serveSend)
 	mux.HandleFunc("POST /close", s.serveClose)
 	mux.HandleFunc("GET /token/{name}", s.serveToken)
@@ -97,7 +98,7 @@ func (s *site) servePage(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	// A page that connects to a gateway of another origin has to say so here, if it says anything.
-	h.Set("Content-Security-Policy", "default-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'; "+
+	h.Set("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; "+
 		"connect-src 'self' http://localhost:"+port+" http://127.0.0.1:"+port)
 	_ = index.Execute(w, s.view) // the page's fields are the template's; a browser that left does not matter
 }

@@ -11,12 +11,27 @@ const kept = 200; // entries of a list
 let stream;
 let openedTimes = 0;
 let lostAt = 0;
+let waiting; // timer
 const names = []; // of the events that are shown
 
+// A browser keeps the seventh connection to a site waiting, without a word.
+const waitsLong = 3000; // milliseconds
+
+function explainWaiting() {
+  if (stream.readyState === EventSource.CONNECTING) {
+    setState("connecting", "waiting for a connection");
+    note("The browser has no connection left for this tab. Over HTTP/1.1 it opens at most six to a site, for all tabs together, and each tab of this demo holds one. " +
+      "Close another tab. With HTTP/2 there is no such limit.");
+  }
+}
+
 function open() {
+  clearTimeout(waiting);
+  waiting = setTimeout(explainWaiting, waitsLong);
   // With credentials, the gateway gets the page's cookies, and passes them to the backend.
   stream = new EventSource(`${gateway}/events`, { withCredentials: true });
   stream.onopen = () => {
+    clearTimeout(waiting);
     openedTimes++;
     byId("opened").textContent = openedTimes;
     setState("open", "open");
@@ -26,6 +41,7 @@ function open() {
     lostAt = 0;
   };
   stream.onerror = () => {
+    clearTimeout(waiting);
     if (stream.readyState === EventSource.CLOSED) {
       // A browser gives up when the answer is an error. From here on it is on us.
       setState("refused", "refused, next try in 5 s");
@@ -77,6 +93,20 @@ function clockTime(ms) {
 function showEvent(e) {
   const li = document.createElement("li");
   li.append(clockTime(Date.now()), element("b", "", e.type), element("pre", "", e.data));
+  const command = /^curl .*$/m.exec(e.data)?.[0];
+  if (command) {
+    const button = element("button", "quiet copy", "Copy the command");
+    button.type = "button";
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(command);
+        button.textContent = "Copied";
+      } catch {
+        button.textContent = "The browser does not let this page copy";
+      }
+    });
+    li.append(button);
+  }
   append(li);
 }
 
@@ -141,7 +171,10 @@ byId("form").addEventListener("submit", e => {
   post("/send", fields);
 });
 byId("close").addEventListener("click", () => post("/close"));
-byId("clear").addEventListener("click", () => byId("events").replaceChildren());
+byId("clear").addEventListener("click", () => {
+  byId("events").replaceChildren();
+  byId("events").classList.add("cleared");
+});
 
 ["message", "hello", "welcome", "goodbye", "news"].forEach(listen);
 open();
