@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -369,6 +370,15 @@ func (c Config) Redacted() []slog.Attr {
 		}
 	}
 	return attrs
+}
+
+// Changed returns the port, and each setting that differs from its default, as Redacted does.
+func (c Config) Changed() []slog.Attr {
+	standard, _, _ := Load(nil, nil) // which has no problems
+	defaults := standard.Redacted()
+	return slices.DeleteFunc(c.Redacted(), func(a slog.Attr) bool {
+		return a.Key != "port" && slices.ContainsFunc(defaults, a.Equal)
+	})
 }
 
 // LogValue keeps secrets out of the log when a whole Config is logged.

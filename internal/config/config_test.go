@@ -471,6 +471,11 @@ func TestRedacted(t *testing.T) {
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
+	want = "[port=3000 callback_url=https://h:8443/cb%2F/x internal_addr=unix:/run/gw.sock internal_allow=10.0.0.0/8,::1/128 internal_token=(set)" +
+		" nats_url=nats://n:1,tls://m drain_seconds=30]"
+	if diff := cmp.Diff(want, fmt.Sprint(c.Changed())); diff != "" {
+		t.Errorf("what is changed, -want +got:\n%s", diff)
+	}
 	var b strings.Builder
 	slog.New(slog.NewTextHandler(&b, nil)).Info("start", "config", c)
 	if strings.Contains(b.String(), "SECRET") {

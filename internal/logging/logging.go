@@ -2,8 +2,8 @@
 //
 //	[INFO] stream opened token=0b1e… path="/a b"
 //
-// or JSON for machines. The plain form has no time (whatever supervises the
-// program adds one) and no colour.
+// or JSON for machines. The plain form has no colour, and a time only where nothing else adds
+// one: on a terminal and in a file.
 package logging
 
 import (
@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,10 +25,25 @@ import (
 // New makes a logger that writes each record with one call of w.Write, never two at a time.
 // format is "json" or, for anything else, text.
 func New(w io.Writer, level slog.Leveler, format string) *slog.Logger { //nolint:misspell // slog's word
+	return newLogger(w, level, format, isUnsupervised(w))
+}
+
+func newLogger(w io.Writer, level slog.Leveler, format string, timed bool) *slog.Logger { //nolint:misspell // slog's word
 	if format == "json" {
 		return slog.New(slog.NewJSONHandler(escaper{w}, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(&textHandler{w: w, mu: new(sync.Mutex), level: level})
+	return slog.New(&textHandler{w: w, mu: new(sync.Mutex), level: level, timed: timed})
+}
+
+// isUnsupervised reports whether w is a terminal or a file. A supervisor, which adds the time,
+// reads a pipe or a socket.
+func isUnsupervised(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && (info.Mode().IsRegular() || info.Mode()&os.ModeCharDevice != 0)
 }
 
 // textHandler writes the plain form. Nothing that is logged can forge a line or reach
@@ -40,11 +56,16 @@ type textHandler struct {
 	mu    *sync.Mutex  // guards w; shared with the handlers derived from this one
 	level slog.Leveler //nolint:misspell // slog's word
 
+	timed bool // lines begin with the time
+
 	attrs []byte // of WithAttrs, formatted; each begins with a space
 	group string // of WithGroup: prefix of keys, each name ends in a dot
 }
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// timeForm is RFC 3339 with milliseconds.
+const timeForm = "2006-01-02T15:04:05.000Z07:00"
 
 // maxKept bounds the buffers kept for reuse; a longer line is rare.
 const maxKept = 16 << 10
@@ -55,7 +76,11 @@ func (h *textHandler) Enabled(_ context.Context, level slog.Level) bool {
 
 func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	pooled := buffers.Get().(*[]byte)
-	b := append((*pooled)[:0], '[')
+	b := (*pooled)[:0]
+	if h.timed {
+		b = append(r.Time.UTC().AppendFormat(b, timeForm), ' ')
+	}
+	b = append(b, '[')
 	b = append(b, r.Level.String()...)
 	b = append(b, "] "...)
 	if strings.ContainsFunc(r.Message, unprintable) {

@@ -8,6 +8,9 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -254,4 +257,31 @@ func logClose(l *slog.Logger) {
 	l.LogAttrs(context.Background(), slog.LevelInfo, "stream closed",
 		slog.String("token", "5f0c9d7e-4c27-4a2c-9d7f-0f6c1f5d9b11"), slog.String("reason", "client_closed"),
 		slog.String("detail", ""), slog.String("path", "/a/room 7"), slog.Int("ms", 42))
+}
+
+// Lines have the time where nothing else adds it: in a file, not in a pipe.
+func TestTime(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	reader, pipe, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	for _, out := range []*os.File{file, pipe} {
+		log, lines := Start(out, slog.LevelInfo, "text")
+		log.Info("hello")
+		lines.Close()
+		_ = out.Close()
+	}
+	text, err := os.ReadFile(file.Name())
+	if err != nil || !regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[INFO\] hello\n$`).Match(text) {
+		t.Errorf("in a file: %q, %v", text, err)
+	}
+	if text, err := io.ReadAll(reader); err != nil || string(text) != "[INFO] hello\n" {
+		t.Errorf("in a pipe: %q, %v", text, err)
+	}
 }

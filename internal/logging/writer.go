@@ -45,17 +45,18 @@ type Writer struct {
 // Start makes a logger as New does, but one that never waits for out.
 // It needs Close at the end of the program.
 func Start(out io.Writer, level slog.Leveler, format string) (*slog.Logger, *Writer) { //nolint:misspell // slog's word
+	timed := isUnsupervised(out)
 	w := &Writer{
 		out: out, wake: make(chan struct{}, 1), ending: make(chan struct{}),
 		done: make(chan struct{}), taken: make(chan struct{}, 1),
 		notice: func(lost uint64) []byte {
 			var b bytes.Buffer
-			New(&b, slog.LevelWarn, format).Warn("log lines were lost, nobody took them in time", "lines", lost)
+			newLogger(&b, slog.LevelWarn, format, timed).Warn("log lines were lost, nobody took them in time", "lines", lost)
 			return b.Bytes()
 		},
 	}
 	go w.run()
-	return New(w, level, format), w
+	return newLogger(w, level, format, timed), w
 }
 
 // lostLines counts for the whole process.

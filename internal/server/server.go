@@ -267,8 +267,9 @@ func hostname() string {
 }
 
 func (s *Server) logStart() {
-	attrs := append([]slog.Attr{slog.String("version", s.version)}, s.cfg.Redacted()...)
+	attrs := append([]slog.Attr{slog.String("version", s.version)}, s.cfg.Changed()...)
 	s.log.LogAttrs(context.Background(), slog.LevelInfo, "ssegateway started", attrs...)
+	s.log.LogAttrs(context.Background(), slog.LevelDebug, "all settings", s.cfg.Redacted()...)
 	s.log.Info("descriptors", "limit", s.files.files, "streams", s.files.streams, "callbacks", 2*s.files.concurrency, "reserve", s.files.reserve)
 	if s.callbacks == nil {
 		s.log.Warn("CALLBACK_URL is not set: not ready, streams are refused")
