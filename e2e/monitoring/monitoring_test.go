@@ -142,6 +142,9 @@ func startGateway(t *testing.T) *harness.Gateway {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if _, err := x.Head(harness.Patience); err != nil { // until then a send is only buffered
+			t.Fatal(err)
+		}
 		token := gw.Await(t, i+1, "connect", func(*harness.Callback) bool { return true })[i].Token
 		gw.Event(t, token, map[string]any{"data": "x"})
 		gw.Publish(t, "news", map[string]any{"data": "y"})
