@@ -137,6 +137,7 @@ func startGateway(t *testing.T) *harness.Gateway {
 	gw.Backend.On("", harness.Script{Connect: func(*harness.Callback) harness.Answer {
 		return harness.Answer{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: `{"topics":["news"]}`}
 	}})
+	awaitReady(t, gw)
 	for i := range 3 {
 		x, err := gw.Endpoint.Do(t.Context(), harness.Request{Target: "/events"})
 		if err != nil {
@@ -152,6 +153,28 @@ func startGateway(t *testing.T) *harness.Gateway {
 		gw.Await(t, i+1, "disconnect", func(*harness.Callback) bool { return true })
 	}
 	return gw
+}
+
+// awaitReady waits until the log is open: before that, clients are told to come back.
+func awaitReady(t *testing.T, gw *harness.Gateway) {
+	t.Helper()
+	client := gw.Endpoint.Client()
+	defer client.CloseIdleConnections()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(harness.Patience); ; <-poll.C {
+		resp, err := client.Get(gw.Endpoint.Scheme() + "://" + gw.Endpoint.Addr + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("/readyz answers %d", resp.StatusCode)
+		}
+	}
 }
 
 // prometheus is a running one.
