@@ -57,7 +57,7 @@ func startGateway(t *testing.T, settings ...string) *harness.Gateway {
 func forEach(t *testing.T, test func(t *testing.T, start func(gatewayPort, applicationPort int) *harness.Proxy)) {
 	for _, name := range harness.Fronts() {
 		for protocol, secured := range map[string]*harness.Certificate{"plain HTTP": nil, "TLS and HTTP 2": cert} {
-			t.Run(name+", "+protocol, func(t *testing.T) {
+			t.Run(name+" with "+protocol, func(t *testing.T) {
 				test(t, func(gatewayPort, applicationPort int) *harness.Proxy {
 					return harness.StartFront(t, name, secured, gatewayPort, applicationPort)
 				})
@@ -76,68 +76,6 @@ func TestThroughFronts(t *testing.T) {
 		testLeave(t, gw, front)
 		testDrain(t, gw, front)
 	})
-}
-
-// internal are spellings of targets that no client may ask the gateway for.
-var internal = []string{
-	"/internal/send", "/internal/send?x=y", "/internal/", "/internal", "//internal/send", "/internal//send",
-	"/./internal/send", "/x/../internal/send", "/events/../internal/send", "/events/%2e%2e/internal/send",
-	"/events/..%2finternal/send", "/%69nternal/send", "/internal%2fsend", "/internal/connections", "/internal/../internal/send",
-	"/metrics", "/metrics?x=y", "/metrics/", "//metrics", "/%6detrics", "/events/../metrics", "http://%s/internal/send", "http://%s/metrics",
-}
-
-// Each proxy denies requests to the gateway's internal paths, in whatever spelling. They reach
-// neither the gateway nor the application.
-func TestFrontsDenyInternal(t *testing.T) {
-	t.Parallel()
-	for _, name := range harness.Fronts() {
-		t.Run(name, func(t *testing.T) {
-			var gateway, application recorder
-			front := harness.StartFront(t, name, nil, serveApplication(t, gateway.serve), serveApplication(t, application.serve)).Endpoint
-			application.take() // the health check
-
-			status := func(method, target string) int {
-				t.Helper()
-				x, err := front.Do(t.Context(), harness.Request{
-					Method: method, Target: target, Body: []byte(`{"token":"x"}`),
-					Header: []harness.Field{{Name: "Content-Type", Value: "application/json"}},
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer x.HangUp()
-				head, err := x.Head(harness.Patience)
-				if err != nil {
-					t.Fatalf("%s: %v", target, err)
-				}
-				return head.Status
-			}
-			for _, target := range internal {
-				target = strings.Replace(target, "%s", front.Addr, 1)
-				want := http.StatusForbidden
-				if name == "apache" && strings.Contains(target, "%2f") {
-					want = http.StatusNotFound // as for any path with an encoded slash
-				}
-				for _, method := range []string{http.MethodPost, http.MethodGet} {
-					if got := status(method, target); got != want {
-						t.Errorf("%s %s: %d, want %d", method, target, got, want)
-					}
-				}
-			}
-			if got := append(gateway.take(), application.take()...); len(got) > 0 {
-				t.Errorf("%s passed on %q", name, got)
-			}
-			// Other requests do arrive, so the check above is meaningful.
-			for _, target := range []string{"/events/internal/send", "/elsewhere", "/internals"} {
-				if got := status(http.MethodGet, target); got != http.StatusOK {
-					t.Errorf("%s: %d, want 200", target, got)
-				}
-			}
-			if g, a := gateway.take(), application.take(); len(g) != 1 || g[0] != "/events/internal/send" || len(a) != 2 || a[0] != "/elsewhere" {
-				t.Errorf("the gateway got %q and the application %q", g, a)
-			}
-		})
-	}
 }
 
 // The backend gets the target as the client sent it, the name of the site, and the client's address.
