@@ -3,6 +3,9 @@
 -- back together. apache.conf expects this file as /etc/apache2/come-back.lua.
 
 function handle(r)
+    if r.status == 500 and not r.the_request:find("^GET /events/") then
+        return 500
+    end
     math.randomseed(r:clock())
     r.status = 200
     r.content_type = "text/event-stream"

@@ -152,9 +152,10 @@ var fronts = map[string]front{
 }
 
 // StartFront runs a proxy until the end of the test with its configuration in deploy/. It
-// replaces only addresses and paths; with a certificate it uses the lines for TLS. The proxy is
-// ready when the application answers /healthz through it.
-func StartFront(t testing.TB, name string, cert *Certificate, gatewayPort, applicationPort int) *Proxy {
+// replaces only addresses and paths, and what the test names: an old text and a new one, in turn.
+// With a certificate it uses the lines for TLS. The proxy is ready when the application answers
+// /healthz through it.
+func StartFront(t testing.TB, name string, cert *Certificate, gatewayPort, applicationPort int, oldnew ...string) *Proxy {
 	t.Helper()
 	front := fronts[name]
 	f := &running{dir: t.TempDir(), cert: cert, gateway: gatewayPort, application: applicationPort}
@@ -184,6 +185,9 @@ func StartFront(t testing.TB, name string, cert *Certificate, gatewayPort, appli
 		}
 		c.deploy = deploy
 		front.edit(c, f)
+		for i := 0; i < len(oldnew); i += 2 {
+			c.replace(oldnew[i], oldnew[i+1])
+		}
 		if front.prepare != nil {
 			err = front.prepare(f)
 		}
