@@ -17,8 +17,8 @@ import (
 )
 
 // Through each proxy in deploy/, pages come back by themselves after the proxy's certificate was
-// renewed, the backend was away for 8 s, and the gateway was restarted. They get what they
-// missed, once and in order, or a gap.
+// renewed, the backend was away for 8 s, and the gateway was killed and started again, also if they
+// had no answer from it yet. They get what they missed, once and in order, or a gap.
 func TestPagesComeBack(t *testing.T) {
 	t.Parallel()
 	for _, name := range harness.Fronts() {
@@ -75,8 +75,19 @@ func TestPagesComeBack(t *testing.T) {
 			backend.start(t)
 			all(false)
 
+			// One page has asked for a stream, and has no answer yet.
+			waiting := source{sources[0].page, "waiting"}
+			waiting.page.open(t, waiting.name, site+path(waiting.name))
+			select {
+			case <-backend.held:
+			case <-time.After(harness.Patience):
+				t.Fatal("no connect callback for the page that waits")
+			}
 			gw.Kill()
 			gw.Restart(t)
+			if r := waiting.next(t); r.Data != "welcome" {
+				t.Errorf("%s got %s %q, want what its connect is answered with", waiting.name, r.Type, r.Data)
+			}
 			for _, s := range sources {
 				s.wantGap(t)
 			}
@@ -157,18 +168,21 @@ func wantCertificate(t *testing.T, addr string, c *harness.Certificate) {
 	}
 }
 
-// backend accepts every stream, with the topic of the news. It can be away.
+// backend accepts every stream, with the topic of the news. It can be away, and does not answer the
+// first connect of the source "waiting".
 type backend struct {
 	addr   string
 	server *http.Server
+	held   chan struct{} // closed when that connect is here
 
-	mu     sync.Mutex
-	tokens []string
+	mu      sync.Mutex
+	tokens  []string
+	waiting int // connects of that source
 }
 
 func startBackend(t *testing.T) *backend {
 	t.Helper()
-	b := &backend{addr: "127.0.0.1:0"}
+	b := &backend{addr: "127.0.0.1:0", held: make(chan struct{})}
 	b.start(t)
 	t.Cleanup(func() { b.stop(t) })
 	return b
@@ -195,18 +209,35 @@ func (b *backend) stop(t *testing.T) {
 }
 
 func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var call struct{ Action, Token string }
+	var call struct {
+		Action, Token string
+		Request       struct{ URL string }
+	}
 	if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if call.Action == "connect" {
-		b.mu.Lock()
-		b.tokens = append(b.tokens, call.Token)
-		b.mu.Unlock()
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write([]byte(`{"topics":["news"]}`))
+	if call.Action != "connect" {
+		return
 	}
+	w.Header().Set("Content-Type", "application/json")
+	if call.Request.URL == path("waiting") {
+		b.mu.Lock()
+		b.waiting++
+		first := b.waiting == 1
+		b.mu.Unlock()
+		if first {
+			close(b.held)
+			<-r.Context().Done() // the gateway has gone away
+			return
+		}
+		_, _ = w.Write([]byte(`{"events":[{"data":"welcome"}]}`))
+		return
+	}
+	b.mu.Lock()
+	b.tokens = append(b.tokens, call.Token)
+	b.mu.Unlock()
+	_, _ = w.Write([]byte(`{"topics":["news"]}`))
 }
 
 // take returns the tokens of the streams since the last call.
