@@ -191,8 +191,10 @@ func testLeave(t *testing.T, gw *harness.Gateway, front harness.Endpoint) {
 	c := open(t, gw, front, "leave")
 	gw.Event(t, c.token, map[string]any{"data": "hello"})
 	c.want(t, "data: hello\n\n")
+	left := time.Now()
 	c.Leave()
 	c.wantDisconnect(t, "client_closed")
+	t.Logf("the backend was told of the client's leaving after %v", time.Since(left).Round(100*time.Microsecond))
 }
 
 var retryOnly = regexp.MustCompile(`^retry: [0-9]+\n\n$`)
