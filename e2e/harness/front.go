@@ -122,12 +122,7 @@ var fronts = map[string]front{
 		},
 		command: func(f *running) []string { return []string{"run", "--adapter", "caddyfile", "--config", f.file} },
 		reload: func(p *Proxy, f *running) error {
-			c := exec.Command(p.command[0], "reload", "--force", "--adapter", "caddyfile", "--config", f.file)
-			out, err := c.CombinedOutput()
-			if err != nil {
-				return fmt.Errorf("%w: %s", err, out)
-			}
-			return nil
+			return p.tell("reload", "--force", "--adapter", "caddyfile", "--config", f.file)
 		},
 	},
 	"apache": {
@@ -147,7 +142,7 @@ var fronts = map[string]front{
 			c.replace("# SSLCertificateKeyFile /etc/ssl/example.key", "SSLCertificateKeyFile "+f.cert.KeyFile)
 		},
 		command: func(f *running) []string { return []string{"-D", "FOREGROUND", "-f", f.file} },
-		reload:  func(p *Proxy, _ *running) error { return p.Signal(syscall.SIGUSR1) },
+		reload:  func(p *Proxy, f *running) error { return p.tell("-f", f.file, "-k", "graceful") },
 	},
 }
 
@@ -240,6 +235,15 @@ func (p *Proxy) Reload(t testing.TB) {
 	if err := p.reload(); err != nil {
 		t.Fatalf("reload %s: %v", p.command[0], err)
 	}
+}
+
+// tell runs the proxy's program with arguments that have the running one do something.
+func (p *Proxy) tell(args ...string) error {
+	out, err := exec.Command(p.command[0], args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
 
 func (p *Proxy) run(port int) error {
