@@ -1,24 +1,14 @@
 package main
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"ssegateway/internal/config"
+	"ssegateway/internal/operator"
 )
-
-// healthTimeout is how long the gateway may take to answer.
-const healthTimeout = 2 * time.Second
 
 // healthCommand asks the gateway on this host how it is: for the health check of a container, which
 // has no other program.
@@ -35,11 +25,7 @@ func healthCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			path := "/healthz"
-			if ready {
-				path = "/readyz"
-			}
-			answer, err := askHealth(c.Context(), cfg, path)
+			answer, err := operator.Health(c.Context(), cfg, ready)
 			if err != nil {
 				return err
 			}
@@ -49,36 +35,4 @@ func healthCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&ready, "ready", false, "Ask whether it is ready for streams")
 	return c
-}
-
-// askHealth returns the answer of the public listener, or an error unless that is 200.
-func askHealth(ctx context.Context, cfg config.Config, path string) (answer string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
-	defer cancel()
-	scheme := "http"
-	transport := &http.Transport{DisableKeepAlives: true}
-	if cfg.TLSCertFile != "" {
-		scheme = "https"
-		// The certificate names the public host, and the connection does not leave this one.
-		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // see above
-	}
-	url := scheme + "://127.0.0.1:" + strconv.Itoa(cfg.Port) + path
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		return "", fmt.Errorf("no answer: %w", err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", url, err)
-	}
-	answer = strings.TrimSpace(string(body))
-	if resp.StatusCode != http.StatusOK {
-		return "", errors.New(url + " answers " + resp.Status + ": " + answer)
-	}
-	return answer, nil
 }

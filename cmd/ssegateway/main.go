@@ -8,8 +8,11 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"ssegateway/internal/config"
 	"ssegateway/internal/server"
@@ -21,7 +24,9 @@ var version, commit string
 func main() {
 	if err := command().Execute(); err != nil {
 		if !errors.Is(err, errLogged) {
-			fmt.Fprintln(os.Stderr, "[ERROR]", err)
+			for _, problem := range problems(err) {
+				fmt.Fprintln(os.Stderr, "[ERROR]", problem)
+			}
 		}
 		os.Exit(1)
 	}
@@ -46,10 +51,31 @@ func command() *cobra.Command {
 		&cobra.Command{Use: "serve", Short: "Run the gateway (the default)", Args: cobra.NoArgs, RunE: serve},
 		demoCommand(),
 		benchCommand(),
-		healthCommand(),
 		versionCommand(),
 	)
+	root.AddCommand(operatorCommands()...)
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		hidden := false
+		if shown, few := c.Annotations[shownSettings]; few {
+			c.InheritedFlags().VisitAll(func(f *pflag.Flag) {
+				f.Hidden = !slices.Contains(strings.Fields(shown), f.Name)
+				hidden = hidden || f.Hidden && shown != ""
+			})
+		}
+		if help(c, args); hidden {
+			fmt.Fprintln(c.OutOrStdout(), "\nAll settings: ssegateway serve --help")
+		}
+	})
 	return root
+}
+
+// shownSettings is the annotation of a command whose help shows few of the settings: their flags.
+const shownSettings = "settings"
+
+// showOnly has the help of a command show only these settings of the gateway.
+func showOnly(c *cobra.Command, flags ...string) {
+	c.Annotations = map[string]string{shownSettings: strings.Join(flags, " ")}
 }
 
 // versionCommand prints what a report of a fault has to name.
@@ -57,9 +83,7 @@ func versionCommand() *cobra.Command {
 	c := &cobra.Command{Use: "version", Short: "Print the version, the commit and the Go that built it", Args: cobra.NoArgs, Run: func(c *cobra.Command, _ []string) {
 		fmt.Fprintf(c.OutOrStdout(), "ssegateway %s, commit %s, %s %s/%s\n", versionString(), commitString(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	}}
-	c.SetHelpFunc(func(c *cobra.Command, _ []string) { // the flags of all commands are none of it
-		fmt.Fprintf(c.OutOrStdout(), "%s.\n\nUsage:\n  %s\n", c.Short, c.CommandPath())
-	})
+	showOnly(c)
 	return c
 }
 
