@@ -25,7 +25,7 @@ func healthCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			answer, err := operator.Health(c.Context(), cfg, ready)
+			answer, err := operator.Public(cfg).Health(c.Context(), ready)
 			if err != nil {
 				return err
 			}

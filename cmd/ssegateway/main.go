@@ -51,6 +51,7 @@ func command() *cobra.Command {
 		&cobra.Command{Use: "serve", Short: "Run the gateway (the default)", Args: cobra.NoArgs, RunE: serve},
 		demoCommand(),
 		benchCommand(),
+		checkCommand(),
 		versionCommand(),
 	)
 	root.AddCommand(operatorCommands()...)
@@ -131,6 +132,9 @@ func serve(c *cobra.Command, _ []string) error {
 
 // problems returns the errors that are joined in err.
 func problems(err error) []error {
+	if err == nil {
+		return nil
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}

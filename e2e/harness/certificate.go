@@ -24,6 +24,11 @@ type Certificate struct {
 
 // NewCertificate writes a new certificate and its key to dir, replacing older ones.
 func NewCertificate(dir string) (*Certificate, error) {
+	return NewCertificateUntil(dir, time.Now().Add(24*time.Hour))
+}
+
+// NewCertificateUntil is NewCertificate for one that ends then.
+func NewCertificateUntil(dir string, end time.Time) (*Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -35,8 +40,8 @@ func NewCertificate(dir string) (*Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: "gateway under test"},
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(24 * time.Hour),
+		NotBefore:             time.Now().Add(-24 * time.Hour),
+		NotAfter:              end,
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,

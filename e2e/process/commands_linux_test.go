@@ -63,7 +63,7 @@ func TestVersion(t *testing.T) {
 	if want := regexp.MustCompile(`^ssegateway \S+, commit \S+, ` + regexp.QuoteMeta(runtime.Version()) + ` linux/` + runtime.GOARCH + `\n$`); !ok || !want.MatchString(out) {
 		t.Errorf("%t, %q", ok, out)
 	}
-	if out, ok := command(nil, "version", "--help"); !ok || strings.Count(out, "\n") > 5 {
+	if out, ok := command(nil, "version", "--help"); !ok || strings.Contains(out, "--port") {
 		t.Errorf("%t, %s", ok, out)
 	}
 }

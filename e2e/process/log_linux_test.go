@@ -94,13 +94,14 @@ func TestLogWithoutReader(t *testing.T) {
 	g.expectExit(stream)
 }
 
-// TestLogToStoppedTerminal: a terminal stopped by ^S does not block anything.
-func TestLogToStoppedTerminal(t *testing.T) {
+// openTerminal opens a terminal, of which the test has the other end.
+func openTerminal(t *testing.T) (master, terminal *os.File) {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Skip(err) // no terminals here
 	}
-	defer master.Close()
+	t.Cleanup(func() { _ = master.Close() })
 	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -108,11 +109,17 @@ func TestLogToStoppedTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer terminal.Close()
+	t.Cleanup(func() { _ = terminal.Close() })
+	return master, terminal
+}
+
+// TestLogToStoppedTerminal: a terminal stopped by ^S does not block anything.
+func TestLogToStoppedTerminal(t *testing.T) {
+	master, terminal := openTerminal(t)
 	if _, err := master.WriteString("\x13"); err != nil { // ^S
 		t.Fatal(err)
 	}

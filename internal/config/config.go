@@ -214,6 +214,7 @@ func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err 
 type loader struct {
 	flags, env map[string]any // what was set, by key; kept to name the source of a problem
 	file       string         // path of the file, if one was read
+	lines      map[string]int // of the file's keys
 	values     *koanf.Koanf   // all layers, merged
 	problems   []error
 }
@@ -255,7 +256,7 @@ func (l *loader) addFile(table []setting) {
 		l.problem(fmt.Errorf("configuration file %s: %w", path, err))
 		return
 	}
-	lines := keyLines(path)
+	l.lines = keyLines(path)
 	known, locks := map[string]bool{}, map[string]bool{}
 	for _, s := range table {
 		known[s.key()] = s.key() != key // a file does not name another one
@@ -263,12 +264,12 @@ func (l *loader) addFile(table []setting) {
 	}
 	for _, k := range content.Keys() {
 		if !known[k] {
-			l.problem(fmt.Errorf("configuration file %s, line %d: unknown key %q%s", path, lines[k], k, hint(k, known)))
+			l.problem(fmt.Errorf("configuration file %s, line %d: unknown key %q%s", path, l.lines[k], k, hint(k, known)))
 			content.Delete(k)
 		} else if v := content.Get(k); v == nil || v == "" {
 			content.Delete(k) // counts as none
 			if locks[k] {
-				l.nothing(fmt.Sprintf("%s in %s", k, path))
+				l.nothing(l.inFile(k))
 			}
 		}
 	}
@@ -304,7 +305,12 @@ func (l *loader) source(s setting) string {
 	if _, ok := l.env[s.key()]; ok {
 		return s.env
 	}
-	return fmt.Sprintf("%s in %s", s.key(), l.file)
+	return l.inFile(s.key())
+}
+
+// inFile returns the name of a key of the configuration file with its place.
+func (l *loader) inFile(key string) string {
+	return fmt.Sprintf("%s in %s, line %d", key, l.file, l.lines[key])
 }
 
 // text returns the value of a setting as it was given; empty: none.

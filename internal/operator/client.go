@@ -43,7 +43,7 @@ type Client struct {
 func New(cfg config.Config) *Client {
 	addr := cfg.InternalAddr
 	if addr == (config.Addr{}) {
-		return newPublic(cfg)
+		return Public(cfg)
 	}
 	if addr.Network == "unix" {
 		c := newClient("http://localhost", "INTERNAL_ADDR", cfg, &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -55,8 +55,8 @@ func New(cfg config.Config) *Client {
 	return newClient("http://"+reachable(addr.Address), "INTERNAL_ADDR", cfg, &http.Transport{})
 }
 
-// newPublic makes a Client of the public listener on this host.
-func newPublic(cfg config.Config) *Client {
+// Public makes a Client of the public listener on this host.
+func Public(cfg config.Config) *Client {
 	host := "127.0.0.1:" + strconv.Itoa(cfg.Port)
 	if cfg.TLSCertFile == "" {
 		return newClient("http://"+host, "PORT", cfg, &http.Transport{})
@@ -180,17 +180,15 @@ func (c *Client) unreachable(err error) error {
 	return fmt.Errorf("cannot reach the gateway at %s: %w%s", c, err, hint)
 }
 
-// Health asks the public listener whether the gateway is alive, or ready for streams, and returns
-// its answer. Any answer but 200 is an error.
-func Health(ctx context.Context, cfg config.Config, ready bool) (string, error) {
+// Health asks whether the gateway is alive, or ready for streams, and returns its answer. Any answer
+// but 200 is an error. Every listener answers that.
+func (c *Client) Health(ctx context.Context, ready bool) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	path := "/healthz"
 	if ready {
 		path = "/readyz"
 	}
-	c := newPublic(cfg)
-	c.token = "" // nobody asks for it there
 	resp, err := c.do(ctx, http.MethodGet, path, nil, http.Header{})
 	if err != nil {
 		return "", err
@@ -198,11 +196,11 @@ func Health(ctx context.Context, cfg config.Config, ready bool) (string, error) 
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
-		return "", fmt.Errorf("%s%s: %w", c.url, path, err)
+		return "", fmt.Errorf("%s%s: %w", c.address, path, err)
 	}
 	answer := string(bytes.TrimSpace(body))
 	if resp.StatusCode != http.StatusOK {
-		return "", errors.New(c.url + path + " answers " + resp.Status + ": " + answer)
+		return "", errors.New(c.address + path + " answers " + resp.Status + ": " + answer)
 	}
 	return answer, nil
 }

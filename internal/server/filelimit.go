@@ -3,6 +3,8 @@ package server
 import (
 	"fmt"
 	"runtime"
+
+	"ssegateway/internal/config"
 )
 
 // descriptors says how the limit on open files is divided. Every part has a share that no other
@@ -22,6 +24,13 @@ const (
 	// The default of CALLBACK_CONCURRENCY is a sixteenth of all within these bounds.
 	minConcurrency, maxConcurrency = 8, 256
 )
+
+// Descriptors returns the limit on open files, and how many streams with a socket of their own it has
+// room for. An error says that the settings leave no room for the rest.
+func Descriptors(cfg config.Config) (limit, streams int, err error) {
+	d, err := shareOut(openFilesLimit(), cfg.MaxConnections, cfg.CallbackConcurrency)
+	return d.files, d.streams, err
+}
 
 // connections returns how many descriptors accepted connections may have, streams included.
 func (d descriptors) connections() int { return d.streams + d.reserve }

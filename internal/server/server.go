@@ -271,16 +271,25 @@ func (s *Server) logStart() {
 	s.log.LogAttrs(context.Background(), slog.LevelInfo, "ssegateway started", attrs...)
 	s.log.LogAttrs(context.Background(), slog.LevelDebug, "all settings", s.cfg.Redacted()...)
 	s.log.Info("descriptors", "limit", s.files.files, "streams", s.files.streams, "callbacks", 2*s.files.concurrency, "reserve", s.files.reserve)
-	if s.callbacks == nil {
-		s.log.Warn("CALLBACK_URL is not set: not ready, streams are refused")
+	for _, w := range Warnings(s.cfg) {
+		s.log.Warn(w)
 	}
-	if slices.Contains(s.cfg.CORSAllowedOrigins, "*") {
-		s.log.Warn("CORS_ALLOWED_ORIGINS is *: pages of any origin may open streams, but browsers send no cookies with them; name the origins to allow cookies")
+}
+
+// Warnings returns what is allowed and may yet be a mistake in the settings.
+func Warnings(cfg config.Config) (warnings []string) {
+	warn := func(text string) { warnings = append(warnings, text) }
+	if cfg.CallbackURL == "" {
+		warn("CALLBACK_URL is not set: not ready, streams are refused")
 	}
-	if s.cfg.InternalAddr != (config.Addr{}) && !s.cfg.InternalAddr.IsLoopback() && s.cfg.InternalToken == "" && len(s.cfg.InternalAllow) == 0 {
-		s.log.Warn("INTERNAL_ADDR answers everybody who reaches it: set INTERNAL_TOKEN or INTERNAL_ALLOW, or see to it that only the backend does")
+	if slices.Contains(cfg.CORSAllowedOrigins, "*") {
+		warn("CORS_ALLOWED_ORIGINS is *: pages of any origin may open streams, but browsers send no cookies with them; name the origins to allow cookies")
 	}
-	if s.cfg.InternalAddr == (config.Addr{}) && s.cfg.InternalToken == "" {
-		s.log.Warn("/internal shares the public port: a proxy in front must deny /internal/ and /metrics, or set INTERNAL_ADDR or INTERNAL_TOKEN")
+	if cfg.InternalAddr != (config.Addr{}) && !cfg.InternalAddr.IsLoopback() && cfg.InternalToken == "" && len(cfg.InternalAllow) == 0 {
+		warn("INTERNAL_ADDR answers everybody who reaches it: set INTERNAL_TOKEN or INTERNAL_ALLOW, or see to it that only the backend does")
 	}
+	if cfg.InternalAddr == (config.Addr{}) && cfg.InternalToken == "" {
+		warn("/internal shares the public port: a proxy in front must deny /internal/ and /metrics, or set INTERNAL_ADDR or INTERNAL_TOKEN")
+	}
+	return warnings
 }

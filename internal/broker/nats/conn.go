@@ -101,11 +101,8 @@ func Dial(cfg Config) (*Conn, error) {
 		c.away(err)
 		conn, err = nats.Connect(cfg.URL, append(options, nats.RetryOnFailedConnect(true))...)
 	}
-	if wrong := (*url.Error)(nil); errors.As(err, &wrong) {
-		err = wrong.Err // without the URL, which may have a password
-	}
 	if err != nil {
-		return nil, fmt.Errorf("connecting to NATS: %w", err)
+		return nil, fmt.Errorf("connecting to NATS: %w", withoutURL(err))
 	}
 	c.nats = conn
 	if conn.IsConnected() {

@@ -1,0 +1,161 @@
+// Package check looks at the settings of a gateway and at what they name, before it is started or
+// beside one that runs. It changes nothing, and asks the backend nothing.
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"time"
+
+	"ssegateway/internal/broker/nats"
+	"ssegateway/internal/config"
+	"ssegateway/internal/server"
+)
+
+const (
+	// patience is how long each look at the network may take.
+	patience = 5 * time.Second
+	// soon is how near the end of a certificate is a warning.
+	soon = 14 * 24 * time.Hour
+)
+
+// report prints what was found, one line each.
+type report struct {
+	out    io.Writer
+	failed bool
+}
+
+func (r *report) ok(format string, args ...any)   { fmt.Fprintf(r.out, "ok    "+format+"\n", args...) }
+func (r *report) warn(format string, args ...any) { fmt.Fprintf(r.out, "warn  "+format+"\n", args...) }
+
+func (r *report) fail(format string, args ...any) {
+	r.failed = true
+	fmt.Fprintf(r.out, "fail  "+format+"\n", args...)
+}
+
+// Settings prints the problems of the settings, and reports whether there are none. What they name
+// is worth a look only then.
+func Settings(cfg config.Config, warnings, problems []error, out io.Writer) bool {
+	r := &report{out: out}
+	for _, problem := range problems {
+		r.fail("%v", problem)
+	}
+	for _, warning := range warnings {
+		r.warn("%v", warning)
+	}
+	if r.failed {
+		return false
+	}
+	from := "flags and environment"
+	if cfg.ConfigFile != "" {
+		from += ", and " + cfg.ConfigFile
+	}
+	r.ok("settings: valid (%s)", from)
+	return true
+}
+
+// Named looks at what valid settings name, prints what it finds, and reports whether nothing failed.
+func Named(ctx context.Context, cfg config.Config, out io.Writer) bool {
+	r := &report{out: out}
+	for _, warning := range server.Warnings(cfg) {
+		r.warn("%s", warning)
+	}
+	r.listeners(ctx, cfg)
+	r.certificate(cfg)
+	r.descriptors(cfg)
+	r.callback(ctx, cfg)
+	r.broker(ctx, cfg)
+	return !r.failed
+}
+
+// certificate looks at the certificate and its key.
+func (r *report) certificate(cfg config.Config) {
+	if cfg.TLSCertFile == "" {
+		return
+	}
+	pair, err := tls.LoadX509KeyPair(cfg.TLSCertFile, cfg.TLSKeyFile) // checks that they match
+	if err != nil {
+		r.fail("TLS_CERT_FILE and TLS_KEY_FILE: %v", err)
+		return
+	}
+	from, to := pair.Leaf.NotBefore, pair.Leaf.NotAfter
+	switch now := time.Now(); {
+	case now.Before(from):
+		r.fail("TLS_CERT_FILE: the certificate is not valid before %s: look at the clock of this host", from.Format(time.RFC3339))
+	case now.After(to):
+		r.fail("TLS_CERT_FILE: the certificate has expired on %s: renew it", to.Format(time.RFC3339))
+	case to.Sub(now) < soon:
+		r.warn("TLS_CERT_FILE: the certificate expires on %s, in %d days: renew it", to.Format(time.RFC3339), to.Sub(now)/(24*time.Hour))
+	default:
+		r.ok("TLS_CERT_FILE: the certificate matches its key, and is valid until %s", to.Format(time.DateOnly))
+	}
+}
+
+// descriptors looks at the limit on open files.
+func (r *report) descriptors(cfg config.Config) {
+	limit, streams, err := server.Descriptors(cfg)
+	switch {
+	case err != nil:
+		r.fail("%v", err)
+	case cfg.MaxConnections > streams:
+		r.warn("MAX_CONNECTIONS: %d streams, but the limit on open files here is %d, which has room for %d: raise it (ulimit -n, LimitNOFILE=)", cfg.MaxConnections, limit, streams)
+	default:
+		r.ok("MAX_CONNECTIONS: the limit on open files here is %d, which has room for %d streams", limit, streams)
+	}
+}
+
+// callback looks whether the backend takes connections.
+func (r *report) callback(ctx context.Context, cfg config.Config) {
+	backend, err := url.Parse(cfg.CallbackURL)
+	if cfg.CallbackURL == "" || err != nil { // the latter is no valid setting
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	host, port := backend.Hostname(), backend.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[backend.Scheme]
+	}
+	if _, err := net.DefaultResolver.LookupHost(ctx, host); err != nil {
+		r.fail("CALLBACK_URL: the host does not resolve: %v", err)
+		return
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		r.fail("CALLBACK_URL: the backend takes no connection: %v", err)
+		return
+	}
+	defer conn.Close()
+	over := ""
+	if backend.Scheme == "https" {
+		over = " with TLS"
+		if err := tls.Client(conn, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}).HandshakeContext(ctx); err != nil {
+			r.fail("CALLBACK_URL: the backend at %s has no TLS that can be used: %v", conn.RemoteAddr(), err)
+			return
+		}
+	}
+	r.ok("CALLBACK_URL: %s takes connections%s (it was asked nothing)", conn.RemoteAddr(), over)
+}
+
+// broker looks whether NATS can be used.
+func (r *report) broker(ctx context.Context, cfg config.Config) {
+	switch {
+	case cfg.NATSEmbedded && server.ErrEmbedded != nil:
+		r.fail("%v", server.ErrEmbedded)
+	case cfg.NATSEmbedded:
+		r.directory("NATS_STORE_DIR", cfg.NATSStoreDir)
+	case cfg.NATSURL != "":
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		version, err := nats.Probe(ctx, nats.Config{URL: cfg.NATSURL, CredentialsFile: cfg.NATSCredentialsFile, CAFile: cfg.NATSCAFile})
+		if err != nil {
+			r.fail("NATS_URL: %v", err)
+			return
+		}
+		r.ok("NATS_URL: NATS %s takes connections, and has JetStream", version)
+	}
+}
