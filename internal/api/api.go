@@ -18,16 +18,21 @@ type API struct {
 	conns     connections.Connections
 	maxBody   int64
 	maxTopics int
+	follow    Follow
 	log       *slog.Logger
 	invalid   atomic.Uint64 // sends
 
 	invalidPublishes atomic.Uint64
 }
 
+// Follow answers a request with a stream of what is published on topics, until that ends, or returns
+// why it does not.
+type Follow func(w http.ResponseWriter, r *http.Request, topics []string) *Error
+
 // New makes an API. maxBody bounds a body, in bytes, or each event in the body of a streaming
 // request. maxTopics bounds the topics of a connection, and of a publication.
-func New(conns connections.Connections, maxBody int64, maxTopics int, log *slog.Logger) *API {
-	return &API{conns: conns, maxBody: maxBody, maxTopics: maxTopics, log: log}
+func New(conns connections.Connections, maxBody int64, maxTopics int, follow Follow, log *slog.Logger) *API {
+	return &API{conns: conns, maxBody: maxBody, maxTopics: maxTopics, follow: follow, log: log}
 }
 
 // InvalidSends returns how many sends were refused as invalid before their connection was looked up.
@@ -56,6 +61,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.connections(w, r)
 	case "/internal/stats":
 		a.stats(w, r)
+	case "/internal/tail":
+		a.tail(w, r)
 	case "/internal/openapi.yaml":
 		if Allow(w, r, http.MethodGet, http.MethodHead) {
 			w.Header().Set("Content-Type", "application/yaml")

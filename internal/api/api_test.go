@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -118,6 +119,16 @@ func (s *sink) await(t testing.TB, what string, ok func(text string, writes int,
 	}
 }
 
+// follow answers a tail: with its topics as one event, or, for the topic full, with an error.
+func follow(w http.ResponseWriter, _ *http.Request, topics []string) *Error {
+	if topics[0] == "full" {
+		return ErrTooManyTails
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(w, "data: "+strings.Join(topics, "|")+"\n\n")
+	return nil
+}
+
 func newAPI(t testing.TB) (*API, *gateway.Gateway) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -136,7 +147,7 @@ func newAPI(t testing.TB) (*API, *gateway.Gateway) {
 		running.Wait()
 	})
 	own := connections.NewOwn(gw, all, func() string { return "node-1" }, log)
-	return New(own, 500, gw.MaxTopics(), log), gw
+	return New(own, 500, gw.MaxTopics(), follow, log), gw
 }
 
 // open makes a connection; without a stream it stays pending.

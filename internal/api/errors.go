@@ -64,6 +64,12 @@ var (
 	errUnknownOp      = &Error{404, "NOT_FOUND", "no such internal endpoint"}
 	errRequestAborted = &Error{400, "REQUEST_ABORTED", "body ended early"}
 
+	// Of tails. The first is also that of clients' requests.
+
+	ErrBody         = &Error{400, "BODY_NOT_ALLOWED", "a GET must not have a body"}
+	errTailTopic    = &Error{400, "INVALID_TOPICS", "topic is required in the query, once for each topic: 1 to 256 bytes without control characters"}
+	ErrTooManyTails = &Error{429, "TOO_MANY_TAILS", "the node has as many tails as it may"}
+
 	// Of the log.
 
 	ErrBroker = &Error{503, "BROKER_UNAVAILABLE", "the log cannot be reached now"}
@@ -86,7 +92,6 @@ var (
 	ErrTarget          = &Error{400, "INVALID_REQUEST_TARGET", "the request target must be a path, or an http or https URL without user information"}
 	ErrRequestTooLarge = &Error{431, "REQUEST_TOO_LARGE", "the request's target and headers are too large"}
 	errMalformed       = &Error{400, "INVALID_REQUEST", "the request is malformed: look at its target, its Host and its other fields"}
-	ErrBody            = &Error{400, "BODY_NOT_ALLOWED", "a GET must not have a body"}
 	ErrNotConfigured   = &Error{503, "SERVICE_NOT_CONFIGURED", "CALLBACK_URL is not configured"}
 	ErrBackendTimeout  = &Error{504, "GATEWAY_TIMEOUT", "Backend did not answer in time"}
 	ErrBackendDown     = &Error{503, "BACKEND_UNAVAILABLE", "Backend is not reachable"}

@@ -17,12 +17,28 @@ func Answer(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 	if r.ProtoMajor == 1 {
 		return w
 	}
-	return &answer{w, http.NewResponseController(w)}
+	return &answer{ResponseWriter: w, control: http.NewResponseController(w)}
 }
 
 type answer struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	endless bool
+}
+
+// Endless takes the deadlines off the answer that w is: it is a stream, which has bounds of its own.
+func Endless(w http.ResponseWriter) {
+	for {
+		if a, ok := w.(*answer); ok {
+			a.endless = true
+			return
+		}
+		inner, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return
+		}
+		w = inner.Unwrap()
+	}
 }
 
 // Unwrap is for http.ResponseController.
@@ -31,6 +47,9 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 // Write implements io.Writer. What is buffered when the handler returns has the deadline that
 // the edge then sets.
 func (a *answer) Write(p []byte) (written int, err error) {
+	if a.endless {
+		return a.ResponseWriter.Write(p)
+	}
 	for len(p) > 0 && err == nil {
 		var n int
 		_ = a.control.SetWriteDeadline(time.Now().Add(callerTimeout))

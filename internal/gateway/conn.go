@@ -166,9 +166,11 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	}
 	c.state = Open
 	c.stream, c.chunked = s, s.Chunked()
-	c.gw.stats.Pending.Add(-1)
-	c.gw.stats.Open.Add(1)
-	c.gw.stats.Opened.Add(1)
+	if !c.isTail() {
+		c.gw.stats.Pending.Add(-1)
+		c.gw.stats.Open.Add(1)
+		c.gw.stats.Opened.Add(1)
+	}
 	c.gw.beats.add(c)
 
 	buffered := c.lag
@@ -213,11 +215,14 @@ func (c *Conn) dropLocked(i outbox.Item, why error) {
 func (c *Conn) closeLocked(r Reason, d Detail) {
 	graceful := r == ServerClosed || d == GatewayLost
 	if c.state != Closed {
-		if c.state == Pending {
-			c.gw.stats.Pending.Add(-1)
-		}
 		if c.state == Open {
 			c.gw.beats.remove(c)
+		}
+		switch {
+		case c.isTail():
+		case c.state == Pending:
+			c.gw.stats.Pending.Add(-1)
+		case c.state == Open:
 			c.gw.stats.Open.Add(-1)
 		}
 		c.state, c.reason, c.detail = Closed, r, d

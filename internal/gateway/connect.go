@@ -53,7 +53,7 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 }
 
 func (g *Gateway) register(request []byte) (*Conn, error) {
-	if g.count.Add(1) > int64(g.cfg.MaxConnections) {
+	if g.count.Add(1) > int64(g.cfg.MaxConnections)+g.tails.Load() {
 		g.releaseSlot()
 		return nil, ErrFull
 	}

@@ -24,6 +24,7 @@ import (
 type Config struct {
 	Heartbeat      time.Duration  // between two heartbeats of a stream; at least a second
 	MaxConnections int            // pending and open ones together
+	MaxTails       int            // besides these
 	QueueBytes     int64          // bound on what waits for one connection
 	BudgetBytes    int64          // bound on what waits for all of them
 	MaxTopics      int            // of a connection; 0: DefaultMaxTopics
@@ -64,6 +65,7 @@ type Gateway struct {
 
 	conns    registry
 	count    atomic.Int64 // of conns
+	tails    atomic.Int64 // those of them that are tails; never less
 	beats    *wheel
 	budget   *outbox.Budget
 	backlog  *backlog
@@ -158,10 +160,12 @@ func (g *Gateway) Abandon() {
 	}
 }
 
-// Each calls f with every connection, in no order.
+// Each calls f with every connection that the backend knows, in no order.
 func (g *Gateway) Each(f func(token Token, request []byte)) {
 	for _, c := range g.conns.all() {
-		f(c.token, c.request)
+		if !c.isTail() {
+			f(c.token, c.request)
+		}
 	}
 }
 
@@ -201,4 +205,7 @@ func (g *Gateway) finish(c *Conn) {
 	}
 	g.cfg.Requests.Release(c.request) // the backend's Notice keeps it from now on, if there is one
 	g.releaseSlot()
+	if c.isTail() {
+		g.tails.Add(-1)
+	}
 }

@@ -83,7 +83,13 @@ func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *topics.Replay)
 	return frame.Join(frames), missed
 }
 
-func (c *Conn) newMember() *topics.Member { return c.gw.cfg.Topics.NewMember(c, c.token[shardByte]) }
+func (c *Conn) newMember() *topics.Member {
+	var subscriber topics.Subscriber = c
+	if c.isTail() {
+		subscriber = tail{c}
+	}
+	return c.gw.cfg.Topics.NewMember(subscriber, c.token[shardByte])
+}
 
 // revokeLocked revokes what the connection was granted, as it closes.
 func (c *Conn) revokeLocked() {

@@ -28,7 +28,9 @@ func (g *Gateway) candidates(filter Filter, w *window, f func(some []*Conn)) {
 		g.cfg.Topics.Subscribers(filter.Topic, func(some []topics.Subscriber) {
 			conns = conns[:0]
 			for _, s := range some {
-				conns = append(conns, s.(*Conn)) //nolint:forcetypeassert // there are no others
+				if c, ok := s.(*Conn); ok { // not a tail
+					conns = append(conns, c)
+				}
 			}
 			f(conns)
 		})
@@ -40,8 +42,11 @@ func (g *Gateway) candidates(filter Filter, w *window, f func(some []*Conn)) {
 	}
 }
 
-// fits reports whether a candidate is not closed and matches.
+// fits reports whether a candidate is not closed and matches. A tail never does.
 func (c *Conn) fits(f Filter) bool {
+	if c.isTail() {
+		return false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch x := c.extras; {

@@ -21,6 +21,8 @@ const (
 	// The reserve is an eighth of all within these bounds. Half of it is the share of
 	// connections of the internal API.
 	minReserve, maxReserve = 32, 320
+	// An operator's tails are at most an eighth of the reserve.
+	maxTails = 32
 	// The default of CALLBACK_CONCURRENCY is a sixteenth of all within these bounds.
 	minConcurrency, maxConcurrency = 8, 256
 )
@@ -34,6 +36,10 @@ func Descriptors(cfg config.Config) (limit, streams int, err error) {
 
 // connections returns how many descriptors accepted connections may have, streams included.
 func (d descriptors) connections() int { return d.streams + d.reserve }
+
+// tails returns how many tails there may be. Their descriptors come out of the reserve, so that they
+// take no stream's place.
+func (d descriptors) tails() int { return min(d.reserve/8, maxTails) }
 
 // shareOut divides the limit on open files. Of the settings MAX_CONNECTIONS and
 // CALLBACK_CONCURRENCY, 0 means that it is to be chosen here. One that leaves no room for the

@@ -150,7 +150,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	s.topics = topics.New(s.broker, s.node != nil)
 	s.gw = gateway.New(gateway.Config{
 		Topics:    s.topics,
-		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections,
+		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections, MaxTails: files.tails(),
 		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, MaxTopics: cfg.MaxTopics, Requests: requests, Clustered: s.node != nil, Log: log,
 	}, backend)
 	if s.streams, err = stream.NewOpener(); err != nil {
@@ -182,7 +182,7 @@ func (s *Server) connect() {
 		s.node.Serve(r.Answer)
 		conns = r
 	}
-	s.api = api.New(conns, s.cfg.MaxBodyBytes, s.gw.MaxTopics(), s.log)
+	s.api = api.New(conns, s.cfg.MaxBodyBytes, s.gw.MaxTopics(), s.follow, s.log)
 }
 
 // Run serves until ctx ends, then drains. It returns an error if it could not start, if one
