@@ -21,7 +21,7 @@ var addressSettings = []string{"config", "port", "internal-addr", "internal-toke
 
 // operatorCommands are those that ask the running gateway.
 func operatorCommands() []*cobra.Command {
-	commands := []*cobra.Command{healthCommand(), connectionsCommand(), sendCommand(), publishCommand(), statsCommand()}
+	commands := []*cobra.Command{healthCommand(), connectionsCommand(), sendCommand(), publishCommand(), tailCommand(), statsCommand()}
 	for _, c := range commands {
 		showOnly(c, addressSettings...)
 		for _, sub := range c.Commands() {
@@ -157,6 +157,27 @@ func data(in io.Reader, args []string) (string, error) {
 	}
 	text = bytes.TrimSuffix(text, []byte("\n"))
 	return string(bytes.TrimSuffix(text, []byte("\r"))), nil
+}
+
+func tailCommand() *cobra.Command {
+	var t operator.Tail
+	c := &cobra.Command{
+		Use:   "tail TOPIC...",
+		Short: "Print what is published to topics",
+		Long: "tail prints the events that are published to these topics as they come, one line each: time, id, name, data. In a cluster it prints those of all nodes.\n" +
+			"When it loses the gateway it goes on behind the last event. It ends on Ctrl-C.",
+		Example: "  ssegateway tail room.7 room.8",
+		Args:    cobra.MinimumNArgs(1),
+	}
+	c.RunE = asking(func(ctx context.Context, client *operator.Client, args []string) error {
+		t.Topics = args
+		return client.Tail(ctx, t, c.OutOrStdout(), c.ErrOrStderr())
+	})
+	c.Flags().StringVar(&t.From, "from", "", "Begin behind this `id`, instead of now")
+	c.Flags().BoolVar(&t.JSON, "json", false, "Print each event as JSON, in a line of its own")
+	c.Flags().BoolVar(&t.Raw, "raw", false, "Print the bytes of the stream")
+	c.MarkFlagsMutuallyExclusive("json", "raw")
+	return c
 }
 
 func statsCommand() *cobra.Command {

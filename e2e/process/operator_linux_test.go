@@ -153,7 +153,7 @@ func TestOperatorUnreachable(t *testing.T) {
 	}
 	o := &operated{t: t, settings: []string{fmt.Sprintf("PORT=%d", port)}}
 	refused := `cannot reach the gateway at http://127\.0\.0\.1:` + strconv.Itoa(port) + ` \(PORT\): connection refused; is it running\?\n`
-	for _, args := range [][]string{{"connections"}, {"connections", "close", "x"}, {"send", "x", "y"}, {"publish", "x", "y"}, {"stats"}, {"stats", "--watch"}} {
+	for _, args := range [][]string{{"connections"}, {"connections", "close", "x"}, {"send", "x", "y"}, {"publish", "x", "y"}, {"stats"}, {"stats", "--watch"}, {"tail", "x"}} {
 		o.wants(false, refused, args...)
 	}
 	o.wants(false, `cannot reach the gateway at http://\[::1\]:1 \(INTERNAL_ADDR\): .*\n`, "stats", "--internal-addr", "[::]:1")
@@ -225,7 +225,7 @@ func TestWatch(t *testing.T) {
 // The help of a command shows an example, and of the gateway's settings only those that matter to it.
 func TestHelpIsShort(t *testing.T) {
 	for args, settings := range map[string]int{
-		"connections": 4, "connections close": 4, "send": 4, "publish": 4, "stats": 4, "health": 4, "check": 1, "version": 0,
+		"connections": 4, "connections close": 4, "send": 4, "publish": 4, "stats": 4, "tail": 4, "health": 4, "check": 1, "version": 0,
 	} {
 		out, ok := command(nil, append(strings.Fields(args), "--help")...)
 		_, global, _ := strings.Cut(out, "Global Flags:\n")

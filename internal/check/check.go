@@ -29,7 +29,8 @@ type report struct {
 	failed bool
 }
 
-func (r *report) ok(format string, args ...any)   { fmt.Fprintf(r.out, "ok    "+format+"\n", args...) }
+func (r *report) ok(format string, args ...any) { fmt.Fprintf(r.out, "ok    "+format+"\n", args...) }
+
 func (r *report) warn(format string, args ...any) { fmt.Fprintf(r.out, "warn  "+format+"\n", args...) }
 
 func (r *report) fail(format string, args ...any) {

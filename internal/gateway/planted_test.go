@@ -218,8 +218,8 @@ var plants = []plant{
 	},
 	{
 		bug: "a gauge that drifts", file: "conn.go",
-		old:  "\t\tif c.state == Pending {\n\t\t\tc.gw.stats.Pending.Add(-1)\n",
-		new:  "\t\tif c.state == Pending && !BUG {\n\t\t\tc.gw.stats.Pending.Add(-1)\n",
+		old:  "\t\tcase c.state == Pending:\n\t\t\tc.gw.stats.Pending.Add(-1)\n",
+		new:  "\t\tcase c.state == Pending && !BUG:\n\t\t\tc.gw.stats.Pending.Add(-1)\n",
 		says: []string{"left behind: pending"},
 	},
 	{
@@ -230,8 +230,8 @@ var plants = []plant{
 	},
 	{
 		bug: "a connection counted for ever", file: "gateway.go",
-		old:  "if there is one\n\tg.releaseSlot()\n}",
-		new:  "if there is one\n\tif !BUG {\n\t\tg.releaseSlot()\n\t}\n}",
+		old:  "if there is one\n\tg.releaseSlot()\n",
+		new:  "if there is one\n\tif !BUG {\n\t\tg.releaseSlot()\n\t}\n",
 		says: []string{"left behind: connections counted"},
 	},
 	{
