@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,6 +121,35 @@ func requestHTTP2(t *testing.T, nc net.Conn, every time.Duration) (all bool) {
 			}
 		case *http2.RSTStreamFrame:
 			return false
+		}
+	}
+}
+
+// deadlines counts the deadlines for writes that an answer sets.
+type deadlines struct {
+	http.ResponseWriter
+	n int
+}
+
+func (d *deadlines) SetWriteDeadline(time.Time) error { d.n++; return nil }
+
+// wrapped is what other handlers may put around an answer.
+type wrapped struct{ http.ResponseWriter }
+
+func (w wrapped) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// A stream that is an answer of the internal API over HTTP/2 has no deadline: it may be silent for long.
+func TestEndless(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.ProtoMajor = 2
+	for _, endless := range []bool{false, true} {
+		seen := &deadlines{ResponseWriter: httptest.NewRecorder()}
+		w := http.ResponseWriter(wrapped{Answer(seen, r)})
+		if endless {
+			Endless(w)
+		}
+		if _, err := w.Write([]byte("data: x\n\n")); err != nil || seen.n == 0 != endless {
+			t.Errorf("endless %t: %d deadlines, %v", endless, seen.n, err)
 		}
 	}
 }

@@ -19,6 +19,14 @@ func printable(s string) string {
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
+// number returns a number of things with their name.
+func number(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return strconv.FormatInt(n, 10) + " " + thing
+}
+
 // dash returns - for an empty column.
 func dash(s string) string {
 	if s == "" {

@@ -28,7 +28,7 @@ func (c *Client) Send(ctx context.Context, token string, e *Event, end bool, out
 func (c *Client) Publish(ctx context.Context, topic string, e Event, store bool, out, notes io.Writer) error {
 	var answer struct {
 		ID          string   `json:"id"`
-		Receivers   int      `json:"receivers"`
+		Receivers   int64    `json:"receivers"`
 		Unreachable []string `json:"unreachable_nodes"`
 	}
 	err := c.call(ctx, http.MethodPost, "/internal/publish", struct {
@@ -44,11 +44,7 @@ func (c *Client) Publish(ctx context.Context, topic string, e Event, store bool,
 	if !store {
 		id = "not stored"
 	}
-	receivers := "receivers"
-	if answer.Receivers == 1 {
-		receivers = "receiver"
-	}
-	fmt.Fprintf(out, "ok, %s, %d %s\n", id, answer.Receivers, receivers)
+	fmt.Fprintf(out, "ok, %s, %s\n", id, number(answer.Receivers, "receiver"))
 	sayUnreachable(notes, answer.Unreachable)
 	return nil
 }

@@ -181,7 +181,7 @@ func (s *stats) table(before *stats) []byte {
 		cells(func(c *column) (string, string) { return strconv.FormatInt(c.now[i].value, 10), c.rate(i) })
 	}
 	_ = table.Flush() // to memory
-	fmt.Fprintf(&b, "\nlog: %d events, %d bytes", s.Log.Events, s.Log.Bytes)
+	fmt.Fprintf(&b, "\nlog: %s, %s", number(s.Log.Events, "event"), number(s.Log.Bytes, "byte"))
 	if s.Log.Events > 0 {
 		fmt.Fprintf(&b, ", %s-%d to %d", s.Log.Epoch, s.Log.Oldest, s.Log.Last)
 	}
