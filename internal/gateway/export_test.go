@@ -30,6 +30,7 @@ func (g *Gateway) Leftovers() []string {
 		}
 	}
 	add("connections counted", g.count.Load())
+	add("tails counted", g.tails.Load())
 	add("connections registered", int64(len(g.conns.all())))
 	add("pending", g.stats.Pending.Load())
 	add("open", g.stats.Open.Load())
