@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"ssegateway/e2e/harness"
 )
@@ -182,6 +183,7 @@ func TestWatch(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		killLate(t, cmd)
 		return cmd
 	}
 	end := func(cmd *exec.Cmd) {
@@ -210,9 +212,10 @@ func TestWatch(t *testing.T) {
 
 	master, terminal := openTerminal(t)
 	cmd = watch(terminal)
+	_ = terminal.Close() // so that its end is seen
 	screens := bufio.NewReader(master)
 	var seen strings.Builder
-	for !regexp.MustCompile(`(?s)\x1b\[H\x1b\[Jhttp://.*streams open +1.*\x1b\[H\x1b\[J.*events written +\d+ +\d+`).MatchString(seen.String()) {
+	for !regexp.MustCompile(`(?s)\x1b\[H\x1b\[Jhttp://.*streams open +1.*\x1b\[H\x1b\[J.*streams open +1 +-\r\n.*events written +\d+ +\d+\r\n`).MatchString(seen.String()) {
 		b, err := screens.ReadByte()
 		if err != nil {
 			t.Fatal(err)
@@ -222,6 +225,12 @@ func TestWatch(t *testing.T) {
 	end(cmd)
 }
 
+// killLate kills a command whose output a test waits for, should that not come.
+func killLate(t *testing.T, cmd *exec.Cmd) {
+	late := time.AfterFunc(2*harness.Patience, func() { _ = cmd.Process.Kill() })
+	t.Cleanup(func() { late.Stop() })
+}
+
 // The help of a command shows an example, and of the gateway's settings only those that matter to it.
 func TestHelpIsShort(t *testing.T) {
 	for args, settings := range map[string]int{
@@ -229,7 +238,8 @@ func TestHelpIsShort(t *testing.T) {
 	} {
 		out, ok := command(nil, append(strings.Fields(args), "--help")...)
 		_, global, _ := strings.Cut(out, "Global Flags:\n")
-		if n := strings.Count(global, "\n      --"); !ok || n+strings.Count(global[:min(len(global), 8)], "--") != settings || n > 0 && !strings.Contains(out, "All settings: ") {
+		n := len(regexp.MustCompile(`(?m)^ +--`).FindAllString(global, -1))
+		if !ok || n != settings || strings.Contains(out, "All settings: ") != (n > 0) {
 			t.Errorf("%s: %d settings, want %d:\n%s", args, n, settings, out)
 		}
 		if args != "health" && args != "version" && !strings.Contains(out, "Examples:\n  ssegateway "+args) {

@@ -30,6 +30,7 @@ func (o *operated) tail(args ...string) *tailing {
 	if err := tl.cmd.Start(); err != nil {
 		o.t.Fatal(err)
 	}
+	killLate(o.t, tl.cmd)
 	_, _ = outEnd.Close(), notesEnd.Close()
 	return tl
 }
