@@ -1,5 +1,5 @@
 // Release builds what a release consists of: static binaries in archives, deb and rpm packages,
-// container images, an SBOM and checksums. The same commit gives the same bytes, whoever builds it.
+// container images, a Helm chart, an SBOM and checksums. The same commit gives the same bytes, whoever builds it.
 package main
 
 import (
@@ -89,6 +89,9 @@ func run(ctx context.Context, root, out, only string) error {
 		if err := r.images(images); err != nil {
 			return fmt.Errorf("image: %w", err)
 		}
+	}
+	if err := r.chart(); err != nil {
+		return fmt.Errorf("chart: %w", err)
 	}
 	if err := r.sbom(ctx); err != nil {
 		return fmt.Errorf("SBOM: %w", err)
