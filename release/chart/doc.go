@@ -1,2 +1,0 @@
-// Package chart tests deploy/helm/ssegateway with Helm's own code.
-package chart
