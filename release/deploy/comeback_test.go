@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,8 +34,10 @@ func TestComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	answers := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		var status int
-		fmt.Sscanf(req.URL.Path, "/events/%d", &status)
+		status, err := strconv.Atoi(filepath.Base(req.URL.Path))
+		if err != nil {
+			t.Error(err)
+		}
 		w.WriteHeader(status)
 	}))
 	defer answers.Close()

@@ -17,7 +17,7 @@ import (
 // loadCompose loads a file as `docker compose` does, which takes no key that the specification does not have.
 func loadCompose(t *testing.T, name string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{filepath.Join("../../deploy/compose", name)})
+	options, err := cli.NewProjectOptions([]string{"../../deploy/compose/" + name})
 	if err != nil {
 		t.Fatal(err)
 	}
