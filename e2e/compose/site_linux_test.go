@@ -92,6 +92,7 @@ func newSite(t *testing.T, name string) *site {
 		netns.IP(t, arguments)
 	}
 	t.Cleanup(func() { netns.IP(t, "link del compose") })
+	// Process 1 of these namespaces is this one: its end of each link is a port of the bridge.
 	hosts, next := "127.0.0.1 localhost\n", 2
 	for name, service := range s.services {
 		service.name, service.address = name, service.Networks["default"].Address

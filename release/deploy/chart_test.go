@@ -144,6 +144,13 @@ service: {type: LoadBalancer, port: 443, annotations: {a: b}}
 		equal(t, "Service", r.Streams.Spec.Type, core.ServiceTypeLoadBalancer)
 		equal(t, "port", r.Streams.Spec.Ports[0].Port, 443)
 	}},
+	"listed callers": {`
+callbackUrl: http://backend:8000/sse/callback
+networkPolicy: {enabled: false}
+extraEnv: [{name: INTERNAL_ALLOW, value: 10.0.0.0/8}]
+`, []string{"-NetworkPolicy"}, func(t *testing.T, r *release) {
+		equal(t, "INTERNAL_ALLOW", environment(r)["INTERNAL_ALLOW"], "10.0.0.0/8")
+	}},
 	"placement": {least + `
 imagePullSecrets: [registry]
 resources: {requests: {cpu: 1, memory: 1Gi}, limits: {memory: 2Gi}}

@@ -36,7 +36,7 @@
 {{- with get $values $name -}}
 {{- fail (printf "extraEnv must not have %s: the value of this chart for it is %s" $name .) -}}
 {{- end -}}
-{{- if eq .name "INTERNAL_ALLOW" -}}{{- $allowed = true -}}{{- end -}}
+{{- if and (eq .name "INTERNAL_ALLOW") (or .value .valueFrom) -}}{{- $allowed = true -}}{{- end -}}
 {{- end -}}
 {{- if $v.networkPolicy.enabled -}}
 {{- if not $v.networkPolicy.backendPodSelector -}}
