@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -112,23 +113,24 @@ func zipped(files []file, date time.Time) ([]byte, error) {
 
 // checksums writes SHA256SUMS of all files, as sha256sum -c takes it.
 func (r *release) checksums() error {
-	entries, err := os.ReadDir(r.out) // sorted
-	if err != nil {
-		return err
-	}
 	var sums bytes.Buffer
-	for _, e := range entries {
-		f, err := os.Open(filepath.Join(r.out, e.Name()))
+	dist := os.DirFS(r.out)
+	err := fs.WalkDir(dist, ".", func(name string, e fs.DirEntry, err error) error { // sorted
+		if err != nil || e.IsDir() {
+			return err
+		}
+		f, err := dist.Open(name)
 		if err != nil {
 			return err
 		}
 		sum := sha256.New()
 		_, err = io.Copy(sum, f)
 		_ = f.Close()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(&sums, "%s  %s\n", hex.EncodeToString(sum.Sum(nil)), e.Name())
+		fmt.Fprintf(&sums, "%s  %s\n", hex.EncodeToString(sum.Sum(nil)), name)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	return r.write("SHA256SUMS", sums.Bytes())
 }

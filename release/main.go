@@ -1,5 +1,5 @@
 // Release builds what a release consists of: static binaries in archives, deb and rpm packages,
-// container images, a Helm chart, an SBOM and checksums. The same commit gives the same bytes, whoever builds it.
+// container images, a Helm chart, npm packages, an SBOM and checksums. The same commit gives the same bytes, whoever builds it.
 package main
 
 import (
@@ -78,6 +78,9 @@ func run(ctx context.Context, root, out, only string) error {
 		if err := r.archive(binary, t); err != nil {
 			return fmt.Errorf("%v: %w", t, err)
 		}
+		if err := r.npmProgram(binary, t); err != nil {
+			return fmt.Errorf("npm package for %v: %w", t, err)
+		}
 		if t.os == "linux" {
 			if err := r.packages(ctx, binary, t); err != nil {
 				return fmt.Errorf("packages for %v: %w", t, err)
@@ -92,6 +95,9 @@ func run(ctx context.Context, root, out, only string) error {
 	}
 	if err := r.chart(); err != nil {
 		return fmt.Errorf("chart: %w", err)
+	}
+	if err := r.npm(); err != nil {
+		return fmt.Errorf("npm package: %w", err)
 	}
 	if err := r.sbom(ctx); err != nil {
 		return fmt.Errorf("SBOM: %w", err)
