@@ -1,4 +1,5 @@
 import { fork } from "node:child_process";
+import { once } from "node:events";
 import http from "node:http";
 import https from "node:https";
 import { createServer } from "node:net";
@@ -33,15 +34,14 @@ async function startOn(port, callbackUrl, env, log) {
   });
   const lines = [];
   let ready = false;
-  createInterface({ input: runner.stderr }).on("line", (line) => {
+  const reader = createInterface({ input: runner.stderr }).on("line", (line) => {
     if (!ready) lines.push(line);
     log(line);
   });
   let ended = false;
-  const end = new Promise((resolve) => {
-    runner.once("error", (error) => resolve(lines.push(`[ERROR] ${error.message}`)));
-    runner.once("close", resolve);
-  }).then(() => (ended = true));
+  const end = Promise.all([once(runner, "exit"), once(reader, "close")])
+    .catch((error) => lines.push(`[ERROR] ${error.message}`)) // it was not started
+    .then(() => (ended = true));
   const stop = async () => {
     if (runner.connected) runner.disconnect(); // upon which ssegateway.js sends SIGTERM
     await end;
