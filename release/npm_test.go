@@ -107,7 +107,7 @@ func TestNPM(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "start.test.mjs"), string(tests))
-	t.Log(command(t, dir, "node", "--test", "start.test.mjs"))
+	t.Log(command(t, dir, "node", "--test", "--test-timeout=60000", "start.test.mjs"))
 }
 
 // The README's examples run, in Jest and in Playwright with a real Chromium.

@@ -120,7 +120,7 @@ test("the command", async () => {
 });
 
 // npx ssegateway demo shows events on its page's stream, and SIGTERM ends it in order.
-test("the demo", async () => {
+test("the demo", async (t) => {
   const free = async () => {
     const server = createServer().listen(0);
     await once(server, "listening");
@@ -130,10 +130,12 @@ test("the demo", async () => {
   };
   const [port, page] = [await free(), await free()];
   const demo = spawn(process.execPath, ["node_modules/ssegateway/ssegateway.js", "demo", "--port", port, "--page-port", page], { stdio: "ignore" });
+  t.after(() => demo.kill("SIGTERM"));
   const exit = once(demo, "exit");
   await until("the demo's page", () => fetch(`http://127.0.0.1:${page}/`).then((r) => r.ok, () => false));
   await until("the gateway", () => fetch(`http://127.0.0.1:${port}/readyz`).then((r) => r.ok, () => false));
-  const stream = await fetch(`http://127.0.0.1:${port}/events?name=test`);
+  const [cookie] = (await fetch(`http://127.0.0.1:${page}/`)).headers.get("set-cookie").split(";");
+  const stream = await fetch(`http://127.0.0.1:${port}/events`, { headers: { Cookie: cookie, Origin: `http://127.0.0.1:${page}` } });
   assert.equal(stream.status, 200);
   assert.match(await readUntil(stream, "data: "), /^data: /m);
   demo.kill("SIGTERM");
