@@ -137,7 +137,9 @@ test("the demo", async (t) => {
   const [cookie] = (await fetch(`http://127.0.0.1:${page}/`)).headers.get("set-cookie").split(";");
   const stream = await fetch(`http://127.0.0.1:${port}/events`, { headers: { Cookie: cookie, Origin: `http://127.0.0.1:${page}` } });
   assert.equal(stream.status, 200);
-  assert.match(await readUntil(stream, "data: "), /^data: /m);
+  const sent = await fetch(`http://127.0.0.1:${page}/send`, { method: "POST", headers: { Cookie: cookie }, body: new URLSearchParams({ name: "message", data: "from the demo" }) });
+  assert.equal(sent.status, 200);
+  await readUntil(stream, "data: from the demo\n");
   demo.kill("SIGTERM");
   assert.deepEqual(await exit, [0, null]);
 });
