@@ -54,12 +54,13 @@ func TestCheck(t *testing.T) {
 		success  bool
 		want     []string
 	}{
-		{"nothing", nil, true, []string{"ok    settings: valid", "warn  CALLBACK_URL is not set", "warn  /internal shares", "ok    PORT: :" + port + " is free", "ok    MAX_CONNECTIONS: "}},
+		{"nothing", nil, true, []string{"ok    settings: valid", "warn  CALLBACK_URL is not set", "ok    PORT: :" + port + " is free", "ok    MAX_CONNECTIONS: "}},
 		{"backend", []string{callback}, true, []string{"ok    CALLBACK_URL: 127.0.0.1:"}},
 		{"no backend", []string{"CALLBACK_URL=http://127.0.0.1:1/"}, false, []string{"fail  CALLBACK_URL: the backend takes no connection: "}},
 		{"no host", []string{"CALLBACK_URL=http://nowhere.invalid/"}, false, []string{"fail  CALLBACK_URL: the host does not resolve: "}},
 		{"no TLS", []string{strings.Replace(callback, "http:", "https:", 1)}, false, []string{"fail  CALLBACK_URL: the backend at 127.0.0.1:"}},
 		{"certificate", tls(long, long), true, []string{"ok    TLS_CERT_FILE: the certificate matches its key"}},
+		{"open to others", []string{"INTERNAL_ALLOW=10.0.0.0/8"}, true, []string{"warn  /internal shares the public port, and INTERNAL_ALLOW opens it"}},
 		{"certificate ends soon", tls(short, short), true, []string{"warn  TLS_CERT_FILE: ", " in 13 days: renew it"}},
 		{"certificate is over", tls(over, over), false, []string{"fail  TLS_CERT_FILE: the certificate has expired"}},
 		{"another key", tls(long, short), false, []string{"fail  TLS_CERT_FILE and TLS_KEY_FILE: "}},

@@ -102,7 +102,7 @@ type Client struct {
 	pool    pool
 
 	// Throttles of log lines about faulty answers to connects: clients can cause any number.
-	ignored, leftOut, misdirected *logging.Throttle
+	ignored, leftOut, misdirected, away *logging.Throttle
 
 	notifier notifier
 }
@@ -141,7 +141,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, head: requestHead(u), turns: make(chan struct{}, cfg.Concurrency),
-		ignored: logging.Every(time.Second), leftOut: logging.Every(time.Second), misdirected: logging.Every(time.Second),
+		ignored: logging.Every(time.Second), leftOut: logging.Every(time.Second), misdirected: logging.Every(time.Second), away: logging.Every(10 * time.Second),
 	}
 	c.pool.init(u, 2*cfg.Concurrency)
 	c.notifier.init(c)

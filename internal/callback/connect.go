@@ -150,6 +150,9 @@ func (c *Client) connected(token gateway.Token, r *reply, took time.Duration) {
 	result := connectResults[r.answer().Outcome]
 	c.cfg.Observe(ActionConnect, result, took)
 	c.log(slog.LevelInfo, ActionConnect, token, result, r, took)
+	if result == ResultUnreachable || result == ResultTimeout || result == ResultUnanswered {
+		c.away.Log(c.cfg.Log, slog.LevelWarn, "the backend does not answer connect callbacks, so clients are refused", slog.String("result", result), slog.Any("error", r.err))
+	}
 	if r.misdirected() {
 		attrs := []slog.Attr{slog.String("token", token.String()), slog.Int("status", r.status)}
 		if location := r.location(); location != "" {

@@ -57,8 +57,24 @@ func (c *certificate) loadLocked(anyway bool) error {
 		return fmt.Errorf("TLS_CERT_FILE and TLS_KEY_FILE: %w", err)
 	}
 	c.files = files
-	c.pair.Store(&pair)
+	before := c.pair.Swap(&pair)
+	c.say(before != nil && !anyway)
 	return nil
+}
+
+// say logs that a changed pair is in use, or that the pair is not valid now.
+func (c *certificate) say(changed bool) {
+	leaf := c.pair.Load().Leaf
+	now := time.Now()
+	switch {
+	case leaf == nil:
+	case now.After(leaf.NotAfter):
+		c.log.Warn("the TLS certificate has expired, so browsers refuse it", "expired", leaf.NotAfter)
+	case now.Before(leaf.NotBefore):
+		c.log.Warn("the TLS certificate is not valid yet, so browsers refuse it", "valid_from", leaf.NotBefore)
+	case changed:
+		c.log.Info("the changed TLS certificate is in use", "expires", leaf.NotAfter)
+	}
 }
 
 func unchanged(a, b os.FileInfo) bool {

@@ -82,5 +82,12 @@ func TestCertificateFollowsItsFiles(t *testing.T) {
 		writePair(t, certFile, keyFile, 3)
 		time.Sleep(certificateCheck) // fake clock
 		serves(3)
+		if n := strings.Count(logged.String(), "the changed TLS certificate is in use"); n != 2 {
+			t.Errorf("said %d times that a changed one is in use, want 2: %s", n, logged.String())
+		}
+		time.Sleep(2 * time.Hour) // fake clock
+		if err := c.reload(); err != nil || !strings.Contains(logged.String(), "has expired") {
+			t.Errorf("%v, %s", err, logged.String())
+		}
 	})
 }

@@ -288,8 +288,9 @@ func Warnings(cfg config.Config) (warnings []string) {
 	if cfg.InternalAddr != (config.Addr{}) && !cfg.InternalAddr.IsLoopback() && cfg.InternalToken == "" && len(cfg.InternalAllow) == 0 {
 		warn("INTERNAL_ADDR answers everybody who reaches it: set INTERNAL_TOKEN or INTERNAL_ALLOW, or see to it that only the backend does")
 	}
-	if cfg.InternalAddr == (config.Addr{}) && cfg.InternalToken == "" {
-		warn("/internal shares the public port: a proxy in front must deny /internal/ and /metrics, or set INTERNAL_ADDR or INTERNAL_TOKEN")
+	// Without INTERNAL_ALLOW only callers on this host are answered, and no proxy that adds a forwarding header.
+	if cfg.InternalAddr == (config.Addr{}) && cfg.InternalToken == "" && len(cfg.InternalAllow) > 0 {
+		warn("/internal shares the public port, and INTERNAL_ALLOW opens it to other hosts: a proxy in front must deny /internal/ and /metrics, or set INTERNAL_ADDR or INTERNAL_TOKEN")
 	}
 	return warnings
 }
