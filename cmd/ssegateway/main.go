@@ -5,6 +5,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -22,6 +24,9 @@ import (
 var version, commit string
 
 func main() {
+	// Only net/http's client writes there, about servers that speak before they are asked. What
+	// matters is in its errors.
+	log.SetOutput(io.Discard)
 	if err := command().Execute(); err != nil {
 		if !errors.Is(err, errLogged) {
 			for _, problem := range problems(err) {
