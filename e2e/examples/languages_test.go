@@ -77,6 +77,13 @@ func TestLanguages(t *testing.T) {
 			s.wantDisconnect(t, token, "client_closed")
 			s.wantStreams(t, `["Ada \"Ü\" & co"]`)
 			s.do(t, "POST", "/send?name=bob", "nobody", 404, nil)
+
+			// It survives a callback that is no JSON, and a gateway that is away.
+			s.do(t, "POST", "/callback", "{", 400, nil)
+			ada.Leave()
+			s.stopGateway(t)
+			s.do(t, "POST", "/publish", "nobody", 502, nil)
+			s.wantStreams(t, "[]")
 		})
 	}
 }

@@ -117,20 +117,31 @@ public class Backend {
         try (exchange) {
             String body = new String(exchange.getRequestBody().readAllBytes(), StandardCharsets.UTF_8);
             String name = query(exchange.getRequestURI().toString(), "name");
-            Answer answer = switch (exchange.getRequestMethod() + " " + exchange.getRequestURI().getPath()) {
-                case "POST /callback" -> callback(Json.parse(body)); // for the gateway only: do not let others reach it
-                case "POST /send" -> count(send(name, body));
-                case "POST /stream" -> count(stream(name, body));
-                case "POST /publish" -> publish(body);
-                case "GET /streams" -> new Answer(200,
-                    streams.values().stream().sorted().map(Json::quote).collect(Collectors.joining(",", "[", "]")));
-                default -> new Answer(404, "{}");
-            };
+            Answer answer;
+            try {
+                answer = answer(exchange, name, body);
+            } catch (IllegalArgumentException | IndexOutOfBoundsException e) {
+                answer = new Answer(400, "{}"); // the body is no JSON
+            } catch (IOException e) {
+                answer = new Answer(502, "{}"); // the gateway is away
+            }
             byte[] json = answer.json.getBytes(StandardCharsets.UTF_8);
             exchange.getResponseHeaders().set("Content-Type", "application/json");
             exchange.sendResponseHeaders(answer.status, json.length);
             exchange.getResponseBody().write(json);
         }
+    }
+
+    static Answer answer(HttpExchange exchange, String name, String body) throws IOException {
+        return switch (exchange.getRequestMethod() + " " + exchange.getRequestURI().getPath()) {
+            case "POST /callback" -> callback(Json.parse(body)); // for the gateway only: do not let others reach it
+            case "POST /send" -> count(send(name, body));
+            case "POST /stream" -> count(stream(name, body));
+            case "POST /publish" -> publish(body);
+            case "GET /streams" -> new Answer(200,
+                streams.values().stream().sorted().map(Json::quote).collect(Collectors.joining(",", "[", "]")));
+            default -> new Answer(404, "{}");
+        };
     }
 
     static Answer count(int sent) {

@@ -74,7 +74,9 @@ async function* lines(words) {
 const server = createServer(async (req, res) => {
   const { pathname, searchParams } = new URL(req.url, "http://localhost");
   const body = await text(req);
-  const [status, value] = await handle(`${req.method} ${pathname}`, searchParams.get("name"), body);
+  const [status, value] = await handle(`${req.method} ${pathname}`, searchParams.get("name"), body)
+    // One bad request, or a gateway that is away, must not end the process.
+    .catch((error) => [error instanceof SyntaxError ? 400 : 502, { error: error.message }]);
   res.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(value));
 });
 

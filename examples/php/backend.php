@@ -52,12 +52,15 @@ function streams(): array
 /** POSTs JSON to the gateway and returns [status, answer]. */
 function post(string $path, array $value): array
 {
-    $answer = file_get_contents(GATEWAY . $path, false, stream_context_create(['http' => [
+    $answer = @file_get_contents(GATEWAY . $path, false, stream_context_create(['http' => [
         'method' => 'POST',
         'header' => 'Content-Type: application/json',
         'content' => json_encode($value, JSON_THROW_ON_ERROR),
         'ignore_errors' => true, // they have a body, too
     ]]));
+    if ($answer === false) {
+        throw new RuntimeException('the gateway is away');
+    }
     return [(int) explode(' ', $http_response_header[0])[1], json_decode($answer, true)];
 }
 
@@ -79,7 +82,7 @@ function send(string $name, string $text): int
 function stream(string $token, iterable $events): int
 {
     ['host' => $host, 'port' => $port] = parse_url(GATEWAY) + ['port' => 80];
-    $gateway = fsockopen($host, $port, $code, $message, 5);
+    $gateway = @fsockopen($host, $port, $code, $message, 5) ?: throw new RuntimeException('the gateway is away');
     fwrite($gateway, "POST /internal/connections/$token/stream HTTP/1.1\r\nHost: $host:$port\r\nConnection: close\r\n"
         . "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n");
     foreach ($events as $event) {
@@ -106,31 +109,37 @@ function words(string $text): iterable
 $name = $_GET['name'] ?? '';
 $body = file_get_contents('php://input');
 
-switch ($_SERVER['REQUEST_METHOD'] . ' ' . parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH)) {
-    case 'POST /callback': // for the gateway only: do not let others reach it
-        [$status, $answer] = callback(json_decode($body, true, 512, JSON_THROW_ON_ERROR));
-        break;
-    case 'POST /send':
-        $sent = send($name, $body);
-        [$status, $answer] = [$sent ? 200 : 404, ['sent' => $sent]];
-        break;
-    case 'POST /stream':
-        $sent = 0;
-        foreach (array_keys(streams(), $name, true) as $token) {
-            $sent += stream($token, words($body)) === 200 ? 1 : 0;
-        }
-        [$status, $answer] = [$sent ? 200 : 404, ['sent' => $sent]];
-        break;
-    case 'POST /publish':
-        [$status, $answer] = post('/internal/publish', ['topic' => 'news', 'event' => ['name' => 'news', 'data' => $body]]);
-        break;
-    case 'GET /streams':
-        $answer = array_values(streams());
-        sort($answer);
-        $status = 200;
-        break;
-    default:
-        [$status, $answer] = [404, new stdClass()];
+try {
+    switch ($_SERVER['REQUEST_METHOD'] . ' ' . parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH)) {
+        case 'POST /callback': // for the gateway only: do not let others reach it
+            [$status, $answer] = callback(json_decode($body, true, 512, JSON_THROW_ON_ERROR));
+            break;
+        case 'POST /send':
+            $sent = send($name, $body);
+            [$status, $answer] = [$sent ? 200 : 404, ['sent' => $sent]];
+            break;
+        case 'POST /stream':
+            $sent = 0;
+            foreach (array_keys(streams(), $name, true) as $token) {
+                $sent += stream($token, words($body)) === 200 ? 1 : 0;
+            }
+            [$status, $answer] = [$sent ? 200 : 404, ['sent' => $sent]];
+            break;
+        case 'POST /publish':
+            [$status, $answer] = post('/internal/publish', ['topic' => 'news', 'event' => ['name' => 'news', 'data' => $body]]);
+            break;
+        case 'GET /streams':
+            $answer = array_values(streams());
+            sort($answer);
+            $status = 200;
+            break;
+        default:
+            [$status, $answer] = [404, new stdClass()];
+    }
+} catch (JsonException $e) {
+    [$status, $answer] = [400, ['error' => $e->getMessage()]];
+} catch (RuntimeException $e) {
+    [$status, $answer] = [502, ['error' => $e->getMessage()]];
 }
 
 http_response_code($status);

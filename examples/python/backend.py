@@ -88,6 +88,15 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
+        # One bad request, or a gateway that is away, must not cost more than its answer.
+        try:
+            self.serve_post()
+        except ValueError as error:
+            self.answer(400, {"error": str(error)})
+        except OSError as error:
+            self.answer(502, {"error": str(error)})
+
+    def serve_post(self):
         target = urlsplit(self.path)
         name = parse_qs(target.query).get("name", [""])[0]
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
