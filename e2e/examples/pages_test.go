@@ -131,6 +131,9 @@ func TestReplayAndGap(t *testing.T) {
 	p.want(t, "#state", "following")
 	p.enter(t, "one")
 	p.want(t, "#items", "news: one")
+	// An event that comes again, as one that the history has too, is shown once.
+	chromium.Call[chromedp.Void](t, p.Tab, `() => source.dispatchEvent(new MessageEvent("item", { data: JSON.stringify({ id: 0, topic: "news", text: "one" }) }))`)
+	p.want(t, "#items", "news: one")
 
 	// The stream is closed, and the page has its topics again after it has reconnected.
 	token := s.token(t, "topic=news")

@@ -32,7 +32,7 @@ createServer(async (req, res) => {
     case "POST /publish": {
       const topic = url.searchParams.get("topic");
       if (!allowed.includes(topic)) return answer(404, {});
-      const item = { topic, text: await text(req) };
+      const item = { id: history.length, topic, text: await text(req) };
       history.push(item);
       const published = await fetch(`${GATEWAY}/internal/publish`, {
         method: "POST",
