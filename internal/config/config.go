@@ -380,7 +380,12 @@ func (c Config) Redacted() []slog.Attr {
 
 // Changed returns the port, and each setting that differs from its default, as Redacted does.
 func (c Config) Changed() []slog.Attr {
-	standard, _, _ := Load(nil, nil) // which has no problems
+	var standard Config
+	for _, s := range settings(&standard) {
+		if s.standard != "" {
+			_ = s.parse(s.standard) // which is valid
+		}
+	}
 	defaults := standard.Redacted()
 	return slices.DeleteFunc(c.Redacted(), func(a slog.Attr) bool {
 		return a.Key != "port" && slices.ContainsFunc(defaults, a.Equal)
