@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,6 +43,9 @@ func newProcess(c *cobra.Command) (*process, error) {
 	p.complain(warnings, err)
 	if err != nil {
 		return p, errLogged
+	}
+	if !cfg.PProf {
+		runtime.MemProfileRate = 0 // sampling allocations costs memory and time, and nobody could read it
 	}
 	// In a container the garbage collector runs more often near the memory limit.
 	if _, err := memlimit.Set(); err != nil {

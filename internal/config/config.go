@@ -102,6 +102,9 @@ type Config struct {
 	// 0: all at once, everything done within 4.5 s.
 	DrainWindow time.Duration
 
+	// PProf serves profiles of the program at /internal/debug/pprof/.
+	PProf bool
+
 	LogLevel  slog.Level
 	LogFormat string // "text" or "json"
 }

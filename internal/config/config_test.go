@@ -61,7 +61,7 @@ func TestEveryFieldIsASetting(t *testing.T) {
 		"QUEUE_BYTES": "1", "QUEUE_BUDGET_BYTES": "1", "MAX_TOPICS": "1", "REQUEST_BUDGET_BYTES": "1", "CALLBACK_CONCURRENCY": "1", "DRAIN_SECONDS": "1",
 		"LOG_LEVEL": "error", "LOG_FORMAT": "json", "EVENTSOURCE_ERRORS": "event",
 		"NATS_URL": "nats://n", "NATS_CREDENTIALS_FILE": "c", "NATS_CA_FILE": "c", "NATS_PREFIX": "x", "NATS_REPLICAS": "2",
-		"NATS_EMBEDDED": "true", "NATS_STORE_DIR": "d", "NODE_LEASE_SECONDS": "2",
+		"NATS_EMBEDDED": "true", "NATS_STORE_DIR": "d", "NODE_LEASE_SECONDS": "2", "PPROF": "true",
 	} {
 		environ = append(environ, env+"="+value)
 	}
@@ -467,7 +467,7 @@ func TestRedacted(t *testing.T) {
 	want := "[port=3000 callback_url=https://h:8443/cb%2F/x heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock" +
 		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status h2c=false http2_max_streams=250 max_connections=0 max_body_bytes=1048576" +
 		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 request_budget_bytes=0 topic_log_bytes=67108864 topic_log_seconds=600 nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
-		" nats_embedded=false nats_store_dir=ssegateway-data node_lease_seconds=10 callback_concurrency=0 drain_seconds=30 log_level=info log_format=text]"
+		" nats_embedded=false nats_store_dir=ssegateway-data node_lease_seconds=10 callback_concurrency=0 drain_seconds=30 pprof=false log_level=info log_format=text]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -163,6 +163,10 @@ func settings(c *Config) []setting {
 				"In its last 5 s, or half of it if that is less, none is closed. 0: all are closed at once and everything is done within 4.5 s.",
 		},
 		{
+			env: "PPROF", standard: "false", value: boolean(&c.PProf),
+			meaning: "Serves Go's profiles of the running program at `/internal/debug/pprof/`.",
+		},
+		{
 			env: "LOG_LEVEL", standard: "info", value: level(&c.LogLevel),
 			meaning: "Least level that is logged.",
 		},

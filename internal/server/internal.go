@@ -35,6 +35,10 @@ func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
+	if s.cfg.PProf && strings.HasPrefix(target(r), profilePath) {
+		serveProfile(w, r)
+		return
+	}
 	if !s.isLogOpen() {
 		api.ErrBroker.Write(w)
 		return
