@@ -24,6 +24,7 @@ var arrows = map[string][]string{
 	"internal/config":      {},
 	"internal/logging":     {},
 	"internal/guard":       {},
+	"internal/tracing":     {"internal/logging"},
 	"internal/epoll":       {},
 	"internal/edge":        {"internal/guard", "internal/logging"},
 	"internal/fastsend":    {"internal/guard", "internal/epoll"},
@@ -42,12 +43,12 @@ var arrows = map[string][]string{
 	"internal/server": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll",
-		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router",
+		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router", "internal/tracing",
 	},
 	"internal/demo": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll", "internal/server",
-		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router",
+		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router", "internal/tracing",
 	},
 	"internal/operator": {"sse", "internal/config"},
 	"internal/check": {
@@ -75,17 +76,17 @@ var standardOnly = []string{"sse"}
 // kept away are packages (and all below them) that a package must not reach,
 // directly or through others.
 var keptAway = map[string][]string{
-	// The heart knows no HTTP, no broker driver and no metrics library.
-	"internal/gateway": {"net/http", "github.com/prometheus", "github.com/nats-io"},
-	"internal/topics":  {"net/http", "github.com/prometheus", "github.com/nats-io"},
+	// The heart knows no HTTP, no broker driver, and no library of metrics or traces.
+	"internal/gateway": {"net/http", "github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
+	"internal/topics":  {"net/http", "github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
 	// How bytes reach a client has nothing to do with how they are counted or routed.
-	"internal/stream":   {"github.com/prometheus", "github.com/nats-io"},
-	"internal/callback": {"github.com/prometheus", "github.com/nats-io"},
-	"internal/cluster":  {"net/http", "github.com/prometheus", "github.com/nats-io"},
-	"internal/api":      {"github.com/prometheus", "github.com/nats-io"},
+	"internal/stream":   {"github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
+	"internal/callback": {"github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
+	"internal/cluster":  {"net/http", "github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
+	"internal/api":      {"github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
 	// What can be done with connections, and what nodes say to each other, is no HTTP.
-	"internal/connections": {"net/http", "github.com/prometheus", "github.com/nats-io"},
-	"internal/router":      {"net/http", "github.com/prometheus", "github.com/nats-io"},
+	"internal/connections": {"net/http", "github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
+	"internal/router":      {"net/http", "github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
 }
 
 // pkg is what `go list -json` says of a package, as far as it matters here.

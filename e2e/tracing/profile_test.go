@@ -17,7 +17,7 @@ func TestProfilesAreOff(t *testing.T) {
 	g := harness.StartGateway(t, binary, nil)
 	for _, name := range []string{"", "heap", "profile?seconds=1"} {
 		if status, answer := call(t, http.DefaultClient, http.MethodGet, urlOf(g, "/internal/debug/pprof/"+name), ""); status != http.StatusNotFound {
-			t.Errorf("%q: %d %.200s", name, status, answer)
+			t.Errorf("%q: %d %.200q", name, status, answer)
 		}
 	}
 }
@@ -32,14 +32,14 @@ func TestProfiles(t *testing.T) {
 	} {
 		url := urlOf(g, "/internal/debug/pprof/"+path)
 		if status, answer := call(t, http.DefaultClient, http.MethodGet, url, "", name, value); status != want {
-			t.Errorf("%q: %d %.200s", path, status, answer)
+			t.Errorf("%q: %d %.200q", path, status, answer)
 		}
 		if status, answer := call(t, http.DefaultClient, http.MethodGet, url, ""); status != http.StatusUnauthorized {
-			t.Errorf("%q without the token: %d %.200s", path, status, answer)
+			t.Errorf("%q without the token: %d %.200q", path, status, answer)
 		}
 	}
 	if status, answer := call(t, http.DefaultClient, http.MethodPost, urlOf(g, "/internal/debug/pprof/heap"), "", name, value); status != http.StatusMethodNotAllowed {
-		t.Errorf("POST: %d %.200s", status, answer)
+		t.Errorf("POST: %d %.200q", status, answer)
 	}
 	for path, part := range map[string]string{"heap": "Type: inuse_space", "allocs": "Type: alloc_space"} {
 		_, profile := call(t, http.DefaultClient, http.MethodGet, urlOf(g, "/internal/debug/pprof/"+path), "", name, value)
@@ -63,7 +63,7 @@ func TestLongProfile(t *testing.T) {
 			begin := time.Now()
 			status, profile := call(t, client, http.MethodGet, urlOf(g, "/internal/debug/pprof/profile?seconds=30"), "")
 			if took := time.Since(begin); status != http.StatusOK || took < length {
-				t.Fatalf("%d after %v: %.200s", status, took, profile)
+				t.Fatalf("%d after %v: %.200q", status, took, profile)
 			}
 			if top := read(t, profile); !strings.Contains(top, "Type: cpu") || !strings.Contains(top, "Duration: 30") {
 				t.Error(top)

@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"net/http"
 	"strconv"
 
@@ -34,7 +35,7 @@ func (a *API) batch(w http.ResponseWriter, r *http.Request) {
 	for i, problem := range problems {
 		var result []byte
 		if problem == nil {
-			result, problem = a.answerOperation(valid[0], done[0])
+			result, problem = a.answerOperation(r.Context(), valid[0], done[0])
 			valid, done = valid[1:], done[1:]
 		}
 		if problem != nil {
@@ -63,9 +64,9 @@ func (a *API) decodeOperations(operations []jsontext.Value) (valid []connections
 	return valid, problems
 }
 
-func (a *API) answerOperation(o connections.Operation, done connections.Result) ([]byte, *Error) {
+func (a *API) answerOperation(ctx context.Context, o connections.Operation, done connections.Result) ([]byte, *Error) {
 	if o.Publish != nil {
-		return a.answerPublish(*o.Publish, done.Published, done.Err)
+		return a.answerPublish(ctx, *o.Publish, done.Published, done.Err)
 	}
 	_, answer := answerOf(done.Outcome, done.Err)
 	return answer, nil

@@ -42,19 +42,19 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request) {
 // performPublish carries out a valid publish.
 func (a *API) performPublish(ctx context.Context, p connections.Publication) ([]byte, *Error) {
 	done, err := a.conns.Publish(ctx, p)
-	return a.answerPublish(p, done, err)
+	return a.answerPublish(ctx, p, done, err)
 }
 
 // answerPublish returns the answer to a publish.
-func (a *API) answerPublish(p connections.Publication, done connections.Published, err error) ([]byte, *Error) {
+func (a *API) answerPublish(ctx context.Context, p connections.Publication, done connections.Published, err error) ([]byte, *Error) {
 	if errors.Is(err, connections.ErrTooLarge) {
 		return nil, &Error{errPayload.Status, errPayload.Code, err.Error()}
 	}
 	if err != nil {
-		a.log.Debug("an event was not published", "error", err.Error())
+		a.log.DebugContext(ctx, "an event was not published", "error", err.Error())
 		return nil, ErrBroker
 	}
-	a.log.Debug("publish", "topics", len(p.Topics), "event", p.Event.Name.String(), "bytes", len(p.Event.Data), "receivers", done.Receivers)
+	a.log.DebugContext(ctx, "publish", "topics", len(p.Topics), "event", p.Event.Name.String(), "bytes", len(p.Event.Data), "receivers", done.Receivers)
 	answer := []byte(`{"status":"ok"`)
 	if p.Store {
 		answer = append(append(append(answer, `,"id":"`...), done.Position.String()...), '"')

@@ -63,21 +63,21 @@ func (a *API) NewSender() *Sender { return &Sender{api: a} }
 
 // Send carries out the send in a JSON body and returns its answer. The caller has checked the
 // body's size. A send that has to wait is not carried out yet: then later is not nil, and
-// calling it carries the send out.
-func (s *Sender) Send(body []byte) (status int, answer []byte, later func() (status int, answer []byte)) {
+// calling it carries the send out. ctx has to outlive that.
+func (s *Sender) Send(ctx context.Context, body []byte) (status int, answer []byte, later func() (status int, answer []byte)) {
 	s.request.body = body
 	send, problem := s.request.decodeSend()
 	if problem == nil {
-		if outcome, err := s.api.conns.SendNow(send); !errors.Is(err, connections.ErrWouldWait) {
+		if outcome, err := s.api.conns.SendNow(ctx, send); !errors.Is(err, connections.ErrWouldWait) {
 			status, answer = answerOf(outcome, err)
 			return status, answer, nil
 		}
 		again := &Sender{api: s.api, request: request{body: bytes.Clone(body)}}
 		return 0, nil, func() (int, []byte) {
 			send, problem := again.request.decodeSend()
-			return s.api.answerSend(context.Background(), send, problem)
+			return s.api.answerSend(ctx, send, problem)
 		}
 	}
-	status, answer = s.api.answerSend(context.Background(), send, problem)
+	status, answer = s.api.answerSend(ctx, send, problem)
 	return status, answer, nil
 }

@@ -91,7 +91,7 @@ func BenchmarkTransport(b *testing.B) {
 	before := cpuTime()
 	for range b.N {
 		message := getBuffer()
-		*message = c.appendConnect((*message)[:0], token, body)
+		*message = c.appendConnect((*message)[:0], token, body, "")
 		r, err := client.Post(url, "application/json", bytes.NewReader((*message)[len(c.head)+len("123\r\n"):]))
 		if err != nil {
 			b.Fatal(err)
@@ -149,13 +149,13 @@ func BenchmarkMessage(b *testing.B) {
 	b.Run("connect", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			dst = c.appendConnect(dst[:0], token, body)
+			dst = c.appendConnect(dst[:0], token, body, "")
 		}
 	})
 	b.Run("disconnect", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			dst = c.appendDisconnect(dst[:0], &notice)
+			dst = c.appendDisconnect(dst[:0], &notice, "")
 		}
 	})
 }
@@ -180,8 +180,8 @@ func TestEncodingAllocations(t *testing.T) {
 		most float64
 		do   func()
 	}{
-		{"a connect", 0, func() { dst = c.appendConnect(dst[:0], token, body) }},
-		{"a disconnect", 0, func() { dst = c.appendDisconnect(dst[:0], &notice) }},
+		{"a connect", 0, func() { dst = c.appendConnect(dst[:0], token, body, "") }},
+		{"a disconnect", 0, func() { dst = c.appendDisconnect(dst[:0], &notice, "") }},
 		{"a request in a buffer", 0, func() { dst = AppendRequest(dst[:0], browserRequest) }},
 		{"a request", 1, func() { encoded(browserRequest) }},
 	} {

@@ -73,6 +73,10 @@ type Config struct {
 	// Observe, if not nil, is called after each attempt with an Action, a Result and how
 	// long the backend took. It must not block.
 	Observe func(action, result string, took time.Duration)
+	// Trace, if not nil, is called before each attempt, for a connect with the context of the client's
+	// request. It returns the context of the attempt's log lines, and lines for the head of the callback,
+	// each with its CRLF. done is called with the outcome; status 0: no answer.
+	Trace func(ctx context.Context, action string, token gateway.Token) (_ context.Context, head string, done func(result string, status int))
 	// Permit, if not nil, is called before each attempt of a disconnect. A deferred
 	// disconnect waits for Resume; a denied one is dropped.
 	Permit func(gateway.Token) gateway.Permission
@@ -128,6 +132,11 @@ func New(cfg Config) (*Client, error) {
 	}
 	if cfg.Requests == nil {
 		cfg.Requests = gateway.NewRequests(0)
+	}
+	if cfg.Trace == nil {
+		cfg.Trace = func(ctx context.Context, _ string, _ gateway.Token) (context.Context, string, func(string, int)) {
+			return ctx, "", func(string, int) {}
+		}
 	}
 	if cfg.Permit == nil {
 		cfg.Permit = func(gateway.Token) gateway.Permission { return gateway.Granted }

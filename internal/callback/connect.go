@@ -24,28 +24,29 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 		return gateway.Answer{Outcome: gateway.Unasked}
 	case noTurn:
 		r := reply{err: errNoTurn, late: true}
-		c.connected(token, &r, 0)
+		c.connected(client, token, &r, 0)
 		return r.answer()
 	case itsTurn:
 	}
+	traced, head, done := c.cfg.Trace(client, ActionConnect, token)
 	start := time.Now()
 	message := getBuffer()
-	*message = c.appendConnect((*message)[:0], token, request)
+	*message = c.appendConnect((*message)[:0], token, request, head)
 	r := c.exchange(ctx, start.Add(c.cfg.Timeout), *message)
 	putBuffer(message)
 	took := time.Since(start)
 
 	var body []byte
 	if r.ok() {
-		body = c.grant(ctx, token, &r)
+		body = c.grant(ctx, traced, token, &r)
 	}
 	answer := r.answer() // before another goroutine may own r
 	answer.Body = body
 	var left string
 	answer.Header, left = r.passed()
-	c.connected(token, &r, took)
+	done(c.connected(traced, token, &r, took), r.status)
 	if left != "" {
-		c.leftOut.Log(c.cfg.Log, slog.LevelWarn, "a field of the answer to the connect callback is not passed on: too long, or with control characters",
+		c.leftOut.LogContext(traced, c.cfg.Log, slog.LevelWarn, "a field of the answer to the connect callback is not passed on: too long, or with control characters",
 			slog.String("token", token.String()), slog.String("field", left))
 	}
 	switch {
@@ -109,8 +110,8 @@ func (c *Client) Connects() (asking, waiting int) { return len(c.turns), int(c.w
 
 // grant reads the body of an acceptance. A body that cannot be used counts as none, and is
 // logged, since the client then gets less than the backend meant. If the connection broke
-// within the body there is no answer, and r is changed to say so.
-func (c *Client) grant(ctx context.Context, token gateway.Token, r *reply) []byte {
+// within the body there is no answer, and r is changed to say so. traced is the context of log lines.
+func (c *Client) grant(ctx, traced context.Context, token gateway.Token, r *reply) []byte {
 	body, err := c.body(ctx, r)
 	switch {
 	case err == nil:
@@ -118,7 +119,7 @@ func (c *Client) grant(ctx context.Context, token gateway.Token, r *reply) []byt
 	case errors.Is(err, errCut):
 		*r = reply{err: err, sent: true}
 	default:
-		c.ignored.Log(c.cfg.Log, slog.LevelWarn, "the answer to the connect callback is ignored", slog.String("token", token.String()), slog.String("error", err.Error()))
+		c.ignored.LogContext(traced, c.cfg.Log, slog.LevelWarn, "the answer to the connect callback is ignored", slog.String("token", token.String()), slog.String("error", err.Error()))
 	}
 	return nil
 }
@@ -146,10 +147,11 @@ var connectResults = [...]string{
 	gateway.Unanswered:  ResultUnanswered,
 }
 
-func (c *Client) connected(token gateway.Token, r *reply, took time.Duration) {
-	result := connectResults[r.answer().Outcome]
+// connected counts and logs the outcome of a connect, and returns its result.
+func (c *Client) connected(traced context.Context, token gateway.Token, r *reply, took time.Duration) (result string) {
+	result = connectResults[r.answer().Outcome]
 	c.cfg.Observe(ActionConnect, result, took)
-	c.log(slog.LevelInfo, ActionConnect, token, result, r, took)
+	c.log(traced, slog.LevelInfo, ActionConnect, token, result, r, took)
 	if result == ResultUnreachable || result == ResultTimeout || result == ResultUnanswered {
 		c.away.Log(c.cfg.Log, slog.LevelWarn, "the backend does not answer connect callbacks, so clients are refused", slog.String("result", result), slog.Any("error", r.err))
 	}
@@ -158,8 +160,9 @@ func (c *Client) connected(token gateway.Token, r *reply, took time.Duration) {
 		if location := r.location(); location != "" {
 			attrs = append(attrs, slog.String("location", location))
 		}
-		c.misdirected.Log(c.cfg.Log, slog.LevelWarn, "the answer to the connect callback is a redirect, which is not followed, or no status of HTTP", attrs...)
+		c.misdirected.LogContext(traced, c.cfg.Log, slog.LevelWarn, "the answer to the connect callback is a redirect, which is not followed, or no status of HTTP", attrs...)
 	}
+	return result
 }
 
 // misdirected reports whether the answer is one that a backend should not give: a redirect,
@@ -182,8 +185,7 @@ func (r *reply) location() string {
 }
 
 // log writes a callback's line.
-func (c *Client) log(level slog.Level, action string, token gateway.Token, result string, r *reply, took time.Duration, more ...slog.Attr) {
-	ctx := context.Background()
+func (c *Client) log(ctx context.Context, level slog.Level, action string, token gateway.Token, result string, r *reply, took time.Duration, more ...slog.Attr) {
 	if !c.cfg.Log.Enabled(ctx, level) {
 		return
 	}

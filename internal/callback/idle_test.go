@@ -189,7 +189,7 @@ func TestFate(t *testing.T) {
 			conn := c.pool.pop()
 			<-closed
 			before := *conn.written
-			message := c.appendConnect(nil, gateway.NewToken(), request)
+			message := c.appendConnect(nil, gateway.NewToken(), request, "")
 			conn.SetDeadline(time.Now().Add(10 * time.Second))
 			if _, err := conn.Write(message); err != nil {
 				t.Fatal(err)

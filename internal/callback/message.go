@@ -44,20 +44,22 @@ const (
 const tokenLen = 36
 
 // appendHead adds the fields that differ and ends the head. The webhook-id is unique
-// for each callback and the same on each attempt.
-func (c *Client) appendHead(dst []byte, action string, token gateway.Token, bodyLen int) []byte {
+// for each callback and the same on each attempt. more are further lines.
+func (c *Client) appendHead(dst []byte, action string, token gateway.Token, bodyLen int, more string) []byte {
 	dst = append(dst, c.head...)
 	dst = strconv.AppendInt(dst, int64(bodyLen), 10)
 	dst = append(dst, "\r\nwebhook-id: "...)
 	dst = appendToken(dst, token)
 	dst = append(dst, '-')
 	dst = append(dst, action...)
-	return append(dst, "\r\n\r\n"...)
+	dst = append(dst, "\r\n"...)
+	dst = append(dst, more...)
+	return append(dst, "\r\n"...)
 }
 
-func (c *Client) appendConnect(dst []byte, token gateway.Token, request []byte) []byte {
+func (c *Client) appendConnect(dst []byte, token gateway.Token, request []byte, more string) []byte {
 	n := len(connectOpen) + tokenLen + len(requestKey) + len(request) + len(bodyEnd)
-	dst = c.appendHead(dst, ActionConnect, token, n)
+	dst = c.appendHead(dst, ActionConnect, token, n, more)
 	dst = append(dst, connectOpen...)
 	dst = appendToken(dst, token)
 	dst = append(dst, requestKey...)
@@ -65,13 +67,13 @@ func (c *Client) appendConnect(dst []byte, token gateway.Token, request []byte) 
 	return append(dst, bodyEnd...)
 }
 
-func (c *Client) appendDisconnect(dst []byte, n *gateway.Notice) []byte {
+func (c *Client) appendDisconnect(dst []byte, n *gateway.Notice, more string) []byte {
 	reason, detail := n.Reason.String(), n.Detail.String()
 	size := len(disconnectOpen) + len(reason) + len(tokenKey) + tokenLen + len(requestKey) + len(n.Request) + len(bodyEnd)
 	if detail != "" {
 		size += len(detailKey) + len(detail)
 	}
-	dst = c.appendHead(dst, ActionDisconnect, n.Token, size)
+	dst = c.appendHead(dst, ActionDisconnect, n.Token, size, more)
 	dst = append(dst, disconnectOpen...)
 	dst = append(dst, reason...)
 	if detail != "" {

@@ -218,12 +218,14 @@ func (c *Client) notify(ctx context.Context, what *notice) attempt {
 	case gateway.Denied:
 		return attempt{result: resultDenied}
 	}
+	traced, head, done := c.cfg.Trace(context.Background(), ActionDisconnect, what.Token)
 	start := time.Now()
 	message := getBuffer()
-	*message = c.appendDisconnect((*message)[:0], &what.Notice)
+	*message = c.appendDisconnect((*message)[:0], &what.Notice, head)
 	r := c.exchange(ctx, start.Add(c.cfg.Timeout), *message)
 	putBuffer(message)
 	a := attempt{reply: r, took: time.Since(start)}
+	defer func() { done(a.result, r.status) }()
 	switch {
 	case r.ok():
 		a.result = ResultDelivered
@@ -237,7 +239,7 @@ func (c *Client) notify(ctx context.Context, what *notice) attempt {
 		a.result = ResultRetry
 	}
 	c.cfg.Observe(ActionDisconnect, a.result, a.took)
-	c.log(a.level(what), ActionDisconnect, what.Token, a.result, &r, a.took,
+	c.log(traced, a.level(what), ActionDisconnect, what.Token, a.result, &r, a.took,
 		slog.String("reason", what.Reason.String()), slog.Int("attempt", int(what.attempts)+1))
 	return a
 }

@@ -17,7 +17,7 @@ import (
 type Connections interface {
 	// SendNow carries a send out if that needs no waiting. Otherwise it does nothing and
 	// returns ErrWouldWait; the caller then calls Send on a goroutine that may wait.
-	SendNow(s Send) (Outcome, error)
+	SendNow(ctx context.Context, s Send) (Outcome, error)
 	// Send carries a send out.
 	Send(ctx context.Context, s Send) (Outcome, error)
 	// Batch performs operations in order, each as if it had come alone, and returns one

@@ -101,11 +101,11 @@ func (o *Own) Name() string { return o.name() }
 func (o *Own) Holds(token gateway.Token) bool { return o.gw.Find(token) != nil }
 
 // SendNow implements [Connections].
-func (o *Own) SendNow(s Send) (Outcome, error) {
+func (o *Own) SendNow(ctx context.Context, s Send) (Outcome, error) {
 	if s.Wait {
 		return 0, ErrWouldWait
 	}
-	return o.Send(context.Background(), s)
+	return o.Send(ctx, s)
 }
 
 // Send implements [Connections].
@@ -134,7 +134,7 @@ func (o *Own) perform(ctx context.Context, s *Send) (Outcome, error) {
 		return 0, ErrNotFound
 	}
 	if o.log.Enabled(ctx, slog.LevelDebug) {
-		o.log.Debug("send", "token", s.Token.String(), "event", s.Event.Name.String(), "bytes", len(s.Event.Data), "path", logging.Cut(c.Path()))
+		o.log.DebugContext(ctx, "send", "token", s.Token.String(), "event", s.Event.Name.String(), "bytes", len(s.Event.Data), "path", logging.Cut(c.Path()))
 	}
 	var f frame.Frame
 	if s.HasEvent {

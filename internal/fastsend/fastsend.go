@@ -18,14 +18,19 @@ import (
 	"time"
 )
 
+// Request is what a Handler is given of a request: bytes that are valid until it returns.
+type Request struct {
+	Body, Authorization     []byte
+	Traceparent, Tracestate []byte // W3C trace context; nil: there is none
+}
+
 // Handler carries out sends. Each goroutine of a Server has one of its own.
 type Handler interface {
 	// Serve carries out the send in a body, and returns its answer: an HTTP status and
 	// a body of JSON, valid until the next call. It does not block. If the send has to
 	// wait, Serve does nothing yet and returns status 0 and later, which carries it out
 	// on another goroutine. Status 0 and a nil later leave the request to net/http.
-	// Serve keeps no reference to its arguments.
-	Serve(authorization, body []byte) (status int, answer []byte, later func() (status int, answer []byte))
+	Serve(r Request) (status int, answer []byte, later func() (status int, answer []byte))
 }
 
 // returned is a connection that goes back to net/http.

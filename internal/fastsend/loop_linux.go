@@ -245,7 +245,7 @@ func (l *loop) serve(c *conn) {
 		var answer []byte
 		var later func() (int, []byte)
 		if v == complete && string(r.host) == c.host {
-			status, answer, later = l.handler.Serve(r.authorization, r.body)
+			status, answer, later = l.handler.Serve(Request{r.body, r.authorization, r.traceparent, r.tracestate})
 		}
 		switch {
 		case status != 0:

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fixed answers each send alike.
 type fixed struct{}
 
-func (fixed) Serve([]byte, []byte) (int, []byte, func() (int, []byte)) {
+func (fixed) Serve(Request) (int, []byte, func() (int, []byte)) {
 	return http.StatusOK, []byte("{}"), nil
 }
 
@@ -56,7 +56,7 @@ func descriptors(t *testing.T) int {
 // waiting answers each send when it is told to.
 type waiting chan struct{}
 
-func (w waiting) Serve([]byte, []byte) (int, []byte, func() (int, []byte)) {
+func (w waiting) Serve(Request) (int, []byte, func() (int, []byte)) {
 	return 0, nil, func() (int, []byte) {
 		<-w
 		return http.StatusOK, []byte("{}")

@@ -36,6 +36,8 @@ type request struct {
 	body          []byte
 	host          []byte // value of the header field
 	authorization []byte // value of the header field; nil: there is none
+	traceparent   []byte // the same
+	tracestate    []byte // the same
 	length        int    // of the whole request
 }
 
@@ -114,6 +116,16 @@ func (r *request) parseFields(lines []byte) (length int, ok bool) {
 				return 0, false
 			}
 			r.authorization = value
+		case meansTraceparent:
+			if r.traceparent != nil {
+				return 0, false
+			}
+			r.traceparent = value
+		case meansTracestate:
+			if r.tracestate != nil {
+				return 0, false
+			}
+			r.tracestate = value
 		case meansMore:
 			return 0, false
 		}
@@ -136,12 +148,15 @@ const (
 	meansType
 	meansConnection
 	meansAuthorization
+	meansTraceparent
+	meansTracestate
 	meansMore // left to net/http: fields of framing, of proxies and of browsers
 )
 
 var meanings = map[string]meaning{
 	"host": meansHost, "content-length": meansLength, "content-type": meansType,
 	"connection": meansConnection, "authorization": meansAuthorization,
+	"traceparent": meansTraceparent, "tracestate": meansTracestate,
 	"transfer-encoding": meansMore, "trailer": meansMore, "te": meansMore, "upgrade": meansMore, "expect": meansMore,
 	"content-encoding": meansMore, "proxy-connection": meansMore, "http2-settings": meansMore,
 	"forwarded": meansMore, "via": meansMore, "cdn-loop": meansMore,

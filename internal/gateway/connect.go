@@ -29,7 +29,7 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 	c, err := g.register(request)
 	if err != nil {
 		if errors.Is(err, ErrRequests) {
-			g.sayRefused()
+			g.sayRefused(client)
 		}
 		return nil, Answer{}, err
 	}
@@ -42,12 +42,12 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 		c.Abort(reason, detail)
 	})
 	defer stop()
-	g.log(c, "connect")
+	g.log(client, c, "connect")
 	a := Answer{Outcome: Unanswered} // if asking panics
 	defer func() { c.onAnswer(a) }()
 	a = g.backend.Connect(g.connecting, client, c.token, request)
 	if a.Outcome == Unasked && client.Err() != nil {
-		g.log(c, "the client left before the backend was asked")
+		g.log(client, c, "the client left before the backend was asked")
 	}
 	return c, a, nil
 }
@@ -88,8 +88,8 @@ func (g *Gateway) register(request []byte) (*Conn, error) {
 }
 
 // sayRefused logs that a connection is refused because of the bound on requests.
-func (g *Gateway) sayRefused() {
+func (g *Gateway) sayRefused(client context.Context) {
 	r := g.cfg.Requests
-	r.full.Log(g.cfg.Log, slog.LevelWarn, "a stream is turned away: too many bytes of requests are kept, of connections and of ends that the backend was not told of yet",
+	r.full.LogContext(client, g.cfg.Log, slog.LevelWarn, "a stream is turned away: too many bytes of requests are kept, of connections and of ends that the backend was not told of yet",
 		slog.Int64("bytes", r.Bytes()), slog.Int64("limit", r.limit))
 }

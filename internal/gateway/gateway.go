@@ -181,8 +181,7 @@ func (g *Gateway) releaseSlot() {
 
 // log logs a line about a connection's life. It describes the connection only if the line is
 // wanted.
-func (g *Gateway) log(c *Conn, message string, attrs ...slog.Attr) {
-	ctx := context.Background()
+func (g *Gateway) log(ctx context.Context, c *Conn, message string, attrs ...slog.Attr) {
 	if !g.cfg.Log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
@@ -200,7 +199,7 @@ func (g *Gateway) finish(c *Conn) {
 		if c.detail != 0 {
 			attrs = append(attrs, slog.String("detail", c.detail.String()))
 		}
-		g.log(c, "close", attrs...)
+		g.log(context.Background(), c, "close", attrs...)
 		g.backend.Disconnect(Notice{Token: c.token, Request: c.request, Reason: c.reason, Detail: c.detail})
 	}
 	g.cfg.Requests.Release(c.request) // the backend's Notice keeps it from now on, if there is one

@@ -41,7 +41,11 @@ func LeftOut() uint64 { return leftOut.Load() }
 // Log writes the line to log, or counts it. What the arguments cost the caller pays in
 // both cases: they should be cheap.
 func (t *Throttle) Log(log *slog.Logger, level slog.Level, message string, attrs ...slog.Attr) {
-	ctx := context.Background()
+	t.LogContext(context.Background(), log, level, message, attrs...)
+}
+
+// LogContext is Log for a line of a request, with the request's context.
+func (t *Throttle) LogContext(ctx context.Context, log *slog.Logger, level slog.Level, message string, attrs ...slog.Attr) {
 	if !log.Enabled(ctx, level) {
 		return
 	}

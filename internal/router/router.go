@@ -137,11 +137,11 @@ func (r *Router) askAll(ctx context.Context, peers []cluster.Peer, q nodeRequest
 }
 
 // SendNow implements [connections.Connections].
-func (r *Router) SendNow(s connections.Send) (connections.Outcome, error) {
+func (r *Router) SendNow(ctx context.Context, s connections.Send) (connections.Outcome, error) {
 	if !r.isOwn(s.Token) {
 		return 0, connections.ErrWouldWait
 	}
-	return r.own.SendNow(s)
+	return r.own.SendNow(ctx, s)
 }
 
 // Send implements [connections.Connections].

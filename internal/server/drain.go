@@ -34,10 +34,9 @@ func (s *Server) Hurry() {
 	})
 }
 
-// drainBeside drains while the parts still work. If a part fails meanwhile, or has failed
+// drainBeside drains, from begin on, while the parts still work. If a part fails meanwhile, or has failed
 // before, it returns that error.
-func (s *Server) drainBeside(parts *parts, failure error) error {
-	begin := time.Now()
+func (s *Server) drainBeside(begin time.Time, parts *parts, failure error) error {
 	limit, cancel := s.behindWindow(begin, drainGrace)
 	defer cancel()
 	over := make(chan error, 1)

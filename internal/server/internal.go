@@ -44,7 +44,7 @@ func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !s.keepSender(w, r) {
-		s.api.ServeHTTP(w, r)
+		s.serveAPI(w, r)
 	}
 }
 

@@ -2,7 +2,7 @@ package server
 
 import (
 	"net/http"
-	"net/http/pprof" //nolint:gosec // it registers itself on http.DefaultServeMux as well, which nothing here serves
+	"net/http/pprof" // registers itself on http.DefaultServeMux as well, which nothing here serves
 	"strings"
 
 	"ssegateway/internal/api"

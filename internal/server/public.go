@@ -162,7 +162,7 @@ func (s *Server) lacksSockets(r *http.Request) bool {
 // refuseFull turns a client away because there are as many streams as there may be.
 func (s *Server) refuseFull(w http.ResponseWriter, r *http.Request) {
 	s.turnedAway.full.Add(1)
-	s.full.Log(s.log, slog.LevelWarn, "a stream is turned away: there are MAX_CONNECTIONS", slog.Int("max_connections", s.cfg.MaxConnections))
+	s.full.LogContext(r.Context(), s.log, slog.LevelWarn, "a stream is turned away: there are MAX_CONNECTIONS", slog.Int("max_connections", s.cfg.MaxConnections))
 	s.tooMany(w, r, api.ErrTooManyConns)
 }
 
@@ -195,7 +195,7 @@ func (s *Server) grant(r *http.Request, c *gateway.Conn, body []byte) gateway.Gr
 		g, err = gateway.Grant{}, errors.New("events has an id that is a position to which the log has not come")
 	}
 	if err != nil {
-		s.ignored.Log(s.log, slog.LevelWarn, "the answer to the connect callback is ignored",
+		s.ignored.LogContext(r.Context(), s.log, slog.LevelWarn, "the answer to the connect callback is ignored",
 			slog.String("token", c.Token().String()), slog.String("error", logging.Cut(err.Error())))
 	}
 	if s.isRetrySet(r) && !g.Retry.IsSet() {

@@ -21,11 +21,24 @@ func (s *Server) newSender() fastsend.Handler { return &sender{s, s.api.NewSende
 
 // Serve implements [fastsend.Handler]. Access was decided for the connection; only what each
 // request says anew is checked here.
-func (s *sender) Serve(authorization, body []byte) (status int, answer []byte, later func() (int, []byte)) {
-	if s.server.cfg.InternalToken != "" && !s.server.isToken(string(authorization)) || int64(len(body)) > s.server.cfg.MaxBodyBytes {
+func (s *sender) Serve(r fastsend.Request) (status int, answer []byte, later func() (int, []byte)) {
+	if s.server.cfg.InternalToken != "" && !s.server.isToken(string(r.Authorization)) || int64(len(r.Body)) > s.server.cfg.MaxBodyBytes {
 		return 0, nil, nil
 	}
-	return s.Send(body)
+	if s.server.tracer == nil {
+		return s.Send(context.Background(), r.Body)
+	}
+	ctx, done := s.server.tracer.Send(r.Traceparent, r.Tracestate)
+	status, answer, waiting := s.Send(ctx, r.Body)
+	if waiting == nil {
+		done(status)
+		return status, answer, nil
+	}
+	return 0, nil, func() (status int, answer []byte) {
+		status, answer = waiting()
+		done(status)
+		return status, answer
+	}
 }
 
 // sending is the state of a connection that may be a sender's.
@@ -74,7 +87,10 @@ func (s *Server) keepSender(w http.ResponseWriter, r *http.Request) bool {
 		}
 	}()
 	unread, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
-	status, answer, later := s.newSender().Serve([]byte(r.Header.Get("Authorization")), body)
+	status, answer, later := s.newSender().Serve(fastsend.Request{
+		Body: body, Authorization: []byte(r.Header.Get("Authorization")),
+		Traceparent: []byte(r.Header.Get("Traceparent")), Tracestate: []byte(r.Header.Get("Tracestate")),
+	})
 	if later != nil {
 		status, answer = later()
 	}

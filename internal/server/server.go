@@ -32,6 +32,7 @@ import (
 	"ssegateway/internal/router"
 	"ssegateway/internal/stream"
 	"ssegateway/internal/topics"
+	"ssegateway/internal/tracing"
 )
 
 const (
@@ -74,6 +75,8 @@ type Server struct {
 	own       *connections.Own
 	api       *api.API
 	metrics   *metrics.Metrics
+	tracer    *tracing.Tracer // nil: nobody asks for traces
+	serveAPI  http.HandlerFunc
 	withCORS  func(http.HandlerFunc) http.Handler
 	clients   http.Handler // serves requests other than health and /internal
 
@@ -116,8 +119,12 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	if cfg.RequestBudgetBytes == 0 {
 		cfg.RequestBudgetBytes = max(leastRequestBudget, requestBytes*int64(cfg.MaxConnections))
 	}
+	tracer := tracing.New(version, log)
+	if tracer != nil {
+		log = tracer.Logger(log)
+	}
 	s := &Server{
-		cfg: cfg, version: version, log: log, metrics: metrics.New(version, callback.Results()), files: files,
+		cfg: cfg, tracer: tracer, version: version, log: log, metrics: metrics.New(version, callback.Results()), files: files,
 		panics: logging.Every(time.Second), ignored: logging.Every(time.Second), full: logging.Every(time.Second), hurried: make(chan struct{}),
 	}
 
@@ -135,6 +142,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		callbacks := callback.Config{
 			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency,
 			Log: log, Observe: s.metrics.ObserveCallback, Requests: requests,
+			Trace: traceCallbacks(tracer, cfg.CallbackURL),
 		}
 		if s.node != nil {
 			callbacks.Permit, callbacks.OnFinished = s.node.Permit, s.node.OnFinished
@@ -148,6 +156,9 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		}
 	}
 	s.topics = topics.New(s.broker, s.node != nil)
+	if tracer != nil {
+		s.topics.Trace(tracer)
+	}
 	s.gw = gateway.New(gateway.Config{
 		Topics:    s.topics,
 		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections, MaxTails: files.tails(),
@@ -167,7 +178,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	s.metrics.Watch(metrics.Sources{Gateway: s.gw, Own: s.own, API: s.api, Topics: s.topics, Edge: s.edge, Node: s.node, State: s.state})
 
 	s.withCORS = newCORS(cfg.CORSAllowedOrigins)
-	s.clients = s.withCORS(s.serveStream)
+	s.clients = s.withCORS(tracer.Handler("connect", s.serveStream))
 	return s, nil
 }
 
@@ -183,6 +194,7 @@ func (s *Server) connect() {
 		conns = r
 	}
 	s.api = api.New(conns, s.cfg.MaxBodyBytes, s.gw.MaxTopics(), s.follow, s.log)
+	s.serveAPI = traceAPI(s.tracer, s.api.ServeHTTP)
 }
 
 // Run serves until ctx ends, then drains. It returns an error if it could not start, if one
@@ -225,9 +237,11 @@ func (s *Server) Run(ctx context.Context) error {
 		s.fail(failure)
 	}
 	s.notifySystemd(daemon.SdNotifyStopping)
-	err = s.drainBeside(parts, failure)
+	begin := time.Now()
+	err = s.drainBeside(begin, parts, failure)
 	parts.end()
 	closeListeners(listeners)
+	s.flushTraces(begin)
 	if left := parts.stop(stopGrace); left != nil {
 		s.log.Error(left.Error())
 		return errors.Join(err, left)

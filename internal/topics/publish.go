@@ -79,10 +79,21 @@ func (t *Topics) Publish(ctx context.Context, names []string, e sse.Event, store
 
 // Publish publishes as Topics.Publish does, with the ref of the delivery.
 func (d *Delivery) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
-	position, err := d.topics.engine.Append(ctx, broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: d.ref})
+	p := broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: d.ref}
+	tracer := d.topics.tracer
+	appended, delivered := func(error) {}, func(int) {}
+	if tracer != nil {
+		appended = tracer.Appending(ctx, p.Topics)
+	}
+	position, err := d.topics.engine.Append(ctx, p)
+	appended(err)
 	if err != nil {
 		return position, 0, err
 	}
+	if tracer != nil {
+		delivered = tracer.Delivering(ctx)
+	}
 	receivers, _ := d.Wait(ctx) // even if ctx ends, the event is in the log and is being delivered
+	delivered(receivers)
 	return position, receivers, nil
 }

@@ -40,6 +40,7 @@ type Topics struct {
 	shards  []*shard
 	refs    atomic.Uint64
 	waiters sync.Map // Publication.Ref to *waiter
+	tracer  Tracer   // nil: none
 	stats   Stats
 }
 
@@ -67,6 +68,17 @@ func New(engine broker.Engine, shared bool) *Topics {
 	}
 	return t
 }
+
+// Tracer follows publications through their steps.
+type Tracer interface {
+	// Appending is called before a publication to these topics is appended to the log, done afterwards.
+	Appending(ctx context.Context, topics []string) (done func(error))
+	// Delivering is called when it was appended, done when this node has delivered it.
+	Delivering(ctx context.Context) (done func(receivers int))
+}
+
+// Trace has a Tracer follow the publications of this node. It must be called before Run.
+func (t *Topics) Trace(tracer Tracer) { t.tracer = tracer }
 
 // Run delivers until ctx ends.
 func (t *Topics) Run(ctx context.Context) error {
