@@ -231,6 +231,8 @@ func TestKeptSenderIsAnsweredAlike(t *testing.T) {
 		request(`{"token":"x","event":{"data":"y","name":"a\nb"}}`),
 		request("{\"token\":\"\xff\"}"),
 		request(`{"token":"x"}`, "Accept: */*", "User-Agent: x", "Accept-Encoding: gzip", "X-Request-Id: 1"),
+		request(`{"token":"x"}`, "Traceparent: nonsense", "Tracestate: x=1"),
+		request(`{"token":"x"}`, "Traceparent: a", "Traceparent: b"),
 		request(`{"token":"x"}`, "Connection: keep-alive"),
 		request(`{"token":"x"}`, "Connection: close"),
 		request(`{"token":"x"}`, "X-Forwarded-For: 1.2.3.4"),
