@@ -54,7 +54,7 @@ var arrows = map[string][]string{
 	"internal/check": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll", "internal/server",
-		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router", "internal/operator",
+		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router", "internal/operator", "internal/tracing",
 	},
 
 	"internal/broker/nats":          {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker"},

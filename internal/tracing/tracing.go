@@ -13,7 +13,7 @@ import (
 	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -48,7 +48,11 @@ func New(version string, log *slog.Logger) *Tracer {
 	otel.SetLogger(logr.New(complaints{log}))
 
 	ctx := context.Background()
-	exporter, err := otlptracehttp.New(ctx)
+	uploader, err := newUploader(log)
+	var exporter *otlptrace.Exporter
+	if err == nil {
+		exporter, err = otlptrace.New(ctx, uploader)
+	}
 	if err != nil {
 		log.Error("no traces: the variables of OpenTelemetry are not usable", "error", logging.Cut(err.Error()))
 		return nil
