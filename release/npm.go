@@ -62,7 +62,9 @@ func (r *release) npmProgram(binary string, t target) error {
 		Files       []string `json:"files"`
 	}{
 		"@ssegateway/" + name, r.npmVersion(), "The program of the package ssegateway for " + name, "MIT",
-		[]string{system}, []string{arch}, []string{"bin"},
+		[]string{system},
+		[]string{arch},
+		[]string{"bin"},
 	}, "", "  ")
 	if err != nil {
 		return err

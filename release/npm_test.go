@@ -64,13 +64,13 @@ func TestNPMPack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close()
 		z, err := gzip.NewReader(f)
 		if err != nil {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
 		names := untar(t, z, dir)
+		_ = f.Close()
 		var listed []struct {
 			Version, Filename string
 			Files             []struct {
