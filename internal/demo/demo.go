@@ -127,7 +127,7 @@ func newSite(cfg config.Config, pagePort int) *site {
 		Page:        "http://localhost:" + strconv.Itoa(pagePort),
 		Gateway:     "http://localhost:" + strconv.Itoa(cfg.Port),
 	}
-	s.view.OpenCommand = "curl -N " + s.view.Gateway + streamPath + "/terminal"
+	s.view.OpenCommand = "curl -N " + s.view.Gateway + streamPath + "terminal"
 
 	internal := s.view.Gateway
 	switch cfg.InternalAddr.Network {

@@ -208,12 +208,12 @@ func TestPage(t *testing.T) {
 		}
 	}
 
-	mine := r.open(r.gateway + "/events")
+	mine := r.open(r.gateway + "/events/")
 	if h := mine.head.Header; h.Get("Access-Control-Allow-Origin") != r.page || h.Get("Access-Control-Allow-Credentials") != "true" {
 		t.Errorf("no CORS headers for the page: %v", h)
 	}
 	first := mine.wantCallback(func(c record) bool { return c.Action == "connect" })
-	if first.Status != http.StatusOK || first.Request.URL != "/events" || first.Request.Headers["origin"] != r.page || strings.Contains(first.Request.Headers["cookie"], "=") {
+	if first.Status != http.StatusOK || first.Request.URL != "/events/" || first.Request.Headers["origin"] != r.page || strings.Contains(first.Request.Headers["cookie"], "=") {
 		t.Errorf("connect was shown as %+v", first)
 	}
 	guest := r.open(r.gateway + "/events/guest")
@@ -237,7 +237,7 @@ func TestPage(t *testing.T) {
 		t.Errorf("after a close: %v, want the end", err)
 	}
 	// The page comes back, and is shown what happened meanwhile.
-	again := r.open(r.gateway + "/events")
+	again := r.open(r.gateway + "/events/")
 	end := again.wantCallback(func(c record) bool { return c.Action == "disconnect" })
 	if end.Reason != "server_closed" || end.Token != first.Token || end.User != first.User || end.Status != http.StatusNoContent {
 		t.Errorf("disconnect was shown as %+v", end)
@@ -266,7 +266,7 @@ func TestStrangers(t *testing.T) {
 		header         []string
 		want           int
 	}{
-		{"GET", r.gateway + "/events", nil, http.StatusUnauthorized}, // no cookie
+		{"GET", r.gateway + "/events/", nil, http.StatusUnauthorized}, // no cookie
 		{"GET", r.gateway + "/elsewhere", nil, http.StatusNotFound},
 		{"GET", r.gateway + "/events/Not.A.Name", nil, http.StatusNotFound},
 		{"POST", r.page + "/callback", nil, http.StatusForbidden},

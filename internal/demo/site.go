@@ -58,9 +58,9 @@ type user struct {
 }
 
 const (
-	// streamPath is where pages open their streams. The gateway takes any path; its
-	// meaning is up to the backend. Below it, a guest gives a name: /events/terminal.
-	streamPath = "/events"
+	// streamPath is where pages open their streams. The gateway takes any path, the
+	// shipped files for proxies this one. Below it, a guest gives a name: /events/terminal.
+	streamPath = "/events/"
 
 	// sessionCookie also reaches the gateway, as it is the same site on another port,
 	// and from there the backend.
@@ -126,7 +126,7 @@ func nameOf(id string) string {
 // identify accepts a browser by its cookie, and a guest, who has none, by the path.
 func (s *site) identify(url string, headers map[string]string) (user, int) {
 	path, _, _ := strings.Cut(url, "?")
-	if name, ok := strings.CutPrefix(path, streamPath+"/"); ok && isName(name) {
+	if name, ok := strings.CutPrefix(path, streamPath); ok && isName(name) {
 		return user{id: "guest " + name, name: name, guest: true}, http.StatusOK
 	}
 	if path != streamPath {

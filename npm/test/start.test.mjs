@@ -135,7 +135,7 @@ test("the demo", async (t) => {
   await until("the demo's page", () => fetch(`http://127.0.0.1:${page}/`).then((r) => r.ok, () => false));
   await until("the gateway", () => fetch(`http://127.0.0.1:${port}/readyz`).then((r) => r.ok, () => false));
   const [cookie] = (await fetch(`http://127.0.0.1:${page}/`)).headers.get("set-cookie").split(";");
-  const stream = await fetch(`http://127.0.0.1:${port}/events`, { headers: { Cookie: cookie, Origin: `http://127.0.0.1:${page}` } });
+  const stream = await fetch(`http://127.0.0.1:${port}/events/`, { headers: { Cookie: cookie, Origin: `http://127.0.0.1:${page}` } });
   assert.equal(stream.status, 200);
   const sent = await fetch(`http://127.0.0.1:${page}/send`, { method: "POST", headers: { Cookie: cookie }, body: new URLSearchParams({ name: "message", data: "from the demo" }) });
   assert.equal(sent.status, 200);

@@ -29,7 +29,7 @@ function open() {
   clearTimeout(waiting);
   waiting = setTimeout(explainWaiting, waitsLong);
   // With credentials, the gateway gets the page's cookies, and passes them to the backend.
-  stream = new EventSource(`${gateway}/events`, { withCredentials: true });
+  stream = new EventSource(`${gateway}/events/`, { withCredentials: true });
   stream.onopen = () => {
     clearTimeout(waiting);
     openedTimes++;
