@@ -153,7 +153,7 @@ func (c *Client) connected(traced context.Context, token gateway.Token, r *reply
 	c.cfg.Observe(ActionConnect, result, took)
 	c.log(traced, slog.LevelInfo, ActionConnect, token, result, r, took)
 	if result == ResultUnreachable || result == ResultTimeout || result == ResultUnanswered {
-		c.away.Log(c.cfg.Log, slog.LevelWarn, "the backend does not answer connect callbacks, so clients are refused", slog.String("result", result), slog.Any("error", r.err))
+		c.away.LogContext(traced, c.cfg.Log, slog.LevelWarn, "the backend does not answer connect callbacks, so clients are refused", slog.String("result", result), slog.Any("error", r.err))
 	}
 	if r.misdirected() {
 		attrs := []slog.Attr{slog.String("token", token.String()), slog.Int("status", r.status)}

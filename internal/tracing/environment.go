@@ -9,8 +9,8 @@ import (
 )
 
 // asked reports whether the environment asks for traces
-// (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/). The libraries
-// read the other variables by themselves.
+// (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/). newTarget
+// reads the exporter's variables, and the SDK the others.
 func asked(log *slog.Logger) bool {
 	if strings.EqualFold(variable("OTEL_SDK_DISABLED"), "true") {
 		return false
@@ -28,8 +28,8 @@ func asked(log *slog.Logger) bool {
 			}
 		}
 	}
-	if on && variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc" {
-		log.Error("no traces: OTEL_EXPORTER_OTLP_PROTOCOL is grpc, and only http/protobuf is spoken here; collectors take that at port 4318")
+	if protocol := exporterVariable("PROTOCOL"); on && protocol != "" && protocol != "http/protobuf" {
+		log.Error("no traces: OTEL_EXPORTER_OTLP_PROTOCOL is not http/protobuf, and nothing else is spoken here; collectors take that at port 4318")
 		return false
 	}
 	return on

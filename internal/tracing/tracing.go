@@ -48,13 +48,14 @@ func New(version string, log *slog.Logger) *Tracer {
 	otel.SetLogger(logr.New(complaints{log}))
 
 	ctx := context.Background()
-	uploader, err := newUploader(log)
-	var exporter *otlptrace.Exporter
-	if err == nil {
-		exporter, err = otlptrace.New(ctx, uploader)
-	}
+	target, err := newTarget(log)
 	if err != nil {
-		log.Error("no traces: the variables of OpenTelemetry are not usable", "error", logging.Cut(err.Error()))
+		log.Error("no traces: the variables of OpenTelemetry are not usable", "error", err)
+		return nil
+	}
+	exporter, err := otlptrace.New(ctx, newClient(target))
+	if err != nil {
+		log.Error("no traces", "error", err)
 		return nil
 	}
 	// Later ones go before earlier ones.
