@@ -38,10 +38,11 @@ func (c *client) Stop(context.Context) error {
 	return nil
 }
 
-// The first wait between two attempts, and the longest, if the collector names none.
+// The first wait between two attempts, and the longest, if the collector names none; and the one if it names 0.
 const (
 	firstWait = 500 * time.Millisecond
 	maxWait   = 5 * time.Second
+	minWait   = 100 * time.Millisecond
 )
 
 // UploadTraces sends spans. It tries again as long as the collector asks for that and time is left.
@@ -61,7 +62,9 @@ func (c *client) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpan
 		if !again {
 			return err
 		}
-		if after < 0 {
+		if after == 0 {
+			after = minWait
+		} else if after < 0 {
 			after = backoff/2 + rand.N(backoff/2) //nolint:gosec // not for secrets
 		}
 		if deadline, _ := ctx.Deadline(); time.Until(deadline) <= after {

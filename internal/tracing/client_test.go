@@ -42,7 +42,7 @@ func TestRetry(t *testing.T) {
 		"500":                     {answers: []int{500}, exact: attempts{0}, failed: "500"},
 		"seconds":                 {answers: []int{429, 503, 200}, retryAfter: "3", exact: attempts{0, 3 * time.Second, 6 * time.Second}},
 		"a date":                  {answers: []int{503, 200}, retryAfter: "Sat, 01 Jan 2000 00:00:04 GMT", exact: attempts{0, 4 * time.Second}},
-		"a date gone by":          {answers: []int{503, 200}, retryAfter: "Fri, 31 Dec 1999 00:00:00 GMT", exact: attempts{0, 0}},
+		"a date gone by":          {answers: []int{503, 200}, retryAfter: "Fri, 31 Dec 1999 00:00:00 GMT", exact: attempts{0, minWait}},
 		"longer than the timeout": {answers: []int{503}, retryAfter: "10", exact: attempts{0}, failed: "503"},
 		"a date too late":         {answers: []int{503}, retryAfter: "Sat, 01 Jan 2000 00:00:11 GMT", exact: attempts{0}, failed: "503"},
 		"each of them":            {answers: []int{429, 502, 503, 504, 200}, waits: attempts{0, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second}},
