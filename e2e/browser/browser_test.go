@@ -167,7 +167,9 @@ func testCut(t *testing.T, x *site) {
 	x.gw.Event(t, token, object{"data": "x", "id": "cut-7", "retry": retry})
 	x.page.want(t, "cut", "message", 1)
 	if x.nginx {
-		x.front.Kill()
+		if _, err := x.front.Stop(harness.Patience); err != nil { // not Kill, which nginx's workers survive
+			t.Fatal(err)
+		}
 		x.wantDisconnect(t, token, "client_closed")
 		x.front.Restart(t)
 	} else {
