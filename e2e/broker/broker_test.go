@@ -14,31 +14,17 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"ssegateway/e2e/harness"
 )
 
 var binary string // the gateway, with the embedded NATS
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare)) }
 
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "broker")
-	if err == nil {
-		defer func() { _ = os.RemoveAll(dir) }()
-		binary, err = harness.Build(dir, "-tags", "embedded")
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	code := m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
+func prepare(dir string) (err error) {
+	binary, err = harness.Build(dir, "-tags", "embedded")
+	return err
 }
 
 // site is a gateway whose backend grants the topic t to every stream.

@@ -169,10 +169,8 @@ func StartFront(t testing.TB, name string, cert *Certificate, gatewayPort, appli
 		return front.reload(p, f)
 	}
 	p.start(t, func(port int) error {
-		f.port, f.admin, err = port, port, nil
-		if name == "caddy" {
-			f.admin, err = FreePort()
-		}
+		f.port = port
+		f.admin, err = FreePort()
 		deploy, err2 := filepath.Abs(filepath.Join("..", "..", "deploy"))
 		c, err3 := readConfig(t, filepath.Join(deploy, front.file))
 		if err := errors.Join(err, err2, err3); err != nil {

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"ssegateway/e2e/harness"
 )
 
@@ -30,30 +28,19 @@ var (
 	cert    *harness.Certificate
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
+func TestMain(m *testing.M) {
 	flag.Parse()
-	dir, err := os.MkdirTemp("", "hostile")
-	if err == nil {
-		defer func() { _ = os.RemoveAll(dir) }()
-		if program = *given; program == "" {
-			program, err = harness.Build(dir)
+	os.Exit(harness.Main(m, prepare))
+}
+
+func prepare(dir string) (err error) {
+	if program = *given; program == "" {
+		if program, err = harness.Build(dir); err != nil {
+			return err
 		}
 	}
-	if err == nil {
-		cert, err = harness.NewCertificate(dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	code := m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
+	cert, err = harness.NewCertificate(dir)
+	return err
 }
 
 const token = "let-me-in"

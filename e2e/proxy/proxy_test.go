@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"ssegateway/e2e/harness"
 )
 
@@ -19,27 +17,14 @@ var (
 	cert   *harness.Certificate
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare)) }
 
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "proxy")
-	if err == nil {
-		defer func() { _ = os.RemoveAll(dir) }()
-		binary, err = harness.Build(dir)
+func prepare(dir string) (err error) {
+	if binary, err = harness.Build(dir); err != nil {
+		return err
 	}
-	if err == nil {
-		cert, err = harness.NewCertificate(dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	code := m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
+	cert, err = harness.NewCertificate(dir)
+	return err
 }
 
 // setup is a configuration of nginx in front of the gateway.

@@ -1,7 +1,6 @@
 package tracing
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -16,22 +15,14 @@ var (
 	cert   *harness.Certificate
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare)) }
 
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "tracing")
-	if err == nil {
-		defer func() { _ = os.RemoveAll(dir) }()
-		binary, err = harness.Build(dir)
+func prepare(dir string) (err error) {
+	if binary, err = harness.Build(dir); err != nil {
+		return err
 	}
-	if err == nil {
-		cert, err = harness.NewCertificate(dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+	cert, err = harness.NewCertificate(dir)
+	return err
 }
 
 // call sends a request to a gateway with these header fields, name before value, and returns the answer.

@@ -183,16 +183,37 @@ const more = 20
 
 // listenPage opens the page's port, or one of the next ones, on the loopback addresses.
 func listenPage(ctx context.Context, p Port, out io.Writer) (listeners []net.Listener, port int, err error) {
-	for port = p.Number; ; port++ {
-		next, err := listenLoopback(ctx, port)
+	port, err = p.choose("page", "PAGE_PORT", out, func(port int) (err error) {
+		listeners, err = listenLoopback(ctx, port)
+		return err
+	})
+	return listeners, port, err
+}
+
+// gatewayPort returns the gateway's port, or one of the next ones: one that is free, before the introduction
+// promises it.
+func gatewayPort(ctx context.Context, p Port, out io.Writer) (int, error) {
+	return p.choose("gateway", "PORT", out, func(port int) error {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(port))
+		if err == nil {
+			_ = l.Close()
+		}
+		return err
+	})
+}
+
+// choose returns the port, or one of the next ones, at which open succeeds, and says which if it is another one.
+func (p Port) choose(what, setting string, out io.Writer, open func(port int) error) (int, error) {
+	for port := p.Number; ; port++ {
+		err := open(port)
 		if err == nil {
 			if port != p.Number {
-				fmt.Fprintf(out, "  Port %d is taken, so the page is on %d.\n", p.Number, port)
+				fmt.Fprintf(out, "  Port %d is taken, so the %s is on %d.\n", p.Number, what, port)
 			}
-			return next, port, nil
+			return port, nil
 		}
 		if p.Fixed || port == p.Number+more {
-			return nil, 0, fmt.Errorf("the page cannot have port %d, choose another with PAGE_PORT: %w", p.Number, err)
+			return 0, fmt.Errorf("the %s cannot have port %d, choose another with %s: %w", what, p.Number, setting, err)
 		}
 	}
 }
@@ -211,25 +232,6 @@ func listenLoopback(ctx context.Context, port int) (listeners []net.Listener, er
 		}
 	}
 	return listeners, nil
-}
-
-// gatewayPort returns the gateway's port, or one of the next ones: one that is free, before the introduction
-// promises it.
-func gatewayPort(ctx context.Context, p Port, out io.Writer) (int, error) {
-	var lc net.ListenConfig
-	for port := p.Number; ; port++ {
-		l, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(port))
-		if err == nil {
-			_ = l.Close()
-			if port != p.Number {
-				fmt.Fprintf(out, "  Port %d is taken, so the gateway is on %d.\n", p.Number, port)
-			}
-			return port, nil
-		}
-		if p.Fixed || port == p.Number+more {
-			return 0, fmt.Errorf("the gateway cannot have port %d, choose another with PORT: %w", p.Number, err)
-		}
-	}
 }
 
 func hasLoopback6(ctx context.Context) bool {

@@ -1,0 +1,29 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// Main prepares the tests of a package in a folder of their own, runs them, and sees to it that no
+// goroutine is left. It returns the exit code.
+func Main(m *testing.M, prepare func(dir string) error) int {
+	dir, err := os.MkdirTemp("", "e2e")
+	if err == nil {
+		defer func() { _ = os.RemoveAll(dir) }()
+		err = prepare(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
