@@ -279,8 +279,22 @@ var access = section{title: "7 who may call internal", cases: []contractCase{
 			}
 		}
 	}},
-	{name: "start-up warns while internal and public share a port", run: func(t *T) {
-		t.Start().WantLog(`(?i)\bWARN`, `(?i)internal`)
+	{name: "start-up warns of /internal on the public port where other hosts are answered without a token", run: func(t *T) {
+		for _, c := range []struct {
+			settings []string
+			warns    bool
+		}{
+			{[]string{"INTERNAL_ALLOW=10.0.0.0/8"}, true},
+			{[]string{"INTERNAL_ALLOW=10.0.0.0/8", "INTERNAL_TOKEN=s3cret-of-some-length-4711"}, false},
+			{nil, false},
+		} {
+			s := t.Start(c.settings...)
+			s.Open("/").Leave() // it is logged after the lines of the start
+			s.WantLog("client_closed")
+			if got := strings.Contains(s.gw.Log.Text(), "[WARN] /internal shares the public port"); got != c.warns {
+				t.Errorf("%q: warned %v", c.settings, got)
+			}
+		}
 	}},
 }}
 
