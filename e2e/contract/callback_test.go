@@ -15,7 +15,7 @@ var callbacks = section{title: "3 gateway to backend", core: true, cases: []cont
 	{name: "connect is a POST of JSON with action, token, request.url and request.headers", run: func(t *T) {
 		x := t.Shared().Open("/raw/path?and=query")
 		c := x.Connect()
-		wantCallback(t, c, []string{"action", "token", "request"})
+		wantCallback(t, c, []string{"action", "token", "position", "request"})
 		if c.Action != "connect" || c.URL != "/raw/path?and=query" {
 			t.Errorf("body %s", c.Body)
 		}

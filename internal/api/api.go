@@ -59,6 +59,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.batch(w, r)
 	case "/internal/connections":
 		a.connections(w, r)
+	case "/internal/position":
+		a.position(w, r)
 	case "/internal/stats":
 		a.stats(w, r)
 	case "/internal/tail":

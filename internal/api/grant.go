@@ -41,6 +41,10 @@ func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 			g.Subject, ok = unquote(v)
 			return ok
 		},
+		"position": func(v jsontext.Value) (ok bool) {
+			g.Position, ok = unquote(v)
+			return ok
+		},
 		"events": func(v jsontext.Value) (ok bool) {
 			g.Events, ok = decodeEvents(v)
 			return ok

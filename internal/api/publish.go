@@ -170,3 +170,10 @@ func decodeTopics(value jsontext.Value, most int, invalid *Error) (names []strin
 
 // errInvalid stops decoding a value that is known to be invalid.
 var errInvalid = errors.New("not valid")
+
+// position serves GET /internal/position.
+func (a *API) position(w http.ResponseWriter, r *http.Request) {
+	if Allow(w, r, http.MethodGet, http.MethodHead) {
+		WriteJSON(w, http.StatusOK, append(a.conns.Position().AppendTo([]byte(`{"position":"`)), `"}`...))
+	}
+}

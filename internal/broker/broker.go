@@ -5,6 +5,7 @@ package broker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"strconv"
 	"strings"
@@ -24,12 +25,31 @@ type Position struct {
 // String returns the position as an event's id: "epoch-offset".
 func (p Position) String() string { return p.Epoch + "-" + strconv.FormatUint(p.Offset, 10) }
 
+// AppendTo appends the result of String.
+func (p Position) AppendTo(dst []byte) []byte {
+	dst = append(append(dst, p.Epoch...), '-')
+	return strconv.AppendUint(dst, p.Offset, 10)
+}
+
 // ParsePosition parses the result of String. It returns false for anything else.
 func ParsePosition(s string) (Position, bool) {
 	epoch, digits, ok := strings.Cut(s, "-")
 	offset, err := strconv.ParseUint(digits, 10, 64)
 	p := Position{epoch, offset}
 	return p, ok && err == nil && epoch != "" && p.String() == s
+}
+
+// NewEpoch returns the epoch of a new log: 10 characters, each one of A to Z and 2 to 7.
+func NewEpoch() string { return rand.Text()[:epochLen] }
+
+const epochLen = 10
+
+// HasForm reports whether a string has the form of a position of a log with an epoch by NewEpoch.
+func HasForm(s string) bool {
+	p, ok := ParsePosition(s)
+	return ok && len(p.Epoch) == epochLen && !strings.ContainsFunc(p.Epoch, func(c rune) bool {
+		return (c < 'A' || 'Z' < c) && (c < '2' || '7' < c)
+	})
 }
 
 // Publication is an event on its way into the log.

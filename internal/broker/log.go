@@ -212,6 +212,13 @@ func (l *Log) oldestLocked() uint64 {
 	return l.offset + 1
 }
 
+// Position returns the end of the log now.
+func (l *Log) Position() Position {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Position{l.epoch, l.offset}
+}
+
 // Epoch returns the log's epoch.
 func (l *Log) Epoch() string { return l.epoch }
 

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"crypto/rand"
 	"time"
 )
 
@@ -11,11 +10,8 @@ type Memory struct{ log *Log }
 
 // NewMemory makes an engine whose log has a new epoch and the given bounds.
 func NewMemory(maxBytes int64, maxAge time.Duration) *Memory {
-	return &Memory{NewLog(newEpoch(), maxBytes, maxAge)}
+	return &Memory{NewLog(NewEpoch(), maxBytes, maxAge)}
 }
-
-// newEpoch returns a random, unique epoch.
-func newEpoch() string { return rand.Text()[:10] }
 
 // Append implements Engine.
 func (m *Memory) Append(_ context.Context, p Publication) (Position, error) { return m.log.Append(p) }

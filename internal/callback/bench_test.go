@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
 )
 
@@ -91,7 +92,7 @@ func BenchmarkTransport(b *testing.B) {
 	before := cpuTime()
 	for range b.N {
 		message := getBuffer()
-		*message = c.appendConnect((*message)[:0], token, body, "")
+		*message = c.appendConnect((*message)[:0], token, broker.Position{}, body, "")
 		r, err := client.Post(url, "application/json", bytes.NewReader((*message)[len(c.head)+len("123\r\n"):]))
 		if err != nil {
 			b.Fatal(err)
@@ -149,7 +150,7 @@ func BenchmarkMessage(b *testing.B) {
 	b.Run("connect", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			dst = c.appendConnect(dst[:0], token, body, "")
+			dst = c.appendConnect(dst[:0], token, broker.Position{}, body, "")
 		}
 	})
 	b.Run("disconnect", func(b *testing.B) {
@@ -180,7 +181,7 @@ func TestEncodingAllocations(t *testing.T) {
 		most float64
 		do   func()
 	}{
-		{"a connect", 0, func() { dst = c.appendConnect(dst[:0], token, body, "") }},
+		{"a connect", 0, func() { dst = c.appendConnect(dst[:0], token, broker.Position{}, body, "") }},
 		{"a disconnect", 0, func() { dst = c.appendDisconnect(dst[:0], &notice, "") }},
 		{"a request in a buffer", 0, func() { dst = AppendRequest(dst[:0], browserRequest) }},
 		{"a request", 1, func() { encoded(browserRequest) }},

@@ -30,8 +30,9 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 	}
 	traced, head, done := c.cfg.Trace(client, ActionConnect, token)
 	start := time.Now()
+	asked := c.cfg.Position() // before the backend reads its state
 	message := getBuffer()
-	*message = c.appendConnect((*message)[:0], token, request, head)
+	*message = c.appendConnect((*message)[:0], token, asked, request, head)
 	r := c.exchange(ctx, start.Add(c.cfg.Timeout), *message)
 	putBuffer(message)
 	took := time.Since(start)
@@ -41,7 +42,7 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 		body = c.grant(ctx, traced, token, &r)
 	}
 	answer := r.answer() // before another goroutine may own r
-	answer.Body = body
+	answer.Body, answer.Asked = body, asked
 	var left string
 	answer.Header, left = r.passed()
 	done(c.connected(traced, token, &r, took), r.status)

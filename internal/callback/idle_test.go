@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
 )
 
@@ -189,7 +190,7 @@ func TestFate(t *testing.T) {
 			conn := c.pool.pop()
 			<-closed
 			before := *conn.written
-			message := c.appendConnect(nil, gateway.NewToken(), request, "")
+			message := c.appendConnect(nil, gateway.NewToken(), broker.Position{}, request, "")
 			conn.SetDeadline(time.Now().Add(10 * time.Second))
 			if _, err := conn.Write(message); err != nil {
 				t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
 )
 
@@ -37,6 +38,7 @@ const (
 	disconnectOpen = `{"action":"disconnect","reason":"`
 	detailKey      = `","detail":"`
 	tokenKey       = `","token":"`
+	positionKey    = `","position":"`
 	requestKey     = `","request":`
 	bodyEnd        = `}`
 )
@@ -57,11 +59,21 @@ func (c *Client) appendHead(dst []byte, action string, token gateway.Token, body
 	return append(dst, "\r\n"...)
 }
 
-func (c *Client) appendConnect(dst []byte, token gateway.Token, request []byte, more string) []byte {
+func (c *Client) appendConnect(dst []byte, token gateway.Token, position broker.Position, request []byte, more string) []byte {
 	n := len(connectOpen) + tokenLen + len(requestKey) + len(request) + len(bodyEnd)
+	var space [32]byte
+	var id []byte // of the position; empty: there is none
+	if position.Epoch != "" {
+		id = position.AppendTo(space[:0])
+		n += len(positionKey) + len(id)
+	}
 	dst = c.appendHead(dst, ActionConnect, token, n, more)
 	dst = append(dst, connectOpen...)
 	dst = appendToken(dst, token)
+	if len(id) > 0 {
+		dst = append(dst, positionKey...)
+		dst = append(dst, id...)
+	}
 	dst = append(dst, requestKey...)
 	dst = append(dst, request...)
 	return append(dst, bodyEnd...)

@@ -34,6 +34,8 @@ type Connections interface {
 	Stream(ctx context.Context, token gateway.Token) (Sink, error)
 	// Publish publishes an event.
 	Publish(ctx context.Context, p Publication) (Published, error)
+	// Position returns the end of the log, as far as this node has read it: never before what it has answered to a publish.
+	Position() broker.Position
 	// List returns a page of the connections that match a query.
 	List(ctx context.Context, q Query) Page
 	// CloseAll closes the connections that match a filter.

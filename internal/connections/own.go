@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/logging"
@@ -282,6 +283,9 @@ func (o *Own) Publish(ctx context.Context, p Publication) (Published, error) {
 	defer d.Forget()
 	return o.PublishAs(ctx, d, p)
 }
+
+// Position implements [Connections].
+func (o *Own) Position() broker.Position { return o.topics.Position() }
 
 // Expect returns a Delivery that counts the receivers of the record with that ref; 0 chooses
 // a ref that no other node uses. The caller must call Forget in the end.

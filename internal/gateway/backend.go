@@ -1,6 +1,10 @@
 package gateway
 
-import "context"
+import (
+	"context"
+
+	"ssegateway/internal/broker"
+)
 
 // Backend is the application on whose behalf connections are held. For each connection it is called
 // at most twice: asked at the start, and notified once at the end. Implementations are safe for
@@ -40,10 +44,11 @@ const (
 // Answer is the result of asking the backend.
 type Answer struct {
 	Outcome Outcome
-	Status  int     // the HTTP status of the backend's answer; 0 if there was none
-	Body    []byte  // with Accepted: what was received of the answer's body
-	Header  []Field // of the answer, for the client; small, without control characters
-	Unsent  bool    // with TimedOut: the time ran out before anything was sent, so the backend cannot have received it
+	Status  int             // the HTTP status of the backend's answer; 0 if there was none
+	Body    []byte          // with Accepted: what was received of the answer's body
+	Header  []Field         // of the answer, for the client; small, without control characters
+	Asked   broker.Position // of the log, before the backend was asked; zero: unknown
+	Unsent  bool            // with TimedOut: the time ran out before anything was sent, so the backend cannot have received it
 }
 
 // Field is a field of an HTTP header.

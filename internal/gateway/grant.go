@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/guard"
 	"ssegateway/internal/outbox"
@@ -24,8 +25,9 @@ type Grant struct {
 	MaxAge   time.Duration
 	Overflow outbox.Overflow
 
-	// LastEventID is the id that the client sent, in UTF-8: the last one of its previous stream.
-	LastEventID string
+	// Where in the log the topics begin, as in topics.Beginning. LastEventID is in UTF-8.
+	LastEventID, Position string
+	Asked                 broker.Position
 }
 
 // extras is what only some connections have. It is guarded by the connection's lock, and stays once
@@ -67,7 +69,7 @@ func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *topics.Replay)
 	if len(g.Topics) > 0 {
 		c.extras.member = c.newMember()
 		var ahead bool
-		frames, missed, ahead = c.extras.member.Welcome(g.Topics, g.LastEventID, g.Retry)
+		frames, missed, ahead = c.extras.member.Welcome(g.Topics, topics.Beginning{LastEventID: g.LastEventID, Position: g.Position, Asked: g.Asked}, g.Retry)
 		if ahead {
 			c.extras.ahead = time.AfterFunc(aheadPatience, c.giveUp)
 		}

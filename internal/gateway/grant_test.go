@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -23,6 +24,7 @@ import (
 // A stream starts with, in this order: the head, retry, gap, id, the granted events, missed
 // events, buffered events, live events.
 func TestOrderAtTheStart(t *testing.T) {
+	at := func(offset uint64) broker.Position { return broker.Position{Epoch: "E", Offset: offset} }
 	for _, test := range []struct {
 		name  string
 		grant gateway.Grant
@@ -72,6 +74,36 @@ func TestOrderAtTheStart(t *testing.T) {
 			`HEAD|event: gap;id: E-3;data: {"last_event_id":"E-9"}|id: E-3|data: buffered|id: E-4;data: live|data: direct|`,
 		},
 		{
+			"the position when the backend was asked",
+			gateway.Grant{Topics: []string{"t"}, Asked: at(1), Events: []sse.Event{{Data: "first"}}},
+			"HEAD|id: E-1|data: first|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|",
+		},
+		{
+			"a position of the backend",
+			gateway.Grant{Topics: []string{"t"}, Position: "E-0", Asked: at(1)},
+			"HEAD|id: E-0|id: E-1;data: 1|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|",
+		},
+		{
+			"the client's id before the backend's position",
+			gateway.Grant{Topics: []string{"t"}, LastEventID: "E-2", Position: "E-0", Asked: at(0)},
+			"HEAD|id: E-2|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|",
+		},
+		{
+			"a position of another log",
+			gateway.Grant{Topics: []string{"t"}, Position: "F-1", Asked: at(2)},
+			`HEAD|event: gap;id: E-2;data: {"last_event_id":"F-1"}|id: E-2|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|`,
+		},
+		{
+			"asked before the log was replaced",
+			gateway.Grant{Topics: []string{"t"}, Asked: broker.Position{Epoch: "F", Offset: 1}},
+			`HEAD|event: gap;id: E-3;data: {"last_event_id":"F-1"}|id: E-3|data: buffered|id: E-4;data: live|data: direct|`,
+		},
+		{
+			"garbage, and then what came since the backend was asked",
+			gateway.Grant{Topics: []string{"t"}, LastEventID: "x", Asked: at(2)},
+			`HEAD|event: gap;id: E-2;data: {"last_event_id":"x"}|id: E-2|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|`,
+		},
+		{
 			"garbage",
 			gateway.Grant{Topics: []string{"t"}, LastEventID: "\"\x7f\xff\u2028"},
 			"HEAD|event: gap;id: E-3;data: {\"last_event_id\":\"\\\"\x7f\ufffd\u2028\"}|id: E-3|data: buffered|id: E-4;data: live|data: direct|",
@@ -86,7 +118,10 @@ func TestOrderAtTheStart(t *testing.T) {
 				s.publish(t, "3", true, "t")
 				c := s.connect(t)
 				c.Send(frame.Event(sse.Event{Data: "buffered"}), false, nil)
-				test.grant.LastEventID = strings.Replace(test.grant.LastEventID, "E-", s.topics.Log().Epoch+"-", 1)
+				epoch := s.topics.Log().Epoch
+				for _, id := range []*string{&test.grant.LastEventID, &test.grant.Position, &test.grant.Asked.Epoch} {
+					*id = regexp.MustCompile("^E\\b").ReplaceAllString(*id, epoch)
+				}
 				tp := &tape{conn: c, room: plenty}
 				if !c.Open(tp, frame.Head([]byte("HEAD\n\n")), test.grant) {
 					t.Fatal("the connection did not open")

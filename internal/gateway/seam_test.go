@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -109,9 +110,10 @@ type seamClient struct {
 
 // session is one stream of a client.
 type session struct {
-	topics        []string // granted
-	lastEventID   string
-	before, after broker.Stats // around its opening
+	topics        []string        // granted
+	from          string          // the position that the client named, or else the backend
+	asked         broker.Position // where the log was when the backend was asked; zero: it wants what comes from now on
+	before, after broker.Stats    // around its opening
 	opening       seamSpan
 	changes       []seamChange
 	wire          []byte
@@ -341,6 +343,18 @@ func (s *seam) connect(c *seamClient) {
 		return
 	}
 	g := gateway.Grant{Topics: someTopics(c.random, 2), Subject: strconv.Itoa(c.number), LastEventID: s.resume(c)}
+	if c.random.IntN(4) == 0 { // the backend's turn
+		g.LastEventID, g.Position = "", g.LastEventID
+	}
+	if c.random.IntN(3) > 0 {
+		g.Asked = s.engine.Log().Position()
+		for range c.random.IntN(20) {
+			runtime.Gosched() // others publish while the backend thinks
+		}
+		if c.random.IntN(4) == 0 {
+			g.LastEventID, g.Position = "", ""
+		}
+	}
 	if n := len(c.sessions); n > 0 && c.random.IntN(2) == 0 {
 		g.Topics = c.sessions[n-1].topics
 	}
@@ -349,7 +363,7 @@ func (s *seam) connect(c *seamClient) {
 		room = c.random.IntN(200)
 	}
 	c.conn, c.stream = conn, newSeamStream(conn, room, c.random)
-	session := &session{topics: g.Topics, lastEventID: g.LastEventID, shard: gateway.ShardOf(conn, s.shards)}
+	session := &session{topics: g.Topics, from: cmp.Or(g.LastEventID, g.Position), asked: g.Asked, shard: gateway.ShardOf(conn, s.shards)}
 	session.before, session.opening.start, session.openedAt = s.extent(false), s.clock.Add(1), time.Now()
 	if !conn.Open(c.stream, frame.Frame{}, g) {
 		s.t.Error("the connection did not open")
@@ -430,7 +444,7 @@ func (s *seam) check() {
 	for _, c := range s.clients {
 		for n, session := range c.sessions {
 			if err := s.checkSession(session); err != nil {
-				s.failf("client %d, stream %d, on shard %d, with the topics %q, back with %q: %v", c.number, n, session.shard, session.topics, session.lastEventID, err)
+				s.failf("client %d, stream %d, on shard %d, with the topics %q, from %q: %v", c.number, n, session.shard, session.topics, session.begins(), err)
 			}
 		}
 	}
@@ -484,6 +498,14 @@ func (s *seam) checkSession(x *session) error {
 	return s.checkEvents(x, start, opening, blocks)
 }
 
+// begins returns the position that is named for the session, or else where the backend was asked.
+func (x *session) begins() string {
+	if x.from == "" && x.asked.Epoch != "" {
+		return x.asked.String()
+	}
+	return x.from
+}
+
 // checkOpening checks the opening against the model: a gap, if there is one, and the id that
 // the client then has, whose offset it returns.
 func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []block, err error) {
@@ -492,7 +514,7 @@ func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []bl
 	}
 	gap := len(blocks) > 0 && blocks[0].name == "gap"
 	if gap {
-		if err := blocks[0].checkGap(x.lastEventID, blocks[0].id); err != nil {
+		if err := blocks[0].checkGap(x.begins(), blocks[0].id); err != nil {
 			return 0, nil, err
 		}
 		if len(blocks) > 1 && blocks[1].id != blocks[0].id {
@@ -511,16 +533,19 @@ func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []bl
 		return 0, nil, fmt.Errorf("it opens with %+v instead of an id", blocks[0])
 	}
 	reached := s.offsetBy(x.opening.start)
-	had, ok := broker.ParsePosition(x.lastEventID)
+	had, ok := broker.ParsePosition(x.begins())
 	known := ok && had.Epoch == x.before.Epoch && (had.Offset <= x.after.Last || s.lag != nil)
+	low := min(x.before.Oldest-1, reached)
 	switch {
-	case !known && gap != (x.lastEventID != ""):
+	case !known && gap != (x.from != ""):
 		return 0, nil, fmt.Errorf("gap sent: %v", gap)
-	case !known && (at.Offset < reached || at.Offset > x.after.Last):
+	case !known && x.asked.Epoch != "" && at.Offset != x.asked.Offset && (at.Offset < max(low, x.asked.Offset) || at.Offset >= x.after.Oldest):
+		return 0, nil, fmt.Errorf("behind the gap it opens at %d; the backend was asked at %d", at.Offset, x.asked.Offset)
+	case !known && x.asked.Epoch == "" && (at.Offset < reached || at.Offset > x.after.Last):
 		return 0, nil, fmt.Errorf("it opens at %d, but what is live was between %d and %d", at.Offset, reached, x.after.Last)
 	case known && gap && x.after.Oldest <= had.Offset+1:
 		return 0, nil, fmt.Errorf("a gap, but the log reaches back to %d", x.after.Oldest)
-	case known && gap && (at.Offset < min(x.before.Oldest-1, reached) || at.Offset >= x.after.Oldest || at.Offset < had.Offset):
+	case known && gap && (at.Offset < max(low, had.Offset) || at.Offset >= x.after.Oldest):
 		return 0, nil, fmt.Errorf("behind the gap it opens at %d; the log begins between %d and %d", at.Offset, x.before.Oldest, x.after.Oldest)
 	case known && !gap && x.before.Oldest > had.Offset+1 && reached > had.Offset:
 		return 0, nil, fmt.Errorf("no gap, but the log begins at %d", x.before.Oldest)

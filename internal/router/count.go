@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/connections"
 	"ssegateway/internal/guard"
@@ -22,6 +23,9 @@ const expectFor = 4 * deadline
 func (r *Router) Publish(ctx context.Context, p connections.Publication) (connections.Published, error) {
 	return r.publish(ctx, p, nil)
 }
+
+// Position implements [connections.Connections].
+func (r *Router) Position() broker.Position { return r.own.Position() }
 
 // publish is Publish, but does not ask the nodes in silent. If silent is not nil, it adds the
 // nodes that do not answer.

@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"ssegateway/internal/api"
+	"ssegateway/internal/broker"
 	"ssegateway/internal/callback"
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
@@ -109,7 +111,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	switch answer.Outcome {
 	case gateway.Accepted:
 		if c.State() == gateway.Pending {
-			s.streams.Open(w, r, c, s.grant(r, c, answer.Body))
+			s.streams.Open(w, r, c, s.grant(r, c, answer))
 			return
 		}
 		comeBack(w, r) // closed meanwhile: the gateway drains, or the client has left
@@ -189,8 +191,8 @@ func hasBody(r *http.Request) bool {
 }
 
 // grant decodes the backend's answer that accepted a connection.
-func (s *Server) grant(r *http.Request, c *gateway.Conn, body []byte) gateway.Grant {
-	g, err := api.DecodeGrant(body, s.gw.MaxTopics())
+func (s *Server) grant(r *http.Request, c *gateway.Conn, answer gateway.Answer) gateway.Grant {
+	g, err := api.DecodeGrant(answer.Body, s.gw.MaxTopics())
 	if slices.ContainsFunc(g.Events, func(e sse.Event) bool { return e.ID.IsSet() && s.topics.IsAhead(e.ID.String()) }) {
 		g, err = gateway.Grant{}, errors.New("events has an id that is a position to which the log has not come")
 	}
@@ -202,15 +204,31 @@ func (s *Server) grant(r *http.Request, c *gateway.Conn, body []byte) gateway.Gr
 		g.Retry = sse.RetryMillis(defaultRetry)
 	}
 	g.LastEventID = lastEventID(r)
+	if g.Position == "now" {
+		g.Position = ""
+	} else {
+		g.Asked = answer.Asked
+	}
 	return g
 }
 
 // lastEventID returns the first Last-Event-ID that is not empty. An EventSource sends one, but a
-// proxy or another client may add more.
+// proxy or another client may add more. Without one it returns the first position that the query
+// has in its place, since a page cannot make a new EventSource send the header.
 func lastEventID(r *http.Request) string {
 	for _, id := range r.Header.Values("Last-Event-ID") {
 		if id != "" {
 			return callback.Text(id)
+		}
+	}
+	_, query, _ := strings.Cut(r.RequestURI, "?")
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		switch name {
+		case "lastEventId", "lastEventID", "last-event-id":
+			if id, err := url.QueryUnescape(value); err == nil && broker.HasForm(id) {
+				return id
+			}
 		}
 	}
 	return ""

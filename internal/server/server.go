@@ -142,7 +142,8 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		callbacks := callback.Config{
 			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency,
 			Log: log, Observe: s.metrics.ObserveCallback, Requests: requests,
-			Trace: traceCallbacks(tracer, cfg.CallbackURL),
+			Trace:    traceCallbacks(tracer, cfg.CallbackURL),
+			Position: func() broker.Position { return s.broker.Log().Position() },
 		}
 		if s.node != nil {
 			callbacks.Permit, callbacks.OnFinished = s.node.Permit, s.node.OnFinished

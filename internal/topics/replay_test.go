@@ -31,7 +31,7 @@ func TestRemoveFromReplay(t *testing.T) {
 		all.shards[i].position = events // as if it were delivered
 	}
 	m := all.NewMember(nobody{}, 0)
-	_, r, _ := m.Welcome([]string{"t", "u"}, engine.Log().Epoch()+"-0", sse.Retry{})
+	_, r, _ := m.Welcome([]string{"t", "u"}, Beginning{LastEventID: engine.Log().Epoch() + "-0"}, sse.Retry{})
 	if got := m.Replays(); len(got) != 1 || got[0] != r {
 		t.Fatalf("the member has the replays %v", got)
 	}

@@ -115,6 +115,9 @@ func (t *Topics) Subscribers(name string, f func(some []Subscriber)) {
 	}
 }
 
+// Position returns the end of the log now.
+func (t *Topics) Position() broker.Position { return t.engine.Log().Position() }
+
 // Log returns the extent of the log.
 func (t *Topics) Log() broker.Stats { return t.engine.Log().Stats() }
 

@@ -1,6 +1,7 @@
 package topics
 
 import (
+	"cmp"
 	"slices"
 
 	"ssegateway/internal/broker"
@@ -8,12 +9,26 @@ import (
 	"ssegateway/sse"
 )
 
+// Beginning says where in the log a new member begins.
+type Beginning struct {
+	// LastEventID is the id that the client brought; "" if it brought none.
+	LastEventID string
+	// Position is from where the backend wants a client to get everything that brought no id; "" if the backend
+	// did not say.
+	Position string
+	// Asked is where the log was when the backend was asked, for all others; zero: where the log is now.
+	Asked broker.Position
+}
+
+// from returns the position that the client, or else the backend, names.
+func (b *Beginning) from() string { return cmp.Or(b.LastEventID, b.Position) }
+
 // Welcome gives a new member its first topics. It returns what the client has to get first,
 // including the retry, and the replay of what it missed, if there is any. ahead reports that the
 // client has more than this node has read.
 // From then on the shard delivers to the subscriber, whose lock is held: so the replay comes first,
 // and no event is lost or comes twice between the two.
-func (m *Member) Welcome(names []string, lastEventID string, retry sse.Retry) (opening []frame.Frame, missed *Replay, ahead bool) {
+func (m *Member) Welcome(names []string, begin Beginning, retry sse.Retry) (opening []frame.Frame, missed *Replay, ahead bool) {
 	s := m.shard
 	// It has no log yet, so nothing is delivered to it before it has all topics.
 	names = broker.SortTopics(slices.Clone(names))
@@ -26,34 +41,40 @@ func (m *Member) Welcome(names []string, lastEventID string, retry sse.Retry) (o
 	// them from another shard, and they were published before it came.
 	position := m.after
 	m.seq = extent.Records
-	start := position // what the client has after this opening
-	gap := false
-	if lastEventID != "" {
+	if begin.LastEventID != "" {
 		s.topics.stats.Resumes.Add(1)
-		had, ok := broker.ParsePosition(lastEventID)
-		switch {
-		case !ok || had.Epoch != extent.Epoch || had.Offset > extent.Last && !s.topics.shared:
-			// It is unknown what the client has. It gets a gap, and continues from now.
-			gap = true
-		case had.Offset < extent.Trimmed && had.Offset < position:
-			// It still gets what is left of what it missed.
-			gap = true
-			start = min(extent.Trimmed, position)
-			missed = m.replayLocked(&Replay{log: m.log, topics: names, after: start, upto: position})
-		case had.Offset < position:
-			start = had.Offset
-			missed = m.replayLocked(&Replay{log: m.log, topics: names, after: start, upto: position})
-		default:
-			// It may be ahead of this shard, because of what it got from another one, or ahead of
-			// this node.
-			start, m.after = had.Offset, had.Offset
-			ahead = had.Offset > extent.Last
+	}
+	start, gap := broker.Position{Epoch: extent.Epoch, Offset: position}, false // what the client has after this opening
+	if begin.Asked.Epoch != "" {
+		start = begin.Asked
+	}
+	if from := begin.from(); from != "" {
+		named, ok := broker.ParsePosition(from)
+		if ok && named.Epoch == extent.Epoch && (named.Offset <= extent.Last || s.topics.shared) {
+			start = named
+		} else {
+			gap = true // it is unknown what the client has
 		}
 	}
-	id := idOf(m.log, start)
+	lost := cmp.Or(begin.from(), start.String())
+	if start.Epoch != extent.Epoch { // the log was replaced since the backend was asked
+		start, gap = broker.Position{Epoch: extent.Epoch, Offset: position}, true
+	}
+	if start.Offset < min(extent.Trimmed, position) {
+		start.Offset, gap = min(extent.Trimmed, position), true // it still gets what is left
+	}
+	if start.Offset < position {
+		missed = m.replayLocked(&Replay{log: m.log, topics: names, after: start.Offset, upto: position})
+	} else {
+		// It may be ahead of this shard, because of what it got from another one, or ahead of
+		// this node.
+		m.after = start.Offset
+		ahead = start.Offset > extent.Last
+	}
+	id := idOf(m.log, start.Offset)
 	if gap {
 		// The gap has the id too, since some clients ignore the id of a block without an event.
-		opening = append(opening, s.topics.gap(lastEventID, id))
+		opening = append(opening, s.topics.gap(lost, id))
 	}
 	return append(opening, frame.Block(sse.AppendSettings(nil, retry, id))), missed, ahead
 }

@@ -104,15 +104,12 @@ func open(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) {
 
 func subject(cfg LogConfig, epoch string) string { return cfg.Prefix + ".log." + epoch }
 
-// newEpoch returns a random, unique epoch.
-func newEpoch() string { return crand.Text()[:10] }
-
 // stream returns the log's stream, and creates it if there is none. The settings of an existing
 // stream stay, except for its bounds, which are not reduced while another node reads it.
 func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	epoch := newEpoch()
+	epoch := broker.NewEpoch()
 	want := jetstream.StreamConfig{
 		Name: cfg.Prefix + "_log", Subjects: []string{subject(cfg, epoch)}, Storage: jetstream.FileStorage,
 		MaxBytes: cfg.MaxBytes + streamMargin, MaxAge: cfg.MaxAge, Replicas: max(cfg.Replicas, 1),
@@ -328,7 +325,7 @@ func (e *session) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	have, epoch := stream.CachedInfo().Config, newEpoch()
+	have, epoch := stream.CachedInfo().Config, broker.NewEpoch()
 	have.Metadata[epochKey], have.Subjects = epoch, []string{strings.TrimSuffix(e.subject, e.log.Epoch()) + epoch}
 	_, err = e.js.UpdateStream(ctx, have)
 	return err
