@@ -15,7 +15,7 @@ TAGS      ?=       # of the build: embedded has a NATS in the program
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
-.PHONY: help build release demo demo-cluster test test-deps test-portable test-release vet-others lint fmt bench compare simulate load chaos hostile fuzz clean
+.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate load chaos hostile fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ test-portable:
 # A module of its own, since the program needs none of what builds a release.
 test-release:
 	cd release && $(GO) test -count=$(strip $(COUNT)) -timeout 10m ./...
+
+# Traefik takes minutes to build, so these tests are no part of `make test`.
+test-deploy: test-deps ## build Traefik where it is missing, and run the tests of proxies with it; minutes
+	scripts/traefik
+	PATH=$(CURDIR)/bin:$$PATH FRONTS=traefik $(GO) test -race -count=$(strip $(COUNT)) -timeout 15m -run 'Front|TestPagesComeBack' $(TESTFLAGS) ./e2e/proxy ./e2e/browser
 
 # Type checks everything, tests included, as the other systems compile it.
 vet-others:

@@ -64,6 +64,8 @@ var arrows = map[string][]string{
 
 	"internal/broker/brokertest": {"internal/guard", "sse", "internal/frame", "internal/broker"},
 	"internal/gatewaytest":       {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/topics", "internal/outbox", "internal/gateway"},
+
+	"deploy/traefik/plugins-local/src/comeback": {},
 }
 
 // unlimited packages may reach everything: the wiring, and what tests or
@@ -71,7 +73,7 @@ var arrows = map[string][]string{
 var unlimited = []string{"cmd/", "e2e", "bench", "docs", "examples", "internal"}
 
 // standardOnly packages reach nothing but the standard library.
-var standardOnly = []string{"sse"}
+var standardOnly = []string{"sse", "deploy/traefik/plugins-local/src/comeback"}
 
 // kept away are packages (and all below them) that a package must not reach,
 // directly or through others.

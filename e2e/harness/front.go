@@ -20,11 +20,18 @@ type Proxy struct {
 	Endpoint Endpoint
 
 	command []string
+	dir     string // where it runs
 	reload  func() error
 }
 
-// Fronts are the proxies that deploy/ has a configuration for, and that Debian has.
-func Fronts() []string { return []string{"nginx", "haproxy", "caddy", "apache"} }
+// Fronts are the proxies that deploy/ has a configuration for, and that Debian has, or those that
+// the environment variable FRONTS names.
+func Fronts() []string {
+	if named := os.Getenv("FRONTS"); named != "" {
+		return strings.Fields(named)
+	}
+	return []string{"nginx", "haproxy", "caddy", "apache"}
+}
 
 // front is what is special about one of the Fronts.
 type front struct {
@@ -144,6 +151,32 @@ var fronts = map[string]front{
 		command: func(f *running) []string { return []string{"-D", "FOREGROUND", "-f", f.file} },
 		reload:  func(p *Proxy, f *running) error { return p.tell("-f", f.file, "-k", "graceful") },
 	},
+	"traefik": {
+		program: "traefik", file: "traefik/dynamic.yaml",
+		edit: func(c *config, f *running) {
+			c.backends(`"http://127.0.0.1:3000"`, `"http://127.0.0.1:8000"`, f)
+			static, err := readConfig(c.t, filepath.Join(c.deploy, "traefik", "traefik.yaml"))
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			static.replace(`":443"`, fmt.Sprintf(`"127.0.0.1:%d"`, f.port))
+			if f.cert == nil {
+				static.replace("http: {tls: {}}", "")
+			} else {
+				c.replace("/etc/ssl/example.crt", f.cert.CertFile)
+				c.replace("/etc/ssl/example.key", f.cert.KeyFile)
+			}
+			if err := os.WriteFile(f.path("traefik.yaml"), []byte(static.text), 0o600); err != nil {
+				c.t.Fatal(err)
+			}
+			plugins := "plugins-local"
+			if err := os.Symlink(filepath.Join(c.deploy, "traefik", plugins), f.path(plugins)); err != nil && !errors.Is(err, os.ErrExist) {
+				c.t.Fatal(err)
+			}
+		},
+		command: func(*running) []string { return []string{"--configFile=traefik.yaml"} },
+		reload:  func(p *Proxy, _ *running) error { return p.Signal(syscall.SIGHUP) },
+	},
 }
 
 // StartFront runs a proxy until the end of the test with its configuration in deploy/. It
@@ -154,12 +187,12 @@ func StartFront(t testing.TB, name string, cert *Certificate, gatewayPort, appli
 	t.Helper()
 	front := fronts[name]
 	f := &running{dir: t.TempDir(), cert: cert, gateway: gatewayPort, application: applicationPort}
-	f.file = f.path(front.file)
+	f.file = f.path(filepath.Base(front.file))
 	program, err := find(front.program)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{command: append([]string{program}, front.command(f)...)}
+	p := &Proxy{command: append([]string{program}, front.command(f)...), dir: f.dir}
 	p.reload = func() error {
 		if front.prepare != nil {
 			if err := front.prepare(f); err != nil {
@@ -245,7 +278,7 @@ func (p *Proxy) tell(args ...string) error {
 }
 
 func (p *Proxy) run(port int) error {
-	process, err := Run(Command{Args: p.command})
+	process, err := Run(Command{Args: p.command, Dir: p.dir})
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 type Command struct {
 	Args []string
 	Env  []string // NAME=value; the harness adds PORT, PATH and HOME; nothing else is inherited
+	Dir  string   // the working directory; empty: this process's
 }
 
 // Process is a running gateway.
@@ -39,6 +40,7 @@ func Run(c Command) (*Process, error) {
 	p := &Process{Log: newLog(), exited: make(chan struct{})}
 	p.cmd = exec.Command(c.Args[0], c.Args[1:]...)
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, c.Env...)
+	p.cmd.Dir = c.Dir
 	p.cmd.Stdout, p.cmd.Stderr = p.Log, p.Log
 	p.cmd.WaitDelay = 5 * time.Second
 	dieWithParent(p.cmd)

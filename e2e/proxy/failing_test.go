@@ -95,6 +95,7 @@ func fetch(t *testing.T, e harness.Endpoint, target string) (int, string) {
 // patience is how long each proxy waits for the gateway.
 var patience = map[string]string{
 	"nginx": "proxy_read_timeout 60s", "haproxy": "timeout server  60s", "caddy": "read_timeout 60s", "apache": "ProxyTimeout 60",
+	"traefik": "silence: 60s",
 }
 
 // A gateway that goes away with a request, or does not answer it, is asked once, also if its

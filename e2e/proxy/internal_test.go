@@ -12,7 +12,7 @@ import (
 var internal = []string{
 	"/internal/send", "/internal/send?x=y", "/internal/", "/internal", "//internal/send", "/internal//send",
 	"/./internal/send", "/x/../internal/send", "/events/../internal/send", "/events/%2e%2e/internal/send",
-	"/events/..%2finternal/send", "/%69nternal/send", "/internal%2fsend", "/internal/connections", "/internal/../internal/send",
+	"/events/..%2finternal/send", "/%69nternal/send", "/internal%2fsend", "/%2finternal/send", "/internal/connections", "/internal/../internal/send",
 	"/internal/./send", "//x/../internal/send", "/events/%2e%2e%2finternal%2fsend", "/events/x/../../internal/send", "http://%s//internal/send",
 	"/metrics", "/metrics?x=y", "/metrics/", "//metrics", "/%6detrics", "/events/../metrics", "http://%s/internal/send", "http://%s/metrics",
 }

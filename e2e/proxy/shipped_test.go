@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -85,6 +86,15 @@ func TestThroughFronts(t *testing.T) {
 	})
 }
 
+// changed are targets that some proxies refuse or clean. Browsers send no dot segments.
+var changed = map[string][]string{
+	"/events/%c3%a4?token=a%3Db": {"traefik"}, // which has %C3%A4 of it
+	"/events/a%2Fb":              {"apache"},
+	"/events//a/b?":              {"apache", "traefik"},
+	"/events/a/../b":             {"apache", "traefik", "haproxy", "caddy"},
+	"/events//a/./b?":            {"apache", "traefik", "haproxy", "caddy"},
+}
+
 // The backend gets the target as the client sent it, the name of the site, and the client's address.
 func TestFrontsPassTheRequestOn(t *testing.T) {
 	t.Parallel()
@@ -92,12 +102,11 @@ func TestFrontsPassTheRequestOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			gw := startGateway(t)
 			front := harness.StartFront(t, name, nil, gw.Port, serveApplication(t, nothing)).Endpoint
-			targets := []string{"/events/", "/events/a%20c?q=%20&&x=1", "/events/%c3%a4?token=a%3Db", "/events/?a?b"}
-			if name != "apache" { // it refuses the one, and cleans the other
-				targets = append(targets, "/events/a%2Fb", "/events//a/b?")
-			}
-			if name == "nginx" { // HAProxy refuses these, and browsers send none
-				targets = append(targets, "/events/a/../b", "/events//a/./b?")
+			targets := []string{"/events/", "/events/a%20c?q=%20&&x=1", "/events/?a?b"}
+			for target, changing := range changed {
+				if !slices.Contains(changing, name) {
+					targets = append(targets, target)
+				}
 			}
 			for i, target := range targets {
 				key := fmt.Sprintf("target %d", i)
