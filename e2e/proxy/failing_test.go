@@ -9,9 +9,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"ssegateway/e2e/harness"
 )
+
+// talks is what a gateway sends in longer than a proxy waits for the next bytes.
+var talks = strings.Repeat("\n", 15)
 
 // failing is a gateway and an application that fails as the target says.
 type failing struct {
@@ -54,11 +58,21 @@ func (g *failing) serve(conn net.Conn) {
 		g.mu.Lock()
 		g.asked[r.RequestURI]++
 		g.mu.Unlock()
+		const streamHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 		switch r.RequestURI {
 		case "/events/dies", "/dies":
 			return
+		case "/events/talks":
+			_, _ = io.WriteString(conn, streamHead)
+			pace := time.NewTicker(100 * time.Millisecond)
+			for range talks {
+				<-pace.C
+				_, _ = io.WriteString(conn, "1\r\n\n\r\n")
+			}
+			pace.Stop()
+			_, _ = io.WriteString(conn, "0\r\n\r\n")
 		case "/events/falls-silent":
-			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n")
+			_, _ = io.WriteString(conn, streamHead+"1\r\n\n\r\n")
 		case "/events/is-stuck":
 		default:
 			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 0\r\n\r\n")
@@ -100,7 +114,7 @@ var patience = map[string]string{
 
 // A gateway that goes away with a request, or does not answer it, is asked once, also if its
 // connection was in use before, and the client is told to come back. A stream on which nothing more
-// comes is ended.
+// comes is ended, and one on which something comes goes on.
 func TestFrontsOfFailingGateway(t *testing.T) {
 	t.Parallel()
 	for _, name := range harness.Fronts() {
@@ -126,6 +140,9 @@ func TestFrontsOfFailingGateway(t *testing.T) {
 				}
 				if status, body := fetch(t, front, "/events/falls-silent"); status != http.StatusOK || body != "\n" {
 					t.Errorf("a gateway that falls silent: %d %q, want what it sent", status, body)
+				}
+				if status, body := fetch(t, front, "/events/talks"); status != http.StatusOK || body != talks {
+					t.Errorf("a gateway that talks: %d %q, want all that it sent", status, body)
 				}
 				if status, _ := fetch(t, front, "/dies"); status == http.StatusOK {
 					t.Error("an application that dies: 200, want an error")
