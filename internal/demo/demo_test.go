@@ -193,11 +193,17 @@ func (e *events) wantCallback(match func(record) bool) record {
 	}
 }
 
+// The page comes with all that it refers to, names the two origins, and shows what its user does with both.
 func TestPage(t *testing.T) {
 	r := start(t)
 	status, html := r.do(http.MethodGet, r.page, "")
-	if status != http.StatusOK || !strings.Contains(html, "<title>SSE Gateway demo</title>") || !strings.Contains(html, `data-gateway-port="`+r.gateway[len("http://localhost:"):]) {
-		t.Fatalf("%d %s", status, html)
+	for _, want := range []string{
+		"<title>SSE Gateway demo</title>", `data-gateway-port="` + r.gateway[len("http://localhost:"):] + `"`, "<code>" + r.page + "</code>", "<code>" + r.gateway + "</code>",
+		"<code>CORS_ALLOWED_ORIGINS=" + r.page + "</code>", "<code>curl -N " + r.gateway + "/events/terminal</code>",
+	} {
+		if status != http.StatusOK || !strings.Contains(html, want) || strings.Contains(html, "{{") {
+			t.Fatalf("no %s, or a place that was not filled: %d %s", want, status, html)
+		}
 	}
 	for _, reference := range regexp.MustCompile(`(?:src|href)="([^"]*)"`).FindAllStringSubmatch(html, -1) {
 		if strings.HasPrefix(reference[1], "data:") {
