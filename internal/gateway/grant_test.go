@@ -120,7 +120,7 @@ func TestOrderAtTheStart(t *testing.T) {
 				c.Send(frame.Event(sse.Event{Data: "buffered"}), false, nil)
 				epoch := s.topics.Log().Epoch
 				for _, id := range []*string{&test.grant.LastEventID, &test.grant.Position, &test.grant.Asked.Epoch} {
-					*id = regexp.MustCompile("^E\\b").ReplaceAllString(*id, epoch)
+					*id = regexp.MustCompile(`^E\b`).ReplaceAllString(*id, epoch)
 				}
 				tp := &tape{conn: c, room: plenty}
 				if !c.Open(tp, frame.Head([]byte("HEAD\n\n")), test.grant) {
