@@ -191,6 +191,8 @@ func (s *seam) givesUp(x *session, start uint64, blocks []block) (from uint64, o
 	}
 	low, high := s.lag.lastAt(x.openedAt.Add(10 * time.Second))
 	switch {
+	case !gap && len(blocks) > 0 && s.isBehind(blocks[0], start):
+		return 0, opening, nil, fmt.Errorf("received %q, which is not for it: it has what is up to %d", blocks[0].raw, start)
 	case !gap && x.last && high < start && x.closedAt.Sub(x.openedAt) > 10*time.Second:
 		return 0, opening, nil, fmt.Errorf("no gap, but within 10 s its node had come to %d only", high)
 	case !gap:
@@ -212,4 +214,11 @@ func (s *seam) givesUp(x *session, start uint64, blocks []block) (from uint64, o
 		}
 	}
 	return at.Offset, opening, blocks[1:], nil
+}
+
+// isBehind reports whether a block is an event that comes before what a client has that is at an offset.
+func (s *seam) isBehind(b block, offset uint64) bool {
+	return slices.ContainsFunc(s.chain, func(r *broker.Record) bool {
+		return b.raw == string(r.Frame.Wire(false)) && (r.Offset < offset || r.Stored && r.Offset == offset)
+	})
 }
