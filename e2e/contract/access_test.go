@@ -271,30 +271,14 @@ var access = section{title: "7 who may call internal", cases: []contractCase{
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := t.Start("INTERNAL_ADDR="+c.host+":"+itoa(port), cmp.Or(c.setting, "LOG_LEVEL=info"))
-			s.Open("/").Leave() // it is logged after the lines of the start
-			s.WantLog("client_closed")
-			if got := strings.Contains(s.gw.Log.Text(), "[WARN] INTERNAL_ADDR"); got != c.warns {
-				t.Errorf("%+v: warned %v", c, got)
-			}
+			t.wantWarningAtStart("INTERNAL_ADDR", c.warns, "INTERNAL_ADDR="+c.host+":"+itoa(port), cmp.Or(c.setting, "LOG_LEVEL=info"))
 		}
 	}},
 	{name: "start-up warns of /internal on the public port where other hosts are answered without a token", run: func(t *T) {
-		for _, c := range []struct {
-			settings []string
-			warns    bool
-		}{
-			{[]string{"INTERNAL_ALLOW=10.0.0.0/8"}, true},
-			{[]string{"INTERNAL_ALLOW=10.0.0.0/8", "INTERNAL_TOKEN=s3cret-of-some-length-4711"}, false},
-			{nil, false},
-		} {
-			s := t.Start(c.settings...)
-			s.Open("/").Leave() // it is logged after the lines of the start
-			s.WantLog("client_closed")
-			if got := strings.Contains(s.gw.Log.Text(), "[WARN] /internal shares the public port"); got != c.warns {
-				t.Errorf("%q: warned %v", c.settings, got)
-			}
-		}
+		const warning, open = "/internal shares the public port", "INTERNAL_ALLOW=10.0.0.0/8"
+		t.wantWarningAtStart(warning, true, open)
+		t.wantWarningAtStart(warning, false, open, "INTERNAL_TOKEN=s3cret-of-some-length-4711")
+		t.wantWarningAtStart(warning, false)
 	}},
 }}
 
@@ -482,4 +466,15 @@ func (s *Site) wantToken(secret string) {
 	got := s.Call(http.MethodPost, sendPath, encode(object{"token": x.token, "event": object{"data": "right"}}), append(bearer, "Content-Type", "application/json")...)
 	s.WantStatusOK(got, "ok")
 	x.Want("data: right\n\n")
+}
+
+// wantWarningAtStart starts a gateway, which has to log a warning that begins so, or must not.
+func (t *T) wantWarningAtStart(begin string, want bool, settings ...string) {
+	t.Helper()
+	s := t.Start(settings...)
+	s.Open("/").Leave() // it is logged after the lines of the start
+	s.WantLog("client_closed")
+	if got := strings.Contains(s.gw.Log.Text(), "[WARN] "+begin); got != want {
+		t.Errorf("%q: warned %v", settings, got)
+	}
 }

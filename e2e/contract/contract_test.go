@@ -2,13 +2,14 @@ package contract
 
 import (
 	"flag"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"ssegateway/e2e/harness"
 )
 
 // section is a part of the contract with its cases.
@@ -64,17 +65,10 @@ func runMain(m *testing.M) int {
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
 		_ = f.Value.Set("2000")
 	}
-	dir, err := os.MkdirTemp("", "contract")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	if theKinds, err = makeKinds(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+	return harness.Main(m, func(dir string) (err error) {
+		theKinds, err = makeKinds(dir)
+		return err
+	})
 }
 
 // slots bounds how many cases run at a time, except slow ones. starts bounds how many gateways

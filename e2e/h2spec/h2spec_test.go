@@ -21,30 +21,18 @@ var (
 	cert    *harness.Certificate
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare)) }
 
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "h2spec")
-	if err == nil {
-		defer func() { _ = os.RemoveAll(dir) }()
-		gateway, err = harness.Build(dir)
+func prepare(dir string) (err error) {
+	if gateway, cert, err = harness.BuildWithCertificate(dir); err != nil {
+		return err
 	}
-	if err == nil {
-		cert, err = harness.NewCertificate(dir)
+	suite = filepath.Join(dir, "h2spec")
+	build := exec.Command("go", "build", "-modfile=../../tools.mod", "-o", suite, "github.com/summerwind/h2spec/cmd/h2spec")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)
 	}
-	if err == nil {
-		suite = filepath.Join(dir, "h2spec")
-		var out []byte
-		build := exec.Command("go", "build", "-modfile=../../tools.mod", "-o", suite, "github.com/summerwind/h2spec/cmd/h2spec")
-		if out, err = build.CombinedOutput(); err != nil {
-			err = fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)
-		}
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+	return nil
 }
 
 // cases is the number of cases, including those for strict servers.

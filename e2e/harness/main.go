@@ -8,6 +8,15 @@ import (
 	"go.uber.org/goleak"
 )
 
+// BuildWithCertificate is Build, and makes a certificate in the same folder.
+func BuildWithCertificate(dir string) (binary string, cert *Certificate, err error) {
+	if binary, err = Build(dir); err != nil {
+		return "", nil, err
+	}
+	cert, err = NewCertificate(dir)
+	return binary, cert, err
+}
+
 // Main prepares the tests of a package in a folder of their own, runs them, and sees to it that no
 // goroutine is left. It returns the exit code.
 func Main(m *testing.M, prepare func(dir string) error) int {

@@ -1,7 +1,6 @@
 package process
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -18,20 +17,11 @@ import (
 
 var binary string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare)) }
 
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "process")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	if binary, err = harness.Build(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+func prepare(dir string) (err error) {
+	binary, err = harness.Build(dir)
+	return err
 }
 
 // drainLimit is the longest a drain may take by default. slack is added for a loaded machine.

@@ -18,10 +18,7 @@ var (
 func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare)) }
 
 func prepare(dir string) (err error) {
-	if binary, err = harness.Build(dir); err != nil {
-		return err
-	}
-	cert, err = harness.NewCertificate(dir)
+	binary, cert, err = harness.BuildWithCertificate(dir)
 	return err
 }
 
