@@ -10,6 +10,7 @@ import (
 
 	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 )
 
 func publish(t testing.TB, a *API, body string) *httptest.ResponseRecorder {
@@ -125,7 +126,7 @@ func TestPublishKeepsNothingOfTheRequest(t *testing.T) {
 		want(t, publish(t, a, `{"topic":"other","event":{"name":"other","data":"bbbb"}}`), 200, `"receivers":0`)
 	}
 	replayed := &sink{}
-	openWith(t, gw, replayed, gateway.Grant{Topics: []string{"topic"}, LastEventID: position})
+	openWith(t, gw, replayed, gateway.Grant{Topics: []string{"topic"}, Beginning: topics.Beginning{LastEventID: position}})
 	live, _, _ := s.got()
 	if strings.Count(live, "event: first\n") != 20 || strings.Count(live, "data: aaaa\n") != 20 {
 		t.Errorf("live %q", live)
@@ -222,4 +223,14 @@ func TestBatch(t *testing.T) {
 	if counted["ok"] != 2 || counted["written"] != 1 || counted["buffered"] != 1 || counted["not_found"] != 2 || counted["invalid"] != 2 {
 		t.Errorf("counted %v", counted)
 	}
+}
+
+// The position is that of the last stored event.
+func TestPosition(t *testing.T) {
+	a, _ := newAPI(t)
+	want(t, do(t, a, http.MethodGet, "/internal/position", ""), 200, `{"position":"`+extentOf(a).Epoch+`-0"}`)
+	publish(t, a, `{"topic":"a","event":{"data":""}}`)
+	publish(t, a, `{"topic":"a","event":{"data":""},"store":false}`)
+	want(t, do(t, a, http.MethodGet, "/internal/position", ""), 200, `{"position":"`+extentOf(a).Epoch+`-1"}`)
+	want(t, do(t, a, http.MethodPost, "/internal/position", ""), 405, "METHOD_NOT_ALLOWED")
 }

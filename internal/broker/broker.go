@@ -23,7 +23,10 @@ type Position struct {
 }
 
 // String returns the position as an event's id: "epoch-offset".
-func (p Position) String() string { return p.Epoch + "-" + strconv.FormatUint(p.Offset, 10) }
+func (p Position) String() string {
+	var space [32]byte
+	return string(p.AppendTo(space[:0]))
+}
 
 // AppendTo appends the result of String.
 func (p Position) AppendTo(dst []byte) []byte {
@@ -44,8 +47,8 @@ func NewEpoch() string { return rand.Text()[:epochLen] }
 
 const epochLen = 10
 
-// HasForm reports whether a string has the form of a position of a log with an epoch by NewEpoch.
-func HasForm(s string) bool {
+// IsPosition reports whether a string has the form of a position of a log with an epoch by NewEpoch.
+func IsPosition(s string) bool {
 	p, ok := ParsePosition(s)
 	return ok && len(p.Epoch) == epochLen && !strings.ContainsFunc(p.Epoch, func(c rune) bool {
 		return (c < 'A' || 'Z' < c) && (c < '2' || '7' < c)

@@ -8,6 +8,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -52,9 +53,9 @@ func TestNoGapForAHole(t *testing.T) {
 		reads(t, log, 1, "1", "-", "-")
 		time.Sleep(2 * time.Hour) // fake clock
 		reads(t, log, 1000, "1000")
-		_, back := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-1"})
+		_, back := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "A-1"}})
 		expectWritten(t, "back", back, "id: A-1\n\nid: A-1000\ndata: 1000\n\n")
-		_, missed := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-0"})
+		_, missed := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "A-0"}})
 		expectWritten(t, "back, without 1", missed, "event: gap\nid: A-1\ndata: {\"last_event_id\":\"A-0\"}\n\nid: A-1\n\nid: A-1000\ndata: 1000\n\n")
 
 		// The same if the node continues in a log that replaces this one.
@@ -74,12 +75,12 @@ func TestAheadOfItsNode(t *testing.T) {
 		log := broker.NewLog("A", 1<<20, time.Hour)
 		s, engine := nodeSite(t, log)
 		reads(t, log, 1, "1")
-		_, ahead := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-5"})
-		changed, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"u"}, LastEventID: "A-5"})
+		_, ahead := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "A-5"}})
+		changed, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"u"}, Beginning: topics.Beginning{LastEventID: "A-5"}})
 		if _, err := changed.Change([]string{"t"}, []string{"u"}); err != nil {
 			t.Fatal(err)
 		}
-		without, later := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-5"})
+		without, later := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "A-5"}})
 		if _, err := without.Change(nil, []string{"t"}); err != nil {
 			t.Fatal(err)
 		}
@@ -108,9 +109,9 @@ func TestAheadForTooLong(t *testing.T) {
 		log := broker.NewLog("A", 1<<20, time.Hour)
 		s, engine := nodeSite(t, log)
 		reads(t, log, 1, "1")
-		_, ahead := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-18446744073709551615"})
-		_, lost := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-9"})
-		left, _ := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-9"})
+		_, ahead := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "A-18446744073709551615"}})
+		_, lost := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "A-9"}})
+		left, _ := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "A-9"}})
 		time.Sleep(10*time.Second - 1) // fake clock
 		reads(t, log, 2, "2", "-")
 		expectWritten(t, "within 10 s", ahead, "id: A-18446744073709551615\n\n")
@@ -123,7 +124,7 @@ func TestAheadForTooLong(t *testing.T) {
 		expectWritten(t, "behind 10 s", lost, "id: A-9\n\n"+strings.ReplaceAll(gap, "%s", "9"))
 
 		// With another log there is nothing to wait for, so the gap comes at once.
-		_, early := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-9"})
+		_, early := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "A-9"}})
 		engine.replace(logOf("B", 0, "x")())
 		const early9 = "id: A-9\n\nevent: gap\nid: B-0\ndata: {\"last_event_id\":\"A-9\"}\n\nid: B-1\ndata: x\n\n"
 		expectWritten(t, "another log", early, early9)
@@ -137,7 +138,7 @@ func TestAheadAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
-		_, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: s.topics.Log().Epoch + "-5"})
+		_, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: s.topics.Log().Epoch + "-5"}})
 		synctest.Wait()
 		if got, want := s.epoch(tp.written()), "event: gap\nid: E-0\ndata: {\"last_event_id\":\"E-5\"}\n\nid: E-0\n\n"; got != want {
 			t.Errorf("written %q, want %q", got, want)

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/guard"
 	"ssegateway/internal/outbox"
@@ -25,9 +24,8 @@ type Grant struct {
 	MaxAge   time.Duration
 	Overflow outbox.Overflow
 
-	// Where in the log the topics begin, as in topics.Beginning. LastEventID is in UTF-8.
-	LastEventID, Position string
-	Asked                 broker.Position
+	// Beginning says where in the log the topics begin. Its LastEventID is in UTF-8.
+	topics.Beginning
 }
 
 // extras is what only some connections have. It is guarded by the connection's lock, and stays once
@@ -69,7 +67,7 @@ func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *topics.Replay)
 	if len(g.Topics) > 0 {
 		c.extras.member = c.newMember()
 		var ahead bool
-		frames, missed, ahead = c.extras.member.Welcome(g.Topics, topics.Beginning{LastEventID: g.LastEventID, Position: g.Position, Asked: g.Asked}, g.Retry)
+		frames, missed, ahead = c.extras.member.Welcome(g.Topics, g.Beginning, g.Retry)
 		if ahead {
 			c.extras.ahead = time.AfterFunc(aheadPatience, c.giveUp)
 		}

@@ -39,7 +39,7 @@ func TestOrderAtTheStart(t *testing.T) {
 			"HEAD|data: one|data: two|data: buffered|data: direct|",
 		},
 		{"topics", gateway.Grant{Topics: []string{"t"}}, "HEAD|id: E-3|data: buffered|id: E-4;data: live|data: direct|"},
-		{"an id without topics", gateway.Grant{LastEventID: "x"}, "HEAD|data: buffered|data: direct|"},
+		{"an id without topics", gateway.Grant{Beginning: topics.Beginning{LastEventID: "x"}}, "HEAD|data: buffered|data: direct|"},
 		{
 			"a topic twice",
 			gateway.Grant{Topics: []string{"t", "t"}},
@@ -49,63 +49,63 @@ func TestOrderAtTheStart(t *testing.T) {
 			"everything",
 			gateway.Grant{
 				Topics: []string{"t", "u"}, Subject: "s", Events: []sse.Event{{Data: "first"}}, Retry: sse.RetryMillis(1),
-				LastEventID: "E-1", Overflow: outbox.Latest, MaxAge: time.Hour,
+				Beginning: topics.Beginning{LastEventID: "E-1"}, Overflow: outbox.Latest, MaxAge: time.Hour,
 			},
 			"HEAD|retry: 1;id: E-1|data: first|id: E-2;data: 2|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|",
 		},
 		{
 			"one of the topics",
-			gateway.Grant{Topics: []string{"t"}, LastEventID: "E-0"},
+			gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "E-0"}},
 			"HEAD|id: E-0|id: E-1;data: 1|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|",
 		},
 		{
 			"nothing missed",
-			gateway.Grant{Topics: []string{"t"}, LastEventID: "E-3"},
+			gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "E-3"}},
 			"HEAD|id: E-3|data: buffered|id: E-4;data: live|data: direct|",
 		},
 		{
 			"another log",
-			gateway.Grant{Topics: []string{"t"}, LastEventID: "F-1", Events: []sse.Event{{Data: "first"}}, Retry: sse.RetryMillis(1)},
+			gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "F-1"}, Events: []sse.Event{{Data: "first"}}, Retry: sse.RetryMillis(1)},
 			`HEAD|event: gap;id: E-3;data: {"last_event_id":"F-1"}|retry: 1;id: E-3|data: first|data: buffered|id: E-4;data: live|data: direct|`,
 		},
 		{
 			"the future",
-			gateway.Grant{Topics: []string{"t"}, LastEventID: "E-9"},
+			gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "E-9"}},
 			`HEAD|event: gap;id: E-3;data: {"last_event_id":"E-9"}|id: E-3|data: buffered|id: E-4;data: live|data: direct|`,
 		},
 		{
 			"the position when the backend was asked",
-			gateway.Grant{Topics: []string{"t"}, Asked: at(1), Events: []sse.Event{{Data: "first"}}},
+			gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{Asked: at(1)}, Events: []sse.Event{{Data: "first"}}},
 			"HEAD|id: E-1|data: first|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|",
 		},
 		{
 			"a position of the backend",
-			gateway.Grant{Topics: []string{"t"}, Position: "E-0", Asked: at(1)},
+			gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{Position: "E-0", Asked: at(1)}},
 			"HEAD|id: E-0|id: E-1;data: 1|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|",
 		},
 		{
 			"the client's id before the backend's position",
-			gateway.Grant{Topics: []string{"t"}, LastEventID: "E-2", Position: "E-0", Asked: at(0)},
+			gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "E-2", Position: "E-0", Asked: at(0)}},
 			"HEAD|id: E-2|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|",
 		},
 		{
 			"a position of another log",
-			gateway.Grant{Topics: []string{"t"}, Position: "F-1", Asked: at(2)},
+			gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{Position: "F-1", Asked: at(2)}},
 			`HEAD|event: gap;id: E-2;data: {"last_event_id":"F-1"}|id: E-2|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|`,
 		},
 		{
 			"asked before the log was replaced",
-			gateway.Grant{Topics: []string{"t"}, Asked: broker.Position{Epoch: "F", Offset: 1}},
+			gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{Asked: broker.Position{Epoch: "F", Offset: 1}}},
 			`HEAD|event: gap;id: E-3;data: {"last_event_id":"F-1"}|id: E-3|data: buffered|id: E-4;data: live|data: direct|`,
 		},
 		{
 			"garbage, and then what came since the backend was asked",
-			gateway.Grant{Topics: []string{"t"}, LastEventID: "x", Asked: at(2)},
+			gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "x", Asked: at(2)}},
 			`HEAD|event: gap;id: E-2;data: {"last_event_id":"x"}|id: E-2|id: E-3;data: 3|data: buffered|id: E-4;data: live|data: direct|`,
 		},
 		{
 			"garbage",
-			gateway.Grant{Topics: []string{"t"}, LastEventID: "\"\x7f\xff\u2028"},
+			gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "\"\x7f\xff\u2028"}},
 			"HEAD|event: gap;id: E-3;data: {\"last_event_id\":\"\\\"\x7f\ufffd\u2028\"}|id: E-3|data: buffered|id: E-4;data: live|data: direct|",
 		},
 	} {
@@ -161,8 +161,8 @@ func TestGapOfTrimmedLog(t *testing.T) {
 		}
 		synctest.Wait()
 		epoch := s.topics.Log().Epoch
-		_, trimmed := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: epoch + "-0"})
-		_, whole := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: epoch + "-2"})
+		_, trimmed := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: epoch + "-0"}})
+		_, whole := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: epoch + "-2"}})
 		synctest.Wait()
 		if got, want := s.epoch(trimmed.written()), "event: gap\nid: E-2\ndata: {\"last_event_id\":\"E-0\"}\n\nid: E-2\n\nid: E-3\ndata: 3\n\nid: E-4\ndata: 4\n\nid: E-5\ndata: 5\n\n"; got != want {
 			t.Errorf("written %q, want %q", got, want)
@@ -172,8 +172,8 @@ func TestGapOfTrimmedLog(t *testing.T) {
 		}
 		// All events are too old by now: a client that has the last one misses nothing.
 		time.Sleep(2 * time.Minute) // fake clock
-		_, first := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: epoch + "-4"})
-		_, last := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: epoch + "-5"})
+		_, first := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: epoch + "-4"}})
+		_, last := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: epoch + "-5"}})
 		synctest.Wait()
 		if got, want := s.epoch(first.written()), "event: gap\nid: E-5\ndata: {\"last_event_id\":\"E-4\"}\n\nid: E-5\n\n"; got != want {
 			t.Errorf("written %q, want %q", got, want)
@@ -493,7 +493,7 @@ func TestCloseAll(t *testing.T) {
 func TestGrantOfBrokenStream(t *testing.T) {
 	s := newSite(nil)
 	c := s.connect(t)
-	c.Open(&tape{conn: c, fault: gateway.WriteFailed}, frame.Frame{}, gateway.Grant{Topics: []string{"t"}, MaxAge: time.Hour, LastEventID: "x"})
+	c.Open(&tape{conn: c, fault: gateway.WriteFailed}, frame.Frame{}, gateway.Grant{Topics: []string{"t"}, MaxAge: time.Hour, Beginning: topics.Beginning{LastEventID: "x"}})
 	s.expectEnds(t, "error/write_failed")
 	s.expectNothingLeft(t)
 	late := s.connect(t)

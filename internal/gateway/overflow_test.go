@@ -15,6 +15,7 @@ import (
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/outbox"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -296,9 +297,9 @@ func TestOverflowKeepsReplay(t *testing.T) {
 				}
 				_, tp := s.grant(t, 0, gateway.Grant{
 					Topics: []string{"t"}, Overflow: overflow, Events: []sse.Event{{Data: "0999"}},
-					LastEventID: s.topics.Log().Epoch + "-0",
+					Beginning: topics.Beginning{LastEventID: s.topics.Log().Epoch + "-0"},
 				})
-				_, gap := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, Overflow: overflow, LastEventID: "other-1"})
+				_, gap := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, Overflow: overflow, Beginning: topics.Beginning{LastEventID: "other-1"}})
 				tp.takes(10) // now the replay is in the queue
 				tp.takes(200)
 				synctest.Wait()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 )
 
 // An event that waits for many clients is in memory once, and counts once.
@@ -178,7 +179,7 @@ func TestReplaysCount(t *testing.T) {
 			for range test.events {
 				s.publish(t, strings.Repeat("x", test.size), true, "t")
 			}
-			c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, LastEventID: s.topics.Log().Epoch + "-0"})
+			c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: s.topics.Log().Epoch + "-0"}})
 			tp.takes(100) // the opening, and a part of the first event
 			synctest.Wait()
 			if n := s.gw.QueuedBytes(); n < int64(test.least) || n > int64(test.most) || c.Info().Queued != n {
@@ -205,7 +206,7 @@ func TestReplaysAreCut(t *testing.T) {
 			s.publish(t, strings.Repeat("x", size), true, "t")
 		}
 		for n := range 10 { // each at another event
-			_, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, LastEventID: fmt.Sprintf("%s-%d", s.topics.Log().Epoch, n)})
+			_, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: fmt.Sprintf("%s-%d", s.topics.Log().Epoch, n)}})
 			tp.takes(100)
 			synctest.Wait()
 		}
@@ -223,7 +224,7 @@ func TestReplayLeavesRoom(t *testing.T) {
 		for range 100 {
 			s.publish(t, strings.Repeat("x", 100), true, "t")
 		}
-		c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, LastEventID: s.topics.Log().Epoch + "-0"})
+		c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: s.topics.Log().Epoch + "-0"}})
 		tp.takes(100)
 		synctest.Wait()
 		for range 2 {

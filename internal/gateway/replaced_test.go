@@ -110,7 +110,7 @@ func TestLogReplaced(t *testing.T) {
 					}
 				}
 				// A client that comes back with an id of the old log gets a gap in the same cases.
-				_, back := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: "A-2"})
+				_, back := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: "A-2"}})
 				synctest.Wait()
 				if got := back.written(); strings.Contains(got, "event: gap") != strings.Contains(test.want, "gap") {
 					t.Errorf("a client that comes back has\n%s", got)
@@ -162,7 +162,7 @@ func TestLogReplacedWhileAShardLags(t *testing.T) {
 		open := func(shard int, lastEventID string) *tape {
 			c := on(shard)
 			tp := &tape{conn: c, room: plenty}
-			if !c.Open(tp, frame.Frame{}, gateway.Grant{Topics: []string{"t"}, LastEventID: lastEventID}) {
+			if !c.Open(tp, frame.Frame{}, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: lastEventID}}) {
 				t.Fatal("the connection did not open")
 			}
 			return tp
@@ -257,7 +257,7 @@ func TestNoTopicsKeepNoLog(t *testing.T) {
 				s := siteOn(engine, func(cfg *gateway.Config) { cfg.Clustered = true })
 				s.gw.SetNumber(1)
 				s.run(t)
-				c, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"t", "u"}, LastEventID: test.lastEventID})
+				c, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"t", "u"}, Beginning: topics.Beginning{LastEventID: test.lastEventID}})
 				if _, err := c.Change(nil, []string{"u", "t"}); err != nil {
 					t.Fatal(err)
 				}

@@ -342,7 +342,7 @@ func (s *seam) connect(c *seamClient) {
 		s.t.Error(err)
 		return
 	}
-	g := gateway.Grant{Topics: someTopics(c.random, 2), Subject: strconv.Itoa(c.number), LastEventID: s.resume(c)}
+	g := gateway.Grant{Topics: someTopics(c.random, 2), Subject: strconv.Itoa(c.number), Beginning: topics.Beginning{LastEventID: s.resume(c)}}
 	if c.random.IntN(4) == 0 { // the backend's turn
 		g.LastEventID, g.Position = "", g.LastEventID
 	}

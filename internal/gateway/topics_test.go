@@ -10,6 +10,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -47,7 +48,7 @@ func TestAheadOfItsShard(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, LastEventID: broker.Position{Epoch: log.Epoch(), Offset: 2}.String()})
+	_, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: broker.Position{Epoch: log.Epoch(), Offset: 2}.String()}})
 	_, fresh := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}})
 	stop := s.start()
 	s.publish(t, "5", false, "t")

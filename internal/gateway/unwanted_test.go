@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -49,7 +50,7 @@ func TestRemovedFromReplay(t *testing.T) {
 				s := newSite(nil)
 				s.run(t)
 				ofU := s.history(t, 1000, 60)
-				c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t", "u"}, LastEventID: s.topics.Log().Epoch + "-0"})
+				c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t", "u"}, Beginning: topics.Beginning{LastEventID: s.topics.Log().Epoch + "-0"}})
 				tp.takes(len("id: -0\n\n") + len(s.topics.Log().Epoch) + 10) // ends within the first event
 				synctest.Wait()
 				if strings.Contains(tp.written(), "x") || s.gw.QueuedBytes() < 64*100 {
@@ -83,7 +84,7 @@ func TestRemovedAndAddedAgain(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
 		ofU := s.history(t, 100, 60)
-		c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t", "u"}, LastEventID: s.topics.Log().Epoch + "-0"})
+		c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t", "u"}, Beginning: topics.Beginning{LastEventID: s.topics.Log().Epoch + "-0"}})
 		for _, change := range [][2][]string{{nil, {"t"}}, {{"t"}, nil}} {
 			if _, err := c.Change(change[0], change[1]); err != nil {
 				t.Fatal(err)
@@ -107,7 +108,7 @@ func TestRemovedAllThatWaits(t *testing.T) {
 			s.publish(t, numbered(n+1, 60), true, "t")
 		}
 		s.publish(t, numbered(101, 60), true, "u")
-		c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t", "u"}, LastEventID: s.topics.Log().Epoch + "-0"})
+		c, tp := s.grant(t, 0, gateway.Grant{Topics: []string{"t", "u"}, Beginning: topics.Beginning{LastEventID: s.topics.Log().Epoch + "-0"}})
 		tp.takes(len("id: -0\n\n") + len(s.topics.Log().Epoch))
 		synctest.Wait()
 		if n := s.gw.QueuedBytes(); n < 64*100 {
@@ -137,7 +138,7 @@ func TestRemovedWhilePumping(t *testing.T) {
 		ofU := s.history(t, 300, 600)
 		c := s.connect(t)
 		stream := &heldPump{conn: c, work: make(chan struct{}, 1), turn: make(chan struct{}, 2)}
-		g := gateway.Grant{Topics: []string{"t", "u"}, LastEventID: s.topics.Log().Epoch + "-0", Events: []sse.Event{{Data: "0999"}}}
+		g := gateway.Grant{Topics: []string{"t", "u"}, Beginning: topics.Beginning{LastEventID: s.topics.Log().Epoch + "-0"}, Events: []sse.Event{{Data: "0999"}}}
 		if !c.Open(stream, frame.Frame{}, g) {
 			t.Fatal("the connection did not open")
 		}

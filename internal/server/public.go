@@ -226,7 +226,7 @@ func lastEventID(r *http.Request) string {
 		name, value, _ := strings.Cut(pair, "=")
 		switch name {
 		case "lastEventId", "lastEventID", "last-event-id":
-			if id, err := url.QueryUnescape(value); err == nil && broker.HasForm(id) {
+			if id, err := url.QueryUnescape(value); err == nil && broker.IsPosition(id) {
 				return id
 			}
 		}

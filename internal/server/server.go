@@ -143,7 +143,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency,
 			Log: log, Observe: s.metrics.ObserveCallback, Requests: requests,
 			Trace:    traceCallbacks(tracer, cfg.CallbackURL),
-			Position: func() broker.Position { return s.broker.Log().Position() },
+			Position: func() broker.Position { return s.topics.Position() },
 		}
 		if s.node != nil {
 			callbacks.Permit, callbacks.OnFinished = s.node.Permit, s.node.OnFinished

@@ -8,10 +8,11 @@ import (
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/stream"
+	"ssegateway/internal/topics"
 )
 
 // follow is an [api.Follow].
-func (s *Server) follow(w http.ResponseWriter, r *http.Request, topics []string) *api.Error {
+func (s *Server) follow(w http.ResponseWriter, r *http.Request, names []string) *api.Error {
 	if hasBody(r) {
 		return api.ErrBody
 	}
@@ -34,6 +35,6 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, topics []string)
 		}
 	}()
 	edge.Endless(w)
-	s.streams.Open(w, r, c, gateway.Grant{Topics: topics, LastEventID: lastEventID(r)})
+	s.streams.Open(w, r, c, gateway.Grant{Topics: names, Beginning: topics.Beginning{LastEventID: lastEventID(r)}})
 	return nil
 }

@@ -20,9 +20,6 @@ type Beginning struct {
 	Asked broker.Position
 }
 
-// from returns the position that the client, or else the backend, names.
-func (b *Beginning) from() string { return cmp.Or(b.LastEventID, b.Position) }
-
 // Welcome gives a new member its first topics. It returns what the client has to get first,
 // including the retry, and the replay of what it missed, if there is any. ahead reports that the
 // client has more than this node has read.
@@ -48,7 +45,8 @@ func (m *Member) Welcome(names []string, begin Beginning, retry sse.Retry) (open
 	if begin.Asked.Epoch != "" {
 		start = begin.Asked
 	}
-	if from := begin.from(); from != "" {
+	from := cmp.Or(begin.LastEventID, begin.Position)
+	if from != "" {
 		named, ok := broker.ParsePosition(from)
 		if ok && named.Epoch == extent.Epoch && (named.Offset <= extent.Last || s.topics.shared) {
 			start = named
@@ -56,7 +54,6 @@ func (m *Member) Welcome(names []string, begin Beginning, retry sse.Retry) (open
 			gap = true // it is unknown what the client has
 		}
 	}
-	lost := cmp.Or(begin.from(), start.String())
 	if start.Epoch != extent.Epoch { // the log was replaced since the backend was asked
 		start, gap = broker.Position{Epoch: extent.Epoch, Offset: position}, true
 	}
@@ -74,7 +71,7 @@ func (m *Member) Welcome(names []string, begin Beginning, retry sse.Retry) (open
 	id := idOf(m.log, start.Offset)
 	if gap {
 		// The gap has the id too, since some clients ignore the id of a block without an event.
-		opening = append(opening, s.topics.gap(lost, id))
+		opening = append(opening, s.topics.gap(cmp.Or(from, begin.Asked.String()), id))
 	}
 	return append(opening, frame.Block(sse.AppendSettings(nil, retry, id))), missed, ahead
 }
