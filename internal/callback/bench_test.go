@@ -92,7 +92,7 @@ func BenchmarkTransport(b *testing.B) {
 	before := cpuTime()
 	for range b.N {
 		message := getBuffer()
-		*message = c.appendConnect((*message)[:0], token, broker.Position{}, body, "")
+		*message = c.appendConnect((*message)[:0], token, atPosition, body, "")
 		r, err := client.Post(url, "application/json", bytes.NewReader((*message)[len(c.head)+len("123\r\n"):]))
 		if err != nil {
 			b.Fatal(err)
@@ -142,6 +142,9 @@ func BenchmarkAppendRequest(b *testing.B) {
 	})
 }
 
+// atPosition is a position as callbacks have it.
+var atPosition = broker.Position{Epoch: "K7WQ2M4XHD", Offset: 1_000_000}
+
 // BenchmarkMessage is a callback as it goes on the wire.
 func BenchmarkMessage(b *testing.B) {
 	c, token, body := messageParts(b)
@@ -150,7 +153,7 @@ func BenchmarkMessage(b *testing.B) {
 	b.Run("connect", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			dst = c.appendConnect(dst[:0], token, broker.Position{}, body, "")
+			dst = c.appendConnect(dst[:0], token, atPosition, body, "")
 		}
 	})
 	b.Run("disconnect", func(b *testing.B) {
@@ -181,7 +184,7 @@ func TestEncodingAllocations(t *testing.T) {
 		most float64
 		do   func()
 	}{
-		{"a connect", 0, func() { dst = c.appendConnect(dst[:0], token, broker.Position{}, body, "") }},
+		{"a connect", 0, func() { dst = c.appendConnect(dst[:0], token, atPosition, body, "") }},
 		{"a disconnect", 0, func() { dst = c.appendDisconnect(dst[:0], &notice, "") }},
 		{"a request in a buffer", 0, func() { dst = AppendRequest(dst[:0], browserRequest) }},
 		{"a request", 1, func() { encoded(browserRequest) }},

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
 )
 
@@ -37,6 +39,47 @@ func TestNewRefusesBadURLs(t *testing.T) {
 	}
 	if _, err := New(Config{URL: "http://h/", Concurrency: -1}); err == nil {
 		t.Error("a negative concurrency was taken")
+	}
+}
+
+// A connect callback carries where the log was when its turn had come: not when it began to wait, nor when the
+// backend has answered.
+func TestPosition(t *testing.T) {
+	release := make(chan struct{})
+	bodies := make(chan string, 2)
+	var last atomic.Uint64
+	s := httpBackend(t, func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		bodies <- string(b)
+		<-release
+		last.Add(1)
+	})
+	position := func() broker.Position { return broker.Position{Epoch: "E", Offset: last.Load()} }
+	c := newClient(t, Config{URL: s.URL, Concurrency: 1, Position: position})
+	last.Store(7)
+	answers := make(chan gateway.Answer, 2)
+	for range 2 {
+		go func() {
+			answers <- c.Connect(t.Context(), context.Background(), gateway.NewToken(), request)
+		}()
+	}
+	first := <-bodies
+	for _, waiting := c.Connects(); waiting == 0; _, waiting = c.Connects() {
+		runtime.Gosched()
+	}
+	last.Store(20)
+	close(release)
+	for i, want := range []uint64{7, 21} {
+		body := first
+		if i > 0 {
+			body = <-bodies
+		}
+		if !strings.Contains(body, fmt.Sprintf(`,"position":"E-%d","request":`, want)) {
+			t.Errorf("body %s, want the position %d", body, want)
+		}
+		if a := <-answers; a.Asked != (broker.Position{Epoch: "E", Offset: want}) {
+			t.Errorf("the answer says %v, want the position %d", a.Asked, want)
+		}
 	}
 }
 
