@@ -13,7 +13,11 @@ import (
 // reread returns what the next process would find.
 func reread(t *testing.T, disk *journaltest.Disk, dir string) []string {
 	t.Helper()
-	o, err := open(disk.Kill(t, dir), journal.Env{})
+	to := t.TempDir()
+	if err := disk.Kill(dir, to); err != nil {
+		t.Fatal(err)
+	}
+	o, err := open(to, journal.Env{})
 	if err != nil {
 		t.Fatal(err)
 	}

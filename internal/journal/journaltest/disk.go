@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"testing"
 
 	"ssegateway/internal/journal"
 )
@@ -106,59 +105,50 @@ func (f *file) Sync() error {
 	return err
 }
 
-// Kill copies a directory as the end of the process leaves it, and returns the copy.
-func (d *Disk) Kill(t testing.TB, dir string) string {
-	to := t.TempDir()
-	each(t, dir, func(name string, b []byte) { write(t, filepath.Join(to, name), b) })
-	return to
+// Kill copies a directory as the end of the process leaves it.
+func (d *Disk) Kill(from, to string) error {
+	return each(from, func(name string, b []byte) error { return os.WriteFile(filepath.Join(to, name), b, 0o600) })
 }
 
 // page is the unit in which the cut of power loses what was not synced. It is small, since files of tests are.
 const page = 64
 
 // Cut copies a directory as the end of the machine leaves it: of what was not synced each page may be there or not, and the
-// file may be shorter. It returns the copy, which is on the disk.
-func (d *Disk) Cut(t testing.TB, dir string, random *rand.Rand) string {
-	to := t.TempDir()
+// file may be shorter. The copy is on the disk.
+func (d *Disk) Cut(from, to string, random *rand.Rand) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	each(t, dir, func(name string, b []byte) {
+	return each(from, func(name string, b []byte) error {
 		kept := d.durable[name]
-		length := min(len(kept), len(b)) + random.IntN(max(len(b), len(kept))-min(len(kept), len(b))+1)
-		left := make([]byte, length)
+		least, most := min(len(kept), len(b)), max(len(kept), len(b))
+		left := make([]byte, least+random.IntN(most-least+1))
 		copy(left, kept)
-		for at := 0; at < length; at += page {
+		for at := 0; at < len(left); at += page {
 			if random.IntN(2) == 0 {
-				copy(left[at:min(at+page, length)], b[min(at, len(b)):])
+				copy(left[at:min(at+page, len(left))], b[min(at, len(b)):])
 			}
 		}
-		write(t, filepath.Join(to, name), left)
 		d.durable[name] = left
+		return os.WriteFile(filepath.Join(to, name), left, 0o600)
 	})
-	return to
 }
 
-func each(t testing.TB, dir string, f func(name string, b []byte)) {
+func each(dir string, f func(name string, b []byte) error) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	for _, e := range entries {
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
+		if e.Name() == "lock" {
 			continue
 		}
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		if e.Name() != "lock" {
-			f(e.Name(), b)
+		if err := f(e.Name(), b); err != nil {
+			return err
 		}
 	}
-}
-
-func write(t testing.TB, path string, b []byte) {
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	return nil
 }
