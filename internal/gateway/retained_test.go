@@ -48,7 +48,9 @@ func (s site) remove(t testing.TB, key string, names ...string) {
 }
 
 // stored returns the bytes of an event of the log A.
-func stored(offset int, data string) string { return fmt.Sprintf("id: A-%d\ndata: %s\n\n", offset, data) }
+func stored(offset int, data string) string {
+	return fmt.Sprintf("id: A-%d\ndata: %s\n\n", offset, data)
+}
 
 // The head goes out in one write with the first bytes behind it, whatever those are.
 func TestHeadWithState(t *testing.T) {
@@ -136,7 +138,7 @@ func TestGapWithState(t *testing.T) {
 			next := retainingLog("B", 1<<20)
 			for _, data := range []string{"b", "c"} {
 				_, _ = next.Append(broker.Publication{Topics: []string{"t"}, Event: sse.Event{Data: data}, Store: true, Retain: true, Key: data}) // it is open
-				next.BeginAt(1) // as if the first were trimmed
+				next.BeginAt(1)                                                                                                                   // as if the first were trimmed
 			}
 			engine.replace(next)
 			synctest.Wait()
