@@ -34,6 +34,8 @@ var (
 	errEventRetry     = &Error{400, "INVALID_EVENT_RETRY", "event.retry must be a whole number of milliseconds from 0 to 9007199254740991"}
 	errCloseType      = &Error{400, "INVALID_CLOSE_TYPE", "close must be a boolean"}
 	errWait           = &Error{400, "INVALID_WAIT", `wait must be "written"`}
+	errKey            = &Error{400, "INVALID_IDEMPOTENCY_KEY", "idempotency_key must be a string of 1 to 128 visible ASCII characters"}
+	errKeyReused      = &Error{422, "IDEMPOTENCY_KEY_REUSED", "something else was asked for with the same idempotency_key: use a new key"}
 	errJSON           = &Error{400, "INVALID_JSON", "body must be one JSON object in valid UTF-8"}
 	errPublishedID    = &Error{400, "INVALID_EVENT_ID", "event.id must be absent: a published event's id is its position in the log"}
 	errTopics         = &Error{400, "INVALID_TOPICS", "topics (or topic) must name at least one topic: strings of 1 to 256 bytes without control characters"}
@@ -147,6 +149,7 @@ var problems = []struct {
 	{connections.ErrWriteTimeout, errWriteTimeout},
 	{connections.ErrAhead, errAhead},
 	{connections.ErrUnreachable, errNode},
+	{connections.ErrKeyReused, errKeyReused},
 	{connections.ErrTooLarge, errPayload},
 }
 

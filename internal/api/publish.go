@@ -50,6 +50,10 @@ func (a *API) answerPublish(ctx context.Context, p connections.Publication, done
 	if errors.Is(err, connections.ErrTooLarge) {
 		return nil, &Error{errPayload.Status, errPayload.Code, err.Error()}
 	}
+	if errors.Is(err, connections.ErrKeyReused) {
+		a.invalidPublishes.Add(1)
+		return nil, errKeyReused
+	}
 	if err != nil {
 		a.log.DebugContext(ctx, "an event was not published", "error", err.Error())
 		return nil, ErrBroker
@@ -59,18 +63,23 @@ func (a *API) answerPublish(ctx context.Context, p connections.Publication, done
 	if p.Store {
 		answer = append(append(append(answer, `,"id":"`...), done.Position.String()...), '"')
 	}
-	answer = append(answer, `,"receivers":`...)
-	answer = strconv.AppendInt(answer, int64(done.Receivers), 10)
+	if !done.Uncounted {
+		answer = append(answer, `,"receivers":`...)
+		answer = strconv.AppendInt(answer, int64(done.Receivers), 10)
+	}
 	if len(done.Unreachable) > 0 {
 		names, _ := json.Marshal(done.Unreachable) // strings
 		answer = append(append(answer, `,"unreachable_nodes":`...), names...)
+	}
+	if done.Duplicate {
+		answer = append(answer, `,"duplicate":true`...)
 	}
 	return append(answer, '}'), nil
 }
 
 // decodePublish decodes and validates a publish of at most maxTopics topics.
 func (q *request) decodePublish(maxTopics int) (p connections.Publication, problem *Error) {
-	var topic, several, store, count jsontext.Value
+	var topic, several, store, count, key jsontext.Value
 	var event rawEvent
 	d, ok := q.start()
 	if !ok {
@@ -88,6 +97,8 @@ func (q *request) decodePublish(maxTopics int) (p connections.Publication, probl
 			return q.take(&store)
 		case "count":
 			return q.take(&count)
+		case "idempotency_key":
+			return q.take(&key)
 		default:
 			return d.SkipValue()
 		}
@@ -132,7 +143,8 @@ func (q *request) decodePublish(maxTopics int) (p connections.Publication, probl
 		}
 		p.All = c == "all"
 	}
-	return p, nil
+	p.IdempotencyKey, problem = idempotencyKey(key)
+	return p, problem
 }
 
 // decodeTopics reads an array of at most so many topics; anything else is the error

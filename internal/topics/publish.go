@@ -2,6 +2,7 @@ package topics
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"ssegateway/internal/broker"
@@ -74,18 +75,23 @@ func (w *waiter) add(receivers int) {
 func (t *Topics) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
 	d := t.Expect(0)
 	defer d.Forget()
-	return d.Publish(ctx, names, e, store)
+	return d.Publish(ctx, broker.Publication{Topics: names, Event: e, Store: store})
 }
 
-// Publish publishes as Topics.Publish does, with the ref of the delivery.
-func (d *Delivery) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
-	p := broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: d.ref}
+// Publish publishes as Topics.Publish does, with the ref of the delivery. With the errors of
+// [broker.Engine] for a repeat it returns what the engine does.
+func (d *Delivery) Publish(ctx context.Context, p broker.Publication) (broker.Position, int, error) {
+	p.Topics, p.Ref = broker.SortTopics(p.Topics), d.ref
 	tracer := d.topics.tracer
 	appended, delivered := func(error) {}, func(int) {}
 	if tracer != nil {
 		appended = tracer.Appending(ctx, p.Topics)
 	}
 	position, err := d.topics.engine.Append(ctx, p)
+	if errors.Is(err, broker.ErrRepeated) {
+		appended(nil)
+		return position, 0, err
+	}
 	appended(err)
 	if err != nil {
 		return position, 0, err
