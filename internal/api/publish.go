@@ -47,16 +47,12 @@ func (a *API) performPublish(ctx context.Context, p connections.Publication) ([]
 
 // answerPublish returns the answer to a publish.
 func (a *API) answerPublish(ctx context.Context, p connections.Publication, done connections.Published, err error) ([]byte, *Error) {
-	if errors.Is(err, connections.ErrTooLarge) {
-		return nil, &Error{errPayload.Status, errPayload.Code, err.Error()}
-	}
 	if errors.Is(err, connections.ErrKeyReused) {
 		a.invalidPublishes.Add(1)
-		return nil, errKeyReused
 	}
 	if err != nil {
 		a.log.DebugContext(ctx, "an event was not published", "error", err.Error())
-		return nil, ErrBroker
+		return nil, problemOf(err)
 	}
 	a.log.DebugContext(ctx, "publish", "topics", len(p.Topics), "event", p.Event.Name.String(), "bytes", len(p.Event.Data), "receivers", done.Receivers)
 	answer := []byte(`{"status":"ok"`)
@@ -79,7 +75,7 @@ func (a *API) answerPublish(ctx context.Context, p connections.Publication, done
 
 // decodePublish decodes and validates a publish of at most maxTopics topics.
 func (q *request) decodePublish(maxTopics int) (p connections.Publication, problem *Error) {
-	var topic, several, store, count, key jsontext.Value
+	var topic, several, store, count, once jsontext.Value
 	var event rawEvent
 	d, ok := q.start()
 	if !ok {
@@ -98,7 +94,7 @@ func (q *request) decodePublish(maxTopics int) (p connections.Publication, probl
 		case "count":
 			return q.take(&count)
 		case "idempotency_key":
-			return q.take(&key)
+			return q.take(&once)
 		default:
 			return d.SkipValue()
 		}
@@ -143,7 +139,7 @@ func (q *request) decodePublish(maxTopics int) (p connections.Publication, probl
 		}
 		p.All = c == "all"
 	}
-	p.IdempotencyKey, problem = idempotencyKey(key)
+	p.IdempotencyKey, problem = idempotencyKey(once)
 	return p, problem
 }
 
