@@ -57,14 +57,18 @@ func Run(t *testing.T, s Suite) {
 		{"TailerGivenUp", testTailerGivenUp},
 		{"Close", testClose},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			if s.Within == nil {
-				test.run(t, s)
-				return
-			}
-			s.Within(t, func(t *testing.T) { test.run(t, s) })
-		})
+		s.run(t, test.name, test.run)
 	}
+}
+
+func (s Suite) run(t *testing.T, name string, test func(t *testing.T, s Suite)) {
+	t.Run(name, func(t *testing.T) {
+		if s.Within == nil {
+			test(t, s)
+			return
+		}
+		s.Within(t, func(t *testing.T) { test(t, s) })
+	})
 }
 
 // bench is a running engine.
