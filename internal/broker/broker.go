@@ -111,4 +111,6 @@ var (
 	ErrKeyReused   = repeats.ErrReused
 	ErrClosed      = errors.New("the broker is closed")
 	ErrUnavailable = errors.New("the log is unavailable")
+	// ErrNoKeys means that the engine cannot tell a repeat by its IdempotencyKey.
+	ErrNoKeys = errors.New("this log knows no idempotency keys")
 )

@@ -17,14 +17,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestMemory(t *testing.T) {
-	brokertest.Run(t, brokertest.Suite{
-		Open: func(_ testing.TB, maxBytes int64, maxAge time.Duration) broker.Engine {
-			return broker.NewMemory(maxBytes, maxAge)
-		},
-		Within: synctest.Test,
-	})
+var memory = brokertest.Suite{
+	Open: func(_ testing.TB, maxBytes int64, maxAge time.Duration) broker.Engine {
+		return broker.NewMemory(maxBytes, maxAge)
+	},
+	Within: synctest.Test,
 }
+
+func TestMemory(t *testing.T) { brokertest.Run(t, memory) }
+
+func TestMemoryKeys(t *testing.T) { brokertest.RunKeys(t, memory) }
 
 // The age is kept to the second.
 func TestMemoryAge(t *testing.T) {

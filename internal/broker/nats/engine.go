@@ -77,6 +77,9 @@ func (e *Engine) Away() time.Duration {
 
 // Append implements broker.Engine.
 func (e *Engine) Append(ctx context.Context, p broker.Publication) (broker.Position, error) {
+	if p.IdempotencyKey != "" {
+		return broker.Position{}, broker.ErrNoKeys // better than to add a repeat
+	}
 	e.mu.Lock()
 	s, closed := e.session, e.closed
 	e.mu.Unlock()
