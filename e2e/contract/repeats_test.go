@@ -44,8 +44,12 @@ var repeating = section{title: "4 repeats", cases: []contractCase{
 		x, y := s.Open("/"), s.Open("/")
 		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"data": "1"}, "idempotency_key": "k"}), "ok")
 		for _, other := range []object{
-			{"event": object{"data": "2"}}, {"event": object{"data": "1", "name": "n"}}, {"event": object{"data": "1", "id": "1"}},
-			{"event": object{"data": "1", "retry": 0}}, {"event": object{"data": "1"}, "close": true}, {},
+			{"event": object{"data": "2"}},
+			{"event": object{"data": "1", "name": "n"}},
+			{"event": object{"data": "1", "id": "1"}},
+			{"event": object{"data": "1", "retry": 0}},
+			{"event": object{"data": "1"}, "close": true},
+			{},
 		} {
 			other["token"], other["idempotency_key"] = x.token, "k"
 			s.WantError(s.SendObject(other), http.StatusUnprocessableEntity, "IDEMPOTENCY_KEY_REUSED", "")

@@ -19,9 +19,21 @@ func TestIdempotencyKey(t *testing.T) {
 		key string
 		ok  bool
 	}{
-		{`"k"`, true}, {`"!~\"\\{}"`, true}, {`"\u0041"`, true}, {`"` + long + `"`, true},
-		{`""`, false}, {`"` + long + `k"`, false}, {`"a b"`, false}, {`"\u007f"`, false}, {`"\n"`, false}, {`"é"`, false},
-		{`null`, false}, {`1`, false}, {`true`, false}, {`["k"]`, false}, {`{"k":1}`, false},
+		{`"k"`, true},
+		{`"!~\"\\{}"`, true},
+		{`"\u0041"`, true},
+		{`"` + long + `"`, true},
+		{`""`, false},
+		{`"` + long + `k"`, false},
+		{`"a b"`, false},
+		{`"\u007f"`, false},
+		{`"\n"`, false},
+		{`"é"`, false},
+		{`null`, false},
+		{`1`, false},
+		{`true`, false},
+		{`["k"]`, false},
+		{`{"k":1}`, false},
 	} {
 		send := `{"token":"` + token + `","event":{"data":"x"},"idempotency_key":` + c.key + `}`
 		publication := `{"topic":"t","event":{"data":"x"},"idempotency_key":` + c.key + `}`
@@ -104,8 +116,10 @@ func TestSenderRepeats(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"", 200, `{"status":"ok"}`}, {"", 200, `{"status":"ok","duplicate":true}`},
-		{`,"wait":"written"`, 200, `{"status":"ok","duplicate":true}`}, {`,"close":true`, 422, "IDEMPOTENCY_KEY_REUSED"},
+		{"", 200, `{"status":"ok"}`},
+		{"", 200, `{"status":"ok","duplicate":true}`},
+		{`,"wait":"written"`, 200, `{"status":"ok","duplicate":true}`},
+		{`,"close":true`, 422, "IDEMPOTENCY_KEY_REUSED"},
 	} {
 		if status, answer := send(c.rest); status != c.status || !strings.Contains(answer, c.want) {
 			t.Errorf("%d: %d %s", n, status, answer)

@@ -73,7 +73,7 @@ func TestKeysForgotten(t *testing.T) {
 		_, err := m.Append(t.Context(), broker.Publication{Topics: []string{"t"}, IdempotencyKey: fmt.Sprint("key-", n)})
 		return err
 	}
-	const many = broker.KeyBytes / 300
+	const many = broker.KeyBytes / 250
 	for n := range many {
 		if err := publish(n); err != nil {
 			t.Fatal(err)

@@ -18,8 +18,8 @@ const (
 	sentBytes      = 16 << 20 // bound of the memory of sends
 	publishedBytes = 4 << 20  // bound of the memory of answers to publishes
 
-	sentOnceBytes   = 64
-	publishedLength = 128
+	sentOnceBytes       = 80 // in the middle between a send that waits and one that does not
+	publishedValueBytes = 80
 )
 
 func newSentMemory() *repeats.Memory[sendKey, *sentOnce] {
@@ -27,7 +27,7 @@ func newSentMemory() *repeats.Memory[sendKey, *sentOnce] {
 }
 
 func newPublishedMemory() *repeats.Memory[string, Published] {
-	return repeats.New[string, Published](publishedBytes, publishedLength, func(key string) int { return len(key) })
+	return repeats.New[string, Published](publishedBytes, publishedValueBytes, func(key string) int { return len(key) })
 }
 
 // sendKey is the idempotency key of a send. It belongs to the connection.
@@ -129,7 +129,11 @@ func (o *Own) beginOnce(ctx context.Context, s *Send, claim *sentEntry) error {
 	defer claim.Drop() // unless it is kept, also after a panic
 	outcome, done, err := o.begin(ctx, s)
 	if err == nil {
-		claim.Keep(&sentOnce{begun: outcome, done: done, known: make(chan struct{})})
+		first := &sentOnce{begun: outcome}
+		if done != nil {
+			first.done, first.known = done, make(chan struct{})
+		}
+		claim.Keep(first)
 	}
 	return err
 }

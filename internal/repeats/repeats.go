@@ -1,5 +1,5 @@
 // Package repeats remembers what was carried out under a key, so that a repeat can be told and has no
-// second effect (docs/contract.md, section 4, "Repeats").
+// second effect (docs/contract.md, section 4, Repeats).
 package repeats
 
 import (
@@ -14,7 +14,7 @@ import (
 const Life = 2 * time.Minute
 
 // Overhead is about the memory that a key costs, in bytes, besides its own bytes and the value's.
-const Overhead = 384
+const Overhead = 256
 
 // Digest identifies what was asked for under a key. See [Digester].
 type Digest = [32]byte
