@@ -47,6 +47,9 @@ func (a *API) performPublish(ctx context.Context, p connections.Publication) ([]
 
 // answerPublish returns the answer to a publish.
 func (a *API) answerPublish(ctx context.Context, p connections.Publication, done connections.Published, err error) ([]byte, *Error) {
+	if errors.Is(err, connections.ErrKeyReused) {
+		a.invalidPublishes.Add(1)
+	}
 	if err != nil {
 		a.log.DebugContext(ctx, "an event was not published", "error", err.Error())
 		return nil, problemOf(err)
@@ -56,18 +59,23 @@ func (a *API) answerPublish(ctx context.Context, p connections.Publication, done
 	if p.Store {
 		answer = append(append(append(answer, `,"id":"`...), done.Position.String()...), '"')
 	}
-	answer = append(answer, `,"receivers":`...)
-	answer = strconv.AppendInt(answer, int64(done.Receivers), 10)
+	if !done.Uncounted {
+		answer = append(answer, `,"receivers":`...)
+		answer = strconv.AppendInt(answer, int64(done.Receivers), 10)
+	}
 	if len(done.Unreachable) > 0 {
 		names, _ := json.Marshal(done.Unreachable) // strings
 		answer = append(append(answer, `,"unreachable_nodes":`...), names...)
+	}
+	if done.Duplicate {
+		answer = append(answer, `,"duplicate":true`...)
 	}
 	return append(answer, '}'), nil
 }
 
 // decodePublish decodes and validates a publish of at most maxTopics topics.
 func (q *request) decodePublish(maxTopics int) (p connections.Publication, problem *Error) {
-	var topic, several, store, retain, key, count jsontext.Value
+	var topic, several, store, retain, key, count, once jsontext.Value
 	var event rawEvent
 	d, ok := q.start()
 	if !ok {
@@ -89,6 +97,8 @@ func (q *request) decodePublish(maxTopics int) (p connections.Publication, probl
 			return q.take(&key)
 		case "count":
 			return q.take(&count)
+		case "idempotency_key":
+			return q.take(&once)
 		default:
 			return d.SkipValue()
 		}
@@ -136,7 +146,8 @@ func (q *request) decodePublish(maxTopics int) (p connections.Publication, probl
 		}
 		p.All = c == "all"
 	}
-	return p, nil
+	p.IdempotencyKey, problem = idempotencyKey(once)
+	return p, problem
 }
 
 // decodeTopics reads an array of at most so many topics; anything else is the error

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"ssegateway/internal/frame"
+	"ssegateway/internal/repeats"
 	"ssegateway/sse"
 )
 
@@ -73,6 +74,10 @@ type Publication struct {
 	// Ref is in the record on every node, so that the publisher recognises it. 0: nobody
 	// waits for it.
 	Ref uint64
+	// IdempotencyKey, if there is one, makes Append add the event only once: see [Engine].
+	IdempotencyKey string
+	// Digest is what publications with the same IdempotencyKey must have in common.
+	Digest repeats.Digest
 }
 
 // Record is a published event. All readers share it. It never changes, except for the count of
@@ -93,6 +98,11 @@ type Engine interface {
 	// event's position. After an error it is unknown whether it was added, but for those below.
 	// If a publisher appends one event after another has returned, every reader gets
 	// them in that order.
+	//
+	// Where an event was added with the same IdempotencyKey within [KeyLife], Append adds
+	// nothing. It returns ErrRepeated and that event's position, or ErrKeyReused if the Digest is
+	// another one. While that event is being added Append waits for it. After an error of
+	// unknown outcome a repeat adds the event only if it was not added.
 	Append(ctx context.Context, p Publication) (Position, error)
 
 	// Log returns this node's copy of the log. While Run runs it gets the records of all
@@ -106,10 +116,10 @@ type Engine interface {
 
 // Errors of Append after which certainly nothing was added.
 var (
+	ErrRepeated    = errors.New("the event was added before")
+	ErrKeyReused   = repeats.ErrReused
 	ErrClosed      = errors.New("the broker is closed")
 	ErrUnavailable = errors.New("the log is unavailable")
 	// ErrRetainedFull means that the event cannot be retained within the bound of all retained events.
 	ErrRetainedFull = errors.New("there is no room for another retained event")
-	// ErrNoRetained means that the engine retains no events.
-	ErrNoRetained = errors.New("this log retains no events")
 )

@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/repeats"
 	"ssegateway/sse"
 )
 
@@ -67,9 +68,10 @@ var (
 	ErrUnreachable = errors.New("the node cannot be reached")
 	// ErrTooLarge: the message to another node, or to the log, is larger than the broker accepts.
 	ErrTooLarge = broker.ErrTooLarge
-	// ErrRetainedFull and ErrNoRetained: the event was not published, since it cannot be retained.
+	// ErrRetainedFull: the event was not published, since it cannot be retained.
 	ErrRetainedFull = broker.ErrRetainedFull
-	ErrNoRetained   = broker.ErrNoRetained
+	// ErrKeyReused: something else was asked for with the same idempotency key.
+	ErrKeyReused = repeats.ErrReused
 )
 
 // Send is an event, a close, or both for one connection.
@@ -79,6 +81,8 @@ type Send struct {
 	HasEvent bool
 	Close    bool // after the event
 	Wait     bool // until the event was written
+	// IdempotencyKey, if there is one, makes repeats without effect.
+	IdempotencyKey string
 }
 
 // Outcome is the result of a send that succeeded.
@@ -93,6 +97,9 @@ const (
 	Written
 	// Dropped by the connection's overflow policy. The connection goes on.
 	Dropped
+
+	// Duplicate is added to one of these by a repeat. That did nothing: the Outcome is the first one's.
+	Duplicate Outcome = 8
 )
 
 // Operation is one of a batch: a publish if Publish is not nil, else a send.
@@ -116,6 +123,8 @@ type Publication struct {
 	All    bool // count the connections of all nodes
 	Retain bool // as the last of each topic and Key
 	Key    string
+	// IdempotencyKey, if there is one, makes repeats without effect.
+	IdempotencyKey string
 }
 
 // Published is the result of a Publication.
@@ -123,6 +132,8 @@ type Published struct {
 	Position    broker.Position
 	Receivers   int      // connections that it went to
 	Unreachable []string // nodes whose connections are not counted
+	Duplicate   bool     // a repeat, which did nothing: the result is the first one's
+	Uncounted   bool     // of a Duplicate: Receivers is not known here
 }
 
 // RetainedQuery selects the retained events to list.

@@ -21,7 +21,15 @@ const expectFor = 4 * deadline
 
 // Publish implements [connections.Connections].
 func (r *Router) Publish(ctx context.Context, p connections.Publication) (connections.Published, error) {
-	return r.publish(ctx, p, nil)
+	return r.publishOnce(ctx, p, nil)
+}
+
+// publishOnce is publish, unless p is a repeat of what this node remembers.
+func (r *Router) publishOnce(ctx context.Context, p connections.Publication, silent map[uint32]error) (connections.Published, error) {
+	if p.IdempotencyKey == "" {
+		return r.publish(ctx, p, silent)
+	}
+	return r.own.PublishOnce(ctx, p, func() (connections.Published, error) { return r.publish(ctx, p, silent) })
 }
 
 // Position implements [connections.Connections].
@@ -57,7 +65,7 @@ func (r *Router) publish(ctx context.Context, p connections.Publication, silent 
 		unreachable = append(unreachable, others...)
 	}
 	done, err := r.own.PublishAs(ctx, d, p)
-	if err != nil || !p.All {
+	if err != nil || done.Duplicate || !p.All {
 		return done, err
 	}
 	answers, others := r.askAll(ctx, counting, nodeRequest{Count: d.Ref()})

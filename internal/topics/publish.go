@@ -2,6 +2,7 @@ package topics
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 
 	"ssegateway/internal/broker"
@@ -80,7 +81,8 @@ func (t *Topics) Publish(ctx context.Context, names []string, e sse.Event, store
 	return d.Publish(ctx, broker.Publication{Topics: names, Event: e, Store: store})
 }
 
-// Publish publishes as Topics.Publish does, with the ref of the delivery. The caller must not use p.Topics afterwards.
+// Publish publishes as Topics.Publish does, with the ref of the delivery. With the errors of
+// [broker.Engine] for a repeat it returns what the engine does. The caller must not use p.Topics afterwards.
 func (d *Delivery) Publish(ctx context.Context, p broker.Publication) (broker.Position, int, error) {
 	p.Topics, p.Ref = broker.SortTopics(p.Topics), d.ref
 	tracer := d.topics.tracer
@@ -89,6 +91,10 @@ func (d *Delivery) Publish(ctx context.Context, p broker.Publication) (broker.Po
 		appended = tracer.Appending(ctx, p.Topics)
 	}
 	position, err := d.topics.engine.Append(ctx, p)
+	if errors.Is(err, broker.ErrRepeated) {
+		appended(nil)
+		return position, 0, err
+	}
 	appended(err)
 	if err != nil {
 		return position, 0, err

@@ -21,14 +21,18 @@ import (
 type Suite struct {
 	// Open makes an engine with an empty log of its own and the given bounds. The suite
 	// calls its Run.
-	Open func(t testing.TB, maxBytes int64, maxAge time.Duration) broker.Engine
-
-	// OpenRetaining makes one that retains events, within that bound. nil: the engine retains none, and says so.
-	OpenRetaining func(t testing.TB, maxBytes, retainedBytes int64) broker.Engine
+	Open func(t testing.TB, bounds Bounds) broker.Engine
 
 	// Within runs a test; synctest.Test for an engine that does nothing outside of
 	// the process, so that it need not wait for time to pass. nil: as it is.
 	Within func(t *testing.T, f func(t *testing.T))
+}
+
+// Bounds are those of a log.
+type Bounds struct {
+	MaxBytes      int64
+	MaxAge        time.Duration
+	RetainedBytes int64 // of all retained events
 }
 
 // Bounds that no test reaches by accident.
@@ -64,15 +68,21 @@ func Run(t *testing.T, s Suite) {
 		{"RetainedBeyondTheLog", testRetainedBeyondTheLog},
 		{"RetainedFull", testRetainedFull},
 		{"Removal", testRemoval},
+		{"KeyRepeated", testKeyRepeated},
+		{"KeyAtOnce", testKeyAtOnce},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			if s.Within == nil {
-				test.run(t, s)
-				return
-			}
-			s.Within(t, func(t *testing.T) { test.run(t, s) })
-		})
+		s.run(t, test.name, test.run)
 	}
+}
+
+func (s Suite) run(t *testing.T, name string, test func(t *testing.T, s Suite)) {
+	t.Run(name, func(t *testing.T) {
+		if s.Within == nil {
+			test(t, s)
+			return
+		}
+		s.Within(t, func(t *testing.T) { test(t, s) })
+	})
 }
 
 // bench is a running engine.
@@ -84,7 +94,7 @@ type bench struct {
 }
 
 func (s Suite) start(t *testing.T, maxBytes int64, maxAge time.Duration) *bench {
-	return run(t, s.Open(t, maxBytes, maxAge))
+	return run(t, s.Open(t, Bounds{maxBytes, maxAge, plenty}))
 }
 
 func run(t *testing.T, e broker.Engine) *bench {

@@ -14,28 +14,15 @@ import (
 	"ssegateway/internal/broker"
 )
 
-// retaining is a running engine that retains events, and a tailer of its log. The cases look at the log when the tailer
+// retaining is a running engine, and a tailer of its log. The cases look at the log when the tailer
 // has come to what they appended, since an engine may read it back.
 type retaining struct {
 	*bench
 	tailer *broker.Tailer
 }
 
-// retaining starts an engine. It returns nil if the engine retains nothing, after it was made sure that it says so.
 func (s Suite) retaining(t *testing.T, maxBytes, retainedBytes int64) *retaining {
-	if s.OpenRetaining == nil {
-		b := s.start(t, plenty, forLong)
-		for _, p := range []broker.Publication{
-			{Topics: []string{"t"}, Store: true, Retain: true},
-			{Topics: []string{"t"}, Remove: true},
-		} {
-			if at, err := b.Append(t.Context(), p); !errors.Is(err, broker.ErrNoRetained) {
-				t.Errorf("%+v was appended at %v, %v", p, at, err)
-			}
-		}
-		return nil
-	}
-	b := run(t, s.OpenRetaining(t, maxBytes, retainedBytes))
+	b := run(t, s.Open(t, Bounds{maxBytes, forLong, retainedBytes}))
 	tailer, _ := b.Log().Tail()
 	return &retaining{b, tailer}
 }
@@ -75,9 +62,6 @@ func (r *retaining) expect(what string, topics []string, want ...string) {
 // Of each topic and key the last is retained, until it is removed.
 func testRetained(t *testing.T, s Suite) {
 	b := s.retaining(t, plenty, plenty)
-	if b == nil {
-		return
-	}
 	all := []string{"a", "b", "c"}
 	b.expect("nothing", all)
 	b.publish("not retained", true, "a")
@@ -114,9 +98,6 @@ func testRetained(t *testing.T, s Suite) {
 // State and Retained, held to their definitions.
 func testRetainedModel(t *testing.T, s Suite) {
 	b := s.retaining(t, plenty, plenty)
-	if b == nil {
-		return
-	}
 	random := rand.New(rand.NewPCG(3, 4))
 	names := []string{"a", "b", "c", "d"}
 	choice := func() []string {
@@ -226,9 +207,6 @@ func (r *retaining) expectListed(topic string, want int) {
 // What is retained stays when the log has trimmed it. A removal trims nothing.
 func testRetainedBeyondTheLog(t *testing.T, s Suite) {
 	b := s.retaining(t, 5000, plenty)
-	if b == nil {
-		return
-	}
 	b.retain("kept", "", "t")
 	b.retain("also kept", "k", "t", "u")
 	for i := range 20 {
@@ -251,9 +229,6 @@ func testRetainedBeyondTheLog(t *testing.T, s Suite) {
 func testRetainedFull(t *testing.T, s Suite) {
 	const bound = 10_000
 	b := s.retaining(t, plenty, bound)
-	if b == nil {
-		return
-	}
 	filler := strings.Repeat("x", 1000)
 	n := 0
 	for ; n < 100; n++ {
@@ -299,9 +274,6 @@ func testRetainedFull(t *testing.T, s Suite) {
 // is retained.
 func testRemoval(t *testing.T, s Suite) {
 	b := s.retaining(t, plenty, plenty)
-	if b == nil {
-		return
-	}
 	const n = 50
 	var before uint64
 	for i := range n {
