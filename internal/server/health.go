@@ -87,6 +87,9 @@ func (s *Server) state() metrics.State {
 		StreamsFull: s.turnedAway.full.Load(), StreamsNotReady: s.turnedAway.notReady.Load(),
 		HasBroker: s.engine != nil, BrokerConnected: s.isLogOpen() && s.isBrokerReachable(),
 	}
+	if e, ok := s.broker.(interface{ ForgottenKeys() uint64 }); ok {
+		state.ForgottenKeys = e.ForgottenKeys()
+	}
 	if s.callbacks != nil {
 		state.PendingDisconnects = s.callbacks.Pending()
 		state.ConnectsAsking, state.ConnectsWaiting = s.callbacks.Connects()

@@ -12,7 +12,7 @@ import (
 
 // versionBefore is the last commit whose nodes speak the version of messages before the
 // present one. It moves when router.Version does.
-const versionBefore = "3cf0d5767436bc3d29908e3c3136460014aeccb3"
+const versionBefore = "146fdc7c4b6ac8f4fe1b49314568376908487270"
 
 // buildBefore builds the program of the version before. The test is skipped where the
 // history does not reach so far.
