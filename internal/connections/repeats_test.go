@@ -159,20 +159,20 @@ func TestRepeatedSend(t *testing.T) {
 		c := open(gateway.Grant{})
 		s.want(once(conn, "early", "0"), Buffered|Duplicate, nil)
 		s.want(once(conn, "k", "1"), Sent, nil)
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // fake clock
 		s.want(once(conn, "k", "1"), Sent|Duplicate, nil)
 		s.want(waited(once(conn, "k", "1")), Sent|Duplicate, nil) // the first one's answer
 		s.want(waited(once(conn, "w", "2")), Written, nil)
 		s.want(waited(once(conn, "w", "2")), Written|Duplicate, nil)
 		s.want(once(conn, "w", "2"), Written|Duplicate, nil)
-		time.Sleep(time.Minute - 1)
+		time.Sleep(time.Minute - 1) // fake clock
 		s.want(once(conn, "k", "1"), Sent|Duplicate, nil)
 		for n, data := range []string{"0", "1", "2"} {
 			if s.wantTimes(c, data, 1); t.Failed() {
 				t.Fatal(n)
 			}
 		}
-		time.Sleep(1)
+		time.Sleep(1) // fake clock
 		s.want(once(conn, "k", "1"), Sent, nil)
 		s.wantTimes(c, "1", 2)
 		if n := s.sends[countDuplicate].Load(); n != 7 {
@@ -378,7 +378,7 @@ func TestRepeatedPublish(t *testing.T) {
 		if n := s.engine.Log().Stats().Last; n != 1 {
 			t.Errorf("%d events in the log", n)
 		}
-		time.Sleep(repeats.Life)
+		time.Sleep(repeats.Life) // fake clock
 		if again, err := elsewhere.Publish(s.t.Context(), p); err != nil || again.Position.Offset != 2 || again.Duplicate {
 			t.Errorf("%+v, %v", again, err)
 		}
