@@ -191,7 +191,7 @@ func TestRestore(t *testing.T) {
 // its last answer was no refusal.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		synctest.Test(t, func(t *testing.T) {
+		rapid.SyncTest(rt, func(rt *rapid.T) {
 			type truth struct {
 				value int
 				what  string
@@ -205,7 +205,7 @@ func TestModel(t *testing.T) {
 				what := rapid.SampledFrom([]string{"x", "x", "x", "y"}).Draw(rt, "what")
 				refuse := rapid.Bool().Draw(rt, "refuse")
 				before := acts
-				v, repeated, err := m.Do(t.Context(), key, digest(what), func() (int, bool, error) {
+				v, repeated, err := m.Do(rt.Context(), key, digest(what), func() (int, bool, error) {
 					if refuse {
 						return 0, false, refused
 					}
