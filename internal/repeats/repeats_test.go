@@ -39,15 +39,15 @@ func TestLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(1 << 20)
 		expect(t, m, "a", 1, 1, false)
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // fake clock
 		expect(t, m, "a", 2, 1, true)
 		expect(t, m, "b", 3, 3, false)
-		time.Sleep(time.Minute - 1)
+		time.Sleep(time.Minute - 1) // fake clock
 		expect(t, m, "a", 4, 1, true)
-		time.Sleep(1)
+		time.Sleep(1) // fake clock
 		expect(t, m, "a", 5, 5, false)
 		expect(t, m, "b", 6, 3, true)
-		time.Sleep(Life)
+		time.Sleep(Life) // fake clock
 		if n := m.Bytes(); n != 0 || m.entries != nil || m.kept.Len() != 0 || m.Forgotten() != 0 {
 			t.Errorf("%d bytes, %d entries, %d forgotten", n, len(m.entries), m.Forgotten())
 		}
@@ -59,13 +59,13 @@ func TestLifeBegins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(1 << 20)
 		_, _, err := m.Do(t.Context(), "a", digest("a"), func() (int, bool, error) {
-			time.Sleep(3 * Life)
+			time.Sleep(3 * Life) // fake clock
 			return 1, true, nil
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(Life - 1)
+		time.Sleep(Life - 1) // fake clock
 		expect(t, m, "a", 2, 1, true)
 	})
 }
@@ -105,7 +105,7 @@ func TestUnderWay(t *testing.T) {
 		calls := 0 // one at a time
 		act := func() (int, bool, error) {
 			calls++
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // fake clock
 			if calls == 1 {
 				return 0, false, refused
 			}
@@ -180,9 +180,9 @@ func TestRestore(t *testing.T) {
 		expect(t, m, "old", 4, 4, false)
 		expect(t, m, "a", 5, 1, true)
 		expect(t, m, "b", 6, 2, true)
-		time.Sleep(Life / 2)
+		time.Sleep(Life / 2) // fake clock
 		expect(t, m, "a", 7, 7, false)
-		time.Sleep(Life / 2)
+		time.Sleep(Life / 2) // fake clock
 		expect(t, m, "b", 8, 8, false)
 	})
 }
@@ -191,7 +191,7 @@ func TestRestore(t *testing.T) {
 // its last answer was no refusal.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		synctest.Test(t, func(t *testing.T) {
+		rapid.SyncTest(rt, func(rt *rapid.T) {
 			type truth struct {
 				value int
 				what  string
@@ -200,12 +200,12 @@ func TestModel(t *testing.T) {
 			m, known, acts := newMemory(1<<20), map[string]truth{}, 0
 			refused := errors.New("refused")
 			for range rapid.IntRange(1, 60).Draw(rt, "steps") {
-				time.Sleep(time.Duration(rapid.IntRange(0, 50).Draw(rt, "seconds")) * time.Second)
+				time.Sleep(time.Duration(rapid.IntRange(0, 50).Draw(rt, "seconds")) * time.Second) // fake clock
 				key := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "key")
 				what := rapid.SampledFrom([]string{"x", "x", "x", "y"}).Draw(rt, "what")
 				refuse := rapid.Bool().Draw(rt, "refuse")
 				before := acts
-				v, repeated, err := m.Do(t.Context(), key, digest(what), func() (int, bool, error) {
+				v, repeated, err := m.Do(rt.Context(), key, digest(what), func() (int, bool, error) {
 					if refuse {
 						return 0, false, refused
 					}
