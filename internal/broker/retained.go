@@ -3,6 +3,9 @@ package broker
 import (
 	"slices"
 	"sort"
+
+	"ssegateway/internal/frame"
+	"ssegateway/sse"
 )
 
 // retentionOverhead is the size of a retained event in bytes for each of its topics, without the names: its entries
@@ -39,10 +42,9 @@ func (k *kept) cost() int64 { return int64(k.record.Frame.Size()) + recordOverhe
 
 func placeCost(topic, key string) int64 { return int64(len(topic)+len(key)) + retentionOverhead }
 
-// retain retains a record in the places of its topics. It returns false, and does nothing, if there is no room.
-func (s *retention) retain(r *Record, key string) bool {
-	k := &kept{offset: r.Offset, record: r, key: key, topics: len(r.Topics)}
-	need := k.cost()
+// need returns how many bytes more a record takes in the places of its topics.
+func (s *retention) need(r *Record, key string) int64 {
+	need := int64(r.Frame.Size()) + recordOverhead
 	for _, t := range r.Topics {
 		if old := s.places[place{t, key}]; old == nil {
 			need += placeCost(t, key)
@@ -55,9 +57,32 @@ func (s *retention) retain(r *Record, key string) bool {
 			old.topics++
 		}
 	}
-	if need > 0 && s.bytes+need > s.max {
+	return need
+}
+
+func (s *retention) hasRoom(r *Record, key string) bool {
+	need := s.need(r, key)
+	return need <= 0 || s.bytes+need <= s.max
+}
+
+// HasRoom reports whether Append of an event that is to be retained would find room now; for engines that have to
+// know before they append it.
+func (l *Log) HasRoom(p Publication) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := &Record{Topics: p.Topics}
+	e := p.Event
+	e.ID, _ = sse.NewID(Position{l.epoch, l.offset + 1}.String())
+	r.Frame.Frame = frame.Event(e)
+	return l.kept.hasRoom(r, p.Key)
+}
+
+// retain retains a record in the places of its topics. It returns false, and does nothing, if there is no room.
+func (s *retention) retain(r *Record, key string) bool {
+	if !s.hasRoom(r, key) {
 		return false
 	}
+	k := &kept{offset: r.Offset, record: r, key: key, topics: len(r.Topics)}
 	if s.places == nil {
 		s.places, s.topics = map[place]*kept{}, map[string]*keptList{}
 	}
