@@ -354,7 +354,7 @@ func TestOneProcess(t *testing.T) {
 	const variable = "JOURNAL_TEST_DIR"
 	if dir := os.Getenv(variable); dir != "" {
 		_, err := open(dir, journal.Env{})
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return
 	}
 	dir := t.TempDir()

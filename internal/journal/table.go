@@ -246,7 +246,7 @@ func (t *Table) Keys(kind byte) []Key {
 	}
 	slices.SortFunc(list, func(a, b placed) int {
 		if a.at.segment != b.at.segment {
-			return int(a.at.segment) - int(b.at.segment) //nolint:gosec // numbers of files
+			return int(a.at.segment) - int(b.at.segment)
 		}
 		return int(a.at.offset) - int(b.at.offset)
 	})
@@ -277,15 +277,15 @@ func (t *Table) Get(r *Reader, k Key) ([]byte, error) {
 func (t *Table) Compact() error {
 	for {
 		segments := t.log.Segments()
-		oldest := segments[0].Number
+		oldest := spotOf(Place{Segment: segments[0].Number}, 0).segment
 		t.mu.Lock()
-		live, room := t.live[uint32(oldest)], t.bytes/t.log.o.SegmentBytes
+		live, room := t.live[oldest], t.bytes/t.log.o.SegmentBytes
 		t.mu.Unlock()
 		if len(segments) < 2 || live > 0 && int64(len(segments)) <= 2*(room+1)+2 {
 			return nil
 		}
 		if live > 0 {
-			if err := t.empty(oldest); err != nil {
+			if err := t.empty(segments[0].Number); err != nil {
 				return err
 			}
 			if err := t.log.Sync(); err != nil { // before what it replaces is gone
@@ -293,13 +293,13 @@ func (t *Table) Compact() error {
 			}
 		}
 		t.mu.Lock()
-		live = t.live[uint32(oldest)]
-		delete(t.live, uint32(oldest))
+		live = t.live[oldest]
+		delete(t.live, oldest)
 		t.mu.Unlock()
 		if live != 0 {
 			return errors.New("a segment of records has values that were not found in it")
 		}
-		if err := t.log.Drop(oldest + 1); err != nil {
+		if err := t.log.Drop(segments[0].Number + 1); err != nil {
 			return err
 		}
 	}
@@ -321,8 +321,8 @@ func (t *Table) empty(segment uint64) error {
 	if err != nil {
 		return err
 	}
-	for i, list := range moves {
-		if err := t.move(&t.stripes[i], segment, list); err != nil {
+	for i := range moves {
+		if err := t.move(&t.stripes[i], segment, moves[i]); err != nil {
 			return err
 		}
 	}

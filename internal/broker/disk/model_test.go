@@ -173,7 +173,7 @@ func (m *model) again(cut bool) {
 		m.boot++
 		seed := rapid.Uint64().Draw(m.t, "seed")
 		m.path = tempDir(m.t)
-		if err := m.disk.Cut(path, m.path, rand.New(rand.NewPCG(seed, 0))); err != nil { //nolint:gosec // a test
+		if err := m.disk.Cut(path, m.path, rand.New(rand.NewPCG(seed, 0))); err != nil {
 			m.t.Fatal(err)
 		}
 	}

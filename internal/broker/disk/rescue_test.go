@@ -210,7 +210,7 @@ func TestKeysOutliveTheirFile(t *testing.T) {
 		if s.log.Stats().Events != 0 || s.records.Len() == 0 {
 			t.Errorf("%+v, %d keys", s.log.Stats(), s.records.Len())
 		}
-		time.Sleep(32 * time.Second)
+		time.Sleep(32 * time.Second) // fake clock
 		synctest.Wait()
 		if n := s.records.Len(); n != 0 {
 			t.Errorf("%d keys are there for ever", n)
