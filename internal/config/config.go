@@ -70,6 +70,12 @@ type Config struct {
 	LogBytes int64
 	LogAge   time.Duration
 
+	// StateDir is the directory that keeps the log and the records of connections over a restart;
+	// never together with NATS. Empty: both are in memory.
+	StateDir string
+	// StateSync is when writes to StateDir are forced to the disk: "second" or "always".
+	StateSync string
+
 	// NATSURL lists the NATS servers, separated by commas. They keep the log and connect the
 	// nodes. Empty: no log and no other nodes. Users, passwords and tokens in it are secret.
 	NATSURL string
@@ -203,6 +209,9 @@ func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err 
 	}
 	if c.H2C && c.TLSCertFile != "" {
 		l.problem(errors.New("H2C: not possible together with TLS_CERT_FILE, which offers HTTP/2 already"))
+	}
+	if c.StateDir != "" && (c.NATSURL != "" || c.NATSEmbedded) {
+		l.problem(errors.New("STATE_DIR: not possible together with NATS_URL, which keeps the same for several gateways; set one of them"))
 	}
 	if c.NATSEmbedded && c.NATSURL != "" {
 		l.problem(errors.New("NATS_EMBEDDED: not possible together with NATS_URL, which names another NATS"))

@@ -121,6 +121,16 @@ func settings(c *Config) []setting {
 			meaning: "How long the log of published events keeps an event.",
 		},
 		{
+			env: "STATE_DIR", value: directory(&c.StateDir),
+			meaning: "Directory that keeps, for a gateway that is alone, the log of published events and a record of each connection. After a kill or a crash the next process on it goes on with the log, " +
+				"and tells the backend of the connections that are gone. Made where it is missing, with mode 0700. Belongs to one gateway at a time. Not together with `NATS_URL`. Without it all is in memory.",
+		},
+		{
+			env: "STATE_SYNC", standard: "second", value: choice(&c.StateSync, "second", "always"),
+			meaning: "When what is written to `STATE_DIR` is forced to the disk, which matters where the machine fails, not the process. `always`: before it is answered. " +
+				"`second`: once a second; after a failure of the machine the log begins anew then, and clients get `gap`.",
+		},
+		{
 			env: "NATS_URL", value: natsURLs(&c.NATSURL), secret: true,
 			meaning: "Servers of NATS (2.11 or newer, with JetStream), where the log is kept, and through which several gateways are one. Without it the log is in memory.",
 		},
