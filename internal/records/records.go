@@ -6,6 +6,7 @@ package records
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -13,18 +14,18 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
-	"ssegateway/internal/logging"
 )
 
-// Store keeps the records. It is safe for concurrent use. After an error it is unknown whether the
-// store has done what it was asked.
+// Store keeps the records. It is safe for concurrent use.
 type Store interface {
-	// Put writes the record of a connection, in place of the one that it has.
+	// Put writes the record of a connection, in place of the one that it has. If it fails, that one
+	// stays.
 	Put(token broker.Token, record []byte) error
-	// Delete removes the record of a connection, if there is one.
+	// Delete removes the record of a connection, if there is one. If it fails, the store repeats it
+	// by itself.
 	Delete(token broker.Token) error
-	// Found calls f with each record of former processes, which f may keep. It is called once.
-	Found(f func(token broker.Token, record []byte))
+	// Survivors returns the records of former processes. It is for one use.
+	Survivors() iter.Seq2[broker.Token, []byte]
 }
 
 // settleEvery is how often it is tried to write what could not be written.
@@ -38,24 +39,29 @@ type Stats struct {
 
 // Records are the records of this gateway's connections. Its methods are safe for concurrent use.
 type Records struct {
-	store  Store
-	log    *slog.Logger
-	faults *logging.Throttle
-	stats  Stats
+	store Store
+	log   *slog.Logger
+	stats Stats
 
 	mu   sync.Mutex
-	owed map[gateway.Token][]byte // what the store does not have yet; nil: a record to be removed
+	owed map[gateway.Token]debt // records that the store does not have yet
+}
+
+// debt is a record that could not be written.
+type debt struct {
+	record []byte
+	held   bool // the store has an older record of the connection
 }
 
 // New returns the Records in a store.
 func New(store Store, log *slog.Logger) *Records {
-	return &Records{store: store, log: log, faults: logging.Every(10 * time.Second), owed: map[gateway.Token][]byte{}}
+	return &Records{store: store, log: log, owed: map[gateway.Token]debt{}}
 }
 
 // Stats returns the counters, for reading.
 func (r *Records) Stats() *Stats { return &r.stats }
 
-// Owed returns how many records are still to be written or removed.
+// Owed returns how many records are still to be written.
 func (r *Records) Owed() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -72,25 +78,29 @@ type backend struct {
 // Backend returns the backend of a gateway, which asks b. Before that it passes to b the ends of all
 // connections that former processes have left.
 func (r *Records) Backend(b gateway.Backend) gateway.Backend {
-	r.store.Found(func(token broker.Token, record []byte) {
+	unreadable := 0
+	for token, record := range r.store.Survivors() {
 		notice, ok := decode(gateway.Token(token), record)
 		if !ok {
-			r.faults.Log(r.log, slog.LevelWarn, "a connection's record cannot be read, and is passed over", slog.Int("bytes", len(record)))
+			unreadable++
 			r.remove(notice.Token)
-			return
+			continue
 		}
 		r.stats.Restored.Add(1)
 		b.Disconnect(notice)
-	})
+	}
 	if n := r.stats.Restored.Load(); n > 0 {
-		r.log.Info("the backend is told of the connections that the last process has left", "connections", n)
+		r.log.Info("the backend is told of connections that the last process has left", "connections", n)
+	}
+	if unreadable > 0 {
+		r.log.Warn("records of connections cannot be read, and are passed over", "records", unreadable)
 	}
 	return &backend{b, r}
 }
 
 // Connect implements gateway.Backend.
 func (b *backend) Connect(ctx, client context.Context, token gateway.Token, request []byte) gateway.Answer {
-	if !b.records.write(token, request) {
+	if !b.records.write(token, request, false) {
 		b.records.stats.Unrecorded.Add(1)
 	}
 	answer := b.Backend.Connect(ctx, client, token, request)
@@ -100,46 +110,39 @@ func (b *backend) Connect(ctx, client context.Context, token gateway.Token, requ
 	return answer
 }
 
-// write writes a record. If that fails, it is tried again until the record is removed.
-func (r *Records) write(token gateway.Token, record []byte) bool {
-	r.supersede(token)
-	err := r.store.Put(broker.Token(token), record)
-	if err != nil {
-		r.owe(token, record, err)
+// write writes a record. If that fails, it is tried again until the record is removed. held says
+// that an earlier record of the connection was to be written.
+func (r *Records) write(token gateway.Token, record []byte, held bool) bool {
+	before, owed := r.supersede(token)
+	if r.store.Put(broker.Token(token), record) == nil {
+		return true
 	}
-	return err == nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.owed[token] = debt{record, held && (!owed || before.held)}
+	return false
 }
 
-// remove removes a record. If that fails, it is tried again.
+// remove removes a record.
 func (r *Records) remove(token gateway.Token) {
 	r.supersede(token)
-	if err := r.store.Delete(broker.Token(token)); err != nil {
-		r.owe(token, nil, err)
-	}
+	_ = r.store.Delete(broker.Token(token))
 }
 
-// supersede forgets what is owed to the store for a connection, since something newer follows.
-func (r *Records) supersede(token gateway.Token) {
+// supersede forgets what is owed to the store for a connection, since something newer follows, and
+// returns it.
+func (r *Records) supersede(token gateway.Token) (before debt, owed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before, owed = r.owed[token]
 	delete(r.owed, token)
-}
-
-func (r *Records) owe(token gateway.Token, record []byte, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.owed[token] = record
-	r.complain(err)
-}
-
-func (r *Records) complain(err error) {
-	r.faults.Log(r.log, slog.LevelWarn, "the record of a connection cannot be written: after a kill the backend may not be told of its end", slog.String("error", err.Error()))
+	return before, owed
 }
 
 // OnDelayed records why a connection ended, since the first attempt to report that has failed.
 func (r *Records) OnDelayed(notice gateway.Notice) {
 	if notice.Detail != gateway.GatewayLost { // as every record without a reason
-		r.write(notice.Token, encode(notice))
+		r.write(notice.Token, encode(notice), true)
 	}
 }
 
@@ -171,21 +174,15 @@ func (r *Records) settle() {
 func (r *Records) settleOne() (more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for token, record := range r.owed {
-		var err error
-		if record == nil {
-			err = r.store.Delete(broker.Token(token))
-		} else {
-			err = r.store.Put(broker.Token(token), record)
-		}
-		if err != nil {
+	for token, owing := range r.owed {
+		if r.store.Put(broker.Token(token), owing.record) != nil {
 			return false
 		}
 		delete(r.owed, token)
 		break
 	}
 	if len(r.owed) == 0 {
-		r.owed = map[gateway.Token][]byte{} // a map never shrinks: release the one that an outage made large
+		r.owed = map[gateway.Token]debt{} // a map never shrinks: release the one that an outage made large
 		return false
 	}
 	return true
@@ -200,8 +197,8 @@ func (r *Records) Leave(each func(func(gateway.Notice))) (left, lost int) {
 		r.OnDelayed(notice)
 	})
 	r.settle()
-	for _, record := range r.owed {
-		if record != nil {
+	for _, owing := range r.owed {
+		if !owing.held {
 			lost++
 		}
 	}

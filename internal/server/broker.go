@@ -1,15 +1,19 @@
 package server
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/broker/disk"
 	"ssegateway/internal/broker/nats"
+	"ssegateway/internal/records"
 )
 
-// brokerGrace is how long the broker may be down before the gateway reports that it is not
-// ready. Streams go on meanwhile, and a restart of NATS takes less than that.
+// brokerGrace is how long NATS may be down, or STATE_DIR not be writable, before the gateway reports
+// that it is not ready. Streams go on meanwhile, and a restart of NATS takes less than that.
 const brokerGrace = 5 * time.Second
 
 // embeddedServer is a NATS in this process.
@@ -28,6 +32,13 @@ func (s *Server) openBroker() (err error) {
 			return err
 		}
 		cfg = nats.Config{InProcess: s.embedded, Log: s.log}
+	case s.cfg.StateDir != "":
+		s.disk, err = disk.Open(s.cfg.StateDir, disk.Options{MaxBytes: s.cfg.LogBytes, MaxAge: s.cfg.LogAge, Sync: s.cfg.StateSync == "always", Log: s.log})
+		if err != nil {
+			return fmt.Errorf("STATE_DIR: %w", err)
+		}
+		s.broker, s.records = s.disk, records.New(s.disk, s.log)
+		return nil
 	case s.cfg.NATSURL == "":
 		s.broker = broker.NewMemory(s.cfg.LogBytes, s.cfg.LogAge)
 		return nil
@@ -51,6 +62,11 @@ func (s *Server) closeBroker() {
 	if s.embedded != nil {
 		s.embedded.Shutdown()
 	}
+	if s.disk != nil {
+		if err := s.disk.Close(); err != nil {
+			s.log.Error("STATE_DIR: it is not as after a clean stop", "error", err.Error())
+		}
+	}
 }
 
 // isLogOpen reports whether the log has been opened. Before that it is unknown what was
@@ -59,3 +75,22 @@ func (s *Server) isLogOpen() bool { return s.engine == nil || s.engine.Ready() }
 
 // isBrokerReachable reports whether the broker was reachable within brokerGrace.
 func (s *Server) isBrokerReachable() bool { return s.engine == nil || s.engine.Away() < brokerGrace }
+
+// isStateWritable reports whether STATE_DIR was writable within brokerGrace.
+func (s *Server) isStateWritable() bool { return s.disk == nil || s.disk.Away() < brokerGrace }
+
+// leaveEnds leaves what the backend was not told of to the next process. Nothing but the directory
+// is in use any more. failure is the error that the drain ended with.
+func (s *Server) leaveEnds(failure error) error {
+	if s.records == nil || s.callbacks == nil {
+		return failure
+	}
+	left, lost := s.records.Leave(s.callbacks.Undelivered)
+	if left > 0 {
+		s.log.Warn("stopped before the backend was told of every end: the next process with this STATE_DIR tells it", "undelivered", left, "lost", lost)
+	}
+	if lost == 0 && errors.As(failure, new(undelivered)) {
+		return nil
+	}
+	return failure
+}
