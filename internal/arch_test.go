@@ -57,6 +57,8 @@ var arrows = map[string][]string{
 		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router", "internal/operator", "internal/tracing",
 	},
 
+	"internal/journal":              {},
+	"internal/broker/disk":          {"internal/guard", "sse", "internal/frame", "internal/broker", "internal/journal"},
 	"internal/broker/nats":          {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker"},
 	"internal/broker/nats/embedded": {},
 
