@@ -47,8 +47,10 @@ func (s spot) place() Place { return Place{s.segment, int64(s.offset)} }
 func (d *Dir) OpenTable(name string) (*Table, error) {
 	t := &Table{live: map[uint64]int{}}
 	var err error
-	t.log, err = d.Open(name, t.replay)
-	return t, err
+	if t.log, err = d.Open(name, t.replay); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // Log returns the log of the table, for Start, Probe, Sync, Away and Close.
