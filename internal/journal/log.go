@@ -31,10 +31,10 @@ type Log struct {
 	why      error
 	filler   int // bytes that a probe has to write
 
-	file     File
 	at       Place // where the next frame goes
 	ragged   bool  // the file may have something behind that
-	unsynced bool  // under mu
+	file     File  // changes under mu as well
+	unsynced bool  // under mu alone
 }
 
 // Segment is a file of a log.
@@ -125,14 +125,18 @@ func (l *Log) Start(o Options) (err error) {
 
 // finish cuts a segment of an earlier process where it ends, and makes it durable.
 func (l *Log) finish(s Segment) error {
-	f, err := os.OpenFile(l.dir.file(l.name, s.Number), os.O_RDWR, 0)
+	opened, err := os.OpenFile(l.dir.file(l.name, s.Number), os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
+	f := l.dir.wrap(osFile{opened})
 	if l.found.dropped > 0 {
 		err = f.Truncate(s.Bytes)
 	}
-	return errors.Join(err, osFile{f}.Sync(), f.Close())
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // begin makes a segment and writes on there. The file has its name only when all of its beginning is on the disk.
@@ -164,10 +168,9 @@ func (l *Log) begin(number uint64) error {
 	if l.file != nil {
 		_ = l.file.Close() // it is synced
 	}
-	l.file, l.at, l.ragged = f, Place{number, int64(len(whole))}, false
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.unsynced = false
+	l.file, l.at, l.ragged, l.unsynced = f, Place{number, int64(len(whole))}, false, false
 	l.segments = append(l.segments, Segment{number, l.at.Offset})
 	return nil
 }

@@ -46,10 +46,11 @@ func (s spot) place() Place { return Place{s.segment, int64(s.offset)} }
 // OpenTable reads a table of a directory. Nothing is written before Start.
 func (d *Dir) OpenTable(name string) (*Table, error) {
 	t := &Table{live: map[uint64]int{}}
-	var err error
-	if t.log, err = d.Open(name, t.replay); err != nil {
+	l, err := d.Open(name, t.replay)
+	if err != nil {
 		return nil, err
 	}
+	t.log = l
 	return t, nil
 }
 

@@ -102,7 +102,7 @@ func (s *Store) replay(r journal.Record, now time.Time) error {
 		}
 		if len(s.begins) == 0 {
 			s.log.BeginAt(at.Offset)
-			s.written = at.Offset
+			s.written, s.reserved = at.Offset, at.Offset
 		}
 		if at.Offset != s.written {
 			return fmt.Errorf("it begins behind the event %d, and the last one is %d", at.Offset, s.written)
