@@ -1,6 +1,8 @@
 package state
 
 import (
+	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -236,4 +238,75 @@ func newestFile(t *testing.T, dir string) (newest string) {
 		t.Fatalf("%s has no file", dir)
 	}
 	return newest
+}
+
+// `check` says whether the directory can be used, and changes nothing in it.
+func TestCheck(t *testing.T) {
+	above := t.TempDir()
+	dir := filepath.Join(above, "state")
+	port, err := harness.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants := func(code int, line string, more ...string) {
+		t.Helper()
+		before := listing(t, above)
+		p, err := harness.Run(harness.Command{Args: []string{binary, "check"}, Env: append([]string{"PORT=" + strconv.Itoa(port), "STATE_DIR=" + dir}, more...)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := p.Exit(harness.Patience)
+		if text := p.Log.Text(); err != nil || got != code || !strings.Contains(text, line) {
+			t.Errorf("exit code %d, %v, want %d and %q:\n%s", got, err, code, line, text)
+		}
+		if after := listing(t, above); after != before {
+			t.Errorf("the directory had\n%s\nand has\n%s", before, after)
+		}
+	}
+	wants(0, "ok    STATE_DIR: the directory "+dir+" will be made")
+	wants(1, "fail  STATE_DIR: not possible together with NATS_URL", "NATS_URL=nats://127.0.0.1:1")
+	s := start(t, dir)
+	wants(1, "fail  STATE_DIR: "+dir+" is in use by another process: ")
+	wants(0, "ok    STATE_DIR: "+dir+" is in use, and a gateway runs", "PORT="+strconv.Itoa(s.Port))
+	s.publish("1")
+	if _, err := s.Stop(harness.Patience); err != nil {
+		t.Fatal(err)
+	}
+	wants(0, "ok    STATE_DIR: the directory "+dir+" is writable")
+	newest := newestFile(t, dir)
+	text, err := os.ReadFile(newest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[8]++ // the version
+	if err := os.WriteFile(newest, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wants(1, "fail  STATE_DIR: "+newest+" was written by a newer version")
+	refused(t, dir, newest+" was written by a newer version", "move the directory "+dir+" away")
+	text[8]--
+	if err := os.WriteFile(newest, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+}
+
+// listing returns the files below a directory, with their sizes and times.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			fmt.Fprintln(&b, path, info.Size(), info.ModTime())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
