@@ -11,7 +11,6 @@ BIN       := bin/ssegateway
 FUZZTIME  ?= 20s   # for each fuzz target
 BENCH     ?= .     # which benchmarks: a regular expression
 COUNT     ?= 1     # how often each test or benchmark runs
-TAGS      ?=       # of the build: embedded has a NATS in the program
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
@@ -21,8 +20,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Without cgo the binary is static: it runs in an empty container image.
-build: ## build bin/ssegateway; TAGS=embedded for one that can be its own NATS
-	CGO_ENABLED=0 $(GO) build -trimpath -tags '$(strip $(TAGS))' -ldflags '-s -w -X main.version=$(strip $(VERSION))' -o $(BIN) ./cmd/ssegateway
+build: ## build bin/ssegateway
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(strip $(VERSION))' -o $(BIN) ./cmd/ssegateway
 
 release: ## build everything that a release has, into dist/: binaries, images, SBOM, checksums
 	cd release && $(GO) run .

@@ -58,10 +58,9 @@ var arrows = map[string][]string{
 		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/operator", "internal/tracing",
 	},
 
-	"internal/journal":              {},
-	"internal/broker/disk":          {"internal/guard", "sse", "internal/frame", "internal/broker", "internal/journal"},
-	"internal/broker/nats":          {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker"},
-	"internal/broker/nats/embedded": {},
+	"internal/journal":     {},
+	"internal/broker/disk": {"internal/guard", "sse", "internal/frame", "internal/broker", "internal/journal"},
+	"internal/broker/nats": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker"},
 
 	"internal/logging/loggingtest": {},
 

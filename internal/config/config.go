@@ -86,10 +86,6 @@ type Config struct {
 	NATSPrefix string
 	// NATSReplicas is the number of NATS servers that keep each stream and bucket.
 	NATSReplicas int
-	// NATSEmbedded runs NATS in this process, for this node alone; never with a NATSURL.
-	NATSEmbedded bool
-	// NATSStoreDir is where the embedded NATS keeps the log.
-	NATSStoreDir string
 	// NodeLease is how long a node that does not renew its lease counts as alive; whole seconds, at least two.
 	NodeLease time.Duration
 
@@ -210,14 +206,8 @@ func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err 
 	if c.H2C && c.TLSCertFile != "" {
 		l.problem(errors.New("H2C: not possible together with TLS_CERT_FILE, which offers HTTP/2 already"))
 	}
-	if c.StateDir != "" && (c.NATSURL != "" || c.NATSEmbedded) {
+	if c.StateDir != "" && c.NATSURL != "" {
 		l.problem(errors.New("STATE_DIR: not possible together with NATS_URL, which keeps the same for several gateways; set one of them"))
-	}
-	if c.NATSEmbedded && c.NATSURL != "" {
-		l.problem(errors.New("NATS_EMBEDDED: not possible together with NATS_URL, which names another NATS"))
-	}
-	if c.NATSEmbedded && c.NATSReplicas > 1 {
-		l.problem(errors.New("NATS_EMBEDDED: not possible together with NATS_REPLICAS above 1, since it is one server"))
 	}
 	return c, warnings, errors.Join(l.problems...)
 }

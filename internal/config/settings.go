@@ -151,14 +151,6 @@ func settings(c *Config) []setting {
 			meaning: "On how many servers of a cluster of NATS everything is kept. While other gateways run the log's are not reduced.",
 		},
 		{
-			env: "NATS_EMBEDDED", standard: "false", value: boolean(&c.NATSEmbedded),
-			meaning: "Runs NATS in this process, on no port, for one gateway whose log is to outlive a restart. Not together with `NATS_URL`.",
-		},
-		{
-			env: "NATS_STORE_DIR", standard: "ssegateway-data", value: path(&c.NATSStoreDir),
-			meaning: "Directory of the embedded NATS; made where it is missing. Belongs to one gateway.",
-		},
-		{
 			env: "NODE_LEASE_SECONDS", standard: "10", value: seconds(&c.NodeLease, 2, 3600),
 			meaning: "How long a gateway that is not heard of counts as alive. Then another one tells the backend of its connections. Each is taken for dead by its own, or a longer one of the others'.",
 		},

@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"ssegateway/internal/broker"
@@ -16,22 +15,10 @@ import (
 // that it is not ready. Streams go on meanwhile, and a restart of NATS takes less than that.
 const brokerGrace = 5 * time.Second
 
-// embeddedServer is a NATS in this process.
-type embeddedServer interface {
-	InProcessConn() (net.Conn, error)
-	Shutdown()
-}
-
 // openBroker makes and connects the engine of the log that the settings ask for. It succeeds
 // also while the broker is down.
 func (s *Server) openBroker() (err error) {
-	cfg := nats.Config{URL: s.cfg.NATSURL, CredentialsFile: s.cfg.NATSCredentialsFile, CAFile: s.cfg.NATSCAFile, Log: s.log}
 	switch {
-	case s.cfg.NATSEmbedded:
-		if s.embedded, err = startEmbedded(s.cfg.NATSStoreDir, s.cfg.MaxBodyBytes, s.log); err != nil {
-			return err
-		}
-		cfg = nats.Config{InProcess: s.embedded, Log: s.log}
 	case s.cfg.StateDir != "":
 		s.disk, err = disk.Open(s.cfg.StateDir, disk.Options{MaxBytes: s.cfg.LogBytes, MaxAge: s.cfg.LogAge, Sync: s.cfg.StateSync == "always", Log: s.log})
 		if err != nil {
@@ -43,8 +30,8 @@ func (s *Server) openBroker() (err error) {
 		s.broker = broker.NewMemory(s.cfg.LogBytes, s.cfg.LogAge)
 		return nil
 	}
-	if s.nats, err = nats.Dial(cfg); err != nil {
-		s.closeBroker()
+	s.nats, err = nats.Dial(nats.Config{URL: s.cfg.NATSURL, CredentialsFile: s.cfg.NATSCredentialsFile, CAFile: s.cfg.NATSCAFile, Log: s.log})
+	if err != nil {
 		return err
 	}
 	s.engine = nats.NewEngine(s.nats, nats.LogConfig{
@@ -58,9 +45,6 @@ func (s *Server) openBroker() (err error) {
 func (s *Server) closeBroker() {
 	if s.nats != nil {
 		s.nats.Close()
-	}
-	if s.embedded != nil {
-		s.embedded.Shutdown()
 	}
 	if s.disk != nil {
 		if err := s.disk.Close(); err != nil {

@@ -71,7 +71,6 @@ type Server struct {
 	engine    *nats.Engine     // the broker, with nats
 	disk      *disk.Store      // the broker, with STATE_DIR
 	records   *records.Records // in disk; nil without STATE_DIR
-	embedded  embeddedServer   // nil: none
 	node      *cluster.Node    // nil: there are no others
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener

@@ -30,7 +30,7 @@
   "CALLBACK_URL" "callbackUrl" "CALLBACK_URL_FILE" "callbackUrlSecret" "DRAIN_SECONDS" "drainSeconds"
   "INTERNAL_TOKEN" "internalTokenSecret" "INTERNAL_TOKEN_FILE" "internalTokenSecret" "TLS_CERT_FILE" "tlsSecret" "TLS_KEY_FILE" "tlsSecret"
   "NATS_URL" "nats.url" "NATS_URL_FILE" "nats.urlSecret" "NATS_PREFIX" "nats.prefix" "NATS_CREDENTIALS_FILE" "nats.credentialsSecret" "NATS_CA_FILE" "nats.caSecret"
-  "NATS_EMBEDDED" "none: pods have no disk" "NATS_STORE_DIR" "none: pods have no disk" -}}
+  "STATE_DIR" "none: pods have no disk" -}}
 {{- range $v.extraEnv -}}
 {{- $name := .name -}}
 {{- with get $values $name -}}
