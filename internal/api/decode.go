@@ -169,8 +169,8 @@ func elements(d *jsontext.Decoder, f func() error) error {
 
 // rawSend is a send before validation. Absent fields are nil.
 type rawSend struct {
-	token, end, wait jsontext.Value
-	event            rawEvent
+	token, end, wait, key jsontext.Value
+	event                 rawEvent
 }
 
 // rawEvent is an event before validation. value is "{}" for any object.
@@ -207,7 +207,8 @@ func (q *request) decodeSend() (s connections.Send, problem *Error) {
 		}
 		s.Wait = true
 	}
-	return s, nil
+	s.IdempotencyKey, problem = idempotencyKey(raw.key)
+	return s, problem
 }
 
 // invalidJSON returns the answer to a body that is not JSON; err, if not nil, is the decoder's.
@@ -241,6 +242,8 @@ func (q *request) readSend() (raw rawSend, err error) {
 			return q.take(&raw.end)
 		case "wait":
 			return q.take(&raw.wait)
+		case "idempotency_key":
+			return q.take(&raw.key)
 		case "event":
 			return q.takeEvent(&raw.event)
 		default:
@@ -312,6 +315,21 @@ func (raw *rawEvent) decode() (e sse.Event, problem *Error) {
 		e.Retry = sse.RetryMillis(ms)
 	}
 	return e, nil
+}
+
+// maxKey is how long an idempotency key may be, in bytes.
+const maxKey = 128
+
+// idempotencyKey returns a key, which shares the value's bytes; "" if it is absent.
+func idempotencyKey(v jsontext.Value) (string, *Error) {
+	if v == nil {
+		return "", nil
+	}
+	key, ok := unquote(v)
+	if !ok || key == "" || len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return c < '!' || '~' < c }) {
+		return "", errIdempotencyKey
+	}
+	return key, nil
 }
 
 // retryBits bounds a retry: JSON parsers and browsers represent all integers below 2^53 exactly.

@@ -47,30 +47,35 @@ func (a *API) performPublish(ctx context.Context, p connections.Publication) ([]
 
 // answerPublish returns the answer to a publish.
 func (a *API) answerPublish(ctx context.Context, p connections.Publication, done connections.Published, err error) ([]byte, *Error) {
-	if errors.Is(err, connections.ErrTooLarge) {
-		return nil, &Error{errPayload.Status, errPayload.Code, err.Error()}
+	if errors.Is(err, connections.ErrKeyReused) {
+		a.invalidPublishes.Add(1)
 	}
 	if err != nil {
 		a.log.DebugContext(ctx, "an event was not published", "error", err.Error())
-		return nil, ErrBroker
+		return nil, problemOf(err)
 	}
 	a.log.DebugContext(ctx, "publish", "topics", len(p.Topics), "event", p.Event.Name.String(), "bytes", len(p.Event.Data), "receivers", done.Receivers)
 	answer := []byte(`{"status":"ok"`)
 	if p.Store {
 		answer = append(append(append(answer, `,"id":"`...), done.Position.String()...), '"')
 	}
-	answer = append(answer, `,"receivers":`...)
-	answer = strconv.AppendInt(answer, int64(done.Receivers), 10)
+	if !done.Uncounted {
+		answer = append(answer, `,"receivers":`...)
+		answer = strconv.AppendInt(answer, int64(done.Receivers), 10)
+	}
 	if len(done.Unreachable) > 0 {
 		names, _ := json.Marshal(done.Unreachable) // strings
 		answer = append(append(answer, `,"unreachable_nodes":`...), names...)
+	}
+	if done.Duplicate {
+		answer = append(answer, `,"duplicate":true`...)
 	}
 	return append(answer, '}'), nil
 }
 
 // decodePublish decodes and validates a publish of at most maxTopics topics.
 func (q *request) decodePublish(maxTopics int) (p connections.Publication, problem *Error) {
-	var topic, several, store, count jsontext.Value
+	var topic, several, store, retain, key, count, once jsontext.Value
 	var event rawEvent
 	d, ok := q.start()
 	if !ok {
@@ -86,8 +91,14 @@ func (q *request) decodePublish(maxTopics int) (p connections.Publication, probl
 			return q.takeEvent(&event)
 		case "store":
 			return q.take(&store)
+		case "retain":
+			return q.take(&retain)
+		case "key":
+			return q.take(&key)
 		case "count":
 			return q.take(&count)
+		case "idempotency_key":
+			return q.take(&once)
 		default:
 			return d.SkipValue()
 		}
@@ -125,6 +136,9 @@ func (q *request) decodePublish(maxTopics int) (p connections.Publication, probl
 	default:
 		return p, errStoreType
 	}
+	if p.Retain, p.Key, problem = decodeRetain(retain, key, p.Store); problem != nil {
+		return p, problem
+	}
 	if count != nil {
 		c, ok := unquote(count)
 		if !ok || c != "all" && c != "node" {
@@ -132,7 +146,8 @@ func (q *request) decodePublish(maxTopics int) (p connections.Publication, probl
 		}
 		p.All = c == "all"
 	}
-	return p, nil
+	p.IdempotencyKey, problem = idempotencyKey(once)
+	return p, problem
 }
 
 // decodeTopics reads an array of at most so many topics; anything else is the error

@@ -15,6 +15,11 @@ var sendAnswers = [...][]byte{
 	connections.Buffered: []byte(`{"status":"buffered"}`),
 	connections.Written:  []byte(`{"status":"written"}`),
 	connections.Dropped:  []byte(`{"status":"dropped"}`),
+
+	connections.Sent | connections.Duplicate:     []byte(`{"status":"ok","duplicate":true}`),
+	connections.Buffered | connections.Duplicate: []byte(`{"status":"buffered","duplicate":true}`),
+	connections.Written | connections.Duplicate:  []byte(`{"status":"written","duplicate":true}`),
+	connections.Dropped | connections.Duplicate:  []byte(`{"status":"dropped","duplicate":true}`),
 }
 
 // send serves POST /internal/send.

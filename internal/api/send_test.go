@@ -47,7 +47,7 @@ func TestSend(t *testing.T) {
 		})
 	}
 	counted := sendCounts(a)
-	want := map[string]uint64{"ok": 5, "written": 1, "buffered": 2, "not_found": 4, "invalid": 2, "write_failed": 1, "buffer_full": 0, "timeout": 0, "dropped": 0}
+	want := map[string]uint64{"ok": 5, "written": 1, "buffered": 2, "not_found": 4, "invalid": 2, "write_failed": 1, "buffer_full": 0, "timeout": 0, "dropped": 0, "duplicate": 0}
 	for result, n := range want {
 		if counted[result] != n {
 			t.Errorf("counted %d as %s, want %d", counted[result], result, n)

@@ -19,8 +19,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestMemory(t *testing.T) {
 	brokertest.Run(t, brokertest.Suite{
-		Open: func(_ testing.TB, maxBytes int64, maxAge time.Duration) broker.Engine {
-			return broker.NewMemory(maxBytes, maxAge)
+		Open: func(_ testing.TB, bounds brokertest.Bounds) broker.Engine {
+			m := broker.NewMemory(bounds.MaxBytes, bounds.MaxAge)
+			m.LimitRetained(bounds.RetainedBytes)
+			return m
 		},
 		Within: synctest.Test,
 	})

@@ -23,7 +23,7 @@ func (s *site) expectAsk(from *member, token gateway.Token, want error) {
 	s.t.Helper()
 	ctx, cancel := deadline(time.Second)
 	defer cancel()
-	if _, err := from.node.Ask(ctx, token, func(int) []byte { return []byte("?") }); !errors.Is(err, want) {
+	if _, err := from.node.Ask(ctx, token, func(int) ([]byte, error) { return []byte("?"), nil }); !errors.Is(err, want) {
 		s.t.Errorf("%s asks the node of %v: %v, want %v", from.name, token, err, want)
 	}
 }

@@ -236,7 +236,7 @@ func (m *member) askAny() {
 		token := tokens[rand.IntN(len(tokens))]
 		ctx, cancel := deadline(2 * time.Second)
 		since := m.lastContact()
-		_, err := m.node.Ask(ctx, token, func(int) []byte { return []byte("?") })
+		_, err := m.node.Ask(ctx, token, func(int) ([]byte, error) { return []byte("?"), nil })
 		cancel()
 		m.node.mu.Lock()
 		_, known := m.node.keys[token.Node()]

@@ -126,7 +126,7 @@ func TestDrawnNumberIsNotOwnYet(t *testing.T) {
 		})
 		for begin := time.Now(); time.Since(begin) < 5*time.Second; sleep(50 * time.Millisecond) {
 			ctx, cancel := deadline(time.Second)
-			_, err := b.node.Ask(ctx, token, func(int) []byte { return []byte("?") })
+			_, err := b.node.Ask(ctx, token, func(int) ([]byte, error) { return []byte("?"), nil })
 			cancel()
 			if errors.Is(err, ErrGone) {
 				t.Error("a connection is gone because its number was drawn")

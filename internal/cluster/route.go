@@ -21,9 +21,9 @@ var (
 )
 
 // Ask has the node of a token answer a message. message is called with the newest version that the
-// node understands. For a token of this node Ask returns ErrGone, since the caller would have found
+// node understands; if it fails Ask returns its error, and nothing is sent. For a token of this node Ask returns ErrGone, since the caller would have found
 // the connection.
-func (n *Node) Ask(ctx context.Context, token gateway.Token, message func(version int) []byte) ([]byte, error) {
+func (n *Node) Ask(ctx context.Context, token gateway.Token, message func(version int) ([]byte, error)) ([]byte, error) {
 	number := token.Node()
 	store, found := n.find(number)
 	dead := found.State == lost || found.State == gone
@@ -40,7 +40,11 @@ func (n *Node) Ask(ctx context.Context, token gateway.Token, message func(versio
 			return nil, err
 		}
 	}
-	answer, err := n.ask(ctx, store, number, message(found.Version))
+	question, err := message(found.Version)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := n.ask(ctx, store, number, question)
 	if errors.Is(err, broker.ErrNobody) {
 		if _, gone := n.confirm(ctx, store, number); errors.Is(gone, ErrGone) {
 			return nil, gone // it has left just now

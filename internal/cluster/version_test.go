@@ -24,11 +24,11 @@ func TestVersionInKey(t *testing.T) {
 		}
 		token := versioned.mustConnect()
 		asked := 0
-		message := func(version int) []byte {
+		message := func(version int) ([]byte, error) {
 			if asked++; version != 7 {
 				t.Errorf("asked in version %d", version)
 			}
-			return []byte("?")
+			return []byte("?"), nil
 		}
 		ctx, cancel := deadline(time.Second)
 		defer cancel()

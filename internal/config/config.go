@@ -69,6 +69,8 @@ type Config struct {
 	// LogBytes and LogAge bound what the log of published events keeps.
 	LogBytes int64
 	LogAge   time.Duration
+	// RetainedBytes bounds what all retained events take.
+	RetainedBytes int64
 
 	// StateDir is the directory that keeps the log and the records of connections over a restart;
 	// never together with NATS. Empty: both are in memory.

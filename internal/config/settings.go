@@ -121,6 +121,10 @@ func settings(c *Config) []setting {
 			meaning: "How long the log of published events keeps an event.",
 		},
 		{
+			env: "RETAINED_BYTES", standard: "67108864", value: byteCount(&c.RetainedBytes, 0, 1024*gib),
+			meaning: "What all retained events together may take, bookkeeping included. Beyond it an event that is to be retained is refused with 507. 0: nothing can be retained.",
+		},
+		{
 			env: "STATE_DIR", value: directory(&c.StateDir),
 			meaning: "Directory that keeps, for a gateway that is alone, the log of published events and a record of each connection. After a kill or a crash the next process on it goes on with the log, " +
 				"and tells the backend of the connections that are gone. Made where it is missing, with mode 0700. Belongs to one gateway at a time. Not together with `NATS_URL`. Without it all is in memory.",

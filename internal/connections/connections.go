@@ -9,6 +9,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/repeats"
 	"ssegateway/sse"
 )
 
@@ -34,6 +35,10 @@ type Connections interface {
 	Stream(ctx context.Context, token gateway.Token) (Sink, error)
 	// Publish publishes an event.
 	Publish(ctx context.Context, p Publication) (Published, error)
+	// Retained returns a part of the list of retained events, as far as this node has read the log.
+	Retained(q RetainedQuery) RetainedPage
+	// Remove removes what a topic retains, of a key or, if that is empty, all, and returns how many events those were.
+	Remove(ctx context.Context, topic, key string) (removed int, err error)
 	// Position returns the end of the log, as far as this node has read it: never before what it has answered to a publish.
 	Position() broker.Position
 	// List returns a page of the connections that match a query.
@@ -63,6 +68,10 @@ var (
 	ErrUnreachable = errors.New("the node cannot be reached")
 	// ErrTooLarge: the message to another node, or to the log, is larger than the broker accepts.
 	ErrTooLarge = broker.ErrTooLarge
+	// ErrRetainedFull: the event was not published, since it cannot be retained.
+	ErrRetainedFull = broker.ErrRetainedFull
+	// ErrKeyReused: something else was asked for with the same idempotency key.
+	ErrKeyReused = repeats.ErrReused
 )
 
 // Send is an event, a close, or both for one connection.
@@ -72,6 +81,8 @@ type Send struct {
 	HasEvent bool
 	Close    bool // after the event
 	Wait     bool // until the event was written
+	// IdempotencyKey, if there is one, makes repeats without effect.
+	IdempotencyKey string
 }
 
 // Outcome is the result of a send that succeeded.
@@ -86,6 +97,9 @@ const (
 	Written
 	// Dropped by the connection's overflow policy. The connection goes on.
 	Dropped
+
+	// Duplicate is added to one of these by a repeat. That did nothing: the Outcome is the first one's.
+	Duplicate Outcome = 8
 )
 
 // Operation is one of a batch: a publish if Publish is not nil, else a send.
@@ -107,6 +121,10 @@ type Publication struct {
 	Event  sse.Event
 	Store  bool // for clients that reconnect
 	All    bool // count the connections of all nodes
+	Retain bool // as the last of each topic and Key
+	Key    string
+	// IdempotencyKey, if there is one, makes repeats without effect.
+	IdempotencyKey string
 }
 
 // Published is the result of a Publication.
@@ -114,6 +132,23 @@ type Published struct {
 	Position    broker.Position
 	Receivers   int      // connections that it went to
 	Unreachable []string // nodes whose connections are not counted
+	Duplicate   bool     // a repeat, which did nothing: the result is the first one's
+	Uncounted   bool     // of a Duplicate: Receivers is not known here
+}
+
+// RetainedQuery selects the retained events to list.
+type RetainedQuery struct {
+	Topic string // "": of all topics
+	After broker.RetainedCursor
+	Limit int
+	Bytes int // about how large the page may be, unless it has one event only
+}
+
+// RetainedPage is a page of the list of retained events, in the order of the log.
+type RetainedPage struct {
+	Events []broker.Retained
+	Next   broker.RetainedCursor // RetainedQuery.After of the next page
+	More   bool                  // there is one
 }
 
 // Query selects the connections to list.

@@ -12,6 +12,7 @@ import (
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/logging"
+	"ssegateway/internal/repeats"
 	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
@@ -28,12 +29,15 @@ type Own struct {
 	log    *slog.Logger
 	sends  [len(sendResults)]atomic.Uint64
 
-	published, unpublished atomic.Uint64
+	published, unpublished, republished atomic.Uint64
+
+	sent      *repeats.Memory[sendKey, *sentOnce]
+	publishes *repeats.Memory[string, Published]
 }
 
 // NewOwn makes an Own. name returns the node's name for people, which may change.
 func NewOwn(gw *gateway.Gateway, t *topics.Topics, name func() string, log *slog.Logger) *Own {
-	return &Own{gw: gw, topics: t, name: name, log: log}
+	return &Own{gw: gw, topics: t, name: name, log: log, sent: newSentMemory(), publishes: newPublishedMemory()}
 }
 
 // The results of sends, as they are counted.
@@ -47,12 +51,13 @@ const (
 	countWriteFailed
 	countTimeout
 	countDropped
+	countDuplicate
 )
 
 var sendResults = [...]string{
 	countOK: "ok", countBuffered: "buffered", countWritten: "written", countInvalid: InvalidSend,
 	countNotFound: "not_found", countBufferFull: "buffer_full", countWriteFailed: "write_failed", countTimeout: "timeout",
-	countDropped: "dropped",
+	countDropped: "dropped", countDuplicate: "duplicate",
 }
 
 // InvalidSend is the counted result of sends that were refused as invalid, also with ErrAhead.
@@ -66,8 +71,11 @@ func (o *Own) Sends(f func(result string, n uint64)) {
 	}
 }
 
-// Publishes returns how many publishes by this node succeeded, and how many the broker did not take.
-func (o *Own) Publishes() (ok, failed uint64) { return o.published.Load(), o.unpublished.Load() }
+// Publishes returns how many publishes by this node succeeded, how many the broker did not take, and
+// how many were repeats.
+func (o *Own) Publishes() (ok, failed, duplicate uint64) {
+	return o.published.Load(), o.unpublished.Load(), o.republished.Load()
+}
 
 // countOf returns the index in sendResults under which a send is counted.
 func countOf(outcome Outcome, err error) int {
@@ -80,6 +88,9 @@ func countOf(outcome Outcome, err error) int {
 		return countWritten
 	case Dropped:
 		return countDropped
+	}
+	if outcome&Duplicate != 0 {
+		return countDuplicate
 	}
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -106,15 +117,20 @@ func (o *Own) SendNow(ctx context.Context, s Send) (Outcome, error) {
 	if s.Wait {
 		return 0, ErrWouldWait
 	}
-	return o.Send(ctx, s)
+	return o.send(ctx, &s, false)
 }
 
 // Send implements [Connections].
 func (o *Own) Send(ctx context.Context, s Send) (outcome Outcome, err error) {
-	if o.isAhead(s.Event.ID) {
-		err = ErrAhead
-	} else {
-		outcome, err = o.perform(ctx, &s)
+	return o.send(ctx, &s, true)
+}
+
+// send carries out a send. Unless it may wait it may return ErrWouldWait instead.
+func (o *Own) send(ctx context.Context, s *Send, mayWait bool) (outcome Outcome, err error) {
+	if s.IdempotencyKey == "" {
+		outcome, err = o.perform(ctx, s)
+	} else if outcome, err = o.sendOnce(ctx, s, mayWait); err == ErrWouldWait { //nolint:errorlint // it is returned as it is
+		return 0, err
 	}
 	o.sends[countOf(outcome, err)].Add(1)
 	return outcome, err
@@ -129,37 +145,11 @@ func (o *Own) Close(ctx context.Context, token gateway.Token) (Outcome, error) {
 	return o.perform(ctx, &Send{Token: token, Close: true})
 }
 
+// perform carries out a send, as if it had no idempotency key.
 func (o *Own) perform(ctx context.Context, s *Send) (Outcome, error) {
-	c := o.gw.Find(s.Token)
-	if c == nil {
-		return 0, ErrNotFound
-	}
-	if o.log.Enabled(ctx, slog.LevelDebug) {
-		o.log.DebugContext(ctx, "send", "token", s.Token.String(), "event", s.Event.Name.String(), "bytes", len(s.Event.Data), "path", logging.Cut(c.Path()))
-	}
-	var f frame.Frame
-	if s.HasEvent {
-		f = frame.Event(s.Event)
-	}
-	var done chan error
-	if s.Wait && s.HasEvent {
-		done = make(chan error, 1)
-	}
-	switch c.Send(f, s.Close, done) {
-	case gateway.Sent:
-		if done == nil {
-			return Sent, nil
-		}
-	case gateway.Buffered:
-		if done == nil {
-			return Buffered, nil
-		}
-	case gateway.Full:
-		return 0, ErrBufferFull
-	case gateway.Failed:
-		return 0, ErrWriteFailed
-	case gateway.Gone:
-		return 0, ErrNotFound
+	outcome, done, err := o.begin(ctx, s)
+	if err != nil || done == nil {
+		return outcome, err
 	}
 	select {
 	case err := <-done:
@@ -168,6 +158,40 @@ func (o *Own) perform(ctx context.Context, s *Send) (Outcome, error) {
 	case <-ctx.Done():
 	}
 	return 0, ErrWriteTimeout
+}
+
+// begin does what a send asks for, but does not wait. done, if not nil, gets what outcomeOf
+// translates.
+func (o *Own) begin(ctx context.Context, s *Send) (outcome Outcome, done chan error, err error) {
+	if o.isAhead(s.Event.ID) {
+		return 0, nil, ErrAhead
+	}
+	c := o.gw.Find(s.Token)
+	if c == nil {
+		return 0, nil, ErrNotFound
+	}
+	if o.log.Enabled(ctx, slog.LevelDebug) {
+		o.log.DebugContext(ctx, "send", "token", s.Token.String(), "event", s.Event.Name.String(), "bytes", len(s.Event.Data), "path", logging.Cut(c.Path()))
+	}
+	var f frame.Frame
+	if s.HasEvent {
+		f = frame.Event(s.Event)
+	}
+	if s.Wait && s.HasEvent {
+		done = make(chan error, 1)
+	}
+	switch c.Send(f, s.Close, done) {
+	case gateway.Sent:
+		return Sent, done, nil
+	case gateway.Buffered:
+		return Buffered, done, nil
+	case gateway.Full:
+		return 0, nil, ErrBufferFull
+	case gateway.Failed:
+		return 0, nil, ErrWriteFailed
+	case gateway.Gone:
+	}
+	return 0, nil, ErrNotFound
 }
 
 // outcomeOf returns what became of a send that was waited for.
@@ -279,6 +303,13 @@ func (o *Own) Statistics(context.Context) Statistics {
 
 // Publish implements [Connections].
 func (o *Own) Publish(ctx context.Context, p Publication) (Published, error) {
+	if p.IdempotencyKey != "" {
+		return o.PublishOnce(ctx, p, func() (Published, error) { return o.publish(ctx, p) })
+	}
+	return o.publish(ctx, p)
+}
+
+func (o *Own) publish(ctx context.Context, p Publication) (Published, error) {
 	d := o.Expect(0)
 	defer d.Forget()
 	return o.PublishAs(ctx, d, p)
@@ -287,17 +318,36 @@ func (o *Own) Publish(ctx context.Context, p Publication) (Published, error) {
 // Position implements [Connections].
 func (o *Own) Position() broker.Position { return o.topics.Position() }
 
+// Retained implements [Connections].
+func (o *Own) Retained(q RetainedQuery) (p RetainedPage) {
+	p.Events, p.Next, p.More = o.topics.Retained(q.Topic, q.After, q.Limit, q.Bytes)
+	return p
+}
+
+// Remove implements [Connections].
+func (o *Own) Remove(ctx context.Context, topic, key string) (removed int, err error) {
+	return o.topics.Remove(ctx, []string{topic}, key)
+}
+
 // Expect returns a Delivery that counts the receivers of the record with that ref; 0 chooses
 // a ref that no other node uses. The caller must call Forget in the end.
 func (o *Own) Expect(ref uint64) *topics.Delivery { return o.topics.Expect(ref) }
 
 // PublishAs publishes p as the record that the Delivery d waits for.
 func (o *Own) PublishAs(ctx context.Context, d *topics.Delivery, p Publication) (done Published, err error) {
-	done.Position, done.Receivers, err = d.Publish(ctx, p.Topics, p.Event, p.Store)
-	if err != nil {
-		o.unpublished.Add(1)
-	} else {
+	published := broker.Publication{Topics: p.Topics, Event: p.Event, Store: p.Store, Retain: p.Retain, Key: p.Key}
+	if p.IdempotencyKey != "" {
+		published.IdempotencyKey, published.Digest = p.IdempotencyKey, p.digest()
+	}
+	done.Position, done.Receivers, err = d.Publish(ctx, published)
+	switch {
+	case err == nil:
 		o.published.Add(1)
+	case errors.Is(err, broker.ErrRepeated):
+		done.Duplicate, done.Uncounted = true, true
+		return done, nil
+	case !errors.Is(err, ErrKeyReused):
+		o.unpublished.Add(1)
 	}
 	return done, err
 }

@@ -140,7 +140,7 @@ type Place struct {
 // Record is a record as it is read.
 type Record struct {
 	Kind byte
-	Data []byte // valid during the call only
+	Data []byte // part of what was read of the file
 	At   Place
 }
 

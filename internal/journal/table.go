@@ -2,7 +2,6 @@ package journal
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"sync"
 )
@@ -307,31 +306,19 @@ func (t *Table) Compact() error {
 
 // empty writes the values of a segment again.
 func (t *Table) empty(segment uint64) error {
-	file := t.log.dir.file(t.log.name, segment)
-	b, err := os.ReadFile(file)
+	var moves [len(t.stripes)][]value
+	err := t.log.Scan(segment, func(r Record) error {
+		if r.Kind&removed != 0 {
+			return nil
+		}
+		k := Key{Kind: r.Kind}
+		n := copy(k.ID[:], r.Data)
+		i := k.ID[len(k.ID)-1]
+		moves[i] = append(moves[i], value{key: k, data: r.Data[n:], place: r.At.Offset})
+		return nil
+	})
 	if err != nil {
 		return err
-	}
-	var moves [len(t.stripes)][]value
-	for position := int64(headBytes); ; {
-		payload, fault := parseFrame(b, segment, position)
-		if fault != sound {
-			return t.log.dir.bad(fileName(t.log.name, segment), "was damaged since the start")
-		}
-		if payload == nil {
-			break
-		}
-		_, _ = records(payload, Place{segment, position + frameBytes}, func(r Record) error {
-			if r.Kind == 0 || r.Kind&removed != 0 {
-				return nil
-			}
-			k := Key{Kind: r.Kind}
-			n := copy(k.ID[:], r.Data)
-			i := k.ID[len(k.ID)-1]
-			moves[i] = append(moves[i], value{key: k, data: r.Data[n:], place: r.At.Offset})
-			return nil
-		})
-		position += frameBytes + int64(len(payload))
 	}
 	for i, list := range moves {
 		if err := t.move(&t.stripes[i], segment, list); err != nil {

@@ -86,6 +86,32 @@ func (l *Log) Drop(before uint64) error {
 	}
 }
 
+// Scan calls f with the records of a segment that is not the newest, in order. Their data stays as it is.
+func (l *Log) Scan(segment uint64, f func(Record) error) error {
+	b, err := os.ReadFile(l.dir.file(l.name, segment))
+	if err != nil {
+		return err
+	}
+	for position := int64(headBytes); ; {
+		payload, fault := parseFrame(b, segment, position)
+		if fault != sound {
+			return l.dir.bad(fileName(l.name, segment), "was damaged since the start")
+		}
+		if payload == nil {
+			return nil
+		}
+		if _, err := records(payload, Place{segment, position + frameBytes}, func(r Record) error {
+			if r.Kind == 0 {
+				return nil
+			}
+			return f(r)
+		}); err != nil {
+			return err
+		}
+		position += frameBytes + int64(len(payload))
+	}
+}
+
 // Stop ends Append. What is being written is written.
 func (l *Log) Stop() {
 	l.mu.Lock()

@@ -58,6 +58,7 @@ type State struct {
 	HasState           bool      // STATE_DIR
 	StateWritable      bool      // within the last seconds
 	CertificateExpiry  time.Time // zero without TLS
+	ForgottenKeys      uint64    // of publishes, before their time
 }
 
 // New returns Metrics without the gateway's counters. Watch adds them. results are those that an
@@ -128,19 +129,22 @@ var (
 	publishes = desc("publishes_total", "Events to be published, by result.", "result")
 	logBytes  = desc("topic_log_bytes", "Bytes of published events that the log keeps.")
 	logEvents = desc("topic_log_events", "Published events that the log keeps.")
+	kept      = desc("retained_events", "Retained events, each counted for each of its topics.")
+	keptBytes = desc("retained_bytes", "Bytes that retained events take, bookkeeping included. The bound is RETAINED_BYTES.")
 	resumes   = desc("resumes_total", "Streams with topics whose client came back with a Last-Event-ID.")
 	gaps      = desc("gaps_total", "Events gap that clients got: each had missed what the log does not have any more.")
 
-	opened     = desc("streams_opened_total", "Streams opened.")
-	closed     = desc("connections_closed_total", "Ends that the backend is told of, by reason.", "reason")
-	events     = desc("events_written_total", "Events handed to clients' sockets, one for each client.")
-	bytes      = desc("written_bytes_total", "Bytes handed to clients' sockets, heads, framing and heartbeats included.")
-	queued     = desc("queued_bytes", "Bytes queued for clients now, bookkeeping included.")
-	requests   = desc("request_bytes", "Bytes kept of clients' requests now, of connections and of ends that the backend was not told of yet, bookkeeping included.")
-	overBudget = desc("request_budget_refused_total", "Streams turned away because request_bytes was at its bound.")
-	heartbeats = desc("heartbeats_total", "Heartbeats written.")
-	dropped    = desc("events_dropped_total", "Events accepted for a connection and dropped: it ended before they were written, or its overflow policy dropped them.")
-	sends      = desc("sends_total", "Requests to /internal/send, by result.", "result")
+	opened        = desc("streams_opened_total", "Streams opened.")
+	closed        = desc("connections_closed_total", "Ends that the backend is told of, by reason.", "reason")
+	events        = desc("events_written_total", "Events handed to clients' sockets, one for each client.")
+	bytes         = desc("written_bytes_total", "Bytes handed to clients' sockets, heads, framing and heartbeats included.")
+	queued        = desc("queued_bytes", "Bytes queued for clients now, bookkeeping included.")
+	requests      = desc("request_bytes", "Bytes kept of clients' requests now, of connections and of ends that the backend was not told of yet, bookkeeping included.")
+	overBudget    = desc("request_budget_refused_total", "Streams turned away because request_bytes was at its bound.")
+	heartbeats    = desc("heartbeats_total", "Heartbeats written.")
+	dropped       = desc("events_dropped_total", "Events accepted for a connection and dropped: it ended before they were written, or its overflow policy dropped them.")
+	keysForgotten = desc("idempotency_keys_forgotten_total", "Idempotency keys that were forgotten within their 2 minutes, because too many were in use, by what they were of.", "of")
+	sends         = desc("sends_total", "Requests to /internal/send, by result.", "result")
 
 	accepted   = desc("edge_connections", "Accepted connections that are not streams now, by state.", "state")
 	evicted    = desc("edge_evicted_total", "Connections that were closed to make room for others, by the state they were in.", "state")
@@ -197,13 +201,18 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	if !state.CertificateExpiry.IsZero() {
 		gauge(expiry, state.CertificateExpiry.Unix())
 	}
-	published, failed := source.Own.Publishes()
+	published, failed, duplicate := source.Own.Publishes()
 	counter(publishes, published, "ok")
 	counter(publishes, failed, "failed")
+	counter(publishes, duplicate, "duplicate")
+	counter(keysForgotten, source.Own.ForgottenKeys(), "send")
+	counter(keysForgotten, state.ForgottenKeys, "publish")
 	counter(publishes, source.API.InvalidPublishes(), "invalid")
 	extent, delivery := source.Topics.Log(), source.Topics.Stats()
 	gauge(logBytes, extent.Bytes)
 	gauge(logEvents, extent.Events)
+	gauge(kept, int64(extent.Retained))
+	gauge(keptBytes, extent.RetainedBytes)
 	counter(resumes, delivery.Resumes.Load())
 	counter(gaps, delivery.Gaps.Load())
 	gauge(held, s.Pending.Load(), "pending")

@@ -32,7 +32,7 @@ func (r *Router) Batch(ctx context.Context, operations []connections.Operation) 
 	}
 	for begin := 0; begin < len(operations); {
 		if p := operations[begin].Publish; p != nil {
-			b.results[begin].Published, b.results[begin].Err = b.publish(ctx, *p, b.silent)
+			b.results[begin].Published, b.results[begin].Err = b.publishOnce(ctx, *p, b.silent)
 			begin++
 			continue
 		}
@@ -88,13 +88,15 @@ func (b *batch) forwardSome(ctx context.Context, number uint32, indexes []int) i
 	}
 	chunk := b.chunk(indexes)
 	a, err := b.forwardChunk(ctx, chunk)
-	for errors.Is(err, connections.ErrTooLarge) && len(chunk) > 1 {
+	for (errors.Is(err, connections.ErrTooLarge) || errors.Is(err, errNoKeys)) && len(chunk) > 1 {
 		chunk = chunk[:len(chunk)/2]
 		a, err = b.forwardChunk(ctx, chunk)
 	}
 	switch {
 	case errors.Is(err, errOwn):
 		b.sendOwn(ctx, chunk) // the connection exists nowhere: the result is the same here
+	case errors.Is(err, errNoKeys):
+		b.fail(chunk, err) // the node is asked for those without keys
 	case errors.Is(err, connections.ErrUnreachable):
 		b.mu.Lock()
 		b.silent[number] = err
@@ -124,7 +126,7 @@ func (b *batch) chunk(indexes []int) []int {
 	bytes, limit := 0, b.pageBytes()
 	for n, i := range indexes {
 		s := b.operations[i].Send
-		bytes += 100 + len(s.Event.Data)
+		bytes += 100 + len(s.Event.Data) + len(s.IdempotencyKey)
 		if n > 0 && (s.Wait || n == chunkSends || bytes > limit) {
 			return indexes[:n]
 		}

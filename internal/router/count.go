@@ -21,11 +21,29 @@ const expectFor = 4 * deadline
 
 // Publish implements [connections.Connections].
 func (r *Router) Publish(ctx context.Context, p connections.Publication) (connections.Published, error) {
-	return r.publish(ctx, p, nil)
+	return r.publishOnce(ctx, p, nil)
+}
+
+// publishOnce is publish, unless p is a repeat of what this node remembers.
+func (r *Router) publishOnce(ctx context.Context, p connections.Publication, silent map[uint32]error) (connections.Published, error) {
+	if p.IdempotencyKey == "" {
+		return r.publish(ctx, p, silent)
+	}
+	return r.own.PublishOnce(ctx, p, func() (connections.Published, error) { return r.publish(ctx, p, silent) })
 }
 
 // Position implements [connections.Connections].
 func (r *Router) Position() broker.Position { return r.own.Position() }
+
+// Retained implements [connections.Connections]. Every node has all of them.
+func (r *Router) Retained(q connections.RetainedQuery) connections.RetainedPage {
+	return r.own.Retained(q)
+}
+
+// Remove implements [connections.Connections]. Every node reads it from the log.
+func (r *Router) Remove(ctx context.Context, topic, key string) (removed int, err error) {
+	return r.own.Remove(ctx, topic, key)
+}
 
 // publish is Publish, but does not ask the nodes in silent. If silent is not nil, it adds the
 // nodes that do not answer.
@@ -47,7 +65,7 @@ func (r *Router) publish(ctx context.Context, p connections.Publication, silent 
 		unreachable = append(unreachable, others...)
 	}
 	done, err := r.own.PublishAs(ctx, d, p)
-	if err != nil || !p.All {
+	if err != nil || done.Duplicate || !p.All {
 		return done, err
 	}
 	answers, others := r.askAll(ctx, counting, nodeRequest{Count: d.Ref()})

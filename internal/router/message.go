@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -17,7 +18,10 @@ import (
 // Messages are JSON, and unknown fields are ignored. A new field therefore needs a new version
 // only if it does harm to ignore it. Every other change needs one. Nodes of two successive
 // versions work together: the newer one uses the older one's version.
-const Version = 1
+const Version = 2
+
+// withKeys is the first version whose nodes know idempotency keys. Others would carry out repeats.
+const withKeys = 2
 
 // nodeRequest is what one node asks of another: exactly one of its fields is set, beside
 // the version.
@@ -43,6 +47,7 @@ type sendRequest struct {
 	Event *event `json:"event,omitzero"`
 	Close bool   `json:"close,omitzero"`
 	Wait  bool   `json:"wait,omitzero"`
+	Key   string `json:"idempotency_key,omitzero"`
 }
 
 // changeRequest asks for a change of a connection's topics.
@@ -107,8 +112,9 @@ type nodeAnswer struct {
 
 // sent is the result of a send.
 type sent struct {
-	Outcome string `json:"outcome,omitzero"` // one of outcomeNames
-	Error   string `json:"error,omitzero"`   // one of errorNames
+	Outcome   string `json:"outcome,omitzero"` // one of outcomeNames
+	Duplicate bool   `json:"duplicate,omitzero"`
+	Error     string `json:"error,omitzero"` // one of errorNames
 }
 
 // connection is a [connections.Info].
@@ -164,6 +170,9 @@ var (
 	errVersion   = errors.New("the version of the message is unknown")
 )
 
+// errNoKeys: the node is too old for a send with an idempotency key, which was not sent to it.
+var errNoKeys = fmt.Errorf("%w: its version does not know idempotency keys", connections.ErrUnreachable)
+
 // errorNames are the names of errors in messages.
 var errorNames = map[string]error{
 	"not_found":        connections.ErrNotFound,
@@ -177,6 +186,7 @@ var errorNames = map[string]error{
 	"too_many_topics":  connections.ErrTooManyTopics,
 	"unreachable":      connections.ErrUnreachable,
 	"too_large":        connections.ErrTooLarge,
+	"key_reused":       connections.ErrKeyReused,
 	"unknown":          errUnknown,
 	"malformed":        errMalformed,
 	"version":          errVersion,
@@ -222,7 +232,12 @@ func encodeSent(o connections.Outcome, err error) sent {
 	if err != nil {
 		return sent{Error: nameOf(err)}
 	}
-	return sent{Outcome: outcomeNames[o]}
+	return sent{Outcome: outcomeNames[o&^connections.Duplicate], Duplicate: o&connections.Duplicate != 0}
+}
+
+// hasKeys reports whether any send has an idempotency key.
+func (q nodeRequest) hasKeys() bool {
+	return slices.ContainsFunc(q.Send, func(s sendRequest) bool { return s.Key != "" })
 }
 
 // encode encodes a request for a node whose newest version is the given one. decodeAnswer
@@ -268,7 +283,11 @@ func (a nodeAnswer) sent(i int) (connections.Outcome, error) {
 	}
 	for o, name := range outcomeNames {
 		if name == a.Sent[i].Outcome && name != "" {
-			return connections.Outcome(o), nil
+			outcome := connections.Outcome(o)
+			if a.Sent[i].Duplicate {
+				outcome |= connections.Duplicate
+			}
+			return outcome, nil
 		}
 	}
 	return 0, errNoAnswer
@@ -282,7 +301,7 @@ func encodeToken(t gateway.Token) string {
 }
 
 func encodeSend(s connections.Send) sendRequest {
-	q := sendRequest{Token: s.Token.String(), Close: s.Close, Wait: s.Wait}
+	q := sendRequest{Token: s.Token.String(), Close: s.Close, Wait: s.Wait, Key: s.IdempotencyKey}
 	if s.HasEvent {
 		e := encodeEvent(s.Event)
 		q.Event = &e
@@ -292,7 +311,7 @@ func encodeSend(s connections.Send) sendRequest {
 
 func (q sendRequest) decode() (s connections.Send, err error) {
 	s.Token, _ = gateway.ParseToken(q.Token) // zero if invalid: found nowhere
-	s.Close, s.Wait = q.Close, q.Wait
+	s.Close, s.Wait, s.IdempotencyKey = q.Close, q.Wait, q.Key
 	if q.Event != nil {
 		s.HasEvent = true
 		s.Event, err = q.Event.decode()

@@ -87,10 +87,10 @@ func TestNewerVersion(t *testing.T) {
 	among(t, 2, func(t *testing.T, net *network) {
 		a, b := net.nodes[1], net.nodes[2]
 		token, _ := b.open(t, "/", gateway.Grant{})
-		if got, want := string(b.Answer(t.Context(), []byte(`{"version":2,"teleport":{"to":[1]}}`))), `{"version":1,"error":"version"}`; got != want {
+		if got, want := string(b.Answer(t.Context(), []byte(`{"version":3,"teleport":{"to":[1]}}`))), `{"version":2,"error":"version"}`; got != want {
 			t.Errorf("answered %s, want %s", got, want)
 		}
-		for _, answer := range []string{`{"version":1,"error":"version"}`, `{"version":2,"teleported":true}`, `{"version":2}`} {
+		for _, answer := range []string{`{"version":1,"error":"version"}`, `{"version":3,"teleported":true}`, `{"version":3}`} {
 			a.Router.nodes = answering{a, answer}
 			if _, err := a.Send(t.Context(), connections.Send{Token: token}); !errors.Is(err, connections.ErrUnreachable) {
 				t.Errorf("%s: %v", answer, err)
@@ -133,9 +133,9 @@ func (a answering) AskPeer(context.Context, cluster.Peer, []byte) ([]byte, error
 	return []byte(a.answer), nil
 }
 
-func (a answering) Ask(_ context.Context, _ gateway.Token, message func(int) []byte) ([]byte, error) {
-	message(Version)
-	return []byte(a.answer), nil
+func (a answering) Ask(_ context.Context, _ gateway.Token, message func(int) ([]byte, error)) ([]byte, error) {
+	_, err := message(Version)
+	return []byte(a.answer), err
 }
 
 // Fields that are not known are ignored; a request that is not known, or malformed, is an error.

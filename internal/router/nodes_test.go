@@ -57,12 +57,16 @@ func (n *node) Made(token gateway.Token) bool { return token.Node() == n.number 
 
 func (n *node) MaxMessage() int { return n.network.limit }
 
-func (n *node) Ask(ctx context.Context, token gateway.Token, message func(version int) []byte) ([]byte, error) {
+func (n *node) Ask(ctx context.Context, token gateway.Token, message func(version int) ([]byte, error)) ([]byte, error) {
 	other := n.network.nodes[token.Node()]
 	if other == nil || other == n {
 		return nil, cluster.ErrGone
 	}
-	return n.AskPeer(ctx, cluster.Peer{Number: other.number}, message(other.version))
+	question, err := message(other.version)
+	if err != nil {
+		return nil, err
+	}
+	return n.AskPeer(ctx, cluster.Peer{Number: other.number}, question)
 }
 
 func (n *node) AskPeer(ctx context.Context, p cluster.Peer, message []byte) ([]byte, error) {

@@ -30,7 +30,8 @@ type Nodes interface {
 	// Made reports whether this node made a token.
 	Made(token gateway.Token) bool
 	// Ask sends a message to the node of a token and returns the answer. message gets the newest version that the node understands.
-	Ask(ctx context.Context, token gateway.Token, message func(version int) []byte) ([]byte, error)
+	// If message fails nothing is sent, and Ask returns its error.
+	Ask(ctx context.Context, token gateway.Token, message func(version int) ([]byte, error)) ([]byte, error)
 	// AskPeer sends a message to a node and returns the answer.
 	AskPeer(ctx context.Context, p cluster.Peer, message []byte) ([]byte, error)
 }
@@ -65,9 +66,11 @@ func (r *Router) forward(ctx context.Context, token gateway.Token, q nodeRequest
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var version int
-	message, err := r.nodes.Ask(ctx, token, func(v int) []byte {
-		version = v
-		return q.encode(v)
+	message, err := r.nodes.Ask(ctx, token, func(v int) ([]byte, error) {
+		if version = v; v < withKeys && q.hasKeys() {
+			return nil, errNoKeys
+		}
+		return q.encode(v), nil
 	})
 	if err == nil {
 		a, err = q.decodeAnswer(version, message)
@@ -87,6 +90,10 @@ func (r *Router) failure(err error, node uint32) error {
 		return errOwn
 	case errors.Is(err, errVersion):
 		r.strange.Log(r.log, slog.LevelWarn, "a node and this one do not understand each other: their versions are too far apart; it counts as unreachable",
+			slog.String("number", fmt.Sprintf("%08x", node)), slog.Int("version", Version))
+		return err
+	case errors.Is(err, errNoKeys):
+		r.strange.Log(r.log, slog.LevelWarn, "a send with an idempotency key was refused: the node of its connection has an older version, which would carry out repeats; upgrade that node",
 			slog.String("number", fmt.Sprintf("%08x", node)), slog.Int("version", Version))
 		return err
 	case errors.Is(err, cluster.ErrUnreachable):

@@ -20,14 +20,16 @@ const brokerGrace = 5 * time.Second
 func (s *Server) openBroker() (err error) {
 	switch {
 	case s.cfg.StateDir != "":
-		s.disk, err = disk.Open(s.cfg.StateDir, disk.Options{MaxBytes: s.cfg.LogBytes, MaxAge: s.cfg.LogAge, Sync: s.cfg.StateSync == "always", Log: s.log})
+		s.disk, err = disk.Open(s.cfg.StateDir, disk.Options{MaxBytes: s.cfg.LogBytes, MaxAge: s.cfg.LogAge, RetainedBytes: s.cfg.RetainedBytes, Sync: s.cfg.StateSync == "always", Log: s.log})
 		if err != nil {
 			return fmt.Errorf("STATE_DIR: %w", err)
 		}
 		s.broker, s.records = s.disk, records.New(s.disk, s.log)
 		return nil
 	case s.cfg.NATSURL == "":
-		s.broker = broker.NewMemory(s.cfg.LogBytes, s.cfg.LogAge)
+		memory := broker.NewMemory(s.cfg.LogBytes, s.cfg.LogAge)
+		memory.LimitRetained(s.cfg.RetainedBytes)
+		s.broker = memory
 		return nil
 	}
 	s.nats, err = nats.Dial(nats.Config{URL: s.cfg.NATSURL, CredentialsFile: s.cfg.NATSCredentialsFile, CAFile: s.cfg.NATSCAFile, Log: s.log})

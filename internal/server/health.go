@@ -93,6 +93,9 @@ func (s *Server) state() metrics.State {
 	if s.disk != nil {
 		state.HasState, state.StateWritable = true, s.isStateWritable()
 	}
+	if e, ok := s.broker.(interface{ ForgottenKeys() uint64 }); ok {
+		state.ForgottenKeys = e.ForgottenKeys()
+	}
 	if s.callbacks != nil {
 		state.PendingDisconnects = s.callbacks.Pending()
 		state.ConnectsAsking, state.ConnectsWaiting = s.callbacks.Connects()

@@ -435,3 +435,36 @@ func BenchmarkSender(b *testing.B) {
 		})
 	}
 }
+
+// A repeat on such a connection has no second effect either, and stays there; only one that has to wait is carried
+// out elsewhere.
+func TestKeptSenderRepeats(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	t.Run("", func(t *testing.T) {
+		r := start(t, nil)
+		events, token := r.stream()
+		sender := r.kept()
+		for n, c := range []struct{ rest, want string }{
+			{`,"event":{"data":"1"}`, `{"status":"ok"}`},
+			{`,"event":{"data":"1"}`, `{"status":"ok","duplicate":true}`},
+			{`,"event":{"data":"1"},"wait":"written"`, `{"status":"ok","duplicate":true}`},
+			{`,"event":{"data":"2"}`, `"IDEMPOTENCY_KEY_REUSED"`},
+			{`,"event":{"data":"1"}`, `{"status":"ok","duplicate":true}`},
+		} {
+			sender.write(request(`{"token":"` + token + `","idempotency_key":"k"` + c.rest + `}`))
+			if status, body := sender.answer(); !strings.Contains(body, c.want) {
+				t.Errorf("%d: %d %s, want %s", n, status, body, c.want)
+			}
+		}
+		sender.write(request(event(token, "last")))
+		if status, body := sender.answer(); status != http.StatusOK {
+			t.Fatal(status, body)
+		}
+		for _, want := range []string{"1", "last"} {
+			if got := events.event(); got != want {
+				t.Errorf("received %q, want %q", got, want)
+			}
+		}
+		r.eventually("the connection is still kept", func() bool { return r.senders.Conns() == 1 })
+	})
+}

@@ -12,7 +12,7 @@ import (
 
 // versionBefore is the last commit whose nodes speak the version of messages before the
 // present one. It moves when router.Version does.
-const versionBefore = "3cf0d5767436bc3d29908e3c3136460014aeccb3"
+const versionBefore = "146fdc7c4b6ac8f4fe1b49314568376908487270"
 
 // buildBefore builds the program of the version before. The test is skipped where the
 // history does not reach so far.
@@ -52,6 +52,13 @@ func TestVersionBefore(t *testing.T) {
 	n := startNodesOf(t, before, now)
 	t.Run("asked by the new one", func(t *testing.T) { n.cross(t, n.a, n.b) })
 	t.Run("asked by the old one", func(t *testing.T) { n.cross(t, n.b, n.a) })
+	t.Run("a key that the old one does not know", func(t *testing.T) {
+		n.t = t
+		x, token := n.open(n.a, "keys", "")
+		n.send(n.b, token, `,"event":{"data":"1"},"idempotency_key":"k"`, 503, `NODE_UNREACHABLE`)
+		n.send(n.b, token, `,"event":{"data":"2"}`, 200, `{"status":"ok"}`)
+		n.reads(x, "data: 2\n\n")
+	})
 }
 
 // cross asks one node for everything that can be done with the connections of another.

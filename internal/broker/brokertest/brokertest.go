@@ -21,11 +21,18 @@ import (
 type Suite struct {
 	// Open makes an engine with an empty log of its own and the given bounds. The suite
 	// calls its Run.
-	Open func(t testing.TB, maxBytes int64, maxAge time.Duration) broker.Engine
+	Open func(t testing.TB, bounds Bounds) broker.Engine
 
 	// Within runs a test; synctest.Test for an engine that does nothing outside of
 	// the process, so that it need not wait for time to pass. nil: as it is.
 	Within func(t *testing.T, f func(t *testing.T))
+}
+
+// Bounds are those of a log.
+type Bounds struct {
+	MaxBytes      int64
+	MaxAge        time.Duration
+	RetainedBytes int64 // of all retained events
 }
 
 // Bounds that no test reaches by accident.
@@ -56,15 +63,26 @@ func Run(t *testing.T, s Suite) {
 		{"SlowTailer", testSlowTailer},
 		{"TailerGivenUp", testTailerGivenUp},
 		{"Close", testClose},
+		{"Retained", testRetained},
+		{"RetainedModel", testRetainedModel},
+		{"RetainedBeyondTheLog", testRetainedBeyondTheLog},
+		{"RetainedFull", testRetainedFull},
+		{"Removal", testRemoval},
+		{"KeyRepeated", testKeyRepeated},
+		{"KeyAtOnce", testKeyAtOnce},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			if s.Within == nil {
-				test.run(t, s)
-				return
-			}
-			s.Within(t, func(t *testing.T) { test.run(t, s) })
-		})
+		s.run(t, test.name, test.run)
 	}
+}
+
+func (s Suite) run(t *testing.T, name string, test func(t *testing.T, s Suite)) {
+	t.Run(name, func(t *testing.T) {
+		if s.Within == nil {
+			test(t, s)
+			return
+		}
+		s.Within(t, func(t *testing.T) { test(t, s) })
+	})
 }
 
 // bench is a running engine.
@@ -76,7 +94,11 @@ type bench struct {
 }
 
 func (s Suite) start(t *testing.T, maxBytes int64, maxAge time.Duration) *bench {
-	b := &bench{Engine: s.Open(t, maxBytes, maxAge), t: t}
+	return run(t, s.Open(t, Bounds{maxBytes, maxAge, plenty}))
+}
+
+func run(t *testing.T, e broker.Engine) *bench {
+	b := &bench{Engine: e, t: t}
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
 	go func() { over <- b.Run(ctx) }()

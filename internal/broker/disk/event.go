@@ -11,25 +11,34 @@ import (
 	"ssegateway/sse"
 )
 
-// Kinds of records. Those of events and of beginnings are in the log of events, which is in the
-// order of offsets; the others have a key, and are in the table.
+// Kinds of records in the log of events, in the order in which they came to be.
 const (
-	kindBeginning  = 1 // of a segment
-	kindEvent      = 2
-	kindConnection = 1 // in the table
+	kindBeginning = 1 // of a segment
+	kindEvent     = 2
+	kindRemoval   = 3 // of retained events
+	kindRepeat    = 4 // an event that is not stored, of which the idempotency key is remembered
+	kindVoid      = 5 // the event with that offset was not added: there was no room to retain it
+)
+
+// Kinds of records in the table, each with a key.
+const (
+	kindConnection = 1
+	kindRetained   = 2 // an event, by its offset, whose segment is gone
+	kindKey        = 3 // of an event whose segment is gone, by the hash of the key
 )
 
 // The data of a record is a protocol buffer's message without a schema: fields with numbers. A number is never used for
 // something else again. A version that does not know a field does not read the directory, since
 // it would lose what the field says.
 
-// Fields of a beginning.
+// Fields of a beginning. Each is of what came before it.
 const (
 	beginningEpoch  = 1
-	beginningOffset = 2 // of the last stored event before it
+	beginningLast   = 2 // offset of the last event or removal
+	beginningStored = 3 // offset of the last event
 )
 
-// Fields of an event.
+// Fields of all other records.
 const (
 	eventOffset = 1
 	eventAt     = 2 // nanoseconds since 1970
@@ -37,36 +46,63 @@ const (
 	eventName   = 4
 	eventRetry  = 5
 	eventData   = 6
+	eventRetain = 7
+	eventKey    = 8 // among the retained events of a topic
+	eventRepeat = 9 // idempotency key
+	eventDigest = 10
 )
 
-func appendBeginning(dst []byte, epoch string, offset uint64) []byte {
-	dst = appendText(dst, beginningEpoch, epoch)
-	return appendNumber(dst, beginningOffset, offset)
+// begin is where a segment begins: what came before it.
+type begin struct {
+	segment      uint64
+	last, stored uint64 // offsets
+	at           time.Time
 }
 
-func parseBeginning(data []byte) (at broker.Position, err error) {
+func appendBeginning(dst []byte, epoch string, b begin) []byte {
+	dst = appendText(dst, beginningEpoch, epoch)
+	dst = appendNumber(dst, beginningLast, b.last)
+	return appendNumber(dst, beginningStored, b.stored)
+}
+
+func parseBeginning(data []byte) (epoch string, b begin, err error) {
 	err = fields(data, func(f field) error {
 		switch f.number {
 		case beginningEpoch:
-			at.Epoch = string(f.text)
-		case beginningOffset:
-			at.Offset = f.value
+			epoch = string(f.text)
+		case beginningLast:
+			b.last = f.value
+		case beginningStored:
+			b.stored = f.value
 		default:
 			return f.unknown()
 		}
 		return nil
 	})
-	if err == nil && at.Epoch == "" {
+	if err == nil && epoch == "" {
 		err = errors.New("a beginning has no epoch")
 	}
-	return at, err
+	return epoch, b, err
 }
 
-// stored is an event with its place in the log.
+// stored is a publication with its place in the log.
 type stored struct {
 	broker.Publication
 	offset uint64
 	at     time.Time
+}
+
+// kind returns the kind of its record; 0: it has none.
+func (e *stored) kind() byte {
+	switch {
+	case e.Remove:
+		return kindRemoval
+	case e.Store:
+		return kindEvent
+	case e.IdempotencyKey != "":
+		return kindRepeat
+	}
+	return 0
 }
 
 func appendEvent(dst []byte, e *stored) []byte {
@@ -82,11 +118,26 @@ func appendEvent(dst []byte, e *stored) []byte {
 	if e.Event.Retry.IsSet() {
 		dst = appendNumber(dst, eventRetry, e.Event.Retry.Millis())
 	}
-	return appendText(dst, eventData, e.Event.Data)
+	if e.Retain {
+		dst = appendNumber(dst, eventRetain, 1)
+	}
+	if e.Key != "" {
+		dst = appendText(dst, eventKey, e.Key)
+	}
+	if e.IdempotencyKey != "" {
+		dst = appendText(dst, eventRepeat, e.IdempotencyKey)
+		dst = protowire.AppendTag(dst, eventDigest, protowire.BytesType)
+		dst = protowire.AppendBytes(dst, e.Digest[:])
+	}
+	if e.Event.Data != "" {
+		dst = appendText(dst, eventData, e.Event.Data)
+	}
+	return dst
 }
 
-func parseEvent(data []byte) (e stored, err error) {
-	e.Store = true
+// parseEvent parses a record of a kind other than a beginning.
+func parseEvent(kind byte, data []byte) (e stored, err error) {
+	e.Store, e.Remove = kind == kindEvent, kind == kindRemoval
 	err = fields(data, func(f field) (err error) {
 		switch f.number {
 		case eventOffset:
@@ -101,12 +152,22 @@ func parseEvent(data []byte) (e stored, err error) {
 			e.Event.Retry = sse.RetryMillis(f.value)
 		case eventData:
 			e.Event.Data = string(f.text)
+		case eventRetain:
+			e.Retain = f.value != 0
+		case eventKey:
+			e.Key = string(f.text)
+		case eventRepeat:
+			e.IdempotencyKey = string(f.text)
+		case eventDigest:
+			if copy(e.Digest[:], f.text) != len(f.text) || len(f.text) != len(e.Digest) {
+				err = errors.New("a digest has another length")
+			}
 		default:
 			err = f.unknown()
 		}
 		return err
 	})
-	if err == nil && e.offset == 0 {
+	if err == nil && e.offset == 0 && kind != kindRepeat {
 		err = errors.New("an event has no offset")
 	}
 	return e, err

@@ -10,8 +10,7 @@ import (
 	"ssegateway/internal/journal"
 )
 
-// segmentBytes is the size at which a file is followed by another. Twice as much is the least that the
-// directory needs.
+// segmentBytes is the size at which a file is followed by another.
 const segmentBytes = 16 << 20
 
 // env is what a test puts in the place of the world.
@@ -36,7 +35,7 @@ func open(dir string, o Options, env env) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: d, o: o}
+	s := &Store{dir: d, o: o, keys: broker.NewKeys(), values: map[uint64]int{}}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
@@ -57,35 +56,55 @@ func open(dir string, o Options, env env) (_ *Store, err error) {
 	return s, nil
 }
 
+// outline is what has to be known of the log of events before it is restored.
+type outline struct {
+	epoch string // each event has it in its id
+	first *begin // nil: there is nothing
+	void  map[uint64]bool
+}
+
+func (o *outline) read(r journal.Record) error {
+	switch r.Kind {
+	case kindBeginning:
+		epoch, b, err := parseBeginning(r.Data)
+		o.epoch = epoch
+		if o.first == nil {
+			o.first = &b
+		}
+		return err
+	case kindVoid:
+		e, err := parseEvent(r.Kind, r.Data)
+		o.void[e.offset] = true
+		return err
+	case kindEvent, kindRemoval, kindRepeat:
+		return nil
+	}
+	return fmt.Errorf("a record has the kind %d, of a newer version", r.Kind)
+}
+
 // read restores what the directory has.
 func (s *Store) read() (err error) {
-	began := time.Now()
-	epoch := ""
-	// The epoch first: it is in each event as clients get it.
-	s.events, err = s.dir.Open("events", func(r journal.Record) error {
-		switch r.Kind {
-		case kindBeginning:
-			at, err := parseBeginning(r.Data)
-			epoch = at.Epoch
-			return err
-		case kindEvent:
-			return nil
-		}
-		return unknownKind(r)
-	})
-	if err != nil {
+	now := time.Now()
+	o := outline{void: map[uint64]bool{}}
+	if s.events, err = s.dir.Open("events", o.read); err != nil {
 		return err
 	}
 	if s.records, err = s.dir.OpenTable("records"); err != nil {
 		return err
 	}
 	lost := s.events.Lost()
-	if lost || epoch == "" {
-		epoch = broker.NewEpoch()
+	if lost || o.epoch == "" {
+		o.epoch = broker.NewEpoch()
 	}
-	s.log = broker.NewLog(epoch, s.o.MaxBytes, s.o.MaxAge)
-	if err := s.events.Again(func(r journal.Record) error { return s.replay(r, began) }); err != nil {
-		return err
+	s.log = broker.NewLog(o.epoch, s.o.MaxBytes, s.o.MaxAge)
+	s.log.LimitRetained(s.o.RetainedBytes)
+	if o.first != nil {
+		if err := s.readTable(*o.first, now); err != nil {
+			return err
+		}
+		if err := s.events.Again(func(r journal.Record) error { return s.replay(r, o.void, now) }); err != nil {
+			return err
+		}
 	}
 	s.found = s.records.Keys(kindConnection)
 	if n := s.events.Dropped() + s.records.Log().Dropped(); n > 0 {
@@ -94,49 +113,72 @@ func (s *Store) read() (err error) {
 	if lost {
 		s.o.Log.Warn("the machine has stopped before all of the log was on its disk: the log goes on under a new epoch, so clients that come back get a gap")
 	}
+	if s.unretained > 0 {
+		s.o.Log.Warn("some retained events are not retained any more: they take more than RETAINED_BYTES", slog.Int("events", s.unretained))
+	}
 	return nil
 }
 
-func unknownKind(r journal.Record) error {
-	return fmt.Errorf("a record has the kind %d, of a newer version", r.Kind)
-}
-
 // replay adds a record of the log of events to the log in memory, which trims it as it has then.
-func (s *Store) replay(r journal.Record, now time.Time) error {
+func (s *Store) replay(r journal.Record, void map[uint64]bool, now time.Time) error {
 	if r.Kind == kindBeginning {
-		at, err := parseBeginning(r.Data)
+		_, b, err := parseBeginning(r.Data)
 		if err != nil {
 			return err
 		}
-		if len(s.begins) == 0 {
-			s.log.BeginAt(at.Offset)
-			s.written, s.reserved = at.Offset, at.Offset
+		if len(s.begins) > 0 && (b.last != s.latest.last || b.stored != s.latest.stored) {
+			return fmt.Errorf("it begins behind the event %d, and the last one is %d", b.last, s.latest.last)
 		}
-		if at.Offset != s.written {
-			return fmt.Errorf("it begins behind the event %d, and the last one is %d", at.Offset, s.written)
-		}
-		s.begins = append(s.begins, begin{r.At.Segment, at.Offset})
+		b.segment, b.at = r.At.Segment, s.latest.at
+		s.latest = b
+		s.reserved = max(s.reserved, b.last)
+		s.begins = append(s.begins, b)
 		return nil
 	}
-	e, err := parseEvent(r.Data)
+	e, err := parseEvent(r.Kind, r.Data)
 	if err != nil {
 		return err
 	}
-	if len(s.begins) == 0 || e.offset <= s.written {
+	if len(s.begins) == 0 || e.kind() != kindRepeat && r.Kind != kindVoid && e.offset <= s.reserved {
 		return errors.New("an event is not in its place")
 	}
-	s.written, s.reserved = e.offset, e.offset
+	s.reserved = max(s.reserved, e.offset)
 	if e.at.After(now) { // the clock was put back
 		e.at = now
 	}
-	_, err = s.log.AppendAt(e.Publication, e.offset, e.at)
-	return err
+	s.latest.at = e.at
+	if r.Kind == kindVoid || void[e.offset] {
+		return nil
+	}
+	if r.Kind == kindRepeat {
+		s.keys.Restore(e.IdempotencyKey, e.Digest, s.log.Position(), e.at)
+		return nil
+	}
+	at, err := s.log.AppendAt(e.Publication, e.offset, e.at)
+	if errors.Is(err, broker.ErrRetainedFull) { // the bound was a higher one
+		s.unretained++
+		e.Retain = false
+		at, err = s.log.AppendAt(e.Publication, e.offset, e.at)
+	}
+	if err != nil {
+		return err
+	}
+	s.latest.take(&e)
+	if e.IdempotencyKey != "" {
+		s.keys.Restore(e.IdempotencyKey, e.Digest, at, e.at)
+	}
+	return nil
 }
 
-// begin is where a segment begins.
-type begin struct {
-	segment uint64
-	offset  uint64 // of the last stored event before it
+// take notes what has come to be in the log.
+func (b *begin) take(e *stored) {
+	b.at = e.at
+	switch e.kind() {
+	case kindEvent:
+		b.last, b.stored = e.offset, e.offset
+	case kindRemoval:
+		b.last = e.offset
+	}
 }
 
 // begin writes what a segment of events begins with.
@@ -144,9 +186,11 @@ func (s *Store) begin(b *journal.Batch, segment uint64) {
 	dst, _ := b.Begin(kindBeginning)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b.End(appendBeginning(dst, s.log.Epoch(), s.written))
+	next := s.latest
+	next.segment = segment
+	b.End(appendBeginning(dst, s.log.Epoch(), next))
 	if n := len(s.begins); n > 0 && s.begins[n-1].segment == segment { // an attempt before this has failed
 		s.begins = s.begins[:n-1]
 	}
-	s.begins = append(s.begins, begin{segment, s.written})
+	s.begins = append(s.begins, next)
 }

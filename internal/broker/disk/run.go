@@ -42,7 +42,7 @@ func (s *Store) upkeep() error {
 		}
 		errs = append(errs, err)
 	}
-	errs = append(errs, s.events.Drop(s.trimmed()), s.records.Settle(), s.records.Compact())
+	errs = append(errs, s.records.Settle(), s.drop(), s.forget(), s.records.Compact())
 	return errors.Join(errs...)
 }
 
@@ -51,7 +51,7 @@ func (s *Store) trimmed() uint64 {
 	trimmed := s.log.Stats().Trimmed
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.begins) > 1 && s.begins[1].offset <= trimmed {
+	for len(s.begins) > 1 && s.begins[1].stored <= trimmed {
 		s.begins = s.begins[1:]
 	}
 	return s.begins[0].segment

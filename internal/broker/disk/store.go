@@ -20,6 +20,8 @@ import (
 type Options struct {
 	MaxBytes int64         // of the log of topics, in memory; the directory needs as much again and 128 MiB
 	MaxAge   time.Duration // of an event in the log
+	// RetainedBytes bounds all retained events together. 0: nothing can be retained.
+	RetainedBytes int64
 	// Sync forces each write to the disk before it is answered. Without it a write survives
 	// the process at once, and the machine after about a second.
 	Sync bool
@@ -35,13 +37,19 @@ type Store struct {
 	log     *broker.Log
 	events  *journal.Log
 	records *journal.Table
+	keys    *broker.Keys
 	found   []journal.Key // by Open, until Survivors
 
 	reserved uint64 // the last offset that was given away; under the lock of the events
 
-	mu      sync.Mutex
-	written uint64 // the last offset that is in a file
-	begins  []begin
+	mu     sync.Mutex
+	latest begin // what a segment would begin with now
+	begins []begin
+
+	// Of Open and Run.
+	values     map[uint64]int // retained events in the table: of how many topics, by offset
+	copied     []copied       // keys in the table, the oldest first
+	unretained int
 }
 
 // Open locks the directory, which is made where it is missing, and reads it. A directory that
@@ -51,27 +59,50 @@ func Open(dir string, o Options) (*Store, error) {
 	return open(dir, o, env{segmentBytes: segmentBytes})
 }
 
-// Append implements broker.Engine. A stored event is in a file before anybody sees it; one that is not
-// stored is never written. While the directory cannot be written it fails with
+// Append implements broker.Engine. A stored event or a removal is in a file before anybody sees it; an event that is not
+// stored is never written, but for its idempotency key. While the directory cannot be written it fails with
 // broker.ErrUnavailable, and the event is in no file. It waits for the disk whatever ctx says.
 func (s *Store) Append(ctx context.Context, p broker.Publication) (broker.Position, error) {
-	if !p.Store {
+	if p.IdempotencyKey == "" {
+		return s.add(ctx, p)
+	}
+	// Where add leaves it unknown whether p was added, nothing is added again before that has been cut off.
+	return s.keys.Append(ctx, p, func() (broker.Position, error) { return s.add(ctx, p) })
+}
+
+func (s *Store) add(ctx context.Context, p broker.Publication) (broker.Position, error) {
+	e := &publication{stored: stored{Publication: p}, store: s}
+	if e.kind() == 0 {
 		return s.log.Append(p)
 	}
 	if err := ctx.Err(); err != nil {
 		return broker.Position{}, err
 	}
-	e := &publication{stored: stored{Publication: p}, store: s}
+	if p.Retain && !s.log.HasRoom(p) {
+		return broker.Position{}, broker.ErrRetainedFull
+	}
+	if err := s.write(e); err != nil {
+		return broker.Position{}, err
+	}
+	if errors.Is(e.err, broker.ErrRetainedFull) { // another has taken the room meanwhile
+		if err := s.write(&void{e.offset}); err != nil {
+			// It is in the file, and may be there after a start. So its outcome is unknown.
+			return broker.Position{}, fmt.Errorf("taking back an event for which there is no room: %w", errors.New(err.Error()))
+		}
+	}
+	return e.position, e.err
+}
+
+// write writes an entry of the log of events.
+func (s *Store) write(e journal.Entry) error {
 	err := s.events.Append(e)
 	switch {
-	case err == nil:
-		return e.position, e.err
 	case errors.Is(err, journal.ErrClosed):
-		err = broker.ErrClosed
+		return broker.ErrClosed
 	case errors.Is(err, journal.ErrAway):
-		err = fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
 	}
-	return broker.Position{}, err
+	return err
 }
 
 // publication is an event on its way into the file, and from there into memory.
@@ -85,20 +116,45 @@ type publication struct {
 // Records implements journal.Entry. An offset that is given away here is not given away again by this process, even if the write
 // fails: where it is unknown whether the event is in the file, it may come back.
 func (p *publication) Records(b *journal.Batch) {
-	p.store.reserved++
-	p.offset, p.at = p.store.reserved, time.Now()
-	dst, _ := b.Begin(kindEvent)
-	b.End(appendEvent(dst, &p.stored))
+	kind := p.kind()
+	if kind != kindRepeat {
+		p.store.reserved++
+		p.offset = p.store.reserved
+	}
+	p.at = time.Now()
+	dst, _ := b.Begin(kind)
+	if kind == kindRepeat {
+		dst = appendEvent(dst, &stored{broker.Publication{IdempotencyKey: p.IdempotencyKey, Digest: p.Digest}, 0, p.at})
+	} else {
+		dst = appendEvent(dst, &p.stored)
+	}
+	b.End(dst)
 }
 
 // Written implements journal.Entry.
 func (p *publication) Written(journal.Place) {
-	s := p.store
-	s.mu.Lock()
-	s.written = p.offset
-	s.mu.Unlock()
-	p.position, p.err = s.log.AppendAt(p.Publication, p.offset, p.at)
+	p.position, p.err = p.store.log.AppendAt(p.Publication, p.offset, p.at)
+	if p.err == nil {
+		p.store.mu.Lock()
+		p.store.latest.take(&p.stored)
+		p.store.mu.Unlock()
+	}
 }
+
+// void takes back the event with an offset.
+type void struct{ offset uint64 }
+
+// Records implements journal.Entry.
+func (v *void) Records(b *journal.Batch) {
+	dst, _ := b.Begin(kindVoid)
+	b.End(appendEvent(dst, &stored{offset: v.offset, at: time.Now()}))
+}
+
+// Written implements journal.Entry.
+func (*void) Written(journal.Place) {}
+
+// ForgottenKeys returns how many idempotency keys were forgotten before their time, because of the bound of their memory.
+func (s *Store) ForgottenKeys() uint64 { return s.keys.Forgotten() }
 
 // Log implements broker.Engine. It is always the same one.
 func (s *Store) Log() *broker.Log { return s.log }

@@ -3,7 +3,6 @@ package disk
 import (
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -18,8 +17,8 @@ func TestStore(t *testing.T) {
 	for _, synced := range []bool{false, true} {
 		t.Run(map[bool]string{false: "second", true: "always"}[synced], func(t *testing.T) {
 			brokertest.Run(t, brokertest.Suite{
-				Open: func(t testing.TB, maxBytes int64, maxAge time.Duration) broker.Engine {
-					s, err := Open(t.TempDir(), Options{MaxBytes: maxBytes, MaxAge: maxAge, Sync: synced})
+				Open: func(t testing.TB, bounds brokertest.Bounds) broker.Engine {
+					s, err := Open(t.TempDir(), Options{MaxBytes: bounds.MaxBytes, MaxAge: bounds.MaxAge, RetainedBytes: bounds.RetainedBytes, Sync: synced})
 					if err != nil {
 						t.Fatal(err)
 					}
