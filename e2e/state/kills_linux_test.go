@@ -88,7 +88,7 @@ func TestKills(t *testing.T) {
 	for i := range *kills {
 		what := faults(random, disk != "")
 		count[what]++
-		stop := w.traffic(random.Uint64())
+		stop := w.traffic(ctx, random.Uint64())
 		after := time.Duration(random.Int64N(int64(500 * time.Millisecond)))
 		pause := time.Duration(random.Int64N(int64(200 * time.Millisecond)))
 		<-time.After(after)
@@ -117,9 +117,9 @@ func TestKills(t *testing.T) {
 			<-time.After(pause)
 			g.kill()
 		}
-		stop()
 		g.run(w)
 		g.awaitHealth()
+		stop()
 		w.check(fmt.Sprintf("kill %d (%s, after %v and %v)", i+1, what, after, pause))
 		if t.Failed() {
 			break
@@ -127,6 +127,7 @@ func TestKills(t *testing.T) {
 	}
 	t.Logf("%d kills: %v; %d publications, %d streams", *kills, count, w.next, len(w.streams))
 	w.checkHistories()
+	w.checkRetained()
 }
 
 // What a kill comes with.

@@ -30,6 +30,8 @@ type world struct {
 	streams map[string]*opened // by token
 	wrong   []string
 	events  map[uint64]*published // by offset
+	offsets map[string]uint64     // of events, by their data
+	last    map[string]uint64     // offset of the last event that was retained under a key, and answered
 	epoch   string
 	next    int       // number of the next publication
 	began   time.Time // when the gateway was started last
@@ -74,7 +76,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{
-		t: t, backend: backend, streams: map[string]*opened{}, events: map[uint64]*published{},
+		t: t, backend: backend, streams: map[string]*opened{}, events: map[uint64]*published{}, offsets: map[string]uint64{}, last: map[string]uint64{},
 		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 10 * time.Second},
 	}
 	t.Cleanup(func() {
@@ -188,12 +190,48 @@ func (w *world) post(path string, body any) (status int, answer map[string]any) 
 
 // publish publishes the next event, and reports whether the answer was 200.
 func (w *world) publish(size int) (id string, ok bool) {
+	data := w.nextData(size)
+	return w.try(data, map[string]any{"topic": topic, "event": map[string]string{"name": "published", "data": data}})
+}
+
+// retain publishes the next event, to be retained.
+func (w *world) retain(key string) {
+	data := w.nextData(100)
+	id, ok := w.try(data, map[string]any{"topic": topic, "event": map[string]string{"name": "published", "data": data}, "retain": true, "key": key})
+	if !ok {
+		return
+	}
+	offset := w.at(id, data, true)
 	w.mu.Lock()
-	number := w.next
+	defer w.mu.Unlock()
+	w.last[key] = max(w.last[key], offset)
+}
+
+// repeat publishes the next event until the answer is 200, by an idempotency key: it is published once.
+func (w *world) repeat(ctx context.Context, size int) {
+	data := w.nextData(size)
+	body := map[string]any{"topic": topic, "event": map[string]string{"name": "published", "data": data}, "idempotency_key": data[:strings.Index(data, " ")]}
+	for ctx.Err() == nil {
+		if _, ok := w.try(data, body); ok {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// nextData returns the data of the next event.
+func (w *world) nextData(size int) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.next++
-	w.mu.Unlock()
-	data := strconv.Itoa(number) + " " + strings.Repeat("x", size)
-	status, answer := w.post("/internal/publish", map[string]any{"topic": topic, "event": map[string]string{"name": "published", "data": data}})
+	return strconv.Itoa(w.next) + " " + strings.Repeat("x", size)
+}
+
+func (w *world) try(data string, body map[string]any) (id string, ok bool) {
+	status, answer := w.post("/internal/publish", body)
 	if status != http.StatusOK {
 		if status != 0 && status != http.StatusServiceUnavailable {
 			w.fail("a publish is answered %d %v", status, answer)
@@ -203,6 +241,31 @@ func (w *world) publish(size int) (id string, ok bool) {
 	id, _ = answer["id"].(string)
 	w.at(id, data, true)
 	return id, true
+}
+
+// checkRetained checks that of each key the last event is retained whose publish was answered, or a later one.
+func (w *world) checkRetained() {
+	w.t.Helper()
+	resp, err := w.http.Get(w.url + "/internal/retained?limit=1000&topic=" + topic)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var answer struct{ Retained []struct{ Key, ID string } }
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		w.t.Fatal(err)
+	}
+	has := map[string]uint64{}
+	for _, r := range answer.Retained {
+		has[r.Key] = w.at(r.ID, "", false)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key, offset := range w.last {
+		if has[key] < offset {
+			w.t.Errorf("under %s event %d is retained, and %d was answered", key, has[key], offset)
+		}
+	}
 }
 
 // at records which event has an id. No id means two.
@@ -232,12 +295,17 @@ func (w *world) at(id, data string, answered bool) (offset uint64) {
 	if e.data != data {
 		w.failLocked("the id %s means two events: %.20q and %.20q", id, e.data, data)
 	}
+	if before, ok := w.offsets[data]; ok && before != offset {
+		w.failLocked("an event is at %d and at %d: %.20q", before, offset, data)
+	}
+	w.offsets[data] = offset
 	e.answered = e.answered || answered
 	return offset
 }
 
 // traffic publishes, sends, and opens streams of guests who leave, until stop is called.
-func (w *world) traffic(seed uint64) (stop func()) {
+// What is repeated is repeated until the gateway answers, also after stop.
+func (w *world) traffic(repeating context.Context, seed uint64) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	every := func(least, more time.Duration, act func(*rand.Rand)) {
@@ -253,9 +321,11 @@ func (w *world) traffic(seed uint64) (stop func()) {
 			}
 		})
 	}
-	for range 3 {
+	for range 2 {
 		every(time.Millisecond, 15*time.Millisecond, func(r *rand.Rand) { w.publish(r.IntN(1500)) })
 	}
+	every(time.Millisecond, 15*time.Millisecond, func(r *rand.Rand) { w.repeat(repeating, r.IntN(1500)) })
+	every(time.Millisecond, 15*time.Millisecond, func(r *rand.Rand) { w.retain("k" + strconv.Itoa(r.IntN(20))) })
 	every(time.Millisecond, 10*time.Millisecond, func(r *rand.Rand) { w.send(w.clients[r.IntN(len(w.clients))]) })
 	for _, key := range []string{"", "", "slow", "slow", "refused"} {
 		every(0, 10*time.Millisecond, func(r *rand.Rand) {
