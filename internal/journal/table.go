@@ -24,7 +24,7 @@ type Table struct {
 	stripes [256]stripe
 
 	mu    sync.Mutex
-	live  map[uint64]int // values by segment
+	live  map[uint32]int // values by segment
 	bytes int64          // of all values, as records
 }
 
@@ -34,17 +34,18 @@ type stripe struct {
 	owed map[Key]struct{} // removals that could not be written
 }
 
-type spot struct {
-	segment uint64
-	offset  uint32
-	bytes   uint32
+// spot is a Place and a length in little space: there may be millions of them.
+type spot struct{ segment, offset, bytes uint32 }
+
+func spotOf(at Place, data int) spot {
+	return spot{uint32(at.Segment), uint32(at.Offset), uint32(recordBytes + data)} //nolint:gosec // no file comes near 4 GiB, and no number that high
 }
 
-func (s spot) place() Place { return Place{s.segment, int64(s.offset)} }
+func (s spot) place() Place { return Place{uint64(s.segment), int64(s.offset)} }
 
 // OpenTable reads a table of a directory. Nothing is written before Start.
 func (d *Dir) OpenTable(name string) (*Table, error) {
-	t := &Table{live: map[uint64]int{}}
+	t := &Table{live: map[uint32]int{}}
 	l, err := d.Open(name, t.replay)
 	if err != nil {
 		return nil, err
@@ -66,7 +67,7 @@ func (t *Table) replay(r Record) error {
 		s.remove(t, k)
 		return nil
 	}
-	to := spot{r.At.Segment, uint32(r.At.Offset), uint32(recordBytes + len(r.Data))} //nolint:gosec // a frame has less than 2 GiB, and a segment has one behind its bound
+	to := spotOf(r.At, len(r.Data))
 	t.count(to)
 	s.set(t, k, to)
 	return nil
@@ -144,7 +145,7 @@ func (v *values) Written(frame Place) {
 	for i := range v.list {
 		e := &v.list[i]
 		if !e.gone {
-			e.at = spot{frame.Segment, uint32(frame.Offset + e.place), uint32(recordBytes + len(e.key.ID) + len(e.data))} //nolint:gosec // as in replay
+			e.at = spotOf(Place{frame.Segment, frame.Offset + e.place}, len(e.key.ID)+len(e.data))
 			v.table.count(e.at)
 		}
 	}
@@ -278,7 +279,7 @@ func (t *Table) Compact() error {
 		segments := t.log.Segments()
 		oldest := segments[0].Number
 		t.mu.Lock()
-		live, room := t.live[oldest], t.bytes/t.log.o.SegmentBytes
+		live, room := t.live[uint32(oldest)], t.bytes/t.log.o.SegmentBytes
 		t.mu.Unlock()
 		if len(segments) < 2 || live > 0 && int64(len(segments)) <= 2*(room+1)+2 {
 			return nil
@@ -292,8 +293,8 @@ func (t *Table) Compact() error {
 			}
 		}
 		t.mu.Lock()
-		live = t.live[oldest]
-		delete(t.live, oldest)
+		live = t.live[uint32(oldest)]
+		delete(t.live, uint32(oldest))
 		t.mu.Unlock()
 		if live != 0 {
 			return errors.New("a segment of records has values that were not found in it")

@@ -26,6 +26,7 @@ import (
 type image struct {
 	Stats   broker.Stats
 	Records []string
+	Kept    []string // retained events
 }
 
 func imageOf(l *broker.Log) image {
@@ -34,6 +35,13 @@ func imageOf(l *broker.Log) image {
 	missed, _ := l.Missed(0, i.Stats.Last, []string{"t", "u"}, 1<<20)
 	for _, r := range missed {
 		i.Records = append(i.Records, fmt.Sprint(r.Offset, r.Topics, r.Stored, string(r.Frame.Wire(false))))
+	}
+	for more, cursor := true, (broker.RetainedCursor{}); more; {
+		var list []broker.Retained
+		list, cursor, more = l.Retained("", cursor, 10, 1<<20)
+		for _, r := range list {
+			i.Kept = append(i.Kept, fmt.Sprint(r.Topic, " ", r.Key, " ", r.Record.Offset, " ", string(r.Record.Frame.Wire(false))))
+		}
 	}
 	return i
 }
@@ -50,7 +58,9 @@ type model struct {
 	clean  bool // the last stop
 	half   bool // the last stop was to be clean, and not all could be written
 	number int  // of the last event
+	others int  // removals, and events that are not stored
 
+	keyed   map[string]keyed        // publications with an idempotency key
 	ids     map[string]string       // all that were ever seen, and what they meant
 	safe    broker.Position         // what a cut of power must leave
 	kept    map[broker.Token]string // records that it must leave
@@ -59,9 +69,14 @@ type model struct {
 	owed    map[broker.Token]string
 }
 
+type keyed struct {
+	p  broker.Publication
+	at broker.Position
+}
+
 func (m *model) open() {
 	var err error
-	m.store, err = open(m.path, Options{MaxBytes: 5000, MaxAge: time.Hour, Sync: m.sync}, env{
+	m.store, err = open(m.path, Options{MaxBytes: 5000, MaxAge: time.Hour, RetainedBytes: 4000, Sync: m.sync}, env{
 		journal.Env{Boot: strconv.Itoa(m.boot), Wrap: m.disk.Wrap}, 700,
 	})
 	if err != nil {
@@ -95,23 +110,57 @@ func (m *model) publish(t *rapid.T) {
 	topics := [][]string{{"t"}, {"u"}, {"t", "u"}}[rapid.IntRange(0, 2).Draw(t, "topics")]
 	data := strconv.Itoa(m.number) + strings.Repeat(".", rapid.SampledFrom([]int{0, 10, 300, 2000}).Draw(t, "length"))
 	p := broker.Publication{Topics: topics, Event: sse.Event{Data: data}, Store: rapid.IntRange(0, 4).Draw(t, "stored") > 0}
-	before := m.store.log.Position()
+	if p.Store && rapid.Bool().Draw(t, "retain") {
+		p.Retain, p.Key = true, rapid.SampledFrom([]string{"", "k", "l"}).Draw(t, "key")
+	}
+	if rapid.IntRange(0, 3).Draw(t, "keyed") == 0 {
+		p.IdempotencyKey, p.Digest = strconv.Itoa(m.number), [32]byte{byte(m.number)}
+	}
+	m.append(t, p)
+}
+
+// append appends what is new.
+func (m *model) append(t *rapid.T, p broker.Publication) {
+	before := imageOf(m.store.log)
 	at, err := m.store.Append(t.Context(), p)
 	switch {
 	case err == nil:
-	case m.full && errors.Is(err, broker.ErrUnavailable) && m.store.log.Position() == before:
+	case m.full && errors.Is(err, broker.ErrUnavailable) || p.Retain && errors.Is(err, broker.ErrRetainedFull):
+		if diff := cmp.Diff(before, imageOf(m.store.log)); diff != "" {
+			t.Fatalf("%v, but: %s", err, diff)
+		}
 		return
 	default:
 		t.Fatalf("%v, full is %v", err, m.full)
 	}
-	if p.Store && at.Offset <= before.Offset || !p.Store && at != before {
-		t.Fatalf("at %v, behind %v", at, before)
+	if moves := p.Store || p.Remove; moves && at.Offset <= before.Stats.Last || !moves && at.Offset != before.Stats.Last {
+		t.Fatalf("at %v, behind %v", at, before.Stats.Last)
 	}
 	if got := m.store.log.Position(); got != at {
 		t.Fatalf("it is not in the log: %v, %v", got, at)
 	}
-	if p.Store && m.sync {
+	if !p.Store {
+		m.others++
+	}
+	if p.IdempotencyKey != "" {
+		m.keyed[p.IdempotencyKey] = keyed{p, at}
+	}
+	if m.sync && at != (broker.Position{}) {
 		m.safe = at
+	}
+}
+
+// repeat appends what was appended before.
+func (m *model) repeat(t *rapid.T) {
+	for _, k := range m.keyed {
+		before := imageOf(m.store.log)
+		at, err := m.store.Append(t.Context(), k.p)
+		if !errors.Is(err, broker.ErrRepeated) || at.Offset != k.at.Offset {
+			t.Fatalf("a repeat of %v: %v, %v", k.at, at, err)
+		}
+		if diff := cmp.Diff(before, imageOf(m.store.log)); diff != "" {
+			t.Fatal(diff)
+		}
 	}
 }
 
@@ -143,6 +192,11 @@ func (m *model) again(cut bool) {
 		}
 	case after.Stats.Epoch == before.Stats.Epoch:
 		m.t.Fatal("the epoch has survived a cut of power")
+	default:
+		maps.DeleteFunc(m.keyed, func(_ string, k keyed) bool { return k.at.Offset > safe.Offset || !k.p.Store })
+	}
+	switch {
+	case after.Stats.Epoch == before.Stats.Epoch:
 	case after.Stats.Last < safe.Offset || after.Stats.Last > found.Last:
 		m.t.Fatalf("the log ends at %d, not from %d to %d", after.Stats.Last, safe.Offset, found.Last)
 	}
@@ -192,7 +246,7 @@ func token(t *rapid.T) (k broker.Token) {
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{
-			t: t, path: tempDir(t), disk: journaltest.New(), sync: rapid.Bool().Draw(t, "sync"), ids: map[string]string{},
+			t: t, path: tempDir(t), disk: journaltest.New(), sync: rapid.Bool().Draw(t, "sync"), keyed: map[string]keyed{}, ids: map[string]string{},
 			records: map[broker.Token]string{}, ever: map[broker.Token][]string{}, owed: map[broker.Token]string{},
 		}
 		m.open()
@@ -203,6 +257,10 @@ func TestModel(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"publish":  m.publish,
 			"publish2": m.publish,
+			"repeat":   m.repeat,
+			"remove": func(t *rapid.T) {
+				m.append(t, broker.Publication{Topics: []string{rapid.SampledFrom([]string{"t", "u"}).Draw(t, "topic")}, Key: rapid.SampledFrom([]string{"", "k"}).Draw(t, "key"), Remove: true})
+			},
 			"put": func(t *rapid.T) {
 				k := token(t)
 				m.number++
@@ -245,8 +303,8 @@ func TestModel(t *testing.T) {
 				}
 				if err == nil {
 					m.synced()
-					// A start begins a file, so each event may have its own.
-					if n := len(m.store.events.Segments()); n > int(m.store.log.Stats().Events)+2 {
+					// A start begins a file, so each event, removal and key may have its own.
+					if n := len(m.store.events.Segments()); n > int(m.store.log.Stats().Events)+m.others+2 {
 						t.Fatalf("%d files of %d events", n, m.store.log.Stats().Events)
 					}
 				}

@@ -34,7 +34,7 @@ type copied struct {
 
 // readTable restores what was copied from segments before the first that is there.
 func (s *Store) readTable(first begin, now time.Time) error {
-	retained, err := s.readEvents(kindRetained)
+	retained, err := s.readEvents(kindRetained, kindEvent)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (s *Store) readTable(first begin, now time.Time) error {
 			return err
 		}
 	}
-	keys, err := s.readEvents(kindKey)
+	keys, err := s.readEvents(kindKey, kindRepeat)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,8 @@ func (s *Store) readTable(first begin, now time.Time) error {
 	return nil
 }
 
-func (s *Store) readEvents(kind byte) (list []stored, err error) {
+// readEvents reads what the table has of a kind, as records of another kind in the log.
+func (s *Store) readEvents(kind, as byte) (list []stored, err error) {
 	r := s.records.Log().Reader()
 	defer r.Close()
 	for _, k := range s.records.Keys(kind) {
@@ -78,7 +79,7 @@ func (s *Store) readEvents(kind byte) (list []stored, err error) {
 		if err != nil {
 			return nil, err
 		}
-		e, err := parseEvent(kindEvent, data)
+		e, err := parseEvent(as, data)
 		if err != nil {
 			return nil, err
 		}
@@ -172,15 +173,17 @@ func (s *Store) rescue(segment uint64, held map[uint64][]string) error {
 	now := time.Now()
 	void := map[uint64]bool{}
 	var events []stored
+	last := uint64(0) // as begin.last
 	err := s.events.Scan(segment, func(r journal.Record) error {
 		if r.Kind == kindBeginning {
-			return nil
+			_, b, err := parseBeginning(r.Data)
+			last = b.last
+			return err
 		}
 		e, err := parseEvent(r.Kind, r.Data)
 		if r.Kind == kindVoid {
 			void[e.offset] = true
-		}
-		if e.Retain || e.IdempotencyKey != "" {
+		} else {
 			events = append(events, e)
 		}
 		return err
@@ -189,12 +192,19 @@ func (s *Store) rescue(segment uint64, held map[uint64][]string) error {
 		return err
 	}
 	for _, e := range events {
+		if void[e.offset] {
+			continue
+		}
+		if e.kind() == kindRepeat {
+			e.offset = last
+		}
+		last = e.offset
 		if topics := held[e.offset]; e.Retain && len(topics) > 0 && s.values[e.offset] != len(topics) {
 			if err := s.keep(e, topics); err != nil {
 				return err
 			}
 		}
-		if e.IdempotencyKey == "" || void[e.offset] || now.Sub(e.at) >= broker.KeyLife {
+		if e.IdempotencyKey == "" || now.Sub(e.at) >= broker.KeyLife {
 			continue
 		}
 		id := keyID(e.IdempotencyKey)
