@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -42,7 +43,7 @@ func TestOutlivesKill(t *testing.T) {
 			back.wants(event(next, "5"))
 			end := s.Await(t, 1, "disconnect", of(x.token))[0]
 			asked := s.Await(t, 1, "connect", of(x.token))[0]
-			request := string(asked.Body[strings.Index(string(asked.Body), `"request":`):])
+			request := string(asked.Body[bytes.Index(asked.Body, []byte(`"request":`)):])
 			if want := `{"action":"disconnect","reason":"error","detail":"gateway_lost","token":"` + x.token + `",` + request; string(end.Body) != want {
 				t.Errorf("the disconnect is\n%s\nwant\n%s", end.Body, want)
 			}
@@ -183,7 +184,7 @@ func TestForeignRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, dir, filepath.Base(newest), "move")
-	if is, err := os.ReadFile(newest); err != nil || string(is) != string(foreign) {
+	if is, err := os.ReadFile(newest); err != nil || !bytes.Equal(is, foreign) {
 		t.Errorf("the foreign file was changed: %v", err)
 	}
 	if err := os.WriteFile(newest, was, 0o600); err != nil {

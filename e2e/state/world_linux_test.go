@@ -210,7 +210,8 @@ func (w *world) retain(key string) {
 // repeat publishes the next event until the answer is 200, by an idempotency key: it is published once.
 func (w *world) repeat(ctx context.Context, size int) {
 	data := w.nextData(size)
-	body := map[string]any{"topic": topic, "event": map[string]string{"name": "published", "data": data}, "idempotency_key": data[:strings.Index(data, " ")]}
+	key, _, _ := strings.Cut(data, " ")
+	body := map[string]any{"topic": topic, "event": map[string]string{"name": "published", "data": data}, "idempotency_key": key}
 	for ctx.Err() == nil {
 		if _, ok := w.try(data, body); ok {
 			return

@@ -191,13 +191,13 @@ func TestFullStore(t *testing.T) {
 				t.Errorf("the answer is %v", got)
 			}
 		}
-		time.Sleep(3 * settleEvery)
+		time.Sleep(3 * settleEvery) // fake clock
 		if n, owed := r.Stats().Unrecorded.Load(), r.Owed(); n != 2 || owed != 2 {
 			t.Errorf("%d are counted, %d are owed, want 2", n, owed)
 		}
 		r.OnFinished(gateway.Notice{Token: two}, false)
 		s.becomes(false)
-		time.Sleep(2 * settleEvery)
+		time.Sleep(2 * settleEvery) // fake clock
 		s.wants(t, map[broker.Token]string{broker.Token(one): request})
 		if owed := r.Owed(); owed != 0 {
 			t.Errorf("%d are owed", owed)
