@@ -43,8 +43,8 @@ func TestOutlivesKill(t *testing.T) {
 			back.wants(event(next, "5"))
 			end := s.Await(t, 1, "disconnect", of(x.token))[0]
 			asked := s.Await(t, 1, "connect", of(x.token))[0]
-			request := string(asked.Body[bytes.Index(asked.Body, []byte(`"request":`)):])
-			if want := `{"action":"disconnect","reason":"error","detail":"gateway_lost","token":"` + x.token + `",` + request; string(end.Body) != want {
+			_, request, _ := bytes.Cut(asked.Body, []byte(`"request":`))
+			if want := `{"action":"disconnect","reason":"error","detail":"gateway_lost","token":"` + x.token + `","request":` + string(request); string(end.Body) != want {
 				t.Errorf("the disconnect is\n%s\nwant\n%s", end.Body, want)
 			}
 			if id := end.Header.Get("Webhook-Id"); id != x.token+"-disconnect" {
