@@ -133,8 +133,8 @@ var plants = []plant{
 	},
 	{
 		bug: "no disconnect for one who left while connecting", file: "conn.go",
-		old:  "\tcase Accepted:\n\t\tc.needsDisconnect = true\n",
-		new:  "\tcase Accepted:\n\t\tc.needsDisconnect = !BUG || c.state != Closed\n",
+		old:  "= true, a.Known()\n",
+		new:  "= true, a.Known() && (!BUG || c.state != Closed || a.Outcome != Accepted)\n",
 		says: []string{"0 disconnects instead of one"},
 	},
 	{

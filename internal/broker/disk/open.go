@@ -19,11 +19,19 @@ type env struct {
 	segmentBytes int64
 }
 
+// logs are the names of the logs in a directory.
+var logs = []string{"events", "records"}
+
+// Look looks at a directory without changing it. inUse says that a process has it open. Otherwise the
+// error is what is wrong with its files, as far as their beginnings show; a directory that is missing
+// is fine.
+func Look(dir string) (inUse bool, err error) { return journal.Look(dir, logs...) }
+
 func open(dir string, o Options, env env) (_ *Store, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	d, err := journal.OpenDir(dir, env.Env, "events", "records")
+	d, err := journal.OpenDir(dir, env.Env, logs...)
 	if err != nil {
 		return nil, err
 	}
