@@ -35,14 +35,15 @@ type keptList struct {
 	dead int
 }
 
-func (k *kept) cost() int64 { return int64(k.record.Frame.Size()) + recordOverhead }
+func (k *kept) cost() int64 { return k.record.keptCost() }
+
+func (r *Record) keptCost() int64 { return int64(r.Frame.Size()) + recordOverhead }
 
 func placeCost(topic, key string) int64 { return int64(len(topic)+len(key)) + retentionOverhead }
 
-// retain retains a record in the places of its topics. It returns false, and does nothing, if there is no room.
-func (s *retention) retain(r *Record, key string) bool {
-	k := &kept{offset: r.Offset, record: r, key: key, topics: len(r.Topics)}
-	need := k.cost()
+// need returns how many bytes more are retained with a record than without it.
+func (s *retention) need(r *Record, key string) int64 {
+	need := r.keptCost()
 	for _, t := range r.Topics {
 		if old := s.places[place{t, key}]; old == nil {
 			need += placeCost(t, key)
@@ -55,9 +56,15 @@ func (s *retention) retain(r *Record, key string) bool {
 			old.topics++
 		}
 	}
-	if need > 0 && s.bytes+need > s.max {
-		return false
-	}
+	return need
+}
+
+// hasRoom reports whether so many bytes more are within the bound.
+func (s *retention) hasRoom(need int64) bool { return need <= 0 || need <= s.max-s.bytes }
+
+// retain retains a record in the places of its topics.
+func (s *retention) retain(r *Record, key string) {
+	k := &kept{offset: r.Offset, record: r, key: key, topics: len(r.Topics)}
 	if s.places == nil {
 		s.places, s.topics = map[place]*kept{}, map[string]*keptList{}
 	}
@@ -74,7 +81,6 @@ func (s *retention) retain(r *Record, key string) bool {
 	}
 	s.all.kept = append(s.all.kept, k)
 	s.bytes += k.cost()
-	return true
 }
 
 // leave frees a place, if it is taken, and reports whether it was.
@@ -132,6 +138,29 @@ func (s *retention) remove(topics []string, key string) (removed uint32) {
 		s.places, s.topics, s.all = nil, nil, keptList{} // a map never shrinks
 	}
 	return removed
+}
+
+// Room returns how many bytes more would be retained with p, which is to be retained, than are now. It reports whether
+// that is within the bound when so many bytes are reserved for others.
+func (l *Log) Room(p Publication, reserved int64) (need int64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := record(p, Position{l.epoch, l.offset + 1})
+	need = l.kept.need(r, p.Key)
+	return need, l.kept.hasRoom(need + reserved)
+}
+
+// Restore retains or removes an event whose record the log does not have any more, whatever the bound; for engines only,
+// in the order of the offsets, which are all below those of the log's records, and before anything is appended. The
+// position may be that of an earlier log.
+func (l *Log) Restore(p Publication, at Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.Remove {
+		l.kept.remove(p.Topics, p.Key)
+	} else {
+		l.kept.retain(record(p, at), p.Key)
+	}
 }
 
 // State returns the retained records of any of the topics, and the newest stored records of each topic, as many as
