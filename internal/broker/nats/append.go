@@ -100,6 +100,9 @@ func (e *session) prepare(ctx context.Context, a *appending) error {
 			len(data), limit, broker.ErrTooLarge)
 	}
 	a.message = &nats.Msg{Subject: e.subjectOf(a.p), Data: data, Header: nats.Header{}}
+	if a.p.Retain || a.p.Remove {
+		a.message.Header.Set(storeHeader, e.storeID())
+	}
 	a.options = []jetstream.PublishOpt{jetstream.WithRetryAttempts(0)}
 	switch {
 	case a.p.IdempotencyKey != "":

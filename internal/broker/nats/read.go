@@ -117,6 +117,7 @@ func (e *session) loadWindow(ctx context.Context, stream jetstream.Stream, begin
 		beginAt(state.LastSeq)
 		return nil
 	}
+	copied := false // the window has events that are retained
 	from, err := e.messages(ctx, stream, state.FirstSeq)
 	if err != nil {
 		return err
@@ -160,6 +161,10 @@ func (e *session) loadWindow(ctx context.Context, stream jetstream.Stream, begin
 		if err := e.take(m, meta); err != nil {
 			return err
 		}
+		copied = copied || m.Headers().Get(storeHeader) != ""
+	}
+	if copied && e.storeID() == "" { // it was made meanwhile, or was lost: then it copies what the log has
+		_ = e.openStore(ctx) // if that fails, the next event that is to be retained tries it again
 	}
 	return nil
 }
@@ -228,6 +233,9 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 		if err := e.take(m, meta); err != nil {
 			return err
 		}
+		if id := m.Headers().Get(storeHeader); id != "" {
+			e.hearOfStore(id)
+		}
 		fresh = false
 	}
 }
@@ -244,9 +252,6 @@ func (e *session) take(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 		e.passOver(at, fmt.Errorf("%w: %w", errBadMessage, err))
 		e.seen.Store(at)
 		return nil
-	}
-	if p.Retain || p.Remove {
-		e.retains.Store(true)
 	}
 	position, err := e.log.AppendAt(p, at, meta.Timestamp)
 	e.seen.Store(at)

@@ -28,6 +28,7 @@ const (
 	allKeys       = "all" // of a removal without a key
 
 	sourceHeader = "Nats-Stream-Source" // of a copy: the stream, the sequence there, and the filter
+	storeHeader  = "Ssegateway-Store"   // of a message to be copied: the epoch of the store
 	leastIDs     = 100 * time.Millisecond
 
 	// readsKey is in the metadata of the log's readers that take messages with subjects below the log's own.
@@ -210,6 +211,15 @@ func (e *session) storeID() string {
 	return e.storeEpoch
 }
 
+// hearOfStore sets the epoch of the store as a message has it, if it is not known.
+func (e *session) hearOfStore(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.storeEpoch == "" {
+		e.storeEpoch = id
+	}
+}
+
 func (e *session) knowStore(store jetstream.Stream) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -218,20 +228,18 @@ func (e *session) knowStore(store jetstream.Stream) {
 
 // checkStore returns errStoreLost if the store of what this node retains is not there any more.
 func (e *session) checkStore(ctx context.Context) error {
-	if !e.retains.Load() {
+	known := e.storeID()
+	if known == "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
 	store, err := e.js.Stream(ctx, e.storeName())
-	known := e.storeID()
 	switch {
-	case errors.Is(err, jetstream.ErrStreamNotFound) && known != "":
+	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return errStoreLost
 	case err != nil:
 		return nil //nolint:nilerr // it is away, or has no leader now
-	case known == "":
-		e.knowStore(store)
 	case store.CachedInfo().Config.Metadata[epochKey] != known:
 		return errStoreLost
 	}
@@ -307,7 +315,6 @@ func (e *session) readStore(ctx context.Context) (copies []copyOf, err error) {
 		return nil, fmt.Errorf("the stream %s on NATS %w", e.storeName(), errNotTheirs)
 	}
 	e.knowStore(store)
-	e.retains.Store(true)
 	err = e.each(ctx, store, func(m jetstream.Msg, meta *jetstream.MsgMetadata) {
 		at, ok := e.source(m.Headers().Get(sourceHeader))
 		p, _, err := decode(m.Data())

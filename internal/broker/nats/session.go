@@ -59,7 +59,6 @@ type session struct {
 	stored   []copyOf // what the store of retained events has; while the log is loaded
 	restored bool     // into the log
 
-	retains   atomic.Bool // the log has, or had, retained events
 	remembers atomic.Bool // NATS recognises a repeat for as long as a key lives
 	changing  sync.Mutex  // held while streams are changed; guards the next two
 	copies    bool        // JetStream copies from this log into the store of retained events

@@ -21,7 +21,7 @@ func (e *Engine) tidy(ctx context.Context) {
 	e.mu.Lock()
 	s := e.session
 	e.mu.Unlock()
-	if s == nil || !s.retains.Load() || e.conn.Away() > 0 {
+	if s == nil || s.storeID() == "" || e.conn.Away() > 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, tidyTimeout)
