@@ -66,15 +66,16 @@ func (l *Log) LimitRetained(maxBytes int64) { l.kept.max = maxBytes }
 func (l *Log) Append(p Publication) (Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.appendLocked(p, l.offset+1, time.Now())
+	return l.appendLocked(p, l.offset+1, time.Now(), true)
 }
 
 // AppendAt adds a record with a given time and offset, which is higher than all before; for
-// engines only. The offset is used only if p is to be stored, or is a removal.
+// engines only. The offset is used only if p is to be stored, or is a removal. An event is retained
+// whatever the bound: that it is in the log was decided before (see Reserve).
 func (l *Log) AppendAt(p Publication, offset uint64, at time.Time) (Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.appendLocked(p, offset, at)
+	return l.appendLocked(p, offset, at, false)
 }
 
 // BeginAt makes the log begin after the offset; for engines only, before anything is
@@ -85,26 +86,27 @@ func (l *Log) BeginAt(offset uint64) {
 	l.offset, l.trimmed = max(l.offset, offset), max(l.trimmed, offset)
 }
 
-func (l *Log) appendLocked(p Publication, offset uint64, at time.Time) (Position, error) {
+func (l *Log) appendLocked(p Publication, offset uint64, at time.Time, bounded bool) (Position, error) {
 	if l.closed {
 		return Position{}, ErrClosed
 	}
-	r := &Record{Offset: l.offset, Topics: p.Topics, Stored: p.Store, Ref: p.Ref, Seq: l.records + 1}
+	var r *Record
 	if p.Remove {
-		r.Offset, r.Topics, r.Stored = offset, nil, false
-		r.Removed = l.kept.remove(p.Topics, p.Key)
+		r = &Record{Offset: offset, Ref: p.Ref, Removed: l.kept.remove(p.Topics, p.Key)}
 	} else {
-		e := p.Event
-		e.ID = sse.ID{}
+		position := Position{l.epoch, l.offset}
 		if p.Store {
-			r.Offset = offset
-			e.ID, _ = sse.NewID(Position{l.epoch, r.Offset}.String()) // an epoch has no character that an id must not have
+			position.Offset = offset
 		}
-		r.Frame.Frame = frame.Event(e)
-		if p.Retain && !l.kept.retain(r, p.Key) {
+		r = record(p, position)
+	}
+	if p.Retain {
+		if bounded && !l.kept.hasRoom(l.kept.need(r, p.Key)) {
 			return Position{}, ErrRetainedFull
 		}
+		l.kept.retain(r, p.Key)
 	}
+	r.Seq = l.records + 1
 	l.records, l.offset = r.Seq, r.Offset
 	if r.Stored {
 		l.storeLocked(r, at)
@@ -114,6 +116,18 @@ func (l *Log) appendLocked(p Publication, offset uint64, at time.Time) (Position
 	l.last = link
 	l.changed.Broadcast()
 	return Position{l.epoch, r.Offset}, nil
+}
+
+// record makes the record of an event. A stored one has the position as its id.
+func record(p Publication, at Position) *Record {
+	e := p.Event
+	e.ID = sse.ID{}
+	if p.Store {
+		e.ID, _ = sse.NewID(at.String()) // an epoch has no character that an id must not have
+	}
+	r := &Record{Offset: at.Offset, Topics: p.Topics, Stored: p.Store, Ref: p.Ref}
+	r.Frame.Frame = frame.Event(e)
+	return r
 }
 
 func (r *Record) cost() int64 {
@@ -221,6 +235,16 @@ func (l *Log) Stats() Stats {
 		Epoch: l.epoch, Oldest: l.oldestLocked(), Last: l.offset, Trimmed: l.trimmed, Records: l.records, Bytes: l.bytes, Events: int64(len(l.stored)),
 		RetainedBytes: l.kept.bytes, Retained: len(l.kept.places),
 	}
+}
+
+// LastStored returns the offset of the newest stored record up to that offset.
+func (l *Log) LastStored(upto uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := sort.Search(len(l.stored), func(i int) bool { return l.stored[i].record.Offset > upto }); i > 0 {
+		return l.stored[i-1].record.Offset
+	}
+	return min(l.trimmed, upto)
 }
 
 func (l *Log) oldestLocked() uint64 {

@@ -3,9 +3,6 @@ package broker
 import (
 	"slices"
 	"sort"
-
-	"ssegateway/internal/frame"
-	"ssegateway/sse"
 )
 
 // retentionOverhead is the size of a retained event in bytes for each of its topics, without the names: its entries
@@ -18,6 +15,7 @@ const retentionOverhead = 200
 // with many keys, in which one is replaced after the other, costs no more for each than one with few.
 type retention struct {
 	max, bytes int64
+	reserved   int64 // bytes, for what is on its way into the log
 	places     map[place]*kept
 	topics     map[string]*keptList
 	all        keptList
@@ -38,13 +36,15 @@ type keptList struct {
 	dead int
 }
 
-func (k *kept) cost() int64 { return int64(k.record.Frame.Size()) + recordOverhead }
+func (k *kept) cost() int64 { return k.record.keptCost() }
+
+func (r *Record) keptCost() int64 { return int64(r.Frame.Size()) + recordOverhead }
 
 func placeCost(topic, key string) int64 { return int64(len(topic)+len(key)) + retentionOverhead }
 
-// need returns how many bytes more a record takes in the places of its topics.
+// need returns how many bytes more are retained with a record than without it.
 func (s *retention) need(r *Record, key string) int64 {
-	need := int64(r.Frame.Size()) + recordOverhead
+	need := r.keptCost()
 	for _, t := range r.Topics {
 		if old := s.places[place{t, key}]; old == nil {
 			need += placeCost(t, key)
@@ -60,28 +60,11 @@ func (s *retention) need(r *Record, key string) int64 {
 	return need
 }
 
-func (s *retention) hasRoom(r *Record, key string) bool {
-	need := s.need(r, key)
-	return need <= 0 || s.bytes+need <= s.max
-}
+// hasRoom reports whether so many bytes more are within the bound.
+func (s *retention) hasRoom(need int64) bool { return need <= 0 || need <= s.max-s.bytes-s.reserved }
 
-// HasRoom reports whether Append of an event that is to be retained would find room now; for engines that have to
-// know before they append it.
-func (l *Log) HasRoom(p Publication) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r := &Record{Topics: p.Topics}
-	e := p.Event
-	e.ID, _ = sse.NewID(Position{l.epoch, l.offset + 1}.String())
-	r.Frame.Frame = frame.Event(e)
-	return l.kept.hasRoom(r, p.Key)
-}
-
-// retain retains a record in the places of its topics. It returns false, and does nothing, if there is no room.
-func (s *retention) retain(r *Record, key string) bool {
-	if !s.hasRoom(r, key) {
-		return false
-	}
+// retain retains a record in the places of its topics.
+func (s *retention) retain(r *Record, key string) {
 	k := &kept{offset: r.Offset, record: r, key: key, topics: len(r.Topics)}
 	if s.places == nil {
 		s.places, s.topics = map[place]*kept{}, map[string]*keptList{}
@@ -99,7 +82,6 @@ func (s *retention) retain(r *Record, key string) bool {
 	}
 	s.all.kept = append(s.all.kept, k)
 	s.bytes += k.cost()
-	return true
 }
 
 // leave frees a place, if it is taken, and reports whether it was.
@@ -157,6 +139,38 @@ func (s *retention) remove(topics []string, key string) (removed uint32) {
 		s.places, s.topics, s.all = nil, nil, keptList{} // a map never shrinks
 	}
 	return removed
+}
+
+// Reserve reserves what p, which is to be retained, takes beyond what is retained now, until release is called. It
+// reserves nothing, and returns false, if that is beyond the bound. It is for engines that store an event before they
+// append it.
+func (l *Log) Reserve(p Publication) (release func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	need := l.kept.need(record(p, Position{l.epoch, l.offset + 1}), p.Key)
+	if ok = l.kept.hasRoom(need); !ok {
+		need = 0
+	}
+	need = max(need, 0)
+	l.kept.reserved += need
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.kept.reserved -= need
+	}, ok
+}
+
+// Restore retains or removes an event whose record the log does not have any more, whatever the bound; for engines only,
+// in the order of the offsets, which are all below those of the log's records, and before anything is appended. The
+// position may be that of an earlier log.
+func (l *Log) Restore(p Publication, at Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.Remove {
+		l.kept.remove(p.Topics, p.Key)
+	} else {
+		l.kept.retain(record(p, at), p.Key)
+	}
 }
 
 // State returns the retained records of any of the topics, and the newest stored records of each topic, as many as

@@ -38,6 +38,7 @@ func (s *Server) openBroker() (err error) {
 	}
 	s.engine = nats.NewEngine(s.nats, nats.LogConfig{
 		Prefix: s.cfg.NATSPrefix, MaxBytes: s.cfg.LogBytes, MaxAge: s.cfg.LogAge, Replicas: s.cfg.NATSReplicas,
+		RetainedBytes: s.cfg.RetainedBytes,
 	})
 	s.broker = s.engine
 	return nil

@@ -17,7 +17,6 @@ const (
 	kindEvent     = 2
 	kindRemoval   = 3 // of retained events
 	kindRepeat    = 4 // an event that is not stored, of which the idempotency key is remembered
-	kindVoid      = 5 // the event with that offset was not added: there was no room to retain it
 )
 
 // Kinds of records in the table, each with a key.

@@ -60,7 +60,6 @@ func open(dir string, o Options, env env) (_ *Store, err error) {
 type outline struct {
 	epoch string // each event has it in its id
 	first *begin // nil: there is nothing
-	void  map[uint64]bool
 }
 
 func (o *outline) read(r journal.Record) error {
@@ -72,10 +71,6 @@ func (o *outline) read(r journal.Record) error {
 			o.first = &b
 		}
 		return err
-	case kindVoid:
-		e, err := parseEvent(r.Kind, r.Data)
-		o.void[e.offset] = true
-		return err
 	case kindEvent, kindRemoval, kindRepeat:
 		return nil
 	}
@@ -85,7 +80,7 @@ func (o *outline) read(r journal.Record) error {
 // read restores what the directory has.
 func (s *Store) read() (err error) {
 	now := time.Now()
-	o := outline{void: map[uint64]bool{}}
+	var o outline
 	if s.events, err = s.dir.Open("events", o.read); err != nil {
 		return err
 	}
@@ -102,7 +97,7 @@ func (s *Store) read() (err error) {
 		if err := s.readTable(*o.first, now); err != nil {
 			return err
 		}
-		if err := s.events.Again(func(r journal.Record) error { return s.replay(r, o.void, now) }); err != nil {
+		if err := s.events.Again(func(r journal.Record) error { return s.replay(r, now) }); err != nil {
 			return err
 		}
 	}
@@ -113,14 +108,11 @@ func (s *Store) read() (err error) {
 	if lost {
 		s.o.Log.Warn("the machine has stopped before all of the log was on its disk: the log goes on under a new epoch, so clients that come back get a gap")
 	}
-	if s.unretained > 0 {
-		s.o.Log.Warn("some retained events are not retained any more: they take more than RETAINED_BYTES", slog.Int("events", s.unretained))
-	}
 	return nil
 }
 
 // replay adds a record of the log of events to the log in memory, which trims it as it has then.
-func (s *Store) replay(r journal.Record, void map[uint64]bool, now time.Time) error {
+func (s *Store) replay(r journal.Record, now time.Time) error {
 	if r.Kind == kindBeginning {
 		_, b, err := parseBeginning(r.Data)
 		if err != nil {
@@ -139,7 +131,7 @@ func (s *Store) replay(r journal.Record, void map[uint64]bool, now time.Time) er
 	if err != nil {
 		return err
 	}
-	if len(s.begins) == 0 || e.kind() != kindRepeat && r.Kind != kindVoid && e.offset <= s.reserved {
+	if len(s.begins) == 0 || e.kind() != kindRepeat && e.offset <= s.reserved {
 		return errors.New("an event is not in its place")
 	}
 	s.reserved = max(s.reserved, e.offset)
@@ -147,19 +139,11 @@ func (s *Store) replay(r journal.Record, void map[uint64]bool, now time.Time) er
 		e.at = now
 	}
 	s.latest.at = e.at
-	if r.Kind == kindVoid || void[e.offset] {
-		return nil
-	}
 	if r.Kind == kindRepeat {
 		s.keys.Restore(e.IdempotencyKey, e.Digest, s.log.Position(), e.at)
 		return nil
 	}
 	at, err := s.log.AppendAt(e.Publication, e.offset, e.at)
-	if errors.Is(err, broker.ErrRetainedFull) { // the bound was a higher one
-		s.unretained++
-		e.Retain = false
-		at, err = s.log.AppendAt(e.Publication, e.offset, e.at)
-	}
 	if err != nil {
 		return err
 	}

@@ -44,13 +44,7 @@ func (s *Store) readTable(first begin, now time.Time) error {
 		if e.offset > first.last {
 			continue // it is there
 		}
-		// As an event that is too old it is retained, and no more than that.
-		_, err := s.log.AppendAt(e.Publication, e.offset, time.Time{})
-		if errors.Is(err, broker.ErrRetainedFull) {
-			s.unretained++
-		} else if err != nil {
-			return err
-		}
+		s.log.Restore(e.Publication, broker.Position{Epoch: s.log.Epoch(), Offset: e.offset})
 	}
 	s.log.BeginAt(first.stored)
 	if first.last > first.stored {
@@ -171,7 +165,6 @@ func (s *Store) keep(e stored, topics []string) error {
 // rescue copies what is still needed of a segment.
 func (s *Store) rescue(segment uint64, held map[uint64][]string) error {
 	now := time.Now()
-	void := map[uint64]bool{}
 	var events []stored
 	last := uint64(0) // as begin.last
 	err := s.events.Scan(segment, func(r journal.Record) error {
@@ -181,20 +174,13 @@ func (s *Store) rescue(segment uint64, held map[uint64][]string) error {
 			return err
 		}
 		e, err := parseEvent(r.Kind, r.Data)
-		if r.Kind == kindVoid {
-			void[e.offset] = true
-		} else {
-			events = append(events, e)
-		}
+		events = append(events, e)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	for _, e := range events {
-		if void[e.offset] {
-			continue
-		}
 		if e.kind() == kindRepeat {
 			e.offset = last
 		}

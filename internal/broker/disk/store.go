@@ -47,9 +47,8 @@ type Store struct {
 	begins []begin
 
 	// Of Open and Run.
-	values     map[uint64]int // retained events in the table: of how many topics, by offset
-	copied     []copied       // keys in the table, the oldest first
-	unretained int
+	values map[uint64]int // retained events in the table: of how many topics, by offset
+	copied []copied       // keys in the table, the oldest first
 }
 
 // Open locks the directory, which is made where it is missing, and reads it. A directory that
@@ -78,17 +77,15 @@ func (s *Store) add(ctx context.Context, p broker.Publication) (broker.Position,
 	if err := ctx.Err(); err != nil {
 		return broker.Position{}, err
 	}
-	if p.Retain && !s.log.HasRoom(p) {
-		return broker.Position{}, broker.ErrRetainedFull
+	if p.Retain {
+		release, ok := s.log.Reserve(p)
+		if !ok {
+			return broker.Position{}, broker.ErrRetainedFull
+		}
+		defer release()
 	}
 	if err := s.write(e); err != nil {
 		return broker.Position{}, err
-	}
-	if errors.Is(e.err, broker.ErrRetainedFull) { // another has taken the room meanwhile
-		if err := s.write(&void{e.offset}); err != nil {
-			// It is in the file, and may be there after a start. So its outcome is unknown.
-			return broker.Position{}, fmt.Errorf("taking back an event for which there is no room: %w", errors.New(err.Error()))
-		}
 	}
 	return e.position, e.err
 }
@@ -140,18 +137,6 @@ func (p *publication) Written(journal.Place) {
 		p.store.mu.Unlock()
 	}
 }
-
-// void takes back the event with an offset.
-type void struct{ offset uint64 }
-
-// Records implements journal.Entry.
-func (v *void) Records(b *journal.Batch) {
-	dst, _ := b.Begin(kindVoid)
-	b.End(appendEvent(dst, &stored{offset: v.offset, at: time.Now()}))
-}
-
-// Written implements journal.Entry.
-func (*void) Written(journal.Place) {}
 
 // ForgottenKeys returns how many idempotency keys were forgotten before their time, because of the bound of their memory.
 func (s *Store) ForgottenKeys() uint64 { return s.keys.Forgotten() }

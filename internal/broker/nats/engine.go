@@ -28,6 +28,8 @@ type LogConfig struct {
 	MaxBytes int64  // of the window in memory
 	MaxAge   time.Duration
 	Replicas int // of the stream, in a cluster of NATS servers
+
+	RetainedBytes int64 // what all retained events may take in memory
 }
 
 // Engine implements broker.Engine. Until the log is opened for the first time, Log returns an
@@ -90,7 +92,7 @@ func (e *Engine) Append(ctx context.Context, p broker.Publication) (broker.Posit
 		return broker.Position{}, fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
 	}
 	at, err := e.append(ctx, s, p)
-	if errors.Is(err, broker.ErrFull) || errors.Is(err, errSlow) && s.answers(ctx) {
+	if errors.Is(err, broker.ErrFull) || errors.Is(err, errSlow) && !errors.Is(err, errNotCopied) && s.answers(ctx) {
 		e.setStuck(err)
 	}
 	return at, err
@@ -173,6 +175,10 @@ func (e *Engine) Run(ctx context.Context) error {
 	beside.Go(func() {
 		defer guard.Recover()
 		every(ctx, probeInterval, func() { e.probe(ctx) })
+	})
+	beside.Go(func() {
+		defer guard.Recover()
+		every(ctx, tidyInterval+rand.N(tidyInterval), func() { e.tidy(ctx) }) //nolint:gosec // to spread, not to hide
 	})
 	told := ""
 	for ctx.Err() == nil {

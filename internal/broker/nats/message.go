@@ -16,6 +16,9 @@ type message struct {
 	Ref    uint64   `json:"ref,omitzero"`
 	Topics []string `json:"topics"`
 	Store  bool     `json:"store,omitzero"`
+	Retain bool     `json:"retain,omitzero"`
+	Remove bool     `json:"remove,omitzero"`
+	Key    string   `json:"key,omitzero"`
 	Name   string   `json:"name,omitzero"`
 	Retry  *uint64  `json:"retry,omitzero"`
 	Data   string   `json:"data"`
@@ -23,7 +26,7 @@ type message struct {
 
 func encode(p broker.Publication, by author) ([]byte, error) {
 	m := message{
-		Origin: by.origin, Number: by.number, Ref: p.Ref, Topics: p.Topics, Store: p.Store,
+		Origin: by.origin, Number: by.number, Ref: p.Ref, Topics: p.Topics, Store: p.Store, Retain: p.Retain, Remove: p.Remove, Key: p.Key,
 		Name: p.Event.Name.String(), Data: p.Event.Data,
 	}
 	if p.Event.Retry.IsSet() {
@@ -42,7 +45,10 @@ func decode(data []byte) (p broker.Publication, by author, err error) {
 	if err != nil {
 		return p, by, fmt.Errorf("not an event: %w", err)
 	}
-	p = broker.Publication{Topics: m.Topics, Store: m.Store, Ref: m.Ref, Event: sse.Event{Name: name, Data: m.Data}}
+	p = broker.Publication{
+		Topics: m.Topics, Store: m.Store, Retain: m.Retain, Remove: m.Remove, Key: m.Key, Ref: m.Ref,
+		Event: sse.Event{Name: name, Data: m.Data},
+	}
 	if m.Retry != nil {
 		p.Event.Retry = sse.RetryMillis(*m.Retry)
 	}

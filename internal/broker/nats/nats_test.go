@@ -61,7 +61,7 @@ type place struct {
 func at(url string) place {
 	return place{
 		Config{URL: url, Log: slog.New(slog.DiscardHandler)},
-		LogConfig{Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour},
+		LogConfig{Prefix: "x", MaxBytes: 1 << 20, MaxAge: time.Hour, RetainedBytes: 1 << 20},
 	}
 }
 
@@ -126,9 +126,10 @@ func next(t testing.TB, tailer *broker.Tailer) *broker.Record {
 
 func TestEngine(t *testing.T) {
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
-	brokertest.Run(t, brokertest.Suite{Open: func(t testing.TB, maxBytes int64, maxAge time.Duration) broker.Engine {
+	brokertest.Run(t, brokertest.Suite{Open: func(t testing.TB, bounds brokertest.Bounds) broker.Engine {
 		cfg := at(s.ClientURL())
-		cfg.Prefix, cfg.MaxBytes, cfg.MaxAge = strings.NewReplacer("/", "_").Replace(t.Name())+rand.Text(), maxBytes, maxAge
+		cfg.Prefix = strings.NewReplacer("/", "_").Replace(t.Name()) + rand.Text()
+		cfg.MaxBytes, cfg.MaxAge, cfg.RetainedBytes = bounds.MaxBytes, bounds.MaxAge, bounds.RetainedBytes
 		return mustEngine(t, cfg)
 	}})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -45,6 +44,7 @@ func (e *session) messages(ctx context.Context, stream jetstream.Stream, begin u
 	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(begin, 1),
 		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: readerIdle,
+		Metadata: map[string]string{readsKey: readsSubjects},
 	})
 	if err != nil {
 		return nil, err
@@ -62,20 +62,62 @@ func (e *session) messages(ctx context.Context, stream jetstream.Stream, begin u
 	return &reader{from, stop}, nil
 }
 
-// load reads from the beginning up to where the stream was.
-func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConfig) error {
+// load reads what is retained, and then the log from the beginning up to where the stream was.
+func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConfig) (err error) {
 	beginAt := func(sequence uint64) {
 		e.log = broker.NewLog(stream.CachedInfo().Config.Metadata[epochKey], cfg.MaxBytes, cfg.MaxAge)
+		e.log.LimitRetained(cfg.RetainedBytes)
 		e.log.BeginAt(sequence)
 		e.seen.Store(sequence)
-		e.last = author{}
+		e.last, e.restored = author{}, false
 	}
+	state := stream.CachedInfo().State
+	beginAt(max(state.FirstSeq, 1) - 1)
+	if e.stored, err = e.readStore(ctx); err != nil {
+		return err
+	}
+	if err := e.loadWindow(ctx, stream, beginAt); err != nil {
+		return err
+	}
+	if err := e.restore(); err != nil {
+		return err
+	}
+	return e.checkEnd(ctx, stream)
+}
+
+// checkEnd returns errCutShort if more of this log is retained than there is of it.
+func (e *session) checkEnd(ctx context.Context, stream jetstream.Stream) error {
+	last := uint64(0)
+	for _, c := range e.stored {
+		if c.at.Epoch == e.log.Epoch() {
+			last = c.at.Offset
+		}
+	}
+	e.stored = nil
+	for again := false; e.seen.Load() < last; again = true {
+		info, err := stream.Info(ctx)
+		if err != nil || info.State.LastSeq >= last {
+			return err
+		}
+		if again {
+			return fmt.Errorf("%w: it ends at %d, and %d is retained", errCutShort, info.State.LastSeq, last)
+		}
+		select { // a new leader may not have all messages yet
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lookAgain):
+		}
+	}
+	return nil
+}
+
+func (e *session) loadWindow(ctx context.Context, stream jetstream.Stream, beginAt func(uint64)) error {
 	state := stream.CachedInfo().State
 	if state.Msgs == 0 {
 		beginAt(state.LastSeq)
 		return nil
 	}
-	beginAt(state.FirstSeq - 1)
+	copied := false // the window has events that are retained
 	from, err := e.messages(ctx, stream, state.FirstSeq)
 	if err != nil {
 		return err
@@ -91,7 +133,8 @@ func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConf
 			}
 			if info.State.Msgs == 0 {
 				beginAt(info.State.LastSeq)
-				return nil
+				e.stored, err = e.readStore(ctx) // they may have been retained since
+				return err
 			}
 			continue
 		}
@@ -104,14 +147,24 @@ func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConf
 		}
 		if meta.Sequence.Stream != e.seen.Load()+1 { // the stream dropped its oldest messages while it is read
 			beginAt(meta.Sequence.Stream - 1)
+			if e.stored, err = e.readStore(ctx); err != nil { // those may have been retained since
+				return err
+			}
 		}
-		if m.Subject() != e.subject { // a message of the log before renew
+		if !e.isMine(m.Subject()) { // a message of the log before renew
 			beginAt(meta.Sequence.Stream)
 			continue
+		}
+		if err := e.restore(); err != nil {
+			return err
 		}
 		if err := e.take(m, meta); err != nil {
 			return err
 		}
+		copied = copied || m.Headers().Get(storeHeader) != ""
+	}
+	if copied && e.storeID() == "" { // it was made meanwhile, or was lost: then it copies what the log has
+		_ = e.openStore(ctx) // if that fails, the next event that is to be retained tries it again
 	}
 	return nil
 }
@@ -180,6 +233,9 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 		if err := e.take(m, meta); err != nil {
 			return err
 		}
+		if id := m.Headers().Get(storeHeader); id != "" {
+			e.hearOfStore(id)
+		}
 		fresh = false
 	}
 }
@@ -187,24 +243,28 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 // take adds the next message to the log. It skips one that is not the gateway's.
 func (e *session) take(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 	at := meta.Sequence.Stream
-	if m.Subject() != e.subject {
+	if !e.isMine(m.Subject()) {
 		return fmt.Errorf("%w: another log's message %d", errLogLost, at)
 	}
 	p, by, err := decode(m.Data())
 	e.last = by
-	e.seen.Store(at)
 	if err != nil {
-		e.conn.lines.foreign.Log(e.conn.log, slog.LevelError, "a message in the log is passed over",
-			slog.Uint64("sequence", at), slog.String("error", fmt.Errorf("%w: %w", errBadMessage, err).Error()))
+		e.passOver(at, fmt.Errorf("%w: %w", errBadMessage, err))
+		e.seen.Store(at)
 		return nil
 	}
 	position, err := e.log.AppendAt(p, at, meta.Timestamp)
-	if err != nil || by.origin != e.origin {
+	e.seen.Store(at)
+	if err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if mine, ok := e.waiting[by.number]; ok {
+	if e.progress != nil {
+		close(e.progress)
+		e.progress = nil
+	}
+	if mine, ok := e.waiting[by.number]; ok && by.origin == e.origin {
 		mine <- position
 	}
 	return nil

@@ -22,7 +22,7 @@ func ends(t *testing.T, over <-chan error, with error) {
 	}
 }
 
-func mustStream(t *testing.T, e *session) jetstream.Stream {
+func mustStream(t testing.TB, e *session) jetstream.Stream {
 	t.Helper()
 	stream, err := e.js.Stream(t.Context(), e.name)
 	if err != nil {

@@ -5,8 +5,7 @@ import (
 	crand "crypto/rand"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"strconv"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,12 +28,6 @@ const (
 	firstTimeout  = time.Second // of the reader's first requests in a row: NATS may leave them unanswered while a leader is elected
 	firstRequests = 10          // a leader is elected in 4 to 9 s
 
-	attemptTimeout   = time.Second            // of one attempt to append
-	firstRepeat      = 100 * time.Millisecond // before the next, doubled up to lastRepeat
-	lastRepeat       = 500 * time.Millisecond
-	duplicatesWindow = 30 * time.Second  // for which NATS recognises a repeated event
-	leastWindow      = 2 * appendTimeout // the shortest with which an append may be repeated
-
 	epochKey = "epoch" // in the stream's metadata
 )
 
@@ -48,23 +41,37 @@ var (
 
 // session is the use of one log, from its opening until it is lost.
 type session struct {
-	conn    *Conn
-	js      jetstream.JetStream
-	log     *broker.Log
-	name    string       // of the stream
-	subject string       // contains the epoch, so that messages of different logs never mix
-	origin  string       // of this session, so that an append recognises its own message
-	repeats bool         // NATS recognises repeated events for long enough to repeat an append of unknown outcome
-	failed  atomic.Int32 // attempts to read in a row
+	conn     *Conn
+	js       jetstream.JetStream
+	log      *broker.Log
+	prefix   string // of all names
+	replicas int
+	name     string // of the stream
+	handle   jetstream.Stream
+	subject  string       // contains the epoch, so that messages of different logs never mix; more may follow it
+	origin   string       // of this session, so that an append recognises its own message
+	repeats  bool         // NATS recognises repeated events for long enough to repeat an append of unknown outcome
+	failed   atomic.Int32 // attempts to read in a row
 
 	seen atomic.Uint64 // sequence of the last message that is in the log
 	last author        // of that message; zero: it was not read. Used by run only
 
-	mu      sync.Mutex
-	waiting map[uint64]chan broker.Position // pending appends, by their number
-	number  uint64
-	silent  time.Time // since when JetStream does not answer; zero: it does
-	closed  chan struct{}
+	stored   []copyOf // what the store of retained events has; while the log is loaded
+	restored bool     // into the log
+
+	remembers atomic.Bool // NATS recognises a repeat for as long as a key lives
+	changing  sync.Mutex  // held while streams are changed; guards the next two
+	copies    bool        // JetStream copies from this log into the store of retained events
+	looked    time.Time   // for old readers
+
+	mu         sync.Mutex
+	waiting    map[uint64]chan broker.Position // pending appends, by their number
+	number     uint64
+	progress   chan struct{}    // closed when a message was read; nil: nobody waits
+	store      jetstream.Stream // of retained events; nil: it is not known yet, or there is none
+	storeEpoch string
+	silent     time.Time // since when JetStream does not answer; zero: it does
+	closed     chan struct{}
 }
 
 // author identifies a message uniquely.
@@ -75,12 +82,26 @@ type author struct {
 
 // open makes the stream if there is none, and reads what it holds.
 func open(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) {
+	for renewed := false; ; renewed = true {
+		e, err := openOnce(ctx, conn, cfg)
+		if renewed || !errors.Is(err, errCutShort) {
+			return e, err
+		}
+		conn.lines.lost.Log(conn.log, slog.LevelError, "the log is lost, and made anew", slog.String("error", err.Error()))
+		if err := e.renew(ctx); err != nil {
+			return nil, fmt.Errorf("renewing the log on NATS: %w", err)
+		}
+	}
+}
+
+// openOnce is open, unless the log has to be renewed.
+func openOnce(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) {
 	js, err := jetstream.New(conn.nats)
 	if err != nil {
 		return nil, fmt.Errorf("NATS JetStream: %w", err)
 	}
 	e := &session{
-		conn: conn, js: js, origin: crand.Text(),
+		conn: conn, js: js, origin: crand.Text(), prefix: cfg.Prefix, replicas: cfg.Replicas,
 		waiting: map[uint64]chan broker.Position{}, closed: make(chan struct{}),
 	}
 	stream, err := e.stream(ctx, cfg)
@@ -95,9 +116,9 @@ func open(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) {
 	if epoch == "" {
 		return nil, fmt.Errorf("the stream %s on NATS is not this gateway's: it has no epoch", info.Config.Name)
 	}
-	e.name, e.subject, e.repeats = info.Config.Name, subject(cfg, epoch), info.Config.Duplicates >= leastWindow
+	e.name, e.handle, e.subject, e.repeats = info.Config.Name, stream, subject(cfg, epoch), info.Config.Duplicates >= leastWindow
 	if err := e.load(ctx, stream, cfg); err != nil {
-		return nil, fmt.Errorf("reading the log on NATS: %w", err)
+		return e, fmt.Errorf("reading the log on NATS: %w", err)
 	}
 	return e, nil
 }
@@ -115,11 +136,15 @@ func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, 
 		MaxBytes: cfg.MaxBytes + streamMargin, MaxAge: cfg.MaxAge, Replicas: max(cfg.Replicas, 1),
 		Duplicates: min(cfg.MaxAge, duplicatesWindow), Metadata: map[string]string{epochKey: epoch},
 	}
-	stream, err := e.js.CreateStream(ctx, want)
-	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return stream, err
+	stream, err := e.js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		stream, err = e.begin(ctx, want)
+		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return stream, err
+		}
+		stream, err = e.js.Stream(ctx, want.Name)
 	}
-	if stream, err = e.js.Stream(ctx, want.Name); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	have := stream.CachedInfo().Config
@@ -134,8 +159,21 @@ func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, 
 		return stream, nil
 	}
 	have.MaxBytes, have.MaxAge, have.Replicas = want.MaxBytes, want.MaxAge, want.Replicas
-	have.Duplicates = min(want.MaxAge, duplicatesWindow)
+	have.Duplicates = min(want.MaxAge, max(have.Duplicates, duplicatesWindow))
 	return e.js.UpdateStream(ctx, have)
+}
+
+// begin makes the stream. Its numbers go on behind those of what is retained of logs before it, so
+// that one order has both.
+func (e *session) begin(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	copies, err := e.readStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(copies); n > 0 {
+		want.FirstSeq = copies[n-1].at.Offset + 1
+	}
+	return e.js.CreateStream(ctx, want)
 }
 
 // keepAtLeast raises the wanted bounds to those of a stream that other nodes read. It reports
@@ -144,98 +182,6 @@ func (e *session) keepAtLeast(have jetstream.StreamConfig, want *jetstream.Strea
 	larger = have.MaxBytes > want.MaxBytes || have.MaxAge > want.MaxAge || have.Replicas > want.Replicas
 	want.MaxBytes, want.MaxAge, want.Replicas = max(have.MaxBytes, want.MaxBytes), max(have.MaxAge, want.MaxAge), max(have.Replicas, want.Replicas)
 	return larger
-}
-
-// append adds an event to the log. It returns when JetStream has stored the event and this
-// node has read it back.
-func (e *session) append(ctx context.Context, p broker.Publication) (broker.Position, error) {
-	mine := make(chan broker.Position, 1)
-	e.mu.Lock()
-	e.number++
-	number := e.number
-	e.waiting[number] = mine
-	e.mu.Unlock()
-	defer func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		delete(e.waiting, number)
-	}()
-
-	select {
-	case <-e.closed:
-		return broker.Position{}, broker.ErrUnavailable
-	default:
-	}
-	data, err := encode(p, author{e.origin, number})
-	if err != nil {
-		return broker.Position{}, err
-	}
-	if limit := e.conn.nats.MaxPayload(); int64(len(data)) > limit {
-		return broker.Position{}, fmt.Errorf("the event takes %d bytes in the log, and a message on NATS (max_payload) at most %d: %w",
-			len(data), limit, broker.ErrTooLarge)
-	}
-	if at, read, err := e.store(ctx, data, number, mine); err != nil || read {
-		return at, err
-	}
-	ctx, cancel := e.conn.linked(ctx)
-	defer cancel()
-	select {
-	case at := <-mine:
-		return at, nil
-	case <-ctx.Done():
-		return broker.Position{}, fmt.Errorf("%w: reading the event back: %w", broker.ErrUnavailable, context.Cause(ctx))
-	case <-e.closed:
-		return broker.Position{}, broker.ErrUnavailable
-	}
-}
-
-// store stores an event in JetStream. It stops early if this node reads the event back first.
-// While a leader is elected, or the connected server is gone, it tries again. NATS recognises
-// the event by its id, so that it is stored once.
-func (e *session) store(ctx context.Context, data []byte, number uint64, mine <-chan broker.Position) (at broker.Position, read bool, err error) {
-	options := []jetstream.PublishOpt{jetstream.WithRetryAttempts(0)}
-	if e.repeats {
-		options = append(options, jetstream.WithMsgID(e.origin+"-"+strconv.FormatUint(number, 10)))
-	}
-	for repeat := firstRepeat; ; repeat = min(2*repeat, lastRepeat) {
-		err := e.attempt(ctx, data, options)
-		if err == nil {
-			return at, false, nil
-		}
-		err = fmt.Errorf("%w: appending to the log on NATS: %w", broker.ErrUnavailable, err)
-		if !e.repeats || !mayPass(err) || e.conn.gone() {
-			return at, false, err
-		}
-		select {
-		case at := <-mine:
-			return at, true, nil
-		case <-ctx.Done():
-			return at, false, err
-		case <-e.closed:
-			return at, false, broker.ErrUnavailable
-		case <-time.After(repeat/2 + rand.N(repeat)): //nolint:gosec // to spread, not to hide
-		}
-	}
-}
-
-// attempt tries once to append.
-func (e *session) attempt(ctx context.Context, data []byte, options []jetstream.PublishOpt) error {
-	timeout := appendTimeout
-	if e.repeats {
-		timeout = attemptTimeout
-	}
-	ctx, timedOut := context.WithTimeout(ctx, timeout)
-	defer timedOut()
-	ctx, cancel := e.conn.linked(ctx)
-	defer cancel()
-	_, err := e.js.Publish(ctx, e.subject, data, options...)
-	return err
-}
-
-// mayPass reports whether an append failed because there was no leader or no connection.
-func mayPass(err error) bool {
-	return errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
-		errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrDisconnected)
 }
 
 // run reads until ctx ends, or the log does not continue where it was. It goes on while NATS
@@ -282,6 +228,12 @@ func (e *session) watch(ctx context.Context, back <-chan struct{}) error {
 		seen := e.seen.Load()
 		stream, err := e.current(ctx)
 		e.heard(err)
+		if err == nil {
+			err = e.checkStore(ctx)
+		}
+		if err == nil && stream.CachedInfo().Config.Duplicates < keyWindow(stream.CachedInfo().Config) {
+			e.remembers.Store(false) // a node of the version before has changed it
+		}
 		switch {
 		case errors.Is(err, errLogLost):
 			return err
@@ -314,8 +266,13 @@ func (e *session) silentSince() time.Time {
 }
 
 // renew gives the stream another epoch: what is appended from now on belongs to a new log, and
-// the messages before do not. It is for a stream that would assign sequence numbers again.
+// the messages before do not. It is for a stream that would assign sequence numbers again. Those of
+// the new log are behind all that is retained.
 func (e *session) renew(ctx context.Context) error {
+	copies, err := e.readStore(ctx)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	stream, err := e.current(ctx)
@@ -327,8 +284,13 @@ func (e *session) renew(ctx context.Context) error {
 	}
 	have, epoch := stream.CachedInfo().Config, broker.NewEpoch()
 	have.Metadata[epochKey], have.Subjects = epoch, []string{strings.TrimSuffix(e.subject, e.log.Epoch()) + epoch}
-	_, err = e.js.UpdateStream(ctx, have)
-	return err
+	if stream, err = e.js.UpdateStream(ctx, have); err != nil {
+		return err
+	}
+	if n := len(copies); n > 0 && copies[n-1].at.Offset > stream.CachedInfo().State.LastSeq {
+		return stream.Purge(ctx, jetstream.WithPurgeSequence(copies[n-1].at.Offset+1))
+	}
+	return nil
 }
 
 // answers reports whether the stream exists, has a leader, and is the log's.
