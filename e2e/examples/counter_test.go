@@ -75,7 +75,6 @@ func TestCounter(t *testing.T) {
 		return err
 	}))
 	chromium.Run(t, p.Tab, chromedp.Navigate(s.app+"/"))
-
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- c.change(ctx, s) }()

@@ -65,6 +65,7 @@ type example struct {
 	command []string // PORT and BACKEND stand for the port and the Go program
 	started string   // it prints this once it listens
 	install string   // the package of its runtime
+	first   []string // a command that has to end before
 }
 
 // site is a gateway with an example as its backend.
@@ -72,7 +73,9 @@ type site struct {
 	gateway  *harness.Process
 	settings []string // of the gateway
 	port     int      // of the gateway
+	runs     example
 	example  *harness.Process
+	files    string // where the example may keep some
 	streams  string // base URL of the gateway
 	app      string // base URL of the example
 	client   *http.Client
@@ -84,12 +87,11 @@ func (e example) start(t *testing.T, settings ...string) *site {
 	if _, err := exec.LookPath(e.command[0]); err != nil && e.install != "" {
 		t.Fatalf("%s is not installed, and this example needs it: install %s, or run `make test-deps`", e.command[0], e.install)
 	}
-	dir := t.TempDir()
 	port, err := harness.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{app: "http://127.0.0.1:" + strconv.Itoa(port), client: harness.Local(port, nil).Client()}
+	s := &site{runs: e, files: t.TempDir(), app: "http://127.0.0.1:" + strconv.Itoa(port), client: harness.Local(port, nil).Client()}
 	s.client.Transport = nil // not limited to one server
 	s.startGateway(t, append([]string{
 		"CALLBACK_URL=" + s.app + "/callback", "CORS_ALLOWED_ORIGINS=" + s.app, "HEARTBEAT_INTERVAL_SECONDS=3600",
@@ -104,20 +106,37 @@ func (e example) start(t *testing.T, settings ...string) *site {
 			}
 		}
 	})
-	var args []string
-	for _, arg := range e.command {
-		args = append(args, strings.NewReplacer("PORT", strconv.Itoa(port), "BACKEND", goExample).Replace(arg))
+	s.startExample(t)
+	return s
+}
+
+// startExample starts the example, and waits until it listens.
+func (s *site) startExample(t *testing.T) {
+	t.Helper()
+	_, port, _ := strings.Cut(strings.TrimPrefix(s.app, "http://"), ":")
+	run := func(command []string) (p *harness.Process) {
+		var args []string
+		for _, arg := range command {
+			args = append(args, strings.NewReplacer("PORT", port, "BACKEND", goExample).Replace(arg))
+		}
+		p, err := harness.Run(harness.Command{Args: args, Env: []string{
+			"PORT=" + port, "GATEWAY=" + s.streams, "TMPDIR=" + s.files, "STEP_MS=20",
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
 	}
-	s.example, err = harness.Run(harness.Command{Args: args, Env: []string{
-		"PORT=" + strconv.Itoa(port), "GATEWAY=" + s.streams, "TMPDIR=" + dir, "STEP_MS=20",
-	}})
-	if err != nil {
-		t.Fatal(err)
+	if s.runs.first != nil {
+		p := run(s.runs.first)
+		if code, err := p.Exit(harness.Patience); code != 0 || err != nil {
+			t.Fatalf("%v: %d %v\n%s", s.runs.first, code, err, p.Log.Text())
+		}
 	}
-	if _, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(e.started)); !ok {
+	s.example = run(s.runs.command)
+	if _, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(s.runs.started)); !ok {
 		t.Fatalf("the example does not listen:\n%s", s.example.Log.Text())
 	}
-	return s
 }
 
 func (s *site) startGateway(t *testing.T, settings []string) {
@@ -133,7 +152,9 @@ func (s *site) startGateway(t *testing.T, settings []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.port = max(s.port, s.gateway.Port)
+	if s.port == 0 { // at a restart the settings have the port
+		s.port = s.gateway.Port
+	}
 }
 
 func (s *site) stopGateway(t *testing.T) {
