@@ -61,6 +61,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.connections(w, r)
 	case "/internal/position":
 		a.position(w, r)
+	case "/internal/retained":
+		a.retained(w, r)
 	case "/internal/stats":
 		a.stats(w, r)
 	case "/internal/tail":

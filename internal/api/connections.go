@@ -79,13 +79,12 @@ func (a *API) connections(w http.ResponseWriter, r *http.Request) {
 		}{closed.Count, closed.Unreachable})
 		return
 	}
-	limit, after := defaultLimit, gateway.Token{}
-	if s := values.Get("limit"); s != "" {
-		if limit, err = strconv.Atoi(s); err != nil || limit < 1 || limit > maxLimit {
-			errLimit.Write(w)
-			return
-		}
+	limit, problem := limitOf(values)
+	if problem != nil {
+		problem.Write(w)
+		return
 	}
+	var after gateway.Token
 	if s := values.Get("cursor"); s != "" {
 		var ok bool
 		if after, ok = gateway.ParseToken(s); !ok {
@@ -102,6 +101,19 @@ func (a *API) connections(w http.ResponseWriter, r *http.Request) {
 		l.Next = page.Next.String()
 	}
 	writeValue(w, l)
+}
+
+// limitOf returns how many entries of a list a query asks for.
+func limitOf(values url.Values) (limit int, problem *Error) {
+	s := values.Get("limit")
+	if s == "" {
+		return defaultLimit, nil
+	}
+	limit, err := strconv.Atoi(s)
+	if err != nil || limit < 1 || limit > maxLimit {
+		return 0, errLimit
+	}
+	return limit, nil
 }
 
 // connection serves /internal/connections/{token}.

@@ -38,6 +38,8 @@ var (
 	errPublishedID    = &Error{400, "INVALID_EVENT_ID", "event.id must be absent: a published event's id is its position in the log"}
 	errTopics         = &Error{400, "INVALID_TOPICS", "topics (or topic) must name at least one topic: strings of 1 to 256 bytes without control characters"}
 	errStoreType      = &Error{400, "INVALID_STORE_TYPE", "store must be a boolean"}
+	errRetain         = &Error{400, "INVALID_RETAIN", "retain must be a boolean, and an event that is retained is stored as well"}
+	errKey            = &Error{400, "INVALID_KEY", "key must be a string of 1 to 256 bytes without control characters, and is for events with retain"}
 	errCount          = &Error{400, "INVALID_COUNT", `count must be "node" or "all"`}
 	errOperations     = &Error{400, "INVALID_OPERATIONS", "operations must be an array"}
 	errOperation      = &Error{400, "INVALID_OPERATION", "an operation must be an object: a send with token, or a publish with topics"}
@@ -69,6 +71,13 @@ var (
 	ErrBody         = &Error{400, "BODY_NOT_ALLOWED", "a GET must not have a body"}
 	errTailTopic    = &Error{400, "INVALID_TOPICS", "topic is required in the query, once for each topic: 1 to 256 bytes without control characters"}
 	ErrTooManyTails = &Error{429, "TOO_MANY_TAILS", "the node has as many tails as it may"}
+
+	// Of retained events.
+
+	errRetainedTopic = &Error{400, "INVALID_TOPICS", "topic is required in the query: 1 to 256 bytes without control characters"}
+	errRetainedKey   = &Error{400, "INVALID_KEY", "key in the query must have 1 to 256 bytes without control characters; without it all of the topic are removed"}
+	errRetainedFull  = &Error{507, "RETAINED_FULL", "retained events have no room for this one, which was not published: remove some, or set RETAINED_BYTES higher"}
+	errNoRetained    = &Error{501, "RETAIN_UNSUPPORTED", "the log on NATS retains no events; nothing was published or removed"}
 
 	// Of the log.
 
@@ -148,6 +157,8 @@ var problems = []struct {
 	{connections.ErrAhead, errAhead},
 	{connections.ErrUnreachable, errNode},
 	{connections.ErrTooLarge, errPayload},
+	{connections.ErrRetainedFull, errRetainedFull},
+	{connections.ErrNoRetained, errNoRetained},
 }
 
 // tooManyTopics returns the answer to a request that names more topics than allowed, or would

@@ -16,6 +16,9 @@ import (
 
 func clone(s string) string { return strings.Clone(s) }
 
+// maxRewind bounds how many events of each topic come with a rewind.
+const maxRewind = 1000
+
 // DecodeGrant decodes the body with which a backend accepted a connection. All fields are
 // optional, unknown ones are ignored, and an empty body is an empty grant. The error names the
 // invalid field, also if that has more topics than allowed. The grant is empty then.
@@ -44,6 +47,11 @@ func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 		"position": func(v jsontext.Value) (ok bool) {
 			g.Position, ok = unquote(v)
 			return ok
+		},
+		"rewind": func(v jsontext.Value) bool {
+			n, err := strconv.ParseUint(string(v), 10, 16)
+			g.Rewind = int(n) //nolint:gosec // at most 16 bits
+			return err == nil && 1 <= n && n <= maxRewind
 		},
 		"events": func(v jsontext.Value) (ok bool) {
 			g.Events, ok = decodeEvents(v)

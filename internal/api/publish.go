@@ -47,12 +47,9 @@ func (a *API) performPublish(ctx context.Context, p connections.Publication) ([]
 
 // answerPublish returns the answer to a publish.
 func (a *API) answerPublish(ctx context.Context, p connections.Publication, done connections.Published, err error) ([]byte, *Error) {
-	if errors.Is(err, connections.ErrTooLarge) {
-		return nil, &Error{errPayload.Status, errPayload.Code, err.Error()}
-	}
 	if err != nil {
 		a.log.DebugContext(ctx, "an event was not published", "error", err.Error())
-		return nil, ErrBroker
+		return nil, problemOf(err)
 	}
 	a.log.DebugContext(ctx, "publish", "topics", len(p.Topics), "event", p.Event.Name.String(), "bytes", len(p.Event.Data), "receivers", done.Receivers)
 	answer := []byte(`{"status":"ok"`)
@@ -70,7 +67,7 @@ func (a *API) answerPublish(ctx context.Context, p connections.Publication, done
 
 // decodePublish decodes and validates a publish of at most maxTopics topics.
 func (q *request) decodePublish(maxTopics int) (p connections.Publication, problem *Error) {
-	var topic, several, store, count jsontext.Value
+	var topic, several, store, retain, key, count jsontext.Value
 	var event rawEvent
 	d, ok := q.start()
 	if !ok {
@@ -86,6 +83,10 @@ func (q *request) decodePublish(maxTopics int) (p connections.Publication, probl
 			return q.takeEvent(&event)
 		case "store":
 			return q.take(&store)
+		case "retain":
+			return q.take(&retain)
+		case "key":
+			return q.take(&key)
 		case "count":
 			return q.take(&count)
 		default:
@@ -124,6 +125,9 @@ func (q *request) decodePublish(maxTopics int) (p connections.Publication, probl
 	case 'f':
 	default:
 		return p, errStoreType
+	}
+	if p.Retain, p.Key, problem = decodeRetain(retain, key, p.Store); problem != nil {
+		return p, problem
 	}
 	if count != nil {
 		c, ok := unquote(count)

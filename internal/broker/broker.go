@@ -62,6 +62,14 @@ type Publication struct {
 	// Store keeps the event for clients that reconnect. Without it the event has
 	// no id, but still has its place in the order.
 	Store bool
+	// Retain keeps a stored event as the last of each topic and Key, beyond the bounds of the log, until another
+	// takes its place or it is removed.
+	Retain bool
+	// Remove makes this a removal instead: of the retained event of each topic and Key, or with an empty Key of all
+	// that the topics have. A removal has an offset, and its place in the order, but is delivered to nobody.
+	Remove bool
+	// Key distinguishes the retained events of a topic. It may be empty.
+	Key string
 	// Ref is in the record on every node, so that the publisher recognises it. 0: nobody
 	// waits for it.
 	Ref uint64
@@ -70,18 +78,19 @@ type Publication struct {
 // Record is a published event. All readers share it. It never changes, except for the count of
 // the queues in which its frame waits.
 type Record struct {
-	Offset uint64 // of this record, or, if it is not stored, of the last stored one before it
-	Topics []string
-	Frame  frame.Shared
-	Stored bool
-	Ref    uint64
-	Seq    uint64 // in the order of all records, stored or not, of this node's log; from 1
+	Offset  uint64   // of this record, or, if it is neither stored nor a removal, of the last before it that was
+	Topics  []string // none of a removal
+	Frame   frame.Shared
+	Stored  bool
+	Removed uint32 // by a removal: how many retained events, each counted for each of its topics
+	Ref     uint64
+	Seq     uint64 // in the order of all records, stored or not, of this node's log; from 1
 }
 
 // Engine keeps the log. It is safe for concurrent use.
 type Engine interface {
 	// Append adds an event to the log, as durably as the engine can, and returns the
-	// event's position. After an error it is unknown whether it was added.
+	// event's position. After an error it is unknown whether it was added, but for those below.
 	// If a publisher appends one event after another has returned, every reader gets
 	// them in that order.
 	Append(ctx context.Context, p Publication) (Position, error)
@@ -99,4 +108,8 @@ type Engine interface {
 var (
 	ErrClosed      = errors.New("the broker is closed")
 	ErrUnavailable = errors.New("the log is unavailable")
+	// ErrRetainedFull means that the event cannot be retained within the bound of all retained events.
+	ErrRetainedFull = errors.New("there is no room for another retained event")
+	// ErrNoRetained means that the engine retains no events.
+	ErrNoRetained = errors.New("this log retains no events")
 )

@@ -30,8 +30,9 @@ type Log struct {
 	last    *node     // the newest, stored or not; nil in a log that was replaced
 	stored  []entry   // the oldest first
 	topics  map[string][]*Record
+	kept    retention
 	bytes   int64
-	offset  uint64 // of the last stored record
+	offset  uint64 // of the last stored record, or of a removal behind it
 	trimmed uint64 // offset of the last record that is no longer kept
 	records uint64 // so far, stored or not
 	closed  bool
@@ -57,7 +58,11 @@ func NewLog(epoch string, maxBytes int64, maxAge time.Duration) *Log {
 	return l
 }
 
-// Append adds a record; for engines only.
+// LimitRetained bounds what all retained events take, in bytes; for engines only, before anything is appended.
+// Without it nothing can be retained.
+func (l *Log) LimitRetained(maxBytes int64) { l.kept.max = maxBytes }
+
+// Append adds a record; for engines only. After ErrRetainedFull nothing was added.
 func (l *Log) Append(p Publication) (Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,7 +70,7 @@ func (l *Log) Append(p Publication) (Position, error) {
 }
 
 // AppendAt adds a record with a given time and offset, which is higher than all before; for
-// engines only. The offset is used only if p is to be stored.
+// engines only. The offset is used only if p is to be stored, or is a removal.
 func (l *Log) AppendAt(p Publication, offset uint64, at time.Time) (Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,17 +89,24 @@ func (l *Log) appendLocked(p Publication, offset uint64, at time.Time) (Position
 	if l.closed {
 		return Position{}, ErrClosed
 	}
-	l.records++
-	r := &Record{Offset: l.offset, Topics: p.Topics, Stored: p.Store, Ref: p.Ref, Seq: l.records}
-	e := p.Event
-	e.ID = sse.ID{}
-	if p.Store {
-		r.Offset = offset
-		l.offset = offset
-		e.ID, _ = sse.NewID(Position{l.epoch, r.Offset}.String()) // an epoch has no character that an id must not have
+	r := &Record{Offset: l.offset, Topics: p.Topics, Stored: p.Store, Ref: p.Ref, Seq: l.records + 1}
+	if p.Remove {
+		r.Offset, r.Topics, r.Stored = offset, nil, false
+		r.Removed = l.kept.remove(p.Topics, p.Key)
+	} else {
+		e := p.Event
+		e.ID = sse.ID{}
+		if p.Store {
+			r.Offset = offset
+			e.ID, _ = sse.NewID(Position{l.epoch, r.Offset}.String()) // an epoch has no character that an id must not have
+		}
+		r.Frame.Frame = frame.Event(e)
+		if p.Retain && !l.kept.retain(r, p.Key) {
+			return Position{}, ErrRetainedFull
+		}
 	}
-	r.Frame.Frame = frame.Event(e)
-	if p.Store {
+	l.records, l.offset = r.Seq, r.Offset
+	if r.Stored {
 		l.storeLocked(r, at)
 	}
 	link := &node{record: r}
@@ -196,13 +208,19 @@ type Stats struct {
 	Trimmed       uint64 // offset of the last stored record that is not kept any more; not always Oldest-1, since offsets may have holes
 	Records       uint64 // so far, stored or not
 	Bytes, Events int64  // that are kept
+
+	RetainedBytes int64
+	Retained      int // events, each counted for each of its topics
 }
 
 // Stats returns the log's extent now.
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Stats{Epoch: l.epoch, Oldest: l.oldestLocked(), Last: l.offset, Trimmed: l.trimmed, Records: l.records, Bytes: l.bytes, Events: int64(len(l.stored))}
+	return Stats{
+		Epoch: l.epoch, Oldest: l.oldestLocked(), Last: l.offset, Trimmed: l.trimmed, Records: l.records, Bytes: l.bytes, Events: int64(len(l.stored)),
+		RetainedBytes: l.kept.bytes, Retained: len(l.kept.places),
+	}
 }
 
 func (l *Log) oldestLocked() uint64 {

@@ -13,6 +13,10 @@ func NewMemory(maxBytes int64, maxAge time.Duration) *Memory {
 	return &Memory{NewLog(NewEpoch(), maxBytes, maxAge)}
 }
 
+// LimitRetained bounds what all retained events take, in bytes, before anything is appended. Without it nothing can be
+// retained.
+func (m *Memory) LimitRetained(maxBytes int64) { m.log.LimitRetained(maxBytes) }
+
 // Append implements Engine.
 func (m *Memory) Append(_ context.Context, p Publication) (Position, error) { return m.log.Append(p) }
 

@@ -69,6 +69,8 @@ type Config struct {
 	// LogBytes and LogAge bound what the log of published events keeps.
 	LogBytes int64
 	LogAge   time.Duration
+	// RetainedBytes bounds what all retained events take.
+	RetainedBytes int64
 
 	// NATSURL lists the NATS servers, separated by commas. They keep the log and connect the
 	// nodes. Empty: no log and no other nodes. Users, passwords and tokens in it are secret.

@@ -19,7 +19,7 @@ import (
 func defaults() Config {
 	return Config{
 		Port: 3000, HeartbeatInterval: 15 * time.Second,
-		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, MaxTopics: 10000, LogBytes: 64 << 20, LogAge: 10 * time.Minute,
+		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, MaxTopics: 10000, LogBytes: 64 << 20, LogAge: 10 * time.Minute, RetainedBytes: 64 << 20,
 		NATSPrefix: "ssegateway", NATSReplicas: 1, NATSStoreDir: "ssegateway-data", NodeLease: 10 * time.Second,
 		CallbackConcurrency: 0, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", EventSourceErrors: "status",
 	}
@@ -466,7 +466,7 @@ func TestRedacted(t *testing.T) {
 	}
 	want := "[port=3000 callback_url=https://h:8443/cb%2F/x heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock" +
 		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status h2c=false http2_max_streams=250 max_connections=0 max_body_bytes=1048576" +
-		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 request_budget_bytes=0 topic_log_bytes=67108864 topic_log_seconds=600 nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
+		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 request_budget_bytes=0 topic_log_bytes=67108864 topic_log_seconds=600 retained_bytes=67108864 nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
 		" nats_embedded=false nats_store_dir=ssegateway-data node_lease_seconds=10 callback_concurrency=0 drain_seconds=30 pprof=false log_level=info log_format=text]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

@@ -121,6 +121,10 @@ func settings(c *Config) []setting {
 			meaning: "How long the log of published events keeps an event.",
 		},
 		{
+			env: "RETAINED_BYTES", standard: "67108864", value: byteCount(&c.RetainedBytes, 0, 1024*gib),
+			meaning: "What all retained events together may take, bookkeeping included. Beyond it an event that is to be retained is refused with 507. 0: nothing can be retained.",
+		},
+		{
 			env: "NATS_URL", value: natsURLs(&c.NATSURL), secret: true,
 			meaning: "Servers of NATS (2.11 or newer, with JetStream), where the log is kept, and through which several gateways are one. Without it the log is in memory.",
 		},

@@ -34,6 +34,10 @@ type Connections interface {
 	Stream(ctx context.Context, token gateway.Token) (Sink, error)
 	// Publish publishes an event.
 	Publish(ctx context.Context, p Publication) (Published, error)
+	// Retained returns a part of the list of retained events, as far as this node has read the log.
+	Retained(q RetainedQuery) RetainedPage
+	// Remove removes what a topic retains, of a key or, if that is empty, all, and returns how many events those were.
+	Remove(ctx context.Context, topic, key string) (removed int, err error)
 	// Position returns the end of the log, as far as this node has read it: never before what it has answered to a publish.
 	Position() broker.Position
 	// List returns a page of the connections that match a query.
@@ -63,6 +67,9 @@ var (
 	ErrUnreachable = errors.New("the node cannot be reached")
 	// ErrTooLarge: the message to another node, or to the log, is larger than the broker accepts.
 	ErrTooLarge = broker.ErrTooLarge
+	// ErrRetainedFull and ErrNoRetained: the event was not published, since it cannot be retained.
+	ErrRetainedFull = broker.ErrRetainedFull
+	ErrNoRetained   = broker.ErrNoRetained
 )
 
 // Send is an event, a close, or both for one connection.
@@ -107,6 +114,8 @@ type Publication struct {
 	Event  sse.Event
 	Store  bool // for clients that reconnect
 	All    bool // count the connections of all nodes
+	Retain bool // as the last of each topic and Key
+	Key    string
 }
 
 // Published is the result of a Publication.
@@ -114,6 +123,21 @@ type Published struct {
 	Position    broker.Position
 	Receivers   int      // connections that it went to
 	Unreachable []string // nodes whose connections are not counted
+}
+
+// RetainedQuery selects the retained events to list.
+type RetainedQuery struct {
+	Topic string // "": of all topics
+	After broker.RetainedCursor
+	Limit int
+	Bytes int // about how large the page may be, unless it has one event only
+}
+
+// RetainedPage is a page of the list of retained events, in the order of the log.
+type RetainedPage struct {
+	Events []broker.Retained
+	Next   broker.RetainedCursor // RetainedQuery.After of the next page
+	More   bool                  // there is one
 }
 
 // Query selects the connections to list.

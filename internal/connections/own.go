@@ -287,13 +287,24 @@ func (o *Own) Publish(ctx context.Context, p Publication) (Published, error) {
 // Position implements [Connections].
 func (o *Own) Position() broker.Position { return o.topics.Position() }
 
+// Retained implements [Connections].
+func (o *Own) Retained(q RetainedQuery) (p RetainedPage) {
+	p.Events, p.Next, p.More = o.topics.Retained(q.Topic, q.After, q.Limit, q.Bytes)
+	return p
+}
+
+// Remove implements [Connections].
+func (o *Own) Remove(ctx context.Context, topic, key string) (removed int, err error) {
+	return o.topics.Remove(ctx, []string{topic}, key)
+}
+
 // Expect returns a Delivery that counts the receivers of the record with that ref; 0 chooses
 // a ref that no other node uses. The caller must call Forget in the end.
 func (o *Own) Expect(ref uint64) *topics.Delivery { return o.topics.Expect(ref) }
 
 // PublishAs publishes p as the record that the Delivery d waits for.
 func (o *Own) PublishAs(ctx context.Context, d *topics.Delivery, p Publication) (done Published, err error) {
-	done.Position, done.Receivers, err = d.Publish(ctx, p.Topics, p.Event, p.Store)
+	done.Position, done.Receivers, err = d.Publish(ctx, broker.Publication{Topics: p.Topics, Event: p.Event, Store: p.Store, Retain: p.Retain, Key: p.Key})
 	if err != nil {
 		o.unpublished.Add(1)
 	} else {

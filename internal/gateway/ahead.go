@@ -16,7 +16,11 @@ func (c *Conn) giveUp() {
 	if c.state != Open {
 		return
 	}
-	if gap, late := c.extras.member.GiveUp(); late {
+	gap, then, late := c.extras.member.GiveUp()
+	if late {
 		c.appendLocked(outbox.Item{Frame: gap, Kept: true})
+	}
+	if then != nil {
+		c.replayLocked(then)
 	}
 }

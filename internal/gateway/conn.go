@@ -177,6 +177,9 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	c.lag = nil
 	// Before anything is written: a client that has seen the head misses nothing.
 	opening, missed := c.grantLocked(g)
+	if opening.IsZero() && missed != nil {
+		opening = source{missed}.first() // for the write that has the head
+	}
 	if opening.IsZero() && buffered == nil && !c.closing {
 		// Some proxies hold a head back until something follows it.
 		opening = heartbeatFrame

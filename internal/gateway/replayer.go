@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"ssegateway/internal/frame"
 	"ssegateway/internal/outbox"
 	"ssegateway/internal/topics"
 )
@@ -67,14 +68,18 @@ func (c *Conn) pruneLocked(m *topics.Member) {
 type source struct{ *topics.Replay }
 
 // Next implements outbox.Source.
-func (s source) Next(most int) []outbox.Item {
-	gap, records := s.Replay.Next(most)
-	var items []outbox.Item
-	if !gap.IsZero() {
-		items = append(items, outbox.Item{Frame: gap})
-	}
-	for _, record := range records {
-		items = append(items, outbox.Item{Frame: record.Frame.Frame, Shared: &record.Frame})
-	}
+func (s source) Next(most int) (items []outbox.Item) {
+	s.Replay.Next(most, func(f frame.Frame, shared *frame.Shared) {
+		items = append(items, outbox.Item{Frame: f, Shared: shared})
+	})
 	return items
+}
+
+// first takes the first frames of a replay as one, as few as possible.
+func (s source) first() frame.Frame {
+	var frames []frame.Frame
+	for _, i := range s.Next(0) {
+		frames = append(frames, i.Frame)
+	}
+	return frame.Join(frames)
 }

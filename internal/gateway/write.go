@@ -167,6 +167,11 @@ func (c *Conn) replay() {
 func (c *Conn) Replay(r *topics.Replay) {
 	c.mu.Lock()
 	defer c.unlock()
+	c.replayLocked(r)
+}
+
+// replayLocked has a replay come behind everything else that waits.
+func (c *Conn) replayLocked(r *topics.Replay) {
 	if c.state != Open {
 		return
 	}

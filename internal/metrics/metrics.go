@@ -124,6 +124,8 @@ var (
 	publishes = desc("publishes_total", "Events to be published, by result.", "result")
 	logBytes  = desc("topic_log_bytes", "Bytes of published events that the log keeps.")
 	logEvents = desc("topic_log_events", "Published events that the log keeps.")
+	kept      = desc("retained_events", "Retained events, each counted for each of its topics.")
+	keptBytes = desc("retained_bytes", "Bytes that retained events take, bookkeeping included. The bound is RETAINED_BYTES.")
 	resumes   = desc("resumes_total", "Streams with topics whose client came back with a Last-Event-ID.")
 	gaps      = desc("gaps_total", "Events gap that clients got: each had missed what the log does not have any more.")
 
@@ -195,6 +197,8 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	extent, delivery := source.Topics.Log(), source.Topics.Stats()
 	gauge(logBytes, extent.Bytes)
 	gauge(logEvents, extent.Events)
+	gauge(kept, int64(extent.Retained))
+	gauge(keptBytes, extent.RetainedBytes)
 	counter(resumes, delivery.Resumes.Load())
 	counter(gaps, delivery.Gaps.Load())
 	gauge(held, s.Pending.Load(), "pending")

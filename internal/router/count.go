@@ -27,6 +27,14 @@ func (r *Router) Publish(ctx context.Context, p connections.Publication) (connec
 // Position implements [connections.Connections].
 func (r *Router) Position() broker.Position { return r.own.Position() }
 
+// Retained implements [connections.Connections]. Every node has all of them.
+func (r *Router) Retained(q connections.RetainedQuery) connections.RetainedPage { return r.own.Retained(q) }
+
+// Remove implements [connections.Connections]. Every node reads it from the log.
+func (r *Router) Remove(ctx context.Context, topic, key string) (removed int, err error) {
+	return r.own.Remove(ctx, topic, key)
+}
+
 // publish is Publish, but does not ask the nodes in silent. If silent is not nil, it adds the
 // nodes that do not answer.
 func (r *Router) publish(ctx context.Context, p connections.Publication, silent map[uint32]error) (connections.Published, error) {

@@ -29,7 +29,9 @@ func (s *Server) openBroker() (err error) {
 		}
 		cfg = nats.Config{InProcess: s.embedded, Log: s.log}
 	case s.cfg.NATSURL == "":
-		s.broker = broker.NewMemory(s.cfg.LogBytes, s.cfg.LogAge)
+		memory := broker.NewMemory(s.cfg.LogBytes, s.cfg.LogAge)
+		memory.LimitRetained(s.cfg.RetainedBytes)
+		s.broker = memory
 		return nil
 	}
 	if s.nats, err = nats.Dial(cfg); err != nil {

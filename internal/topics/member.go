@@ -50,8 +50,8 @@ var ErrTooManyTopics = errors.New("too many topics")
 
 // Change adds topics and removes others; a topic that is in both lists is removed. An added topic
 // brings what is published from now on. If the member had no topics, Change returns the id of the
-// position after which it gets what is published. Its replays return no more records of the removed
-// topics. For what they have returned already see Replays. After an error nothing has changed.
+// position after which it gets what is published. Its replays give no more records of the removed
+// topics. For what they have given already see Replays. After an error nothing has changed.
 func (m *Member) Change(add, remove []string, most int) (entered sse.ID, err error) {
 	join, leave := m.changes(add, remove)
 	if len(m.topics)+len(join)-len(leave) > most {

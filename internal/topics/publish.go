@@ -18,6 +18,7 @@ type Delivery struct {
 // waiter waits until every shard has delivered a record.
 type waiter struct {
 	receivers atomic.Int64
+	removed   atomic.Uint32
 	shards    atomic.Int32 // shards that have not delivered it yet
 	done      chan struct{}
 }
@@ -57,7 +58,9 @@ func (t *Topics) delivered(record *broker.Record, receivers int) {
 		return
 	}
 	if w, ok := t.waiters.Load(record.Ref); ok {
-		w.(*waiter).add(receivers) //nolint:forcetypeassert // it holds nothing else
+		w := w.(*waiter) //nolint:forcetypeassert // it holds nothing else
+		w.removed.Store(record.Removed)
+		w.add(receivers)
 	}
 }
 
@@ -74,12 +77,12 @@ func (w *waiter) add(receivers int) {
 func (t *Topics) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
 	d := t.Expect(0)
 	defer d.Forget()
-	return d.Publish(ctx, names, e, store)
+	return d.Publish(ctx, broker.Publication{Topics: names, Event: e, Store: store})
 }
 
-// Publish publishes as Topics.Publish does, with the ref of the delivery.
-func (d *Delivery) Publish(ctx context.Context, names []string, e sse.Event, store bool) (broker.Position, int, error) {
-	p := broker.Publication{Topics: broker.SortTopics(names), Event: e, Store: store, Ref: d.ref}
+// Publish publishes as Topics.Publish does, with the ref of the delivery. The caller must not use p.Topics afterwards.
+func (d *Delivery) Publish(ctx context.Context, p broker.Publication) (broker.Position, int, error) {
+	p.Topics, p.Ref = broker.SortTopics(p.Topics), d.ref
 	tracer := d.topics.tracer
 	appended, delivered := func(error) {}, func(int) {}
 	if tracer != nil {
@@ -96,4 +99,18 @@ func (d *Delivery) Publish(ctx context.Context, names []string, e sse.Event, sto
 	receivers, _ := d.Wait(ctx) // even if ctx ends, the event is in the log and is being delivered
 	delivered(receivers)
 	return position, receivers, nil
+}
+
+// Remove removes what topics retain, of a key or, if that is empty, all. It returns how many events those were, each
+// counted for each of its topics.
+func (t *Topics) Remove(ctx context.Context, names []string, key string) (removed int, err error) {
+	d := t.Expect(0)
+	defer d.Forget()
+	if _, err = t.engine.Append(ctx, broker.Publication{Topics: broker.SortTopics(names), Remove: true, Key: key, Ref: d.ref}); err != nil {
+		return 0, err
+	}
+	if _, all := d.Wait(ctx); !all {
+		return 0, ctx.Err()
+	}
+	return int(d.waiter.removed.Load()), nil
 }

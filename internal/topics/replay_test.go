@@ -1,6 +1,7 @@
 package topics
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/frame"
 	"ssegateway/sse"
 )
 
@@ -36,10 +38,14 @@ func TestRemoveFromReplay(t *testing.T) {
 		t.Fatalf("the member has the replays %v", got)
 	}
 	next := func() (offsets []uint64) {
-		_, records := r.Next(1 << 20)
-		for _, record := range records {
-			offsets = append(offsets, record.Offset)
-		}
+		r.Next(1<<20, func(f frame.Frame, _ *frame.Shared) {
+			e, err := sse.NewDecoder(bytes.NewReader(f.Wire(false))).Next()
+			position, _ := broker.ParsePosition(e.ID.String())
+			if err != nil || position.Offset == 0 {
+				t.Errorf("not a stored event: %q", f.Wire(false))
+			}
+			offsets = append(offsets, position.Offset)
+		})
 		return offsets
 	}
 	change := func(add, remove []string) {

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"ssegateway/internal/broker"
+	"ssegateway/sse"
 )
 
 // shard is a part of the members. Its lock is taken under subscribers' locks, never the
@@ -84,8 +85,8 @@ func (s *shard) choose(record *broker.Record, chosen []Subscriber) []Subscriber 
 
 // switchTo continues with the log that replaces the shard's. Each member continues after its
 // position: the same one if the new log has the same epoch, and else the beginning. If the new log
-// does not reach back that far, the member gets a gap first. What the member has yet to get from
-// the old log comes before that.
+// does not reach back that far, the member gets a gap first, and what its topics retain. What the member
+// has yet to get from the old log comes before that.
 func (s *shard) switchTo(next *broker.Replacement) {
 	replays := map[*Member]*Replay{}
 	s.mu.Lock()
@@ -114,7 +115,11 @@ func (s *shard) followLocked(m *Member, before *broker.Log, position uint64) *Re
 		if extent.Epoch != before.Epoch() || r.after < extent.Trimmed {
 			had := broker.Position{Epoch: before.Epoch(), Offset: r.after}
 			r.after = min(extent.Trimmed, s.position)
-			r.gap = s.topics.gap(had.String(), idOf(s.log, r.after))
+			id := idOf(s.log, r.after)
+			if r.state = newState(s.log, r.topics, r.after, 0); r.state != nil {
+				id = sse.ID{}
+			}
+			r.gap = s.topics.gap(had.String(), id)
 		}
 	}
 	m.log, m.after = s.log, max(r.after, s.position)

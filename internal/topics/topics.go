@@ -121,7 +121,12 @@ func (t *Topics) Position() broker.Position { return t.engine.Log().Position() }
 // Log returns the extent of the log.
 func (t *Topics) Log() broker.Stats { return t.engine.Log().Stats() }
 
-// ValidName reports whether a string can be a topic: 1 to 256 bytes of UTF-8 without control
+// Retained returns a part of the list of retained events, as [broker.Log.Retained] does.
+func (t *Topics) Retained(topic string, after broker.RetainedCursor, limit, bytes int) (list []broker.Retained, next broker.RetainedCursor, more bool) {
+	return t.engine.Log().Retained(topic, after, limit, bytes)
+}
+
+// ValidName reports whether a string can be a topic, or the key of a retained event: 1 to 256 bytes of UTF-8 without control
 // characters.
 func ValidName(s string) bool {
 	if s == "" || len(s) > 256 {

@@ -18,14 +18,16 @@ type Beginning struct {
 	Position string
 	// Asked is where the log was when the backend was asked, for all others; zero: where the log is now.
 	Asked broker.Position
+	// Rewind is how many of the newest stored events of each topic a client gets that has no position.
+	Rewind int
 }
 
 // Welcome gives a new member its first topics. It returns what the client has to get first,
-// including the retry, and the replay of what it missed, if there is any. ahead reports that the
+// including the retry, and the replay of what it has to get then, if there is any. ahead reports that the
 // client has more than this node has read.
 // From then on the shard delivers to the subscriber, whose lock is held: so the replay comes first,
 // and no event is lost or comes twice between the two.
-func (m *Member) Welcome(names []string, begin Beginning, retry sse.Retry) (opening []frame.Frame, missed *Replay, ahead bool) {
+func (m *Member) Welcome(names []string, begin Beginning, retry sse.Retry) (opening []frame.Frame, then *Replay, ahead bool) {
 	s := m.shard
 	// It has no log yet, so nothing is delivered to it before it has all topics.
 	names = broker.SortTopics(slices.Clone(names))
@@ -60,20 +62,31 @@ func (m *Member) Welcome(names []string, begin Beginning, retry sse.Retry) (open
 	if start.Offset < min(extent.Trimmed, position) {
 		start.Offset, gap = min(extent.Trimmed, position), true // it still gets what is left
 	}
-	if start.Offset < position {
-		missed = m.replayLocked(&Replay{log: m.log, topics: names, after: start.Offset, upto: position})
-	} else {
+	var first *state
+	if (from == "" || gap) && extent.Retained+begin.Rewind > 0 {
+		first = newState(m.log, names, start.Offset, begin.Rewind)
+	}
+	if start.Offset < position || first != nil {
+		then = m.replayLocked(&Replay{state: first, log: m.log, topics: names, after: start.Offset, upto: max(start.Offset, position)})
+	}
+	if start.Offset >= position {
 		// It may be ahead of this shard, because of what it got from another one, or ahead of
 		// this node.
 		m.after = start.Offset
 		ahead = start.Offset > extent.Last
 	}
 	id := idOf(m.log, start.Offset)
+	if first != nil {
+		id = sse.ID{} // it comes behind the state
+	}
 	if gap {
 		// The gap has the id too, since some clients ignore the id of a block without an event.
 		opening = append(opening, s.topics.gap(cmp.Or(from, begin.Asked.String()), id))
 	}
-	return append(opening, frame.Block(sse.AppendSettings(nil, retry, id))), missed, ahead
+	if id.IsSet() || retry.IsSet() {
+		opening = append(opening, frame.Block(sse.AppendSettings(nil, retry, id)))
+	}
+	return opening, then, ahead
 }
 
 // enterLocked puts a member without topics at the shard's position. If the engine's log was
@@ -94,9 +107,9 @@ func (s *shard) enterLocked(m *Member) broker.Stats {
 }
 
 // GiveUp ends the wait of a member for this node to read as far as its client. It returns the gap
-// by which the client learns that it continues from where the node is. There is no gap if the node
-// has read that far.
-func (m *Member) GiveUp() (gap frame.Frame, late bool) {
+// by which the client learns that it continues from where the node is, and what it gets behind that,
+// if there is anything. There is no gap if the node has read that far.
+func (m *Member) GiveUp() (gap frame.Frame, then *Replay, late bool) {
 	s := m.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,13 +120,19 @@ func (m *Member) GiveUp() (gap frame.Frame, late bool) {
 	}
 	reached := m.log.Stats().Last
 	if reached >= had.Offset && m.log.Epoch() == had.Epoch {
-		return gap, false
+		return gap, nil, false
 	}
 	if m.log == s.log {
 		reached = s.position
 	}
 	m.after = reached
-	return s.topics.gap(had.String(), idOf(m.log, reached)), true
+	id := idOf(m.log, reached)
+	names := m.Names()
+	if first := newState(m.log, names, reached, 0); first != nil {
+		then = m.replayLocked(&Replay{state: first, log: m.log, topics: names, after: reached, upto: reached})
+		id = sse.ID{}
+	}
+	return s.topics.gap(had.String(), id), then, true
 }
 
 // IsAhead reports whether an id is a position of the log that has not been delivered yet. A client

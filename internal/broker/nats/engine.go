@@ -77,6 +77,9 @@ func (e *Engine) Away() time.Duration {
 
 // Append implements broker.Engine.
 func (e *Engine) Append(ctx context.Context, p broker.Publication) (broker.Position, error) {
+	if p.Retain || p.Remove {
+		return broker.Position{}, broker.ErrNoRetained
+	}
 	e.mu.Lock()
 	s, closed := e.session, e.closed
 	e.mu.Unlock()

@@ -1,0 +1,264 @@
+package broker
+
+import (
+	"container/heap"
+	"slices"
+	"sort"
+)
+
+// retentionOverhead is the size of a retained event in bytes for each of its topics, without the names: its entries
+// in the indexes. It is counted, like recordOverhead.
+const retentionOverhead = 200
+
+// retention is the retained events of a log: of each topic and key the last. It is guarded by the log's lock.
+//
+// The lists are in the order of offsets. What leaves a list stays in it as dead until half of the list is: so a topic
+// with many keys, in which one is replaced after the other, costs no more for each than one with few.
+type retention struct {
+	max, bytes int64
+	places     map[place]*kept
+	topics     map[string]*keptList
+	all        keptList
+}
+
+type place struct{ topic, key string }
+
+// kept is a retained event.
+type kept struct {
+	offset uint64
+	record *Record // nil when no topic has it any more
+	key    string
+	topics int // that have it
+}
+
+type keptList struct {
+	kept []*kept
+	dead int
+}
+
+func (k *kept) cost() int64 { return int64(k.record.Frame.Size()) + recordOverhead }
+
+func placeCost(topic, key string) int64 { return int64(len(topic)+len(key)) + retentionOverhead }
+
+// retain retains a record in the places of its topics. It returns false, and does nothing, if there is no room.
+func (s *retention) retain(r *Record, key string) bool {
+	k := &kept{offset: r.Offset, record: r, key: key, topics: len(r.Topics)}
+	need := k.cost()
+	for _, t := range r.Topics {
+		if old := s.places[place{t, key}]; old == nil {
+			need += placeCost(t, key)
+		} else if old.topics--; old.topics == 0 {
+			need -= old.cost()
+		}
+	}
+	for _, t := range r.Topics { // leave tells it again, one by one
+		if old := s.places[place{t, key}]; old != nil {
+			old.topics++
+		}
+	}
+	if need > 0 && s.bytes+need > s.max {
+		return false
+	}
+	if s.places == nil {
+		s.places, s.topics = map[place]*kept{}, map[string]*keptList{}
+	}
+	for _, t := range r.Topics {
+		s.leave(t, key)
+		s.places[place{t, key}] = k
+		list := s.topics[t]
+		if list == nil {
+			list = new(keptList)
+			s.topics[t] = list
+		}
+		list.kept = append(list.kept, k)
+		s.bytes += placeCost(t, key)
+	}
+	s.all.kept = append(s.all.kept, k)
+	s.bytes += k.cost()
+	return true
+}
+
+// leave frees a place, if it is taken, and reports whether it was.
+func (s *retention) leave(topic, key string) bool {
+	k := s.places[place{topic, key}]
+	if k == nil {
+		return false
+	}
+	delete(s.places, place{topic, key})
+	s.bytes -= placeCost(topic, key)
+	list := s.topics[topic]
+	list.dies(func(k *kept) bool { return s.places[place{topic, k.key}] != k })
+	if len(list.kept) == 0 {
+		delete(s.topics, topic)
+	}
+	if k.topics--; k.topics == 0 {
+		s.bytes -= k.cost()
+		k.record = nil
+		s.all.dies(func(k *kept) bool { return k.topics == 0 })
+	}
+	return true
+}
+
+// dies counts one more dead event of a list, and drops those that are dead when they are half of it.
+func (l *keptList) dies(isDead func(k *kept) bool) {
+	if l.dead++; 2*l.dead >= len(l.kept) {
+		l.kept, l.dead = slices.DeleteFunc(l.kept, isDead), 0
+	}
+}
+
+// behind returns the events of a list with offsets above after.
+func (l *keptList) behind(after uint64) []*kept {
+	if l == nil {
+		return nil
+	}
+	return l.kept[sort.Search(len(l.kept), func(i int) bool { return l.kept[i].offset > after }):]
+}
+
+// remove removes what topics have retained, of one key or, if that is empty, of all, and returns how many those were.
+func (s *retention) remove(topics []string, key string) (removed uint32) {
+	for _, t := range topics {
+		keys := []string{key}
+		if list := s.topics[t]; key == "" && list != nil {
+			for _, k := range list.kept {
+				keys = append(keys, k.key)
+			}
+		}
+		for _, key := range keys {
+			if s.leave(t, key) {
+				removed++
+			}
+		}
+	}
+	if len(s.places) == 0 {
+		s.places, s.topics, s.all = nil, nil, keptList{} // a map never shrinks
+	}
+	return removed
+}
+
+// State returns the retained records of any of the topics, and the newest stored records of each topic, as many as
+// rewind says, all with offsets up to upto: of these those above after, each once and in order, at most limit of them.
+func (l *Log) State(after, upto uint64, topics []string, rewind, limit int) (records []*Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.kept.places) == 0 && rewind == 0 {
+		return nil
+	}
+	var runs runs // a heap, as in Missed
+	for _, t := range topics {
+		if r := (run{kept: l.kept.topics[t].behind(after), topic: t}); r.next(&l.kept, upto) {
+			heap.Push(&runs, r)
+		}
+		list := l.topics[t]
+		end := sort.Search(len(list), func(i int) bool { return list[i].Offset > upto })
+		list = list[max(0, end-rewind):end]
+		if r := (run{stored: list[sort.Search(len(list), func(i int) bool { return list[i].Offset > after }):]}); r.next(&l.kept, upto) {
+			heap.Push(&runs, r)
+		}
+	}
+	for len(records) < limit && len(runs) > 0 {
+		r := &runs[0]
+		if len(records) == 0 || records[len(records)-1].Offset != r.first.Offset { // else it is there already
+			records = append(records, r.first)
+		}
+		if r.next(&l.kept, upto) {
+			heap.Fix(&runs, 0)
+		} else {
+			heap.Pop(&runs)
+		}
+	}
+	return records
+}
+
+// run is a part of a state, of one topic: first, and what comes behind it in either of the lists.
+type run struct {
+	first  *Record
+	stored []*Record
+	kept   []*kept
+	topic  string // of kept
+}
+
+// next moves the run to its next record, and returns false if there is none.
+func (r *run) next(s *retention, upto uint64) bool {
+	if len(r.stored) > 0 {
+		r.first, r.stored = r.stored[0], r.stored[1:]
+		return true
+	}
+	for len(r.kept) > 0 && r.kept[0].offset <= upto {
+		k := r.kept[0]
+		r.kept = r.kept[1:]
+		if s.places[place{r.topic, k.key}] == k {
+			r.first = k.record
+			return true
+		}
+	}
+	return false
+}
+
+// runs implements heap.Interface. The first is that with the lowest offset.
+type runs []run
+
+func (r runs) Len() int           { return len(r) }
+func (r runs) Less(i, j int) bool { return r[i].first.Offset < r[j].first.Offset }
+func (r runs) Swap(i, j int)      { r[i], r[j] = r[j], r[i] }
+
+// Push implements heap.Interface.
+func (r *runs) Push(x any) { *r = append(*r, x.(run)) } //nolint:forcetypeassert // State pushes nothing else
+
+// Pop implements heap.Interface.
+func (r *runs) Pop() any {
+	last := len(*r) - 1
+	x := (*r)[last]
+	*r = (*r)[:last]
+	return x
+}
+
+// Retained is a retained event in one of its topics.
+type Retained struct {
+	Topic, Key string
+	Record     *Record
+}
+
+// RetainedCursor is a place in the list of retained events, behind so many topics of the event with an offset.
+type RetainedCursor struct {
+	Offset uint64
+	Topics int
+}
+
+// Retained returns the retained events behind a cursor in the order of their offsets and topics: at most limit of them,
+// and about so many bytes, but at least one. They are those of a topic or, if that is empty, all. more reports whether
+// there are others behind next.
+func (l *Log) Retained(topic string, after RetainedCursor, limit, bytes int) (list []Retained, next RetainedCursor, more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from := &l.kept.all
+	if topic != "" {
+		from = l.kept.topics[topic]
+	}
+	next = after
+	for _, k := range from.behind(max(after.Offset, 1) - 1) {
+		if k.record == nil {
+			continue
+		}
+		begin, end := 0, len(k.record.Topics)
+		if topic != "" {
+			begin, _ = slices.BinarySearch(k.record.Topics, topic)
+			end = begin + 1
+		}
+		if k.offset == after.Offset {
+			begin = max(begin, after.Topics)
+		}
+		for i := begin; i < end; i++ {
+			t := k.record.Topics[i]
+			if l.kept.places[place{t, k.key}] != k {
+				continue
+			}
+			bytes -= k.record.Frame.Size() + len(t) + len(k.key)
+			if len(list) == limit || len(list) > 0 && bytes < 0 {
+				return list, next, true
+			}
+			list = append(list, Retained{t, k.key, k.record})
+			next = RetainedCursor{k.offset, i + 1}
+		}
+	}
+	return list, next, false
+}
