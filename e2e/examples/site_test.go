@@ -62,7 +62,7 @@ func run(m *testing.M) (code int) {
 // example is a program under examples/, and how it is run.
 type example struct {
 	name    string
-	command []string // PORT and BACKEND stand for the port and the Go program
+	command []string // PORT, BACKEND and STREAMS stand for its port, the Go program and the gateway's base URL
 	started string   // it prints this once it listens
 	install string   // the package of its runtime
 	first   []string // a command that has to end before
@@ -113,30 +113,41 @@ func (e example) start(t *testing.T, settings ...string) *site {
 // startExample starts the example, and waits until it listens.
 func (s *site) startExample(t *testing.T) {
 	t.Helper()
-	_, port, _ := strings.Cut(strings.TrimPrefix(s.app, "http://"), ":")
-	run := func(command []string) (p *harness.Process) {
-		var args []string
-		for _, arg := range command {
-			args = append(args, strings.NewReplacer("PORT", port, "BACKEND", goExample).Replace(arg))
-		}
-		p, err := harness.Run(harness.Command{Args: args, Env: []string{
-			"PORT=" + port, "GATEWAY=" + s.streams, "TMPDIR=" + s.files, "STEP_MS=20",
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
 	if s.runs.first != nil {
-		p := run(s.runs.first)
-		if code, err := p.Exit(harness.Patience); code != 0 || err != nil {
-			t.Fatalf("%v: %d %v\n%s", s.runs.first, code, err, p.Log.Text())
-		}
+		s.run(t, s.runs.first)
 	}
-	s.example = run(s.runs.command)
+	s.example = s.command(t, s.runs.command)
 	if _, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(s.runs.started)); !ok {
 		t.Fatalf("the example does not listen:\n%s", s.example.Log.Text())
 	}
+}
+
+// command runs a command beside the gateway.
+func (s *site) command(t *testing.T, command []string) *harness.Process {
+	t.Helper()
+	_, port, _ := strings.Cut(strings.TrimPrefix(s.app, "http://"), ":")
+	var args []string
+	for _, arg := range command {
+		args = append(args, strings.NewReplacer("PORT", port, "BACKEND", goExample, "STREAMS", s.streams).Replace(arg))
+	}
+	p, err := harness.Run(harness.Command{Args: args, Dir: s.files, Env: []string{
+		"PORT=" + port, "GATEWAY=" + s.streams, "TMPDIR=" + s.files, "STEP_MS=20",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// run runs a command to its end, and returns what it prints.
+func (s *site) run(t *testing.T, command []string) string {
+	t.Helper()
+	p := s.command(t, command)
+	defer p.Kill()
+	if code, err := p.Exit(harness.Patience); code != 0 || err != nil {
+		t.Fatalf("%v: %d %v\n%s", command, code, err, p.Log.Text())
+	}
+	return p.Log.Text()
 }
 
 func (s *site) startGateway(t *testing.T, settings []string) {
@@ -174,9 +185,13 @@ func (s *site) restartGateway(t *testing.T) {
 	s.startGateway(t, append(s.settings, "PORT="+strconv.Itoa(s.port))) // the last of two counts
 }
 
-// path returns the path of a file of the examples.
+// path returns the absolute path of a file of the examples.
 func path(name ...string) string {
-	return filepath.Join(append([]string{"..", "..", "examples"}, name...)...)
+	path, err := filepath.Abs(filepath.Join(append([]string{"..", "..", "examples"}, name...)...))
+	if err != nil {
+		panic(err)
+	}
+	return path
 }
 
 // do makes a request to the example, and decodes the answer, which must have that status.
