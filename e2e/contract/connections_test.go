@@ -402,7 +402,7 @@ var steering = section{title: "11 looking at and steering connections", cases: [
 			t.Fatalf("status %d, %q, %.100s", got.Status, got.Header.Get("Content-Type"), got.Body)
 		}
 		for _, path := range []string{
-			sendPath, publishPath, connectionsPath, connectionsPath + "/{token}", connectionsPath + "/{token}/stream", "/internal/batch", "/internal/stats", tailPath,
+			sendPath, publishPath, connectionsPath, connectionsPath + "/{token}", connectionsPath + "/{token}/stream", "/internal/batch", "/internal/stats", retainedPath, tailPath,
 		} {
 			if !strings.Contains(got.Body, "\n  "+path+":\n") {
 				t.Errorf("the document lacks %s", path)

@@ -31,7 +31,7 @@ type contractCase struct {
 // sections are all sections of the suite, in the order of the contract.
 var sections = []section{
 	configuration, clients, eventSourceErrors, callbacks, lifecycle, sending, bodies, pendingSends, wire, health, logging, draining,
-	ownLogging, ownDraining, access, cors, events, queues, overflows, halfClosing, hardening, grants, topics, replays, positions, steering, streaming, tails, metrics,
+	ownLogging, ownDraining, access, cors, events, queues, overflows, halfClosing, hardening, grants, topics, replays, positions, retaining, steering, streaming, tails, metrics,
 }
 
 func allCases() []contractCase {

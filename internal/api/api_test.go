@@ -133,6 +133,7 @@ func newAPI(t testing.TB) (*API, *gateway.Gateway) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	engine := broker.NewMemory(1<<20, time.Minute)
+	engine.LimitRetained(10_000)
 	all := topics.New(engine, false)
 	gw := gateway.New(gateway.Config{
 		Heartbeat: time.Minute, MaxConnections: 100, QueueBytes: 1000, BudgetBytes: 10_000, Topics: all, Log: log,

@@ -28,7 +28,9 @@ func (r *Router) Publish(ctx context.Context, p connections.Publication) (connec
 func (r *Router) Position() broker.Position { return r.own.Position() }
 
 // Retained implements [connections.Connections]. Every node has all of them.
-func (r *Router) Retained(q connections.RetainedQuery) connections.RetainedPage { return r.own.Retained(q) }
+func (r *Router) Retained(q connections.RetainedQuery) connections.RetainedPage {
+	return r.own.Retained(q)
+}
 
 // Remove implements [connections.Connections]. Every node reads it from the log.
 func (r *Router) Remove(ctx context.Context, topic, key string) (removed int, err error) {
