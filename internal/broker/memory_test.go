@@ -22,6 +22,11 @@ func TestMemory(t *testing.T) {
 		Open: func(_ testing.TB, maxBytes int64, maxAge time.Duration) broker.Engine {
 			return broker.NewMemory(maxBytes, maxAge)
 		},
+		OpenRetaining: func(_ testing.TB, maxBytes, retainedBytes int64) broker.Engine {
+			m := broker.NewMemory(maxBytes, time.Hour)
+			m.LimitRetained(retainedBytes)
+			return m
+		},
 		Within: synctest.Test,
 	})
 }

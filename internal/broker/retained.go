@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"container/heap"
 	"slices"
 	"sort"
 )
@@ -143,28 +142,34 @@ func (l *Log) State(after, upto uint64, topics []string, rewind, limit int) (rec
 	if len(l.kept.places) == 0 && rewind == 0 {
 		return nil
 	}
-	var runs runs // a heap, as in Missed
+	var h runs
 	for _, t := range topics {
 		if r := (run{kept: l.kept.topics[t].behind(after), topic: t}); r.next(&l.kept, upto) {
-			heap.Push(&runs, r)
+			h = append(h, r)
+		}
+		if rewind == 0 {
+			continue
 		}
 		list := l.topics[t]
 		end := sort.Search(len(list), func(i int) bool { return list[i].Offset > upto })
 		list = list[max(0, end-rewind):end]
 		if r := (run{stored: list[sort.Search(len(list), func(i int) bool { return list[i].Offset > after }):]}); r.next(&l.kept, upto) {
-			heap.Push(&runs, r)
+			h = append(h, r)
 		}
 	}
-	for len(records) < limit && len(runs) > 0 {
-		r := &runs[0]
+	for i := len(h)/2 - 1; i >= 0; i-- {
+		h.sink(i)
+	}
+	for len(records) < limit && len(h) > 0 {
+		r := &h[0]
 		if len(records) == 0 || records[len(records)-1].Offset != r.first.Offset { // else it is there already
 			records = append(records, r.first)
 		}
-		if r.next(&l.kept, upto) {
-			heap.Fix(&runs, 0)
-		} else {
-			heap.Pop(&runs)
+		if !r.next(&l.kept, upto) {
+			last := len(h) - 1
+			h[0], h = h[last], h[:last]
 		}
+		h.sink(0)
 	}
 	return records
 }
@@ -194,22 +199,25 @@ func (r *run) next(s *retention, upto uint64) bool {
 	return false
 }
 
-// runs implements heap.Interface. The first is that with the lowest offset.
+// runs is a heap, ordered by the offset of the first records, as byOffset is.
 type runs []run
 
-func (r runs) Len() int           { return len(r) }
-func (r runs) Less(i, j int) bool { return r[i].first.Offset < r[j].first.Offset }
-func (r runs) Swap(i, j int)      { r[i], r[j] = r[j], r[i] }
-
-// Push implements heap.Interface.
-func (r *runs) Push(x any) { *r = append(*r, x.(run)) } //nolint:forcetypeassert // State pushes nothing else
-
-// Pop implements heap.Interface.
-func (r *runs) Pop() any {
-	last := len(*r) - 1
-	x := (*r)[last]
-	*r = (*r)[:last]
-	return x
+// sink restores the heap after the first record of the run at i has changed to a later one.
+func (h runs) sink(i int) {
+	for {
+		next := 2*i + 1
+		if next >= len(h) {
+			return
+		}
+		if next+1 < len(h) && h[next+1].first.Offset < h[next].first.Offset {
+			next++
+		}
+		if h[i].first.Offset <= h[next].first.Offset {
+			return
+		}
+		h[i], h[next] = h[next], h[i]
+		i = next
+	}
 }
 
 // Retained is a retained event in one of its topics.

@@ -331,6 +331,7 @@ func buildPlanted(t *testing.T) (program string) {
 	sources := map[string]string{
 		"planted.go":           "package gateway" + ask,
 		"../frame/planted.go":  "package frame" + ask,
+		"../broker/planted.go": "package broker" + ask,
 		"../topics/planted.go": "package topics" + ask,
 		"../outbox/planted.go": "package outbox" + ask,
 	}

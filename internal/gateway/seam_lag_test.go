@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -50,10 +51,24 @@ const lagEpoch = "LAG"
 func newLagging(random *rand.Rand, maxBytes int64, reopens bool) *lagging {
 	l := &lagging{random: random, maxBytes: maxBytes, reopens: reopens, some: make(chan struct{}, 1)}
 	l.truth, l.log = broker.NewLog(lagEpoch, math.MaxInt64, math.MaxInt64), l.newLog()
+	l.truth.LimitRetained(math.MaxInt64)
 	return l
 }
 
-func (l *lagging) newLog() *broker.Log { return broker.NewLog(lagEpoch, l.maxBytes, math.MaxInt64) }
+func (l *lagging) newLog() *broker.Log {
+	log := broker.NewLog(lagEpoch, l.maxBytes, math.MaxInt64)
+	log.LimitRetained(math.MaxInt64)
+	return log
+}
+
+func (l *lagging) published() (all []broker.Publication) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range l.all {
+		all = append(all, a.p)
+	}
+	return all
+}
 
 func (l *lagging) Log() *broker.Log {
 	l.mu.Lock()
@@ -185,7 +200,8 @@ func (l *lagging) lastAt(at time.Time) (low, high uint64) {
 // stream continues, and between which places that is.
 func (s *seam) givesUp(x *session, start uint64, blocks []block) (from uint64, opening [2]int, rest []block, err error) {
 	opening = [2]int{int(x.before.Records), int(x.after.Records)}
-	gap := len(blocks) > 0 && blocks[0].name == "gap" && blocks[0].hasID
+	had := broker.Position{Epoch: lagEpoch, Offset: start}.String()
+	gap := len(blocks) > 0 && blocks[0].name == "gap" && (blocks[0].hasID || blocks[0].checkGap(had, "") == nil)
 	if s.lag == nil || start == math.MaxUint64 || start <= x.before.Last {
 		return start, opening, blocks, nil
 	}
@@ -200,12 +216,26 @@ func (s *seam) givesUp(x *session, start uint64, blocks []block) (from uint64, o
 	case low >= start:
 		return 0, opening, nil, fmt.Errorf("a gap, but within 10 s its node had come to %d", low)
 	}
-	at, _ := broker.ParsePosition(blocks[0].id)
-	if err := blocks[0].checkGap(broker.Position{Epoch: lagEpoch, Offset: start}.String(), blocks[0].id); err != nil {
+	if err := blocks[0].checkGap(had, blocks[0].id); err != nil {
 		return 0, opening, nil, err
 	}
+	state := givenState{due: !blocks[0].hasID, topics: x.everHad()}
+	if state.due {
+		if state.blocks, blocks = cutState(blocks[1:]); len(blocks) == 0 {
+			state.torn, state.at = true, math.MaxUint64
+			if x.last {
+				return 0, opening, nil, errors.New("no id behind a gap")
+			}
+			return math.MaxUint64, opening, nil, s.checkState(x, state)
+		}
+	}
+	at, _ := broker.ParsePosition(blocks[0].id)
 	if at.Epoch != lagEpoch || at.Offset < low || at.Offset > high {
 		return 0, opening, nil, fmt.Errorf("it goes on from %q, but its node was between %d and %d", blocks[0].id, low, high)
+	}
+	state.at = at.Offset
+	if err := s.checkState(x, state); err != nil {
+		return 0, opening, nil, err
 	}
 	opening = [2]int{len(s.chain), 0}
 	for place := range len(s.chain) + 1 {

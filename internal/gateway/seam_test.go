@@ -79,12 +79,16 @@ type seam struct {
 	truth  *broker.Tailer
 	clock  atomic.Int64
 	steps  atomic.Int64 // how many are left
+	keys   int          // of retained events; 0: nothing is retained
+
+	published func() []broker.Publication // so far, in the order of the log
 
 	publishers []*seamPublisher
 	clients    []*seamClient
 
-	chain []*broker.Record // after the round: what was published, in its order
-	spans []seamSpan       // when each record of chain was published
+	chain []*broker.Record     // after the round: what was published, in its order
+	pubs  []broker.Publication // as what each record of chain was published
+	spans []seamSpan           // when each record of chain was published
 	fail  atomic.Int32
 }
 
@@ -110,14 +114,16 @@ type seamClient struct {
 
 // session is one stream of a client.
 type session struct {
-	topics        []string        // granted
-	from          string          // the position that the client named, or else the backend
+	topics        []string // granted
+	from          string   // the position that the client named, or else the backend
+	rewind        int
 	asked         broker.Position // where the log was when the backend was asked; zero: it wants what comes from now on
 	before, after broker.Stats    // around its opening
 	opening       seamSpan
 	changes       []seamChange
 	wire          []byte
 	end           broker.Stats // when the stream was over
+	endClock      int64
 	last          bool
 	shard         int
 	openedAt      time.Time
@@ -136,7 +142,9 @@ func newSeam(t *testing.T, seed uint64) *seam {
 	if random.IntN(3) > 0 {
 		bound = 2000 + random.Int64N(40000)
 	}
-	s := &seam{t: t, engine: broker.NewMemory(bound, time.Hour)}
+	memory := &recording{Memory: broker.NewMemory(bound, time.Hour)}
+	memory.LimitRetained(math.MaxInt64)
+	s := &seam{t: t, engine: memory, published: memory.published}
 	s.truth, _ = s.engine.Log().Tail()
 	if random.IntN(2) == 0 {
 		reopens := random.IntN(2) == 0
@@ -144,7 +152,7 @@ func newSeam(t *testing.T, seed uint64) *seam {
 			bound = 64 << 20 // large enough that no client gets a gap
 		}
 		s.lag = newLagging(rand.New(rand.NewPCG(seed, 500)), bound, reopens)
-		s.engine = s.lag
+		s.engine, s.published = s.lag, s.lag.published
 		s.truth, _ = s.lag.truth.Tail()
 	}
 	cfg := gateway.Config{
@@ -161,6 +169,7 @@ func newSeam(t *testing.T, seed uint64) *seam {
 		s.gw.SetNumber(1)
 	}
 	s.steps.Store(seamRound)
+	s.keys = max(0, random.IntN(60)-20)
 	for i := range 1 + random.IntN(4) {
 		s.publishers = append(s.publishers, &seamPublisher{number: i, random: rand.New(rand.NewPCG(seed, uint64(1+i)))})
 	}
@@ -224,29 +233,18 @@ func (s *seam) run() {
 		}
 	}
 
-	published := s.engine.Log()
-	if s.lag != nil {
-		published = s.lag.truth
-	}
-	for range published.Stats().Records {
-		r := s.truth.Next(ctx)
-		publisher, number, err := eventOfSeam(r.Frame.Frame)
-		if err != nil {
+	s.pubs = s.published()
+	for _, p := range s.pubs {
+		var publisher, number int
+		if _, err := fmt.Sscanf(p.Event.Data, "%d.%d", &publisher, &number); err != nil {
 			s.t.Fatal(err)
 		}
-		s.chain = append(s.chain, r)
+		s.chain = append(s.chain, s.truth.Next(ctx))
 		s.spans = append(s.spans, s.publishers[publisher].spans[number])
 	}
 	cancel()
 	background.Wait()
 	s.check()
-}
-
-// eventOfSeam returns the publisher and the number that are in an event's data.
-func eventOfSeam(f frame.Frame) (publisher, number int, err error) {
-	_, data, _ := strings.Cut(string(f.Wire(false)), "data: ")
-	_, err = fmt.Sscanf(data, "%d.%d", &publisher, &number)
-	return publisher, number, err
 }
 
 // sometimes lets other goroutines run first.
@@ -263,11 +261,14 @@ func (s *seam) publish(p *seamPublisher) {
 	}
 	e := sse.Event{Data: fmt.Sprintf("%d.%d.%s", p.number, len(p.spans), strings.Repeat("x", p.random.IntN(100)))}
 	span := seamSpan{start: s.clock.Add(1), finish: math.MaxInt64}
-	store := p.random.IntN(4) > 0
+	publication := broker.Publication{Topics: broker.SortTopics(topics), Event: e, Store: p.random.IntN(4) > 0}
+	s.retains(&publication, p.random)
 	if s.lag != nil && p.random.IntN(2) == 0 {
-		s.lag.add(broker.Publication{Topics: broker.SortTopics(topics), Event: e, Store: store}, nil)
+		s.lag.add(publication, nil)
 	} else {
-		switch _, _, err := s.topics.Publish(context.Background(), topics, e, store); {
+		d := s.topics.Expect(0)
+		defer d.Forget()
+		switch _, _, err := d.Publish(context.Background(), publication); {
 		case err == nil:
 			span.finish = s.clock.Add(1)
 		case s.lag == nil || !errors.Is(err, broker.ErrUnavailable):
@@ -355,6 +356,9 @@ func (s *seam) connect(c *seamClient) {
 			g.LastEventID, g.Position = "", ""
 		}
 	}
+	if c.random.IntN(3) == 0 {
+		g.Rewind = 1 + c.random.IntN(40)
+	}
 	if n := len(c.sessions); n > 0 && c.random.IntN(2) == 0 {
 		g.Topics = c.sessions[n-1].topics
 	}
@@ -363,7 +367,7 @@ func (s *seam) connect(c *seamClient) {
 		room = c.random.IntN(200)
 	}
 	c.conn, c.stream = conn, newSeamStream(conn, room, c.random)
-	session := &session{topics: g.Topics, from: cmp.Or(g.LastEventID, g.Position), asked: g.Asked, shard: gateway.ShardOf(conn, s.shards)}
+	session := &session{topics: g.Topics, rewind: g.Rewind, from: cmp.Or(g.LastEventID, g.Position), asked: g.Asked, shard: gateway.ShardOf(conn, s.shards)}
 	session.before, session.opening.start, session.openedAt = s.extent(false), s.clock.Add(1), time.Now()
 	if !conn.Open(c.stream, frame.Frame{}, g) {
 		s.t.Error("the connection did not open")
@@ -372,11 +376,13 @@ func (s *seam) connect(c *seamClient) {
 	c.sessions = append(c.sessions, session)
 }
 
-// extent returns a lower bound of the log's current extent or, with most set, an upper one. With
-// a lagging engine Oldest ignores a hole before the oldest event, and places are those of truth.
+// extent returns a lower bound of the log's current extent or, with most set, an upper one. Oldest
+// ignores a hole before the oldest event. With a lagging engine places are those of truth.
 func (s *seam) extent(most bool) broker.Stats {
 	if s.lag == nil {
-		return s.engine.Log().Stats()
+		stats := s.engine.Log().Stats()
+		stats.Oldest = stats.Trimmed + 1
+		return stats
 	}
 	if most { // the log is read first, so that what the node is about to read counts
 		stats := s.engine.Log().Stats()
@@ -397,7 +403,7 @@ func (s *seam) disconnect(c *seamClient) {
 	session := c.sessions[len(c.sessions)-1]
 	c.conn.Abort(gateway.ClientClosed, 0)
 	session.wire = c.stream.received()
-	session.end, session.closedAt = s.extent(true), time.Now()
+	session.end, session.endClock, session.closedAt = s.extent(true), s.clock.Add(1), time.Now()
 	c.conn, c.stream = nil, nil
 	blocks, err := parseBlocks(session.wire)
 	if err != nil {
@@ -513,24 +519,35 @@ func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []bl
 		return s.checkFirstTopics(x, blocks)
 	}
 	gap := len(blocks) > 0 && blocks[0].name == "gap"
+	id := "" // of the gap
 	if gap {
-		if err := blocks[0].checkGap(x.begins(), blocks[0].id); err != nil {
+		id = blocks[0].id
+		if err := blocks[0].checkGap(x.begins(), id); err != nil {
 			return 0, nil, err
-		}
-		if len(blocks) > 1 && blocks[1].id != blocks[0].id {
-			return 0, nil, fmt.Errorf("the id %q comes after a gap with the id %q", blocks[1].id, blocks[0].id)
 		}
 		blocks = blocks[1:]
 	}
-	if len(blocks) == 0 {
-		if x.last {
-			return 0, nil, errors.New("no opening at all")
-		}
-		return math.MaxUint64, nil, nil // the client left before it had the opening
+	state, blocks := cutState(blocks)
+	switch {
+	case len(state) > 0 && id != "":
+		return 0, nil, fmt.Errorf("%q comes behind a gap that has the id %q", state[0].raw, id)
+	case len(state) > 0 && !gap && x.from != "":
+		return 0, nil, fmt.Errorf("%q comes to one who has a position", state[0].raw)
+	case len(blocks) == 0 && x.last:
+		return 0, nil, errors.New("no opening at all")
+	case len(blocks) == 0: // the client left before it had the opening
+		return math.MaxUint64, nil, s.checkState(x, givenState{blocks: state, due: gap && id == "", torn: true, at: math.MaxUint64, rewind: x.rewind, topics: x.topics})
+	case id != "" && blocks[0].id != id:
+		return 0, nil, fmt.Errorf("the id %q comes after a gap with the id %q", blocks[0].id, id)
 	}
 	at, ok := broker.ParsePosition(blocks[0].id)
-	if !ok || !blocks[0].hasID || blocks[0].event || at.Epoch != x.before.Epoch {
+	if !ok || at.Epoch != x.before.Epoch {
 		return 0, nil, fmt.Errorf("it opens with %+v instead of an id", blocks[0])
+	}
+	if gap || x.from == "" {
+		if err := s.checkState(x, givenState{blocks: state, due: gap && id == "", at: at.Offset, rewind: x.rewind, topics: x.topics}); err != nil {
+			return 0, nil, err
+		}
 	}
 	reached := s.offsetBy(x.opening.start)
 	had, ok := broker.ParsePosition(x.begins())
@@ -603,7 +620,7 @@ func (s *seam) checkEvents(x *session, start uint64, opened [2]int, blocks []blo
 	// states[open][k] is whether k of the moments may be over, before (0) or after (1) the opening.
 	states := [2][]bool{make([]bool, len(moments)+1), make([]bool, len(moments)+1)}
 	states[0][0] = true
-	last := start // the last offset received, at first that of the opening
+	from, last := start, start // from: stored events come from there on; last: the last offset received, at first that of the opening
 	skipping := false
 	received := map[string]bool{}
 	for i, r := range s.chain {
@@ -615,7 +632,11 @@ func (s *seam) checkEvents(x *session, start uint64, opened [2]int, blocks []blo
 				return fmt.Errorf("a gap after %d, but the log reaches back to %d", last, x.end.Oldest)
 			}
 			skipping = true
-			blocks = blocks[1:]
+			rest, upto, over, err := s.checkMiddle(x, blocks[1:], last)
+			if err != nil || over {
+				return err
+			}
+			blocks, from, last = rest, upto, upto
 		}
 		if len(blocks) == 0 && !x.last {
 			return nil
@@ -638,7 +659,7 @@ func (s *seam) checkEvents(x *session, start uint64, opened [2]int, blocks []blo
 				possible = true
 				want := slices.ContainsFunc(r.Topics, func(name string) bool { return slices.Contains(sets[k], name) })
 				if r.Stored {
-					want = want && r.Offset > start
+					want = want && r.Offset > from
 				} else {
 					want = want && open > 0 && r.Offset >= start && (s.lag == nil || !s.lag.skipped[i])
 				}

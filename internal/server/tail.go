@@ -35,6 +35,8 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, names []string) 
 		}
 	}()
 	edge.Endless(w)
-	s.streams.Open(w, r, c, gateway.Grant{Topics: names, Beginning: topics.Beginning{LastEventID: lastEventID(r)}})
+	// With a position it begins now, without what its topics retain.
+	begin := topics.Beginning{LastEventID: lastEventID(r), Position: s.topics.Position().String()}
+	s.streams.Open(w, r, c, gateway.Grant{Topics: names, Beginning: begin})
 	return nil
 }

@@ -106,11 +106,8 @@ func (d *Delivery) Publish(ctx context.Context, p broker.Publication) (broker.Po
 func (t *Topics) Remove(ctx context.Context, names []string, key string) (removed int, err error) {
 	d := t.Expect(0)
 	defer d.Forget()
-	if _, err = t.engine.Append(ctx, broker.Publication{Topics: broker.SortTopics(names), Remove: true, Key: key, Ref: d.ref}); err != nil {
-		return 0, err
+	if _, _, err = d.Publish(ctx, broker.Publication{Topics: names, Remove: true, Key: key}); err == nil {
+		err = ctx.Err() // it may have ended before this node has read how many
 	}
-	if _, all := d.Wait(ctx); !all {
-		return 0, ctx.Err()
-	}
-	return int(d.waiter.removed.Load()), nil
+	return int(d.waiter.removed.Load()), err
 }

@@ -23,6 +23,9 @@ type Suite struct {
 	// calls its Run.
 	Open func(t testing.TB, maxBytes int64, maxAge time.Duration) broker.Engine
 
+	// OpenRetaining makes one that retains events, within that bound. nil: the engine retains none, and says so.
+	OpenRetaining func(t testing.TB, maxBytes, retainedBytes int64) broker.Engine
+
 	// Within runs a test; synctest.Test for an engine that does nothing outside of
 	// the process, so that it need not wait for time to pass. nil: as it is.
 	Within func(t *testing.T, f func(t *testing.T))
@@ -56,6 +59,11 @@ func Run(t *testing.T, s Suite) {
 		{"SlowTailer", testSlowTailer},
 		{"TailerGivenUp", testTailerGivenUp},
 		{"Close", testClose},
+		{"Retained", testRetained},
+		{"RetainedModel", testRetainedModel},
+		{"RetainedBeyondTheLog", testRetainedBeyondTheLog},
+		{"RetainedFull", testRetainedFull},
+		{"Removal", testRemoval},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if s.Within == nil {
@@ -76,7 +84,11 @@ type bench struct {
 }
 
 func (s Suite) start(t *testing.T, maxBytes int64, maxAge time.Duration) *bench {
-	b := &bench{Engine: s.Open(t, maxBytes, maxAge), t: t}
+	return run(t, s.Open(t, maxBytes, maxAge))
+}
+
+func run(t *testing.T, e broker.Engine) *bench {
+	b := &bench{Engine: e, t: t}
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
 	go func() { over <- b.Run(ctx) }()
