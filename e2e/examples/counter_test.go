@@ -258,20 +258,3 @@ func (s *site) signal(t *testing.T, signal syscall.Signal) {
 		t.Fatal(err)
 	}
 }
-
-// closeStreams asks the gateway to close all streams of a topic.
-func (s *site) closeStreams(t *testing.T, topic string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.streams+"/internal/connections?topic="+topic, http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := s.client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("close: %s", resp.Status)
-	}
-}

@@ -97,6 +97,48 @@ func TestStateRetained(t *testing.T) {
 	s.open(t, "/stock", 200).want(t, "apples", "4")
 }
 
+// The page's part of the documentation, without a network.
+func TestStateScripts(t *testing.T) {
+	t.Parallel()
+	s := &site{files: t.TempDir()}
+	run := func(name, before, after, want string) {
+		t.Helper()
+		command := snippet(t, "state.md", name, after).command
+		last := len(command) - 1
+		command[last] = before + command[last]
+		if got := s.run(t, command); got != want {
+			t.Errorf("%s prints %q, want %q", name, got, want)
+		}
+	}
+	// What comes while the state is loaded is applied to it, and a second gap makes the first answer too old.
+	run("gap.js", `
+const source = new EventTarget(), answers = [];
+let state = "old";
+const apply = (event) => { state += event.n; };
+const fetch = () => new Promise((resolve) => answers.push((state) => resolve({ json: async () => state })));
+const tell = (type, n) => source.dispatchEvent(Object.assign(new Event(type), { n }));
+`, `
+tell("change", 1);
+tell("gap");
+tell("change", 2);
+tell("gap");
+tell("change", 3);
+answers[0]("early");
+await new Promise(setImmediate);
+console.log(state);
+answers[1]("late");
+await new Promise(setImmediate);
+tell("change", 4);
+console.log(state);
+`, "old1\nlate34\n")
+	run("follow.js", `
+class EventSource extends EventTarget { constructor(url) { super(); console.log(url); } }
+`, `
+follow().dispatchEvent(Object.assign(new Event("stock"), { lastEventId: "K7WQ2M4XHD-17" }));
+follow();
+`, "/stock?lastEventId=\n/stock?lastEventId=K7WQ2M4XHD-17\n")
+}
+
 func TestKeepNothing(t *testing.T) {
 	t.Parallel()
 	s := snippet(t, "restart.md", "nothing.py", "").start(t)

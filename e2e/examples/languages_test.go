@@ -16,7 +16,9 @@ var languages = []example{
 	{"java", []string{"java", path("java", "Backend.java")}, "listening on", "default-jdk-headless", nil},
 	{"node", []string{"node", path("node", "backend.mjs")}, "listening on", "nodejs", nil},
 	{
-		"php", []string{"php", "-S", "127.0.0.1:PORT", path("php", "backend.php")}, "Development Server .* started", "php-cli",
+		"php",
+		[]string{"php", "-S", "127.0.0.1:PORT", path("php", "backend.php")},
+		"Development Server .* started", "php-cli",
 		[]string{"php", path("php", "backend.php")},
 	},
 	{"python", []string{"python3", path("python", "backend.py")}, "listening on", "python3", nil},

@@ -296,10 +296,10 @@ func (s *site) token(t *testing.T, query string) string {
 	return page.Connections[0].Token
 }
 
-// closeStream asks the gateway to close a stream.
-func (s *site) closeStream(t *testing.T, token string) {
+// closeStreams asks the gateway to close all streams of a topic.
+func (s *site) closeStreams(t *testing.T, topic string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.streams+"/internal/connections/"+token, http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.streams+"/internal/connections?topic="+topic, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,7 +84,7 @@ func (b *backend) remember() {
 		}
 		if err != nil {
 			slog.Warn("waiting for the gateway", "error", err)
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			continue
 		}
 		for _, c := range page.Connections {
