@@ -1,5 +1,3 @@
-//go:build unix
-
 package examples
 
 import (
@@ -13,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -63,7 +60,11 @@ const staleness = 5 * time.Second
 // page shows has to be the value of its version, and as new as it claims.
 func TestCounter(t *testing.T) {
 	t.Parallel()
-	s := page("browser").start(t)
+	e := page("browser")
+	w := newWay(t)
+	e.command = append([]string{"env", "PUBLIC=" + w.url}, e.command...)
+	s := e.start(t)
+	w.to.Store(int32(s.port))
 	c := &counter{values: []int{0}, known: []time.Time{time.Now()}}
 	p := tab{browser.Open(t, chromedp.WithNewBrowserContext(), chromedp.WithListener(c.listen))}
 	chromium.Run(t, p.Tab, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
@@ -98,9 +99,9 @@ func TestCounter(t *testing.T) {
 			}
 		}},
 		{"silences", func() {
-			s.signal(t, syscall.SIGSTOP)
+			w.gate.Lock()
+			defer w.gate.Unlock()
 			p.wantClaim(t, false)
-			s.signal(t, syscall.SIGCONT)
 		}},
 		{"closes by the backend", func() { s.closeStreams(t, "counter") }},
 		{"gateways that forget the log", func() {
@@ -250,11 +251,4 @@ func (p tab) offline(t *testing.T, offline bool) {
 			network.EmulateNetworkConditionsByRuleParams{MatchedNetworkConditions: []*network.Conditions{conditions}})
 		return err
 	}))
-}
-
-func (s *site) signal(t *testing.T, signal syscall.Signal) {
-	t.Helper()
-	if err := s.gateway.Signal(signal); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const PORT = Number(process.env.PORT ?? 8000);
 const GATEWAY = process.env.GATEWAY ?? "http://127.0.0.1:3000";
+const PUBLIC = process.env.PUBLIC ?? GATEWAY; // the gateway, as browsers reach it
 const html = readFileSync(new URL("index.html", import.meta.url), "utf8");
 
 // The application's state, a row in a database elsewhere. Each change makes a version.
@@ -16,7 +17,7 @@ const state = { version: 0, value: 0 };
 // an event, which the page knows by its version.
 async function render() {
   const { position } = await (await fetch(`${GATEWAY}/internal/position`)).json();
-  const values = { gateway: GATEWAY, position, state: JSON.stringify(state) };
+  const values = { gateway: PUBLIC, position, state: JSON.stringify(state) };
   return html.replace(/{{(\w+)}}/g, (_, name) => values[name]);
 }
 
