@@ -110,9 +110,13 @@ func TestLanguages(t *testing.T) {
 			s.wantDisconnect(t, token, "client_closed")
 			s.wantStreams(t, `["Ada \"Ü\" & co"`+strings.Repeat(` "cleo"`, len(crowd))+`]`)
 			s.do(t, "POST", "/send?name=cleo", "still there", 200, nil)
+			tokens := s.tokens(t, "subject=cleo&limit=1000")
 			for _, cleo := range crowd {
 				cleo.want(t, "note", "still there")
 				cleo.Leave()
+			}
+			for _, token := range tokens {
+				s.wantDisconnect(t, token, "client_closed")
 			}
 			s.do(t, "POST", "/send?name="+url.QueryEscape(name), "you too", 200, nil)
 			ada.want(t, "note", "you too")

@@ -284,16 +284,29 @@ func (s *stream) want(t *testing.T, name, data string) (id string) {
 // token returns the token of the only stream that the query selects.
 func (s *site) token(t *testing.T, query string) string {
 	t.Helper()
+	tokens := s.tokens(t, query)
+	if len(tokens) != 1 {
+		t.Fatalf("%d streams of %s, want one", len(tokens), query)
+	}
+	return tokens[0]
+}
+
+// tokens returns the tokens of the streams that the query selects.
+func (s *site) tokens(t *testing.T, query string) (tokens []string) {
+	t.Helper()
 	resp, err := s.client.Get(s.streams + "/internal/connections?" + query)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
 	var page struct{ Connections []struct{ Token string } }
-	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil || len(page.Connections) != 1 {
-		t.Fatalf("streams of %s: %+v (%v), want one", query, page, err)
+	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
+		t.Fatal(err)
 	}
-	return page.Connections[0].Token
+	for _, c := range page.Connections {
+		tokens = append(tokens, c.Token)
+	}
+	return tokens
 }
 
 // closeStreams asks the gateway to close all streams of a topic.

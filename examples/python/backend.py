@@ -104,6 +104,10 @@ def tokens(name):
 
 # The application's own HTTP server.
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # callbacks may come many at once
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -158,6 +162,6 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     remember()  # before it listens: a disconnect that is told of meanwhile comes again later
-    server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+    server = Server(("127.0.0.1", PORT), Handler)
     print(f"listening on http://127.0.0.1:{PORT}", flush=True)
     server.serve_forever()
