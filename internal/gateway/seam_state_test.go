@@ -172,6 +172,8 @@ func (s *seam) checkState(x *session, state givenState) error {
 		case got:
 			received[blocks[0].raw] = true
 			blocks = blocks[1:]
+		case is == hasTo && len(blocks) > 0 && received[blocks[0].raw]:
+			return fmt.Errorf("%q came twice", blocks[0].raw)
 		case is == hasTo:
 			return fmt.Errorf("%q is missing in its state at %d%s", r.Frame.Wire(false), state.at, upNext(blocks))
 		}
