@@ -92,8 +92,12 @@ func TestRetainedOutlivesItsFile(t *testing.T) {
 		o.RetainedBytes = 700
 		end(true)
 		s, stop = run(t, dir, o, e)
-		if got := retained(s); !slices.Equal(got, []string{"a/=1"}) {
+		if got := retained(s); !slices.Equal(got, []string{"a/=1", "a/k=4"}) {
 			t.Errorf("with a lower bound: %q", got)
+		}
+		full := broker.Publication{Topics: []string{"d"}, Event: sse.Event{Data: "5"}, Store: true, Retain: true}
+		if _, err := s.Append(t.Context(), full); !errors.Is(err, broker.ErrRetainedFull) {
+			t.Errorf("one more beyond a lower bound: %v", err)
 		}
 		end(true)
 	})
