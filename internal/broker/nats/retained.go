@@ -128,12 +128,13 @@ func (e *session) openStore(ctx context.Context) error {
 // noOldReader returns errOldNode if a node of the version before reads the log. Readers that are not
 // made like a node's do not count.
 func noOldReader(ctx context.Context, stream jetstream.Stream) error {
-	list := stream.ListConsumers(ctx)
-	for reader := range list.Info() {
+	list, old := stream.ListConsumers(ctx), false
+	for reader := range list.Info() { // to its end: the library's goroutine would wait for ever
 		c := reader.Config
-		if c.Metadata[readsKey] == "" && c.InactiveThreshold == readerIdle && c.MemoryStorage && c.FilterSubject == "" && c.AckPolicy == jetstream.AckNonePolicy {
-			return errOldNode
-		}
+		old = old || c.Metadata[readsKey] == "" && c.InactiveThreshold == readerIdle && c.MemoryStorage && c.FilterSubject == "" && c.AckPolicy == jetstream.AckNonePolicy
+	}
+	if old {
+		return errOldNode
 	}
 	return list.Err()
 }
