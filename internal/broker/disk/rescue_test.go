@@ -102,11 +102,12 @@ func TestRetainedOutlivesItsFile(t *testing.T) {
 // TestNoRoomToRetain: of those who come at once some find no room. Their events are not there after a start, and their offsets are
 // nobody else's.
 func TestNoRoomToRetain(t *testing.T) {
-	dir, o := t.TempDir(), Options{MaxBytes: 1 << 20, MaxAge: time.Hour, RetainedBytes: 5000}
+	dir, o := t.TempDir(), Options{MaxBytes: 1 << 20, MaxAge: time.Minute, RetainedBytes: 5000}
+	e := env{segmentBytes: 1}
 	synctest.Test(t, func(t *testing.T) {
 		open1 := make(chan struct{})
 		disk := journaltest.New()
-		s, err := open(dir, o, env{segmentBytes: 1 << 20, Env: journal.Env{Wrap: func(f journal.File) journal.File { return slow{disk.Wrap(f), open1} }}})
+		s, err := open(dir, o, env{segmentBytes: 1, Env: journal.Env{Wrap: func(f journal.File) journal.File { return slow{disk.Wrap(f), open1} }}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,13 +141,19 @@ func TestNoRoomToRetain(t *testing.T) {
 		before := imageOf(s.log)
 		_ = s.dir.Close()
 		o.RetainedBytes = 1 << 20 // now there would be room
-		if s, err = open(dir, o, env{segmentBytes: 1 << 20}); err != nil {
-			t.Fatal(err)
-		}
+		s, stop := run(t, dir, o, e)
 		after := imageOf(s.log)
 		if after.Stats != before.Stats || !slices.Equal(after.Records, before.Records) || !slices.Equal(after.Kept, before.Kept) {
 			t.Errorf("%+v, want %+v", after.Stats, before.Stats)
 		}
+		time.Sleep(90 * time.Second) // fake clock
+		synctest.Wait()
+		if first := s.events.Segments()[0].Number; first < 3 || s.log.Stats().Retained != len(added) {
+			t.Errorf("the first file is %d, %+v", first, s.log.Stats())
+		}
+		stop()
+		_ = s.dir.Close()
+		s, stop = run(t, dir, o, e)
 		repeats := 0
 		for n := range 30 {
 			data := fmt.Sprint("event ", n)
@@ -161,6 +168,7 @@ func TestNoRoomToRetain(t *testing.T) {
 		if repeats != len(added) {
 			t.Errorf("%d repeats of %d", repeats, len(added))
 		}
+		stop()
 		_ = s.Close()
 	})
 }
