@@ -89,6 +89,9 @@ func TestRetainedOutlivesItsFile(t *testing.T) {
 		if n := s.records.Len(); n != 2 {
 			t.Errorf("%d values in the table", n)
 		}
+		if files := s.events.Segments(); len(files) != 1 {
+			t.Errorf("%d files of no event, behind a removal", len(files))
+		}
 		o.RetainedBytes = 700
 		end(true)
 		s, stop = run(t, dir, o, e)
@@ -97,6 +100,39 @@ func TestRetainedOutlivesItsFile(t *testing.T) {
 		}
 		end(true)
 	})
+}
+
+// TestKilledWhileAFileGoes: what was copied is there twice then, and is restored once.
+func TestKilledWhileAFileGoes(t *testing.T) {
+	dir, o, e := t.TempDir(), Options{MaxBytes: 1 << 20, MaxAge: time.Hour, RetainedBytes: 1 << 20}, env{segmentBytes: 1}
+	s, err := open(dir, o, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, s, "0")
+	retain(t, s, "1", "", "a", "b")
+	publish(t, s, "2")
+	retain(t, s, "3", "", "b")
+	held := s.held()
+	for _, segment := range s.events.Segments()[:4] {
+		if err := s.rescue(segment.Number, held); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := s.records.Len(); n != 2 {
+		t.Errorf("%d values in the table", n)
+	}
+	before := imageOf(s.log)
+	_ = s.dir.Close()
+	if s, err = open(dir, o, e); err != nil {
+		t.Fatal(err)
+	}
+	if after := imageOf(s.log); after.Stats != before.Stats || !slices.Equal(after.Kept, before.Kept) {
+		t.Errorf("%+v, want %+v", after, before)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestNoRoomToRetain: of those who come at once some find no room. Their events are not there after a start, and their offsets are
