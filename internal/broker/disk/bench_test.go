@@ -82,3 +82,29 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
+
+// A start after a kill with the records of 100,000 connections.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	s, err := Open(dir, Options{MaxBytes: 64 << 20, MaxAge: time.Hour})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for n := range 100_000 {
+		var token broker.Token
+		binary.LittleEndian.PutUint64(token[8:], uint64(n)*0x9E3779B97F4A7C15)
+		if err := s.Put(token, make([]byte, 400)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = s.dir.Close()
+	began := cpu(b)
+	for b.Loop() {
+		s, err := Open(dir, Options{MaxBytes: 64 << 20, MaxAge: time.Hour})
+		if err != nil || len(s.found) != 100_000 {
+			b.Fatal(err)
+		}
+		_ = s.dir.Close()
+	}
+	b.ReportMetric(float64(cpu(b)-began)/float64(b.N), "cpu-ns/op")
+}

@@ -3,7 +3,6 @@ package disk
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"slices"
 	"time"
 
@@ -125,16 +124,14 @@ func (s *Store) held() map[uint64][]string {
 func (s *Store) settle(held map[uint64][]string) error {
 	r := s.records.Log().Reader()
 	defer r.Close()
+	var changes []journal.Change
 	for offset, topics := range s.values {
 		now := held[offset]
 		switch {
 		case len(now) == topics:
 			continue
 		case len(now) == 0:
-			if err := s.records.Delete(retainedID(offset)); err != nil {
-				return err
-			}
-			delete(s.values, offset)
+			changes = append(changes, journal.Change{Key: retainedID(offset), Remove: true})
 			continue
 		}
 		data, err := s.records.Get(r, retainedID(offset))
@@ -145,21 +142,32 @@ func (s *Store) settle(held map[uint64][]string) error {
 		if err != nil {
 			return err
 		}
-		if err := s.keep(e, now); err != nil {
-			return err
+		changes = append(changes, keep(e, now))
+	}
+	return s.update(changes, held)
+}
+
+// keep puts a retained event into the table, with the topics that it has.
+func keep(e stored, topics []string) journal.Change {
+	e.Topics = topics
+	return journal.Change{Key: retainedID(e.offset), Data: appendEvent(nil, &e)}
+}
+
+// update changes the table, and notes which retained events it has.
+func (s *Store) update(changes []journal.Change, held map[uint64][]string) error {
+	if err := s.records.Update(changes); err != nil {
+		return err // what was made of it is made again
+	}
+	for _, c := range changes {
+		switch offset := binary.LittleEndian.Uint64(c.Key.ID[8:]); {
+		case c.Key.Kind != kindRetained:
+		case c.Remove:
+			delete(s.values, offset)
+		default:
+			s.values[offset] = len(held[offset])
 		}
 	}
 	return nil
-}
-
-// keep puts a retained event into the table.
-func (s *Store) keep(e stored, topics []string) error {
-	e.Topics = topics
-	err := s.records.Put(retainedID(e.offset), appendEvent(nil, &e))
-	if err == nil {
-		s.values[e.offset] = len(topics)
-	}
-	return err
 }
 
 // rescue copies what is still needed of a segment.
@@ -180,35 +188,35 @@ func (s *Store) rescue(segment uint64, held map[uint64][]string) error {
 	if err != nil {
 		return err
 	}
+	var changes []journal.Change
+	var keys []copied
 	for _, e := range events {
 		if e.kind() == kindRepeat {
 			e.offset = last
 		}
 		last = e.offset
 		if topics := held[e.offset]; e.Retain && len(topics) > 0 && s.values[e.offset] != len(topics) {
-			if err := s.keep(e, topics); err != nil {
-				return err
-			}
+			changes = append(changes, keep(e, topics))
 		}
-		if e.IdempotencyKey == "" || now.Sub(e.at) >= broker.KeyLife {
-			continue
+		if e.IdempotencyKey != "" && now.Sub(e.at) < broker.KeyLife {
+			k := stored{broker.Publication{IdempotencyKey: e.IdempotencyKey, Digest: e.Digest}, e.offset, e.at}
+			keys = append(keys, copied{keyID(e.IdempotencyKey), e.at})
+			changes = append(changes, journal.Change{Key: keyID(e.IdempotencyKey), Data: appendEvent(nil, &k)})
 		}
-		id := keyID(e.IdempotencyKey)
-		if err := s.records.Put(id, appendEvent(nil, &stored{broker.Publication{IdempotencyKey: e.IdempotencyKey, Digest: e.Digest}, e.offset, e.at})); err != nil {
-			return err
-		}
-		s.copied = append(s.copied, copied{id, e.at})
 	}
+	if err := s.update(changes, held); err != nil {
+		return err
+	}
+	s.copied = append(s.copied, keys...)
 	return nil
 }
 
 // forget takes keys out of the table that are too old.
 func (s *Store) forget() error {
+	var changes []journal.Change
 	for len(s.copied) > 0 && time.Since(s.copied[0].at) >= broker.KeyLife {
-		if err := s.records.Delete(s.copied[0].id); err != nil && !errors.Is(err, journal.ErrAway) { // else it is owed
-			return err
-		}
+		changes = append(changes, journal.Change{Key: s.copied[0].id, Remove: true})
 		s.copied = s.copied[1:]
 	}
-	return nil
+	return s.records.Update(changes) // what it cannot write is owed
 }

@@ -128,7 +128,9 @@ func TestKeyOfRetained(t *testing.T) {
 	cfg := at(s.ClientURL())
 	cfg.RetainedBytes = 3000
 	e := running(t, cfg)
-	large := func(key string) broker.Publication { return keyed(retained(strings.Repeat("x", 1000), key, "t"), key, 1) }
+	large := func(key string) broker.Publication {
+		return keyed(retained(strings.Repeat("x", 1000), key, "t"), key, 1)
+	}
 	first := change(t, e, large("a"))
 	change(t, e, retained("", "a", "t"))
 	change(t, e, large("b"))
