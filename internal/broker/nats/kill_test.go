@@ -46,7 +46,7 @@ func (k *killable) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", k.po
 
 func (k *killable) start() {
 	k.t.Helper()
-	k.process = exec.Command(k.args[0], k.args[1:]...) //nolint:noctx // it is killed by the test
+	k.process = exec.Command(k.args[0], k.args[1:]...)
 	if err := k.process.Start(); err != nil {
 		k.t.Fatal(err)
 	}
