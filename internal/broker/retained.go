@@ -160,6 +160,16 @@ func (l *Log) Reserve(p Publication) (release func(), ok bool) {
 	}, ok
 }
 
+// Retains reports whether any of the topics retains the record with that offset.
+func (l *Log) Retains(topics []string, key string, offset uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(topics, func(t string) bool {
+		k := l.kept.places[place{t, key}]
+		return k != nil && k.offset == offset
+	})
+}
+
 // Restore retains or removes an event whose record the log does not have any more, whatever the bound; for engines only,
 // in the order of the offsets, which are all below those of the log's records, and before anything is appended. The
 // position may be that of an earlier log.

@@ -65,11 +65,10 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 		return broker.Position{}, err
 	}
 	at, err := e.send(ctx, a)
-	if err != nil {
-		return at, err
-	}
-	if p.Retain || p.Remove {
-		err = e.copied(ctx, a.message.Subject, at)
+	if (p.Retain || p.Remove) && at.Epoch == e.log.Epoch() && (err == nil || errors.Is(err, broker.ErrRepeated)) {
+		if failed := e.copied(ctx, a, at); failed != nil {
+			return broker.Position{}, failed
+		}
 	}
 	return at, err
 }

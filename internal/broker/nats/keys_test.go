@@ -99,6 +99,22 @@ func TestKeyOnAnyNode(t *testing.T) {
 	}
 }
 
+// A repeat waits until its node has read the first event.
+func TestKeyOfWhatWasNotRead(t *testing.T) {
+	t.Parallel()
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	a, b := running(t, at(s.ClientURL())), mustEngine(t, at(s.ClientURL()))
+	p := keyed(plain("x", true), "k", 1)
+	first := change(t, a, p)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if at, err := b.Append(ctx, p); !errors.Is(err, broker.ErrUnavailable) {
+		t.Errorf("by a node that reads nothing: %v, %v", at, err)
+	}
+	runEngine(t, b)
+	isRepeat(t, "when it reads", b, p, first)
+}
+
 // What a node takes for a repeat is its own event, if an attempt of its own was stored and its acknowledgement lost.
 func TestKeyOfOwnAttempt(t *testing.T) {
 	t.Parallel()

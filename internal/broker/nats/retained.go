@@ -223,21 +223,22 @@ func (e *session) checkStore(ctx context.Context) error {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return errStoreLost
 	case err != nil:
-		return nil //nolint:nilerr // it is away, or has no leader now
+		return nil // it is away, or has no leader now
 	case store.CachedInfo().Config.Metadata[epochKey] != known:
 		return errStoreLost
 	}
 	return nil
 }
 
-// copied waits until the store has a message, or a newer one of its subject.
-func (e *session) copied(ctx context.Context, subject string, at broker.Position) error {
+// copied waits until the store has the message of an event that is at that position, or a newer one of its subject, or
+// until others have taken its place.
+func (e *session) copied(ctx context.Context, a *appending, at broker.Position) error {
 	ctx, timedOut := context.WithTimeout(ctx, copyTimeout)
 	defer timedOut()
 	ctx, cancel := e.conn.linked(ctx)
 	defer cancel()
 	for look := firstLook; ; look = min(2*look, lastLook) {
-		if e.isCopied(ctx, subject, at) {
+		if e.isCopied(ctx, a.message.Subject, at) || a.p.Retain && !e.log.Retains(a.p.Topics, a.p.Key, at.Offset) {
 			return nil
 		}
 		select {

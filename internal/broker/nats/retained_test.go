@@ -184,7 +184,9 @@ func TestRetainedAheadOfTheLog(t *testing.T) {
 		want, old := kept(e.Log()), e.session
 		stream := mustStream(t, old).CachedInfo().Config
 		cancel()
-		<-over
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
 		if err := old.js.DeleteStream(t.Context(), old.name); err != nil {
 			t.Fatal(err)
 		}

@@ -136,15 +136,11 @@ func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, 
 		MaxBytes: cfg.MaxBytes + streamMargin, MaxAge: cfg.MaxAge, Replicas: max(cfg.Replicas, 1),
 		Duplicates: min(cfg.MaxAge, duplicatesWindow), Metadata: map[string]string{epochKey: epoch},
 	}
-	stream, err := e.js.Stream(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = e.begin(ctx, want)
-		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return stream, err
-		}
-		stream, err = e.js.Stream(ctx, want.Name)
+	stream, err := e.js.CreateStream(ctx, want)
+	if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return stream, err
 	}
-	if err != nil {
+	if stream, err = e.js.Stream(ctx, want.Name); err != nil {
 		return nil, err
 	}
 	have := stream.CachedInfo().Config
@@ -161,19 +157,6 @@ func (e *session) stream(ctx context.Context, cfg LogConfig) (jetstream.Stream, 
 	have.MaxBytes, have.MaxAge, have.Replicas = want.MaxBytes, want.MaxAge, want.Replicas
 	have.Duplicates = min(want.MaxAge, max(have.Duplicates, duplicatesWindow))
 	return e.js.UpdateStream(ctx, have)
-}
-
-// begin makes the stream. Its numbers go on behind those of what is retained of logs before it, so
-// that one order has both.
-func (e *session) begin(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	copies, err := e.readStore(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if n := len(copies); n > 0 {
-		want.FirstSeq = copies[n-1].at.Offset + 1
-	}
-	return e.js.CreateStream(ctx, want)
 }
 
 // keepAtLeast raises the wanted bounds to those of a stream that other nodes read. It reports
