@@ -159,10 +159,10 @@ func cutState(blocks []block) (state, rest []block) {
 // checkState checks a state against the model.
 func (s *seam) checkState(x *session, state givenState) error {
 	blocks, received := state.blocks, map[string]bool{}
-	any := false
+	some := false
 	for i, is := range s.stateOf(x, state) {
 		r := s.chain[i]
-		any = any || is != hasNot
+		some = some || is != hasNot
 		if len(blocks) == 0 && state.torn {
 			break
 		}
@@ -172,6 +172,8 @@ func (s *seam) checkState(x *session, state givenState) error {
 		case got:
 			received[blocks[0].raw] = true
 			blocks = blocks[1:]
+		case is == hasTo && len(blocks) > 0 && received[blocks[0].raw]:
+			return fmt.Errorf("%q came twice", blocks[0].raw)
 		case is == hasTo:
 			return fmt.Errorf("%q is missing in its state at %d%s", r.Frame.Wire(false), state.at, upNext(blocks))
 		}
@@ -181,7 +183,7 @@ func (s *seam) checkState(x *session, state givenState) error {
 		return fmt.Errorf("%q came twice", blocks[0].raw)
 	case len(blocks) > 0:
 		return fmt.Errorf("%q came out of order, or from nowhere, in its state at %d", blocks[0].raw, state.at)
-	case state.due && !any && !state.torn:
+	case state.due && !some && !state.torn:
 		return errors.New("a gap without an id, but nothing is retained")
 	}
 	return nil

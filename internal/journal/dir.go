@@ -100,7 +100,7 @@ func (d *Dir) check() error {
 		parts := segmentName.FindStringSubmatch(name)
 		switch {
 		case name == lockName, name == "lost+found", strings.HasPrefix(name, "."): // as file systems and volumes have them
-		case parts == nil || !slices.Contains(d.names, parts[1]) || !e.Type().IsRegular():
+		case len(parts) == 0 || !slices.Contains(d.names, parts[1]) || !e.Type().IsRegular():
 			return d.bad(name, "is a foreign file")
 		}
 	}
@@ -115,7 +115,7 @@ func (d *Dir) segments(log string) (numbers []uint64, unfinished []string, err e
 	}
 	for _, e := range entries {
 		parts := segmentName.FindStringSubmatch(e.Name())
-		if parts == nil || parts[1] != log {
+		if len(parts) == 0 || parts[1] != log {
 			continue
 		}
 		if parts[3] != "" {

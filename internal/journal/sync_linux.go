@@ -14,8 +14,8 @@ func syncData(f *os.File) error {
 	}
 	var failed error
 	err = c.Control(func(fd uintptr) {
-		for failed = unix.EINTR; failed == unix.EINTR; { //nolint:errorlint // an errno as it is
-			failed = unix.Fdatasync(int(fd)) //nolint:gosec // a descriptor
+		for failed = unix.EINTR; failed == unix.EINTR; {
+			failed = unix.Fdatasync(int(fd))
 		}
 	})
 	if err != nil {

@@ -151,33 +151,61 @@ func (v *values) Written(frame Place) {
 	}
 }
 
+// Change is what Update does to a key.
+type Change struct {
+	Key    Key
+	Data   []byte // its value from now on
+	Remove bool   // it has none
+}
+
 // Put gives a key a value. After an error the key has the value that it had before.
 func (t *Table) Put(k Key, data []byte) error {
-	s := t.stripe(k)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := values{t, []value{{key: k, data: data}}}
-	if err := t.log.Append(&e); err != nil {
-		if _, there := s.at[k]; !there && !errors.Is(err, ErrAway) && !errors.Is(err, ErrClosed) {
-			s.owe(k) // it may be there after all
-		}
-		return err
-	}
-	s.set(t, k, e.list[0].at)
-	return nil
+	return t.change(t.stripe(k), []Change{{Key: k, Data: data}})
 }
 
 // Delete removes a key, if it is there. After an error the removal is owed: Settle writes it.
 func (t *Table) Delete(k Key) error {
-	s := t.stripe(k)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.remove(t, k) {
+	return t.change(t.stripe(k), []Change{{Key: k, Remove: true}})
+}
+
+// Update makes many changes with few writes. After an error each of them is made, or is as after an error of Put or Delete.
+func (t *Table) Update(changes []Change) error {
+	var by [len(t.stripes)][]Change
+	for _, c := range changes {
+		i := c.Key.ID[len(c.Key.ID)-1]
+		by[i] = append(by[i], c)
+	}
+	var errs []error
+	for i := range by {
+		errs = append(errs, t.change(&t.stripes[i], by[i]))
+	}
+	return errors.Join(errs...)
+}
+
+// change makes changes of one stripe.
+func (t *Table) change(s *stripe, changes []Change) error {
+	if len(changes) == 0 {
 		return nil
 	}
-	err := t.log.Append(&values{t, []value{{key: k, gone: true}}})
-	if err != nil {
-		s.owe(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := values{t, make([]value, 0, len(changes))}
+	for _, c := range changes {
+		if !c.Remove || s.remove(t, c.Key) {
+			e.list = append(e.list, value{key: c.Key, data: c.Data, gone: c.Remove})
+		}
+	}
+	if len(e.list) == 0 {
+		return nil
+	}
+	err := t.log.Append(&e)
+	for _, v := range e.list {
+		switch _, there := s.at[v.key]; {
+		case err == nil && !v.gone:
+			s.set(t, v.key, v.at)
+		case err != nil && v.gone, err != nil && !there && !errors.Is(err, ErrAway) && !errors.Is(err, ErrClosed):
+			s.owe(v.key) // the latter may be there after all
+		}
 	}
 	return err
 }
@@ -246,7 +274,7 @@ func (t *Table) Keys(kind byte) []Key {
 	}
 	slices.SortFunc(list, func(a, b placed) int {
 		if a.at.segment != b.at.segment {
-			return int(a.at.segment) - int(b.at.segment) //nolint:gosec // numbers of files
+			return int(a.at.segment) - int(b.at.segment)
 		}
 		return int(a.at.offset) - int(b.at.offset)
 	})
@@ -277,15 +305,15 @@ func (t *Table) Get(r *Reader, k Key) ([]byte, error) {
 func (t *Table) Compact() error {
 	for {
 		segments := t.log.Segments()
-		oldest := segments[0].Number
+		oldest := spotOf(Place{Segment: segments[0].Number}, 0).segment
 		t.mu.Lock()
-		live, room := t.live[uint32(oldest)], t.bytes/t.log.o.SegmentBytes
+		live, room := t.live[oldest], t.bytes/t.log.o.SegmentBytes
 		t.mu.Unlock()
 		if len(segments) < 2 || live > 0 && int64(len(segments)) <= 2*(room+1)+2 {
 			return nil
 		}
 		if live > 0 {
-			if err := t.empty(oldest); err != nil {
+			if err := t.empty(segments[0].Number); err != nil {
 				return err
 			}
 			if err := t.log.Sync(); err != nil { // before what it replaces is gone
@@ -293,13 +321,13 @@ func (t *Table) Compact() error {
 			}
 		}
 		t.mu.Lock()
-		live = t.live[uint32(oldest)]
-		delete(t.live, uint32(oldest))
+		live = t.live[oldest]
+		delete(t.live, oldest)
 		t.mu.Unlock()
 		if live != 0 {
 			return errors.New("a segment of records has values that were not found in it")
 		}
-		if err := t.log.Drop(oldest + 1); err != nil {
+		if err := t.log.Drop(segments[0].Number + 1); err != nil {
 			return err
 		}
 	}
@@ -321,8 +349,8 @@ func (t *Table) empty(segment uint64) error {
 	if err != nil {
 		return err
 	}
-	for i, list := range moves {
-		if err := t.move(&t.stripes[i], segment, list); err != nil {
+	for i := range moves {
+		if err := t.move(&t.stripes[i], segment, moves[i]); err != nil {
 			return err
 		}
 	}

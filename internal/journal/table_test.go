@@ -175,8 +175,8 @@ func TestTableAtOnce(t *testing.T) {
 	for i := range writers {
 		models[i] = map[journal.Key]string{}
 		group.Go(func() {
-			random := rand.New(rand.NewPCG(uint64(i), 0)) //nolint:gosec // a test
-			for n := range rounds {                       // keys of several writers share stripes
+			random := rand.New(rand.NewPCG(uint64(i), 0))
+			for n := range rounds { // keys of several writers share stripes
 				k := journal.Key{Kind: 1}
 				k.ID[0], k.ID[1] = byte(i), byte(random.IntN(keys))
 				k.ID[15] = k.ID[1]

@@ -132,14 +132,6 @@ func (m *Memory[K, V]) Forgotten() uint64 {
 	return m.forgotten
 }
 
-// Bytes returns about how much memory the keys take.
-func (m *Memory[K, V]) Bytes() int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.expireLocked(time.Now())
-	return m.bytes
-}
-
 // Value returns what came of what was carried out.
 func (e *Entry[K, V]) Value() V { return e.value }
 

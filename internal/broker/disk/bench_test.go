@@ -1,3 +1,5 @@
+//go:build unix
+
 package disk
 
 import (
@@ -5,6 +7,7 @@ import (
 	"encoding/binary"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -49,7 +52,7 @@ func BenchmarkPutDelete(b *testing.B) {
 	began := cpu(b)
 	for n := range b.N {
 		var token broker.Token
-		binary.LittleEndian.PutUint64(token[8:], uint64(n)*0x9E3779B97F4A7C15) //nolint:gosec // any number
+		binary.LittleEndian.PutUint64(token[8:], uint64(n)*0x9E3779B97F4A7C15)
 		if s.Put(token, record) != nil || s.Delete(token) != nil {
 			b.Fatal("not written")
 		}
@@ -64,9 +67,10 @@ func BenchmarkAppend(b *testing.B) {
 			p := broker.Publication{Topics: []string{"orders"}, Store: true, Event: sse.Event{Data: string(make([]byte, 200))}}
 			began := cpu(b)
 			var group sync.WaitGroup
-			for i := range publishers {
+			var begun atomic.Int64
+			for range publishers {
 				group.Go(func() {
-					for range b.N/publishers + (b.N%publishers+publishers-1-i)/publishers {
+					for begun.Add(1) <= int64(b.N) {
 						if _, err := s.Append(context.Background(), p); err != nil {
 							b.Error(err)
 						}
@@ -77,4 +81,30 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportMetric(float64(cpu(b)-began)/float64(b.N), "cpu-ns/op")
 		})
 	}
+}
+
+// A start after a kill with the records of 100,000 connections.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	s, err := Open(dir, Options{MaxBytes: 64 << 20, MaxAge: time.Hour})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for n := range 100_000 {
+		var token broker.Token
+		binary.LittleEndian.PutUint64(token[8:], uint64(n)*0x9E3779B97F4A7C15)
+		if err := s.Put(token, make([]byte, 400)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = s.dir.Close()
+	began := cpu(b)
+	for b.Loop() {
+		s, err := Open(dir, Options{MaxBytes: 64 << 20, MaxAge: time.Hour})
+		if err != nil || len(s.found) != 100_000 {
+			b.Fatal(err)
+		}
+		_ = s.dir.Close()
+	}
+	b.ReportMetric(float64(cpu(b)-began)/float64(b.N), "cpu-ns/op")
 }

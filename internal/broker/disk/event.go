@@ -108,7 +108,7 @@ func (e *stored) kind() byte {
 func appendEvent(dst []byte, e *stored) []byte {
 	dst = appendNumber(dst, eventOffset, e.offset)
 	dst = protowire.AppendTag(dst, eventAt, protowire.Fixed64Type)
-	dst = protowire.AppendFixed64(dst, uint64(e.at.UnixNano())) //nolint:gosec // read back as it was
+	dst = protowire.AppendFixed64(dst, uint64(e.at.UnixNano()))
 	for _, t := range e.Topics {
 		dst = appendText(dst, eventTopic, t)
 	}

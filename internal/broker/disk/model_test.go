@@ -46,6 +46,15 @@ func imageOf(l *broker.Log) image {
 	return i
 }
 
+// places returns the places of retained events, and their offsets: what does not change with the epoch.
+func (i image) places() (places []string) {
+	for _, k := range i.Kept {
+		place, _, _ := strings.Cut(k, " id: ")
+		places = append(places, place)
+	}
+	return places
+}
+
 // model is what a gateway and its clients know of a store.
 type model struct {
 	t      *rapid.T
@@ -64,6 +73,7 @@ type model struct {
 	ids     map[string]string       // all that were ever seen, and what they meant
 	safe    broker.Position         // what a cut of power must leave
 	kept    map[broker.Token]string // records that it must leave
+	values  []string                // retained events that it must leave
 	records map[broker.Token]string
 	ever    map[broker.Token][]string
 	owed    map[broker.Token]string
@@ -86,7 +96,9 @@ func (m *model) open() {
 }
 
 // synced notes that all is on the disk.
-func (m *model) synced() { m.safe, m.kept = m.store.log.Position(), maps.Clone(m.records) }
+func (m *model) synced() {
+	m.safe, m.kept, m.values = m.store.log.Position(), maps.Clone(m.records), imageOf(m.store.log).places()
+}
 
 // look checks that no id means two events.
 func (m *model) look() {
@@ -173,13 +185,13 @@ func (m *model) again(cut bool) {
 		m.boot++
 		seed := rapid.Uint64().Draw(m.t, "seed")
 		m.path = tempDir(m.t)
-		if err := m.disk.Cut(path, m.path, rand.New(rand.NewPCG(seed, 0))); err != nil { //nolint:gosec // a test
+		if err := m.disk.Cut(path, m.path, rand.New(rand.NewPCG(seed, 0))); err != nil {
 			m.t.Fatal(err)
 		}
 	}
 	m.disk.Empty()
 	m.full = false
-	safe, kept := m.safe, m.kept
+	safe, kept, values := m.safe, m.kept, m.values
 	m.open()
 	if path != m.path {
 		_ = os.RemoveAll(path)
@@ -199,6 +211,10 @@ func (m *model) again(cut bool) {
 	case after.Stats.Epoch == before.Stats.Epoch:
 	case after.Stats.Last < safe.Offset || after.Stats.Last > found.Last:
 		m.t.Fatalf("the log ends at %d, not from %d to %d", after.Stats.Last, safe.Offset, found.Last)
+	case slices.ContainsFunc(values, func(v string) bool {
+		return slices.Contains(before.places(), v) && !slices.Contains(after.places(), v)
+	}):
+		m.t.Fatalf("retained %q, and before %q, of which %q was synced", after.Kept, before.Kept, values)
 	}
 	got := map[broker.Token]string{}
 	for token, record := range m.store.Survivors() {

@@ -35,7 +35,7 @@ func open(dir string, o Options, env env) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: d, o: o, keys: broker.NewKeys(), values: map[uint64]int{}}
+	s := &Store{dir: d, o: o, keys: broker.NewKeys(), values: map[uint64]int{}, void: map[uint64]bool{}}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
@@ -85,7 +85,7 @@ func (o *outline) read(r journal.Record) error {
 // read restores what the directory has.
 func (s *Store) read() (err error) {
 	now := time.Now()
-	o := outline{void: map[uint64]bool{}}
+	o := outline{void: s.void}
 	if s.events, err = s.dir.Open("events", o.read); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (s *Store) read() (err error) {
 		if err := s.readTable(*o.first, now); err != nil {
 			return err
 		}
-		if err := s.events.Again(func(r journal.Record) error { return s.replay(r, o.void, now) }); err != nil {
+		if err := s.events.Again(func(r journal.Record) error { return s.replay(r, now) }); err != nil {
 			return err
 		}
 	}
@@ -120,7 +120,7 @@ func (s *Store) read() (err error) {
 }
 
 // replay adds a record of the log of events to the log in memory, which trims it as it has then.
-func (s *Store) replay(r journal.Record, void map[uint64]bool, now time.Time) error {
+func (s *Store) replay(r journal.Record, now time.Time) error {
 	if r.Kind == kindBeginning {
 		_, b, err := parseBeginning(r.Data)
 		if err != nil {
@@ -147,7 +147,7 @@ func (s *Store) replay(r journal.Record, void map[uint64]bool, now time.Time) er
 		e.at = now
 	}
 	s.latest.at = e.at
-	if r.Kind == kindVoid || void[e.offset] {
+	if r.Kind == kindVoid || s.void[e.offset] {
 		return nil
 	}
 	if r.Kind == kindRepeat {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -111,7 +112,19 @@ func (s *Store) drop() error {
 	if err := s.records.Log().Sync(); err != nil { // before what it replaces is gone
 		return err
 	}
-	return s.events.Drop(before)
+	if err := s.events.Drop(before); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.void, func(offset uint64, _ bool) bool { return offset < s.begins[0].last })
+	return nil
+}
+
+func (s *Store) isVoid(offset uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.void[offset]
 }
 
 // held returns the topics that each retained event has.
@@ -131,16 +144,14 @@ func (s *Store) held() map[uint64][]string {
 func (s *Store) settle(held map[uint64][]string) error {
 	r := s.records.Log().Reader()
 	defer r.Close()
+	var changes []journal.Change
 	for offset, topics := range s.values {
 		now := held[offset]
 		switch {
 		case len(now) == topics:
 			continue
 		case len(now) == 0:
-			if err := s.records.Delete(retainedID(offset)); err != nil {
-				return err
-			}
-			delete(s.values, offset)
+			changes = append(changes, journal.Change{Key: retainedID(offset), Remove: true})
 			continue
 		}
 		data, err := s.records.Get(r, retainedID(offset))
@@ -151,27 +162,37 @@ func (s *Store) settle(held map[uint64][]string) error {
 		if err != nil {
 			return err
 		}
-		if err := s.keep(e, now); err != nil {
-			return err
+		changes = append(changes, keep(e, now))
+	}
+	return s.update(changes, held)
+}
+
+// keep puts a retained event into the table, with the topics that it has.
+func keep(e stored, topics []string) journal.Change {
+	e.Topics = topics
+	return journal.Change{Key: retainedID(e.offset), Data: appendEvent(nil, &e)}
+}
+
+// update changes the table, and notes which retained events it has.
+func (s *Store) update(changes []journal.Change, held map[uint64][]string) error {
+	if err := s.records.Update(changes); err != nil {
+		return err // what was made of it is made again
+	}
+	for _, c := range changes {
+		switch offset := binary.LittleEndian.Uint64(c.Key.ID[8:]); {
+		case c.Key.Kind != kindRetained:
+		case c.Remove:
+			delete(s.values, offset)
+		default:
+			s.values[offset] = len(held[offset])
 		}
 	}
 	return nil
 }
 
-// keep puts a retained event into the table.
-func (s *Store) keep(e stored, topics []string) error {
-	e.Topics = topics
-	err := s.records.Put(retainedID(e.offset), appendEvent(nil, &e))
-	if err == nil {
-		s.values[e.offset] = len(topics)
-	}
-	return err
-}
-
 // rescue copies what is still needed of a segment.
 func (s *Store) rescue(segment uint64, held map[uint64][]string) error {
 	now := time.Now()
-	void := map[uint64]bool{}
 	var events []stored
 	last := uint64(0) // as begin.last
 	err := s.events.Scan(segment, func(r journal.Record) error {
@@ -181,9 +202,7 @@ func (s *Store) rescue(segment uint64, held map[uint64][]string) error {
 			return err
 		}
 		e, err := parseEvent(r.Kind, r.Data)
-		if r.Kind == kindVoid {
-			void[e.offset] = true
-		} else {
+		if r.Kind != kindVoid && !s.isVoid(e.offset) {
 			events = append(events, e)
 		}
 		return err
@@ -191,38 +210,35 @@ func (s *Store) rescue(segment uint64, held map[uint64][]string) error {
 	if err != nil {
 		return err
 	}
+	var changes []journal.Change
+	var keys []copied
 	for _, e := range events {
-		if void[e.offset] {
-			continue
-		}
 		if e.kind() == kindRepeat {
 			e.offset = last
 		}
 		last = e.offset
 		if topics := held[e.offset]; e.Retain && len(topics) > 0 && s.values[e.offset] != len(topics) {
-			if err := s.keep(e, topics); err != nil {
-				return err
-			}
+			changes = append(changes, keep(e, topics))
 		}
-		if e.IdempotencyKey == "" || now.Sub(e.at) >= broker.KeyLife {
-			continue
+		if e.IdempotencyKey != "" && now.Sub(e.at) < broker.KeyLife {
+			k := stored{broker.Publication{IdempotencyKey: e.IdempotencyKey, Digest: e.Digest}, e.offset, e.at}
+			keys = append(keys, copied{keyID(e.IdempotencyKey), e.at})
+			changes = append(changes, journal.Change{Key: keyID(e.IdempotencyKey), Data: appendEvent(nil, &k)})
 		}
-		id := keyID(e.IdempotencyKey)
-		if err := s.records.Put(id, appendEvent(nil, &stored{broker.Publication{IdempotencyKey: e.IdempotencyKey, Digest: e.Digest}, e.offset, e.at})); err != nil {
-			return err
-		}
-		s.copied = append(s.copied, copied{id, e.at})
 	}
+	if err := s.update(changes, held); err != nil {
+		return err
+	}
+	s.copied = append(s.copied, keys...)
 	return nil
 }
 
 // forget takes keys out of the table that are too old.
 func (s *Store) forget() error {
+	var changes []journal.Change
 	for len(s.copied) > 0 && time.Since(s.copied[0].at) >= broker.KeyLife {
-		if err := s.records.Delete(s.copied[0].id); err != nil && !errors.Is(err, journal.ErrAway) { // else it is owed
-			return err
-		}
+		changes = append(changes, journal.Change{Key: s.copied[0].id, Remove: true})
 		s.copied = s.copied[1:]
 	}
-	return nil
+	return s.records.Update(changes) // what it cannot write is owed
 }

@@ -89,6 +89,11 @@ func TestRetainedOutlivesItsFile(t *testing.T) {
 		if n := s.records.Len(); n != 2 {
 			t.Errorf("%d values in the table", n)
 		}
+		time.Sleep(2 * time.Second) // fake clock
+		synctest.Wait()
+		if files := s.events.Segments(); len(files) != 1 {
+			t.Errorf("%d files of no event, behind a removal", len(files))
+		}
 		o.RetainedBytes = 700
 		end(true)
 		s, stop = run(t, dir, o, e)
@@ -99,14 +104,48 @@ func TestRetainedOutlivesItsFile(t *testing.T) {
 	})
 }
 
+// TestKilledWhileAFileGoes: what was copied is there twice then, and is restored once.
+func TestKilledWhileAFileGoes(t *testing.T) {
+	dir, o, e := t.TempDir(), Options{MaxBytes: 1 << 20, MaxAge: time.Hour, RetainedBytes: 1 << 20}, env{segmentBytes: 1}
+	s, err := open(dir, o, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, s, "0")
+	retain(t, s, "1", "", "a", "b")
+	publish(t, s, "2")
+	retain(t, s, "3", "", "b")
+	held := s.held()
+	for _, segment := range s.events.Segments()[:4] {
+		if err := s.rescue(segment.Number, held); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := s.records.Len(); n != 1 {
+		t.Errorf("%d values in the table", n)
+	}
+	before := imageOf(s.log)
+	_ = s.dir.Close()
+	if s, err = open(dir, o, e); err != nil {
+		t.Fatal(err)
+	}
+	if after := imageOf(s.log); after.Stats != before.Stats || !slices.Equal(after.Kept, before.Kept) {
+		t.Errorf("%+v, want %+v", after, before)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNoRoomToRetain: of those who come at once some find no room. Their events are not there after a start, and their offsets are
 // nobody else's.
 func TestNoRoomToRetain(t *testing.T) {
-	dir, o := t.TempDir(), Options{MaxBytes: 1 << 20, MaxAge: time.Hour, RetainedBytes: 5000}
+	dir, o := t.TempDir(), Options{MaxBytes: 1 << 20, MaxAge: time.Minute, RetainedBytes: 5000}
+	e := env{segmentBytes: 1}
 	synctest.Test(t, func(t *testing.T) {
 		open1 := make(chan struct{})
 		disk := journaltest.New()
-		s, err := open(dir, o, env{segmentBytes: 1 << 20, Env: journal.Env{Wrap: func(f journal.File) journal.File { return slow{disk.Wrap(f), open1} }}})
+		s, err := open(dir, o, env{segmentBytes: 1, Env: journal.Env{Wrap: func(f journal.File) journal.File { return slow{disk.Wrap(f), open1} }}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,13 +179,19 @@ func TestNoRoomToRetain(t *testing.T) {
 		before := imageOf(s.log)
 		_ = s.dir.Close()
 		o.RetainedBytes = 1 << 20 // now there would be room
-		if s, err = open(dir, o, env{segmentBytes: 1 << 20}); err != nil {
-			t.Fatal(err)
-		}
+		s, stop := run(t, dir, o, e)
 		after := imageOf(s.log)
 		if after.Stats != before.Stats || !slices.Equal(after.Records, before.Records) || !slices.Equal(after.Kept, before.Kept) {
 			t.Errorf("%+v, want %+v", after.Stats, before.Stats)
 		}
+		time.Sleep(90 * time.Second) // fake clock
+		synctest.Wait()
+		if first := s.events.Segments()[0].Number; first < 3 || s.log.Stats().Retained != len(added) {
+			t.Errorf("the first file is %d, %+v", first, s.log.Stats())
+		}
+		stop()
+		_ = s.dir.Close()
+		s, stop = run(t, dir, o, e)
 		repeats := 0
 		for n := range 30 {
 			data := fmt.Sprint("event ", n)
@@ -161,6 +206,7 @@ func TestNoRoomToRetain(t *testing.T) {
 		if repeats != len(added) {
 			t.Errorf("%d repeats of %d", repeats, len(added))
 		}
+		stop()
 		_ = s.Close()
 	})
 }
@@ -210,7 +256,7 @@ func TestKeysOutliveTheirFile(t *testing.T) {
 		if s.log.Stats().Events != 0 || s.records.Len() == 0 {
 			t.Errorf("%+v, %d keys", s.log.Stats(), s.records.Len())
 		}
-		time.Sleep(32 * time.Second)
+		time.Sleep(32 * time.Second) // fake clock
 		synctest.Wait()
 		if n := s.records.Len(); n != 0 {
 			t.Errorf("%d keys are there for ever", n)

@@ -28,7 +28,7 @@ import (
 var plenty = Options{MaxBytes: 64 << 20, MaxAge: time.Hour}
 
 // run opens a store and runs it. stop ends Run; the test is to close the store.
-func run(t *testing.T, dir string, o Options, e env) (s *Store, stop func()) {
+func run(t *testing.T, dir string, o Options, e env) (_ *Store, stop func()) {
 	t.Helper()
 	s, err := open(dir, o, e)
 	if err != nil {
@@ -78,7 +78,7 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := bufio.NewScanner(out)
-		for kill := 200 + rand.IntN(3000); lines.Scan(); kill-- { //nolint:gosec // a test
+		for kill := 200 + rand.IntN(3000); lines.Scan(); kill-- {
 			if kill == 0 {
 				_ = c.Process.Kill()
 			}
@@ -144,7 +144,7 @@ func TestKilled(t *testing.T) {
 func busy(dir string) {
 	s, err := Open(dir, plenty)
 	if err != nil {
-		fmt.Println("error", err)
+		fmt.Fprintln(os.Stdout, "error", err)
 		return
 	}
 	var group sync.WaitGroup
@@ -154,25 +154,25 @@ func busy(dir string) {
 				data := fmt.Sprint(os.Getpid(), ".", i, ".", n, ".", strings.Repeat("x", n%700))
 				at, err := s.Append(context.Background(), broker.Publication{Topics: []string{"t"}, Event: sse.Event{Data: data}, Store: true})
 				if err != nil {
-					fmt.Println("error", err)
+					fmt.Fprintln(os.Stdout, "error", err)
 				}
-				fmt.Println("event", at.Offset, data)
+				fmt.Fprintln(os.Stdout, "event", at.Offset, data)
 			}
 		})
 		group.Go(func() {
 			for n := 0; ; n++ {
 				var token broker.Token
-				binary.BigEndian.PutUint64(token[:], rand.Uint64()) //nolint:gosec // a test
+				binary.BigEndian.PutUint64(token[:], rand.Uint64())
 				token[15] = byte(n % 2)
 				if err := s.Put(token, make([]byte, 200)); err != nil {
-					fmt.Println("error", err)
+					fmt.Fprintln(os.Stdout, "error", err)
 				}
-				fmt.Printf("put %x\n", token)
+				fmt.Fprintf(os.Stdout, "put %x\n", token)
 				if deleting(token) {
 					if err := s.Delete(token); err != nil {
-						fmt.Println("error", err)
+						fmt.Fprintln(os.Stdout, "error", err)
 					}
-					fmt.Printf("deleted %x\n", token)
+					fmt.Fprintf(os.Stdout, "deleted %x\n", token)
 				}
 			}
 		})
@@ -193,18 +193,18 @@ func TestTimes(t *testing.T) {
 		dir, o := t.TempDir(), Options{MaxBytes: 1 << 20, MaxAge: 10 * time.Minute}
 		s, stop := run(t, dir, o, env{segmentBytes: 1})
 		publish(t, s, "a")
-		time.Sleep(5 * time.Minute) // fake clock, as below
+		time.Sleep(5 * time.Minute) // fake clock
 		b := publish(t, s, "b")
 		stop()
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(5*time.Minute - time.Second)
+		time.Sleep(5*time.Minute - time.Second) // fake clock
 		s, stop = run(t, dir, o, env{segmentBytes: 1})
 		if n := s.log.Stats().Events; n != 2 {
 			t.Errorf("%d events, want 2", n)
 		}
-		time.Sleep(3 * time.Second)
+		time.Sleep(3 * time.Second) // fake clock
 		synctest.Wait()
 		if stats := s.log.Stats(); stats.Events != 1 || stats.Oldest != b.Offset {
 			t.Errorf("%+v, want one event", stats)
@@ -212,7 +212,7 @@ func TestTimes(t *testing.T) {
 		if files := s.events.Segments(); files[0].Number != 3 {
 			t.Errorf("the first file is %d", files[0].Number)
 		}
-		time.Sleep(5 * time.Minute)
+		time.Sleep(5 * time.Minute) // fake clock
 		synctest.Wait()
 		if stats := s.log.Stats(); stats.Events != 0 || stats.Trimmed != b.Offset {
 			t.Errorf("%+v, want no event", stats)
@@ -264,13 +264,13 @@ func TestAway(t *testing.T) {
 		if err := s.Delete(gone); err == nil {
 			t.Error("a record is deleted on a full disk")
 		}
-		time.Sleep(10 * time.Second)
+		time.Sleep(10 * time.Second) // fake clock
 		synctest.Wait()
 		if away := s.Away(); away != 10*time.Second {
 			t.Error(away)
 		}
 		disk.Empty()
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // fake clock
 		synctest.Wait()
 		if away := s.Away(); away != 0 {
 			t.Error(away)

@@ -57,15 +57,17 @@ func (s *Store) trimmed() uint64 {
 	return s.begins[0].segment
 }
 
-// tell logs when the directory ceases to be writable, and when it is again.
+// tell logs when the upkeep begins to fail, and when it works again.
 func (s *Store) tell(told string, err error) string {
 	now := ""
 	if err != nil {
 		now = err.Error()
 	}
 	switch {
-	case now != "" && told == "":
+	case now != "" && told == "" && s.Away() > 0:
 		s.o.Log.Warn("the state directory cannot be written: events are refused, and streams open without a record", slog.String("error", now))
+	case now != "" && told == "":
+		s.o.Log.Error("the state directory grows, since what is old in it cannot be removed", slog.String("error", now))
 	case now == "" && told != "":
 		s.o.Log.Info("the state directory can be written again")
 	}

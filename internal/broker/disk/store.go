@@ -45,6 +45,7 @@ type Store struct {
 	mu     sync.Mutex
 	latest begin // what a segment would begin with now
 	begins []begin
+	void   map[uint64]bool // offsets of events that are in a file, and were taken back
 
 	// Of Open and Run.
 	values     map[uint64]int // retained events in the table: of how many topics, by offset
@@ -85,7 +86,7 @@ func (s *Store) add(ctx context.Context, p broker.Publication) (broker.Position,
 		return broker.Position{}, err
 	}
 	if errors.Is(e.err, broker.ErrRetainedFull) { // another has taken the room meanwhile
-		if err := s.write(&void{e.offset}); err != nil {
+		if err := s.write(&void{s, e.offset}); err != nil {
 			// It is in the file, and may be there after a start. So its outcome is unknown.
 			return broker.Position{}, fmt.Errorf("taking back an event for which there is no room: %w", errors.New(err.Error()))
 		}
@@ -142,7 +143,10 @@ func (p *publication) Written(journal.Place) {
 }
 
 // void takes back the event with an offset.
-type void struct{ offset uint64 }
+type void struct {
+	store  *Store
+	offset uint64
+}
 
 // Records implements journal.Entry.
 func (v *void) Records(b *journal.Batch) {
@@ -151,7 +155,11 @@ func (v *void) Records(b *journal.Batch) {
 }
 
 // Written implements journal.Entry.
-func (*void) Written(journal.Place) {}
+func (v *void) Written(journal.Place) {
+	v.store.mu.Lock()
+	defer v.store.mu.Unlock()
+	v.store.void[v.offset] = true
+}
 
 // ForgottenKeys returns how many idempotency keys were forgotten before their time, because of the bound of their memory.
 func (s *Store) ForgottenKeys() uint64 { return s.keys.Forgotten() }
