@@ -45,19 +45,27 @@ const (
 
 const tokenLen = 36
 
-// appendHead adds the fields that differ and ends the head. The webhook-id is unique
-// for each callback and the same on each attempt. more are further lines.
-func (c *Client) appendHead(dst []byte, action string, token gateway.Token, bodyLen int, more string) []byte {
+// appendHead adds the fields that differ and ends the head. The id is unique for what the callback says, and
+// the same on each attempt. more are further lines.
+func (c *Client) appendHead(dst, id []byte, bodyLen int, more string) []byte {
 	dst = append(dst, c.head...)
 	dst = strconv.AppendInt(dst, int64(bodyLen), 10)
 	dst = append(dst, "\r\nwebhook-id: "...)
-	dst = appendToken(dst, token)
-	dst = append(dst, '-')
-	dst = append(dst, action...)
+	dst = append(dst, id...)
 	dst = append(dst, "\r\n"...)
 	dst = append(dst, more...)
 	return append(dst, "\r\n"...)
 }
+
+// appendID appends the id of a callback that is about one connection.
+func appendID(dst []byte, token gateway.Token, action string) []byte {
+	dst = appendToken(dst, token)
+	dst = append(dst, '-')
+	return append(dst, action...)
+}
+
+// idLen is the length of a disconnect's id, which is the longest.
+const idLen = tokenLen + len("-disconnect")
 
 func (c *Client) appendConnect(dst []byte, token gateway.Token, position broker.Position, request []byte, more string) []byte {
 	n := len(connectOpen) + tokenLen + len(requestKey) + len(request) + len(bodyEnd)
@@ -67,7 +75,8 @@ func (c *Client) appendConnect(dst []byte, token gateway.Token, position broker.
 		id = position.AppendTo(space[:0])
 		n += len(positionKey) + len(id)
 	}
-	dst = c.appendHead(dst, ActionConnect, token, n, more)
+	var room [idLen]byte
+	dst = c.appendHead(dst, appendID(room[:0], token, ActionConnect), n, more)
 	dst = append(dst, connectOpen...)
 	dst = appendToken(dst, token)
 	if len(id) > 0 {
@@ -85,7 +94,8 @@ func (c *Client) appendDisconnect(dst []byte, n *gateway.Notice, more string) []
 	if detail != "" {
 		size += len(detailKey) + len(detail)
 	}
-	dst = c.appendHead(dst, ActionDisconnect, n.Token, size, more)
+	var room [idLen]byte
+	dst = c.appendHead(dst, appendID(room[:0], n.Token, ActionDisconnect), size, more)
 	dst = append(dst, disconnectOpen...)
 	dst = append(dst, reason...)
 	if detail != "" {
