@@ -54,6 +54,8 @@ type Config struct {
 	// CallbackConcurrency bounds the connects under way, and separately the disconnects.
 	// 0: derived from the limit on open files.
 	CallbackConcurrency int
+	// CallbackBatch is how many disconnects one callback may carry. 1: each has its own.
+	CallbackBatch int
 
 	// HeartbeatInterval between the heartbeats of a stream; whole seconds, at least one.
 	HeartbeatInterval time.Duration

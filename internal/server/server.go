@@ -127,7 +127,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		log = tracer.Logger(log)
 	}
 	s := &Server{
-		cfg: cfg, tracer: tracer, version: version, log: log, metrics: metrics.New(version, callback.Results()), files: files,
+		cfg: cfg, tracer: tracer, version: version, log: log, metrics: metrics.New(version, callback.Results(cfg.CallbackBatch)), files: files,
 		panics: logging.Every(time.Second), ignored: logging.Every(time.Second), full: logging.Every(time.Second), hurried: make(chan struct{}),
 	}
 
@@ -143,7 +143,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	var backend gateway.Backend = noBackend{}
 	if cfg.CallbackURL != "" {
 		callbacks := callback.Config{
-			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency,
+			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency, Batch: cfg.CallbackBatch,
 			Log: log, Observe: s.metrics.ObserveCallback, Requests: requests,
 			Trace:    traceCallbacks(tracer, cfg.CallbackURL),
 			Position: func() broker.Position { return s.topics.Position() },
@@ -159,10 +159,10 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		}
 		backend = s.callbacks
 		if s.node != nil {
-			backend = s.node.Backend(s.callbacks)
+			backend = s.callbacks.Refusing(s.node.Backend(s.callbacks))
 		}
 		if s.records != nil {
-			backend = s.records.Backend(s.callbacks)
+			backend = s.callbacks.Refusing(s.records.Backend(s.callbacks))
 		}
 	}
 	s.topics = topics.New(s.broker, s.node != nil)
