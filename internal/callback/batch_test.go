@@ -1,0 +1,438 @@
+package callback
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"pgregory.net/rapid"
+
+	"ssegateway/internal/gateway"
+)
+
+// event is an end in a batch, as a backend decodes it.
+type event struct {
+	ID string `json:"webhook_id"`
+	body
+}
+
+// post is a callback that a backend has got.
+type post struct {
+	at     time.Duration
+	id     string
+	raw    string
+	action string
+	events []event // of a batch, or the one that is alone
+}
+
+func decodePost(t testing.TB, head http.Header, raw []byte) post {
+	t.Helper()
+	var b struct {
+		Events []event `json:"events"`
+		body
+	}
+	if err := json.Unmarshal(raw, &b); err != nil {
+		t.Errorf("the callback's body: %v", err)
+	}
+	p := post{id: head.Get("Webhook-Id"), raw: string(raw), action: b.Action, events: b.Events}
+	if b.Events == nil {
+		p.events = []event{{p.id, b.body}}
+	}
+	return p
+}
+
+// record makes the backend keep each callback, and answer it as asked.
+func (p *pipeBackend) record(answer func(post) int) (posts func() []post) {
+	var all []post
+	p.take = func(head http.Header, raw []byte) int {
+		got := decodePost(p.t, head, raw)
+		got.at = time.Since(p.start)
+		all = append(all, got)
+		return answer(got)
+	}
+	return func() []post {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
+func always(status int) func(post) int { return func(post) int { return status } }
+
+func sizes(posts []post) (n []int) {
+	for _, p := range posts {
+		n = append(n, len(p.events))
+	}
+	return n
+}
+
+// A batch as it is on the wire.
+func TestBatchOnTheWire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newPipeBackend(t)
+		posts := b.record(always(200))
+		c := b.client(t, Config{Batch: 3})
+		all := []gateway.Notice{closed(), closed(), closed()}
+		all[1].Reason, all[1].Detail = gateway.Error, gateway.Stalled
+		all[2].Request = []byte(`{"url":"/x","headers":{}}`)
+		for _, n := range all {
+			c.Disconnect(n)
+		}
+		synctest.Wait()
+		want := fmt.Sprintf(`{"action":"disconnects","events":[`+
+			`{"webhook_id":"%[1]v-disconnect","token":"%[1]v","reason":"client_closed","request":%[4]s},`+
+			`{"webhook_id":"%[2]v-disconnect","token":"%[2]v","reason":"error","detail":"stalled","request":%[4]s},`+
+			`{"webhook_id":"%[3]v-disconnect","token":"%[3]v","reason":"client_closed","request":{"url":"/x","headers":{}}}]}`,
+			all[0].Token, all[1].Token, all[2].Token, request)
+		got := posts()
+		if len(got) != 1 || got[0].raw != want {
+			t.Fatalf("%+v\nwant %s", got, want)
+		}
+		if id := got[0].id; len(id) != 32+len("-disconnects") || !strings.HasSuffix(id, "-disconnects") || strings.ContainsAny(id, ". ") {
+			t.Errorf("webhook-id %q", id)
+		}
+	})
+}
+
+// A batch goes out when it is full, by number or by size, or 50 ms after its first end.
+func TestBatchIsComplete(t *testing.T) {
+	for name, test := range map[string]struct {
+		batch, ends int
+		every       time.Duration
+		request     int // bytes
+		want        []int
+		last        time.Duration // when the last is sent
+	}{
+		"one":            {10, 1, 0, 0, []int{1}, gatherTime},
+		"full":           {10, 30, 0, 0, []int{10, 10, 10}, 0},
+		"a rest":         {10, 25, 0, 0, []int{10, 10, 5}, gatherTime},
+		"slow":           {1000, 10, 20 * time.Millisecond, 0, []int{3, 3, 3, 1}, 180*time.Millisecond + gatherTime},
+		"large requests": {1000, 40, 0, 64 << 10, []int{15, 15, 10}, gatherTime},
+		"off":            {1, 3, 0, 0, []int{1, 1, 1}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newPipeBackend(t)
+				posts := b.record(always(200))
+				c := b.client(t, Config{Batch: test.batch})
+				for range test.ends {
+					n := closed()
+					if test.request > 0 {
+						n.Request = []byte(`{"url":"` + strings.Repeat("x", test.request-len(`{"url":""}`)) + `"}`)
+					}
+					c.Disconnect(n)
+					<-time.After(test.every)
+				}
+				<-time.After(time.Second)
+				got := posts()
+				slices.SortStableFunc(got, func(a, b post) int { return int(a.at - b.at) })
+				if n := sizes(got); !slices.Equal(n, test.want) {
+					t.Errorf("batches of %v, want %v", n, test.want)
+				}
+				if at := got[len(got)-1].at; at != test.last {
+					t.Errorf("the last at %v, want %v", at, test.last)
+				}
+				for _, p := range got {
+					if len(p.raw) > batchLimit {
+						t.Errorf("a body of %d bytes", len(p.raw))
+					}
+					if alone := p.action == ActionDisconnect; alone != (test.batch == 1) {
+						t.Errorf("action %s", p.action)
+					}
+				}
+			})
+		})
+	}
+}
+
+// The repeats of a batch are the same set, with the same id. Another set has another.
+func TestBatchIsRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newPipeBackend(t)
+		var r results
+		var l logBuffer
+		var posts func() []post
+		n := 0
+		posts = b.record(func(post) int { n++; return []int{500, 503, 429, 0, 200, 200}[n-1] })
+		c := b.client(t, Config{Batch: 5, Observe: r.observe, Log: l.logger()})
+		for range 5 {
+			c.Disconnect(closed())
+		}
+		<-time.After(time.Minute)
+		c.Disconnect(closed())
+		<-time.After(time.Second)
+		got := posts()
+		if len(got) != 6 {
+			t.Fatalf("%d callbacks", len(got))
+		}
+		for _, p := range got[1:5] {
+			if p.raw != got[0].raw || p.id != got[0].id {
+				t.Errorf("%s\nis no repeat of\n%s", p.raw, got[0].raw)
+			}
+		}
+		if got[5].id == got[0].id {
+			t.Error("another set has the same id")
+		}
+		if want := "[disconnects delivered:2 disconnects retry:4]"; r.String() != want {
+			t.Errorf("observed %s, want %s", r.String(), want)
+		}
+		if text := l.String(); strings.Count(text, "action=disconnects status=200 result=delivered ms=0 events=5 attempt=5") != 1 || strings.Contains(text, "token=") {
+			t.Error(text)
+		}
+	})
+}
+
+// A batch that is refused for good, or not taken for ten minutes, is told one by one. Each is then on its own.
+func TestBatchComesApart(t *testing.T) {
+	for _, status := range []int{302, 400, 404, 410, 422, 500} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const ends = 10
+				b := newPipeBackend(t)
+				var r results
+				bad := closed()
+				finished := map[gateway.Token]int{}
+				var mu sync.Mutex
+				posts := b.record(func(p post) int {
+					switch {
+					case p.action == ActionDisconnects:
+						return status
+					case p.events[0].Token == bad.Token.String():
+						return 400
+					}
+					return 200
+				})
+				requests := gateway.NewRequests(1)
+				c := b.client(t, Config{Batch: ends, Observe: r.observe, Requests: requests, OnFinished: func(n gateway.Notice, _ bool) {
+					mu.Lock()
+					defer mu.Unlock()
+					finished[n.Token]++
+				}})
+				c.Disconnect(bad)
+				for range ends - 1 {
+					c.Disconnect(closed())
+				}
+				<-time.After(15 * time.Minute)
+				all := posts()
+				batch := all[0]
+				told := map[string]int{}
+				for _, p := range all {
+					if p.action == ActionDisconnects {
+						if p.raw != batch.raw {
+							t.Errorf("another batch: %s", p.raw)
+						}
+						continue
+					}
+					told[p.id]++
+				}
+				for _, e := range batch.events {
+					if told[e.ID] != 1 {
+						t.Errorf("%s was told %d times alone", e.ID, told[e.ID])
+					}
+				}
+				if len(told) != ends || len(finished) != ends || c.Pending() != 0 || requests.Bytes() != 0 {
+					t.Errorf("%d told, %d finished, %d pending, %d bytes", len(told), len(finished), c.Pending(), requests.Bytes())
+				}
+				want := "disconnect delivered:9 disconnect rejected:1 disconnects rejected:1]"
+				if status == 500 {
+					want = "disconnect delivered:9 disconnect rejected:1 disconnects given_up:1"
+				}
+				if !strings.Contains(r.String(), want) {
+					t.Errorf("observed %s", r.String())
+				}
+			})
+		})
+	}
+}
+
+// What the end of Run leaves of batches is undelivered.
+func TestUndeliveredOfBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newPipeBackend(t)
+		b.record(always(0))
+		c, err := New(Config{URL: "http://backend/", Batch: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.pool.dial = b.dial
+		stop := run(t, c)
+		want := map[gateway.Token]bool{}
+		for range 25 {
+			n := closed()
+			want[n.Token] = true
+			c.Disconnect(n)
+		}
+		synctest.Wait()
+		stop()
+		c.Undelivered(func(n gateway.Notice) {
+			if !want[n.Token] {
+				t.Errorf("%v twice, or of no end", n.Token)
+			}
+			delete(want, n.Token)
+		})
+		if len(want) > 0 {
+			t.Errorf("%d are missing", len(want))
+		}
+	})
+}
+
+// A drain of a hundred thousand takes two hundred callbacks, and does not wait for a batch to fill.
+func TestFlushOfBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newPipeBackend(t)
+		n := 0
+		b.take = func(http.Header, []byte) int { n++; return 200 }
+		c := b.client(t, Config{Batch: 500})
+		start := time.Now()
+		for range 100_001 {
+			c.Disconnect(closed())
+		}
+		if left := c.Flush(t.Context()); left != 0 || time.Since(start) != 0 {
+			t.Errorf("%d undelivered after %v", left, time.Since(start))
+		}
+		if n != 201 {
+			t.Errorf("%d callbacks", n)
+		}
+	})
+}
+
+// TestBatchModel compares with the truth, for any batch, backend and permissions: each end is told at least once, under
+// its one id, none behind an answer of 2xx, those that are denied are not, and the same set has the same id on every attempt.
+func TestBatchModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		batch := rapid.IntRange(1, 7).Draw(rt, "batch")
+		concurrency := rapid.IntRange(1, 3).Draw(rt, "concurrency")
+		pauses := rapid.SliceOfN(rapid.IntRange(0, 120), 1, 40).Draw(rt, "pauses") // ms behind each end
+		// Answers in turn, then 200 for ever; 0: none.
+		answers := rapid.SliceOfN(rapid.SampledFrom([]int{200, 200, 204, 500, 503, 429, 404, 301, 0}), 0, 60).Draw(rt, "answers")
+		permissions := rapid.SliceOfN(rapid.SampledFrom([]gateway.Permission{gateway.Granted, gateway.Granted, gateway.Deferred, gateway.Denied}), len(pauses), len(pauses)).Draw(rt, "permissions")
+		resumes := rapid.SliceOfN(rapid.IntRange(0, 20), 0, 3).Draw(rt, "resumes") // seconds
+		var fault string
+		synctest.Test(t, func(t *testing.T) { fault = batchModel(t, batch, concurrency, pauses, answers, permissions, resumes) })
+		if fault != "" {
+			rt.Fatal(fault)
+		}
+	})
+}
+
+func batchModel(t *testing.T, batch, concurrency int, pauses, answers []int, permissions []gateway.Permission, resumes []int) (fault string) {
+	var mu sync.Mutex
+	wrong := func(format string, args ...any) {
+		if fault == "" {
+			fault = fmt.Sprintf(format, args...)
+		}
+	}
+	permission := map[gateway.Token]gateway.Permission{}
+	known := map[string]bool{}   // ends that were passed to the client
+	settled := map[string]bool{} // answered for good
+	sets := map[string]string{}  // by webhook-id
+	ids := map[string]string{}   // by set
+	finished := map[gateway.Token]bool{}
+	delayed := map[gateway.Token]int{}
+
+	next := func() int {
+		if len(answers) == 0 {
+			return 200
+		}
+		answer := answers[0]
+		answers = answers[1:]
+		return answer
+	}
+	b := newPipeBackend(t)
+	b.take = func(head http.Header, raw []byte) int {
+		mu.Lock()
+		defer mu.Unlock()
+		p := decodePost(t, head, raw)
+		if p.action == ActionDisconnects && (len(p.events) > batch || batch == 1) {
+			wrong("%d ends at once", len(p.events))
+		}
+		if set, ok := sets[p.id]; ok && set != p.raw {
+			wrong("%s names %s\nand %s", p.id, set, p.raw)
+		}
+		if id, ok := ids[p.raw]; ok && id != p.id {
+			wrong("%s and %s name one set", id, p.id)
+		}
+		sets[p.id], ids[p.raw] = p.raw, p.id
+		answer := next()
+		for _, e := range p.events {
+			if e.ID != e.Token+"-"+ActionDisconnect || !known[e.Token] {
+				wrong("%s is told as %s", e.Token, e.ID)
+			}
+			if settled[e.Token] {
+				wrong("%s is told again", e.Token)
+			}
+			final := 200 <= answer && answer < 300 || p.action == ActionDisconnect && (answer == 404 || answer == 301)
+			settled[e.Token] = final
+		}
+		return answer
+	}
+	c, err := New(Config{
+		URL: "http://backend/", Batch: batch, Concurrency: concurrency,
+		Permit: func(token gateway.Token) gateway.Permission {
+			mu.Lock()
+			defer mu.Unlock()
+			return permission[token]
+		},
+		OnFinished: func(n gateway.Notice, denied bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			if finished[n.Token] || denied != (permission[n.Token] == gateway.Denied) || denied == settled[n.Token.String()] {
+				wrong("%v is finished, again %v, denied %v, answered for good %v", n.Token, finished[n.Token], denied, settled[n.Token.String()])
+			}
+			finished[n.Token] = true
+		},
+		OnDelayed: func(n gateway.Notice) {
+			mu.Lock()
+			defer mu.Unlock()
+			if delayed[n.Token]++; delayed[n.Token] > 1 || finished[n.Token] {
+				wrong("%v is delayed %d times, finished %v", n.Token, delayed[n.Token], finished[n.Token])
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.pool.dial = b.dial
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = c.Run(ctx) })
+	for i, pause := range pauses {
+		n := closed()
+		n.Request = fmt.Appendf(nil, `{"url":"/%d%s"}`, i, bytes.Repeat([]byte("x"), i))
+		mu.Lock()
+		permission[n.Token], known[n.Token.String()] = permissions[i], true
+		mu.Unlock()
+		c.Disconnect(n)
+		<-time.After(time.Duration(pause) * time.Millisecond)
+	}
+	for _, seconds := range resumes { // nothing has changed
+		<-time.After(time.Duration(seconds) * time.Second)
+		c.Resume()
+	}
+	<-time.After(time.Minute)
+	mu.Lock()
+	for token, p := range permission {
+		if p == gateway.Deferred {
+			permission[token] = gateway.Granted
+		}
+	}
+	mu.Unlock()
+	c.Resume()
+	<-time.After(time.Hour)
+	mu.Lock()
+	if c.Pending() != 0 || len(finished) != len(pauses) {
+		wrong("%d pending, %d of %d finished", c.Pending(), len(finished), len(pauses))
+	}
+	mu.Unlock()
+	cancel()
+	running.Wait()
+	return fault
+}
