@@ -102,6 +102,31 @@ func TestBatchOnTheWire(t *testing.T) {
 	})
 }
 
+// The id of a batch is of what it says, whoever says it: another node may know another reason.
+func TestBatchID(t *testing.T) {
+	c, err := New(Config{URL: "http://h/", Batch: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := [...]gateway.Token{gateway.NewToken(), gateway.NewToken(), gateway.NewToken()}
+	id := func(detail gateway.Detail, which ...int) string {
+		var batch *notice
+		for _, i := range which {
+			batch = &notice{Notice: gateway.Notice{Token: tokens[i], Request: request, Reason: gateway.Error, Detail: detail}, more: batch}
+		}
+		head, _, _ := strings.Cut(string(c.appendDisconnects(nil, batch, "")), "\r\n\r\n")
+		_, id, _ := strings.Cut(head, "webhook-id: ")
+		return id
+	}
+	ids := map[string]bool{}
+	for range 2 {
+		ids[id(gateway.Stalled, 0, 1)], ids[id(gateway.GatewayLost, 0, 1)], ids[id(gateway.Stalled, 0)], ids[id(gateway.Stalled, 0, 2)] = true, true, true, true
+	}
+	if len(ids) != 4 {
+		t.Errorf("%d ids of 4 sets: %v", len(ids), ids)
+	}
+}
+
 // A batch goes out when it is full, by number or by size, or 50 ms after its first end.
 func TestBatchIsComplete(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -198,24 +198,74 @@ func TestCutConnectsAreNoFailures(t *testing.T) {
 func TestDownWhileConnectsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
-		b.take = func(http.Header, []byte) int { return 0 }
+		b.take = func(_ http.Header, raw []byte) int {
+			if strings.HasPrefix(string(raw), disconnectOpen) {
+				return 503
+			}
+			return 0
+		}
 		c := b.client(t, Config{Concurrency: 20})
 		start := time.Now()
 		took := map[string]int{}
 		var mu sync.Mutex
 		var all sync.WaitGroup
+		ask := func() {
+			a := connect(t, c)
+			mu.Lock()
+			defer mu.Unlock()
+			took[fmt.Sprint(time.Since(start), " asked=", a.Known())]++
+		}
 		for range 1000 {
-			all.Go(func() {
-				a := connect(t, c)
-				mu.Lock()
-				took[fmt.Sprint(time.Since(start), " unanswered=", a.Known())]++
-				mu.Unlock()
-			})
+			all.Go(ask)
+		}
+		for range downAfter {
+			c.Disconnect(closed())
+			<-time.After(100 * time.Millisecond)
+		}
+		c.Disconnect(closed()) // now it is down, and all turns are taken until 5 s
+		<-time.After(1500 * time.Millisecond)
+		for range 10 {
+			all.Go(ask)
 		}
 		all.Wait()
-		// The first row is over in no time, the second is 5 s later.
-		if took["5s unanswered=true"] != 20 || took["10s unanswered=true"] != 20 || took["10s unanswered=false"] != 960 {
+		if took["2s asked=false"] != 980 || took["3.5s asked=false"] != 10 || took["5s asked=true"] != 20 {
 			t.Error(took)
+		}
+	})
+}
+
+// Within the little time of a drain the backend is probed more often.
+func TestFlushWhileDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newPipeBackend(t)
+		b.refusing = true
+		c := b.client(t, Config{})
+		for range 100 {
+			c.Disconnect(closed())
+			<-time.After(30 * time.Millisecond)
+		}
+		for phase := range 10 {
+			<-time.After(time.Duration(phase) * 100 * time.Millisecond)
+			if !c.Down() {
+				t.Fatal("not down")
+			}
+			start := time.Now()
+			time.AfterFunc(time.Second, func() {
+				b.mu.Lock()
+				b.refusing = false
+				b.mu.Unlock()
+			})
+			c.Flush(t.Context())
+			if took := time.Since(start); took > time.Second+2*flushDelay {
+				t.Errorf("flushed %v after the return", took-time.Second)
+			}
+			b.mu.Lock()
+			b.refusing = true
+			b.mu.Unlock()
+			for range 100 {
+				c.Disconnect(closed())
+				<-time.After(30 * time.Millisecond)
+			}
 		}
 	})
 }
