@@ -262,6 +262,7 @@ func TestFlushWhileDown(t *testing.T) {
 			b.mu.Lock()
 			b.refusing = true
 			b.mu.Unlock()
+			<-time.After(2 * idleTimeout) // idle connections still work
 			for range 100 {
 				c.Disconnect(closed())
 				<-time.After(30 * time.Millisecond)
