@@ -90,7 +90,7 @@ func (p *pipeBackend) serve(c net.Conn) {
 		if err != nil {
 			return
 		}
-		status := 0
+		var status int
 		if p.take != nil {
 			raw, _ := io.ReadAll(r.Body)
 			p.mu.Lock()
