@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"ssegateway/internal/gateway"
 )
@@ -133,6 +134,13 @@ func (p *pipeBackend) open() int {
 
 func closed() gateway.Notice {
 	return gateway.Notice{Token: gateway.NewToken(), Request: request, Reason: gateway.ClientClosed}
+}
+
+// There may be a million of them.
+func TestNoticeIsSmall(t *testing.T) {
+	if size := unsafe.Sizeof(notice{}); size > 80 && unsafe.Sizeof(uintptr(0)) == 8 {
+		t.Errorf("%d bytes", size)
+	}
 }
 
 // The requests of notices count until these are delivered, rejected or given up.
