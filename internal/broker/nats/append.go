@@ -45,7 +45,7 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 	a := &appending{p: p, mine: make(chan broker.Position, 1)}
 	if p.Retain || p.Remove {
 		if err := e.openStore(ctx); err != nil {
-			return broker.Position{}, fmt.Errorf("%w: retained events: %w", broker.ErrUnavailable, err)
+			return broker.Position{}, fmt.Errorf("%w: %w: %w", broker.ErrUnavailable, errRetaining, err)
 		}
 	}
 	if p.Retain {
@@ -65,10 +65,8 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 		return broker.Position{}, err
 	}
 	at, err := e.send(ctx, a)
-	if (p.Retain || p.Remove) && at.Epoch == e.log.Epoch() && (err == nil || errors.Is(err, broker.ErrRepeated)) {
-		if failed := e.copied(ctx, a, at); failed != nil {
-			return broker.Position{}, failed
-		}
+	if err == nil && (p.Retain || p.Remove) {
+		err = e.copied(ctx, a, at)
 	}
 	return at, err
 }
@@ -196,7 +194,7 @@ func codeOf(err error) jetstream.ErrorCode {
 var errOwn = errors.New("the event was stored by an earlier attempt")
 
 // repeated returns the result of an append whose key JetStream knew, from the message with that
-// sequence. Its error is never nil. It returns when this node has read that message.
+// sequence. Its error is never nil. It returns when this node has read that message, and it was copied if it is to be.
 func (e *session) repeated(ctx context.Context, a *appending, sequence uint64) (broker.Position, error) {
 	at := broker.Position{Epoch: e.log.Epoch(), Offset: sequence}
 	getting, cancel := e.conn.linked(ctx)
@@ -224,6 +222,11 @@ func (e *session) repeated(ctx context.Context, a *appending, sequence uint64) (
 	}
 	if !p.Store && !p.Remove {
 		at.Offset = e.log.LastStored(sequence)
+	}
+	if p.Retain {
+		if err := e.copied(ctx, a, at); err != nil {
+			return at, err
+		}
 	}
 	return at, broker.ErrRepeated
 }

@@ -92,7 +92,7 @@ func (e *Engine) Append(ctx context.Context, p broker.Publication) (broker.Posit
 		return broker.Position{}, fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
 	}
 	at, err := e.append(ctx, s, p)
-	if errors.Is(err, broker.ErrFull) || errors.Is(err, errSlow) && !errors.Is(err, errNotCopied) && s.answers(ctx) {
+	if errors.Is(err, broker.ErrFull) || errors.Is(err, errSlow) && !errors.Is(err, errRetaining) && s.answers(ctx) {
 		e.setStuck(err)
 	}
 	return at, err
