@@ -44,7 +44,7 @@ type appending struct {
 func (e *session) append(ctx context.Context, p broker.Publication) (broker.Position, error) {
 	a := &appending{p: p, mine: make(chan broker.Position, 1)}
 	if p.Retain || p.Remove {
-		if err := e.openStore(ctx); err != nil {
+		if err := e.retry(ctx, e.openStore); err != nil {
 			return broker.Position{}, fmt.Errorf("%w: %w: %w", broker.ErrUnavailable, errRetaining, err)
 		}
 	}
@@ -103,7 +103,7 @@ func (e *session) prepare(ctx context.Context, a *appending) error {
 	a.options = []jetstream.PublishOpt{jetstream.WithRetryAttempts(0)}
 	switch {
 	case a.p.IdempotencyKey != "":
-		if err := e.lengthen(ctx); err != nil {
+		if err := e.retry(ctx, e.lengthen); err != nil {
 			return fmt.Errorf("%w: remembering keys on NATS: %w", broker.ErrUnavailable, err)
 		}
 		a.message.Header.Set(digestHeader, base64.RawURLEncoding.EncodeToString(a.p.Digest[:]))
@@ -158,6 +158,23 @@ func (e *session) send(ctx context.Context, a *appending) (broker.Position, erro
 		return broker.Position{}, fmt.Errorf("%w: reading the event back: %w", broker.ErrUnavailable, context.Cause(ctx))
 	case <-e.closed:
 		return broker.Position{}, broker.ErrUnavailable
+	}
+}
+
+// retry calls f again while the stream has no leader, or another server is expected to take over.
+func (e *session) retry(ctx context.Context, f func(context.Context) error) error {
+	for {
+		err := f(ctx)
+		if err == nil || !mayPass(err) && !errors.Is(err, broker.ErrUnavailable) || e.conn.gone() {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-e.closed:
+			return err
+		case <-time.After(firstRepeat):
+		}
 	}
 }
 

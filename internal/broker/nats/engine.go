@@ -104,7 +104,7 @@ func (e *Engine) append(ctx context.Context, s *session, p broker.Publication) (
 	ctx, cancel := context.WithTimeoutCause(ctx, appendTimeout, errSlow)
 	defer cancel()
 	at, err := s.append(ctx, p)
-	if err != nil && errors.Is(context.Cause(ctx), errSlow) {
+	if errors.Is(err, broker.ErrUnavailable) && errors.Is(context.Cause(ctx), errSlow) {
 		err = fmt.Errorf("%w: %w", errSlow, err)
 	}
 	if isFull(err) {

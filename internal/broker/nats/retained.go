@@ -145,8 +145,9 @@ func (e *session) openStore(ctx context.Context) error {
 	return nil
 }
 
-// lookForOldReader finds out whether a node of the version before has come or gone since.
-func (e *session) lookForOldReader(ctx context.Context, stream jetstream.Stream) {
+// lookAfterStore finds out whether a node of the version before has come or gone since, and, if JetStream
+// did not copy in time, whether it still has to.
+func (e *session) lookAfterStore(ctx context.Context, stream jetstream.Stream) {
 	if !e.copies.Load() {
 		return
 	}
@@ -154,6 +155,10 @@ func (e *session) lookForOldReader(ctx context.Context, stream jetstream.Stream)
 	defer cancel()
 	if err := noOldReader(ctx, stream); err == nil || errors.Is(err, errOldNode) {
 		e.oldReader.Store(err != nil)
+	}
+	if e.lags.Load() {
+		_ = e.followLog(ctx) // the next event finds out whether that was enough
+		e.lags.Store(false)
 	}
 }
 
@@ -280,19 +285,16 @@ func (e *session) copied(ctx context.Context, a *appending, at broker.Position) 
 	ctx, cancel := e.conn.linked(ctx)
 	defer cancel()
 	for look := firstLook; ; look = min(2*look, lastLook) {
-		if e.isCopied(ctx, a.message.Subject, at) || a.p.Retain && !e.log.Retains(a.p.Topics, a.p.Key, at.Offset) {
-			e.lags.Store(false)
-			return nil
-		}
-		if e.lags.Load() && patience == copyPatience {
+		if e.lags.Load() && patience == copyPatience || e.isCopied(ctx, a.message.Subject, at) ||
+			a.p.Retain && !e.log.Retains(a.p.Topics, a.p.Key, at.Offset) {
 			return nil
 		}
 		select {
 		case <-e.closed:
 			return broker.ErrUnavailable
 		case <-ctx.Done():
-			e.copies.Store(false) // the next one looks what there is
 			if patience == copyTimeout {
+				e.copies.Store(false) // the next one looks what there is
 				return fmt.Errorf("%w: %w: %w", broker.ErrUnavailable, errRetaining, errNotCopied)
 			}
 			e.lags.Store(true)

@@ -63,7 +63,7 @@ type session struct {
 	changing  sync.Mutex  // held while streams are changed
 	remembers atomic.Bool // NATS recognises a repeat for as long as a key lives
 	copies    atomic.Bool // JetStream copies from this log into the store of retained events
-	lags      atomic.Bool // it did not in time
+	lags      atomic.Bool // it did not in time, a moment ago
 	oldReader atomic.Bool // a node of the version before reads the log
 
 	mu         sync.Mutex
@@ -219,7 +219,7 @@ func (e *session) watch(ctx context.Context, back <-chan struct{}) error {
 			err = e.checkStore(ctx)
 		}
 		if err == nil {
-			e.lookForOldReader(ctx, stream)
+			e.lookAfterStore(ctx, stream)
 		}
 		if err == nil && stream.CachedInfo().Config.Duplicates < keyWindow(stream.CachedInfo().Config) {
 			e.remembers.Store(false) // a node of the version before has changed it
