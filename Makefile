@@ -11,18 +11,17 @@ BIN       := bin/ssegateway
 FUZZTIME  ?= 20s   # for each fuzz target
 BENCH     ?= .     # which benchmarks: a regular expression
 COUNT     ?= 1     # how often each test or benchmark runs
-TAGS      ?=       # of the build: embedded has a NATS in the program
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
-.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate load chaos hostile fuzz clean
+.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate load chaos kills hostile fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Without cgo the binary is static: it runs in an empty container image.
-build: ## build bin/ssegateway; TAGS=embedded for one that can be its own NATS
-	CGO_ENABLED=0 $(GO) build -trimpath -tags '$(strip $(TAGS))' -ldflags '-s -w -X main.version=$(strip $(VERSION))' -o $(BIN) ./cmd/ssegateway
+build: ## build bin/ssegateway
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(strip $(VERSION))' -o $(BIN) ./cmd/ssegateway
 
 release: ## build everything that a release has, into dist/: binaries, images, SBOM, checksums
 	cd release && $(GO) run .
@@ -93,6 +92,10 @@ CHAOS = -strict -clients 3000 -lease 10 -drain 20
 chaos: test-deps ## three nodes, NATS and nginx on hosts of their own, 50 faults under load; needs root, takes half an hour
 	$(GO) test -count=1 -timeout 10m -v -run 'TestFanout|TestRelay|TestRollingRestart' $(TESTFLAGS) ./e2e/cluster $(CHAOS) # measures, so without -race
 	$(GO) test -race -count=1 -timeout 60m -v -run TestChaos $(TESTFLAGS) ./e2e/cluster $(CHAOS) -faults 50 -longest 30s
+
+# A failure prints the seed: make kills TESTFLAGS=-seed=N repeats what it decided.
+kills: ## kill a gateway with STATE_DIR 300 times at random moments; a full disk needs root; minutes
+	$(GO) test -race -count=1 -timeout 60m -v -run TestKills ./e2e/state -kills 300 -staying 100 $(TESTFLAGS)
 
 # Built without the race detector, since it measures.
 hostile: build ## 5,000 hostile connections of each kind, with 1,024 descriptors: what everybody else has to wait; minutes

@@ -37,31 +37,34 @@ var arrows = map[string][]string{
 	"internal/stream":      {"internal/edge", "internal/guard", "internal/logging", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},
 	"internal/callback":    {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},
 	"internal/cluster":     {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},
+	"internal/records":     {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},
 	"internal/connections": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},
 	"internal/router":      {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway", "internal/connections", "internal/cluster"},
 	"internal/api":         {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway", "internal/connections"},
-	"internal/metrics":     {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway", "internal/connections", "internal/cluster", "internal/api"},
+	"internal/metrics":     {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway", "internal/connections", "internal/cluster", "internal/records", "internal/api"},
 	"internal/server": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll",
-		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router", "internal/tracing",
+		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/tracing",
 	},
 	"internal/demo": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll", "internal/server",
-		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router", "internal/tracing",
+		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/tracing",
 	},
 	"internal/operator": {"sse", "internal/config"},
 	"internal/check": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll", "internal/server",
-		"internal/broker/nats", "internal/cluster", "internal/edge", "internal/connections", "internal/router", "internal/operator", "internal/tracing",
+		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/operator", "internal/tracing",
 	},
 
-	"internal/broker/nats":          {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats"},
-	"internal/broker/nats/embedded": {},
+	"internal/journal":     {},
+	"internal/broker/disk": {"internal/guard", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/journal"},
+	"internal/broker/nats": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats"},
 
 	"internal/logging/loggingtest": {},
+	"internal/journal/journaltest": {"internal/journal"},
 
 	"internal/broker/brokertest": {"internal/guard", "sse", "internal/frame", "internal/broker", "internal/repeats"},
 	"internal/gatewaytest":       {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},
@@ -85,6 +88,7 @@ var keptAway = map[string][]string{
 	// How bytes reach a client has nothing to do with how they are counted or routed.
 	"internal/stream":   {"github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
 	"internal/callback": {"github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
+	"internal/records":  {"net/http", "github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
 	"internal/cluster":  {"net/http", "github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
 	"internal/api":      {"github.com/prometheus", "github.com/nats-io", "go.opentelemetry.io"},
 	// What can be done with connections, and what nodes say to each other, is no HTTP.

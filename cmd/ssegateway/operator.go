@@ -116,7 +116,7 @@ func sendCommand() *cobra.Command {
 }
 
 func publishCommand() *cobra.Command {
-	var e operator.Event
+	var p operator.Publication
 	var noStore bool
 	c := &cobra.Command{
 		Use:     "publish TOPIC [DATA]",
@@ -126,17 +126,20 @@ func publishCommand() *cobra.Command {
 		Args:    cobra.RangeArgs(1, 2),
 	}
 	c.RunE = asking(func(ctx context.Context, client *operator.Client, args []string) error {
-		if len(args) == 1 && e.Name == "" {
+		if len(args) == 1 && p.Event.Name == "" {
 			return errors.New("nothing to publish: give DATA or --event")
 		}
 		var err error
-		if e.Data, err = data(c.InOrStdin(), args[1:]); err != nil {
+		if p.Event.Data, err = data(c.InOrStdin(), args[1:]); err != nil {
 			return err
 		}
-		return client.Publish(ctx, args[0], e, !noStore, c.OutOrStdout(), c.ErrOrStderr())
+		p.Topic, p.Store = args[0], !noStore
+		return client.Publish(ctx, p, c.OutOrStdout(), c.ErrOrStderr())
 	})
-	c.Flags().StringVar(&e.Name, "event", "", "The event's `name`")
+	c.Flags().StringVar(&p.Event.Name, "event", "", "The event's `name`")
 	c.Flags().BoolVar(&noStore, "no-store", false, "Do not keep it for clients that come back")
+	c.Flags().BoolVar(&p.Retain, "retain", false, "Retain it as the last of the topic, for clients that begin")
+	c.Flags().StringVar(&p.Key, "key", "", "With --retain: as the last of this `key` of the topic")
 	return c
 }
 

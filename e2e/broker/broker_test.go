@@ -18,12 +18,12 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-var binary string // the gateway, with the embedded NATS
+var binary string // the gateway
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare)) }
 
 func prepare(dir string) (err error) {
-	binary, err = harness.Build(dir, "-tags", "embedded")
+	binary, err = harness.Build(dir)
 	return err
 }
 
@@ -135,36 +135,6 @@ func position(t *testing.T, id string, behind int) (epoch, other string) {
 		t.Fatal(err)
 	}
 	return epoch, fmt.Sprintf("%s-%d", epoch, n+behind)
-}
-
-// A gateway with an embedded NATS is killed. After its restart the published events still
-// exist, clients get what they missed, and the backend is notified of the disconnects.
-func TestEmbeddedOutlivesKill(t *testing.T) {
-	s := start(t, "NATS_EMBEDDED=true", "NATS_STORE_DIR="+t.TempDir(), "NODE_LEASE_SECONDS=2")
-	s.becomes(http.StatusOK)
-	x := s.open("")
-	first := s.publish("1")
-	_, begin := position(t, first, -1)
-	x.wants("id: " + begin + "\n\n" + event(first, "1"))
-	anyone := func(*harness.Callback) bool { return true }
-	token := s.Await(t, 1, "connect", anyone)[0].Token
-	ids := []string{first}
-	for _, data := range []string{"2", "3", "4"} {
-		ids = append(ids, s.publish(data))
-	}
-	s.Kill()
-	s.Restart(t)
-	s.becomes(http.StatusOK)
-	back := s.open(first)
-	back.wants("id: " + first + "\n\n" + event(ids[1], "2") + event(ids[2], "3") + event(ids[3], "4"))
-	next := s.publish("5")
-	if _, want := position(t, ids[3], 1); next != want {
-		t.Errorf("the id %s comes after %s", next, ids[3])
-	}
-	back.wants(event(next, "5"))
-	if end := s.Await(t, 1, "disconnect", anyone)[0]; end.Token != token || end.Reason != "error" || end.Detail != "gateway_lost" {
-		t.Errorf("the disconnect of %s was reported as %s, %s", end.Token, end.Reason, end.Detail)
-	}
 }
 
 // serveNATS runs a NATS server until it is stopped, or the test has ended.

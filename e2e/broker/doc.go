@@ -1,3 +1,3 @@
-// Package broker tests the gateway's binary with its log on NATS: an embedded one, and an
-// external one that comes and goes. Package cluster tests several gateways on one NATS.
+// Package broker tests the gateway's binary with its log on a NATS that comes and goes. Package
+// cluster tests several gateways on one NATS.
 package broker

@@ -142,6 +142,16 @@ var retaining = section{title: "10 retained", cases: []contractCase{
 		s.Publish(object{"topic": b, "event": object{"data": "live"}}, 2)
 		y.WantEvents("live")
 	}},
+	{name: "who follows topics begins now, without what they retain", run: func(t *T) {
+		s := t.Start()
+		topic := NewTopic()
+		s.retain("x", "", topic)
+		last := s.Publish(object{"topic": topic, "event": object{"data": "y"}}, 0)
+		x := s.tail("", topic)
+		x.Want("id: " + last + "\n\n")
+		live := s.retain("live", "", topic)
+		x.Want("id: " + live + "\ndata: live\n\n")
+	}},
 	{name: "GET /internal/retained lists them, DELETE removes one or all of a topic; the events stay in the log", run: func(t *T) {
 		s := t.Start()
 		a, b := NewTopic(), NewTopic()

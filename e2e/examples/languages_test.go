@@ -2,6 +2,9 @@ package examples
 
 import (
 	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,11 +14,16 @@ import (
 
 // The examples in all languages behave the same.
 var languages = []example{
-	{"go", []string{"BACKEND"}, "listening on", ""},
-	{"java", []string{"java", path("java", "Backend.java")}, "listening on", "default-jdk-headless"},
-	{"node", []string{"node", path("node", "backend.mjs")}, "listening on", "nodejs"},
-	{"php", []string{"php", "-S", "127.0.0.1:PORT", path("php", "backend.php")}, "Development Server .* started", "php-cli"},
-	{"python", []string{"python3", path("python", "backend.py")}, "listening on", "python3"},
+	{"go", []string{"BACKEND"}, "listening on", "", nil},
+	{"java", []string{"java", path("java", "Backend.java")}, "listening on", "default-jdk-headless", nil},
+	{"node", []string{"node", path("node", "backend.mjs")}, "listening on", "nodejs", nil},
+	{
+		"php",
+		[]string{"php", "-S", "127.0.0.1:PORT", path("php", "backend.php")},
+		"Development Server .* started", "php-cli",
+		[]string{"php", path("php", "backend.php")},
+	},
+	{"python", []string{"python3", path("python", "backend.py")}, "listening on", "python3", nil},
 }
 
 func TestLanguages(t *testing.T) {
@@ -77,6 +85,41 @@ func TestLanguages(t *testing.T) {
 			s.wantDisconnect(t, token, "client_closed")
 			s.wantStreams(t, `["Ada \"Ü\" & co"]`)
 			s.do(t, "POST", "/send?name=bob", "nobody", 404, nil)
+
+			// After a restart it knows the streams that it had, more than a page of the list, and hears of
+			// one that ended meanwhile.
+			bob = s.open(t, "/events?name=bob", 200)
+			bob.want(t, "welcome", "Hello, bob")
+			bob.want(t, "news", "sun") // who comes later gets the last news
+			crowd := make([]*stream, 110)
+			for i := range crowd {
+				crowd[i] = s.open(t, "/events?name=cleo", 200)
+				crowd[i].want(t, "welcome", "Hello, cleo")
+				crowd[i].want(t, "news", "sun")
+			}
+			token = s.token(t, "subject=bob")
+			s.example.Kill()
+			bob.Leave()
+			if e.name == "php" { // the one that has files: of this stream it has never heard the end
+				_, port, _ := strings.Cut(strings.TrimPrefix(s.app, "http://"), ":")
+				if err := os.WriteFile(filepath.Join(s.files, "streams-"+port, "gone"), []byte("cleo"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.startExample(t)
+			s.wantDisconnect(t, token, "client_closed")
+			s.wantStreams(t, `["Ada \"Ü\" & co"`+strings.Repeat(` "cleo"`, len(crowd))+`]`)
+			s.do(t, "POST", "/send?name=cleo", "still there", 200, nil)
+			tokens := s.tokens(t, "subject=cleo&limit=1000")
+			for _, cleo := range crowd {
+				cleo.want(t, "note", "still there")
+				cleo.Leave()
+			}
+			for _, token := range tokens {
+				s.wantDisconnect(t, token, "client_closed")
+			}
+			s.do(t, "POST", "/send?name="+url.QueryEscape(name), "you too", 200, nil)
+			ada.want(t, "note", "you too")
 
 			// It survives a callback that is no JSON, and a gateway that is away.
 			s.do(t, "POST", "/callback", "{", 400, nil)

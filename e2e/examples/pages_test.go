@@ -13,7 +13,7 @@ import (
 )
 
 func page(name string) example {
-	return example{name, []string{"node", path(name, "server.mjs")}, "listening on", "nodejs"}
+	return example{name, []string{"node", path(name, "server.mjs")}, "listening on", "nodejs", nil}
 }
 
 // tab is a page of the example in a browser.
@@ -22,9 +22,9 @@ type tab struct {
 }
 
 // visit opens a page of the example until the end of the test.
-func (s *site) visit(t *testing.T, target string) tab {
+func (s *site) visit(t *testing.T, target string, options ...chromedp.ContextOption) tab {
 	t.Helper()
-	p := tab{browser.Open(t)}
+	p := tab{browser.Open(t, options...)}
 	chromium.Run(t, p.Tab, chromedp.Navigate(s.app+target))
 	return p
 }
@@ -122,31 +122,4 @@ func TestModel(t *testing.T) {
 	if made >= all {
 		t.Errorf("%s: the example did not stop", line)
 	}
-}
-
-func TestReplayAndGap(t *testing.T) {
-	t.Parallel()
-	s := page("browser").start(t)
-	p := s.visit(t, "/")
-	p.want(t, "#state", "following")
-	p.enter(t, "one")
-	p.want(t, "#items", "news: one")
-	// An event that comes again, as one that the history has too, is shown once.
-	chromium.Call[chromedp.Void](t, p.Tab, `() => source.dispatchEvent(new MessageEvent("item", { data: JSON.stringify({ id: 0, topic: "news", text: "one" }) }))`)
-	p.want(t, "#items", "news: one")
-
-	// The stream is closed, and the page has its topics again after it has reconnected.
-	token := s.token(t, "topic=news")
-	s.do(t, "POST", "/publish?topic=weather", "not asked for", 200, nil)
-	s.closeStream(t, token)
-	s.do(t, "POST", "/publish?topic=news", "two", 200, nil)
-	p.want(t, "#items", "news: onenews: two")
-
-	// The gateway has forgotten everything.
-	s.restartGateway(t)
-	s.do(t, "POST", "/publish?topic=news", "three", 200, nil)
-	p.want(t, "#state", "following, after a gap")
-	p.want(t, "#items", "news: onenews: twonews: three")
-	s.do(t, "POST", "/publish?topic=news", "four", 200, nil)
-	p.want(t, "#items", "news: onenews: twonews: threenews: four")
 }

@@ -62,9 +62,10 @@ func run(m *testing.M) (code int) {
 // example is a program under examples/, and how it is run.
 type example struct {
 	name    string
-	command []string // PORT and BACKEND stand for the port and the Go program
+	command []string // PORT, BACKEND and STREAMS stand for its port, the Go program and the gateway's base URL
 	started string   // it prints this once it listens
 	install string   // the package of its runtime
+	first   []string // a command that has to end before
 }
 
 // site is a gateway with an example as its backend.
@@ -72,7 +73,9 @@ type site struct {
 	gateway  *harness.Process
 	settings []string // of the gateway
 	port     int      // of the gateway
+	runs     example
 	example  *harness.Process
+	files    string // where the example may keep some
 	streams  string // base URL of the gateway
 	app      string // base URL of the example
 	client   *http.Client
@@ -84,12 +87,11 @@ func (e example) start(t *testing.T, settings ...string) *site {
 	if _, err := exec.LookPath(e.command[0]); err != nil && e.install != "" {
 		t.Fatalf("%s is not installed, and this example needs it: install %s, or run `make test-deps`", e.command[0], e.install)
 	}
-	dir := t.TempDir()
 	port, err := harness.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{app: "http://127.0.0.1:" + strconv.Itoa(port), client: harness.Local(port, nil).Client()}
+	s := &site{runs: e, files: t.TempDir(), app: "http://127.0.0.1:" + strconv.Itoa(port), client: harness.Local(port, nil).Client()}
 	s.client.Transport = nil // not limited to one server
 	s.startGateway(t, append([]string{
 		"CALLBACK_URL=" + s.app + "/callback", "CORS_ALLOWED_ORIGINS=" + s.app, "HEARTBEAT_INTERVAL_SECONDS=3600",
@@ -104,20 +106,48 @@ func (e example) start(t *testing.T, settings ...string) *site {
 			}
 		}
 	})
-	var args []string
-	for _, arg := range e.command {
-		args = append(args, strings.NewReplacer("PORT", strconv.Itoa(port), "BACKEND", goExample).Replace(arg))
+	s.startExample(t)
+	return s
+}
+
+// startExample starts the example, and waits until it listens.
+func (s *site) startExample(t *testing.T) {
+	t.Helper()
+	if s.runs.first != nil {
+		s.run(t, s.runs.first)
 	}
-	s.example, err = harness.Run(harness.Command{Args: args, Env: []string{
-		"PORT=" + strconv.Itoa(port), "GATEWAY=" + s.streams, "TMPDIR=" + dir, "STEP_MS=20",
+	s.example = s.command(t, s.runs.command)
+	if _, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(s.runs.started)); !ok {
+		t.Fatalf("the example does not listen:\n%s", s.example.Log.Text())
+	}
+}
+
+// command runs a command beside the gateway.
+func (s *site) command(t *testing.T, command []string) *harness.Process {
+	t.Helper()
+	_, port, _ := strings.Cut(strings.TrimPrefix(s.app, "http://"), ":")
+	var args []string
+	for _, arg := range command {
+		args = append(args, strings.NewReplacer("PORT", port, "BACKEND", goExample, "STREAMS", s.streams).Replace(arg))
+	}
+	p, err := harness.Run(harness.Command{Args: args, Dir: s.files, Env: []string{
+		"PORT=" + port, "GATEWAY=" + s.streams, "TMPDIR=" + s.files, "STEP_MS=20",
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(e.started)); !ok {
-		t.Fatalf("the example does not listen:\n%s", s.example.Log.Text())
+	return p
+}
+
+// run runs a command to its end, and returns what it prints.
+func (s *site) run(t *testing.T, command []string) string {
+	t.Helper()
+	p := s.command(t, command)
+	defer p.Kill()
+	if code, err := p.Exit(harness.Patience); code != 0 || err != nil {
+		t.Fatalf("%v: %d %v\n%s", command, code, err, p.Log.Text())
 	}
-	return s
+	return p.Log.Text()
 }
 
 func (s *site) startGateway(t *testing.T, settings []string) {
@@ -133,7 +163,9 @@ func (s *site) startGateway(t *testing.T, settings []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.port = max(s.port, s.gateway.Port)
+	if s.port == 0 { // at a restart the settings have the port
+		s.port = s.gateway.Port
+	}
 }
 
 func (s *site) stopGateway(t *testing.T) {
@@ -153,9 +185,13 @@ func (s *site) restartGateway(t *testing.T) {
 	s.startGateway(t, append(s.settings, "PORT="+strconv.Itoa(s.port))) // the last of two counts
 }
 
-// path returns the path of a file of the examples.
+// path returns the absolute path of a file of the examples.
 func path(name ...string) string {
-	return filepath.Join(append([]string{"..", "..", "examples"}, name...)...)
+	path, err := filepath.Abs(filepath.Join(append([]string{"..", "..", "examples"}, name...)...))
+	if err != nil {
+		panic(err)
+	}
+	return path
 }
 
 // do makes a request to the example, and decodes the answer, which must have that status.
@@ -248,22 +284,35 @@ func (s *stream) want(t *testing.T, name, data string) (id string) {
 // token returns the token of the only stream that the query selects.
 func (s *site) token(t *testing.T, query string) string {
 	t.Helper()
+	tokens := s.tokens(t, query)
+	if len(tokens) != 1 {
+		t.Fatalf("%d streams of %s, want one", len(tokens), query)
+	}
+	return tokens[0]
+}
+
+// tokens returns the tokens of the streams that the query selects.
+func (s *site) tokens(t *testing.T, query string) (tokens []string) {
+	t.Helper()
 	resp, err := s.client.Get(s.streams + "/internal/connections?" + query)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
 	var page struct{ Connections []struct{ Token string } }
-	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil || len(page.Connections) != 1 {
-		t.Fatalf("streams of %s: %+v (%v), want one", query, page, err)
+	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
+		t.Fatal(err)
 	}
-	return page.Connections[0].Token
+	for _, c := range page.Connections {
+		tokens = append(tokens, c.Token)
+	}
+	return tokens
 }
 
-// closeStream asks the gateway to close a stream.
-func (s *site) closeStream(t *testing.T, token string) {
+// closeStreams asks the gateway to close all streams of a topic.
+func (s *site) closeStreams(t *testing.T, topic string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.streams+"/internal/connections/"+token, http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.streams+"/internal/connections?topic="+topic, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

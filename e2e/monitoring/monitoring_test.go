@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -90,7 +91,8 @@ func TestRunbook(t *testing.T) {
 // the dashboard have a result, and each metric of an alert exists.
 func TestExpressions(t *testing.T) {
 	gw := startGateway(t)
-	p := startPrometheus(t, gw)
+	alone := harness.StartGateway(t, binary, cert, "STATE_DIR="+t.TempDir()) // has other metrics than one with NATS
+	p := startPrometheus(t, gw, alone)
 	for _, e := range expressions(t) {
 		if n := p.query(t, e); n == 0 {
 			t.Errorf("no result of %s", e)
@@ -163,9 +165,13 @@ func awaitReady(t *testing.T, gw *harness.Gateway) {
 // prometheus is a running one.
 type prometheus struct{ url string }
 
-// startPrometheus has a Prometheus scrape the gateway, and waits until it has enough for rates.
-func startPrometheus(t *testing.T, gw *harness.Gateway) prometheus {
+// startPrometheus has a Prometheus scrape the gateways, and waits until it has enough for rates.
+func startPrometheus(t *testing.T, gateways ...*harness.Gateway) prometheus {
 	t.Helper()
+	var targets []string
+	for _, gw := range gateways {
+		targets = append(targets, strconv.Quote(gw.Endpoint.Addr))
+	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "prometheus.yaml")
 	config := fmt.Sprintf(`
@@ -174,8 +180,8 @@ scrape_configs:
   - job_name: ssegateway
     scheme: https
     tls_config: { ca_file: %s, server_name: localhost }
-    static_configs: [{ targets: ["%s"] }]
-`, cert.CertFile, gw.Endpoint.Addr)
+    static_configs: [{ targets: [%s] }]
+`, cert.CertFile, strings.Join(targets, ", "))
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +206,7 @@ scrape_configs:
 	})
 	poll := time.NewTicker(100 * time.Millisecond)
 	defer poll.Stop()
-	for deadline := time.Now().Add(2 * harness.Patience); p.query(t, `count_over_time(ssegateway_ready[1m]) >= 3`) == 0; <-poll.C {
+	for deadline := time.Now().Add(2 * harness.Patience); p.query(t, `count_over_time(ssegateway_ready[1m]) >= 3`) < len(gateways); <-poll.C {
 		if time.Now().After(deadline) {
 			t.Fatal("Prometheus has no data")
 		}

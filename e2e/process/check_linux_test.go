@@ -75,7 +75,6 @@ func TestCheck(t *testing.T) {
 		{"no socket", []string{"INTERNAL_ADDR=unix:" + long.CertFile}, false, []string{"fail  INTERNAL_ADDR: " + long.CertFile + " exists and is no socket"}},
 		{"the same port", []string{"INTERNAL_ADDR=127.0.0.1:" + port}, false, []string{"fail  INTERNAL_ADDR: it has the port of PORT"}},
 		{"taken", []string{"INTERNAL_ADDR=" + other}, false, []string{"fail  INTERNAL_ADDR: listen tcp " + other + ": bind: address already in use, and no gateway answers there"}},
-		{"embedded", []string{"NATS_EMBEDDED=true"}, false, []string{"fail  NATS_EMBEDDED: this program was built without it"}},
 		{"settings", []string{"CONFIG_FILE=" + file(t, "\ncalllback_url: x\nh2c: maybe\n"), "HEARTBEAT_INTERVAL_SECONDS=0"}, false, []string{
 			"line 2: unknown key \"calllback_url\"; did you mean callback_url?\n", "line 3: \"maybe\" is not valid", "warn  HEARTBEAT_INTERVAL_SECONDS: ",
 		}},

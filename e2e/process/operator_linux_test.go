@@ -106,6 +106,8 @@ func TestOperator(t *testing.T) {
 			o.wants(true, `ok, \w+-2, 0 receivers\n`, "publish", "room.8", "--event", "refresh")
 			o.wants(true, `(?s) +\S+\n +streams open +2\n.*\n +streams opened +2\n +events written +5\n.*\nlog: 2 events, \d+ bytes, \w+-1 to 2\n`, "stats")
 			o.wants(true, `\{"node":.*"open":2.*\}\n`, "stats", "--json")
+			o.wants(true, `ok, \w+-3, 0 receivers\n`, "publish", "room.9", "closed", "--retain", "--key", "stage")
+			o.wants(false, "INVALID_KEY: .*\n", "publish", "room.9", "closed", "--key", "stage")
 			o.wants(true, "ok\n", "send", first, "bye", "--close")
 			o.wants(true, "ok\n", "connections", "close", second)
 			o.wants(false, "TOKEN_NOT_FOUND: Token not found\n", "connections", "close", second)

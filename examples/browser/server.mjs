@@ -1,49 +1,84 @@
-// A page that follows topics and misses nothing. Node, no dependencies.
+// A page with a state and a stream: a counter. Node, no dependencies.
 
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
 
 const PORT = Number(process.env.PORT ?? 8000);
 const GATEWAY = process.env.GATEWAY ?? "http://127.0.0.1:3000";
-const page = readFileSync(new URL("index.html", import.meta.url), "utf8").replaceAll("{{gateway}}", GATEWAY);
+const PUBLIC = process.env.PUBLIC ?? GATEWAY; // the gateway, as browsers reach it
+const html = readFileSync(new URL("index.html", import.meta.url), "utf8");
 
-const allowed = ["news", "weather"];
-const history = []; // what was published: the truth, of which streams only tell
+// The application's state, a row in a database elsewhere. Each change makes a version.
+const state = { version: 0, value: 0 };
+
+// render makes the page. The position first, then the state: what changes between the two comes as
+// an event, which the page knows by its version.
+async function render() {
+  const { position } = await (await fetch(`${GATEWAY}/internal/position`)).json();
+  const values = { gateway: PUBLIC, position, state: JSON.stringify(state) };
+  return html.replace(/{{(\w+)}}/g, (_, name) => values[name]);
+}
+
+// change writes the state, then publishes what has changed.
+async function change(by) {
+  state.version++;
+  state.value += by;
+  const now = { ...state };
+  await publish({ event: { name: "change", data: JSON.stringify({ version: now.version, by }) } });
+  return now;
+}
+
+// publish publishes one thing after the other, so that they arrive in the order of their versions.
+// It tries until it succeeds. The page may get a change twice by that, which does no harm.
+let last = Promise.resolve();
+function publish(what) {
+  return last = last.then(async () => {
+    for (;;) {
+      const answer = await fetch(`${GATEWAY}/internal/publish`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ topic: "counter", ...what }),
+      }).catch(() => ({ ok: false }));
+      if (answer.ok) return answer.text();
+      await sleep(200);
+    }
+  });
+}
+
+// Once a second it says which version there is. By that a page knows that it has everything, also while
+// nothing changes. What is missed of it need not be told later, so the gateway does not keep it.
+let pulsing = false; // not another one while the gateway is away
+setInterval(async () => {
+  if (pulsing) return;
+  pulsing = true;
+  await publish({ event: { name: "pulse", data: JSON.stringify({ version: state.version }) }, store: false });
+  pulsing = false;
+}, 1000);
 
 createServer(async (req, res) => {
   const url = new URL(req.url, "http://localhost");
-  const topics = (query) => (query.get("topics") ?? "").split(",").filter((topic) => allowed.includes(topic));
   const answer = (status, value) => res.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(value));
 
   switch (`${req.method} ${url.pathname}`) {
     case "GET /":
-      return res.writeHead(200, { "Content-Type": "text/html; charset=utf-8" }).end(page);
+      return render().then(
+        (page) => res.writeHead(200, { "Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store" }).end(page),
+        (error) => answer(502, { error: error.message }));
 
     case "POST /callback": { // for the gateway only: do not let others reach it
-      const { action, request } = JSON.parse(await text(req));
-      if (action !== "connect") return answer(200, {});
-      // Also when a browser comes back: what it may have is decided anew, and the
-      // gateway replays what it missed of that.
-      const granted = topics(new URL(request.url, "http://localhost").searchParams);
-      return granted.length ? answer(200, { topics: granted, retry_ms: 500 }) : answer(403, {});
+      const { action } = JSON.parse(await text(req));
+      return answer(200, action === "connect" ? { topics: ["counter"], retry_ms: 500 } : {});
     }
 
-    case "POST /publish": {
-      const topic = url.searchParams.get("topic");
-      if (!allowed.includes(topic)) return answer(404, {});
-      const item = { id: history.length, topic, text: await text(req) };
-      history.push(item);
-      const published = await fetch(`${GATEWAY}/internal/publish`, {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ topic, event: { name: "item", data: JSON.stringify(item) } }),
-      });
-      return answer(published.status, await published.json());
-    }
+    case "GET /state":
+      return answer(200, state);
 
-    case "GET /history":
-      return answer(200, history.filter(({ topic }) => topics(url.searchParams).includes(topic)).slice(-100));
+    case "POST /change": {
+      const by = Number(url.searchParams.get("by"));
+      return Number.isSafeInteger(by) ? answer(200, await change(by)) : answer(400, {});
+    }
 
     default:
       return answer(404, {});

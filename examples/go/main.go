@@ -56,6 +56,7 @@ func main() {
 	mux.HandleFunc("POST /publish", b.servePublish)
 	mux.HandleFunc("GET /streams", b.serveStreams)
 
+	b.remember() // before it listens: a disconnect that is told of meanwhile comes again later
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:"+cmp.Or(os.Getenv("PORT"), "8000"))
 	if err == nil {
 		fmt.Fprintf(os.Stdout, "listening on http://%s\n", listener.Addr())
@@ -64,6 +65,35 @@ func main() {
 	}
 	slog.Error("the backend does not run", "error", err)
 	os.Exit(1)
+}
+
+// remember gets the streams that were opened before this process began. Without the gateway it waits: it
+// cannot know.
+func (b *backend) remember() {
+	for cursor, more := "", true; more; {
+		var page struct {
+			Connections []struct{ Token, State, Subject string }
+			NextCursor  string `json:"next_cursor"`
+		}
+		status, body, err := b.call(context.Background(), http.MethodGet, "/internal/connections?cursor="+cursor, "", nil)
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("the gateway answered %d: %s", status, body)
+		}
+		if err == nil {
+			err = json.Unmarshal(body, &page)
+		}
+		if err != nil {
+			slog.Warn("waiting for the gateway", "error", err)
+			<-time.After(time.Second)
+			continue
+		}
+		for _, c := range page.Connections {
+			if c.State == "open" {
+				b.streams[c.Token] = c.Subject
+			}
+		}
+		cursor, more = page.NextCursor, page.NextCursor != ""
+	}
 }
 
 // serveCallback is what the gateway asks and tells.
@@ -119,7 +149,7 @@ func (b *backend) serveStream(w http.ResponseWriter, r *http.Request) {
 			}
 			_ = events.Close()
 		}()
-		status, _, err := b.post(r.Context(), "/internal/connections/"+token+"/stream", "application/x-ndjson", body)
+		status, _, err := b.call(r.Context(), http.MethodPost, "/internal/connections/"+token+"/stream", "application/x-ndjson", body)
 		return status, err
 	})
 }
@@ -159,11 +189,12 @@ func (b *backend) tokens(name string) (tokens []string) {
 	return tokens
 }
 
-// servePublish publishes to all who have the topic, wherever they are connected.
+// servePublish publishes to all who have the topic, wherever they are connected. With retain who comes later
+// gets it too, until there is newer news.
 func (b *backend) servePublish(w http.ResponseWriter, r *http.Request) {
 	text, _ := io.ReadAll(r.Body)
 	event := object{"name": "news", "data": string(text)}
-	status, body, err := b.postJSON(r.Context(), "/internal/publish", object{"topic": "news", "event": event})
+	status, body, err := b.postJSON(r.Context(), "/internal/publish", object{"topic": "news", "event": event, "retain": true})
 	if err != nil {
 		answer(w, http.StatusBadGateway, object{"error": err.Error()})
 		return
@@ -187,12 +218,12 @@ func (b *backend) postJSON(ctx context.Context, path string, value any) (status 
 	if err != nil {
 		return 0, nil, err
 	}
-	return b.post(ctx, path, "application/json", bytes.NewReader(text))
+	return b.call(ctx, http.MethodPost, path, "application/json", bytes.NewReader(text))
 }
 
-// post calls the gateway. The body goes out as it comes.
-func (b *backend) post(ctx context.Context, path, contentType string, body io.Reader) (status int, answer []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.gateway+path, body)
+// call calls the gateway. The body goes out as it comes.
+func (b *backend) call(ctx context.Context, method, path, contentType string, body io.Reader) (status int, answer []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, b.gateway+path, body)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -32,12 +32,36 @@ public class Backend {
     static final HttpClient client = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
     static final Map<String, String> streams = new ConcurrentHashMap<>(); // token of an open stream: whose it is
 
-    public static void main(String[] args) throws IOException {
+    public static void main(String[] args) throws Exception {
+        remember(); // before it listens: a disconnect that is told of meanwhile comes again later
         HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", PORT), 0);
         server.createContext("/", Backend::serve);
         server.setExecutor(Executors.newCachedThreadPool());
         server.start();
         System.out.println("listening on http://127.0.0.1:" + PORT);
+    }
+
+    /** Gets the streams that were opened before this process began. Without the gateway it waits: it cannot know. */
+    static void remember() throws InterruptedException {
+        for (String cursor = ""; cursor != null;) {
+            try {
+                Answer answer = call(request("/internal/connections?cursor=" + cursor).GET());
+                if (answer.status != 200) {
+                    throw new IOException("the gateway answered " + answer.status + ": " + answer.json);
+                }
+                Map<String, String> page = Json.parse(answer.json);
+                for (int i = 0; page.containsKey("connections." + i + ".token"); i++) {
+                    String connection = "connections." + i + ".";
+                    if (page.get(connection + "state").equals("open")) {
+                        streams.put(page.get(connection + "token"), page.get(connection + "subject"));
+                    }
+                }
+                cursor = page.get("next_cursor");
+            } catch (IOException e) {
+                System.out.println("waiting for the gateway: " + e);
+                Thread.sleep(1000);
+            }
+        }
     }
 
     // What the gateway asks and tells. Anything but a 2xx refuses a stream.
@@ -90,9 +114,10 @@ public class Backend {
         return sent;
     }
 
+    /** Publishes to all who have the topic. With retain who comes later gets it too, until there is newer news. */
     static Answer publish(String text) throws IOException {
         return post("/internal/publish", "application/json", BodyPublishers.ofString("""
-            {"topic": "news", "event": {"name": "news", "data": %s}}
+            {"topic": "news", "event": {"name": "news", "data": %s}, "retain": true}
             """.formatted(Json.quote(text))));
     }
 
@@ -101,10 +126,16 @@ public class Backend {
     }
 
     static Answer post(String path, String contentType, BodyPublisher body) throws IOException {
-        HttpRequest request = HttpRequest.newBuilder(URI.create(GATEWAY + path))
-            .header("Content-Type", contentType).POST(body).build();
+        return call(request(path).header("Content-Type", contentType).POST(body));
+    }
+
+    static HttpRequest.Builder request(String path) {
+        return HttpRequest.newBuilder(URI.create(GATEWAY + path));
+    }
+
+    static Answer call(HttpRequest.Builder request) throws IOException {
         try {
-            var response = client.send(request, BodyHandlers.ofString());
+            var response = client.send(request.build(), BodyHandlers.ofString());
             return new Answer(response.statusCode(), response.body());
         } catch (InterruptedException e) {
             throw new IOException(e);
@@ -171,7 +202,7 @@ public class Backend {
             this.text = text;
         }
 
-        /** All strings of an object and of the objects in it, by path: "request.url". */
+        /** All strings of an object and of what is in it, by path: "request.url", "connections.0.token". */
         static Map<String, String> parse(String text) {
             Json json = new Json(text);
             json.value("");
@@ -197,8 +228,9 @@ public class Backend {
                     at++;
                 }
                 case '[' -> {
-                    for (at++; next() != ']'; skip(',')) {
-                        value(path + "[]");
+                    at++;
+                    for (int i = 0; next() != ']'; i++, skip(',')) {
+                        value(path + "." + i);
                     }
                     at++;
                 }

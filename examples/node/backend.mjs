@@ -5,11 +5,30 @@
 
 import { createServer } from "node:http";
 import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
 
 const PORT = Number(process.env.PORT ?? 8000);
 const GATEWAY = process.env.GATEWAY ?? "http://127.0.0.1:3000";
 
 const streams = new Map(); // token of an open stream: whose it is
+
+// remember gets the streams that were opened before this process began. Without the gateway it waits: it cannot know.
+async function remember() {
+  for (let cursor = ""; cursor !== undefined;) {
+    try {
+      const answer = await fetch(`${GATEWAY}/internal/connections?cursor=${cursor}`);
+      if (!answer.ok) throw new Error(`the gateway answered ${answer.status}: ${await answer.text()}`);
+      const page = await answer.json();
+      for (const { token, state, subject } of page.connections) {
+        if (state === "open") streams.set(token, subject);
+      }
+      cursor = page.next_cursor;
+    } catch (error) {
+      console.log(`waiting for the gateway: ${error.cause ?? error}`);
+      await sleep(1000);
+    }
+  }
+}
 
 // What the gateway asks and tells. Anything but a 2xx refuses a stream.
 
@@ -93,7 +112,8 @@ async function handle(route, name, body) {
       return [sent ? 200 : 404, { sent }];
     }
     case "POST /publish": {
-      const answer = await post("/internal/publish", { topic: "news", event: { name: "news", data: body } });
+      // With retain who comes later gets it too, until there is newer news.
+      const answer = await post("/internal/publish", { topic: "news", event: { name: "news", data: body }, retain: true });
       return [answer.status, await answer.json()];
     }
     case "GET /streams":
@@ -103,4 +123,5 @@ async function handle(route, name, body) {
   }
 }
 
+await remember(); // before it listens: a disconnect that is told of meanwhile comes again later
 server.listen(PORT, "127.0.0.1", () => console.log(`listening on http://127.0.0.1:${PORT}`));

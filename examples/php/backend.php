@@ -14,6 +14,32 @@ define('GATEWAY', getenv('GATEWAY') ?: 'http://127.0.0.1:3000');
 define('STREAMS', sys_get_temp_dir() . '/streams-' . (getenv('PORT') ?: '8000'));
 is_dir(STREAMS) || @mkdir(STREAMS, 0700) || is_dir(STREAMS) || exit(1);
 
+/**
+ * Writes down the streams that there are, and forgets those that ended unseen. The files outlive a restart, so
+ * this is for a table that is new, or was away for so long that the gateway gave its callbacks up.
+ */
+function remember(): void
+{
+    $open = [];
+    for ($cursor = ''; $cursor !== null; $cursor = $page['next_cursor'] ?? null) {
+        [$status, $page] = call('GET', "/internal/connections?cursor=$cursor");
+        if ($status !== 200) {
+            throw new RuntimeException("the gateway answered $status: " . json_encode($page));
+        }
+        foreach ($page['connections'] as $connection) {
+            if ($connection['state'] === 'open') {
+                $open[$connection['token']] = $connection['subject'];
+            }
+        }
+    }
+    foreach (array_diff_key(streams(), $open) as $token => $name) {
+        unlink(STREAMS . "/$token");
+    }
+    foreach ($open as $token => $name) {
+        file_put_contents(STREAMS . "/$token", $name);
+    }
+}
+
 // What the gateway asks and tells. Anything but a 2xx refuses a stream.
 function callback(array $call): array
 {
@@ -52,10 +78,15 @@ function streams(): array
 /** POSTs JSON to the gateway and returns [status, answer]. */
 function post(string $path, array $value): array
 {
+    return call('POST', $path, json_encode($value, JSON_THROW_ON_ERROR));
+}
+
+function call(string $method, string $path, string $body = ''): array
+{
     $answer = @file_get_contents(GATEWAY . $path, false, stream_context_create(['http' => [
-        'method' => 'POST',
+        'method' => $method,
         'header' => 'Content-Type: application/json',
-        'content' => json_encode($value, JSON_THROW_ON_ERROR),
+        'content' => $body,
         'ignore_errors' => true, // they have a body, too
     ]]));
     if ($answer === false) {
@@ -104,6 +135,20 @@ function words(string $text): iterable
     }
 }
 
+// `php backend.php`, before the server starts.
+
+if (PHP_SAPI === 'cli') {
+    for (;;) {
+        try {
+            remember();
+            exit;
+        } catch (RuntimeException $e) { // without the gateway it waits: it cannot know
+            fwrite(STDERR, "waiting for the gateway: {$e->getMessage()}\n");
+            sleep(1);
+        }
+    }
+}
+
 // The application's own pages.
 
 $name = $_GET['name'] ?? '';
@@ -126,7 +171,12 @@ try {
             [$status, $answer] = [$sent ? 200 : 404, ['sent' => $sent]];
             break;
         case 'POST /publish':
-            [$status, $answer] = post('/internal/publish', ['topic' => 'news', 'event' => ['name' => 'news', 'data' => $body]]);
+            // With retain who comes later gets it too, until there is newer news.
+            $news = ['topic' => 'news', 'event' => ['name' => 'news', 'data' => $body]];
+            [$status, $answer] = post('/internal/publish', $news + ['retain' => true]);
+            if ($status === 501) { // the log is on NATS, which retains nothing
+                [$status, $answer] = post('/internal/publish', $news);
+            }
             break;
         case 'GET /streams':
             $answer = array_values(streams());

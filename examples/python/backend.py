@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,6 +17,23 @@ GATEWAY = os.environ.get("GATEWAY", "http://127.0.0.1:3000")
 
 lock = threading.Lock()
 streams = {}  # token of an open stream: whose it is
+
+
+def remember():
+    """Gets the streams that were opened before this process began. Without the gateway it waits: it cannot know."""
+    cursor = ""
+    while cursor is not None:
+        try:
+            status, page = ask("GET", f"/internal/connections?cursor={cursor}")
+            if status != 200:
+                raise OSError(f"the gateway answered {status}: {page.decode()}")
+        except OSError as error:
+            print(f"waiting for the gateway: {error}", flush=True)
+            time.sleep(1)
+            continue
+        page = json.loads(page)
+        streams.update((c["token"], c["subject"]) for c in page["connections"] if c["state"] == "open")
+        cursor = page.get("next_cursor")
 
 
 # What the gateway asks and tells.
@@ -45,12 +63,14 @@ def disconnect(token):
 
 def post(path, body, content_type="application/json"):
     """POSTs to the gateway: a dict as JSON, or an iterator of bytes as it yields them."""
+    return ask("POST", path, json.dumps(body).encode() if isinstance(body, dict) else body, content_type)
+
+
+def ask(method, path, body=None, content_type="application/json"):
     connection = http.client.HTTPConnection(urlsplit(GATEWAY).netloc, timeout=30)
     try:
-        if isinstance(body, dict):
-            body = json.dumps(body).encode()
         try:
-            connection.request("POST", path, body, {"Content-Type": content_type})
+            connection.request(method, path, body, {"Content-Type": content_type})
         except (BrokenPipeError, ConnectionResetError):
             pass  # answered before the end of the body: the reader has left
         answer = connection.getresponse()
@@ -84,6 +104,10 @@ def tokens(name):
 
 # The application's own HTTP server.
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # callbacks may come many at once
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -114,7 +138,8 @@ class Handler(BaseHTTPRequestHandler):
             sent = stream(name, body.split())
             self.answer(200 if sent else 404, {"sent": sent})
         elif target.path == "/publish":
-            status, answer = post("/internal/publish", {"topic": "news", "event": {"name": "news", "data": body}})
+            # With retain who comes later gets it too, until there is newer news.
+            status, answer = post("/internal/publish", {"topic": "news", "event": {"name": "news", "data": body}, "retain": True})
             self.answer(status, json.loads(answer))
         else:
             self.answer(404, {})
@@ -136,6 +161,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+    remember()  # before it listens: a disconnect that is told of meanwhile comes again later
+    server = Server(("127.0.0.1", PORT), Handler)
     print(f"listening on http://127.0.0.1:{PORT}", flush=True)
     server.serve_forever()

@@ -50,7 +50,7 @@ func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 		},
 		"rewind": func(v jsontext.Value) bool {
 			n, err := strconv.ParseUint(string(v), 10, 16)
-			g.Rewind = int(n) //nolint:gosec // at most 16 bits
+			g.Rewind = int(n)
 			return err == nil && 1 <= n && n <= maxRewind
 		},
 		"events": func(v jsontext.Value) (ok bool) {

@@ -8,6 +8,7 @@ import (
 
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/outbox"
+	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
 
@@ -58,6 +59,10 @@ var grants = map[string]struct {
 	"max age":                    {body: `{"max_age_seconds":3600}`, want: gateway.Grant{MaxAge: time.Hour}},
 	"max age 0":                  {body: `{"max_age_seconds":0}`, wrong: "max_age_seconds"},
 	"max age too large":          {body: `{"max_age_seconds":4294967296}`, wrong: "max_age_seconds"},
+	"rewind":                     {body: `{"rewind":1000}`, want: gateway.Grant{Beginning: topics.Beginning{Rewind: 1000}}},
+	"rewind 0":                   {body: `{"rewind":0}`, wrong: "rewind"},
+	"rewind too far":             {body: `{"rewind":1001}`, wrong: "rewind"},
+	"rewind is a string":         {body: `{"rewind":"1"}`, wrong: "rewind"},
 	"disconnect":                 {body: `{"overflow":"disconnect"}`},
 	"drop oldest":                {body: `{"overflow":"drop_oldest"}`, want: gateway.Grant{Overflow: outbox.DropOldest}},
 	"latest":                     {body: `{"overflow":"latest"}`, want: gateway.Grant{Overflow: outbox.Latest}},

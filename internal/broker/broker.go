@@ -74,7 +74,8 @@ type Publication struct {
 	// Ref is in the record on every node, so that the publisher recognises it. 0: nobody
 	// waits for it.
 	Ref uint64
-	// IdempotencyKey, if there is one, makes Append add the event only once: see [Engine].
+	// IdempotencyKey, if there is one, makes Append add the event only once: see [Engine]. Its bytes are
+	// used again when Append has returned, so an engine keeps a clone.
 	IdempotencyKey string
 	// Digest is what publications with the same IdempotencyKey must have in common.
 	Digest repeats.Digest

@@ -30,7 +30,7 @@ func TestKeysRestored(t *testing.T) {
 		if _, err := k.Append(t.Context(), p, add); !errors.Is(err, broker.ErrKeyReused) || added != 0 {
 			t.Errorf("%v, added %d times", err, added)
 		}
-		time.Sleep(broker.KeyLife - time.Minute)
+		time.Sleep(broker.KeyLife - time.Minute) // fake clock
 		if at, err := k.Append(t.Context(), p, add); at.Offset != 8 || err != nil || added != 1 {
 			t.Errorf("%v, %v, added %d times", at, err, added)
 		}
@@ -45,7 +45,7 @@ func TestKeysRefused(t *testing.T) {
 		over := make(chan error)
 		go func() {
 			_, err := k.Append(t.Context(), p, func() (broker.Position, error) {
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // fake clock
 				return broker.Position{}, broker.ErrUnavailable
 			})
 			over <- err

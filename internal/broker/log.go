@@ -71,7 +71,7 @@ func (l *Log) Append(p Publication) (Position, error) {
 
 // AppendAt adds a record with a given time and offset, which is higher than all before; for
 // engines only. The offset is used only if p is to be stored, or is a removal. An event is retained
-// whatever the bound: that it is in the log was decided before (see Room).
+// whatever the bound: that it is in the log was decided before (see Reserve).
 func (l *Log) AppendAt(p Publication, offset uint64, at time.Time) (Position, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

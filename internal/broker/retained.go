@@ -15,6 +15,7 @@ const retentionOverhead = 200
 // with many keys, in which one is replaced after the other, costs no more for each than one with few.
 type retention struct {
 	max, bytes int64
+	reserved   int64 // bytes, for what is on its way into the log
 	places     map[place]*kept
 	topics     map[string]*keptList
 	all        keptList
@@ -60,7 +61,7 @@ func (s *retention) need(r *Record, key string) int64 {
 }
 
 // hasRoom reports whether so many bytes more are within the bound.
-func (s *retention) hasRoom(need int64) bool { return need <= 0 || need <= s.max-s.bytes }
+func (s *retention) hasRoom(need int64) bool { return need <= 0 || need <= s.max-s.bytes-s.reserved }
 
 // retain retains a record in the places of its topics.
 func (s *retention) retain(r *Record, key string) {
@@ -140,14 +141,23 @@ func (s *retention) remove(topics []string, key string) (removed uint32) {
 	return removed
 }
 
-// Room returns how many bytes more would be retained with p, which is to be retained, than are now. It reports whether
-// that is within the bound when so many bytes are reserved for others.
-func (l *Log) Room(p Publication, reserved int64) (need int64, ok bool) {
+// Reserve reserves what p, which is to be retained, takes beyond what is retained now, until release is called. It
+// reserves nothing, and returns false, if that is beyond the bound. It is for engines that store an event before they
+// append it.
+func (l *Log) Reserve(p Publication) (release func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := record(p, Position{l.epoch, l.offset + 1})
-	need = l.kept.need(r, p.Key)
-	return need, l.kept.hasRoom(need + reserved)
+	need := l.kept.need(record(p, Position{l.epoch, l.offset + 1}), p.Key)
+	if ok = l.kept.hasRoom(need); !ok {
+		need = 0
+	}
+	need = max(need, 0)
+	l.kept.reserved += need
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.kept.reserved -= need
+	}, ok
 }
 
 // Retains reports whether any of the topics retains the record with that offset.

@@ -84,8 +84,11 @@ type Config struct {
 	// disconnect waits for Resume; a denied one is dropped.
 	Permit func(gateway.Token) gateway.Permission
 	// OnFinished, if not nil, is called when a disconnect needs no further attempt: it was
-	// delivered, rejected, given up or denied. Permit and OnFinished must not call the Client.
+	// delivered, rejected, given up or denied.
 	OnFinished func(n gateway.Notice, denied bool)
+	// OnDelayed, if not nil, is called when the first attempt of a disconnect has failed, and
+	// others will follow. Permit, OnFinished and OnDelayed must not call the Client.
+	OnDelayed func(gateway.Notice)
 }
 
 const (
@@ -149,6 +152,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	if cfg.OnFinished == nil {
 		cfg.OnFinished = func(gateway.Notice, bool) {}
+	}
+	if cfg.OnDelayed == nil {
+		cfg.OnDelayed = func(gateway.Notice) {}
 	}
 	u, err := parseURL(cfg.URL)
 	if err != nil {

@@ -96,6 +96,22 @@ func (c *Client) Flush(ctx context.Context) (undelivered int) {
 	return n.pending + n.failed - failed
 }
 
+// Undelivered calls f with every notice that was not delivered and not given up. It may be called
+// once Run has returned.
+func (c *Client) Undelivered(f func(gateway.Notice)) {
+	n := &c.notifier
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, q := range []fifo{n.ready, n.deferred} {
+		for what := q.head; what != nil; what = what.next {
+			f(what.Notice)
+		}
+	}
+	for _, what := range n.waiting {
+		f(what.Notice)
+	}
+}
+
 // begin allows workers to start. ctx bounds their attempts.
 func (n *notifier) begin(ctx context.Context) {
 	n.mu.Lock()
@@ -171,8 +187,11 @@ func (n *notifier) work() {
 		var a attempt
 		n.unlocked(func() {
 			a = n.client.notify(ctx, what)
-			if a.isFinal() {
+			switch {
+			case a.isFinal():
 				n.client.cfg.OnFinished(what.Notice, a.result == resultDenied)
+			case a.result == ResultRetry && what.attempts == 0:
+				n.client.cfg.OnDelayed(what.Notice)
 			}
 		})
 		n.onAttemptLocked(what, a, resumes)

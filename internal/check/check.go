@@ -11,8 +11,10 @@ import (
 	"net/url"
 	"time"
 
+	"ssegateway/internal/broker/disk"
 	"ssegateway/internal/broker/nats"
 	"ssegateway/internal/config"
+	"ssegateway/internal/operator"
 	"ssegateway/internal/server"
 )
 
@@ -70,6 +72,7 @@ func Named(ctx context.Context, cfg config.Config, out io.Writer) bool {
 	r.descriptors(cfg)
 	r.callback(ctx, cfg)
 	r.broker(ctx, cfg)
+	r.state(ctx, cfg)
 	return !r.failed
 }
 
@@ -142,21 +145,35 @@ func (r *report) callback(ctx context.Context, cfg config.Config) {
 	r.ok("CALLBACK_URL: %s takes connections%s (it was asked nothing)", conn.RemoteAddr(), over)
 }
 
+// state looks whether STATE_DIR can be used.
+func (r *report) state(ctx context.Context, cfg config.Config) {
+	if cfg.StateDir == "" {
+		return
+	}
+	inUse, err := disk.Look(cfg.StateDir)
+	switch {
+	case err != nil:
+		r.fail("STATE_DIR: %v", err)
+	case inUse && isGateway(ctx, operator.Public(cfg)):
+		r.ok("STATE_DIR: %s is in use, and a gateway runs", cfg.StateDir)
+	case inUse:
+		r.fail("STATE_DIR: %s is in use by another process: stop that one, or name another directory", cfg.StateDir)
+	default:
+		r.directory("STATE_DIR", cfg.StateDir)
+	}
+}
+
 // broker looks whether NATS can be used.
 func (r *report) broker(ctx context.Context, cfg config.Config) {
-	switch {
-	case cfg.NATSEmbedded && server.ErrEmbedded != nil:
-		r.fail("%v", server.ErrEmbedded)
-	case cfg.NATSEmbedded:
-		r.directory("NATS_STORE_DIR", cfg.NATSStoreDir)
-	case cfg.NATSURL != "":
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		version, err := nats.Probe(ctx, nats.Config{URL: cfg.NATSURL, CredentialsFile: cfg.NATSCredentialsFile, CAFile: cfg.NATSCAFile})
-		if err != nil {
-			r.fail("NATS_URL: %v", err)
-			return
-		}
-		r.ok("NATS_URL: NATS %s takes connections, and has JetStream", version)
+	if cfg.NATSURL == "" {
+		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	version, err := nats.Probe(ctx, nats.Config{URL: cfg.NATSURL, CredentialsFile: cfg.NATSCredentialsFile, CAFile: cfg.NATSCAFile})
+	if err != nil {
+		r.fail("NATS_URL: %v", err)
+		return
+	}
+	r.ok("NATS_URL: NATS %s takes connections, and has JetStream", version)
 }

@@ -81,7 +81,7 @@ func (r *report) directory(setting, path string) {
 			_, _ = file.Close(), os.Remove(file.Name())
 			break
 		}
-		if above := filepath.Dir(at); errors.Is(err, fs.ErrNotExist) && above != at && setting == "NATS_STORE_DIR" {
+		if above := filepath.Dir(at); errors.Is(err, fs.ErrNotExist) && above != at && setting != "INTERNAL_ADDR" {
 			at = above
 			continue
 		}

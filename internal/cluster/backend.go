@@ -33,17 +33,10 @@ func (b *backend) Connect(ctx, client context.Context, token gateway.Token, requ
 		return gateway.Answer{Outcome: gateway.Unasked}
 	}
 	answer := b.Teller.Connect(ctx, client, token, request)
-	switch answer.Outcome {
-	case gateway.Refused, gateway.Unreachable, gateway.Unasked:
-		b.node.ledger.release(token.Node(), token, nil)
-	case gateway.TimedOut:
-		if answer.Unsent {
-			b.node.ledger.release(token.Node(), token, nil)
-		} else {
-			b.node.asked(token, certain)
-		}
-	case gateway.Accepted, gateway.Unanswered: // its end will be reported
+	if answer.Known() { // its end will be reported
 		b.node.asked(token, certain)
+	} else {
+		b.node.ledger.release(token.Node(), token, nil)
 	}
 	return answer
 }

@@ -72,6 +72,12 @@ type Config struct {
 	// RetainedBytes bounds what all retained events take.
 	RetainedBytes int64
 
+	// StateDir is the directory that keeps the log and the records of connections over a restart;
+	// never together with NATS. Empty: both are in memory.
+	StateDir string
+	// StateSync is when writes to StateDir are forced to the disk: "second" or "always".
+	StateSync string
+
 	// NATSURL lists the NATS servers, separated by commas. They keep the log and connect the
 	// nodes. Empty: no log and no other nodes. Users, passwords and tokens in it are secret.
 	NATSURL string
@@ -82,10 +88,6 @@ type Config struct {
 	NATSPrefix string
 	// NATSReplicas is the number of NATS servers that keep each stream and bucket.
 	NATSReplicas int
-	// NATSEmbedded runs NATS in this process, for this node alone; never with a NATSURL.
-	NATSEmbedded bool
-	// NATSStoreDir is where the embedded NATS keeps the log.
-	NATSStoreDir string
 	// NodeLease is how long a node that does not renew its lease counts as alive; whole seconds, at least two.
 	NodeLease time.Duration
 
@@ -206,11 +208,8 @@ func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err 
 	if c.H2C && c.TLSCertFile != "" {
 		l.problem(errors.New("H2C: not possible together with TLS_CERT_FILE, which offers HTTP/2 already"))
 	}
-	if c.NATSEmbedded && c.NATSURL != "" {
-		l.problem(errors.New("NATS_EMBEDDED: not possible together with NATS_URL, which names another NATS"))
-	}
-	if c.NATSEmbedded && c.NATSReplicas > 1 {
-		l.problem(errors.New("NATS_EMBEDDED: not possible together with NATS_REPLICAS above 1, since it is one server"))
+	if c.StateDir != "" && c.NATSURL != "" {
+		l.problem(errors.New("STATE_DIR: not possible together with NATS_URL, which keeps the same for several gateways; set one of them"))
 	}
 	return c, warnings, errors.Join(l.problems...)
 }

@@ -20,7 +20,7 @@ func defaults() Config {
 	return Config{
 		Port: 3000, HeartbeatInterval: 15 * time.Second,
 		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, MaxTopics: 10000, LogBytes: 64 << 20, LogAge: 10 * time.Minute, RetainedBytes: 64 << 20,
-		NATSPrefix: "ssegateway", NATSReplicas: 1, NATSStoreDir: "ssegateway-data", NodeLease: 10 * time.Second,
+		StateSync: "second", NATSPrefix: "ssegateway", NATSReplicas: 1, NodeLease: 10 * time.Second,
 		CallbackConcurrency: 0, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", EventSourceErrors: "status",
 	}
 }
@@ -60,14 +60,14 @@ func TestEveryFieldIsASetting(t *testing.T) {
 		"TLS_CERT_FILE": "c", "TLS_KEY_FILE": "k", "H2C": "true", "MAX_CONNECTIONS": "1", "MAX_BODY_BYTES": "1",
 		"QUEUE_BYTES": "1", "QUEUE_BUDGET_BYTES": "1", "MAX_TOPICS": "1", "REQUEST_BUDGET_BYTES": "1", "CALLBACK_CONCURRENCY": "1", "DRAIN_SECONDS": "1",
 		"LOG_LEVEL": "error", "LOG_FORMAT": "json", "EVENTSOURCE_ERRORS": "event",
-		"NATS_URL": "nats://n", "NATS_CREDENTIALS_FILE": "c", "NATS_CA_FILE": "c", "NATS_PREFIX": "x", "NATS_REPLICAS": "2",
-		"NATS_EMBEDDED": "true", "NATS_STORE_DIR": "d", "NODE_LEASE_SECONDS": "2", "PPROF": "true",
+		"STATE_DIR": "d", "STATE_SYNC": "always", "NATS_URL": "nats://n", "NATS_CREDENTIALS_FILE": "c", "NATS_CA_FILE": "c", "NATS_PREFIX": "x", "NATS_REPLICAS": "2",
+		"NODE_LEASE_SECONDS": "2", "PPROF": "true",
 	} {
 		environ = append(environ, env+"="+value)
 	}
 	c, _, err := Load(nil, environ)
-	if err == nil || strings.Count(err.Error(), "\n") != 2 || !strings.HasPrefix(err.Error(), "H2C: ") || !strings.Contains(err.Error(), "\nNATS_EMBEDDED: ") {
-		t.Errorf("got %v, want only the conflicts of H2C with TLS, and of the two kinds of NATS", err)
+	if err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.HasPrefix(err.Error(), "H2C: ") || !strings.Contains(err.Error(), "\nSTATE_DIR: ") {
+		t.Errorf("got %v, want only the conflicts of H2C with TLS, and of STATE_DIR with NATS", err)
 	}
 	for i, v := range reflect.ValueOf(c).Fields() {
 		if v.IsZero() {
@@ -113,13 +113,13 @@ func TestValues(t *testing.T) {
 		{"REQUEST_BUDGET_BYTES=1099511627776", func(c *Config) { c.RequestBudgetBytes = 1 << 40 }},
 		{"CALLBACK_CONCURRENCY=1", func(c *Config) { c.CallbackConcurrency = 1 }},
 		{"DRAIN_SECONDS=3600", func(c *Config) { c.DrainWindow = time.Hour }},
+		{"STATE_DIR=/d", func(c *Config) { c.StateDir = "/d" }},
+		{"STATE_SYNC=ALWAYS", func(c *Config) { c.StateSync = "always" }},
 		{"NATS_URL=nats://u:p%2C@h:4222, tls://token@[::1]", func(c *Config) { c.NATSURL = "nats://u:p%2C@h:4222,tls://token@[::1]" }},
 		{"NATS_CREDENTIALS_FILE=c", func(c *Config) { c.NATSCredentialsFile = "c" }},
 		{"NATS_CA_FILE=c", func(c *Config) { c.NATSCAFile = "c" }},
 		{"NATS_PREFIX=a-Z_9", func(c *Config) { c.NATSPrefix = "a-Z_9" }},
 		{"NATS_REPLICAS=5", func(c *Config) { c.NATSReplicas = 5 }},
-		{"NATS_EMBEDDED=true", func(c *Config) { c.NATSEmbedded = true }},
-		{"NATS_STORE_DIR=/d", func(c *Config) { c.NATSStoreDir = "/d" }},
 		{"NODE_LEASE_SECONDS=2", func(c *Config) { c.NodeLease = 2 * time.Second }},
 		{"LOG_LEVEL=WARN", func(c *Config) { c.LogLevel = slog.LevelWarn }},
 		{"LOG_LEVEL=debug", func(c *Config) { c.LogLevel = slog.LevelDebug }},
@@ -466,8 +466,8 @@ func TestRedacted(t *testing.T) {
 	}
 	want := "[port=3000 callback_url=https://h:8443/cb%2F/x heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock" +
 		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status h2c=false http2_max_streams=250 max_connections=0 max_body_bytes=1048576" +
-		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 request_budget_bytes=0 topic_log_bytes=67108864 topic_log_seconds=600 retained_bytes=67108864 nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
-		" nats_embedded=false nats_store_dir=ssegateway-data node_lease_seconds=10 callback_concurrency=0 drain_seconds=30 pprof=false log_level=info log_format=text]"
+		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 request_budget_bytes=0 topic_log_bytes=67108864 topic_log_seconds=600 retained_bytes=67108864 state_sync=second nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
+		" node_lease_seconds=10 callback_concurrency=0 drain_seconds=30 pprof=false log_level=info log_format=text]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -125,6 +125,16 @@ func settings(c *Config) []setting {
 			meaning: "What all retained events together may take, bookkeeping included. Beyond it an event that is to be retained is refused with 507. 0: nothing can be retained.",
 		},
 		{
+			env: "STATE_DIR", value: directory(&c.StateDir),
+			meaning: "Directory that keeps, for a gateway that is alone, the log of published events and a record of each connection. After a kill or a crash the next process on it goes on with the log, " +
+				"and tells the backend of the connections that are gone. Made where it is missing, with mode 0700. Belongs to one gateway at a time. Not together with `NATS_URL`. Without it all is in memory.",
+		},
+		{
+			env: "STATE_SYNC", standard: "second", value: choice(&c.StateSync, "second", "always"),
+			meaning: "When what is written to `STATE_DIR` is forced to the disk, which matters where the machine fails, not the process. `always`: before it is answered. " +
+				"`second`: once a second; after a failure of the machine the log begins anew then, and clients get `gap`.",
+		},
+		{
 			env: "NATS_URL", value: natsURLs(&c.NATSURL), secret: true,
 			meaning: "Servers of NATS (2.11 or newer, with JetStream), where the log is kept, and through which several gateways are one. Without it the log is in memory.",
 		},
@@ -143,14 +153,6 @@ func settings(c *Config) []setting {
 		{
 			env: "NATS_REPLICAS", standard: "1", value: number(&c.NATSReplicas, 1, 5),
 			meaning: "On how many servers of a cluster of NATS everything is kept. While other gateways run the log's are not reduced.",
-		},
-		{
-			env: "NATS_EMBEDDED", standard: "false", value: boolean(&c.NATSEmbedded),
-			meaning: "Runs NATS in this process, on no port, for one gateway whose log is to outlive a restart. Not together with `NATS_URL`.",
-		},
-		{
-			env: "NATS_STORE_DIR", standard: "ssegateway-data", value: path(&c.NATSStoreDir),
-			meaning: "Directory of the embedded NATS; made where it is missing. Belongs to one gateway.",
 		},
 		{
 			env: "NODE_LEASE_SECONDS", standard: "10", value: seconds(&c.NodeLease, 2, 3600),

@@ -155,6 +155,12 @@ func path(field *string) value {
 	}
 }
 
+func directory(field *string) value {
+	v := path(field)
+	v.allowed = "the path of a directory"
+	return v
+}
+
 // token accepts what an Authorization header can carry as one word.
 func token(field *string) value {
 	return value{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"reflect"
 	"strings"
 	"sync"
@@ -15,110 +14,11 @@ import (
 	"pgregory.net/rapid"
 
 	"ssegateway/internal/broker"
-	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/outbox"
 	"ssegateway/internal/repeats"
-	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
-
-// backend accepts everybody.
-type backend struct{}
-
-func (backend) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
-	return gateway.Answer{Outcome: gateway.Accepted, Status: 200}
-}
-func (backend) Disconnect(gateway.Notice) {}
-
-// client is a stream that takes everything, or, while it is full, nothing.
-type client struct {
-	mu       sync.Mutex
-	full     bool
-	left     bool
-	received strings.Builder
-}
-
-func (c *client) Start() gateway.Detail      { return 0 }
-func (c *client) Look(uint64) (uint64, bool) { return 1, false }
-func (c *client) Close(bool)                 {}
-func (c *client) Chunked() bool              { return false }
-
-func (c *client) Left() (gateway.Reason, gateway.Detail) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.left {
-		return gateway.ClientClosed, 0
-	}
-	return 0, 0
-}
-
-func (c *client) Write(p []byte) (int, gateway.Detail) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.full {
-		return 0, 0
-	}
-	c.received.Write(p)
-	return len(p), 0
-}
-
-func (c *client) set(full, left bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.full, c.left = full, left
-}
-
-// times returns how often the client got an event with that data.
-func (c *client) times(data string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return strings.Count(c.received.String(), "data: "+data+"\n\n")
-}
-
-// alone is a gateway alone.
-type alone struct {
-	*Own
-
-	t      *testing.T
-	engine *broker.Memory
-}
-
-// within runs a test in a bubble.
-func within(t *testing.T, f func(s *alone)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		engine := broker.NewMemory(1<<20, time.Minute)
-		all := topics.New(engine, false)
-		gw := gateway.New(gateway.Config{
-			Heartbeat: time.Hour, MaxConnections: 100, QueueBytes: 1000, BudgetBytes: 100_000, Topics: all, Log: slog.New(slog.DiscardHandler),
-		}, backend{})
-		ctx, cancel := context.WithCancel(t.Context())
-		var running sync.WaitGroup
-		for _, run := range []func(context.Context) error{engine.Run, all.Run, gw.Run} {
-			running.Go(func() { _ = run(ctx) })
-		}
-		defer running.Wait()
-		defer cancel()
-		f(&alone{NewOwn(gw, all, func() string { return "node-1" }, slog.New(slog.DiscardHandler)), t, engine})
-	})
-}
-
-// connect makes a pending connection. open opens it.
-func (s *alone) connect() (conn *gateway.Conn, open func(g gateway.Grant) *client) {
-	s.t.Helper()
-	conn, _, err := s.gw.Connect(s.t.Context(), []byte(`{"url":"/","headers":{}}`))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return conn, func(g gateway.Grant) *client {
-		c := &client{}
-		if !conn.Open(c, frame.Frame{}, g) {
-			s.t.Fatal("not open")
-		}
-		return c
-	}
-}
 
 func once(conn *gateway.Conn, key, data string) Send {
 	return Send{Token: conn.Token(), Event: sse.Event{Data: data}, HasEvent: true, IdempotencyKey: key}
@@ -159,20 +59,20 @@ func TestRepeatedSend(t *testing.T) {
 		c := open(gateway.Grant{})
 		s.want(once(conn, "early", "0"), Buffered|Duplicate, nil)
 		s.want(once(conn, "k", "1"), Sent, nil)
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // fake clock
 		s.want(once(conn, "k", "1"), Sent|Duplicate, nil)
 		s.want(waited(once(conn, "k", "1")), Sent|Duplicate, nil) // the first one's answer
 		s.want(waited(once(conn, "w", "2")), Written, nil)
 		s.want(waited(once(conn, "w", "2")), Written|Duplicate, nil)
 		s.want(once(conn, "w", "2"), Written|Duplicate, nil)
-		time.Sleep(time.Minute - 1)
+		time.Sleep(time.Minute - 1) // fake clock
 		s.want(once(conn, "k", "1"), Sent|Duplicate, nil)
 		for n, data := range []string{"0", "1", "2"} {
 			if s.wantTimes(c, data, 1); t.Failed() {
 				t.Fatal(n)
 			}
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond) // fake clock
 		s.want(once(conn, "k", "1"), Sent, nil)
 		s.wantTimes(c, "1", 2)
 		if n := s.sends[countDuplicate].Load(); n != 7 {
@@ -378,7 +278,7 @@ func TestRepeatedPublish(t *testing.T) {
 		if n := s.engine.Log().Stats().Last; n != 1 {
 			t.Errorf("%d events in the log", n)
 		}
-		time.Sleep(repeats.Life)
+		time.Sleep(repeats.Life) // fake clock
 		if again, err := elsewhere.Publish(s.t.Context(), p); err != nil || again.Position.Offset != 2 || again.Duplicate {
 			t.Errorf("%+v, %v", again, err)
 		}
@@ -425,74 +325,76 @@ func TestDigestFields(t *testing.T) {
 // client is there to take it.
 func TestModelOfSends(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		within(t, func(s *alone) {
-			conn, open := s.connect()
-			var c *client
-			accepted, left := map[string]bool{}, false
-			var mu sync.Mutex
-			for range rapid.IntRange(1, 8).Draw(rt, "steps") {
-				switch rapid.SampledFrom([]string{"send", "send", "send", "open", "leave", "stop", "go on"}).Draw(rt, "step") {
-				case "open":
-					if c == nil {
-						c = open(gateway.Grant{})
-					}
-				case "leave":
-					if c != nil && rapid.Bool().Draw(rt, "really") {
-						c.set(false, true)
-						conn.Abort(gateway.ClientClosed, 0)
-						left = true
-					}
-				case "stop":
-					if c != nil {
-						c.set(true, left)
-					}
-				case "go on":
-					if c != nil {
-						c.set(false, left)
-						conn.Ready(c, false, true)
-					}
-				case "send":
-					key := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "key")
-					send := once(conn, key, key)
-					if send.Wait = rapid.Bool().Draw(rt, "wait"); rapid.Bool().Draw(rt, "large") {
-						send.Event.Data += strings.Repeat("x", 600)
-					}
-					patience := time.Duration(rapid.IntRange(1, 14).Draw(rt, "patience")) * time.Second
-					ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-					var sending sync.WaitGroup
-					for range rapid.IntRange(1, 3).Draw(rt, "at once") {
-						sending.Go(func() {
-							switch _, err := s.Send(ctx, send); {
-							case err == nil:
-								mu.Lock()
-								accepted[send.Event.Data] = true
-								mu.Unlock()
-							case !errors.Is(err, ErrWriteTimeout) && !errors.Is(err, ErrKeyReused) && !errors.Is(err, ErrBufferFull) && conn.State() != gateway.Closed:
-								rt.Errorf("%v", err)
-							}
-						})
-					}
-					sending.Wait()
-					cancel()
-				}
-			}
+		rapid.SyncTest(rt, func(rt *rapid.T) { live(rt, func(s *alone) { modelOfSends(rt, s) }) })
+	})
+}
+
+func modelOfSends(rt *rapid.T, s *alone) {
+	conn, open := s.connect()
+	var c *client
+	accepted, left := map[string]bool{}, false
+	var mu sync.Mutex
+	for range rapid.IntRange(1, 8).Draw(rt, "steps") {
+		switch rapid.SampledFrom([]string{"send", "send", "send", "open", "leave", "stop", "go on"}).Draw(rt, "step") {
+		case "open":
 			if c == nil {
 				c = open(gateway.Grant{})
 			}
-			c.set(false, left)
-			conn.Ready(c, false, true)
-			synctest.Wait()
-			for _, key := range []string{"a", "b"} {
-				small, large := key, key+strings.Repeat("x", 600)
-				if n := c.times(small) + c.times(large); n > 1 {
-					rt.Errorf("%s: %d times", key, n)
-				}
-				for _, data := range []string{small, large} {
-					if accepted[data] && conn.State() == gateway.Open && c.times(data) != 1 {
-						rt.Errorf("%.3q was answered as carried out, and did not arrive", data)
-					}
-				}
+		case "leave":
+			if c != nil && rapid.Bool().Draw(rt, "really") {
+				c.set(false, true)
+				conn.Abort(gateway.ClientClosed, 0)
+				left = true
 			}
-		})
-	})
+		case "stop":
+			if c != nil {
+				c.set(true, left)
+			}
+		case "go on":
+			if c != nil {
+				c.set(false, left)
+				conn.Ready(c, false, true)
+			}
+		case "send":
+			key := rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "key")
+			send := once(conn, key, key)
+			if send.Wait = rapid.Bool().Draw(rt, "wait"); rapid.Bool().Draw(rt, "large") {
+				send.Event.Data += strings.Repeat("x", 600)
+			}
+			patience := time.Duration(rapid.IntRange(1, 14).Draw(rt, "patience")) * time.Second
+			ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+			var sending sync.WaitGroup
+			for range rapid.IntRange(1, 3).Draw(rt, "at once") {
+				sending.Go(func() {
+					switch _, err := s.Send(ctx, send); {
+					case err == nil:
+						mu.Lock()
+						accepted[send.Event.Data] = true
+						mu.Unlock()
+					case !errors.Is(err, ErrWriteTimeout) && !errors.Is(err, ErrKeyReused) && !errors.Is(err, ErrBufferFull) && conn.State() != gateway.Closed:
+						rt.Errorf("%v", err)
+					}
+				})
+			}
+			sending.Wait()
+			cancel()
+		}
+	}
+	if c == nil {
+		c = open(gateway.Grant{})
+	}
+	c.set(false, left)
+	conn.Ready(c, false, true)
+	synctest.Wait()
+	for _, key := range []string{"a", "b"} {
+		small, large := key, key+strings.Repeat("x", 600)
+		if n := c.times(small) + c.times(large); n > 1 {
+			rt.Errorf("%s: %d times", key, n)
+		}
+		for _, data := range []string{small, large} {
+			if accepted[data] && conn.State() == gateway.Open && c.times(data) != 1 {
+				rt.Errorf("%.3q was answered as carried out, and did not arrive", data)
+			}
+		}
+	}
 }

@@ -51,6 +51,18 @@ type Answer struct {
 	Unsent  bool            // with TimedOut: the time ran out before anything was sent, so the backend cannot have received it
 }
 
+// Known reports whether the backend may know the connection, so that it has to be notified of the end.
+func (a Answer) Known() bool {
+	switch a.Outcome {
+	case Accepted, Unanswered:
+		return true
+	case TimedOut:
+		return !a.Unsent
+	case Refused, Unreachable, Unasked:
+	}
+	return false
+}
+
 // Field is a field of an HTTP header.
 type Field struct{ Name, Value string }
 

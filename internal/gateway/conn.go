@@ -277,15 +277,12 @@ func (c *Conn) Abort(r Reason, d Detail) {
 func (c *Conn) onAnswer(a Answer) {
 	c.mu.Lock()
 	defer c.unlock()
-	c.answered = true
+	c.answered, c.needsDisconnect = true, a.Known()
 	switch a.Outcome {
 	case Accepted:
-		c.needsDisconnect = true
 	case TimedOut:
-		c.needsDisconnect = !a.Unsent
 		c.closeLocked(Error, ConnectTimeout)
 	case Unanswered:
-		c.needsDisconnect = true
 		c.closeLocked(Error, ConnectUnanswered)
 	case Unasked:
 		c.closeLocked(ClientClosed, 0) // the backend is not told

@@ -133,8 +133,8 @@ var plants = []plant{
 	},
 	{
 		bug: "no disconnect for one who left while connecting", file: "conn.go",
-		old:  "\tcase Accepted:\n\t\tc.needsDisconnect = true\n",
-		new:  "\tcase Accepted:\n\t\tc.needsDisconnect = !BUG || c.state != Closed\n",
+		old:  "= true, a.Known()\n",
+		new:  "= true, a.Known() && (!BUG || c.state != Closed || a.Outcome != Accepted)\n",
 		says: []string{"0 disconnects instead of one"},
 	},
 	{
@@ -331,6 +331,7 @@ func buildPlanted(t *testing.T) (program string) {
 	sources := map[string]string{
 		"planted.go":           "package gateway" + ask,
 		"../frame/planted.go":  "package frame" + ask,
+		"../broker/planted.go": "package broker" + ask,
 		"../topics/planted.go": "package topics" + ask,
 		"../outbox/planted.go": "package outbox" + ask,
 	}

@@ -1,5 +1,7 @@
 package gateway
 
+import "slices"
+
 // Reason is why a connection ended, as the backend sees it. The set is closed: Details distinguish
 // further.
 type Reason uint8
@@ -58,3 +60,9 @@ var detailNames = [...]string{
 
 // String returns the form used in callbacks and logs; it is empty for the zero Detail.
 func (d Detail) String() string { return detailNames[d] }
+
+// ParseEnd parses the results of Reason.String and Detail.String.
+func ParseEnd(reason, detail string) (Reason, Detail, bool) {
+	r, d := slices.Index(reasonNames[:], reason), slices.Index(detailNames[:], detail)
+	return Reason(max(r, 0)), Detail(max(d, 0)), r > 0 && d >= 0 //nolint:gosec // indices of short arrays
+}

@@ -7,9 +7,15 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"testing"
+	"testing/synctest"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/gateway"
+	"ssegateway/internal/topics"
+	"ssegateway/sse"
 )
 
 // This part of the model is about what topics retain, and about rewind. A client reads such a state a few events at a time,
@@ -153,10 +159,10 @@ func cutState(blocks []block) (state, rest []block) {
 // checkState checks a state against the model.
 func (s *seam) checkState(x *session, state givenState) error {
 	blocks, received := state.blocks, map[string]bool{}
-	any := false
+	some := false
 	for i, is := range s.stateOf(x, state) {
 		r := s.chain[i]
-		any = any || is != hasNot
+		some = some || is != hasNot
 		if len(blocks) == 0 && state.torn {
 			break
 		}
@@ -166,6 +172,8 @@ func (s *seam) checkState(x *session, state givenState) error {
 		case got:
 			received[blocks[0].raw] = true
 			blocks = blocks[1:]
+		case is == hasTo && len(blocks) > 0 && received[blocks[0].raw]:
+			return fmt.Errorf("%q came twice", blocks[0].raw)
 		case is == hasTo:
 			return fmt.Errorf("%q is missing in its state at %d%s", r.Frame.Wire(false), state.at, upNext(blocks))
 		}
@@ -175,7 +183,7 @@ func (s *seam) checkState(x *session, state givenState) error {
 		return fmt.Errorf("%q came twice", blocks[0].raw)
 	case len(blocks) > 0:
 		return fmt.Errorf("%q came out of order, or from nowhere, in its state at %d", blocks[0].raw, state.at)
-	case state.due && !any && !state.torn:
+	case state.due && !some && !state.torn:
 		return errors.New("a gap without an id, but nothing is retained")
 	}
 	return nil
@@ -203,4 +211,87 @@ func (s *seam) checkMiddle(x *session, blocks []block, last uint64) (rest []bloc
 	}
 	state.due = false
 	return blocks, last, false, s.checkState(x, state) // nothing is retained
+}
+
+// A client is cut after each byte of an opening with a state, and comes back with the last id that it saw, or without one. In both
+// streams together it gets all that it is to get, whether the log still reaches back to that id or not.
+func TestCutOpening(t *testing.T) {
+	for _, first := range []string{"", "unknown"} {
+		for _, trims := range []bool{false, true} {
+			t.Run(fmt.Sprintf("from %q, trimmed %v", first, trims), func(t *testing.T) {
+				for cut, whole := 0, false; !whole; cut++ {
+					synctest.Test(t, func(t *testing.T) { whole = cutOpening(t, first, trims, cut) })
+				}
+			})
+		}
+	}
+}
+
+func cutOpening(t *testing.T, first string, trims bool, cut int) (whole bool) {
+	maxBytes := int64(1 << 20)
+	if trims {
+		maxBytes = 6000
+	}
+	engine := &replacing{log: retainingLog("A", maxBytes)}
+	s := siteOn(engine, nil)
+	defer s.start()()
+	s.retain(t, "1", "", "t", "u")
+	s.publish(t, "2", true, "u")
+	s.retain(t, "3", "k", "t")
+	s.publish(t, "4", true, "t")
+	grant := gateway.Grant{
+		Topics: []string{"t", "u"}, Retry: sse.RetryMillis(7), Events: []sse.Event{{Data: "state"}},
+		Beginning: topics.Beginning{LastEventID: first, Rewind: 1, Asked: s.topics.Position()},
+	}
+	s.retain(t, "5", "l", "t")
+	owed := []string{"1", "3", "5"}
+
+	c, tp := s.grant(t, cut, grant)
+	synctest.Wait()
+	c.Abort(gateway.ClientClosed, 0)
+	got := tp.written()
+	whole = len(got) < cut
+	if trims {
+		for range 10 {
+			s.publish(t, strings.Repeat("x", 1000), true, "other")
+		}
+	}
+	had, last := eventsSeen(t, got)
+	switch {
+	case last == "":
+		last = first
+	case !trims: // else what is not retained may be gone
+		owed = append(owed, "2", "4")
+	}
+	grant.Beginning = topics.Beginning{LastEventID: last, Rewind: 1, Asked: s.topics.Position()}
+	_, back := s.grant(t, plenty, grant)
+	synctest.Wait()
+	gets, _ := eventsSeen(t, back.written())
+	for _, data := range owed {
+		if !slices.Contains(had, data) && !slices.Contains(gets, data) {
+			t.Errorf("cut after %q, back from %q: %q is missing in\n%s", got, last, data, back.written())
+		}
+	}
+	for _, seen := range [][]string{had, gets} {
+		slices.Sort(seen)
+		if len(slices.Compact(slices.Clone(seen))) < len(seen) {
+			t.Errorf("cut after %q, back from %q: one stream has %q", got, last, seen)
+		}
+	}
+	return whole
+}
+
+// eventsSeen returns the data of what a browser dispatches of a stream, and the last id that it has then.
+func eventsSeen(t *testing.T, wire string) (data []string, lastEventID string) {
+	t.Helper()
+	d := sse.NewDecoder(strings.NewReader(wire))
+	for {
+		e, _, err := d.NextBlock()
+		if err != nil {
+			return data, d.LastEventID().String()
+		}
+		if e.Data != "" {
+			data = append(data, e.Data)
+		}
+	}
 }

@@ -17,6 +17,7 @@ import (
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/logging"
+	"ssegateway/internal/records"
 	"ssegateway/internal/topics"
 )
 
@@ -38,7 +39,8 @@ type Sources struct {
 	API     *api.API
 	Topics  *topics.Topics
 	Edge    *edge.Edge
-	Node    *cluster.Node // nil without a cluster
+	Node    *cluster.Node    // nil without a cluster
+	Records *records.Records // nil without STATE_DIR
 	State   func() State
 }
 
@@ -53,6 +55,8 @@ type State struct {
 	ConnectsWaiting    int       // for their turn
 	HasBroker          bool      // NATS
 	BrokerConnected    bool      // within the last seconds
+	HasState           bool      // STATE_DIR
+	StateWritable      bool      // within the last seconds
 	CertificateExpiry  time.Time // zero without TLS
 	ForgottenKeys      uint64    // of publishes, before their time
 }
@@ -149,6 +153,11 @@ var (
 	logLost    = desc("log_lines_lost_total", "Log lines lost because they could not be written in time.")
 	logLeftOut = desc("log_lines_left_out_total", "Log lines left out because equal lines had just been written.")
 
+	writable   = desc("state_writable", "1 while STATE_DIR can be written, or could within the last seconds, else 0.")
+	unwritten  = desc("state_records_waiting", "Connections whose records could not be written to STATE_DIR, and will be when it can be written.")
+	unrecorded = desc("state_unrecorded_total", "Connections that the backend was asked about while STATE_DIR took no record of them: after a kill it is not told of their ends.")
+	restored   = desc("state_restored_total", "Connections of former processes, found in STATE_DIR, of which the backend is told.")
+
 	nodes    = desc("cluster_nodes", "Other nodes, by state. Lost: dead, and the backend is being told of what it held.", "state")
 	lease    = desc("cluster_lease_held", "1 while this node's lease holds for certain, else 0: what it has to tell the backend waits.")
 	ledger   = desc("cluster_ledger_backlog", "Records of connections that are not written to the broker, or removed, yet.")
@@ -234,6 +243,14 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(turned, e.Refused)
 	counter(floods, e.Floods)
+	if state.HasState {
+		flag(writable, state.StateWritable)
+	}
+	if r := source.Records; r != nil {
+		gauge(unwritten, int64(r.Owed()))
+		counter(unrecorded, r.Stats().Unrecorded.Load())
+		counter(restored, r.Stats().Restored.Load())
+	}
 	node := source.Node
 	if node == nil {
 		return

@@ -23,25 +23,30 @@ func (c *Client) Send(ctx context.Context, token string, e *Event, end bool, out
 	}{token, e, end}, out)
 }
 
-// Publish publishes an event to a topic, for clients that come back too if store is set, and
-// prints the answer. What is missing in it goes to notes.
-func (c *Client) Publish(ctx context.Context, topic string, e Event, store bool, out, notes io.Writer) error {
+// Publication is an event for a topic.
+type Publication struct {
+	Topic  string `json:"topic"`
+	Event  Event  `json:"event"`
+	Store  bool   `json:"store"` // for clients that come back too
+	Retain bool   `json:"retain,omitzero"`
+	Key    string `json:"key,omitzero"`
+	Count  string `json:"count"` // set by Publish: the receivers of all nodes
+}
+
+// Publish publishes an event, and prints the answer. What is missing in it goes to notes.
+func (c *Client) Publish(ctx context.Context, p Publication, out, notes io.Writer) error {
 	var answer struct {
 		ID          string   `json:"id"`
 		Receivers   int64    `json:"receivers"`
 		Unreachable []string `json:"unreachable_nodes"`
 	}
-	err := c.call(ctx, http.MethodPost, "/internal/publish", struct {
-		Topic string `json:"topic"`
-		Event Event  `json:"event"`
-		Store bool   `json:"store"`
-		Count string `json:"count"`
-	}{topic, e, store, "all"}, &answer)
+	p.Count = "all"
+	err := c.call(ctx, http.MethodPost, "/internal/publish", p, &answer)
 	if err != nil {
 		return err
 	}
 	id := answer.ID
-	if !store {
+	if !p.Store {
 		id = "not stored"
 	}
 	fmt.Fprintf(out, "ok, %s, %s\n", id, number(answer.Receivers, "receiver"))

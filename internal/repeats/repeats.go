@@ -89,11 +89,7 @@ func (m *Memory[K, V]) Do(ctx context.Context, key K, digest Digest, act func() 
 		case done != nil:
 			return done.value, true, nil
 		case claim != nil:
-			defer claim.Drop() // unless it is kept, also after a panic
-			v, keep, err := act()
-			if keep {
-				claim.Keep(v)
-			}
+			v, err = claim.carryOut(act)
 			return v, false, err
 		}
 		select {
@@ -102,6 +98,16 @@ func (m *Memory[K, V]) Do(ctx context.Context, key K, digest Digest, act func() 
 			return v, false, ctx.Err()
 		}
 	}
+}
+
+// carryOut calls act, and remembers its result if it says so.
+func (e *Entry[K, V]) carryOut(act func() (v V, keep bool, err error)) (V, error) {
+	defer e.Drop() // unless it is kept, also after a panic
+	v, keep, err := act()
+	if keep {
+		e.Keep(v)
+	}
+	return v, err
 }
 
 // Restore remembers what was carried out at a time before. Calls have to be in the order of these
@@ -124,14 +130,6 @@ func (m *Memory[K, V]) Forgotten() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.forgotten
-}
-
-// Bytes returns about how much memory the keys take.
-func (m *Memory[K, V]) Bytes() int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.expireLocked(time.Now())
-	return m.bytes
 }
 
 // Value returns what came of what was carried out.

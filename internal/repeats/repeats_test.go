@@ -15,6 +15,14 @@ func newMemory(most int64) *Memory[string, int] {
 	return New[string, int](most, 8, func(key string) int { return len(key) })
 }
 
+// size returns how many bytes the keys count as now.
+func size(m *Memory[string, int]) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.expireLocked(time.Now())
+	return m.bytes
+}
+
 func digest(s string) Digest {
 	d := NewDigester("test")
 	d.String(s)
@@ -39,16 +47,16 @@ func TestLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(1 << 20)
 		expect(t, m, "a", 1, 1, false)
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // fake clock
 		expect(t, m, "a", 2, 1, true)
 		expect(t, m, "b", 3, 3, false)
-		time.Sleep(time.Minute - 1)
+		time.Sleep(time.Minute - 1) // fake clock
 		expect(t, m, "a", 4, 1, true)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond) // fake clock
 		expect(t, m, "a", 5, 5, false)
 		expect(t, m, "b", 6, 3, true)
-		time.Sleep(Life)
-		if n := m.Bytes(); n != 0 || m.entries != nil || m.kept.Len() != 0 || m.Forgotten() != 0 {
+		time.Sleep(Life) // fake clock
+		if n := size(m); n != 0 || m.entries != nil || m.kept.Len() != 0 || m.Forgotten() != 0 {
 			t.Errorf("%d bytes, %d entries, %d forgotten", n, len(m.entries), m.Forgotten())
 		}
 	})
@@ -59,13 +67,13 @@ func TestLifeBegins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(1 << 20)
 		_, _, err := m.Do(t.Context(), "a", digest("a"), func() (int, bool, error) {
-			time.Sleep(3 * Life)
+			time.Sleep(3 * Life) // fake clock
 			return 1, true, nil
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(Life - 1)
+		time.Sleep(Life - 1) // fake clock
 		expect(t, m, "a", 2, 1, true)
 	})
 }
@@ -90,8 +98,8 @@ func TestRefused(t *testing.T) {
 		defer func() { _ = recover() }()
 		_, _, _ = m.Do(t.Context(), "a", digest("a"), func() (int, bool, error) { panic("x") })
 	}()
-	if m.Bytes() != 0 {
-		t.Errorf("%d bytes", m.Bytes())
+	if size(m) != 0 {
+		t.Errorf("%d bytes", size(m))
 	}
 	expect(t, m, "a", 2, 2, false)
 }
@@ -105,7 +113,7 @@ func TestUnderWay(t *testing.T) {
 		calls := 0 // one at a time
 		act := func() (int, bool, error) {
 			calls++
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // fake clock
 			if calls == 1 {
 				return 0, false, refused
 			}
@@ -157,8 +165,8 @@ func TestBound(t *testing.T) {
 		expect(t, m, string(rune('a'+n)), n, n, false)
 	}
 	expect(t, m, "t", 0, 19, true) // the newest
-	if m.Bytes() > m.most || m.Forgotten() != 11 {
-		t.Errorf("%d bytes of %d, %d forgotten", m.Bytes(), m.most, m.Forgotten())
+	if size(m) > m.most || m.Forgotten() != 11 {
+		t.Errorf("%d bytes of %d, %d forgotten", size(m), m.most, m.Forgotten())
 	}
 	for n := 11; n < 20; n++ {
 		expect(t, m, string(rune('a'+n)), -1, n, true)
@@ -180,9 +188,9 @@ func TestRestore(t *testing.T) {
 		expect(t, m, "old", 4, 4, false)
 		expect(t, m, "a", 5, 1, true)
 		expect(t, m, "b", 6, 2, true)
-		time.Sleep(Life / 2)
+		time.Sleep(Life / 2) // fake clock
 		expect(t, m, "a", 7, 7, false)
-		time.Sleep(Life / 2)
+		time.Sleep(Life / 2) // fake clock
 		expect(t, m, "b", 8, 8, false)
 	})
 }
@@ -191,7 +199,7 @@ func TestRestore(t *testing.T) {
 // its last answer was no refusal.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		synctest.Test(t, func(t *testing.T) {
+		rapid.SyncTest(rt, func(rt *rapid.T) {
 			type truth struct {
 				value int
 				what  string
@@ -200,12 +208,12 @@ func TestModel(t *testing.T) {
 			m, known, acts := newMemory(1<<20), map[string]truth{}, 0
 			refused := errors.New("refused")
 			for range rapid.IntRange(1, 60).Draw(rt, "steps") {
-				time.Sleep(time.Duration(rapid.IntRange(0, 50).Draw(rt, "seconds")) * time.Second)
+				time.Sleep(time.Duration(rapid.IntRange(0, 50).Draw(rt, "seconds")) * time.Second) // fake clock
 				key := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "key")
 				what := rapid.SampledFrom([]string{"x", "x", "x", "y"}).Draw(rt, "what")
 				refuse := rapid.Bool().Draw(rt, "refuse")
 				before := acts
-				v, repeated, err := m.Do(t.Context(), key, digest(what), func() (int, bool, error) {
+				v, repeated, err := m.Do(rt.Context(), key, digest(what), func() (int, bool, error) {
 					if refuse {
 						return 0, false, refused
 					}

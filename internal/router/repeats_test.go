@@ -54,7 +54,7 @@ func TestRepeatElsewhere(t *testing.T) {
 		if c.text() != "data: k0\n\ndata: k1\n\ndata: k2\n\ndata: 3\n\n" {
 			t.Errorf("received %q", c.text())
 		}
-		time.Sleep(repeats.Life)
+		time.Sleep(repeats.Life) // fake clock
 		want(2, last, 0, connections.ErrNotFound)
 		delete(net.nodes, 1) // it dies, and takes what it knew along
 		want(2, last, 0, connections.ErrNotFound)

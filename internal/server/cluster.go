@@ -56,13 +56,13 @@ const leaveGrace = flushGrace + 150*time.Millisecond
 
 // leaveCluster gives the node's number back. The other nodes take over the notifications that
 // the backend did not get.
-func (s *Server) leaveCluster(begin time.Time, undelivered int) {
+func (s *Server) leaveCluster(begin time.Time, allTold bool) {
 	if s.node == nil {
 		return
 	}
 	ctx, cancel := s.behindWindow(begin, leaveGrace)
 	defer cancel()
-	if err := s.node.Leave(ctx, undelivered == 0); err != nil {
+	if err := s.node.Leave(ctx, allTold); err != nil {
 		s.log.Warn("the cluster learns by the end of the lease that this node has stopped", "error", err.Error())
 	}
 }

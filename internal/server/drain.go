@@ -89,20 +89,29 @@ func (s *Server) behindWindow(begin time.Time, grace time.Duration) (context.Con
 	return ctx, cancel
 }
 
+// undelivered is the error of a drain that could not report that many ends to the backend.
+type undelivered int
+
+func (n undelivered) Error() string {
+	return fmt.Sprintf("%d disconnect callbacks could not be delivered", int(n))
+}
+
 // drain ends all streams, and notifies the backend.
 func (s *Server) drain(begin time.Time) error {
 	s.log.Info("draining", "connections", s.gw.Stats().Open.Load(), "pending", s.gw.Stats().Pending.Load(), "window", s.cfg.DrainWindow.String())
 	s.gw.Drain(s.cfg.DrainWindow, endGrace)
-	undelivered := 0
+	var left undelivered
 	if s.callbacks != nil {
 		flushing, cancel := s.behindWindow(begin, flushGrace)
 		defer cancel()
-		undelivered = s.callbacks.Flush(flushing)
+		left = undelivered(s.callbacks.Flush(flushing))
 	}
-	s.leaveCluster(begin, undelivered)
-	if undelivered > 0 {
-		s.log.Error("stopped before the backend was told of every end", "undelivered", undelivered)
-		return fmt.Errorf("%d disconnect callbacks could not be delivered", undelivered)
+	s.leaveCluster(begin, left == 0)
+	if left > 0 {
+		if s.records == nil {
+			s.log.Error("stopped before the backend was told of every end", "undelivered", int(left))
+		}
+		return left
 	}
 	s.log.Info("stopped", "ms", time.Since(begin).Milliseconds())
 	return nil

@@ -60,6 +60,9 @@ func (s *Server) unready() (reasons []string) {
 	if !s.isLogOpen() || !s.isBrokerReachable() {
 		reasons = append(reasons, "broker not reachable")
 	}
+	if !s.isStateWritable() {
+		reasons = append(reasons, "STATE_DIR cannot be written")
+	}
 	if s.engine != nil {
 		if err := s.engine.Stuck(); err != nil {
 			reasons = append(reasons, stuck(err))
@@ -86,6 +89,9 @@ func (s *Server) state() metrics.State {
 		Ready: len(s.unready()) == 0, MaxConnections: s.cfg.MaxConnections,
 		StreamsFull: s.turnedAway.full.Load(), StreamsNotReady: s.turnedAway.notReady.Load(),
 		HasBroker: s.engine != nil, BrokerConnected: s.isLogOpen() && s.isBrokerReachable(),
+	}
+	if s.disk != nil {
+		state.HasState, state.StateWritable = true, s.isStateWritable()
 	}
 	if e, ok := s.broker.(interface{ ForgottenKeys() uint64 }); ok {
 		state.ForgottenKeys = e.ForgottenKeys()

@@ -18,6 +18,7 @@ import (
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
+	"ssegateway/internal/broker/disk"
 	"ssegateway/internal/broker/nats"
 	"ssegateway/internal/callback"
 	"ssegateway/internal/cluster"
@@ -29,6 +30,7 @@ import (
 	"ssegateway/internal/guard"
 	"ssegateway/internal/logging"
 	"ssegateway/internal/metrics"
+	"ssegateway/internal/records"
 	"ssegateway/internal/router"
 	"ssegateway/internal/stream"
 	"ssegateway/internal/topics"
@@ -67,7 +69,8 @@ type Server struct {
 	broker    broker.Engine
 	nats      *nats.Conn       // nil where the log is in memory
 	engine    *nats.Engine     // the broker, with nats
-	embedded  embeddedServer   // nil: none
+	disk      *disk.Store      // the broker, with STATE_DIR
+	records   *records.Records // in disk; nil without STATE_DIR
 	node      *cluster.Node    // nil: there are no others
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
@@ -148,12 +151,18 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		if s.node != nil {
 			callbacks.Permit, callbacks.OnFinished = s.node.Permit, s.node.OnFinished
 		}
+		if s.records != nil {
+			callbacks.OnDelayed, callbacks.OnFinished = s.records.OnDelayed, s.records.OnFinished
+		}
 		if s.callbacks, err = callback.New(callbacks); err != nil {
 			return nil, err
 		}
 		backend = s.callbacks
 		if s.node != nil {
 			backend = s.node.Backend(s.callbacks)
+		}
+		if s.records != nil {
+			backend = s.records.Backend(s.callbacks)
 		}
 	}
 	s.topics = topics.New(s.broker, s.node != nil)
@@ -176,7 +185,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		Limit: files.connections(), Internal: files.reserve / 2,
 		Streams: s.streams.Sockets, Senders: s.senders.Conns, CloseSender: s.senders.CloseIdlest, Log: log,
 	})
-	s.metrics.Watch(metrics.Sources{Gateway: s.gw, Own: s.own, API: s.api, Topics: s.topics, Edge: s.edge, Node: s.node, State: s.state})
+	s.metrics.Watch(metrics.Sources{Gateway: s.gw, Own: s.own, API: s.api, Topics: s.topics, Edge: s.edge, Node: s.node, Records: s.records, State: s.state})
 
 	s.withCORS = newCORS(cfg.CORSAllowedOrigins)
 	s.clients = s.withCORS(tracer.Handler("connect", s.serveStream))
@@ -218,6 +227,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.callbacks != nil {
 		parts.startUntil(ctx, "callbacks", s.callbacks.Run)
 	}
+	if s.records != nil {
+		parts.startUntil(ctx, "records", s.records.Run)
+	}
 	if s.node != nil {
 		parts.startUntil(ctx, "cluster", func(ctx context.Context) error { return s.node.Run(ctx, s.gw) })
 	}
@@ -247,6 +259,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Error(left.Error())
 		return errors.Join(err, left)
 	}
+	err = s.leaveEnds(err)
 	s.closeBroker()
 	return err
 }

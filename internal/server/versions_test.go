@@ -52,6 +52,13 @@ func TestVersionBefore(t *testing.T) {
 	n := startNodesOf(t, before, now)
 	t.Run("asked by the new one", func(t *testing.T) { n.cross(t, n.a, n.b) })
 	t.Run("asked by the old one", func(t *testing.T) { n.cross(t, n.b, n.a) })
+	t.Run("a key that the old one does not know", func(t *testing.T) {
+		n.t = t
+		x, token := n.open(n.a, "keys", "")
+		n.send(n.b, token, `,"event":{"data":"1"},"idempotency_key":"k"`, 503, `NODE_UNREACHABLE`)
+		n.send(n.b, token, `,"event":{"data":"2"}`, 200, `{"status":"ok"}`)
+		n.reads(x, "data: 2\n\n")
+	})
 }
 
 // cross asks one node for everything that can be done with the connections of another.

@@ -11,6 +11,7 @@ import (
 
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
+	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -63,6 +64,23 @@ nats:
 		equal(t, "authority", secretFile(t, r, env["NATS_CA_FILE"]), "authority/root.pem")
 		if container(r).Lifecycle != nil {
 			t.Errorf("without a drain there is %v", container(r).Lifecycle)
+		}
+	}},
+	"a pod that remembers": {least + `
+state: {claim: gateway}
+tlsSecret: certificate
+`, nil, func(t *testing.T, r *release) {
+		equal(t, "strategy", r.Deployment.Spec.Strategy.Type, apps.RecreateDeploymentStrategyType)
+		var at string
+		for _, m := range container(r).VolumeMounts {
+			if m.Name == "state" && !m.ReadOnly {
+				at = m.MountPath
+			}
+		}
+		equal(t, "directory", environment(r)["STATE_DIR"], at+"/state")
+		equal(t, "claim", pod(r).Volumes[0].PersistentVolumeClaim.ClaimName, "gateway")
+		if !strings.Contains(r.Notes, "survives a kill") {
+			t.Errorf("the notes are\n%s", r.Notes)
 		}
 	}},
 	"secrets": {`
@@ -261,8 +279,10 @@ func checkStop(t *testing.T, r *release) {
 	if grace := *pod(r).TerminationGracePeriodSeconds; grace < before+drain+rest {
 		t.Errorf("a pod is killed after %d s, in the middle of its drain: %d s, then %d s, then up to %d s", grace, before, drain, rest)
 	}
-	update := r.Deployment.Spec.Strategy.RollingUpdate
-	equal(t, "update", []int{update.MaxUnavailable.IntValue(), update.MaxSurge.IntValue()}, []int{0, 1})
+	if _, state := environment(r)["STATE_DIR"]; !state {
+		update := r.Deployment.Spec.Strategy.RollingUpdate
+		equal(t, "update", []int{update.MaxUnavailable.IntValue(), update.MaxSurge.IntValue()}, []int{0, 1})
+	}
 	if _, nats := environment(r)["NATS_URL"]; nats {
 		spec := r.Deployment.Spec
 		if int64(spec.MinReadySeconds) < before+drain+rest || *spec.ProgressDeadlineSeconds <= spec.MinReadySeconds {

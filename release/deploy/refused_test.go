@@ -26,6 +26,7 @@ func TestRefused(t *testing.T) {
 		{"nothing", "", "callbackUrl is required: the URL where your backend answers"},
 		{"two callback URLs", least + "callbackUrlSecret: {name: x}", "callbackUrl and callbackUrlSecret.name are both set"},
 		{"two NATS URLs", least + "nats: {url: nats://x, urlSecret: {name: x}}", "nats.url and nats.urlSecret.name are both set"},
+		{"a claim with NATS", least + "state: {claim: x}\nnats: {url: nats://x}", "state.claim and nats are both set"},
 		{"pods without NATS", least + "replicas: 2", "replicas is more than 1, which needs a NATS that all pods share"},
 		{"credentials without NATS", least + "nats: {credentialsSecret: {name: x}}", "nats.credentialsSecret and nats.caSecret are for a NATS"},
 		{"autoscaling without NATS", least + "autoscaling: {enabled: true}", "autoscaling.enabled needs a NATS"},

@@ -49,7 +49,7 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 		}
 	}
 	if p.Retain {
-		release, ok := e.reserve(p)
+		release, ok := e.log.Reserve(p)
 		defer release()
 		if a.full = !ok; a.full && p.IdempotencyKey == "" {
 			return broker.Position{}, broker.ErrRetainedFull

@@ -27,9 +27,6 @@ type Config struct {
 	CredentialsFile string // of a NATS account; empty: none
 	CAFile          string // file of PEM root certificates for the server's; empty: the system's
 	Log             *slog.Logger
-
-	// InProcess is a server in this process, instead of one at a URL; nil: none.
-	InProcess nats.InProcessConnProvider
 }
 
 const (
@@ -122,9 +119,6 @@ func (cfg Config) options() []nats.Option {
 	}
 	if cfg.CAFile != "" {
 		options = append(options, nats.RootCAs(cfg.CAFile))
-	}
-	if cfg.InProcess != nil {
-		options = append(options, nats.InProcessServer(cfg.InProcess))
 	}
 	return options
 }

@@ -96,23 +96,6 @@ func (e *session) storeSubject(subject string) string {
 
 func (e *session) storeName() string { return e.prefix + "_retained" }
 
-// reserve reserves the bytes that p will take among the retained events, until release is called. It
-// returns false if they are not to be had.
-func (e *session) reserve(p broker.Publication) (release func(), ok bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	need, ok := e.log.Room(p, e.reserved)
-	if need = max(need, 0); !ok {
-		need = 0
-	}
-	e.reserved += need
-	return func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.reserved -= need
-	}, ok
-}
-
 // openStore makes the store of retained events if there is none, and has it copy from this log. It
 // fails while a node reads the log that would take a retained event for another log's.
 func (e *session) openStore(ctx context.Context) error {
@@ -165,17 +148,12 @@ func (e *session) lookAfterStore(ctx context.Context, stream jetstream.Stream) {
 // noOldReader returns errOldNode if a node of the version before reads the log. Readers that are not
 // made like a node's do not count.
 func noOldReader(ctx context.Context, stream jetstream.Stream) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	list := stream.ListConsumers(ctx)
-	found := false
-	for reader := range list.Info() {
+	list, old := stream.ListConsumers(ctx), false
+	for reader := range list.Info() { // to its end: the library's goroutine would wait for ever
 		c := reader.Config
-		if c.Metadata[readsKey] == "" && c.InactiveThreshold == readerIdle && c.MemoryStorage && c.FilterSubject == "" && c.AckPolicy == jetstream.AckNonePolicy {
-			found = true
-		}
+		old = old || c.Metadata[readsKey] == "" && c.InactiveThreshold == readerIdle && c.MemoryStorage && c.FilterSubject == "" && c.AckPolicy == jetstream.AckNonePolicy
 	}
-	if found {
+	if old {
 		return errOldNode
 	}
 	return list.Err()

@@ -72,7 +72,6 @@ type session struct {
 	progress   chan struct{}    // closed when a message was read; nil: nobody waits
 	store      jetstream.Stream // of retained events; nil: it is not known yet, or there is none
 	storeEpoch string
-	reserved   int64     // for retained events that are on their way into the log
 	silent     time.Time // since when JetStream does not answer; zero: it does
 	closed     chan struct{}
 }

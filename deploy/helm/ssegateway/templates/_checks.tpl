@@ -17,6 +17,9 @@
 {{- if and (or $v.nats.credentialsSecret.name $v.nats.caSecret.name) (not $nats) -}}
 {{- fail "nats.credentialsSecret and nats.caSecret are for a NATS: set nats.url or nats.urlSecret.name" -}}
 {{- end -}}
+{{- if and $v.state.claim $nats -}}
+{{- fail "state.claim and nats are both set: use one of them. The claim is for a single pod, NATS for several" -}}
+{{- end -}}
 {{- if $v.autoscaling.enabled -}}
 {{- if not $nats -}}
 {{- fail "autoscaling.enabled needs a NATS that all pods share: set nats.url or nats.urlSecret.name" -}}
@@ -30,7 +33,7 @@
   "CALLBACK_URL" "callbackUrl" "CALLBACK_URL_FILE" "callbackUrlSecret" "DRAIN_SECONDS" "drainSeconds"
   "INTERNAL_TOKEN" "internalTokenSecret" "INTERNAL_TOKEN_FILE" "internalTokenSecret" "TLS_CERT_FILE" "tlsSecret" "TLS_KEY_FILE" "tlsSecret"
   "NATS_URL" "nats.url" "NATS_URL_FILE" "nats.urlSecret" "NATS_PREFIX" "nats.prefix" "NATS_CREDENTIALS_FILE" "nats.credentialsSecret" "NATS_CA_FILE" "nats.caSecret"
-  "NATS_EMBEDDED" "none: pods have no disk" "NATS_STORE_DIR" "none: pods have no disk" -}}
+  "STATE_DIR" "state.claim" -}}
 {{- range $v.extraEnv -}}
 {{- $name := .name -}}
 {{- with get $values $name -}}

@@ -1,0 +1,174 @@
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"ssegateway/e2e/harness"
+)
+
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare)) }
+
+func prepare(dir string) (err error) {
+	binary, err = harness.Build(dir)
+	return err
+}
+
+// site is a gateway with a directory, whose backend grants the topic t to every stream.
+type site struct {
+	*harness.Gateway
+
+	t     *testing.T
+	http  *http.Client
+	begun time.Time // when the gateway was started again
+}
+
+// start starts a gateway with that directory.
+func start(t *testing.T, dir string, settings ...string) *site {
+	t.Helper()
+	s := &site{harness.StartGateway(t, binary, nil, append([]string{"STATE_DIR=" + dir}, settings...)...), t, &http.Client{}, time.Time{}}
+	s.Backend.On("", harness.Script{Connect: func(*harness.Callback) harness.Answer {
+		return harness.Answer{Status: http.StatusOK, Body: `{"topics":["t"]}`}
+	}})
+	t.Cleanup(s.http.CloseIdleConnections)
+	return s
+}
+
+// restart starts the gateway again. It must have ended.
+func (s *site) restart() {
+	s.t.Helper()
+	s.begun = time.Now()
+	s.Restart(s.t)
+	s.http.CloseIdleConnections()
+}
+
+// told waits until the gateway, since it was started again, has told of a token's end.
+func (s *site) told(token string) *harness.Callback {
+	s.t.Helper()
+	return s.Await(s.t, 1, "disconnect", func(c *harness.Callback) bool { return c.Token == token && c.At.After(s.begun) })[0]
+}
+
+// stream is an event stream of a site.
+type stream struct {
+	*harness.Exchange
+
+	t     *testing.T
+	token string
+}
+
+// open opens a stream, with a Last-Event-ID if the id is not empty.
+func (s *site) open(lastEventID string) *stream {
+	s.t.Helper()
+	before := len(s.Backend.Calls(isConnect))
+	r := harness.Request{Target: "/"}
+	if lastEventID != "" {
+		r.Header = append(r.Header, harness.Field{Name: "Last-Event-ID", Value: lastEventID})
+	}
+	x, err := s.Endpoint.Do(s.t.Context(), r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(x.HangUp)
+	if head, err := x.Head(harness.Patience); err != nil || head.Status != http.StatusOK {
+		s.t.Fatal(head, err)
+	}
+	return &stream{x, s.t, s.Await(s.t, before+1, "connect", anyone)[before].Token}
+}
+
+// wants waits for the next bytes, which must be these.
+func (x *stream) wants(text string) {
+	x.t.Helper()
+	if got, err := x.Next(len(text), harness.Patience); got != text {
+		x.t.Fatalf("the stream has\n%q\nwant\n%q\n%v", got, text, err)
+	}
+}
+
+func anyone(*harness.Callback) bool      { return true }
+func isConnect(c *harness.Callback) bool { return c.Action == "connect" }
+func of(token string) func(*harness.Callback) bool {
+	return func(c *harness.Callback) bool { return c.Token == token }
+}
+
+func (s *site) call(method, path, body string) (status int, answer string) {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.Endpoint.Addr+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := s.http.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+func publication(data string) string { return `{"topic":"t","event":{"data":"` + data + `"}}` }
+
+// publish publishes an event, and returns its id.
+func (s *site) publish(data string) string {
+	s.t.Helper()
+	status, text := s.call(http.MethodPost, "/internal/publish", publication(data))
+	var answer struct{ ID string }
+	if err := json.Unmarshal([]byte(text), &answer); err != nil || status != http.StatusOK || answer.ID == "" {
+		s.t.Fatalf("%d %s", status, text)
+	}
+	return answer.ID
+}
+
+// becomes waits until a request is answered with that status.
+func (s *site) becomes(status int, method, path, body string) (answer string) {
+	s.t.Helper()
+	for end := time.Now().Add(harness.Patience); ; {
+		got, answer := s.call(method, path, body)
+		if got == status {
+			return answer
+		}
+		if time.Now().After(end) {
+			s.t.Fatalf("%s answers %d %s, want %d", path, got, answer, status)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// metric returns a metric without labels.
+func (s *site) metric(name string) (value float64) {
+	s.t.Helper()
+	_, text := s.call(http.MethodGet, "/metrics", "")
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			if _, err := fmt.Sscan(rest, &value); err != nil {
+				s.t.Fatal(err)
+			}
+			return value
+		}
+	}
+	s.t.Fatalf("no metric %s", name)
+	return 0
+}
+
+func event(id, data string) string { return "id: " + id + "\ndata: " + data + "\n\n" }
+
+// behind returns the id so many events after another.
+func behind(t *testing.T, id string, events int) string {
+	t.Helper()
+	epoch, digits, _ := strings.Cut(id, "-")
+	var n int
+	if _, err := fmt.Sscan(digits, &n); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%s-%d", epoch, n+events)
+}
