@@ -310,14 +310,15 @@ func TestRetainedNotCopied(t *testing.T) {
 		}
 		stop()
 		at, err := e.Append(t.Context(), retained("2", "", "t"))
-		if age < longestPause {
+		switch {
+		case age < longestPause:
 			if !errors.Is(err, errNotCopied) || !errors.Is(err, broker.ErrUnavailable) {
 				t.Errorf("with a log of %v: %v", age, err)
 			}
 			append1(t, e, "others are not refused for it")
-		} else if err != nil {
+		case err != nil:
 			t.Errorf("with a log of %v: %v", age, err)
-		} else {
+		default:
 			keeps(t, "a node that comes then", mustEngine(t, cfg).Log(), "t/ "+at.String()+" 2")
 		}
 		// The next one has the store copy again, from where it was.
@@ -370,6 +371,34 @@ func TestRetainedFullAtOnce(t *testing.T) {
 	// A node with a smaller bound has what the others have.
 	cfg.RetainedBytes = 10
 	keeps(t, "a node with a smaller bound", mustEngine(t, cfg).Log(), kept(e.Log())...)
+}
+
+// The store is tidied when it has much that does not count, and left alone before.
+func TestRetainedTidied(t *testing.T) {
+	t.Parallel()
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	cfg := at(s.ClientURL())
+	cfg.RetainedBytes, cfg.MaxBytes = 1<<20, 1<<16
+	e := running(t, cfg)
+	messages := func() uint64 {
+		e.tidy(t.Context())
+		return mustStore(t, e.session).CachedInfo().State.Msgs
+	}
+	const n = tidyMargin / (900 << 10)
+	for range n {
+		change(t, e, retained(strings.Repeat("x", 900<<10), "", "t"))
+	}
+	if got := messages(); got != n {
+		t.Errorf("the store has %d messages, want all %d", got, n)
+	}
+	for range 4 {
+		change(t, e, retained(strings.Repeat("x", 900<<10), "", "t"))
+	}
+	if got := messages(); got != 1 {
+		t.Errorf("the store has %d messages, want 1", got)
+	}
+	emptyLog(t, e.session)
+	keeps(t, "a later node", mustEngine(t, cfg).Log(), kept(e.Log())...)
 }
 
 // A message of somebody else in the store is passed over.
