@@ -5,9 +5,13 @@ import (
 	"sort"
 )
 
-// retentionOverhead is the size of a retained event in bytes for each of its topics, without the names: its entries
-// in the indexes. It is counted, like recordOverhead.
-const retentionOverhead = 200
+const (
+	// retentionOverhead is the size of a retained event in bytes for each topic that has it, without the names: its
+	// entries in the indexes. It is counted, like recordOverhead.
+	retentionOverhead = 200
+	// nameOverhead is the size of a topic's name in a record, without its bytes.
+	nameOverhead = 32
+)
 
 // retention is the retained events of a log: of each topic and key the last. It is guarded by the log's lock.
 //
@@ -38,7 +42,14 @@ type keptList struct {
 
 func (k *kept) cost() int64 { return k.record.keptCost() }
 
-func (r *Record) keptCost() int64 { return int64(r.Frame.Size()) + recordOverhead }
+// keptCost is what a retained event takes as long as any of its topics has it, with the names of all.
+func (r *Record) keptCost() int64 {
+	n := int64(r.Frame.Size()) + recordOverhead
+	for _, t := range r.Topics {
+		n += int64(len(t)) + nameOverhead
+	}
+	return n
+}
 
 func placeCost(topic, key string) int64 { return int64(len(topic)+len(key)) + retentionOverhead }
 

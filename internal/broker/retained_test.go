@@ -39,6 +39,15 @@ func TestRetainedMemory(t *testing.T) {
 				retain("k"+strconv.Itoa(i), topics...)
 			}
 		},
+		"all but one topic replaced": func(retain func(string, ...string), i int) {
+			if i%len(topics) == 0 {
+				names := []string{"u" + strconv.Itoa(i)}
+				for _, t := range topics {
+					names = append(names, strings.Clone(t)) // as of a request
+				}
+				retain("", broker.SortTopics(names)...)
+			}
+		},
 		"replaced all the time": func(retain func(string, ...string), i int) { retain("k"+strconv.Itoa(i%1000), "t"+strconv.Itoa(i%10)) },
 	} {
 		t.Run(name, func(t *testing.T) {
