@@ -88,13 +88,13 @@ func BenchmarkRetain(b *testing.B) {
 
 // BenchmarkState is what a client takes at a time of what its topics retain.
 func BenchmarkState(b *testing.B) {
-	for _, n := range []int{3, 1000} {
+	for _, n := range []int{3, 1000, 10_000} {
 		b.Run(strconv.Itoa(n)+" topics", func(b *testing.B) {
 			log, retain := retainer(b)
 			var topics []string
 			for i := range n {
 				topics = append(topics, "t"+strconv.Itoa(i))
-				for key := range 100 {
+				for key := range 10 {
 					retain(strconv.Itoa(key), topics[i])
 				}
 			}
