@@ -212,8 +212,8 @@ var seamPlants = []plant{
 	},
 	{
 		bug: "a removal out of order", file: "../broker/log.go", test: "TestSeam",
-		old:  "\t\tr.Removed = l.kept.remove(p.Topics, p.Key)\n",
-		new:  "\t\tif BUG {\n\t\t\tlater(func() { l.mu.Lock(); defer l.mu.Unlock(); l.kept.remove(p.Topics, p.Key) })\n\t\t} else {\n\t\t\tr.Removed = l.kept.remove(p.Topics, p.Key)\n\t\t}\n",
+		old:  "\t\tr = &Record{Offset: offset, Ref: p.Ref, Removed: l.kept.remove(p.Topics, p.Key)}\n",
+		new:  "\t\tr = &Record{Offset: offset, Ref: p.Ref}\n\t\tif BUG {\n\t\t\tlater(func() { l.mu.Lock(); defer l.mu.Unlock(); l.kept.remove(p.Topics, p.Key) })\n\t\t} else {\n\t\t\tr.Removed = l.kept.remove(p.Topics, p.Key)\n\t\t}\n",
 		says: []string{"but is not in its state", "is missing in its state"},
 	},
 	{
@@ -224,8 +224,8 @@ var seamPlants = []plant{
 	},
 	{
 		bug: "one that is replaced still retained", file: "../broker/retained.go", test: "TestSeam",
-		old:  "\t\tif s.places[place{r.topic, k.key}] == k {\n\t\t\tr.first",
-		new:  "\t\tif s.places[place{r.topic, k.key}] == k || BUG && k.record != nil {\n\t\t\tr.first",
+		old:  "\tl.at[i].kept = nil\n",
+		new:  "\tif !BUG {\n\t\tl.at[i].kept = nil\n\t}\n",
 		says: []string{"but is not in its state"},
 	},
 	{
