@@ -39,7 +39,9 @@ func TestRetainedMemory(t *testing.T) {
 				retain("k"+strconv.Itoa(i), topics...)
 			}
 		},
-		"replaced all the time": func(retain func(string, ...string), i int) { retain("k"+strconv.Itoa(i%10_000), "t"+strconv.Itoa(i%10)) },
+		"replaced all the time": func(retain func(string, ...string), i int) {
+			retain("k"+strconv.Itoa(i%10_000), "t"+strconv.Itoa(i%10))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := heap()
