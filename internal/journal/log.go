@@ -27,7 +27,7 @@ type Log struct {
 	writing  bool      // somebody writes, and owns the fields below
 	idle     sync.Cond // writing has become false
 	stopped  bool      // only the owner's last words are written
-	since    time.Time // when writing failed; zero: it works
+	since    time.Time // when a write or a sync failed, until a Probe works; zero: none did
 	why      error
 	filler   int // bytes that a probe has to write
 
@@ -97,14 +97,8 @@ var (
 const cleanMark = "clean"
 
 // Start begins to write, in a new segment. What was torn is cut off before.
-func (l *Log) Start(o Options) (err error) {
+func (l *Log) Start(o Options) error {
 	l.o = o
-	defer func() {
-		if err != nil && l.file != nil {
-			_ = l.file.Close()
-			l.file = nil
-		}
-	}()
 	for _, name := range l.unfinished {
 		if err := l.dir.remove(filepath.Join(l.dir.path, name)); err != nil {
 			return err
@@ -243,7 +237,6 @@ func (l *Log) write(b *Batch, own bool) {
 	b.done = true
 	if len(b.entries) > 1 {
 		b.over.Broadcast()
-		clear(b.entries)
 		b = &Batch{bytes: b.bytes, entries: b.entries} // who waited still looks at the other
 		b.turn.L, b.over.L = &l.mu, &l.mu
 	}
@@ -275,7 +268,6 @@ func (l *Log) took(b *Batch, err error) {
 		l.why = err
 		return
 	}
-	l.since, l.why = time.Time{}, nil
 	l.unsynced = !l.o.Sync
 	l.segments[len(l.segments)-1].Bytes = l.at.Offset
 }

@@ -38,6 +38,9 @@ func (l *Log) Probe() error {
 	}
 	l.mu.Lock()
 	l.took(b, err)
+	if err == nil {
+		l.since, l.why = time.Time{}, nil
+	}
 	return err
 }
 
