@@ -67,7 +67,7 @@ func OpenDir(path string, env Env, names ...string) (*Dir, error) {
 	if d.wrap == nil {
 		d.wrap = func(f File) File { return f }
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := makeDir(path); err != nil {
 		return nil, err
 	}
 	if err := d.check(); err != nil { // before anything is written there
@@ -84,6 +84,21 @@ func OpenDir(path string, env Env, names ...string) (*Dir, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// makeDir makes a directory where it is missing, and those above it, and makes that durable.
+func makeDir(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	above := filepath.Dir(path)
+	if err := makeDir(above); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(above)
 }
 
 // Close gives the directory up. Its logs are closed before.
