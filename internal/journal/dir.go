@@ -56,6 +56,9 @@ var segmentName = regexp.MustCompile(`^([a-z]+)-([0-9]{8,20})\.journal(\.new)?$`
 // OpenDir locks a directory for logs of the given names. It is made where it is missing. One that has other files is refused.
 // A name has at most 16 letters, each one of a to z.
 func OpenDir(path string, env Env, names ...string) (*Dir, error) {
+	if err := possible(); err != nil {
+		return nil, err
+	}
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
