@@ -162,7 +162,7 @@ func (d *Dir) file(log string, number uint64) string {
 }
 
 // remove removes a file. That it was not there is no error.
-func (d *Dir) remove(path string) error {
+func remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -100,7 +100,7 @@ const cleanMark = "clean"
 func (l *Log) Start(o Options) error {
 	l.o = o
 	for _, name := range l.unfinished {
-		if err := l.dir.remove(filepath.Join(l.dir.path, name)); err != nil {
+		if err := remove(filepath.Join(l.dir.path, name)); err != nil {
 			return err
 		}
 	}

@@ -77,7 +77,7 @@ func (l *Log) Drop(before uint64) error {
 		oldest := l.segments[0]
 		l.mu.Unlock()
 		// In this order, and each for good: a hole between the numbers is damage.
-		if err := l.dir.remove(l.dir.file(l.name, oldest.Number)); err != nil {
+		if err := remove(l.dir.file(l.name, oldest.Number)); err != nil {
 			return err
 		}
 		l.mu.Lock()

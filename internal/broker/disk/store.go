@@ -18,7 +18,7 @@ import (
 
 // Options are the bounds of the log and how safe a write is.
 type Options struct {
-	MaxBytes int64         // of the log of topics, in memory; the directory needs as much again and 128 MiB
+	MaxBytes int64         // of the log of topics, in memory
 	MaxAge   time.Duration // of an event in the log
 	// RetainedBytes bounds all retained events together. 0: nothing can be retained.
 	RetainedBytes int64
