@@ -48,7 +48,9 @@ func TestRetainedMemory(t *testing.T) {
 				retain("", broker.SortTopics(names)...)
 			}
 		},
-		"replaced all the time": func(retain func(string, ...string), i int) { retain("k"+strconv.Itoa(i%1000), "t"+strconv.Itoa(i%10)) },
+		"replaced all the time": func(retain func(string, ...string), i int) {
+			retain("k"+strconv.Itoa(i%10_000), "t"+strconv.Itoa(i%10))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := heap()
