@@ -20,9 +20,13 @@ import (
 // midst of it, or when it was done but nobody knows yet.
 func TestSeamOnDisk(t *testing.T) {
 	testLives(t, synctest.Test, func(s *seam, random *rand.Rand) home {
+		bound := seamBound(random)
+		if random.IntN(2) == 0 {
+			bound = min(bound, 2000+random.Int64N(8000)) // files come and go, and what is retained outlives them
+		}
 		return &diskHome{
-			seam: s, random: random, path: s.t.TempDir(), disk: journaltest.New(), segmentBytes: 700 + random.Int64N(8000),
-			options: disk.Options{MaxBytes: seamBound(random), MaxAge: time.Hour, RetainedBytes: 1 << 40, Sync: random.IntN(4) == 0},
+			seam: s, random: random, path: s.t.TempDir(), disk: journaltest.New(), segmentBytes: 700 + random.Int64N(3000),
+			options: disk.Options{MaxBytes: bound, MaxAge: time.Hour, RetainedBytes: 1 << 40, Sync: random.IntN(4) == 0},
 		}
 	})
 }
@@ -117,7 +121,7 @@ func (h *diskHome) other() broker.Engine { return nil }
 func (h *diskHome) dead() bool { return h.process.dead() }
 
 func (h *diskHome) pause(random *rand.Rand) {
-	if random.IntN(60) == 0 {
+	if random.IntN(30) == 0 {
 		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond) // fake clock
 	}
 }
