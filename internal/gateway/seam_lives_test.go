@@ -126,7 +126,8 @@ func (l *lives) run(n int) {
 		s.serve(l.random, l.others())
 		stop = s.start()
 		if l.others() {
-			l.mark()
+			l.mark() // it is the first of this life, so its place is known
+			l.base = uint64(len(l.era.entries)+1) - s.engine.Log().Stats().Records
 		}
 		for _, p := range s.publishers {
 			if n := len(p.told); n > 0 && p.told[n-1].state == unknown {
@@ -212,11 +213,11 @@ func (l *lives) inherit(before *era, upto uint64) {
 	}
 }
 
-// mark publishes an event that the node has read when mark returns, so that its place is known.
-func (l *lives) mark() {
-	p := l.seam.publishers[0]
-	l.append(l.fresh(p, broker.Publication{Topics: slices.Clone(seamTopics), Store: true}), false)
-	l.base = uint64(len(l.era.entries)+1) - l.seam.engine.Log().Stats().Records
+// mark publishes an event that the node has read when mark returns. It returns the event's data.
+func (l *lives) mark() string {
+	x := l.fresh(l.seam.publishers[0], broker.Publication{Topics: slices.Clone(seamTopics), Store: true})
+	l.append(x, false)
+	return x.p.Event.Data
 }
 
 // collect reads what was published in this life.
