@@ -120,7 +120,7 @@ func (h *diskHome) other() broker.Engine { return nil }
 
 func (h *diskHome) dead() bool { return h.process.dead() }
 
-func (h *diskHome) pause(random *rand.Rand) {
+func (h *diskHome) pause(random *rand.Rand, _ bool) {
 	if random.IntN(30) == 0 {
 		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond) // fake clock
 	}

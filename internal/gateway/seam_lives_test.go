@@ -34,8 +34,10 @@ type lives struct {
 	home   home
 	random *rand.Rand
 	turns  chan struct{}
-	acted  atomic.Int64 // publications that were added in this life
-	base   uint64       // place of the log in this life, less its own count of records
+	acted  atomic.Int64 // publications that were added since collect was called
+	ctx    context.Context
+	giveUp func() // ends ctx, in which is published
+	base   uint64 // place of the log in this life, less its own count of records
 	eras   []*era
 
 	mu  sync.Mutex
@@ -59,7 +61,8 @@ type home interface {
 	other() broker.Engine
 	// dead reports whether nothing can be written any more, since the process is about to end.
 	dead() bool
-	pause(random *rand.Rand)
+	// pause is called before each step.
+	pause(random *rand.Rand, publisher bool)
 }
 
 // era is all that was published under an epoch, and what it began with.
@@ -85,6 +88,9 @@ type told struct {
 	when  time.Time // it was answered; zero: it is not repeated
 	state uint8
 }
+
+// hasPlace reports whether a publication has an offset of its own.
+func (x *told) hasPlace() bool { return x.p.Store || x.p.Remove }
 
 const (
 	untold   = iota // it was never tried
@@ -125,14 +131,15 @@ func (l *lives) run(n int) {
 		s.seamOrder = l.begin()
 		s.serve(l.random, l.others())
 		stop = s.start()
-		if l.others() {
-			l.mark() // it is the first of this life, so its place is known
-			l.base = uint64(len(l.era.entries)+1) - s.engine.Log().Stats().Records
-		}
 		for _, p := range s.publishers {
 			if n := len(p.told); n > 0 && p.told[n-1].state == unknown {
 				l.append(p.told[n-1], false)
 			}
+		}
+		if l.others() {
+			l.mark()
+			l.collect() // so the place of what was marked is known
+			l.base = uint64(len(l.era.entries)) - s.engine.Log().Stats().Records
 		}
 		l.home.risk()
 		s.steps.Store(int64(seamRound / n))
@@ -145,6 +152,7 @@ func (l *lives) run(n int) {
 			}
 			l.collect()
 			l.home.end(stop)
+			l.giveUp()
 			continue
 		}
 		s.comeBack()
@@ -154,6 +162,7 @@ func (l *lives) run(n int) {
 		s.leftBehind()
 		l.collect()
 		stop()
+		l.giveUp()
 	}
 	for _, e := range l.eras {
 		l.build(e)
@@ -176,7 +185,7 @@ func (l *lives) begin() *seamOrder {
 			l.inherit(before, stats.Last)
 		}
 	}
-	for l.era.last < stats.Last { // it was written, but not answered
+	for !l.others() && l.era.last < stats.Last { // it was written, but not answered
 		l.era.last++
 		l.era.entries = append(l.era.entries, entry{offset: l.era.last})
 	}
@@ -186,7 +195,7 @@ func (l *lives) begin() *seamOrder {
 			e.told.span.finish = min(e.told.span.finish, now)
 		}
 	}
-	l.acted.Store(0)
+	l.ctx, l.giveUp = context.WithTimeout(context.Background(), time.Minute)
 	l.turns = make(chan struct{}, seamTurns*seamRound)
 	l.base = uint64(len(l.era.entries)) - stats.Records
 	return l.era.order
@@ -202,7 +211,7 @@ func (l *lives) inherit(before *era, upto uint64) {
 		for n, x := range p.told {
 			switch {
 			case x.state != answered:
-			case !x.p.Store && !x.p.Remove:
+			case !x.hasPlace():
 				x.when = time.Time{}
 			case x.at.Offset > upto:
 				again := *x
@@ -220,12 +229,12 @@ func (l *lives) mark() string {
 	return x.p.Event.Data
 }
 
-// collect reads what was published in this life.
+// collect reads what was published since it was called before.
 func (l *lives) collect() {
 	s := l.seam
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for range l.acted.Load() {
+	for range l.acted.Swap(0) {
 		r := s.truth.Next(ctx)
 		if r == nil {
 			s.t.Fatal("the log lacks what was published in this life")
@@ -292,7 +301,7 @@ func (l *lives) fresh(p *seamPublisher, publication broker.Publication) *told {
 
 // publish publishes what is next, and sometimes something again.
 func (l *lives) publish(p *seamPublisher, next broker.Publication) {
-	l.home.pause(p.random)
+	l.home.pause(p.random, true)
 	if n := len(p.told); n > 0 && p.random.IntN(6) == 0 {
 		x := p.told[n-1-p.random.IntN(min(n, 30))]
 		if x.state == lost || x.state == answered && time.Since(x.when) < broker.KeyLife/2 {
@@ -321,14 +330,12 @@ func (l *lives) append(x *told, there bool) {
 	there = there && l.others()
 	var at broker.Position
 	var err error
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
 	if there {
-		at, err = l.home.other().Append(ctx, publication)
+		at, err = l.home.other().Append(l.ctx, publication)
 	} else {
 		d := s.topics.Expect(0)
 		defer d.Forget()
-		at, _, err = d.Publish(ctx, publication)
+		at, _, err = d.Publish(l.ctx, publication)
 	}
 	finish := s.clock.Add(1)
 	repeated := errors.Is(err, broker.ErrRepeated)
@@ -343,10 +350,12 @@ func (l *lives) append(x *told, there bool) {
 		l.isAt(x, at)
 	case repeated && (x.state == untold || x.state == lost):
 		s.failf("%q is not in the log, but said to be at %v", x.p.Event.Data, at)
-	case repeated && x.state == answered && at.Offset != x.at.Offset:
+	case repeated && x.state == answered && at.Offset != x.at.Offset && x.hasPlace():
 		s.failf("a repeat of %q at %v is said to be at %v", x.p.Event.Data, x.at, at)
 	case repeated && x.state == unknown:
-		x.span.finish = finish
+		if x.span.finish = finish; l.others() {
+			l.acted.Add(1)
+		}
 		l.isAt(x, at)
 	case repeated:
 	case l.home.dead():
@@ -361,7 +370,7 @@ func (l *lives) append(x *told, there bool) {
 // isAt notes where a publication is.
 func (l *lives) isAt(x *told, at broker.Position) {
 	x.at, x.when, x.state = at, time.Now(), answered
-	if !x.p.Store && !x.p.Remove {
+	if !x.hasPlace() {
 		return
 	}
 	l.mu.Lock()
@@ -391,7 +400,7 @@ func (l *lives) lastTurns() {
 
 func (l *lives) pause(random *rand.Rand) {
 	if l != nil {
-		l.home.pause(random)
+		l.home.pause(random, false)
 	}
 }
 

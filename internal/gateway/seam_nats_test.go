@@ -5,8 +5,10 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 )
 
 // TestSeamOnNATS is TestSeam with two nodes on a NATS server. The clients are on one of them, which is killed between two
-// steps, and comes back. The other one publishes as well, and clients come with ids that it has read.
+// steps, or while others publish, and comes back. The other one publishes as well, and clients come with ids that it has read.
 func TestSeamOnNATS(t *testing.T) {
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
 	if err != nil {
@@ -35,7 +37,7 @@ func TestSeamOnNATS(t *testing.T) {
 		t.Run(strconv.Itoa(round), f)
 	}
 	testLives(t, within, func(seam *seam, random *rand.Rand) home {
-		h := &natsHome{seam: seam, url: s.ClientURL(), cfg: nats.LogConfig{
+		h := &natsHome{seam: seam, random: random, url: s.ClientURL(), cfg: nats.LogConfig{
 			Prefix: "seam" + strconv.Itoa(round), MaxBytes: seamBound(random), MaxAge: time.Hour, RetainedBytes: 1 << 30,
 		}}
 		h.observe()
@@ -49,11 +51,15 @@ const seamPatience = 30 * time.Second
 // natsHome is a NATS server.
 type natsHome struct {
 	seam   *seam
+	random *rand.Rand
 	url    string
 	cfg    nats.LogConfig
 	there  *nats.Engine   // of the other node
 	order  *broker.Tailer // of there
 	hangUp func()
+
+	after atomic.Int64 // so many publications the node is killed
+	gone  atomic.Bool  // it was
 }
 
 // dial opens the engine of a node.
@@ -87,18 +93,29 @@ func (h *natsHome) observe() {
 
 func (h *natsHome) open() (engine broker.Engine, order *broker.Tailer) {
 	engine, h.hangUp = h.dial()
+	h.gone.Store(false)
 	return engine, h.order
 }
 
-func (h *natsHome) risk() {}
+func (h *natsHome) risk() { h.after.Store(1 + h.random.Int64N(200)) }
 
 func (h *natsHome) end(stop func()) {
 	h.hangUp()
 	stop()
 }
 
+// die kills the node, while others publish.
+func (h *natsHome) die() {
+	h.gone.Store(true)
+	h.hangUp()
+	h.seam.lives.giveUp()
+}
+
 func (h *natsHome) follows(before *era, now broker.Stats) {
-	if now.Epoch != before.epoch || now.Last != before.last {
+	unanswered := slices.ContainsFunc(h.seam.publishers, func(p *seamPublisher) bool {
+		return slices.ContainsFunc(p.told, func(x *told) bool { return x.state == unknown })
+	})
+	if now.Epoch != before.epoch || now.Last < before.last || now.Last > before.last && !unanswered {
 		h.seam.failf("the log ends at %s-%d for a node that comes then, and at %s-%d for the others", now.Epoch, now.Last, before.epoch, before.last)
 	}
 }
@@ -112,7 +129,9 @@ func (h *natsHome) settle() {
 		if n := len(session.changes); n > 0 {
 			topics = session.changes[n-1].topics
 		}
-		h.wait(func() bool { return len(topics) == 0 || c.gone() || bytes.Contains(c.stream.received(), []byte("data: "+last+"\n")) })
+		h.wait(func() bool {
+			return len(topics) == 0 || c.gone() || bytes.Contains(c.stream.received(), []byte("data: "+last+"\n"))
+		})
 	}
 }
 
@@ -127,6 +146,11 @@ func (h *natsHome) wait(is func() bool) {
 
 func (h *natsHome) other() broker.Engine { return h.there }
 
-func (h *natsHome) dead() bool { return false }
+func (h *natsHome) dead() bool { return h.gone.Load() }
 
-func (h *natsHome) pause(random *rand.Rand) { sometimes(random) }
+func (h *natsHome) pause(random *rand.Rand, publisher bool) {
+	if publisher && h.after.Add(-1) == 0 {
+		h.die()
+	}
+	sometimes(random)
+}
