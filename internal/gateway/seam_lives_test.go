@@ -141,7 +141,9 @@ func (l *lives) run(n int) {
 			l.collect() // so the place of what was marked is known
 			l.base = uint64(len(l.era.entries)) - s.engine.Log().Stats().Records
 		}
-		l.home.risk()
+		if life < n-1 {
+			l.home.risk()
+		}
 		s.steps.Store(int64(seamRound / n))
 		s.act()
 		if life < n-1 {

@@ -94,6 +94,7 @@ func (h *natsHome) observe() {
 func (h *natsHome) open() (engine broker.Engine, order *broker.Tailer) {
 	engine, h.hangUp = h.dial()
 	h.gone.Store(false)
+	h.after.Store(0)
 	return engine, h.order
 }
 
@@ -122,17 +123,17 @@ func (h *natsHome) follows(before *era, now broker.Stats) {
 
 // settle publishes a last event, and waits until all clients have it.
 func (h *natsHome) settle() {
-	last := h.seam.lives.mark()
-	for _, c := range h.seam.clients {
-		session := c.sessions[len(c.sessions)-1]
-		topics := session.topics
-		if n := len(session.changes); n > 0 {
-			topics = session.changes[n-1].topics
-		}
-		h.wait(func() bool {
-			return len(topics) == 0 || c.gone() || bytes.Contains(c.stream.received(), []byte("data: "+last+"\n"))
+	last := []byte("data: " + h.seam.lives.mark() + "\n")
+	h.wait(func() bool {
+		return !slices.ContainsFunc(h.seam.clients, func(c *seamClient) bool {
+			session := c.sessions[len(c.sessions)-1]
+			topics := session.topics
+			if n := len(session.changes); n > 0 {
+				topics = session.changes[n-1].topics
+			}
+			return len(topics) > 0 && !c.gone() && !bytes.Contains(c.stream.received(), last)
 		})
-	}
+	})
 }
 
 func (h *natsHome) left() { h.wait(func() bool { return len(h.seam.gw.Leftovers()) == 0 }) }
