@@ -19,6 +19,11 @@ type env struct {
 	segmentBytes int64
 }
 
+// OpenIn is Open in a world of a test's own, with segments of another size.
+func OpenIn(dir string, o Options, world journal.Env, segmentBytes int64) (*Store, error) {
+	return open(dir, o, env{world, segmentBytes})
+}
+
 // logs are the names of the logs in a directory.
 var logs = []string{"events", "records"}
 
