@@ -44,6 +44,10 @@ func open(dir string, o Options, env env) (_ *Store, err error) {
 	if err := s.read(); err != nil {
 		return nil, err
 	}
+	if !d.KnowsBoot() && !o.Sync {
+		o.Log.Warn("STATE_DIR: this system does not tell whether the machine was booted (on Linux /proc/sys/kernel/random/boot_id does), so after each kill the log " +
+			"gets a new epoch, and clients a gap: let the gateway read that, or set STATE_SYNC=always")
+	}
 	// From here on the directory is written.
 	w := journal.Options{SegmentBytes: env.segmentBytes, Sync: o.Sync, Begin: s.begin}
 	if err := s.events.Start(w); err != nil {
