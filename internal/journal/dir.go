@@ -104,6 +104,10 @@ func makeDir(path string) error {
 	return syncDir(above)
 }
 
+// KnowsBoot reports whether the system tells one run of the machine from another. Where it does not, every stop that
+// was not clean may have been the machine's.
+func (d *Dir) KnowsBoot() bool { return d.boot != "" }
+
 // Close gives the directory up. Its logs are closed before.
 func (d *Dir) Close() error { return d.lock.Close() }
 

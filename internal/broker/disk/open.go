@@ -3,7 +3,9 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"ssegateway/internal/broker"
@@ -19,13 +21,29 @@ type env struct {
 	segmentBytes int64
 }
 
+// OpenIn is Open in a world of a test's own, with segments of another size.
+func OpenIn(dir string, o Options, world journal.Env, segmentBytes int64) (*Store, error) {
+	return open(dir, o, env{world, segmentBytes})
+}
+
 // logs are the names of the logs in a directory.
 var logs = []string{"events", "records"}
 
 // Look looks at a directory without changing it. inUse says that a process has it open. Otherwise the
 // error is what is wrong with its files, as far as their beginnings show; a directory that is missing
 // is fine.
-func Look(dir string) (inUse bool, err error) { return journal.Look(dir, logs...) }
+func Look(dir string) (inUse bool, err error) {
+	inUse, err = journal.Look(dir, logs...)
+	return inUse, advised(err)
+}
+
+// advised says what to do about an error of rights.
+func advised(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: give the directory to user %d, as whom the gateway runs", err, os.Getuid())
+	}
+	return err
+}
 
 func open(dir string, o Options, env env) (_ *Store, err error) {
 	if o.Log == nil {
@@ -33,7 +51,7 @@ func open(dir string, o Options, env env) (_ *Store, err error) {
 	}
 	d, err := journal.OpenDir(dir, env.Env, logs...)
 	if err != nil {
-		return nil, err
+		return nil, advised(err)
 	}
 	s := &Store{dir: d, o: o, keys: broker.NewKeys(), values: map[uint64]int{}}
 	defer func() {
@@ -43,6 +61,10 @@ func open(dir string, o Options, env env) (_ *Store, err error) {
 	}()
 	if err := s.read(); err != nil {
 		return nil, err
+	}
+	if !d.KnowsBoot() && !o.Sync {
+		o.Log.Warn("STATE_DIR: this system does not tell whether the machine was booted (on Linux /proc/sys/kernel/random/boot_id does), so after each kill the log " +
+			"gets a new epoch, and clients a gap: let the gateway read that, or set STATE_SYNC=always")
 	}
 	// From here on the directory is written.
 	w := journal.Options{SegmentBytes: env.segmentBytes, Sync: o.Sync, Begin: s.begin}
