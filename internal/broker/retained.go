@@ -3,6 +3,7 @@ package broker
 import (
 	"slices"
 	"sort"
+	"strconv"
 )
 
 const (
@@ -45,9 +46,12 @@ type keptAt struct {
 
 func (k *kept) cost() int64 { return k.record.keptCost() }
 
-// keptCost is what a retained event takes as long as any of its topics has it, with the names of all.
+// keptCost is what a retained event takes as long as any of its topics has it, with the names of all. Its id counts as
+// the longest one: so whatever is replaced by its like takes as much as before.
 func (r *Record) keptCost() int64 {
-	n := int64(r.Frame.Size()) + recordOverhead
+	const longest = 20 // digits of an offset
+	var digits [longest]byte
+	n := int64(r.Frame.Size()+longest-len(strconv.AppendUint(digits[:0], r.Offset, 10))) + recordOverhead
 	for _, t := range r.Topics {
 		n += int64(len(t)) + nameOverhead
 	}

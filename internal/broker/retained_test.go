@@ -69,6 +69,17 @@ func TestRetainedMemory(t *testing.T) {
 	}
 }
 
+// An event can always take the place of one of its size, also where there is no more room, and although ids grow.
+func TestRetainedReplacedWhenFull(t *testing.T) {
+	log, retain := retainer(t)
+	defer log.Close()
+	retain("k", "t")
+	log.LimitRetained(log.Stats().RetainedBytes)
+	for range 1000 {
+		retain("k", "t")
+	}
+}
+
 // BenchmarkRetain replaces events of one topic in turn, by as many keys: with many it costs as much as with few.
 func BenchmarkRetain(b *testing.B) {
 	for _, n := range []int{1, 1000, 100_000} {
