@@ -2,6 +2,7 @@ package callback
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -101,14 +102,14 @@ func TestAuthoritiesAndCertificate(t *testing.T) {
 		roots.Store(known)
 		for range 2 {
 			check(t, connect(t, c), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
-			if got := <-shown; string(got) != string(config.Certificates[0].Certificate[0]) {
+			if got := <-shown; !bytes.Equal(got, config.Certificates[0].Certificate[0]) {
 				t.Error("the backend got another certificate")
 			}
 		}
 		another := selfSigned(t)
 		own.Store(&another)
 		check(t, connect(t, c), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
-		if got := <-shown; string(got) != string(another.Certificate[0]) {
+		if got := <-shown; !bytes.Equal(got, another.Certificate[0]) {
 			t.Error("the backend got the former certificate")
 		}
 		roots.Store(x509.NewCertPool())
@@ -137,7 +138,11 @@ func TestConnectTimeout(t *testing.T) {
 	var l logBuffer
 	c := newClient(t, Config{URL: answers(t, ""), Timeout: time.Minute, ConnectTimeout: 50 * time.Millisecond, Log: l.logger()})
 	c.Disconnect(gateway.Notice{Token: gateway.NewToken(), Request: request})
+	start := time.Now()
 	check(t, connect(t, c), gateway.Answer{Outcome: gateway.TimedOut})
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("the connect took %v", took)
+	}
 	if text := l.String(); strings.Contains(text, "action=disconnect") {
 		t.Errorf("the disconnect has ended:\n%s", text)
 	}

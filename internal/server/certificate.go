@@ -40,7 +40,8 @@ func newCertificate(settings pairSettings, certFile, keyFile string, log *slog.L
 		},
 		say: func(pair *tls.Certificate, changed bool) { sayPair(log, settings, pair, changed) },
 	}
-	return c, c.load()
+	err := c.load()
+	return c, err
 }
 
 // sayPair logs that a changed pair is in use, or that the pair is not valid now.
@@ -84,7 +85,8 @@ func newAuthorities(setting, file string, log *slog.Logger) (*authorities, error
 			}
 		},
 	}
-	return a, a.load()
+	err := a.load()
+	return a, err
 }
 
 // Authorities reads the certificates in a file that a setting names.
