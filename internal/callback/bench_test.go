@@ -177,10 +177,6 @@ func messageParts(t testing.TB) (*Client, gateway.Token, []byte) {
 // request, for the callbacks to repeat, is one allocation.
 func TestEncodingAllocations(t *testing.T) {
 	c, token, body := messageParts(t)
-	signing, err := New(Config{URL: "http://backend.example.org/callback?secret=1", SigningSecrets: secrets})
-	if err != nil {
-		t.Fatal(err)
-	}
 	notice := gateway.Notice{Token: token, Request: body, Reason: gateway.Error, Detail: gateway.SlowConsumer}
 	dst := make([]byte, 0, 4096)
 	for _, test := range []struct {
@@ -190,7 +186,6 @@ func TestEncodingAllocations(t *testing.T) {
 	}{
 		{"a connect", 0, func() { dst = c.appendConnect(dst[:0], token, atPosition, body, "") }},
 		{"a disconnect", 0, func() { dst = c.appendDisconnect(dst[:0], &notice, "") }},
-		{"a connect that is signed twice", 0, func() { dst = signing.appendConnect(dst[:0], token, atPosition, body, "") }},
 		{"a request in a buffer", 0, func() { dst = AppendRequest(dst[:0], browserRequest) }},
 		{"a request", 1, func() { encoded(browserRequest) }},
 	} {
