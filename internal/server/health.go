@@ -101,7 +101,7 @@ func (s *Server) state() metrics.State {
 		state.ConnectsAsking, state.ConnectsWaiting = s.callbacks.Connects()
 	}
 	if c := s.certificate.Load(); c != nil {
-		state.CertificateExpiry = c.expiry()
+		state.CertificateExpiry = expiry(c.current.Load())
 	}
 	return state
 }
