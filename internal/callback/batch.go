@@ -117,7 +117,8 @@ func (c *Client) appendDisconnects(dst []byte, batch *notice, more string) []byt
 		size += eventSize(&n.Notice) + len(",")
 	}
 	id := hex.AppendEncode(nil, sum.Sum(nil)[:16])
-	dst = c.appendHead(dst, append(id, "-"+ActionDisconnects...), size, more)
+	dst, at := c.appendHead(dst, append(id, "-"+ActionDisconnects...), size, more)
+	body := len(dst)
 	dst = append(dst, batchOpen...)
 	for n := range batch.members() {
 		dst = append(dst, idKey...)
@@ -134,5 +135,7 @@ func (c *Client) appendDisconnects(dst []byte, batch *notice, more string) []byt
 		dst = append(dst, n.Request...)
 		dst = append(dst, "},"...)
 	}
-	return append(dst[:len(dst)-len(",")], batchEnd...)
+	dst = append(dst[:len(dst)-len(",")], batchEnd...)
+	c.signer.sign(dst, at, body)
+	return dst
 }

@@ -102,7 +102,7 @@ func (s *Server) state() metrics.State {
 		state.BackendDown, state.StreamsBackendDown = s.callbacks.Down(), s.callbacks.RefusedConnects()
 	}
 	if c := s.certificate.Load(); c != nil {
-		state.CertificateExpiry = c.expiry()
+		state.CertificateExpiry = expiry(c.current.Load())
 	}
 	return state
 }

@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +34,11 @@ func retained(s *Store) (list []string) {
 		list = append(list, fmt.Sprint(r.Topic, "/", r.Key, "=", strings.TrimSpace(data)))
 	}
 	return list
+}
+
+// inTable returns how many retained events and keys the table has.
+func inTable(s *Store) int {
+	return len(s.records.Keys(kindRetained)) + len(s.records.Keys(kindKey))
 }
 
 // TestRetainedOutlivesItsFile: what is retained is there, in its order and with its id, after its event and the file with it are gone; what has taken
@@ -86,7 +92,7 @@ func TestRetainedOutlivesItsFile(t *testing.T) {
 		again("replaced", "a/=1", "a/k=4")
 		later()
 		again("replaced and trimmed", "a/=1", "a/k=4")
-		if n := s.records.Len(); n != 2 {
+		if n := inTable(s); n != 2 {
 			t.Errorf("%d values in the table", n)
 		}
 		time.Sleep(2 * time.Second) // fake clock
@@ -125,7 +131,7 @@ func TestKilledWhileAFileGoes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := s.records.Len(); n != 1 {
+	if n := inTable(s); n != 1 {
 		t.Errorf("%d values in the table", n)
 	}
 	before := imageOf(s.log)
@@ -138,6 +144,59 @@ func TestKilledWhileAFileGoes(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCutAsItIsReplaced: a copy in the table stays until what has taken its place, or removed it, is on the disk too.
+func TestCutAsItIsReplaced(t *testing.T) {
+	for seed := range uint64(20) {
+		disk := journaltest.New()
+		e := env{journal.Env{Boot: "1", Wrap: disk.Wrap}, 1}
+		dir, o := t.TempDir(), Options{MaxBytes: 1 << 10, MaxAge: time.Hour, RetainedBytes: 1 << 20}
+		s, err := open(dir, o, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill := func() { publish(t, s, strings.Repeat(".", 1<<10)) }
+		retain(t, s, "1", "", "a", "b")
+		fill()
+		if err := s.upkeep(); err != nil || len(s.records.Keys(kindRetained)) != 1 {
+			t.Fatal(err, s.records.Keys(kindRetained))
+		}
+		fill()
+		if err := s.events.Sync(); err != nil { // what upkeep begins with
+			t.Fatal(err)
+		}
+		if seed%2 == 0 {
+			retain(t, s, "2", "", "a", "b")
+		} else if _, err := s.Append(t.Context(), broker.Publication{Topics: []string{"a", "b"}, Remove: true}); err != nil {
+			t.Fatal(err)
+		}
+		last := s.log.Stats().Last
+		if err := s.drop(); err != nil {
+			t.Fatal(err)
+		}
+		again := t.TempDir()
+		if err := disk.Cut(dir, again, rand.New(rand.NewPCG(seed, 0))); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.Close()
+		e.Boot = "2"
+		if s, err = open(again, o, e); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"a/=1", "b/=1"}
+		switch {
+		case s.log.Stats().Last < last:
+		case seed%2 == 0:
+			want = []string{"a/=2", "b/=2"}
+		default:
+			want = nil
+		}
+		if got := retained(s); !slices.Equal(got, want) {
+			t.Errorf("seed %d: %q, want %q", seed, got, want)
+		}
+		_ = s.Close()
 	}
 }
 
@@ -257,12 +316,12 @@ func TestKeysOutliveTheirFile(t *testing.T) {
 			_ = s.dir.Close() // killed
 			s, stop = run(t, dir, o, e)
 		}
-		if s.log.Stats().Events != 0 || s.records.Len() == 0 {
-			t.Errorf("%+v, %d keys", s.log.Stats(), s.records.Len())
+		if s.log.Stats().Events != 0 || inTable(s) == 0 {
+			t.Errorf("%+v, %d keys", s.log.Stats(), inTable(s))
 		}
 		time.Sleep(32 * time.Second) // fake clock
 		synctest.Wait()
-		if n := s.records.Len(); n != 0 {
+		if n := inTable(s); n != 0 {
 			t.Errorf("%d keys are there for ever", n)
 		}
 		if _, err := s.Append(t.Context(), p("a")); err != nil {
