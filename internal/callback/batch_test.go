@@ -62,6 +62,14 @@ func (p *pipeBackend) record(answer func(post) int) (posts func() []post) {
 	}
 }
 
+// batchOf returns a batch.
+func batchOf(ends ...gateway.Notice) (batch *notice) {
+	for _, n := range slices.Backward(ends) {
+		batch = &notice{Notice: n, more: batch}
+	}
+	return batch
+}
+
 func always(status int) func(post) int { return func(post) int { return status } }
 
 func sizes(posts []post) (n []int) {
@@ -107,11 +115,11 @@ func TestBatchID(t *testing.T) {
 	}
 	tokens := [...]gateway.Token{gateway.NewToken(), gateway.NewToken(), gateway.NewToken()}
 	id := func(detail gateway.Detail, which ...int) string {
-		var batch *notice
+		var ends []gateway.Notice
 		for _, i := range which {
-			batch = &notice{Notice: gateway.Notice{Token: tokens[i], Request: request, Reason: gateway.Error, Detail: detail}, more: batch}
+			ends = append(ends, gateway.Notice{Token: tokens[i], Request: request, Reason: gateway.Error, Detail: detail})
 		}
-		head, _, _ := strings.Cut(string(c.appendDisconnects(nil, batch, "")), "\r\n\r\n")
+		head, _, _ := strings.Cut(string(c.appendDisconnects(nil, batchOf(ends...), "")), "\r\n\r\n")
 		_, id, _ := strings.Cut(head, "webhook-id: ")
 		return id
 	}
