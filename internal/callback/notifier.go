@@ -161,7 +161,7 @@ func (n *notifier) hireLocked() {
 	}
 }
 
-// probeEvery returns how often a backend that is down is probed.
+// probeEveryLocked returns how often a backend that is down is probed.
 func (n *notifier) probeEveryLocked() time.Duration {
 	if n.flushes > 0 {
 		return flushDelay
