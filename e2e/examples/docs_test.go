@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -184,5 +185,32 @@ print(sorted(token for (token,) in db.execute("SELECT token FROM streams")))
 `).command)
 	if want := "['" + token + "', 'young']\n"; got != want {
 		t.Errorf("the table has %q, want %q", got, want)
+	}
+}
+
+// The ends of all streams come in one callback, and leave no row.
+func TestManyEnds(t *testing.T) {
+	t.Parallel()
+	s := snippet(t, "restart.md", "ends.py", "").start(t, "CALLBACK_BATCH=500")
+	const streams = 20
+	for i := range streams {
+		s.open(t, "/"+strconv.Itoa(i), 200)
+	}
+	stays := s.open(t, "/stays", 200)
+	var rows [][]string
+	if s.do(t, "POST", "/rows", "", 200, &rows); len(rows) != streams+1 {
+		t.Fatalf("rows %v", rows)
+	}
+	stays.Leave()
+	if _, ok := s.gateway.Log.Find(harness.Patience, regexp.MustCompile("action=disconnects status=200 result=delivered .*events=1 ")); !ok {
+		t.Error("the end was not told in a batch")
+	}
+	if s.do(t, "POST", "/rows", "", 200, &rows); len(rows) != streams {
+		t.Errorf("rows %v", rows)
+	}
+	s.restartGateway(t)
+	s.do(t, "POST", "/rows", "", 200, &rows)
+	if len(rows) != 0 {
+		t.Errorf("rows %v", rows)
 	}
 }

@@ -68,6 +68,7 @@ type Backend struct {
 	changed  chan struct{}
 	calls    []*Callback
 	scripts  map[string]Script           // by key; "" is for connections without one
+	batch    func(*Callback) Answer      // of disconnects in one callback
 	conns    map[net.Conn]http.ConnState // open connections
 	accepted int
 }
@@ -109,6 +110,13 @@ func (b *Backend) On(key string, s Script) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.scripts[key] = s
+}
+
+// OnBatch sets how callbacks with several disconnects are answered, whatever their connections' scripts say.
+func (b *Backend) OnBatch(answer func(*Callback) Answer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.batch = answer
 }
 
 // CalmDown ends all scripts. From then on every callback is answered with an empty 200 at once.
@@ -232,7 +240,7 @@ func (b *Backend) serve(w http.ResponseWriter, r *http.Request) {
 
 	b.mu.Lock()
 	b.calls = append(b.calls, c)
-	script := b.scripts[c.Key]
+	script, batch := b.scripts[c.Key], b.batch
 	b.notifyLocked()
 	b.mu.Unlock()
 
@@ -243,6 +251,8 @@ func (b *Backend) serve(w http.ResponseWriter, r *http.Request) {
 		a = script.Connect(c)
 	case c.Action == "disconnect" && script.Disconnect != nil:
 		a = script.Disconnect(c)
+	case c.Action == "disconnects" && batch != nil:
+		a = batch(c)
 	}
 	a.write(w)
 }

@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -128,6 +129,69 @@ func TestNoticesGoOn(t *testing.T) {
 	s.restart()
 	if end := s.told(x.token); end.Reason != "server_closed" || end.Detail != "" {
 		t.Errorf("told as %q %q", end.Reason, end.Detail)
+	}
+}
+
+// The backend counts as down when streams end, so most of these ends are not even tried. They are told with their own reason all the same.
+func TestNoticesWhileDown(t *testing.T) {
+	for _, batch := range []string{"1", "3"} {
+		t.Run("CALLBACK_BATCH="+batch, func(t *testing.T) {
+			s := start(t, t.TempDir(), "CALLBACK_BATCH="+batch)
+			var tokens []string
+			for range 10 {
+				tokens = append(tokens, s.open("").token)
+			}
+			unavailable := func(*harness.Callback) harness.Answer { return harness.Answer{Status: http.StatusServiceUnavailable} }
+			s.Backend.On("", harness.Script{Connect: unavailable, Disconnect: unavailable})
+			s.Backend.OnBatch(unavailable)
+			for begin := time.Now(); !strings.Contains(s.Log.Text(), "the backend is down") && time.Since(begin) < harness.Patience; {
+				s.call(http.MethodGet, "/", "")
+			}
+			if s.metric("ssegateway_backend_down") != 1 {
+				t.Fatal("the backend is not down")
+			}
+			for _, token := range tokens {
+				s.CloseStream(t, token)
+			}
+			ends := func(c *harness.Callback) bool { return strings.HasPrefix(c.Action, "disconnect") }
+			// The second probe: all have been recorded long since.
+			if calls, err := s.Backend.Await(harness.Patience, 2, ends); err != nil || len(calls) > 3 {
+				t.Fatalf("%d attempts, %v", len(calls), err)
+			}
+			s.Kill()
+			s.Backend.On("", harness.Script{})
+			s.Backend.OnBatch(nil)
+			s.restart()
+			want := map[string]bool{}
+			for _, token := range tokens {
+				want[token] = true
+			}
+			for count := 1; len(want) > 0; count++ {
+				calls, err := s.Backend.Await(harness.Patience, count, func(c *harness.Callback) bool { return ends(c) && c.At.After(s.begun) })
+				if err != nil {
+					t.Fatalf("%d are not told of: %v", len(want), err)
+				}
+				for _, c := range calls {
+					type end struct{ Token, Reason, Detail string }
+					told := struct {
+						Events []end
+						end
+					}{}
+					if err := json.Unmarshal(c.Body, &told); err != nil {
+						t.Fatal(err)
+					}
+					if told.Token != "" {
+						told.Events = []end{told.end}
+					}
+					for _, e := range told.Events {
+						if e.Reason != "server_closed" || e.Detail != "" {
+							t.Fatalf("told as %+v", e)
+						}
+						delete(want, e.Token)
+					}
+				}
+			}
+		})
 	}
 }
 

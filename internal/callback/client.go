@@ -29,8 +29,9 @@ import (
 
 // The actions of a callback, as they appear in its body, in logs and in metrics.
 const (
-	ActionConnect    = "connect"
-	ActionDisconnect = "disconnect"
+	ActionConnect     = "connect"
+	ActionDisconnect  = "disconnect"
+	ActionDisconnects = "disconnects" // several in one
 )
 
 // The results of a callback, as they appear in logs and metrics. Of a connect:
@@ -42,20 +43,24 @@ const (
 	ResultUnanswered  = "unanswered"  // the connection broke, or what came was not HTTP
 )
 
-// Of each attempt of a disconnect:
+// Of each attempt of a disconnect, or of several in one:
 const (
 	ResultDelivered = "delivered" // answered 2xx
 	ResultRetry     = "retry"     // failed, to be tried again
-	ResultRejected  = "rejected"  // answered with a status that no retry will change
-	ResultGivenUp   = "given_up"  // failed for so long that it is not tried again
+	ResultRejected  = "rejected"  // answered with a status that no retry will change; a batch's ends are each sent alone then
+	ResultGivenUp   = "given_up"  // failed for so long that it is not tried again; a batch's ends are each sent alone then
 )
 
-// Results returns the results that an attempt of each action can have.
-func Results() map[string][]string {
-	return map[string][]string{
+// Results returns the results that an attempt of each action can have. batch is as in Config.
+func Results(batch int) map[string][]string {
+	results := map[string][]string{
 		ActionConnect:    {ResultAccepted, ResultRefused, ResultUnreachable, ResultTimeout, ResultUnanswered},
 		ActionDisconnect: {ResultDelivered, ResultRetry, ResultRejected, ResultGivenUp},
 	}
+	if batch > 1 {
+		results[ActionDisconnects] = results[ActionDisconnect]
+	}
+	return results
 }
 
 // Config says where and how callbacks are made.
@@ -81,6 +86,8 @@ type Config struct {
 	// Concurrency bounds the connects in flight, and separately the disconnects in
 	// flight; 256 if zero.
 	Concurrency int
+	// Batch is how many disconnects one callback may carry, up to 1 MiB of them; up to 1: each has its own.
+	Batch int
 	// Requests, if not nil, counts the requests of notices that are not delivered yet.
 	Requests *gateway.Requests
 	// Log gets a line for each callback. None of them shows the URL. nil: no log.
@@ -91,7 +98,7 @@ type Config struct {
 	// long the backend took. It must not block.
 	Observe func(action, result string, took time.Duration)
 	// Trace, if not nil, is called before each attempt, for a connect with the context of the client's
-	// request. It returns the context of the attempt's log lines, and lines for the head of the callback,
+	// request. A batch has no token of its own, so the token is zero. It returns the context of the attempt's log lines, and lines for the head of the callback,
 	// each with its CRLF. done is called with the outcome; status 0: no answer.
 	Trace func(ctx context.Context, action string, token gateway.Token) (_ context.Context, head string, done func(result string, status int))
 	// Permit, if not nil, is called before each attempt of a disconnect. A deferred
@@ -100,8 +107,8 @@ type Config struct {
 	// OnFinished, if not nil, is called when a disconnect needs no further attempt: it was
 	// delivered, rejected, given up or denied.
 	OnFinished func(n gateway.Notice, denied bool)
-	// OnDelayed, if not nil, is called when the first attempt of a disconnect has failed, and
-	// others will follow. Permit, OnFinished and OnDelayed must not call the Client.
+	// OnDelayed, if not nil, is called when the first attempt of a disconnect has failed and others will
+	// follow, or when it has to wait because the backend is down. Permit, OnFinished and OnDelayed must not call the Client.
 	OnDelayed func(gateway.Notice)
 }
 
@@ -126,6 +133,7 @@ type Client struct {
 	// waiting counts the connects that wait for a turn.
 	waiting atomic.Int64
 	pool    pool
+	breaker breaker
 
 	// Throttles of log lines about faulty answers to connects: clients can cause any number.
 	ignored, leftOut, misdirected, away *logging.Throttle
@@ -184,6 +192,7 @@ func New(cfg Config) (*Client, error) {
 		ignored: logging.Every(time.Second), leftOut: logging.Every(time.Second), misdirected: logging.Every(time.Second), away: logging.Every(10 * time.Second),
 	}
 	c.pool.init(u, cfg)
+	c.breaker.init(cfg.Log, c.notifier.onBack)
 	c.notifier.init(c)
 	return c, nil
 }

@@ -22,6 +22,8 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 	switch c.takeTurn(ctx, client) {
 	case clientLeft:
 		return gateway.Answer{Outcome: gateway.Unasked}
+	case backendDown:
+		return c.refuse()
 	case noTurn:
 		r := reply{err: errNoTurn, late: true}
 		c.connected(client, token, &r, 0)
@@ -40,6 +42,9 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 	var body []byte
 	if r.ok() {
 		body = c.grant(ctx, traced, token, &r)
+	}
+	if !isCut(ctx, &r) {
+		c.breaker.observe(&r, start, false)
 	}
 	answer := r.answer() // before another goroutine may own r
 	answer.Body, answer.Asked = body, asked
@@ -71,9 +76,10 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 type turn uint8
 
 const (
-	itsTurn    turn = iota // to be given back with yieldTurn
-	noTurn                 // the time ran out
-	clientLeft             // the client left first
+	itsTurn     turn = iota // to be given back with yieldTurn
+	noTurn                  // the time ran out
+	clientLeft              // the client left first
+	backendDown             // and this connect is no probe
 )
 
 func (c *Client) takeTurn(ctx, client context.Context) turn {
@@ -82,9 +88,19 @@ func (c *Client) takeTurn(ctx, client context.Context) turn {
 	}
 	select {
 	case c.turns <- struct{}{}:
-		return itsTurn
 	default:
+		if t := c.awaitTurn(ctx, client); t != itsTurn {
+			return t
+		}
 	}
+	if !c.breaker.admit(probeEvery) {
+		c.yieldTurn()
+		return backendDown
+	}
+	return itsTurn
+}
+
+func (c *Client) awaitTurn(ctx, client context.Context) turn {
 	c.waiting.Add(1)
 	defer c.waiting.Add(-1)
 	timeout := time.NewTimer(turnTimeout)
@@ -98,10 +114,39 @@ func (c *Client) takeTurn(ctx, client context.Context) turn {
 		return itsTurn
 	case <-client.Done():
 		return clientLeft
+	case <-c.breaker.gone():
+		return backendDown
 	case <-ctx.Done():
 	case <-timeout.C:
 	}
 	return noTurn
+}
+
+// refuse returns the answer to a connect that is not made because the backend is down.
+func (c *Client) refuse() gateway.Answer {
+	c.breaker.refuse()
+	return gateway.Answer{Outcome: gateway.Unreachable}
+}
+
+// isCut reports whether a callback has no answer because ctx ended: that says nothing of the backend.
+func isCut(ctx context.Context, r *reply) bool { return r.status == 0 && ctx.Err() != nil }
+
+// Refusing returns b, whose Connect ends in c's, without what b does for a connect that c refuses at once because
+// the backend is down.
+func (c *Client) Refusing(b gateway.Backend) gateway.Backend { return &refusing{b, c} }
+
+type refusing struct {
+	gateway.Backend
+
+	client *Client
+}
+
+// Connect implements gateway.Backend.
+func (r *refusing) Connect(ctx, client context.Context, token gateway.Token, request []byte) gateway.Answer {
+	if r.client.breaker.closed() {
+		return r.client.refuse()
+	}
+	return r.Backend.Connect(ctx, client, token, request)
 }
 
 func (c *Client) yieldTurn() { <-c.turns }
@@ -153,7 +198,7 @@ func (c *Client) connected(traced context.Context, token gateway.Token, r *reply
 	result = connectResults[r.answer().Outcome]
 	c.cfg.Observe(ActionConnect, result, took)
 	c.log(traced, slog.LevelInfo, ActionConnect, token, result, r, took)
-	if result == ResultUnreachable || result == ResultTimeout || result == ResultUnanswered {
+	if (result == ResultUnreachable || result == ResultTimeout || result == ResultUnanswered) && !c.Down() { // else it was said
 		c.away.LogContext(traced, c.cfg.Log, slog.LevelWarn, "the backend does not answer connect callbacks, so clients are refused", slog.String("result", result), slog.Any("error", r.err))
 	}
 	if r.misdirected() {
@@ -191,7 +236,10 @@ func (c *Client) log(ctx context.Context, level slog.Level, action string, token
 		return
 	}
 	attrs := make([]slog.Attr, 0, 8)
-	attrs = append(attrs, slog.String("action", action), slog.String("token", token.String()))
+	attrs = append(attrs, slog.String("action", action))
+	if token != (gateway.Token{}) { // a batch has none
+		attrs = append(attrs, slog.String("token", token.String()))
+	}
 	if r.status != 0 {
 		attrs = append(attrs, slog.Int("status", r.status))
 	}

@@ -49,22 +49,30 @@ const (
 
 const tokenLen = 36
 
-// appendHead adds the fields that differ and ends the head. The webhook-id is unique
-// for each callback and the same on each attempt. more are further lines.
-func (c *Client) appendHead(dst []byte, action string, token gateway.Token, bodyLen int, more string) ([]byte, signed) {
+// appendHead adds the fields that differ and ends the head. The id is unique for what the callback says, and
+// the same on each attempt. more are further lines.
+func (c *Client) appendHead(dst, id []byte, bodyLen int, more string) ([]byte, signed) {
 	dst = append(dst, c.head...)
 	dst = strconv.AppendInt(dst, int64(bodyLen), 10)
 	dst = append(dst, "\r\nwebhook-id: "...)
-	id := span{from: len(dst)}
+	at := span{from: len(dst)}
+	dst = append(dst, id...)
+	at.to = len(dst)
+	dst = append(dst, "\r\n"...)
+	dst, signed := c.signer.appendFields(dst, at)
+	dst = append(dst, more...)
+	return append(dst, "\r\n"...), signed
+}
+
+// appendID appends the id of a callback that is about one connection.
+func appendID(dst []byte, token gateway.Token, action string) []byte {
 	dst = appendToken(dst, token)
 	dst = append(dst, '-')
-	dst = append(dst, action...)
-	id.to = len(dst)
-	dst = append(dst, "\r\n"...)
-	dst, at := c.signer.appendFields(dst, id)
-	dst = append(dst, more...)
-	return append(dst, "\r\n"...), at
+	return append(dst, action...)
 }
+
+// idLen is the length of a disconnect's id, which is the longest.
+const idLen = tokenLen + len("-disconnect")
 
 func (c *Client) appendConnect(dst []byte, token gateway.Token, position broker.Position, request []byte, more string) []byte {
 	n := len(connectOpen) + tokenLen + len(requestKey) + len(request) + len(bodyEnd)
@@ -74,7 +82,8 @@ func (c *Client) appendConnect(dst []byte, token gateway.Token, position broker.
 		id = position.AppendTo(space[:0])
 		n += len(positionKey) + len(id)
 	}
-	dst, at := c.appendHead(dst, ActionConnect, token, n, more)
+	var room [idLen]byte
+	dst, at := c.appendHead(dst, appendID(room[:0], token, ActionConnect), n, more)
 	body := len(dst)
 	dst = append(dst, connectOpen...)
 	dst = appendToken(dst, token)
@@ -95,7 +104,8 @@ func (c *Client) appendDisconnect(dst []byte, n *gateway.Notice, more string) []
 	if detail != "" {
 		size += len(detailKey) + len(detail)
 	}
-	dst, at := c.appendHead(dst, ActionDisconnect, n.Token, size, more)
+	var room [idLen]byte
+	dst, at := c.appendHead(dst, appendID(room[:0], n.Token, ActionDisconnect), size, more)
 	body := len(dst)
 	dst = append(dst, disconnectOpen...)
 	dst = append(dst, reason...)

@@ -3,8 +3,7 @@ package callback
 import (
 	"container/heap"
 	"context"
-	"log/slog"
-	"net/http"
+	"math"
 	"sync"
 	"time"
 
@@ -12,27 +11,30 @@ import (
 	"ssegateway/internal/guard"
 )
 
-// notifier delivers notices. Each is in one place at a time: ready, waiting, deferred, or with a
+// notifier delivers notices. Each is in one place at a time: gathering, ready, waiting, deferred, held, or with a
 // worker. Workers start when notices are ready, up to the limit, and end when none is. One
-// timer moves the notices that are due from waiting to ready.
+// timer moves what is due to ready. A batch counts as one notice everywhere but in pending and failed.
 type notifier struct {
 	client *Client
 	start  time.Time // what notice's times count from, monotonic
 
-	mu       sync.Mutex
-	ctx      context.Context // of the workers; nil unless running
-	ready    fifo
-	waiting  schedule
-	deferred fifo          // by Permit, until Resume
-	resumes  int           // Resume calls so far
-	timer    *time.Timer   // for the first of waiting; nil: never armed
-	pending  int           // ready, waiting, deferred and with a worker
-	failed   int           // given up so far
-	drained  chan struct{} // closed when pending reaches 0; nil unless a Flush waits
-	flushes  int           // Flush calls in progress
-	working  int           // workers
-	busy     int           // of them, those with a notice
-	workers  sync.WaitGroup
+	mu        sync.Mutex
+	ctx       context.Context // of the workers; nil unless running
+	gathering gathering
+	ready     fifo
+	waiting   schedule
+	deferred  fifo          // by Permit, until Resume
+	resumes   int           // Resume calls so far
+	held      fifo          // while the backend is down
+	probe     *notice       // the one in ready that may be tried nevertheless
+	timer     *time.Timer   // for what is due next; nil: never armed
+	pending   int           // everywhere
+	failed    int           // given up so far
+	drained   chan struct{} // closed when pending reaches 0; nil unless a Flush waits
+	flushes   int           // Flush calls in progress
+	working   int           // workers
+	busy      int           // of them, those with a notice
+	workers   sync.WaitGroup
 }
 
 func (n *notifier) init(c *Client) {
@@ -47,7 +49,7 @@ func (c *Client) Disconnect(what gateway.Notice) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.pending++
-	n.ready.push(&notice{Notice: what})
+	n.gatherLocked(&notice{Notice: what})
 	n.hireLocked()
 }
 
@@ -57,7 +59,17 @@ func (c *Client) Resume() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.resumes++
-	n.deferred.moveTo(&n.ready)
+	for what := n.deferred.pop(); what != nil; what = n.deferred.pop() {
+		n.gatherLocked(what)
+	}
+	n.hireLocked()
+}
+
+// onBack continues with the notices that were held while the backend was down.
+func (n *notifier) onBack() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held.moveTo(&n.ready)
 	n.hireLocked()
 }
 
@@ -71,7 +83,7 @@ func (c *Client) Pending() int {
 
 // Flush waits until every notice was delivered or failed for good, or until ctx ends. It
 // returns how many were not delivered: those still pending and those given up meanwhile.
-// While it runs, retries wait at most flushDelay.
+// While it runs, retries wait at most flushDelay, and so do probes of a backend that is down.
 func (c *Client) Flush(ctx context.Context) (undelivered int) {
 	n := &c.notifier
 	n.mu.Lock()
@@ -80,6 +92,8 @@ func (c *Client) Flush(ctx context.Context) (undelivered int) {
 	n.flushes++
 	defer func() { n.flushes-- }()
 	n.waiting.hasten(n.now(), flushDelay)
+	n.completeLocked()
+	n.hireLocked()
 	n.armLocked()
 	for n.pending > 0 && ctx.Err() == nil {
 		if n.drained == nil {
@@ -102,14 +116,20 @@ func (c *Client) Undelivered(f func(gateway.Notice)) {
 	n := &c.notifier
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, q := range []fifo{n.ready, n.deferred} {
-		for what := q.head; what != nil; what = what.next {
+	each := func(batch *notice) {
+		for what := range batch.members() {
 			f(what.Notice)
 		}
 	}
-	for _, what := range n.waiting {
-		f(what.Notice)
+	for _, q := range []fifo{n.ready, n.deferred, n.held} {
+		for what := q.head; what != nil; what = what.next {
+			each(what)
+		}
 	}
+	for _, what := range n.waiting {
+		each(what)
+	}
+	each(n.gathering.first)
 }
 
 // begin allows workers to start. ctx bounds their attempts.
@@ -141,12 +161,34 @@ func (n *notifier) hireLocked() {
 	}
 }
 
-// armLocked sets the timer for the earliest waiting notice.
+// probeEvery returns how often a backend that is down is probed.
+func (n *notifier) probeEveryLocked() time.Duration {
+	if n.flushes > 0 {
+		return flushDelay
+	}
+	return probeEvery
+}
+
+// armLocked sets the timer for what is due next.
 func (n *notifier) armLocked() {
-	if n.ctx == nil || len(n.waiting) == 0 {
+	if n.ctx == nil {
 		return
 	}
-	d := max(0, n.waiting[0].due-n.now())
+	next := time.Duration(math.MaxInt64)
+	if len(n.waiting) > 0 {
+		next = n.waiting[0].due
+	}
+	if n.gathering.len > 0 {
+		next = min(next, n.gathering.due)
+	}
+	if n.held.len > 0 {
+		_, probe, _ := n.client.breaker.state(n.probeEveryLocked())
+		next = min(next, probe.Sub(n.start))
+	}
+	if next == math.MaxInt64 {
+		return
+	}
+	d := max(0, next-n.now())
 	if n.timer == nil {
 		n.timer = time.AfterFunc(d, n.wake)
 		return
@@ -169,6 +211,13 @@ func (n *notifier) wake() {
 		}
 		n.ready.push(due)
 	}
+	if n.gathering.due <= now {
+		n.completeLocked()
+	}
+	if n.held.len > 0 && n.client.breaker.admit(n.probeEveryLocked()) {
+		n.probe = n.held.pop()
+		n.ready.push(n.probe)
+	}
 	n.hireLocked()
 	n.armLocked()
 }
@@ -183,18 +232,23 @@ func (n *notifier) work() {
 			break
 		}
 		n.busy++
-		ctx, resumes := n.ctx, n.resumes
+		ctx, resumes, every := n.ctx, n.resumes, n.probeEveryLocked()
+		isProbe := what == n.probe
+		if isProbe {
+			n.probe = nil
+		}
 		var a attempt
+		var granted, deferred, denied *notice
 		n.unlocked(func() {
-			a = n.client.notify(ctx, what)
-			switch {
-			case a.isFinal():
-				n.client.cfg.OnFinished(what.Notice, a.result == resultDenied)
-			case a.result == ResultRetry && what.attempts == 0:
-				n.client.cfg.OnDelayed(what.Notice)
+			if granted, deferred, denied = n.client.sift(what); granted != nil {
+				a = n.client.notify(ctx, granted, isProbe, every)
 			}
 		})
-		n.onAttemptLocked(what, a, resumes)
+		n.doneLocked(denied)
+		n.deferLocked(deferred, resumes)
+		if granted != nil {
+			n.onAttemptLocked(granted, a)
+		}
 		if a.reply.status != 0 { // the callback is in flight until its answer's body is read
 			n.unlocked(func() { n.client.finish(&a.reply) })
 		}
@@ -210,92 +264,26 @@ func (n *notifier) unlocked(f func()) {
 	f()
 }
 
-// attempt is the outcome of one attempt to deliver a notice.
-type attempt struct {
-	result string
-	reply  reply
-	took   time.Duration
-}
-
-// Results of an attempt that Permit did not allow: no callback was made.
-const (
-	resultDeferred = "deferred"
-	resultDenied   = "denied"
-)
-
-// isFinal reports whether the notice needs no further attempt.
-func (a *attempt) isFinal() bool {
-	return a.result != "" && a.result != ResultRetry && a.result != resultDeferred
-}
-
-// notify makes one attempt to deliver a notice.
-func (c *Client) notify(ctx context.Context, what *notice) attempt {
-	switch c.cfg.Permit(what.Token) {
-	case gateway.Granted:
-	case gateway.Deferred:
-		return attempt{result: resultDeferred}
-	case gateway.Denied:
-		return attempt{result: resultDenied}
-	}
-	traced, head, done := c.cfg.Trace(context.Background(), ActionDisconnect, what.Token)
-	start := time.Now()
-	message := getBuffer()
-	*message = c.appendDisconnect((*message)[:0], &what.Notice, head)
-	r := c.exchange(ctx, start.Add(c.cfg.Timeout), *message)
-	putBuffer(message)
-	a := attempt{reply: r, took: time.Since(start)}
-	defer func() { done(a.result, r.status) }()
+// onAttemptLocked requeues or removes a notice or a batch after an attempt, according to its result.
+func (n *notifier) onAttemptLocked(what *notice, a attempt) {
 	switch {
-	case r.ok():
-		a.result = ResultDelivered
-	case r.status != 0 && r.status < 500 && r.status != http.StatusRequestTimeout && r.status != http.StatusTooManyRequests:
-		a.result = ResultRejected
-	case ctx.Err() != nil && r.status == 0:
-		return a // ctx cut it short: no result
-	case what.attempts > 0 && c.notifier.now()-what.first >= giveUpAfter:
-		a.result = ResultGivenUp
-	default:
-		a.result = ResultRetry
-	}
-	c.cfg.Observe(ActionDisconnect, a.result, a.took)
-	c.log(traced, a.level(what), ActionDisconnect, what.Token, a.result, &r, a.took,
-		slog.String("reason", what.Reason.String()), slog.Int("attempt", int(what.attempts)+1))
-	return a
-}
-
-// level makes an outage visible without a line for every retry: retries after the first
-// failure are logged at debug level.
-func (a *attempt) level(what *notice) slog.Level {
-	switch {
-	case a.result == ResultGivenUp:
-		return slog.LevelError
-	case a.result == ResultRejected:
-		return slog.LevelWarn
-	case a.result == ResultRetry && what.attempts > 0:
-		return slog.LevelDebug
-	default:
-		return slog.LevelInfo
-	}
-}
-
-// onAttemptLocked requeues or removes a notice after an attempt, according to its result.
-// resumes is how often Resume had been called before the attempt.
-func (n *notifier) onAttemptLocked(what *notice, a attempt, resumes int) {
-	switch a.result {
-	case "": // cut short by the end of Run
+	case a.result == "":
 		n.ready.push(what)
-		return
-	case resultDeferred:
-		if n.resumes == resumes {
-			n.deferred.push(what)
-		} else {
+	case a.result == resultHeld:
+		if !n.client.Down() { // meanwhile
 			n.ready.push(what)
+			return
 		}
-		return
-	case ResultRetry:
+		if n.held.push(what); n.held.len == 1 {
+			n.armLocked()
+		}
+	case a.split:
+		n.splitLocked(what)
+		n.hireLocked()
+	case a.result == ResultRetry:
 		now := n.now()
 		if what.attempts == 0 {
-			what.first = now
+			what.first = uint32((now + time.Second - 1) / time.Second) //nolint:gosec // for 136 years
 		}
 		what.attempts++
 		wait := delay(what.attempts)
@@ -307,12 +295,33 @@ func (n *notifier) onAttemptLocked(what *notice, a attempt, resumes int) {
 		if n.waiting[0] == what {
 			n.armLocked()
 		}
-		return
-	case ResultGivenUp:
-		n.failed++
+	default:
+		if a.result == ResultGivenUp {
+			n.failed++ // one, since a batch is not given up
+		}
+		n.doneLocked(what)
 	}
-	n.client.cfg.Requests.Release(what.Request)
-	n.pending--
+}
+
+// deferLocked puts aside what Permit has deferred, one by one. resumes is how often Resume had been called before
+// Permit was asked.
+func (n *notifier) deferLocked(batch *notice, resumes int) {
+	for what := range batch.members() {
+		what.more = nil
+		if n.resumes == resumes {
+			n.deferred.push(what)
+		} else {
+			n.gatherLocked(what)
+		}
+	}
+}
+
+// doneLocked removes what needs no further attempt.
+func (n *notifier) doneLocked(batch *notice) {
+	for what := range batch.members() {
+		n.client.cfg.Requests.Release(what.Request)
+		n.pending--
+	}
 	if n.pending == 0 && n.drained != nil {
 		close(n.drained)
 		n.drained = nil

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"ssegateway/internal/gateway"
 )
@@ -24,13 +25,15 @@ type pipeBackend struct {
 	t *testing.T
 
 	mu       sync.Mutex
-	refusing bool                           // dials fail
-	answer   func(b *body, attempt int) int // the status; 0: none, until the client gives up
-	attempts map[string][]time.Duration     // by token, of every attempt
-	told     map[string]int                 // by token, how often it was answered 2xx
-	conns    map[net.Conn]bool              // the client's ends that are open
-	most     int                            // of them
+	refusing bool                                   // dials fail
+	take     func(head http.Header, raw []byte) int // instead of answer, for any callback; nil: only disconnects come, each alone
+	answer   func(b *body, attempt int) int         // the status; 0: none, until the client gives up
+	attempts map[string][]time.Duration             // by token, of every attempt
+	told     map[string]int                         // by token, how often it was answered 2xx
+	conns    map[net.Conn]bool                      // the client's ends that are open
+	most     int                                    // of them
 	made     int
+	refused  int // dials
 	start    time.Time
 }
 
@@ -56,6 +59,7 @@ func (p *pipeBackend) dial(context.Context, string, string) (net.Conn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.refusing {
+		p.refused++
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	}
 	ours, theirs := net.Pipe()
@@ -87,14 +91,15 @@ func (p *pipeBackend) serve(c net.Conn) {
 		if err != nil {
 			return
 		}
-		b := decode(p.t, r.Body)
-		p.mu.Lock()
-		p.attempts[b.Token] = append(p.attempts[b.Token], time.Since(p.start))
-		status := p.answer(&b, len(p.attempts[b.Token]))
-		if 200 <= status && status < 300 {
-			p.told[b.Token]++
+		var status int
+		if p.take != nil {
+			raw, _ := io.ReadAll(r.Body)
+			p.mu.Lock()
+			status = p.take(r.Header, raw)
+			p.mu.Unlock()
+		} else {
+			status = p.takeOne(decode(p.t, r.Body))
 		}
-		p.mu.Unlock()
 		if status == 0 {
 			_, _ = io.Copy(io.Discard, in)
 			return
@@ -103,6 +108,16 @@ func (p *pipeBackend) serve(c net.Conn) {
 			return
 		}
 	}
+}
+
+func (p *pipeBackend) takeOne(b body) (status int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.attempts[b.Token] = append(p.attempts[b.Token], time.Since(p.start))
+	if status = p.answer(&b, len(p.attempts[b.Token])); 200 <= status && status < 300 {
+		p.told[b.Token]++
+	}
+	return status
 }
 
 func (p *pipeBackend) dials() int {
@@ -119,6 +134,13 @@ func (p *pipeBackend) open() int {
 
 func closed() gateway.Notice {
 	return gateway.Notice{Token: gateway.NewToken(), Request: request, Reason: gateway.ClientClosed}
+}
+
+// There may be a million of them.
+func TestNoticeIsSmall(t *testing.T) {
+	if size := unsafe.Sizeof(notice{}); size > 80 && unsafe.Sizeof(uintptr(0)) == 8 {
+		t.Errorf("%d bytes", size)
+	}
 }
 
 // The requests of notices count until these are delivered, rejected or given up.

@@ -8,15 +8,18 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// notice is a disconnect that is to be reported to the backend. While the backend is down
+// notice is a disconnect that is to be reported to the backend, or the first of a batch of them. While the backend is down
 // there may be very many, so each takes only 80 bytes, without a goroutine or a timer, and
 // shares the request's bytes.
 type notice struct {
 	gateway.Notice
-	attempts uint16        // made and failed
-	first    time.Duration // when the first attempt failed, since the notifier's start
+	attempts uint16        // made and failed; of a batch, as first and due
+	delayed  bool          // OnDelayed was called
+	alone    bool          // it is not to be in a batch
+	first    uint32        // when the first attempt failed, in seconds since the notifier's start, rounded up
 	due      time.Duration // when the next is due, since the notifier's start
 	next     *notice       // in the fifo
+	more     *notice       // the rest of the batch, each by its own more
 }
 
 // fifo is a queue of notices.

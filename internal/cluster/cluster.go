@@ -34,6 +34,8 @@ type Config struct {
 	Backends []string
 	// HeldBytes bounds what is kept in memory of connections that cannot be written to the store.
 	HeldBytes int64
+	// Batch is how many ends the Teller reports in one callback; up to 1: each has its own.
+	Batch int
 	// Open opens the store of the nodes, and creates it if there is none.
 	Open func(context.Context) (broker.Nodes, error)
 	Log  *slog.Logger
@@ -142,7 +144,7 @@ func New(cfg Config) *Node {
 		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw, differing: logging.Every(differsEvery), garbled: logging.Every(logEvery),
 		refusing: logging.Every(logEvery), doubt: logging.Every(logEvery), unopened: logging.Every(logEvery), anew: logging.Every(logEvery),
 		admitting: make(chan struct{}, 1), judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
-		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, orphaned: map[gateway.Token]uint32{}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: make(chan struct{}, reapAtOnce),
+		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, orphaned: map[gateway.Token]uint32{}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: newSlots(cfg),
 	}
 	n.session, n.end = context.WithCancel(context.Background())
 	n.ledger.init(n.lease, n.Full, func() {

@@ -219,7 +219,7 @@ func (n *Node) onLeaseLost() {
 		}
 	}
 	clear(n.adopted)
-	n.slots = make(chan struct{}, reapAtOnce)
+	n.slots = newSlots(n.cfg)
 	n.end()
 	if n.silence != nil {
 		n.silence()

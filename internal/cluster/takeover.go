@@ -16,8 +16,11 @@ import (
 	"ssegateway/internal/guard"
 )
 
-// reapAtOnce bounds how many ends of dead nodes' connections are reported at a time.
+// reapAtOnce bounds how many ends of dead nodes' connections are reported at a time. It is more where that would not
+// fill two batches.
 const reapAtOnce = 512
+
+func newSlots(cfg Config) chan struct{} { return make(chan struct{}, max(reapAtOnce, 2*cfg.Batch)) }
 
 var (
 	errInDoubt = errors.New("the lease is in doubt")

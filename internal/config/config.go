@@ -66,6 +66,8 @@ type Config struct {
 	// BackendClientCertFile and BackendClientKeyFile are PEM files of the certificate that the
 	// gateway has for the backend; both or neither.
 	BackendClientCertFile, BackendClientKeyFile string
+	// CallbackBatch is how many disconnects one callback may carry. 1: each has its own.
+	CallbackBatch int
 
 	// HeartbeatInterval between the heartbeats of a stream; whole seconds, at least one.
 	HeartbeatInterval time.Duration

@@ -21,7 +21,7 @@ func defaults() Config {
 		Port: 3000, HeartbeatInterval: 15 * time.Second,
 		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, MaxTopics: 10000, LogBytes: 64 << 20, LogAge: 10 * time.Minute, RetainedBytes: 64 << 20,
 		StateSync: "second", NATSPrefix: "ssegateway", NATSReplicas: 1, NodeLease: 10 * time.Second,
-		CallbackConcurrency: 0, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", EventSourceErrors: "status",
+		CallbackConcurrency: 0, CallbackBatch: 1, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", EventSourceErrors: "status",
 		CallbackTimeout: 5 * time.Second, InternalSocketMode: 0o660,
 	}
 }
@@ -59,7 +59,7 @@ func TestEveryFieldIsASetting(t *testing.T) {
 		"CONFIG_FILE": write(t, "config.yaml", ""), "PORT": "1", "CALLBACK_URL": "http://h/", "CALLBACK_URL_BEFORE": "http://b/", "HEARTBEAT_INTERVAL_SECONDS": "1",
 		"INTERNAL_ADDR": ":1", "INTERNAL_ALLOW": "::1", "INTERNAL_TOKEN": "x", "CORS_ALLOWED_ORIGINS": "*",
 		"TLS_CERT_FILE": "c", "TLS_KEY_FILE": "k", "H2C": "true", "MAX_CONNECTIONS": "1", "MAX_BODY_BYTES": "1",
-		"QUEUE_BYTES": "1", "QUEUE_BUDGET_BYTES": "1", "MAX_TOPICS": "1", "REQUEST_BUDGET_BYTES": "1", "CALLBACK_CONCURRENCY": "1", "DRAIN_SECONDS": "1",
+		"QUEUE_BYTES": "1", "QUEUE_BUDGET_BYTES": "1", "MAX_TOPICS": "1", "REQUEST_BUDGET_BYTES": "1", "CALLBACK_CONCURRENCY": "1", "CALLBACK_BATCH": "2", "DRAIN_SECONDS": "1",
 		"LOG_LEVEL": "error", "LOG_FORMAT": "json", "EVENTSOURCE_ERRORS": "event",
 		"STATE_DIR": "d", "STATE_SYNC": "always", "NATS_URL": "nats://n", "NATS_CREDENTIALS_FILE": "c", "NATS_CA_FILE": "c", "NATS_PREFIX": "x", "NATS_REPLICAS": "2",
 		"NODE_LEASE_SECONDS": "2", "PPROF": "true",
@@ -120,6 +120,7 @@ func TestValues(t *testing.T) {
 		{"BACKEND_CA_FILE=c", func(c *Config) { c.BackendCAFile = "c" }},
 		{"INTERNAL_SOCKET_MODE=0600", func(c *Config) { c.InternalSocketMode = 0o600 }},
 		{"INTERNAL_SOCKET_MODE=777", func(c *Config) { c.InternalSocketMode = 0o777 }},
+		{"CALLBACK_BATCH=1000", func(c *Config) { c.CallbackBatch = 1000 }},
 		{"DRAIN_SECONDS=3600", func(c *Config) { c.DrainWindow = time.Hour }},
 		{"STATE_DIR=/d", func(c *Config) { c.StateDir = "/d" }},
 		{"STATE_SYNC=ALWAYS", func(c *Config) { c.StateSync = "always" }},
@@ -224,6 +225,8 @@ func TestInvalidValues(t *testing.T) {
 		{"INTERNAL_SOCKET_MODE=1777", `INTERNAL_SOCKET_MODE: "1777" is not valid`},
 		{"INTERNAL_SOCKET_MODE=66", `INTERNAL_SOCKET_MODE: "66" is not valid`},
 		{"INTERNAL_CLIENT_CA_FILE=", "INTERNAL_CLIENT_CA_FILE: it is set to nothing"},
+		{"CALLBACK_BATCH=0", `CALLBACK_BATCH: "0" is not valid`},
+		{"CALLBACK_BATCH=1001", `CALLBACK_BATCH: "1001" is not valid`},
 		{"DRAIN_SECONDS=3601", `DRAIN_SECONDS: "3601" is not valid: must be whole seconds, 0 to 3600`},
 		{"NATS_URL=http://u:SECRET@h", `NATS_URL: "http://h" is not valid: it does not begin with nats:// or tls://; it must be nats:// or`},
 		{"NATS_URL=nats://u:SECRET@h,h:4222", "NATS_URL: the given value is not valid: it does not begin with"},
@@ -496,7 +499,7 @@ func TestRedacted(t *testing.T) {
 	want := "[port=3000 callback_url=https://h:8443/cb%2F/x callback_signing_secret=(set) callback_timeout_seconds=5 heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock internal_socket_mode=0600" +
 		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status h2c=false http2_max_streams=250 max_connections=0 max_body_bytes=1048576" +
 		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 request_budget_bytes=0 topic_log_bytes=67108864 topic_log_seconds=600 retained_bytes=67108864 state_sync=second nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
-		" node_lease_seconds=10 callback_concurrency=0 drain_seconds=30 pprof=false log_level=info log_format=text]"
+		" node_lease_seconds=10 callback_concurrency=0 callback_batch=1 drain_seconds=30 pprof=false log_level=info log_format=text]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

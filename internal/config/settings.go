@@ -206,6 +206,11 @@ func settings(c *Config) []setting {
 				"0: 256, or where the limit on open files is below 4096 a sixteenth of it, at least 8.",
 		},
 		{
+			env: "CALLBACK_BATCH", standard: "1", value: number(&c.CallbackBatch, 1, 1000),
+			meaning: "How many ends one disconnect callback may carry, up to 1 MiB of them; the first waits 50 ms for others. " +
+				"The backend has to understand [such a callback](contract.md#disconnects-in-batches). 1: each end has its own.",
+		},
+		{
 			env: "DRAIN_SECONDS", standard: "0", value: seconds(&c.DrainWindow, 0, 3600),
 			meaning: "Time over which a shutdown spreads the closing of streams. " +
 				"In its last 5 s, or half of it if that is less, none is closed. 0: all are closed at once and everything is done within 4.5 s.",

@@ -50,6 +50,8 @@ type State struct {
 	MaxConnections     int
 	StreamsFull        uint64    // refused because there were MaxConnections
 	StreamsNotReady    uint64    // told to come back because the gateway drains or its broker is away
+	StreamsBackendDown uint64    // refused because the backend was down
+	BackendDown        bool      // callbacks are made as probes only
 	PendingDisconnects int       // not delivered yet
 	ConnectsAsking     int       // connect callbacks under way
 	ConnectsWaiting    int       // for their turn
@@ -123,6 +125,7 @@ var (
 	streamsRefused = desc("streams_refused_total", "Streams refused without a callback, by cause.", "cause")
 	expiry         = desc("tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires, in Unix time.")
 	connected      = desc("broker_connected", "1 while NATS is connected, or was within the last seconds, else 0.")
+	backendDown    = desc("backend_down", "1 while the backend counts as down: one callback a second is made, and other clients are refused. Else 0.")
 	connects       = desc("connect_callbacks", "Connect callbacks now: asking are under way, waiting are for one of CALLBACK_CONCURRENCY to end.", "state")
 	pending        = desc("disconnects_pending", "Disconnect callbacks that are not delivered yet.")
 
@@ -192,6 +195,8 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(maxConnections, int64(state.MaxConnections))
 	counter(streamsRefused, state.StreamsFull, "max_connections")
 	counter(streamsRefused, state.StreamsNotReady, "not_ready")
+	counter(streamsRefused, state.StreamsBackendDown, "backend_down")
+	flag(backendDown, state.BackendDown)
 	gauge(connects, int64(state.ConnectsAsking), "asking")
 	gauge(connects, int64(state.ConnectsWaiting), "waiting")
 	gauge(pending, int64(state.PendingDisconnects))

@@ -19,7 +19,7 @@ func (s *Server) callbackConfig(requests *gateway.Requests) (callback.Config, er
 	}
 	c := callback.Config{
 		URL: address, Socket: socket, SigningSecrets: s.cfg.CallbackSigningSecrets, Token: s.cfg.CallbackToken,
-		Timeout: callbackTimeout, ConnectTimeout: s.cfg.CallbackTimeout, Concurrency: s.cfg.CallbackConcurrency,
+		Timeout: callbackTimeout, ConnectTimeout: s.cfg.CallbackTimeout, Concurrency: s.cfg.CallbackConcurrency, Batch: s.cfg.CallbackBatch,
 		Log: s.log, Observe: s.metrics.ObserveCallback, Requests: requests,
 		Trace:    traceCallbacks(s.tracer, address),
 		Position: func() broker.Position { return s.topics.Position() },

@@ -26,7 +26,7 @@ const (
 func newNode(cfg config.Config, conn *nats.Conn, log *slog.Logger) *cluster.Node {
 	return cluster.New(cluster.Config{
 		Name: hostname(), Lease: cfg.NodeLease, HeldBytes: heldBase + heldEach*int64(cfg.MaxConnections), Version: router.Version, Log: log,
-		Backends: backendDigests(cfg),
+		Backends: backendDigests(cfg), Batch: cfg.CallbackBatch,
 		Open: func(ctx context.Context) (broker.Nodes, error) {
 			return nats.OpenNodes(ctx, conn, cfg.NATSPrefix, cfg.NATSReplicas)
 		},

@@ -239,8 +239,8 @@ func TestHeldWhileNATSTakesNoRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := harness.StartGateway(t, binary, nil, "NATS_URL="+broker.ClientURL(), "MAX_CONNECTIONS=256", "CALLBACK_CONCURRENCY=256", "LOG_LEVEL=warn",
-		"CALLBACK_URL=http://127.0.0.1:1/") // nobody is there, which is said at once
+	g := harness.StartGateway(t, binary, nil, "NATS_URL="+broker.ClientURL(), "MAX_CONNECTIONS=256", "CALLBACK_CONCURRENCY=256", "LOG_LEVEL=warn")
+	g.Backend.On("", harness.Script{Connect: func(*harness.Callback) harness.Answer { return harness.Answer{Status: http.StatusForbidden} }})
 	n := &nodes{t: t, a: g, backend: g.Backend, client: &http.Client{}}
 	t.Cleanup(n.client.CloseIdleConnections)
 	n.await("ready", func() bool { status, _ := n.call(g, http.MethodGet, "/readyz", ""); return status == http.StatusOK })
@@ -275,7 +275,7 @@ func TestHeldWhileNATSTakesNoRecords(t *testing.T) {
 			text, _ := io.ReadAll(resp.Body)
 			_ = resp.Body.Close()
 			switch {
-			case resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(text), "BACKEND_UNAVAILABLE"):
+			case resp.StatusCode == http.StatusForbidden && strings.Contains(string(text), "BACKEND_FORBIDDEN"):
 				asked.Add(1)
 			case resp.StatusCode == http.StatusOK && strings.HasPrefix(string(text), "retry: "):
 				back.Add(1)

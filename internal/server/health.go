@@ -99,6 +99,7 @@ func (s *Server) state() metrics.State {
 	if s.callbacks != nil {
 		state.PendingDisconnects = s.callbacks.Pending()
 		state.ConnectsAsking, state.ConnectsWaiting = s.callbacks.Connects()
+		state.BackendDown, state.StreamsBackendDown = s.callbacks.Down(), s.callbacks.RefusedConnects()
 	}
 	if c := s.certificate.Load(); c != nil {
 		state.CertificateExpiry = expiry(c.current.Load())

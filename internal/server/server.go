@@ -129,7 +129,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (_ *Server, err er
 		log = tracer.Logger(log)
 	}
 	s := &Server{
-		cfg: cfg, tracer: tracer, version: version, log: log, metrics: metrics.New(version, callback.Results()), files: files,
+		cfg: cfg, tracer: tracer, version: version, log: log, metrics: metrics.New(version, callback.Results(cfg.CallbackBatch)), files: files,
 		panics: logging.Every(time.Second), ignored: logging.Every(time.Second), full: logging.Every(time.Second), hurried: make(chan struct{}),
 	}
 
@@ -164,10 +164,10 @@ func New(cfg config.Config, version string, log *slog.Logger) (_ *Server, err er
 		}
 		backend = s.callbacks
 		if s.node != nil {
-			backend = s.node.Backend(s.callbacks)
+			backend = s.callbacks.Refusing(s.node.Backend(s.callbacks))
 		}
 		if s.records != nil {
-			backend = s.records.Backend(s.callbacks)
+			backend = s.callbacks.Refusing(s.records.Backend(s.callbacks))
 		}
 	}
 	s.topics = topics.New(s.broker, s.node != nil)

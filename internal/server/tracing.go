@@ -51,7 +51,11 @@ func traceCallbacks(t *tracing.Tracer, url string) func(context.Context, string,
 	}
 	callbacks := t.Callbacks(url)
 	return func(ctx context.Context, action string, token gateway.Token) (context.Context, string, func(string, int)) {
-		return callbacks.Start(ctx, action, token.String())
+		name := ""
+		if token != (gateway.Token{}) { // a batch has none
+			name = token.String()
+		}
+		return callbacks.Start(ctx, action, name)
 	}
 }
 

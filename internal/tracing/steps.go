@@ -45,10 +45,14 @@ func (t *Tracer) Callbacks(rawURL string) *Callbacks {
 	return &Callbacks{t, slices.Clip(attributes)}
 }
 
-// Start starts the span of an attempt of a callback. It returns the span's context, the fields that
+// Start starts the span of an attempt of a callback, which may be about no single token. It returns the span's context, the fields that
 // pass it on, as lines of the callback's head, and done, which ends it.
 func (c *Callbacks) Start(ctx context.Context, action, token string) (_ context.Context, head string, done func(result string, status int)) {
-	ctx, span := c.tracer.start(ctx, "callback "+action, trace.SpanKindClient, append(c.always, tokenKey.String(token))...)
+	attributes := c.always
+	if token != "" {
+		attributes = append(attributes, tokenKey.String(token))
+	}
+	ctx, span := c.tracer.start(ctx, "callback "+action, trace.SpanKindClient, attributes...)
 	carrier := propagation.MapCarrier{}
 	c.tracer.propagator.Inject(ctx, carrier)
 	var lines strings.Builder
