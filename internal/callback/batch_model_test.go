@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -24,6 +25,9 @@ func TestBatchModel(t *testing.T) {
 		pauses := rapid.SliceOfN(rapid.IntRange(0, 120), 1, 40).Draw(rt, "pauses") // ms behind each end
 		// Answers in turn, then 200 for ever; 0: none.
 		answers := rapid.SliceOfN(rapid.SampledFrom([]int{200, 200, 204, 500, 503, 429, 404, 301, 0}), 0, 60).Draw(rt, "answers")
+		if rapid.Bool().Draw(rt, "down") { // at first, long enough to count as such
+			answers = append(slices.Repeat([]int{503}, rapid.IntRange(downAfter, 60).Draw(rt, "failures")), answers...)
+		}
 		permissions := rapid.SliceOfN(rapid.SampledFrom([]gateway.Permission{gateway.Granted, gateway.Granted, gateway.Deferred, gateway.Denied}), len(pauses), len(pauses)).Draw(rt, "permissions")
 		resumes := rapid.SliceOfN(rapid.IntRange(0, 20), 0, 3).Draw(rt, "resumes") // seconds
 		var fault string
