@@ -106,6 +106,7 @@ var (
 	ErrBackendTimeout  = &Error{504, "GATEWAY_TIMEOUT", "Backend did not answer in time"}
 	ErrBackendDown     = &Error{503, "BACKEND_UNAVAILABLE", "Backend is not reachable"}
 	ErrTooManyConns    = &Error{503, "TOO_MANY_CONNECTIONS", "the gateway holds as many connections as it may"}
+	ErrTooManyFrom     = &Error{429, "TOO_MANY_FROM_ADDRESS", "there are too many streams from this address, or it opens them too fast: try again later"}
 	ErrRequestBudget   = &Error{503, "REQUEST_BUDGET_FULL", "the gateway keeps as many bytes of requests as it may"}
 	errBackendAuth     = Error{401, "BACKEND_AUTH_FAILED", "Backend refused the authentication"}
 	errBackendForbiden = Error{403, "BACKEND_FORBIDDEN", "Backend forbids the connection"}

@@ -39,6 +39,14 @@ type Config struct {
 	// MaxConnections bounds the streams that are open or pending at a time.
 	// 0: derived from the limit on open files.
 	MaxConnections int
+	// MaxConnectionsPerIP bounds the streams of one address that are open or pending at a time.
+	// ConnectsPerMinutePerIP bounds those that it opens, and is its burst. 0: no bound.
+	MaxConnectionsPerIP, ConnectsPerMinutePerIP int
+	// TrustedProxies lists the proxies whose ClientIPHeader is believed. IPv4 prefixes are never
+	// in IPv6-mapped form: unmap an address before the look-up.
+	TrustedProxies []netip.Prefix
+	// ClientIPHeader is the canonical name of the header field with the client's address.
+	ClientIPHeader string
 	// EventSourceErrors is what an EventSource gets instead of an error status: "status",
 	// "retry" or "event".
 	EventSourceErrors string
@@ -210,6 +218,9 @@ func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err 
 	}
 	if c.StateDir != "" && c.NATSURL != "" {
 		l.problem(errors.New("STATE_DIR: not possible together with NATS_URL, which keeps the same for several gateways; set one of them"))
+	}
+	if c.ClientIPHeader != standardIPHeader && len(c.TrustedProxies) == 0 {
+		l.problem(errors.New("CLIENT_IP_HEADER: no header is read without TRUSTED_PROXIES; set that to the addresses of your proxies"))
 	}
 	return c, warnings, errors.Join(l.problems...)
 }

@@ -10,6 +10,7 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,9 +30,18 @@ type Config struct {
 	BudgetBytes    int64          // bound on what waits for all of them
 	MaxTopics      int            // of a connection; 0: DefaultMaxTopics
 	Requests       *Requests      // bound on what is kept of their requests; nil: none
+	Addresses      Addresses      // bound on what one client's address has; nil: none
 	Topics         *topics.Topics // that connections may have; the caller runs them
 	Clustered      bool           // it takes no connections before SetNumber
 	Log            *slog.Logger
+}
+
+// Addresses bounds what one client's address has, which is the zero Addr where it is not known.
+type Addresses interface {
+	// Take counts a connection, or returns why there may be none.
+	Take(client netip.Addr) error
+	// Give uncounts a connection that Take has counted.
+	Give(client netip.Addr)
 }
 
 // DefaultMaxTopics is how many topics a connection may have by default.
@@ -186,6 +196,11 @@ func (g *Gateway) log(ctx context.Context, c *Conn, message string, attrs ...slo
 		return
 	}
 	all := append([]slog.Attr{slog.String("token", c.token.String())}, attrs...)
+	if g.cfg.Log.Enabled(ctx, slog.LevelDebug) { // whose lines may have personal data
+		if client := ClientIP(c.request); client.IsValid() {
+			all = append(all, slog.String("client_ip", client.String()))
+		}
+	}
 	g.cfg.Log.LogAttrs(ctx, slog.LevelInfo, message, append(all, slog.String("path", logging.Cut(c.Path())))...)
 }
 
@@ -204,7 +219,10 @@ func (g *Gateway) finish(c *Conn) {
 	}
 	g.cfg.Requests.Release(c.request) // the backend's Notice keeps it from now on, if there is one
 	g.releaseSlot()
-	if c.isTail() {
+	switch a := g.cfg.Addresses; {
+	case c.isTail():
 		g.tails.Add(-1)
+	case a != nil:
+		a.Give(ClientIP(c.request))
 	}
 }

@@ -100,6 +100,10 @@ func (s *Server) state() metrics.State {
 		state.PendingDisconnects = s.callbacks.Pending()
 		state.ConnectsAsking, state.ConnectsWaiting = s.callbacks.Connects()
 	}
+	if s.limits != nil {
+		state.HasAddresses, state.Addresses = true, s.limits.Addresses()
+		state.StreamsPerAddress, state.ConnectsPerAddress = s.limits.Refused()
+	}
 	if c := s.certificate.Load(); c != nil {
 		state.CertificateExpiry = c.expiry()
 	}

@@ -80,7 +80,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		s.refuseFull(w, r)
 		return
 	}
-	request, ok := callback.EncodeRequest(r)
+	request, ok := callback.EncodeRequest(r, s.clientAddr(r))
 	if !ok {
 		s.refuseStream(w, r, api.ErrRequestTooLarge)
 		return
@@ -94,6 +94,9 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		}
 		if errors.Is(err, gateway.ErrRequests) {
 			s.tooMany(w, r, api.ErrRequestBudget)
+			return
+		}
+		if s.refuseAddress(w, r, request, err) {
 			return
 		}
 		s.refuseFull(w, r)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"ssegateway/internal/address"
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/disk"
@@ -87,6 +88,9 @@ type Server struct {
 	files       descriptors
 	certificate atomic.Pointer[certificate] // nil without TLS, and before Run
 	panics      *logging.Throttle
+	finder      address.Finder
+	limits      *address.Limits // of an address; nil: none
+	untrusted   sync.Once       // a peer that is not trusted has sent the header of a proxy
 	ignored     *logging.Throttle
 	full        *logging.Throttle
 	started     atomic.Bool
@@ -127,6 +131,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 		log = tracer.Logger(log)
 	}
 	s := &Server{
+		finder: address.Finder{Trusted: cfg.TrustedProxies, Header: cfg.ClientIPHeader}, limits: newLimits(&cfg),
 		cfg: cfg, tracer: tracer, version: version, log: log, metrics: metrics.New(version, callback.Results()), files: files,
 		panics: logging.Every(time.Second), ignored: logging.Every(time.Second), full: logging.Every(time.Second), hurried: make(chan struct{}),
 	}
@@ -169,10 +174,14 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	if tracer != nil {
 		s.topics.Trace(tracer)
 	}
+	var addresses gateway.Addresses
+	if s.limits != nil {
+		addresses = s.limits
+	}
 	s.gw = gateway.New(gateway.Config{
 		Topics:    s.topics,
 		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections, MaxTails: files.tails(),
-		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, MaxTopics: cfg.MaxTopics, Requests: requests, Clustered: s.node != nil, Log: log,
+		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, MaxTopics: cfg.MaxTopics, Requests: requests, Addresses: addresses, Clustered: s.node != nil, Log: log,
 	}, backend)
 	if s.streams, err = stream.NewOpener(); err != nil {
 		return nil, err
@@ -224,6 +233,9 @@ func (s *Server) Run(ctx context.Context) error {
 	parts.startUntil(ctx, "streams", s.streams.Run)
 	parts.startUntil(ctx, "senders", s.senders.Run)
 	parts.startUntil(ctx, "memory", s.keepMemory)
+	if s.limits != nil {
+		parts.startUntil(ctx, "addresses", s.limits.Run)
+	}
 	if s.callbacks != nil {
 		parts.startUntil(ctx, "callbacks", s.callbacks.Run)
 	}
