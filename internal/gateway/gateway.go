@@ -208,6 +208,9 @@ func (g *Gateway) log(ctx context.Context, c *Conn, message string, attrs ...slo
 // notified if it accepted the connection or may have.
 func (g *Gateway) finish(c *Conn) {
 	g.conns.remove(c.token)
+	if a := g.cfg.Addresses; a != nil && !c.isTail() {
+		a.Give(ClientIP(c.request)) // so there is room when the backend is told
+	}
 	if c.needsDisconnect {
 		g.stats.Closed[c.reason].Add(1)
 		attrs := []slog.Attr{slog.String("reason", c.reason.String())}
@@ -219,10 +222,7 @@ func (g *Gateway) finish(c *Conn) {
 	}
 	g.cfg.Requests.Release(c.request) // the backend's Notice keeps it from now on, if there is one
 	g.releaseSlot()
-	switch a := g.cfg.Addresses; {
-	case c.isTail():
+	if c.isTail() {
 		g.tails.Add(-1)
-	case a != nil:
-		a.Give(ClientIP(c.request))
 	}
 }
