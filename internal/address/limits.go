@@ -139,10 +139,13 @@ func (l *Limits) Give(client netip.Addr) {
 	}
 }
 
+// fewEntries is how many entries a table may have had and is kept when it is empty.
+const fewEntries = 8
+
 // forget removes an entry, and the table of a storm with the last one.
 func (s *shard) forget(k key) {
 	delete(s.table, k)
-	if len(s.table) == 0 {
+	if len(s.table) == 0 && s.most > fewEntries {
 		s.table, s.most = nil, 0
 	}
 }
@@ -176,7 +179,7 @@ func (s *shard) sweep(now time.Duration) {
 			}
 		}
 	}
-	if len(s.table) < s.most/4 {
+	if s.most > fewEntries && len(s.table) < s.most/4 {
 		table := make(map[key]entry, len(s.table))
 		for k, e := range s.table {
 			table[k] = e

@@ -52,6 +52,7 @@ func TestLimits(t *testing.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
 			most := rapid.IntRange(0, 4).Draw(t, "most")
 			perMinute := rapid.SampledFrom([]int{0, 1, 2, 3, 10, 60}).Draw(t, "per minute")
+			clients := clients[:rapid.SampledFrom([]int{1, 1, 3, len(clients)}).Draw(t, "clients")]
 			l := start(t, most, perMinute)
 			var open []netip.Addr
 			buckets := map[netip.Prefix]*rate.Limiter{}
@@ -100,10 +101,16 @@ func TestLimits(t *testing.T) {
 					l.Give(open[i])
 					open = slices.Delete(open, i, i+1)
 				},
-				"wait": func(t *rapid.T) { // never to the very moment of a token, which rounding decides
-					time.Sleep(time.Duration(rapid.IntRange(0, 40_000).Draw(t, "ms"))*time.Millisecond + 300*time.Microsecond)
+				"wait": func(t *rapid.T) { // often about until a token comes, never to that very moment, which rounding decides
+					each := 60_000 / max(perMinute, 1)
+					ms := rapid.OneOf(rapid.IntRange(0, 40_000), rapid.Map(rapid.IntRange(-500, 10), func(n int) int { return each + n }),
+						rapid.Map(rapid.IntRange(-500, 10), func(n int) int { return 60_000 + n })).Draw(t, "ms")
+					time.Sleep(time.Duration(ms)*time.Millisecond + 317_130*time.Nanosecond)
 				},
 				"": func(t *rapid.T) {
+					if err := l.Check(); err != nil {
+						t.Fatal(err)
+					}
 					if many, fast := l.Refused(); many != tooMany || fast != tooFast {
 						t.Fatalf("%d and %d refused, want %d and %d", many, fast, tooMany, tooFast)
 					}
@@ -228,6 +235,29 @@ func TestMemory(t *testing.T) {
 		}
 		runtime.KeepAlive(l)
 	})
+}
+
+// A storm of addresses, each with one stream and gone, does not grow the table without end.
+func TestStorm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	l := address.NewLimits(0, 1)
+	for i := range uint32(address.MaxAddresses + address.MaxAddresses/8) {
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], i)
+		addr := netip.AddrFrom4(b)
+		if err := l.Take(addr); err != nil {
+			t.Fatal(err)
+		}
+		l.Give(addr)
+	}
+	if n := l.Addresses(); n > address.MaxAddresses || n < address.MaxAddresses*9/10 {
+		t.Errorf("%d addresses are remembered, and the bound is %d", n, address.MaxAddresses)
+	}
+	if err := l.Check(); err != nil {
+		t.Error(err)
+	}
 }
 
 func heap() int {
