@@ -45,6 +45,8 @@ type Config struct {
 	// TrustedProxies lists the proxies whose ClientIPHeader is believed. IPv4 prefixes are never
 	// in IPv6-mapped form: unmap an address before the look-up.
 	TrustedProxies []netip.Prefix
+	// ProxyProtocol has each connection of TrustedProxies begin with a header of the PROXY protocol.
+	ProxyProtocol bool
 	// ClientIPHeader is the canonical name of the header field with the client's address.
 	ClientIPHeader string
 	// EventSourceErrors is what an EventSource gets instead of an error status: "status",
@@ -221,6 +223,9 @@ func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err 
 	}
 	if c.ClientIPHeader != standardIPHeader && len(c.TrustedProxies) == 0 {
 		l.problem(errors.New("CLIENT_IP_HEADER: no header is read without TRUSTED_PROXIES; set that to the addresses of your proxies"))
+	}
+	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
+		l.problem(errors.New("PROXY_PROTOCOL: no header is read without TRUSTED_PROXIES; set that to the addresses of your proxies"))
 	}
 	return c, warnings, errors.Join(l.problems...)
 }

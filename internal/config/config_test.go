@@ -57,6 +57,12 @@ func TestHeaderWithoutProxies(t *testing.T) {
 	if _, _, err := Load(nil, []string{env}); err == nil || !strings.HasPrefix(err.Error(), "CLIENT_IP_HEADER: no header is read without TRUSTED_PROXIES") {
 		t.Error(err)
 	}
+	if _, _, err := Load(nil, []string{"PROXY_PROTOCOL=true"}); err == nil || !strings.HasPrefix(err.Error(), "PROXY_PROTOCOL: no header is read without TRUSTED_PROXIES") {
+		t.Error(err)
+	}
+	if c, _, err := Load(nil, []string{"PROXY_PROTOCOL=true", "TRUSTED_PROXIES=::1"}); err != nil || !c.ProxyProtocol {
+		t.Error(err)
+	}
 	if c, _, err := Load(nil, []string{env, "TRUSTED_PROXIES=::1"}); err != nil || c.ClientIPHeader != "X-Real-Ip" {
 		t.Error(c.ClientIPHeader, err)
 	}
@@ -69,7 +75,7 @@ func TestEveryFieldIsASetting(t *testing.T) {
 		"CONFIG_FILE": write(t, "config.yaml", ""), "PORT": "1", "CALLBACK_URL": "http://h/", "CALLBACK_URL_BEFORE": "http://b/", "HEARTBEAT_INTERVAL_SECONDS": "1",
 		"INTERNAL_ADDR": ":1", "INTERNAL_ALLOW": "::1", "INTERNAL_TOKEN": "x", "CORS_ALLOWED_ORIGINS": "*",
 		"TLS_CERT_FILE": "c", "TLS_KEY_FILE": "k", "H2C": "true", "MAX_CONNECTIONS": "1", "MAX_CONNECTIONS_PER_IP": "1", "CONNECTS_PER_MINUTE_PER_IP": "1",
-		"TRUSTED_PROXIES": "::1", "CLIENT_IP_HEADER": "X-Real-Ip", "MAX_BODY_BYTES": "1",
+		"TRUSTED_PROXIES": "::1", "CLIENT_IP_HEADER": "X-Real-Ip", "PROXY_PROTOCOL": "true", "MAX_BODY_BYTES": "1",
 		"QUEUE_BYTES": "1", "QUEUE_BUDGET_BYTES": "1", "MAX_TOPICS": "1", "REQUEST_BUDGET_BYTES": "1", "CALLBACK_CONCURRENCY": "1", "DRAIN_SECONDS": "1",
 		"LOG_LEVEL": "error", "LOG_FORMAT": "json", "EVENTSOURCE_ERRORS": "event",
 		"STATE_DIR": "d", "STATE_SYNC": "always", "NATS_URL": "nats://n", "NATS_CREDENTIALS_FILE": "c", "NATS_CA_FILE": "c", "NATS_PREFIX": "x", "NATS_REPLICAS": "2",
@@ -489,7 +495,7 @@ func TestRedacted(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "[port=3000 callback_url=https://h:8443/cb%2F/x heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock" +
-		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status h2c=false http2_max_streams=250 max_connections=0 max_connections_per_ip=0 connects_per_minute_per_ip=0 client_ip_header=X-Forwarded-For max_body_bytes=1048576" +
+		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status h2c=false http2_max_streams=250 max_connections=0 max_connections_per_ip=0 connects_per_minute_per_ip=0 client_ip_header=X-Forwarded-For proxy_protocol=false max_body_bytes=1048576" +
 		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 request_budget_bytes=0 topic_log_bytes=67108864 topic_log_seconds=600 retained_bytes=67108864 state_sync=second nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
 		" node_lease_seconds=10 callback_concurrency=0 drain_seconds=30 pprof=false log_level=info log_format=text]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {

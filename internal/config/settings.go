@@ -109,6 +109,11 @@ func settings(c *Config) []setting {
 				"Each proxy has to set or continue it.",
 		},
 		{
+			env: "PROXY_PROTOCOL", standard: "false", value: boolean(&c.ProxyProtocol),
+			meaning: "`TRUSTED_PROXIES` have to begin each connection to the public listener with a header of the PROXY protocol, version 1 or 2, and nobody else may. " +
+				"The address in it is that of the peer: for load balancers of TCP. A backend on the host of such a proxy then needs `INTERNAL_ADDR`.",
+		},
+		{
 			env: "MAX_BODY_BYTES", standard: "1048576", value: byteCount(&c.MaxBodyBytes, 1, gib),
 			meaning: "Largest body of an internal request; a larger one gets 413.",
 		},

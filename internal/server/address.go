@@ -13,6 +13,7 @@ import (
 	"ssegateway/internal/address"
 	"ssegateway/internal/api"
 	"ssegateway/internal/config"
+	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 )
 
@@ -20,6 +21,14 @@ import (
 // and nobody gets them.
 func usesAddresses(cfg *config.Config) bool {
 	return len(cfg.TrustedProxies) > 0 || cfg.MaxConnectionsPerIP > 0 || cfg.ConnectsPerMinutePerIP > 0
+}
+
+// proxies returns which peers have to begin with a header of the PROXY protocol; nil: nobody.
+func (s *Server) proxies() edge.Proxies {
+	if !s.cfg.ProxyProtocol {
+		return nil
+	}
+	return s.finder.Trusts
 }
 
 // newLimits returns the limits of an address, or nil if there are none.

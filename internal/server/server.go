@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -324,6 +325,9 @@ func Warnings(cfg config.Config) (warnings []string) {
 	}
 	if slices.Contains(cfg.CORSAllowedOrigins, "*") {
 		warn("CORS_ALLOWED_ORIGINS is *: pages of any origin may open streams, but browsers send no cookies with them; name the origins to allow cookies")
+	}
+	if cfg.ProxyProtocol && cfg.InternalAddr == (config.Addr{}) && slices.ContainsFunc(cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Addr().IsLoopback() }) {
+		warn("PROXY_PROTOCOL is on and TRUSTED_PROXIES has loopback addresses: a backend on this host, and health checks, cannot use the public port; set INTERNAL_ADDR")
 	}
 	if cfg.InternalAddr != (config.Addr{}) && !cfg.InternalAddr.IsLoopback() && cfg.InternalToken == "" && len(cfg.InternalAllow) == 0 {
 		warn("INTERNAL_ADDR answers everybody who reaches it: set INTERNAL_TOKEN or INTERNAL_ALLOW, or see to it that only the backend does")
