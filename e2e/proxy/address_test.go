@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"ssegateway/e2e/harness"
@@ -23,15 +24,7 @@ func TestFrontsNameTheClient(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(x.HangUp)
-			call := gw.Await(t, 1, "connect", func(c *harness.Callback) bool { return c.Key == "first" })[0]
-			var body struct {
-				Request struct {
-					ClientIP string `json:"client_ip"`
-				} `json:"request"`
-			}
-			if err := json.Unmarshal(call.Body, &body); err != nil || body.Request.ClientIP != client {
-				t.Errorf("client_ip %q of %v (%v)", body.Request.ClientIP, call.Headers, err)
-			}
+			wantClientIP(t, gw, "first", client)
 			if head, err := x.Head(harness.Patience); err != nil || head.Status != 200 {
 				t.Fatal(head, err)
 			}
@@ -44,6 +37,40 @@ func TestFrontsNameTheClient(t *testing.T) {
 				if head, err := x.Head(harness.Patience); err != nil || head.Status != want {
 					t.Errorf("%s: %v (%v), want %d", other, head, err, want)
 				}
+			}
+		})
+	}
+}
+
+// wantClientIP wants the address of the client in the connect callback of a key.
+func wantClientIP(t *testing.T, gw *harness.Gateway, key, want string) {
+	t.Helper()
+	call := gw.Await(t, 1, "connect", func(c *harness.Callback) bool { return c.Key == key })[0]
+	var body struct {
+		Request struct {
+			ClientIP string `json:"client_ip"`
+		} `json:"request"`
+	}
+	if err := json.Unmarshal(call.Body, &body); err != nil || body.Request.ClientIP != want {
+		t.Errorf("client_ip %q of %v (%v), want %s", body.Request.ClientIP, call.Headers, err, want)
+	}
+}
+
+// HAProxy may say by the PROXY protocol, in both versions, who the client is.
+func TestProxyProtocolOfHAProxy(t *testing.T) {
+	t.Parallel()
+	for _, option := range []string{"send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id"} {
+		t.Run(option, func(t *testing.T) {
+			gw := startGateway(t, "TRUSTED_PROXIES=127.0.0.2", "PROXY_PROTOCOL=true")
+			server := fmt.Sprintf("server gateway 127.0.0.1:%d", gw.Port)
+			front := harness.StartFront(t, "haproxy", nil, gw.Port, serveApplication(t, nothing), server, server+" source 127.0.0.2 "+option).Endpoint
+			for _, client := range []string{"127.0.0.77", "127.0.0.78"} {
+				x, err := front.Do(t.Context(), harness.Request{Target: "/events/", LocalAddr: client, Header: []harness.Field{{Name: harness.KeyHeader, Value: client}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(x.HangUp)
+				wantClientIP(t, gw, client, client)
 			}
 		})
 	}
