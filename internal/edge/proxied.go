@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+
+	"ssegateway/internal/guard"
 )
 
 // headerTimeout is how long a proxy may take for the header of the PROXY protocol.
@@ -32,7 +34,10 @@ var errHeader = errors.New("no header of the PROXY protocol")
 // readHeader reads the header of the PROXY protocol (version 1 or 2) with which a connection begins.
 func (c *Conn) readHeader(ctx context.Context) error {
 	_ = c.Conn.SetReadDeadline(time.Now().Add(headerTimeout))
-	stop := context.AfterFunc(ctx, func() { _ = c.Conn.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() {
+		defer guard.Recover()
+		_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+	})
 	r := bufio.NewReaderSize(c.Conn, headerBuffer)
 	_, silent := r.Peek(1)
 	header, err := proxyproto.Read(r)
