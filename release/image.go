@@ -1,8 +1,10 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/pem"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -18,17 +20,24 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// imageUser is who runs the program in a container. It is a number, so that Kubernetes can see that
-// it is not root (runAsNonRoot).
-const imageUser = "65532:65532"
+const (
+	imageUID = 65532
+	// imageUser is who runs the program in a container. It is a number, so that Kubernetes can see that
+	// it is not root (runAsNonRoot).
+	imageUser = "65532:65532"
+)
+
+// stateDir is an empty directory of that user's: a new volume that is mounted there is given its
+// owner and mode, so the program may write to it (STATE_DIR).
+const stateDir = "var/lib/ssegateway"
 
 type builtImage struct {
 	target target
 	binary string
 }
 
-// images writes an OCI archive with an image for each target: nothing but the program and the
-// certificates of the public authorities, which https callbacks are checked with.
+// images writes an OCI archive with an image for each target: nothing but the program, the
+// certificates of the public authorities, which https callbacks are checked with, and stateDir.
 func (r *release) images(built []builtImage) error {
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, b := range built {
@@ -71,15 +80,20 @@ func (r *release) image(b builtImage) (v1.Image, error) {
 		return nil, err
 	}
 	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	state, err := tarredDir(stateDir, r.date)
+	if err != nil {
+		return nil, err
+	}
+	certificates, err := tarred([]file{{"etc/ssl/certs/ca-certificates.crt", 0o644, authorities()}}, r.date)
+	if err != nil {
+		return nil, err
+	}
+	binary, err := tarred([]file{{"ssegateway", 0o755, program}}, r.date)
+	if err != nil {
+		return nil, err
+	}
 	// What rarely changes comes first, so that it is kept from one version to the next.
-	for _, files := range [][]file{
-		{{"etc/ssl/certs/ca-certificates.crt", 0o644, authorities()}},
-		{{"ssegateway", 0o755, program}},
-	} {
-		packed, err := tarred(files, r.date)
-		if err != nil {
-			return nil, err
-		}
+	for _, packed := range [][]byte{state, certificates, binary} {
 		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(packed)), nil },
 			tarball.WithMediaType(types.OCILayer))
 		if err != nil {
@@ -108,6 +122,17 @@ func (r *release) image(b builtImage) (v1.Image, error) {
 		},
 	}
 	return mutate.ConfigFile(image, config)
+}
+
+// tarredDir returns a tar of an empty directory of imageUser's.
+func tarredDir(name string, date time.Time) ([]byte, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	err := w.WriteHeader(&tar.Header{
+		Name: name + "/", Mode: 0o700, Uid: imageUID, Gid: imageUID, ModTime: date, Typeflag: tar.TypeDir, Format: tar.FormatUSTAR,
+	})
+	err = errors.Join(err, w.Close())
+	return b.Bytes(), err
 }
 
 // authorities returns the certificates that Mozilla trusts for any name, in PEM. Those that it

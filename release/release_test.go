@@ -155,11 +155,17 @@ func untar(t *testing.T, r io.Reader, dir string) (names []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !filepath.IsLocal(h.Name) || h.Typeflag != tar.TypeReg {
+		path := filepath.Join(dir, h.Name)
+		if !filepath.IsLocal(h.Name) || h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeDir {
 			t.Fatalf("%q is no file of the archive", h.Name)
 		}
-		names = append(names, h.Name)
-		path := filepath.Join(dir, h.Name)
+		names = append(names, strings.TrimSuffix(h.Name, "/"))
+		if h.Typeflag == tar.TypeDir {
+			if err := errors.Join(os.MkdirAll(path, 0o755), os.Chmod(path, h.FileInfo().Mode()), os.Chown(path, h.Uid, h.Gid)); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -245,14 +251,14 @@ func loadImage(t *testing.T) (config v1.Config, root string, names []string) {
 	return config, "", nil
 }
 
-// The image has nothing but the program and the certificates. It runs as nobody in particular, on
-// a root that it cannot write to, and its health check asks the gateway.
+// The image has nothing but the program, the certificates, and a directory for STATE_DIR. It runs as nobody in
+// particular, on a root that it cannot write to, and its health check asks the gateway.
 func TestImage(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("chroot needs root")
 	}
 	config, root, names := loadImage(t)
-	if want := []string{"etc/ssl/certs/ca-certificates.crt", "ssegateway"}; !slices.Equal(names, want) {
+	if want := []string{"etc/ssl/certs/ca-certificates.crt", "ssegateway", "var/lib/ssegateway"}; !slices.Equal(names, want) {
 		t.Errorf("the image has %q, want %q", names, want)
 	}
 	authorities, err := os.ReadFile(filepath.Join(root, "etc", "ssl", "certs", "ca-certificates.crt"))
@@ -268,43 +274,95 @@ func TestImage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	port := freePort(t)
-	inside := func(args ...string) *exec.Cmd {
-		cmd := exec.Command(args[0], args[1:]...)
-		cmd.Dir, cmd.Env = "/", []string{"PORT=" + strconv.Itoa(port), "CALLBACK_URL=http://127.0.0.1:9/"}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: 65532, Gid: 65532}, Pdeathsig: syscall.SIGKILL}
-		return cmd
-	}
-	check := func() (string, error) {
-		out, err := inside(config.Healthcheck.Test[1:]...).CombinedOutput()
-		return string(out), err
-	}
-	if out, err := check(); err == nil || !strings.Contains(out, "cannot reach the gateway") {
+	c := container{t, config, root, freePort(t)}
+	if out, err := c.health(); err == nil || !strings.Contains(out, "cannot reach the gateway") {
 		t.Errorf("health without a gateway: %v, %s", err, out)
 	}
-	gateway := inside(config.Entrypoint...)
+	stop := c.start()
+	if out, err := c.health(); err != nil {
+		t.Errorf("health: %v, %s", err, out)
+	}
+	if state := stop(syscall.SIGTERM); !state.Success() {
+		t.Errorf("SIGTERM ends it with %v", state)
+	}
+
+	// The directory is the user's, so a log in it is there after a kill. A container has /proc, too.
+	boot := "/proc/sys/kernel/random/boot_id"
+	id, err := os.ReadFile(boot)
+	if err := errors.Join(err, os.MkdirAll(filepath.Join(root, filepath.Dir(boot)), 0o755), os.WriteFile(filepath.Join(root, boot), id, 0o644)); err != nil { //nolint:gosec // for another user
+		t.Fatal(err)
+	}
+	stop = c.start("STATE_DIR=/var/lib/ssegateway")
+	first := c.position()
+	stop(syscall.SIGKILL)
+	stop = c.start("STATE_DIR=/var/lib/ssegateway")
+	if second := c.position(); second != first || !strings.HasSuffix(second, "-0") {
+		t.Errorf("the log is at %q after a kill, and was at %q", second, first)
+	}
+	stop(syscall.SIGKILL)
+}
+
+// container is the unpacked image, as a container runtime would run it.
+type container struct {
+	t      *testing.T
+	config v1.Config
+	root   string
+	port   int
+}
+
+func (c container) command(args []string, settings ...string) *exec.Cmd {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir, cmd.Env = "/", append([]string{"PORT=" + strconv.Itoa(c.port), "CALLBACK_URL=http://127.0.0.1:9/"}, settings...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.root, Credential: &syscall.Credential{Uid: 65532, Gid: 65532}, Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// health runs the health check.
+func (c container) health() (string, error) {
+	out, err := c.command(c.config.Healthcheck.Test[1:]).CombinedOutput()
+	return string(out), err
+}
+
+// start starts the gateway. stop ends it by a signal.
+func (c container) start(settings ...string) (stop func(syscall.Signal) *os.ProcessState) {
+	c.t.Helper()
+	gateway := c.command(c.config.Entrypoint, settings...)
 	var log bytes.Buffer
 	gateway.Stderr = &log
 	if err := gateway.Start(); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- gateway.Wait() }()
-	awaitHealth(t, port, exited)
-	if out, err := check(); err != nil {
-		t.Errorf("health: %v, %s", err, out)
-	}
-	if err := gateway.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case err := <-exited:
-		if err != nil {
-			t.Errorf("%v: %s", err, log.String())
+	awaitHealth(c.t, c.port, exited)
+	return func(signal syscall.Signal) *os.ProcessState {
+		c.t.Helper()
+		if err := gateway.Process.Signal(signal); err != nil {
+			c.t.Fatal(err)
 		}
-	case <-time.After(patience):
-		t.Fatal("SIGTERM does not end it")
+		select {
+		case <-exited:
+		case <-time.After(patience):
+			c.t.Fatalf("%v does not end it", signal)
+		}
+		c.t.Log(log.String())
+		return gateway.ProcessState
 	}
+}
+
+// position asks the gateway where its log is.
+func (c container) position() string {
+	c.t.Helper()
+	resp, err := http.Get("http://127.0.0.1:" + strconv.Itoa(c.port) + "/internal/position")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var answer struct{ Position string }
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		c.t.Fatal(err)
+	}
+	return answer.Position
 }
 
 // The Dockerfile gives the same image.
@@ -326,10 +384,14 @@ func TestDockerfile(t *testing.T) {
 	for line := range strings.Lines(last) {
 		if fields := strings.Fields(line); fields[0] == "COPY" {
 			copied = append(copied, strings.TrimPrefix(fields[len(fields)-1], "/"))
+			if owner := "--chown=" + config.User; slices.Contains(fields, owner) != (copied[len(copied)-1] == "var/lib/ssegateway") {
+				t.Errorf("%s: only the directory has %s", line, owner)
+			}
 		} else {
 			got = append(got, strings.TrimSuffix(line, "\n"))
 		}
 	}
+	slices.Sort(copied)
 	if !slices.Equal(got, want) || !slices.Equal(copied, names) {
 		t.Errorf("the Dockerfile has %q and %q, the image %q and %q", got, copied, want, names)
 	}

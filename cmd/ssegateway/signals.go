@@ -25,13 +25,15 @@ type process struct {
 	log     *slog.Logger
 	level   *slog.LevelVar
 	lines   *logging.Writer
+	ends    chan os.Signal
 	reloads chan os.Signal
 }
 
 // newProcess reads the settings, and makes the logger that they configure. The caller must
 // call end, even after an error.
 func newProcess(c *cobra.Command) (*process, error) {
-	p := &process{command: c, level: new(slog.LevelVar), reloads: make(chan os.Signal, 1)}
+	p := &process{command: c, level: new(slog.LevelVar), ends: make(chan os.Signal, 2), reloads: make(chan os.Signal, 1)}
+	signal.Notify(p.ends, syscall.SIGTERM, os.Interrupt) // what comes before run is obeyed then
 	// Neither may ever end the process: SIGHUP requests a reload, and SIGPIPE means
 	// that nobody reads the log any more.
 	signal.Notify(p.reloads, syscall.SIGHUP)
@@ -80,9 +82,7 @@ func (p *process) fail(err error) error {
 func (p *process) run(ctx context.Context, s *server.Server, run func(context.Context) error) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	ends := make(chan os.Signal, 2)
-	signal.Notify(ends, syscall.SIGTERM, os.Interrupt)
-	defer signal.Stop(ends)
+	defer signal.Stop(p.ends)
 	var obeying sync.WaitGroup
 	defer obeying.Wait()
 	over := make(chan struct{})
@@ -94,12 +94,12 @@ func (p *process) run(ctx context.Context, s *server.Server, run func(context.Co
 				return
 			case <-p.reloads:
 				p.reload(s)
-			case name := <-ends:
+			case name := <-p.ends:
 				if n++; n == 1 {
 					stop()
 					continue
 				}
-				signal.Stop(ends) // what comes now kills
+				signal.Stop(p.ends) // what comes now kills
 				p.log.Warn("told to hurry: what is left is closed at once, another signal kills", "signal", name.String())
 				if s != nil {
 					s.Hurry()

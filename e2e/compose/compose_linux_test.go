@@ -45,13 +45,21 @@ func TestOne(t *testing.T) {
 	s.do(t, "POST", "nginx", "/send?name=ada", "hello", 200)
 	want(t, ada, "note", "hello")
 	s.do(t, "POST", "nginx", "/publish", "rain", 200)
-	want(t, ada, "news", "rain")
+	id := want(t, ada, "news", "rain")
 	s.do(t, "POST", "nginx", "/stream?name=ada", "word by word", 200)
 	for _, word := range []string{"word", "by", "word"} {
 		want(t, ada, "word", word)
 	}
 
 	s.checkClosed(t, "gateway")
+
+	// What a gateway that is killed knew is in its volume.
+	s.do(t, "POST", "nginx", "/publish", "sun", 200)
+	s.services["gateway"].process.Kill()
+	s.start(t, "gateway")
+	s.awaitHealthy(t, "gateway")
+	ada = s.open(t, "ada", harness.Field{Name: "Last-Event-ID", Value: id})
+	want(t, ada, "news", "sun")
 
 	if err := s.services["gateway"].process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

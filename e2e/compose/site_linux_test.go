@@ -64,6 +64,7 @@ type site struct {
 	hosts    string // the file /etc/hosts of all
 	dir      string // of the compose file
 	programs programs
+	volumes  map[string]string // directories of the volumes with names
 }
 
 // newSite reads a compose file, and makes a host for each service.
@@ -82,7 +83,7 @@ func newSite(t *testing.T, name string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{services: f.Services, dir: dir, hosts: filepath.Join(t.TempDir(), "hosts"), programs: build(t)}
+	s := &site{services: f.Services, dir: dir, hosts: filepath.Join(t.TempDir(), "hosts"), programs: build(t), volumes: map[string]string{}}
 	base, isNetwork := strings.CutSuffix(f.Networks["default"].IPAM.Config[0].Subnet, ".0/24")
 	if !isNetwork {
 		t.Fatalf("the network is %q", f.Networks["default"].IPAM.Config[0].Subnet)
@@ -135,12 +136,14 @@ func build(t *testing.T) programs {
 }
 
 // container is the script that gives a command what a container would: the hosts file $1, and then
-// up to "--" the files SOURCE:TARGET of its volumes. All targets are in /srv. What a program writes elsewhere ends with it.
+// up to "--" the files SOURCE:TARGET of its volumes. All targets are in /srv or /var/lib. What a program writes elsewhere ends with it.
 const container = `
 set -e
 mount --bind "$1" /etc/hosts
 mount -t tmpfs tmpfs /srv
-for dir in /var/lib/nginx /var/log/nginx; do if [ -d $dir ]; then mount -t tmpfs tmpfs $dir; fi; done
+mount -t tmpfs tmpfs /var/lib
+mkdir /var/lib/nginx
+if [ -d /var/log/nginx ]; then mount -t tmpfs tmpfs /var/log/nginx; fi
 shift
 while [ "$1" != -- ]; do
 	source=${1%%:*} target=${1#*:}
@@ -160,8 +163,11 @@ func (s *site) on(t *testing.T, service *service, args ...string) harness.Comman
 		source, target, _ := strings.Cut(strings.TrimSuffix(volume, ":ro"), ":")
 		if strings.HasPrefix(source, ".") {
 			source = filepath.Join(s.dir, source)
-		} else {
-			source = t.TempDir() // a volume with a name
+		} else { // a volume with a name
+			if s.volumes[source] == "" {
+				s.volumes[source] = t.TempDir()
+			}
+			source = s.volumes[source]
 		}
 		script = append(script, source+":"+target)
 	}

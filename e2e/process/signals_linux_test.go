@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"syscall"
@@ -141,4 +142,37 @@ func TestHangup(t *testing.T) {
 	if err != nil || code != 0 {
 		t.Errorf("exit code %d, %v", code, err)
 	}
+}
+
+// TestSignalAtTheStart: a signal that comes before the gateway serves ends it as any other. The start may take
+// seconds, with a large STATE_DIR, and an exit by the signal itself would look like a failure.
+func TestSignalAtTheStart(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "callback-url")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := harness.Run(harness.Command{Args: []string{binary}, Env: []string{"PORT=" + freePort(t), "CALLBACK_URL_FILE=" + pipe}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Kill()
+	f, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits until the process reads it
+	if err != nil {
+		t.Fatal(err)
+	}
+	signal(t, p, syscall.SIGTERM)
+	_, _ = f.WriteString("http://127.0.0.1:9/") // fails if the process is gone
+	_ = f.Close()
+	if code, err := p.Exit(harness.Patience); code != 0 || err != nil {
+		t.Errorf("exit code %d, %v\n%s", code, err, p.Log.Text())
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	port, err := harness.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Itoa(port)
 }

@@ -197,11 +197,17 @@ func TestForeignRefused(t *testing.T) {
 // refused starts a second gateway on a directory, which must end with code 1 and an error with these words.
 func refused(t *testing.T, dir string, words ...string) {
 	t.Helper()
+	refusedAs(t, nil, dir, words...)
+}
+
+// refusedAs is refused, by a command that runs its arguments.
+func refusedAs(t *testing.T, command []string, dir string, words ...string) {
+	t.Helper()
 	port, err := harness.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := harness.Run(harness.Command{Args: []string{binary}, Env: []string{"PORT=" + strconv.Itoa(port), "STATE_DIR=" + dir}})
+	p, err := harness.Run(harness.Command{Args: append(command, binary), Env: []string{"PORT=" + strconv.Itoa(port), "STATE_DIR=" + dir}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -172,11 +172,11 @@ try {
             break;
         case 'POST /publish':
             // With retain who comes later gets it too, until there is newer news.
-            $news = ['topic' => 'news', 'event' => ['name' => 'news', 'data' => $body]];
-            [$status, $answer] = post('/internal/publish', $news + ['retain' => true]);
-            if ($status === 501) { // the log is on NATS, which retains nothing
-                [$status, $answer] = post('/internal/publish', $news);
-            }
+            [$status, $answer] = post('/internal/publish', [
+                'topic' => 'news',
+                'event' => ['name' => 'news', 'data' => $body],
+                'retain' => true,
+            ]);
             break;
         case 'GET /streams':
             $answer = array_values(streams());

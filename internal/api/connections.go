@@ -61,10 +61,9 @@ func (a *API) connections(w http.ResponseWriter, r *http.Request) {
 	if !Allow(w, r, http.MethodGet, http.MethodHead, http.MethodDelete) {
 		return
 	}
-	_, query, _ := strings.Cut(r.RequestURI, "?")
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		errQuery.Write(w)
+	values, problem := queryOf(r)
+	if problem != nil {
+		problem.Write(w)
 		return
 	}
 	filter := gateway.Filter{Topic: values.Get("topic"), Subject: values.Get("subject")}
@@ -102,6 +101,16 @@ func (a *API) connections(w http.ResponseWriter, r *http.Request) {
 		l.Next = page.Next.String()
 	}
 	writeValue(w, l)
+}
+
+// queryOf returns the parameters of a request.
+func queryOf(r *http.Request) (url.Values, *Error) {
+	_, query, _ := strings.Cut(r.RequestURI, "?")
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, errQuery
+	}
+	return values, nil
 }
 
 // limitOf returns how many entries of a list a query asks for.

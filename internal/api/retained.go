@@ -62,10 +62,9 @@ func (a *API) retained(w http.ResponseWriter, r *http.Request) {
 	if !Allow(w, r, http.MethodGet, http.MethodHead, http.MethodDelete) {
 		return
 	}
-	_, query, _ := strings.Cut(r.RequestURI, "?")
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		errQuery.Write(w)
+	values, problem := queryOf(r)
+	if problem != nil {
+		problem.Write(w)
 		return
 	}
 	if r.Method == http.MethodDelete {
@@ -73,7 +72,6 @@ func (a *API) retained(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := connections.RetainedQuery{Topic: values.Get("topic"), Bytes: pageBytes}
-	var problem *Error
 	if q.Limit, problem = limitOf(values); problem != nil {
 		problem.Write(w)
 		return

@@ -9,9 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"ssegateway/internal/connections"
@@ -101,10 +99,9 @@ func (a *API) newStreaming(r *http.Request, token string) (*streaming, *Error) {
 	default:
 		return nil, errStreamType
 	}
-	_, query, _ := strings.Cut(r.RequestURI, "?")
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return nil, errQuery
+	values, problem := queryOf(r)
+	if problem != nil {
+		return nil, problem
 	}
 	if v := values.Get("coalesce_ms"); v != "" {
 		ms, err := strconv.Atoi(v)
@@ -121,6 +118,7 @@ func (a *API) newStreaming(r *http.Request, token string) (*streaming, *Error) {
 		return nil, errCloseQuery
 	}
 	t, _ := gateway.ParseToken(token) // zero if invalid: found nowhere
+	var err error
 	if s.to, err = a.conns.Stream(r.Context(), t); err != nil {
 		return nil, problemOf(err)
 	}

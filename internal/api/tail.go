@@ -2,9 +2,7 @@ package api
 
 import (
 	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 
 	"ssegateway/internal/topics"
 )
@@ -28,10 +26,9 @@ func (a *API) tail(w http.ResponseWriter, r *http.Request) {
 }
 
 func tailTopics(r *http.Request) ([]string, *Error) {
-	_, query, _ := strings.Cut(r.RequestURI, "?")
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return nil, errQuery
+	values, problem := queryOf(r)
+	if problem != nil {
+		return nil, problem
 	}
 	names := values["topic"]
 	if len(names) == 0 {

@@ -43,10 +43,13 @@ func (k *Keys) Append(ctx context.Context, p Publication, add func() (Position, 
 }
 
 // Restore remembers the key of what is in the log already, from an earlier run, say. Calls have to be
-// in the order of the log.
+// in the order of these times.
 func (k *Keys) Restore(key string, digest repeats.Digest, position Position, at time.Time) {
 	k.memory.Restore(strings.Clone(key), digest, position, at)
 }
+
+// Knows reports whether a key is remembered, or its event is being added.
+func (k *Keys) Knows(key string) bool { return k.memory.Knows(key) }
 
 // Forgotten returns how many keys were forgotten before their time, because of the bound.
 func (k *Keys) Forgotten() uint64 { return k.memory.Forgotten() }

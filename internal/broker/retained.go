@@ -5,14 +5,15 @@ import (
 	"sort"
 )
 
-// retentionOverhead is the size of a retained event in bytes for each of its topics, without the names: its entries
-// in the indexes. It is counted, like recordOverhead.
-const retentionOverhead = 200
+const (
+	// retentionOverhead is the size of a retained event in bytes for each topic that has it, without the names: its
+	// entries in the indexes. It is counted, like recordOverhead.
+	retentionOverhead = 200
+	// nameOverhead is the size of a topic's name in a record, without its bytes.
+	nameOverhead = 32
+)
 
 // retention is the retained events of a log: of each topic and key the last. It is guarded by the log's lock.
-//
-// The lists are in the order of offsets. What leaves a list stays in it as dead until half of the list is: so a topic
-// with many keys, in which one is replaced after the other, costs no more for each than one with few.
 type retention struct {
 	max, bytes int64
 	reserved   int64 // bytes, for what is on its way into the log
@@ -25,20 +26,33 @@ type place struct{ topic, key string }
 
 // kept is a retained event.
 type kept struct {
-	offset uint64
-	record *Record // nil when no topic has it any more
+	record *Record
 	key    string
 	topics int // that have it
 }
 
+// keptList is retained events in the order of offsets. What leaves it is dead, until half of the list is: so a topic with
+// many keys, in which one is replaced after the other, costs no more for each than one with few.
 type keptList struct {
-	kept []*kept
+	at   []keptAt
 	dead int
+}
+
+type keptAt struct {
+	offset uint64
+	kept   *kept // nil: dead
 }
 
 func (k *kept) cost() int64 { return k.record.keptCost() }
 
-func (r *Record) keptCost() int64 { return int64(r.Frame.Size()) + recordOverhead }
+// keptCost is what a retained event takes as long as any of its topics has it, with the names of all.
+func (r *Record) keptCost() int64 {
+	n := int64(r.Frame.Size()) + recordOverhead
+	for _, t := range r.Topics {
+		n += int64(len(t)) + nameOverhead
+	}
+	return n
+}
 
 func placeCost(topic, key string) int64 { return int64(len(topic)+len(key)) + retentionOverhead }
 
@@ -65,7 +79,7 @@ func (s *retention) hasRoom(need int64) bool { return need <= 0 || need <= s.max
 
 // retain retains a record in the places of its topics.
 func (s *retention) retain(r *Record, key string) {
-	k := &kept{offset: r.Offset, record: r, key: key, topics: len(r.Topics)}
+	k := &kept{record: r, key: key, topics: len(r.Topics)}
 	if s.places == nil {
 		s.places, s.topics = map[place]*kept{}, map[string]*keptList{}
 	}
@@ -77,10 +91,10 @@ func (s *retention) retain(r *Record, key string) {
 			list = new(keptList)
 			s.topics[t] = list
 		}
-		list.kept = append(list.kept, k)
+		list.add(k)
 		s.bytes += placeCost(t, key)
 	}
-	s.all.kept = append(s.all.kept, k)
+	s.all.add(k)
 	s.bytes += k.cost()
 }
 
@@ -93,40 +107,48 @@ func (s *retention) leave(topic, key string) bool {
 	delete(s.places, place{topic, key})
 	s.bytes -= placeCost(topic, key)
 	list := s.topics[topic]
-	list.dies(func(k *kept) bool { return s.places[place{topic, k.key}] != k })
-	if len(list.kept) == 0 {
+	if list.remove(k); len(list.at) == 0 {
 		delete(s.topics, topic)
 	}
 	if k.topics--; k.topics == 0 {
 		s.bytes -= k.cost()
-		k.record = nil
-		s.all.dies(func(k *kept) bool { return k.topics == 0 })
+		s.all.remove(k)
 	}
 	return true
 }
 
-// dies counts one more dead event of a list, and drops those that are dead when they are half of it.
-func (l *keptList) dies(isDead func(k *kept) bool) {
-	if l.dead++; 2*l.dead >= len(l.kept) {
-		l.kept, l.dead = slices.DeleteFunc(l.kept, isDead), 0
+func (l *keptList) add(k *kept) { l.at = append(l.at, keptAt{k.record.Offset, k}) }
+
+// remove removes an event that the list has.
+func (l *keptList) remove(k *kept) {
+	i := sort.Search(len(l.at), func(i int) bool { return l.at[i].offset >= k.record.Offset })
+	for l.at[i].kept != k { // of two logs, say
+		i++
+	}
+	l.at[i].kept = nil
+	if l.dead++; 2*l.dead >= len(l.at) {
+		l.at, l.dead = slices.DeleteFunc(l.at, func(a keptAt) bool { return a.kept == nil }), 0
 	}
 }
 
 // behind returns the events of a list with offsets above after.
-func (l *keptList) behind(after uint64) []*kept {
+func (l *keptList) behind(after uint64) []keptAt {
 	if l == nil {
 		return nil
 	}
-	return l.kept[sort.Search(len(l.kept), func(i int) bool { return l.kept[i].offset > after }):]
+	return l.at[sort.Search(len(l.at), func(i int) bool { return l.at[i].offset > after }):]
 }
 
 // remove removes what topics have retained, of one key or, if that is empty, of all, and returns how many those were.
 func (s *retention) remove(topics []string, key string) (removed uint32) {
 	for _, t := range topics {
 		keys := []string{key}
-		if list := s.topics[t]; key == "" && list != nil {
-			for _, k := range list.kept {
-				keys = append(keys, k.key)
+		if key == "" {
+			keys = nil
+			for _, a := range s.topics[t].behind(0) {
+				if a.kept != nil {
+					keys = append(keys, a.kept.key)
+				}
 			}
 		}
 		for _, key := range keys {
@@ -166,7 +188,7 @@ func (l *Log) Retains(topics []string, key string, offset uint64) bool {
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(topics, func(t string) bool {
 		k := l.kept.places[place{t, key}]
-		return k != nil && k.offset == offset
+		return k != nil && k.record.Offset == offset
 	})
 }
 
@@ -183,6 +205,20 @@ func (l *Log) Restore(p Publication, at Position) {
 	}
 }
 
+// HasState reports whether State has anything up to an offset. It takes less than State does, for many topics.
+func (l *Log) HasState(upto uint64, topics []string, rewind int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.kept.places) == 0 && rewind == 0 {
+		return false
+	}
+	return slices.ContainsFunc(topics, func(t string) bool {
+		r := run{kept: l.kept.topics[t].behind(0)}
+		list := l.topics[t]
+		return r.next(upto) || rewind > 0 && len(list) > 0 && list[0].Offset <= upto
+	})
+}
+
 // State returns the retained records of any of the topics, and the newest stored records of each topic, as many as
 // rewind says, all with offsets up to upto: of these those above after, each once and in order, at most limit of them.
 func (l *Log) State(after, upto uint64, topics []string, rewind, limit int) (records []*Record) {
@@ -193,7 +229,7 @@ func (l *Log) State(after, upto uint64, topics []string, rewind, limit int) (rec
 	}
 	var h runs
 	for _, t := range topics {
-		if r := (run{kept: l.kept.topics[t].behind(after), topic: t}); r.next(&l.kept, upto) {
+		if r := (run{kept: l.kept.topics[t].behind(after)}); r.next(upto) {
 			h = append(h, r)
 		}
 		if rewind == 0 {
@@ -202,7 +238,7 @@ func (l *Log) State(after, upto uint64, topics []string, rewind, limit int) (rec
 		list := l.topics[t]
 		end := sort.Search(len(list), func(i int) bool { return list[i].Offset > upto })
 		list = list[max(0, end-rewind):end]
-		if r := (run{stored: list[sort.Search(len(list), func(i int) bool { return list[i].Offset > after }):]}); r.next(&l.kept, upto) {
+		if r := (run{stored: list[sort.Search(len(list), func(i int) bool { return list[i].Offset > after }):]}); r.next(upto) {
 			h = append(h, r)
 		}
 	}
@@ -214,7 +250,7 @@ func (l *Log) State(after, upto uint64, topics []string, rewind, limit int) (rec
 		if len(records) == 0 || records[len(records)-1].Offset != r.first.Offset { // else it is there already
 			records = append(records, r.first)
 		}
-		if !r.next(&l.kept, upto) {
+		if !r.next(upto) {
 			last := len(h) - 1
 			h[0], h = h[last], h[:last]
 		}
@@ -227,20 +263,19 @@ func (l *Log) State(after, upto uint64, topics []string, rewind, limit int) (rec
 type run struct {
 	first  *Record
 	stored []*Record
-	kept   []*kept
-	topic  string // of kept
+	kept   []keptAt
 }
 
 // next moves the run to its next record, and returns false if there is none.
-func (r *run) next(s *retention, upto uint64) bool {
+func (r *run) next(upto uint64) bool {
 	if len(r.stored) > 0 {
 		r.first, r.stored = r.stored[0], r.stored[1:]
 		return true
 	}
 	for len(r.kept) > 0 && r.kept[0].offset <= upto {
-		k := r.kept[0]
+		k := r.kept[0].kept
 		r.kept = r.kept[1:]
-		if s.places[place{r.topic, k.key}] == k {
+		if k != nil {
 			r.first = k.record
 			return true
 		}
@@ -292,8 +327,9 @@ func (l *Log) Retained(topic string, after RetainedCursor, limit, bytes int) (li
 		from = l.kept.topics[topic]
 	}
 	next = after
-	for _, k := range from.behind(max(after.Offset, 1) - 1) {
-		if k.record == nil {
+	for _, a := range from.behind(max(after.Offset, 1) - 1) {
+		k := a.kept
+		if k == nil {
 			continue
 		}
 		begin, end := 0, len(k.record.Topics)
@@ -301,7 +337,7 @@ func (l *Log) Retained(topic string, after RetainedCursor, limit, bytes int) (li
 			begin, _ = slices.BinarySearch(k.record.Topics, topic)
 			end = begin + 1
 		}
-		if k.offset == after.Offset {
+		if a.offset == after.Offset {
 			begin = max(begin, after.Topics)
 		}
 		for i := begin; i < end; i++ {
@@ -314,7 +350,7 @@ func (l *Log) Retained(topic string, after RetainedCursor, limit, bytes int) (li
 				return list, next, true
 			}
 			list = append(list, Retained{t, k.key, k.record})
-			next = RetainedCursor{k.offset, i + 1}
+			next = RetainedCursor{a.offset, i + 1}
 		}
 	}
 	return list, next, false

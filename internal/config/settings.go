@@ -151,7 +151,7 @@ func settings(c *Config) []setting {
 		{
 			env: "STATE_DIR", value: directory(&c.StateDir),
 			meaning: "Directory that keeps, for a gateway that is alone, the log of published events and a record of each connection. After a kill or a crash the next process on it goes on with the log, " +
-				"and tells the backend of the connections that are gone. Made where it is missing, with mode 0700. Belongs to one gateway at a time. Not together with `NATS_URL`. Without it all is in memory.",
+				"and tells the backend of the connections that are gone. Made where it is missing, with mode 0700. Belongs to one gateway at a time. Not together with `NATS_URL`, and not on Windows. Without it all is in memory.",
 		},
 		{
 			env: "STATE_SYNC", standard: "second", value: choice(&c.StateSync, "second", "always"),

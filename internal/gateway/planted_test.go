@@ -334,6 +334,8 @@ func buildPlanted(t *testing.T) (program string) {
 		"../broker/planted.go": "package broker" + ask,
 		"../topics/planted.go": "package topics" + ask,
 		"../outbox/planted.go": "package outbox" + ask,
+
+		"../broker/disk/planted.go": "package disk" + ask,
 	}
 	for _, p := range slices.Concat(plants, seamPlants) {
 		source, ok := sources[p.file]
@@ -390,7 +392,7 @@ func runPlanted(t *testing.T, program string, p plant) (out string, err error) {
 	// The test's own context ends before its last goroutines do.
 	run := exec.CommandContext(context.WithoutCancel(t.Context()), program, "-test.run", "^"+test+"$", "-test.timeout", "2m",
 		"-model.n", strconv.Itoa(n*20000), "-model.seed", "1", "-seam.n", strconv.Itoa(n*60000), "-seam.seed", "1",
-		"-rapid.checks", strconv.Itoa(n*5000), "-rapid.nofailfile", "-rapid.shrinktime", "0s")
+		"-seam.lives", strconv.Itoa(n*60000), "-rapid.checks", strconv.Itoa(n*5000), "-rapid.nofailfile", "-rapid.shrinktime", "0s")
 	run.Args = append(run.Args, p.args...)
 	run.Env = append(os.Environ(), "PLANTED_BUG="+p.bug)
 	b, err := run.CombinedOutput()

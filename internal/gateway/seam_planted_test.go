@@ -212,8 +212,8 @@ var seamPlants = []plant{
 	},
 	{
 		bug: "a removal out of order", file: "../broker/log.go", test: "TestSeam",
-		old:  "\t\tr.Removed = l.kept.remove(p.Topics, p.Key)\n",
-		new:  "\t\tif BUG {\n\t\t\tlater(func() { l.mu.Lock(); defer l.mu.Unlock(); l.kept.remove(p.Topics, p.Key) })\n\t\t} else {\n\t\t\tr.Removed = l.kept.remove(p.Topics, p.Key)\n\t\t}\n",
+		old:  "\t\tr = &Record{Offset: offset, Ref: p.Ref, Removed: l.kept.remove(p.Topics, p.Key)}\n",
+		new:  "\t\tr = &Record{Offset: offset, Ref: p.Ref}\n\t\tif BUG {\n\t\t\tlater(func() { l.mu.Lock(); defer l.mu.Unlock(); l.kept.remove(p.Topics, p.Key) })\n\t\t} else {\n\t\t\tr.Removed = l.kept.remove(p.Topics, p.Key)\n\t\t}\n",
 		says: []string{"but is not in its state", "is missing in its state"},
 	},
 	{
@@ -224,8 +224,8 @@ var seamPlants = []plant{
 	},
 	{
 		bug: "one that is replaced still retained", file: "../broker/retained.go", test: "TestSeam",
-		old:  "\t\tif s.places[place{r.topic, k.key}] == k {\n\t\t\tr.first",
-		new:  "\t\tif s.places[place{r.topic, k.key}] == k || BUG && k.record != nil {\n\t\t\tr.first",
+		old:  "\tl.at[i].kept = nil\n",
+		new:  "\tif !BUG {\n\t\tl.at[i].kept = nil\n\t}\n",
 		says: []string{"but is not in its state"},
 	},
 	{
@@ -239,5 +239,53 @@ var seamPlants = []plant{
 		old:  "\tr.topics = slices.DeleteFunc(r.topics, func(name string) bool { return gone[name] })\n",
 		new:  "\tif r.state == nil || !BUG {\n\t\tr.topics = slices.DeleteFunc(r.topics, func(name string) bool { return gone[name] })\n\t}\n",
 		says: []string{"without topics: has"},
+	},
+	{
+		bug: "a retained event missing after a kill", file: "../broker/disk/rescue.go", test: "TestSeamOnDisk",
+		old:  "e.Retain && len(topics) > 0 &&",
+		new:  "e.Retain && len(topics) > 0 && !BUG &&",
+		says: []string{"is missing in its state"},
+	},
+	{
+		bug: "a retained event missing that was written last", file: "../broker/disk/open.go", test: "TestSeamOnDisk",
+		old:  "\tat, err := s.log.AppendAt(e.Publication, e.offset, e.at)\n",
+		new:  "\tif BUG {\n\t\te.Retain = false\n\t}\n\tat, err := s.log.AppendAt(e.Publication, e.offset, e.at)\n",
+		says: []string{"is missing in its state"},
+	},
+	{
+		bug: "a removal undone by a kill", file: "../broker/disk/rescue.go", test: "TestSeamOnDisk",
+		old:  "\t\tcase len(now) == 0:\n",
+		new:  "\t\tcase len(now) == 0 && BUG:\n\t\t\tcontinue\n\t\tcase len(now) == 0:\n",
+		says: []string{"but is not in its state"},
+	},
+	{
+		bug: "a removal of one topic undone by a kill", file: "../broker/disk/rescue.go", test: "TestSeamOnDisk",
+		old:  "\t\tcase len(now) == topics:\n",
+		new:  "\t\tcase len(now) == topics || len(now) > 0 && BUG:\n",
+		says: []string{"but is not in its state"},
+	},
+	{
+		bug: "an epoch that survives a cut of power", file: "../broker/disk/open.go", test: "TestSeamOnDisk",
+		old:  "\tif lost || o.epoch",
+		new:  "\tif lost && !BUG || o.epoch",
+		says: []string{"the epoch has survived a cut of power"},
+	},
+	{
+		bug: "a repeat that acts after a kill", file: "../broker/disk/open.go", test: "TestSeamOnDisk",
+		old:  "\tif e.IdempotencyKey != \"\" {\n",
+		new:  "\tif e.IdempotencyKey != \"\" && !BUG {\n",
+		says: []string{"acted again"},
+	},
+	{
+		bug: "a repeat that acts when the first one's file is gone", file: "../broker/disk/rescue.go", test: "TestSeamOnDisk",
+		old:  "\t\tif e.IdempotencyKey != \"\" && ",
+		new:  "\t\tif e.IdempotencyKey != \"\" && !BUG && ",
+		says: []string{"acted again"},
+	},
+	{
+		bug: "an event that is seen before it is in the file", file: "../broker/disk/store.go", test: "TestSeamOnDisk",
+		old:  "\tif err := s.write(e); err != nil {\n",
+		new:  "\tif BUG && p.Store && !p.Retain {\n\t\ts.events.Sync()\n\t\treturn s.log.Append(p)\n\t}\n\tif err := s.write(e); err != nil {\n",
+		says: []string{"had to reach", "are both at"},
 	},
 }

@@ -73,6 +73,7 @@ type seam struct {
 	t      *testing.T
 	engine broker.Engine
 	lag    *lagging // the engine, if it is a lagging one
+	lives  *lives   // of an engine that outlives the process; nil: there is one life
 	gw     *gateway.Gateway
 	topics *topics.Topics
 	shards int // of topics
@@ -86,10 +87,16 @@ type seam struct {
 	publishers []*seamPublisher
 	clients    []*seamClient
 
-	chain []*broker.Record     // after the round: what was published, in its order
+	*seamOrder
+
+	fail atomic.Int32
+}
+
+// seamOrder is, after the round, what was published.
+type seamOrder struct {
+	chain []*broker.Record     // in the order of the log
 	pubs  []broker.Publication // as what each record of chain was published
 	spans []seamSpan           // when each record of chain was published
-	fail  atomic.Int32
 }
 
 // seamSpan is when an operation began and when it was finished, by the seam's clock.
@@ -99,6 +106,7 @@ type seamPublisher struct {
 	number int
 	random *rand.Rand
 	spans  []seamSpan
+	told   []*told // instead of spans, of an engine with several lives
 }
 
 // seamClient is a browser.
@@ -114,8 +122,9 @@ type seamClient struct {
 
 // session is one stream of a client.
 type session struct {
-	topics        []string // granted
-	from          string   // the position that the client named, or else the backend
+	order         *seamOrder // that it belongs to
+	topics        []string   // granted
+	from          string     // the position that the client named, or else the backend
 	rewind        int
 	asked         broker.Position // where the log was when the backend was asked; zero: it wants what comes from now on
 	before, after broker.Stats    // around its opening
@@ -138,13 +147,12 @@ type seamChange struct {
 
 func newSeam(t *testing.T, seed uint64) *seam {
 	random := rand.New(rand.NewPCG(seed, 0))
-	bound := int64(64 << 20)
-	if random.IntN(3) > 0 {
-		bound = 2000 + random.Int64N(40000)
-	}
+	s := &seam{t: t}
+	s.populate(seed, random)
+	bound := seamBound(random)
 	memory := &recording{Memory: broker.NewMemory(bound, time.Hour)}
 	memory.LimitRetained(math.MaxInt64)
-	s := &seam{t: t, engine: memory, published: memory.published}
+	s.engine, s.published = memory, memory.published
 	s.truth, _ = s.engine.Log().Tail()
 	if random.IntN(2) == 0 {
 		reopens := random.IntN(2) == 0
@@ -155,20 +163,22 @@ func newSeam(t *testing.T, seed uint64) *seam {
 		s.engine, s.published = s.lag, s.lag.published
 		s.truth, _ = s.lag.truth.Tail()
 	}
-	cfg := gateway.Config{
-		Heartbeat: 24 * time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
-		Clustered: s.lag != nil, Log: slog.New(slog.DiscardHandler),
-	}
-	if random.IntN(4) == 0 {
-		cfg.QueueBytes = 6000 + random.Int64N(10000) // clients that lag are cut
-	}
-	s.shards = 1 + random.IntN(6)
-	cfg.Topics = sharded(s.engine, s.lag != nil, s.shards)
-	s.topics, s.gw = cfg.Topics, gateway.New(cfg, &backend{})
-	if s.lag != nil {
-		s.gw.SetNumber(1)
-	}
 	s.steps.Store(seamRound)
+	s.serve(random, s.lag != nil)
+	return s
+}
+
+// seamBound returns how many bytes a log may have.
+func seamBound(random *rand.Rand) int64 {
+	if random.IntN(3) == 0 {
+		return 64 << 20
+	}
+	return 2000 + random.Int64N(40000)
+}
+
+// populate makes those who act.
+func (s *seam) populate(seed uint64, random *rand.Rand) {
+	s.seamOrder = new(seamOrder)
 	s.keys = max(0, random.IntN(60)-20)
 	for i := range 1 + random.IntN(4) {
 		s.publishers = append(s.publishers, &seamPublisher{number: i, random: rand.New(rand.NewPCG(seed, uint64(1+i)))})
@@ -176,36 +186,94 @@ func newSeam(t *testing.T, seed uint64) *seam {
 	for i := range seamClients {
 		s.clients = append(s.clients, &seamClient{number: i, random: rand.New(rand.NewPCG(seed, uint64(1000+i)))})
 	}
-	return s
+}
+
+// serve makes a gateway on the engine.
+func (s *seam) serve(random *rand.Rand, shared bool) {
+	cfg := gateway.Config{
+		Heartbeat: 24 * time.Hour, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 27,
+		Clustered: shared, Log: slog.New(slog.DiscardHandler),
+	}
+	if random.IntN(4) == 0 {
+		cfg.QueueBytes = 6000 + random.Int64N(10000) // clients that lag are cut
+	}
+	s.shards = 1 + random.IntN(6)
+	cfg.Topics = sharded(s.engine, shared, s.shards)
+	s.topics, s.gw = cfg.Topics, gateway.New(cfg, &backend{})
+	if shared {
+		s.gw.SetNumber(1)
+	}
 }
 
 func (s *seam) run() {
+	stop := s.start()
+	s.act()
+	s.comeBack()
+	if s.lag != nil {
+		time.Sleep(time.Hour) // fake clock: by then the node has read everything, or has given up
+	}
+	synctest.Wait()
+	s.leave()
+	synctest.Wait()
+	s.leftBehind()
+
+	s.pubs = s.published()
+	for _, p := range s.pubs {
+		publisher, number := s.origin(p.Event.Data)
+		s.chain = append(s.chain, s.truth.Next(context.Background()))
+		s.spans = append(s.spans, s.publishers[publisher].spans[number])
+	}
+	stop()
+	s.check()
+}
+
+// origin returns whose and which publication has some data.
+func (s *seam) origin(data string) (publisher, number int) {
+	if _, err := fmt.Sscanf(data, "%d.%d.", &publisher, &number); err != nil {
+		s.t.Fatal(err)
+	}
+	return publisher, number
+}
+
+// start runs the gateway until stop is called.
+func (s *seam) start() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var background sync.WaitGroup
 	background.Go(func() { _ = s.gw.Run(ctx) })
 	background.Go(func() { _ = s.topics.Run(ctx) })
-	if s.lag != nil {
-		background.Go(func() { _ = s.lag.Run(ctx) })
+	if s.lag != nil || s.lives != nil {
+		background.Go(func() { _ = s.engine.Run(ctx) })
 	}
+	return func() {
+		cancel()
+		background.Wait()
+	}
+}
 
-	var actors sync.WaitGroup
+// act takes the steps.
+func (s *seam) act() {
+	var publishers, clients sync.WaitGroup
 	for _, p := range s.publishers {
-		actors.Go(func() {
+		publishers.Go(func() {
 			for s.steps.Add(-1) >= 0 {
 				s.publish(p)
 			}
 		})
 	}
 	for _, c := range s.clients {
-		actors.Go(func() {
-			for s.steps.Add(-1) >= 0 {
+		clients.Go(func() {
+			for s.lives.turn() && s.steps.Add(-1) >= 0 {
 				s.step(c)
 			}
 		})
 	}
-	actors.Wait()
+	publishers.Wait()
+	s.lives.lastTurns()
+	clients.Wait()
+}
 
-	// Now all clients come back and take all that is left. Then they leave.
+// comeBack brings all clients back. They take all that is left.
+func (s *seam) comeBack() {
 	for _, c := range s.clients {
 		if c.gone() {
 			s.disconnect(c)
@@ -215,15 +283,18 @@ func (s *seam) run() {
 		}
 		c.stream.takes(plenty)
 	}
-	if s.lag != nil {
-		time.Sleep(time.Hour) // fake clock: by then the node has read everything, or has given up
-	}
-	synctest.Wait()
+}
+
+// leave ends the streams of clients that have taken all.
+func (s *seam) leave() {
 	for _, c := range s.clients {
 		c.sessions[len(c.sessions)-1].last = !c.gone()
 		s.disconnect(c)
 	}
-	synctest.Wait()
+}
+
+// leftBehind checks that nothing is left of the clients.
+func (s *seam) leftBehind() {
 	for _, what := range s.gw.Leftovers() {
 		s.t.Errorf("left behind: %s", what)
 	}
@@ -232,19 +303,6 @@ func (s *seam) run() {
 			s.t.Errorf("left behind: topics in shards: %s, of %d members", name, n)
 		}
 	}
-
-	s.pubs = s.published()
-	for _, p := range s.pubs {
-		var publisher, number int
-		if _, err := fmt.Sscanf(p.Event.Data, "%d.%d", &publisher, &number); err != nil {
-			s.t.Fatal(err)
-		}
-		s.chain = append(s.chain, s.truth.Next(ctx))
-		s.spans = append(s.spans, s.publishers[publisher].spans[number])
-	}
-	cancel()
-	background.Wait()
-	s.check()
 }
 
 // sometimes lets other goroutines run first.
@@ -259,10 +317,14 @@ func (s *seam) publish(p *seamPublisher) {
 	for len(topics) == 0 || p.random.IntN(3) == 0 {
 		topics = append(topics, seamTopics[p.random.IntN(len(seamTopics))])
 	}
-	e := sse.Event{Data: fmt.Sprintf("%d.%d.%s", p.number, len(p.spans), strings.Repeat("x", p.random.IntN(100)))}
+	e := sse.Event{Data: fmt.Sprintf("%d.%d.%s", p.number, max(len(p.spans), len(p.told)), strings.Repeat("x", p.random.IntN(100)))}
 	span := seamSpan{start: s.clock.Add(1), finish: math.MaxInt64}
 	publication := broker.Publication{Topics: broker.SortTopics(topics), Event: e, Store: p.random.IntN(4) > 0}
 	s.retains(&publication, p.random)
+	if s.lives != nil {
+		s.lives.publish(p, publication)
+		return
+	}
 	if s.lag != nil && p.random.IntN(2) == 0 {
 		s.lag.add(publication, nil)
 	} else {
@@ -288,6 +350,7 @@ func (s *seam) step(c *seamClient) {
 	if s.lag != nil && c.random.IntN(40) == 0 {
 		time.Sleep(time.Duration(c.random.IntN(4000)) * time.Millisecond) // fake clock
 	}
+	s.lives.pause(c.random)
 	switch n := c.random.IntN(100); {
 	case c.conn == nil:
 		s.connect(c)
@@ -323,8 +386,10 @@ func (s *seam) resume(c *seamClient) string {
 		return [...]string{"x", "0", "-5", log.Epoch, log.Epoch + "-", position(3) + "x", "\"\\\x01\xff\u2028"}[c.random.IntN(7)]
 	case n == 2:
 		return "other-" + strconv.Itoa(c.random.IntN(10))
-	case n == 3:
+	case n == 3 && !s.lives.others():
 		return position(log.Last + 1000000)
+	case n == 3:
+		return position(s.lives.last())
 	case n < 8 && s.lag != nil:
 		if offset, ok := s.lag.ahead(c.random); ok {
 			return position(offset)
@@ -367,7 +432,7 @@ func (s *seam) connect(c *seamClient) {
 		room = c.random.IntN(200)
 	}
 	c.conn, c.stream = conn, newSeamStream(conn, room, c.random)
-	session := &session{topics: g.Topics, rewind: g.Rewind, from: cmp.Or(g.LastEventID, g.Position), asked: g.Asked, shard: gateway.ShardOf(conn, s.shards)}
+	session := &session{order: s.seamOrder, topics: g.Topics, rewind: g.Rewind, from: cmp.Or(g.LastEventID, g.Position), asked: g.Asked, shard: gateway.ShardOf(conn, s.shards)}
 	session.before, session.opening.start, session.openedAt = s.extent(false), s.clock.Add(1), time.Now()
 	if !conn.Open(c.stream, frame.Frame{}, g) {
 		s.t.Error("the connection did not open")
@@ -382,6 +447,7 @@ func (s *seam) extent(most bool) broker.Stats {
 	if s.lag == nil {
 		stats := s.engine.Log().Stats()
 		stats.Oldest = stats.Trimmed + 1
+		stats.Records += s.lives.before()
 		return stats
 	}
 	if most { // the log is read first, so that what the node is about to read counts
@@ -449,6 +515,7 @@ func (s *seam) failf(format string, args ...any) {
 func (s *seam) check() {
 	for _, c := range s.clients {
 		for n, session := range c.sessions {
+			s.seamOrder = session.order
 			if err := s.checkSession(session); err != nil {
 				s.failf("client %d, stream %d, on shard %d, with the topics %q, from %q: %v", c.number, n, session.shard, session.topics, session.begins(), err)
 			}
@@ -551,7 +618,7 @@ func (s *seam) checkOpening(x *session, blocks []block) (start uint64, rest []bl
 	}
 	reached := s.offsetBy(x.opening.start)
 	had, ok := broker.ParsePosition(x.begins())
-	known := ok && had.Epoch == x.before.Epoch && (had.Offset <= x.after.Last || s.lag != nil)
+	known := ok && had.Epoch == x.before.Epoch && (had.Offset <= x.after.Last || s.lag != nil || s.lives.others())
 	low := min(x.before.Oldest-1, reached)
 	switch {
 	case !known && gap != (x.from != ""):

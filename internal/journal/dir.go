@@ -56,6 +56,9 @@ var segmentName = regexp.MustCompile(`^([a-z]+)-([0-9]{8,20})\.journal(\.new)?$`
 // OpenDir locks a directory for logs of the given names. It is made where it is missing. One that has other files is refused.
 // A name has at most 16 letters, each one of a to z.
 func OpenDir(path string, env Env, names ...string) (*Dir, error) {
+	if err := possible(); err != nil {
+		return nil, err
+	}
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -67,7 +70,7 @@ func OpenDir(path string, env Env, names ...string) (*Dir, error) {
 	if d.wrap == nil {
 		d.wrap = func(f File) File { return f }
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := makeDir(path); err != nil {
 		return nil, err
 	}
 	if err := d.check(); err != nil { // before anything is written there
@@ -85,6 +88,25 @@ func OpenDir(path string, env Env, names ...string) (*Dir, error) {
 	}
 	return d, nil
 }
+
+// makeDir makes a directory where it is missing, and those above it, and makes that durable.
+func makeDir(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	above := filepath.Dir(path)
+	if err := makeDir(above); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(above)
+}
+
+// KnowsBoot reports whether the system tells one run of the machine from another. Where it does not, every stop that
+// was not clean may have been the machine's.
+func (d *Dir) KnowsBoot() bool { return d.boot != "" }
 
 // Close gives the directory up. Its logs are closed before.
 func (d *Dir) Close() error { return d.lock.Close() }
@@ -144,7 +166,7 @@ func (d *Dir) file(log string, number uint64) string {
 }
 
 // remove removes a file. That it was not there is no error.
-func (d *Dir) remove(path string) error {
+func remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

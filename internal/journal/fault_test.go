@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"ssegateway/internal/journal"
 	"ssegateway/internal/journal/journaltest"
@@ -162,4 +163,38 @@ func TestSyncFails(t *testing.T) {
 		t.Error(err)
 	}
 	o.write(t, "b")
+}
+
+// TestSyncFailsMeanwhile: a write that was under way when a sync failed does not make that unsaid.
+func TestSyncFailsMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk, open := journaltest.New(), make(chan struct{}, 1)
+		o := start(t, t.TempDir(), journal.Env{Wrap: func(f journal.File) journal.File { return gate{disk.Wrap(f), open} }}, inSegments)
+		open <- struct{}{}
+		o.write(t, "a")
+		written := make(chan error, 1)
+		go func() { written <- o.Append(text{string: "b"}) }()
+		synctest.Wait()
+		disk.FailSync(1)
+		if err := o.Sync(); err == nil {
+			t.Error("no error")
+		}
+		open <- struct{}{}
+		if err := <-written; err != nil {
+			t.Error(err)
+		}
+		if away, why := o.Away(); away == 0 || why == nil {
+			t.Error("it is not away")
+		}
+		close(open)
+		if err := o.Probe(); err != nil {
+			t.Error(err)
+		}
+		if away, why := o.Away(); away != 0 || why != nil {
+			t.Error(away, why)
+		}
+		if err := o.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// possible returns an error where a directory cannot be used.
+func possible() error { return nil }
+
 var errLocked = errors.New("locked")
 
 // lockFile opens a file that no other has open in this way. The lock ends with the process,

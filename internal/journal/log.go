@@ -26,15 +26,15 @@ type Log struct {
 	spare    *Batch    // for reuse
 	writing  bool      // somebody writes, and owns the fields below
 	idle     sync.Cond // writing has become false
-	stopped  bool      // only the owner's last words are written
-	since    time.Time // when writing failed; zero: it works
+	stopped  bool      // only the mark of a clean stop is written
+	since    time.Time // when a write or a sync failed, until a Probe works; zero: none did
 	why      error
 	filler   int // bytes that a probe has to write
 
 	at       Place // where the next frame goes
-	ragged   bool  // the file may have something behind that
+	ragged   bool  // the file may have bytes behind at
 	file     File  // changes under mu as well
-	unsynced bool  // under mu alone
+	unsynced bool  // something was written since the last sync; guarded by mu alone
 }
 
 // Segment is a file of a log.
@@ -57,8 +57,8 @@ type Options struct {
 type Entry interface {
 	// Records adds the records. It is called in the order of the log, under its lock.
 	Records(b *Batch)
-	// Written is called once they are in the file, in the order of the log and before anybody's Append of
-	// them returns. frame is the place of which Batch.Add returned the distance.
+	// Written is called once they are in the file, in the order of the log, and before the Append of any of
+	// them returns. The records are at frame, plus the distances that Batch.Begin returned.
 	Written(frame Place)
 }
 
@@ -68,15 +68,15 @@ type Batch struct {
 	begun   int
 	entries []Entry
 
-	turn sync.Cond // of the first who waits: it is to write
-	over sync.Cond // of the others
+	turn sync.Cond // lead has become true; the first who waits is to write
+	over sync.Cond // done has become true; the others wait for that
 	lead bool
 	done bool
 	err  error
 }
 
-// Begin begins a record. The caller appends its data to what it gets, and gives the result to End. place is the record's
-// distance from the place that Written gets. The owner's kinds are 1 to 255.
+// Begin begins a record. The caller appends its data to dst, and gives the result to End. place is the record's
+// distance from the place that Written gets. Kinds are 1 to 255; 0 is the journal's own.
 func (b *Batch) Begin(kind byte) (dst []byte, place int64) {
 	b.begun = len(b.bytes)
 	return append(b.bytes, 0, 0, 0, 0, kind), int64(b.begun)
@@ -97,16 +97,10 @@ var (
 const cleanMark = "clean"
 
 // Start begins to write, in a new segment. What was torn is cut off before.
-func (l *Log) Start(o Options) (err error) {
+func (l *Log) Start(o Options) error {
 	l.o = o
-	defer func() {
-		if err != nil && l.file != nil {
-			_ = l.file.Close()
-			l.file = nil
-		}
-	}()
 	for _, name := range l.unfinished {
-		if err := l.dir.remove(filepath.Join(l.dir.path, name)); err != nil {
+		if err := remove(filepath.Join(l.dir.path, name)); err != nil {
 			return err
 		}
 	}
@@ -243,8 +237,7 @@ func (l *Log) write(b *Batch, own bool) {
 	b.done = true
 	if len(b.entries) > 1 {
 		b.over.Broadcast()
-		clear(b.entries)
-		b = &Batch{bytes: b.bytes, entries: b.entries} // who waited still looks at the other
+		b = &Batch{bytes: b.bytes, entries: b.entries} // those who waited still read done and err of the former
 		b.turn.L, b.over.L = &l.mu, &l.mu
 	}
 	clear(b.entries)
@@ -275,7 +268,6 @@ func (l *Log) took(b *Batch, err error) {
 		l.why = err
 		return
 	}
-	l.since, l.why = time.Time{}, nil
 	l.unsynced = !l.o.Sync
 	l.segments[len(l.segments)-1].Bytes = l.at.Offset
 }
@@ -301,7 +293,7 @@ func (l *Log) put(b *Batch) error {
 	seal(b.bytes, l.at.Segment, l.at.Offset)
 	if _, err := l.file.WriteAt(b.bytes, l.at.Offset); err != nil {
 		l.ragged = true
-		_ = l.cut() // at the latest before the next write; what is there is not a whole frame
+		_ = l.cut() // else before the next write; what is there is not a whole frame
 		return fmt.Errorf("%w: %w", ErrAway, err)
 	}
 	if !l.o.Sync {

@@ -12,6 +12,9 @@ import (
 // take it, and whether the beginnings of its files can be understood. inUse says that a process has
 // it open; then its files are not looked at. A directory that is missing is fine.
 func Look(path string, names ...string) (inUse bool, err error) {
+	if err := possible(); err != nil {
+		return false, err
+	}
 	path, err = filepath.Abs(path)
 	if err != nil {
 		return false, err

@@ -57,9 +57,6 @@ func (l *Log) Lost() bool { return !l.found.fresh && l.found.boot && !l.found.cl
 // Dropped returns how many bytes at the end of the newest file were not read, since the write of them was cut off.
 func (l *Log) Dropped() int64 { return l.found.dropped }
 
-// Clean reports whether the log was closed, or is new.
-func (l *Log) Clean() bool { return l.found.fresh || l.found.clean }
-
 // read reads a segment and returns where it ends.
 func (l *Log) read(number uint64, newest bool, f func(Record) error) (size int64, err error) {
 	file := fileName(l.name, number)

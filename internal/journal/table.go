@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"sync"
@@ -54,7 +55,7 @@ func (d *Dir) OpenTable(name string) (*Table, error) {
 	return t, nil
 }
 
-// Log returns the log of the table, for Start, Probe, Sync, Away and Close.
+// Log returns the log that has the values. Only the table appends to it.
 func (t *Table) Log() *Log { return t.log }
 
 func (t *Table) replay(r Record) error {
@@ -199,12 +200,15 @@ func (t *Table) change(s *stripe, changes []Change) error {
 		return nil
 	}
 	err := t.log.Append(&e)
+	unknown := err != nil && !errors.Is(err, ErrAway) && !errors.Is(err, ErrClosed)
 	for _, v := range e.list {
 		switch _, there := s.at[v.key]; {
 		case err == nil && !v.gone:
 			s.set(t, v.key, v.at)
-		case err != nil && v.gone, err != nil && !there && !errors.Is(err, ErrAway) && !errors.Is(err, ErrClosed):
-			s.owe(v.key) // the latter may be there after all
+		case err != nil && v.gone:
+			s.owe(v.key)
+		case unknown && !there: // the value may be in the file after all
+			s.owe(v.key)
 		}
 	}
 	return err
@@ -244,17 +248,6 @@ func (t *Table) settle(s *stripe) error {
 	return nil
 }
 
-// Len returns how many keys there are.
-func (t *Table) Len() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	n := 0
-	for _, live := range t.live {
-		n += live
-	}
-	return n
-}
-
 // Keys returns the keys of a kind, in the order in which their values were written.
 func (t *Table) Keys(kind byte) []Key {
 	type placed struct {
@@ -273,10 +266,7 @@ func (t *Table) Keys(kind byte) []Key {
 		s.mu.Unlock()
 	}
 	slices.SortFunc(list, func(a, b placed) int {
-		if a.at.segment != b.at.segment {
-			return int(a.at.segment) - int(b.at.segment)
-		}
-		return int(a.at.offset) - int(b.at.offset)
+		return cmp.Or(cmp.Compare(a.at.segment, b.at.segment), cmp.Compare(a.at.offset, b.at.offset))
 	})
 	keys := make([]Key, len(list))
 	for i, p := range list {

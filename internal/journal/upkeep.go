@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// turn waits until nobody writes, and keeps others from it until next; under mu.
+// turn waits until nobody writes. Nobody else writes then until next is called; under mu.
 func (l *Log) turn() {
 	for l.writing {
 		l.idle.Wait()
@@ -30,7 +30,7 @@ func (l *Log) Probe() error {
 	l.mu.Unlock()
 	err := l.put(b)
 	if err == nil {
-		// The filler has served its purpose. It is a whole frame, so if it stays that does no harm.
+		// The filler has shown that there is room. It is a whole frame, so it does no harm if it stays.
 		l.ragged = true
 		if err = l.cut(); err == nil {
 			err = l.file.Sync()
@@ -38,6 +38,9 @@ func (l *Log) Probe() error {
 	}
 	l.mu.Lock()
 	l.took(b, err)
+	if err == nil {
+		l.since, l.why = time.Time{}, nil
+	}
 	return err
 }
 
@@ -73,8 +76,8 @@ func (l *Log) Drop(before uint64) error {
 		}
 		oldest := l.segments[0]
 		l.mu.Unlock()
-		// In this order, and each for good: a hole between the numbers is damage.
-		if err := l.dir.remove(l.dir.file(l.name, oldest.Number)); err != nil {
+		// The oldest first, and each durably before the next: a hole between the numbers is damage.
+		if err := remove(l.dir.file(l.name, oldest.Number)); err != nil {
 			return err
 		}
 		l.mu.Lock()

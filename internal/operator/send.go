@@ -30,7 +30,6 @@ type Publication struct {
 	Store  bool   `json:"store"` // for clients that come back too
 	Retain bool   `json:"retain,omitzero"`
 	Key    string `json:"key,omitzero"`
-	Count  string `json:"count"` // set by Publish: the receivers of all nodes
 }
 
 // Publish publishes an event, and prints the answer. What is missing in it goes to notes.
@@ -40,8 +39,10 @@ func (c *Client) Publish(ctx context.Context, p Publication, out, notes io.Write
 		Receivers   int64    `json:"receivers"`
 		Unreachable []string `json:"unreachable_nodes"`
 	}
-	p.Count = "all"
-	err := c.call(ctx, http.MethodPost, "/internal/publish", p, &answer)
+	err := c.call(ctx, http.MethodPost, "/internal/publish", struct {
+		Publication
+		Count string `json:"count"` // the receivers of all nodes
+	}{p, "all"}, &answer)
 	if err != nil {
 		return err
 	}

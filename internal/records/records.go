@@ -14,6 +14,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 )
 
 // Store keeps the records. It is safe for concurrent use.
@@ -30,6 +31,9 @@ type Store interface {
 
 // settleEvery is how often it is tried to write what could not be written.
 const settleEvery = time.Second
+
+// leaveAtOnce is how many ends Leave records at once. A store that forces each write to its disk shares one such write among them.
+const leaveAtOnce = 256
 
 // Stats are counters of Records.
 type Stats struct {
@@ -192,10 +196,18 @@ func (r *Records) settleOne() (more bool) {
 // argument with all of them. Nothing else may use the Records any more. Leave returns how many the
 // next process will not know.
 func (r *Records) Leave(each func(func(gateway.Notice))) (left, lost int) {
+	var writing sync.WaitGroup
+	turns := make(chan struct{}, leaveAtOnce)
 	each(func(notice gateway.Notice) {
 		left++
-		r.OnDelayed(notice)
+		turns <- struct{}{}
+		writing.Go(func() {
+			defer guard.Recover()
+			defer func() { <-turns }()
+			r.OnDelayed(notice)
+		})
 	})
+	writing.Wait()
 	r.settle()
 	for _, owing := range r.owed {
 		if !owing.held {

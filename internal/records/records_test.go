@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,9 +20,10 @@ import (
 
 // store is a Store that can be full.
 type store struct {
-	mu   sync.Mutex
-	full bool
-	has  map[broker.Token]string
+	mu     sync.Mutex
+	full   bool
+	has    map[broker.Token]string
+	synced chan struct{} // Put waits for it; nil: it does not
 }
 
 var errFull = errors.New("no space left")
@@ -29,6 +31,9 @@ var errFull = errors.New("no space left")
 func newStore() *store { return &store{has: map[broker.Token]string{}} }
 
 func (s *store) Put(token broker.Token, record []byte) error {
+	if s.synced != nil {
+		<-s.synced
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.full {
@@ -225,4 +230,36 @@ func TestLeaveFullStore(t *testing.T) {
 		t.Errorf("%d left, %d lost, want 2 and 1", left, lost)
 	}
 	s.wants(t, map[broker.Token]string{broker.Token(one): request})
+}
+
+// TestLeaveAtOnce: ends are recorded together, since a store may force each write to its disk.
+func TestLeaveAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		s.synced = make(chan struct{})
+		r := New(s, slog.New(slog.DiscardHandler))
+		want := map[broker.Token]string{}
+		var called atomic.Int64
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			if left, lost := r.Leave(func(f func(gateway.Notice)) {
+				for i := range 100 {
+					n := gateway.Notice{Token: gateway.Token{byte(i)}, Request: []byte(request), Reason: gateway.ServerClosed, Detail: gateway.Draining}
+					want[broker.Token(n.Token)] = string(encode(n))
+					f(n)
+					called.Add(1)
+				}
+			}); left != 100 || lost != 0 {
+				t.Errorf("%d left, %d lost", left, lost)
+			}
+		}()
+		synctest.Wait()
+		if n := called.Load(); n != 100 {
+			t.Errorf("after %d ends it waits for the store", n)
+		}
+		close(s.synced)
+		<-over
+		s.wants(t, want)
+	})
 }

@@ -125,6 +125,14 @@ func (m *Memory[K, V]) Restore(key K, digest Digest, v V, at time.Time) {
 	m.expireLocked(now)
 }
 
+// Knows reports whether a key is remembered, or what it stands for is under way.
+func (m *Memory[K, V]) Knows(key K) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.expireLocked(time.Now())
+	return m.entries[key] != nil
+}
+
 // Forgotten returns how many keys were forgotten before their time, because of the bound.
 func (m *Memory[K, V]) Forgotten() uint64 {
 	m.mu.Lock()

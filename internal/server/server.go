@@ -111,7 +111,7 @@ func (noBackend) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gatewa
 func (noBackend) Disconnect(gateway.Notice) {}
 
 // New makes a Server, for Run. It does nothing else but a first attempt to reach the broker.
-func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
+func New(cfg config.Config, version string, log *slog.Logger) (_ *Server, err error) {
 	files, err := shareOut(openFilesLimit(), cfg.MaxConnections, cfg.CallbackConcurrency)
 	if err != nil {
 		return nil, err
@@ -142,6 +142,11 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Server, error) {
 	if err := s.openBroker(); err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			s.closeBroker()
+		}
+	}()
 	if s.nats != nil {
 		s.node = newNode(cfg, s.nats, log)
 	}

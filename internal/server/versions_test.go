@@ -59,6 +59,87 @@ func TestVersionBefore(t *testing.T) {
 		n.send(n.b, token, `,"event":{"data":"2"}`, 200, `{"status":"ok"}`)
 		n.reads(x, "data: 2\n\n")
 	})
+	t.Run("one log", func(t *testing.T) { n.oneLog(t) })
+}
+
+// oneLog publishes by the new node b what the old node a reads: with a key, and to be retained, which waits until no old
+// node is there. When a is back it has a gap at what it cannot read, and goes on.
+func (n *nodes) oneLog(t *testing.T) {
+	n.t = t
+	id := func(answer string) string {
+		_, rest, _ := strings.Cut(answer, `"id":"`)
+		rest, _, _ = strings.Cut(rest, `"`)
+		return rest
+	}
+	publish := func(g *harness.Gateway, data, more string) string {
+		t.Helper()
+		status, answer := n.call(g, http.MethodPost, "/internal/publish", `{"topic":"log","event":{"data":"`+data+`"}`+more+`}`)
+		if status != http.StatusOK {
+			t.Fatalf("%s: %d %s", data, status, answer)
+		}
+		return id(answer)
+	}
+	begin := func(g *harness.Gateway, key string) *harness.Exchange {
+		t.Helper()
+		_, answer := n.call(g, http.MethodPost, "/internal/publish", `{"topic":"nobody","event":{"data":""}}`)
+		x, _ := n.open(g, key, `{"topics":["log"]}`)
+		n.reads(x, "id: "+id(answer)+"\n\n")
+		return x
+	}
+	const retain = `,"retain":true,"key":"k"`
+	xa, xb := begin(n.a, "log a"), begin(n.b, "log b")
+	first := publish(n.b, "1", `,"idempotency_key":"once"`)
+	n.want(n.b, http.MethodPost, "/internal/publish", `{"topic":"log","event":{"data":"1"},"idempotency_key":"once"}`, 200, `"duplicate":true`)
+	n.want(n.b, http.MethodPost, "/internal/publish", `{"topic":"log","event":{"data":"x"}`+retain+`}`, 503, "BROKER_UNAVAILABLE")
+	n.want(n.b, http.MethodDelete, "/internal/retained?topic=log", "", 503, "BROKER_UNAVAILABLE")
+	second := publish(n.a, "2", "")
+	for _, x := range []*harness.Exchange{xa, xb} {
+		n.reads(x, "id: "+first+"\ndata: 1\n\nid: "+second+"\ndata: 2\n\n")
+	}
+
+	if code, err := n.a.Stop(harness.Patience); code != 0 || err != nil {
+		t.Fatal(code, err)
+	}
+	body, answer := `{"topic":"log","event":{"data":"3"}`+retain+`}`, ""
+	n.await("retained", func() (done bool) {
+		var status int
+		status, answer = n.call(n.b, http.MethodPost, "/internal/publish", body)
+		return status == http.StatusOK
+	})
+	third := id(answer)
+	n.reads(xb, "id: "+third+"\ndata: 3\n\n")
+
+	n.a.Restart(t)
+	n.await("ready", func() bool { status, _ := n.call(n.a, http.MethodGet, "/readyz", ""); return status == http.StatusOK })
+	n.await("refused beside it", func() bool {
+		status, _ := n.call(n.b, http.MethodPost, "/internal/publish", `{"topic":"other","event":{"data":""},"retain":true}`)
+		return status == http.StatusServiceUnavailable
+	})
+	before := publish(n.b, "4", "")
+	n.backend.On("back", harness.Script{Connect: func(*harness.Callback) harness.Answer { return harness.Answer{Body: `{"topics":["log"]}`} }})
+	x, err := n.a.Endpoint.Do(t.Context(), harness.Request{Target: "/stream", Header: []harness.Field{
+		{Name: harness.KeyHeader, Value: "back"}, {Name: "Last-Event-ID", Value: second},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(x.HangUp)
+	if got, err := x.Next(len("event: gap\n"), harness.Patience); err != nil || got != "event: gap\n" {
+		t.Errorf("%q, %v, want a gap", got, err)
+	}
+	fifth := publish(n.b, "5", "")
+	n.reads(xb, "id: "+before+"\ndata: 4\n\nid: "+fifth+"\ndata: 5\n\n")
+	text := ""
+	for end := "id: " + fifth + "\ndata: 5\n\n"; !strings.HasSuffix(text, end); {
+		next, err := x.Next(1, harness.Patience)
+		if err != nil {
+			t.Fatalf("%q, then %v", text, err)
+		}
+		text += next
+	}
+	if n := strings.Count(text, "event: gap"); n > 0 {
+		t.Errorf("%d gaps more: %q", n, text)
+	}
 }
 
 // cross asks one node for everything that can be done with the connections of another.

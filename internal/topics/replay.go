@@ -35,7 +35,7 @@ type state struct {
 
 // newState returns the state up to an offset. It returns nil if there is nothing in it.
 func newState(log *broker.Log, topics []string, upto uint64, rewind int) *state {
-	if len(log.State(0, upto, topics, rewind, 1)) == 0 {
+	if !log.HasState(upto, topics, rewind) {
 		return nil
 	}
 	return &state{upto: upto, rewind: rewind, id: idOf(log, upto)}

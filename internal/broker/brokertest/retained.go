@@ -136,6 +136,7 @@ func testRetainedModel(t *testing.T, s Suite) {
 				after, upto = 0, last
 			}
 			var want []string
+			found := 0 // also up to after
 			newest := map[string]int{}
 			for _, r := range slices.Backward(stored) {
 				wanted := false
@@ -148,6 +149,9 @@ func testRetainedModel(t *testing.T, s Suite) {
 						}
 					}
 				}
+				if wanted {
+					found++
+				}
 				if wanted && r.Offset > after {
 					want = append(want, text(r))
 				}
@@ -155,6 +159,9 @@ func testRetainedModel(t *testing.T, s Suite) {
 			slices.Reverse(want)
 			what := fmt.Sprintf("of %q behind %d up to %d, and the newest %d", topics, after, upto, rewind)
 			expect(t, what, texts(b.Log().State(after, upto, topics, rewind, limit)), want[:min(limit, len(want))])
+			if has := b.Log().HasState(upto, topics, rewind); has != (found > 0) {
+				t.Fatalf("HasState(%d, %q, %d) = %v of %d", upto, topics, rewind, has, found)
+			}
 		}
 		b.expectListed("", len(retained))
 		topic := names[random.IntN(len(names))]

@@ -11,19 +11,14 @@ import (
 	"ssegateway/sse"
 )
 
-// Kinds of records in the log of events, in the order in which they came to be.
+// Kinds of records: the first three are in the log of events, the others in the table.
 const (
-	kindBeginning = 1 // of a segment
-	kindEvent     = 2
-	kindRemoval   = 3 // of retained events
-	kindRepeat    = 4 // an event that is not stored, of which the idempotency key is remembered
-)
-
-// Kinds of records in the table, each with a key.
-const (
-	kindConnection = 1
-	kindRetained   = 2 // an event, by its offset, whose segment is gone
-	kindKey        = 3 // of an event whose segment is gone, by the hash of the key
+	kindBeginning  = 1 // of a segment
+	kindEvent      = 2
+	kindRemoval    = 3 // of retained events
+	kindConnection = 4
+	kindRetained   = 5 // an event whose segment is gone, by its offset
+	kindKey        = 6 // an idempotency key whose event is in no segment, by its hash
 )
 
 // The data of a record is a protocol buffer's message without a schema: fields with numbers. A number is never used for
@@ -55,7 +50,6 @@ const (
 type begin struct {
 	segment      uint64
 	last, stored uint64 // offsets
-	at           time.Time
 }
 
 func appendBeginning(dst []byte, epoch string, b begin) []byte {
@@ -91,19 +85,6 @@ type stored struct {
 	at     time.Time
 }
 
-// kind returns the kind of its record; 0: it has none.
-func (e *stored) kind() byte {
-	switch {
-	case e.Remove:
-		return kindRemoval
-	case e.Store:
-		return kindEvent
-	case e.IdempotencyKey != "":
-		return kindRepeat
-	}
-	return 0
-}
-
 func appendEvent(dst []byte, e *stored) []byte {
 	dst = appendNumber(dst, eventOffset, e.offset)
 	dst = protowire.AppendTag(dst, eventAt, protowire.Fixed64Type)
@@ -136,7 +117,7 @@ func appendEvent(dst []byte, e *stored) []byte {
 
 // parseEvent parses a record of a kind other than a beginning.
 func parseEvent(kind byte, data []byte) (e stored, err error) {
-	e.Store, e.Remove = kind == kindEvent, kind == kindRemoval
+	e.Store, e.Remove = kind == kindEvent || kind == kindRetained, kind == kindRemoval
 	err = fields(data, func(f field) (err error) {
 		switch f.number {
 		case eventOffset:
@@ -158,7 +139,7 @@ func parseEvent(kind byte, data []byte) (e stored, err error) {
 		case eventRepeat:
 			e.IdempotencyKey = string(f.text)
 		case eventDigest:
-			if copy(e.Digest[:], f.text) != len(f.text) || len(f.text) != len(e.Digest) {
+			if copy(e.Digest[:], f.text); len(f.text) != len(e.Digest) {
 				err = errors.New("a digest has another length")
 			}
 		default:
@@ -166,7 +147,7 @@ func parseEvent(kind byte, data []byte) (e stored, err error) {
 		}
 		return err
 	})
-	if err == nil && e.offset == 0 && kind != kindRepeat {
+	if err == nil && e.offset == 0 && kind != kindKey {
 		err = errors.New("an event has no offset")
 	}
 	return e, err

@@ -3,7 +3,9 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"ssegateway/internal/broker"
@@ -19,13 +21,29 @@ type env struct {
 	segmentBytes int64
 }
 
+// OpenIn is Open in a world of a test's own, with segments of another size.
+func OpenIn(dir string, o Options, world journal.Env, segmentBytes int64) (*Store, error) {
+	return open(dir, o, env{world, segmentBytes})
+}
+
 // logs are the names of the logs in a directory.
 var logs = []string{"events", "records"}
 
 // Look looks at a directory without changing it. inUse says that a process has it open. Otherwise the
 // error is what is wrong with its files, as far as their beginnings show; a directory that is missing
 // is fine.
-func Look(dir string) (inUse bool, err error) { return journal.Look(dir, logs...) }
+func Look(dir string) (inUse bool, err error) {
+	inUse, err = journal.Look(dir, logs...)
+	return inUse, advised(err)
+}
+
+// advised says what to do about an error of rights.
+func advised(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: give the directory to user %d, as whom the gateway runs", err, os.Getuid())
+	}
+	return err
+}
 
 func open(dir string, o Options, env env) (_ *Store, err error) {
 	if o.Log == nil {
@@ -33,7 +51,7 @@ func open(dir string, o Options, env env) (_ *Store, err error) {
 	}
 	d, err := journal.OpenDir(dir, env.Env, logs...)
 	if err != nil {
-		return nil, err
+		return nil, advised(err)
 	}
 	s := &Store{dir: d, o: o, keys: broker.NewKeys(), values: map[uint64]int{}}
 	defer func() {
@@ -43,6 +61,10 @@ func open(dir string, o Options, env env) (_ *Store, err error) {
 	}()
 	if err := s.read(); err != nil {
 		return nil, err
+	}
+	if !d.KnowsBoot() && !o.Sync {
+		o.Log.Warn("STATE_DIR: this system does not tell whether the machine was booted (on Linux /proc/sys/kernel/random/boot_id does), so after each kill the log " +
+			"gets a new epoch, and clients a gap: let the gateway read that, or set STATE_SYNC=always")
 	}
 	// From here on the directory is written.
 	w := journal.Options{SegmentBytes: env.segmentBytes, Sync: o.Sync, Begin: s.begin}
@@ -71,7 +93,7 @@ func (o *outline) read(r journal.Record) error {
 			o.first = &b
 		}
 		return err
-	case kindEvent, kindRemoval, kindRepeat:
+	case kindEvent, kindRemoval:
 		return nil
 	}
 	return fmt.Errorf("a record has the kind %d, of a newer version", r.Kind)
@@ -94,12 +116,24 @@ func (s *Store) read() (err error) {
 	s.log = broker.NewLog(o.epoch, s.o.MaxBytes, s.o.MaxAge)
 	s.log.LimitRetained(s.o.RetainedBytes)
 	if o.first != nil {
-		if err := s.readTable(*o.first, now); err != nil {
+		if err := s.readRetained(*o.first, now); err != nil {
 			return err
 		}
-		if err := s.events.Again(func(r journal.Record) error { return s.replay(r, now) }); err != nil {
+		keys, err := s.readKeys()
+		if err != nil {
 			return err
 		}
+		err = s.events.Again(func(r journal.Record) error {
+			e, err := s.replay(r, now)
+			if e.IdempotencyKey != "" {
+				keys = append(keys, e.withoutEvent())
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		s.restoreKeys(keys)
 	}
 	s.found = s.records.Keys(kindConnection)
 	if n := s.events.Dropped() + s.records.Log().Dropped(); n > 0 {
@@ -111,57 +145,42 @@ func (s *Store) read() (err error) {
 	return nil
 }
 
-// replay adds a record of the log of events to the log in memory, which trims it as it has then.
-func (s *Store) replay(r journal.Record, now time.Time) error {
+// replay adds a record of the log of events to the log in memory, which trims it as it has then, and returns it.
+func (s *Store) replay(r journal.Record, now time.Time) (e stored, err error) {
 	if r.Kind == kindBeginning {
 		_, b, err := parseBeginning(r.Data)
 		if err != nil {
-			return err
+			return e, err
 		}
 		if len(s.begins) > 0 && (b.last != s.latest.last || b.stored != s.latest.stored) {
-			return fmt.Errorf("it begins behind the event %d, and the last one is %d", b.last, s.latest.last)
+			return e, fmt.Errorf("it begins behind the event %d, and the last one is %d", b.last, s.latest.last)
 		}
-		b.segment, b.at = r.At.Segment, s.latest.at
+		b.segment = r.At.Segment
 		s.latest = b
 		s.reserved = max(s.reserved, b.last)
 		s.begins = append(s.begins, b)
-		return nil
+		return e, nil
 	}
-	e, err := parseEvent(r.Kind, r.Data)
-	if err != nil {
-		return err
+	if e, err = parseEvent(r.Kind, r.Data); err != nil {
+		return e, err
 	}
-	if len(s.begins) == 0 || e.kind() != kindRepeat && e.offset <= s.reserved {
-		return errors.New("an event is not in its place")
+	if len(s.begins) == 0 || e.offset <= s.reserved {
+		return e, errors.New("an event is not in its place")
 	}
-	s.reserved = max(s.reserved, e.offset)
+	s.reserved = e.offset
 	if e.at.After(now) { // the clock was put back
 		e.at = now
 	}
-	s.latest.at = e.at
-	if r.Kind == kindRepeat {
-		s.keys.Restore(e.IdempotencyKey, e.Digest, s.log.Position(), e.at)
-		return nil
-	}
-	at, err := s.log.AppendAt(e.Publication, e.offset, e.at)
-	if err != nil {
-		return err
-	}
 	s.latest.take(&e)
-	if e.IdempotencyKey != "" {
-		s.keys.Restore(e.IdempotencyKey, e.Digest, at, e.at)
-	}
-	return nil
+	_, err = s.log.AppendAt(e.Publication, e.offset, e.at)
+	return e, err
 }
 
 // take notes what has come to be in the log.
 func (b *begin) take(e *stored) {
-	b.at = e.at
-	switch e.kind() {
-	case kindEvent:
-		b.last, b.stored = e.offset, e.offset
-	case kindRemoval:
-		b.last = e.offset
+	b.last = e.offset
+	if e.Store {
+		b.stored = e.offset
 	}
 }
 

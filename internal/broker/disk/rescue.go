@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"slices"
 	"time"
@@ -10,30 +9,20 @@ import (
 	"ssegateway/internal/journal"
 )
 
-// Retained events and keys may outlive the segment that they are in. Before it goes they are copied to the table.
+// Retained events and idempotency keys may outlive the segment that they are in. Before it goes they are copied to the table.
 // A start restores what was copied from segments that are gone, in its order, and then the segments that are there. So
 // what was retained or removed there, behind the copies, has its effect on them again.
 
-func retainedID(offset uint64) (k journal.Key) {
-	k.Kind = kindRetained
+// copyID names what was copied from the event with an offset.
+func copyID(kind byte, offset uint64) (k journal.Key) {
+	k.Kind = kind
 	binary.LittleEndian.PutUint64(k.ID[8:], offset)
 	return k
 }
 
-func keyID(key string) journal.Key {
-	sum := sha256.Sum256([]byte(key))
-	return journal.Key{Kind: kindKey, ID: [16]byte(sum[:])}
-}
-
-// copied is a key in the table.
-type copied struct {
-	id journal.Key
-	at time.Time
-}
-
-// readTable restores what was copied from segments before the first that is there.
-func (s *Store) readTable(first begin, now time.Time) error {
-	retained, err := s.readEvents(kindRetained, kindEvent)
+// readRetained restores the retained events that were copied from segments before the first that is there.
+func (s *Store) readRetained(first begin, now time.Time) error {
+	retained, _, err := s.readTable(kindRetained)
 	if err != nil {
 		return err
 	}
@@ -51,34 +40,26 @@ func (s *Store) readTable(first begin, now time.Time) error {
 			return err
 		}
 	}
-	keys, err := s.readEvents(kindKey, kindRepeat)
-	if err != nil {
-		return err
-	}
-	slices.SortFunc(keys, func(a, b stored) int { return a.at.Compare(b.at) })
-	for _, e := range keys {
-		s.copied = append(s.copied, copied{keyID(e.IdempotencyKey), e.at})
-		s.keys.Restore(e.IdempotencyKey, e.Digest, broker.Position{Epoch: s.log.Epoch(), Offset: e.offset}, e.at)
-	}
 	return nil
 }
 
-// readEvents reads what the table has of a kind, as records of another kind in the log.
-func (s *Store) readEvents(kind, as byte) (list []stored, err error) {
+// readTable reads the events or keys that the table has of a kind, in the order in which they were written.
+func (s *Store) readTable(kind byte) (list []stored, ids []journal.Key, err error) {
 	r := s.records.Log().Reader()
 	defer r.Close()
-	for _, k := range s.records.Keys(kind) {
+	ids = s.records.Keys(kind)
+	for _, k := range ids {
 		data, err := s.records.Get(r, k)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		e, err := parseEvent(as, data)
+		e, err := parseEvent(kind, data)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		list = append(list, e)
 	}
-	return list, nil
+	return list, ids, nil
 }
 
 // drop removes segments of events that are trimmed, once what is still needed of them is in the table.
@@ -131,14 +112,14 @@ func (s *Store) settle(held map[uint64][]string) error {
 		case len(now) == topics:
 			continue
 		case len(now) == 0:
-			changes = append(changes, journal.Change{Key: retainedID(offset), Remove: true})
+			changes = append(changes, journal.Change{Key: copyID(kindRetained, offset), Remove: true})
 			continue
 		}
-		data, err := s.records.Get(r, retainedID(offset))
+		data, err := s.records.Get(r, copyID(kindRetained, offset))
 		if err != nil {
 			return err
 		}
-		e, err := parseEvent(kindEvent, data)
+		e, err := parseEvent(kindRetained, data)
 		if err != nil {
 			return err
 		}
@@ -150,7 +131,7 @@ func (s *Store) settle(held map[uint64][]string) error {
 // keep puts a retained event into the table, with the topics that it has.
 func keep(e stored, topics []string) journal.Change {
 	e.Topics = topics
-	return journal.Change{Key: retainedID(e.offset), Data: appendEvent(nil, &e)}
+	return journal.Change{Key: copyID(kindRetained, e.offset), Data: appendEvent(nil, &e)}
 }
 
 // update changes the table, and notes which retained events it has.
@@ -172,51 +153,32 @@ func (s *Store) update(changes []journal.Change, held map[uint64][]string) error
 
 // rescue copies what is still needed of a segment.
 func (s *Store) rescue(segment uint64, held map[uint64][]string) error {
-	now := time.Now()
-	var events []stored
-	last := uint64(0) // as begin.last
+	var changes []journal.Change
+	var keys []tabled
 	err := s.events.Scan(segment, func(r journal.Record) error {
 		if r.Kind == kindBeginning {
-			_, b, err := parseBeginning(r.Data)
-			last = b.last
-			return err
+			return nil
 		}
 		e, err := parseEvent(r.Kind, r.Data)
-		events = append(events, e)
-		return err
+		if err != nil {
+			return err
+		}
+		if topics := held[e.offset]; e.Retain && len(topics) > 0 && s.values[e.offset] != len(topics) {
+			changes = append(changes, keep(e, topics))
+		}
+		if e.IdempotencyKey != "" && s.keys.Knows(e.IdempotencyKey) {
+			k := tabled{copyID(kindKey, e.offset), e.IdempotencyKey}
+			keys = append(keys, k)
+			changes = append(changes, k.put(e))
+		}
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	var changes []journal.Change
-	var keys []copied
-	for _, e := range events {
-		if e.kind() == kindRepeat {
-			e.offset = last
-		}
-		last = e.offset
-		if topics := held[e.offset]; e.Retain && len(topics) > 0 && s.values[e.offset] != len(topics) {
-			changes = append(changes, keep(e, topics))
-		}
-		if e.IdempotencyKey != "" && now.Sub(e.at) < broker.KeyLife {
-			k := stored{broker.Publication{IdempotencyKey: e.IdempotencyKey, Digest: e.Digest}, e.offset, e.at}
-			keys = append(keys, copied{keyID(e.IdempotencyKey), e.at})
-			changes = append(changes, journal.Change{Key: keyID(e.IdempotencyKey), Data: appendEvent(nil, &k)})
-		}
-	}
 	if err := s.update(changes, held); err != nil {
 		return err
 	}
-	s.copied = append(s.copied, keys...)
+	s.note(keys...)
 	return nil
-}
-
-// forget takes keys out of the table that are too old.
-func (s *Store) forget() error {
-	var changes []journal.Change
-	for len(s.copied) > 0 && time.Since(s.copied[0].at) >= broker.KeyLife {
-		changes = append(changes, journal.Change{Key: s.copied[0].id, Remove: true})
-		s.copied = s.copied[1:]
-	}
-	return s.records.Update(changes) // what it cannot write is owed
 }

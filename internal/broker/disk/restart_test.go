@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -22,6 +23,7 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/journal"
 	"ssegateway/internal/journal/journaltest"
+	"ssegateway/internal/logging/loggingtest"
 	"ssegateway/sse"
 )
 
@@ -237,9 +239,9 @@ func TestTimes(t *testing.T) {
 // everything, by itself. What was deleted meanwhile is not there at the next start.
 func TestAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dir, disk, log := t.TempDir(), journaltest.New(), &lines{}
+		dir, disk, log := t.TempDir(), journaltest.New(), new(loggingtest.Buffer)
 		o := plenty
-		o.Log = log.logger()
+		o.Log = slog.New(slog.NewTextHandler(log, nil))
 		e := env{segmentBytes: 1 << 20, Env: journal.Env{Wrap: disk.Wrap}}
 		s, stop := run(t, dir, o, e)
 		publish(t, s, "a")
@@ -278,7 +280,7 @@ func TestAway(t *testing.T) {
 		if at := publish(t, s, "c"); at.Offset <= 2 {
 			t.Errorf("%v: the offset of what was refused", at)
 		}
-		if got := log.all(); len(got) != 2 || !strings.Contains(got[0], "cannot be written") || !strings.Contains(got[1], "can be written again") {
+		if got := slices.Collect(strings.Lines(log.String())); len(got) != 2 || !strings.Contains(got[0], "cannot be written") || !strings.Contains(got[1], "can be written again") {
 			t.Errorf("%q", got)
 		}
 		stop()

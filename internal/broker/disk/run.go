@@ -20,14 +20,14 @@ func (s *Store) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	defer s.log.Close()
 	defer s.events.Stop() // before: what is in the file is in the log
-	told := ""
+	said := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 			s.log.Trim()
-			told = s.tell(told, s.upkeep())
+			said = s.say(said, s.upkeep())
 		}
 	}
 }
@@ -57,19 +57,30 @@ func (s *Store) trimmed() uint64 {
 	return s.begins[0].segment
 }
 
-// tell logs when the upkeep begins to fail, and when it works again.
-func (s *Store) tell(told string, err error) string {
-	now := ""
-	if err != nil {
-		now = err.Error()
+const (
+	saidAway  = "the state directory cannot be written: events are refused, and streams open without a record"
+	saidGrows = "the state directory grows, since what is old in it cannot be removed"
+)
+
+// say logs what the upkeep's error means, unless that was said last. It returns what is said.
+func (s *Store) say(before string, err error) (now string) {
+	switch {
+	case err == nil:
+	case s.Away() > 0:
+		now = saidAway
+	default:
+		now = saidGrows
 	}
 	switch {
-	case now != "" && told == "" && s.Away() > 0:
-		s.o.Log.Warn("the state directory cannot be written: events are refused, and streams open without a record", slog.String("error", now))
-	case now != "" && told == "":
-		s.o.Log.Error("the state directory grows, since what is old in it cannot be removed", slog.String("error", now))
-	case now == "" && told != "":
+	case now == before:
+	case now == saidAway:
+		s.o.Log.Warn(now, slog.String("error", err.Error()))
+	case now == saidGrows:
+		s.o.Log.Error(now, slog.String("error", err.Error()))
+	case before == saidAway:
 		s.o.Log.Info("the state directory can be written again")
+	default:
+		s.o.Log.Info("what is old in the state directory can be removed again")
 	}
 	return now
 }

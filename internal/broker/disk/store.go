@@ -18,7 +18,7 @@ import (
 
 // Options are the bounds of the log and how safe a write is.
 type Options struct {
-	MaxBytes int64         // of the log of topics, in memory; the directory needs as much again and 128 MiB
+	MaxBytes int64         // of the log of topics, in memory
 	MaxAge   time.Duration // of an event in the log
 	// RetainedBytes bounds all retained events together. 0: nothing can be retained.
 	RetainedBytes int64
@@ -45,10 +45,9 @@ type Store struct {
 	mu     sync.Mutex
 	latest begin // what a segment would begin with now
 	begins []begin
+	tabled []tabled // about the oldest first
 
-	// Of Open and Run.
-	values map[uint64]int // retained events in the table: of how many topics, by offset
-	copied []copied       // keys in the table, the oldest first
+	values map[uint64]int // retained events in the table: of how many topics, by offset; of Open and Run
 }
 
 // Open locks the directory, which is made where it is missing, and reads it. A directory that
@@ -70,12 +69,14 @@ func (s *Store) Append(ctx context.Context, p broker.Publication) (broker.Positi
 }
 
 func (s *Store) add(ctx context.Context, p broker.Publication) (broker.Position, error) {
-	e := &publication{stored: stored{Publication: p}, store: s}
-	if e.kind() == 0 {
+	if !p.Store && !p.Remove && p.IdempotencyKey == "" {
 		return s.log.Append(p)
 	}
 	if err := ctx.Err(); err != nil {
 		return broker.Position{}, err
+	}
+	if !p.Store && !p.Remove {
+		return s.addKeyed(p)
 	}
 	if p.Retain {
 		release, ok := s.log.Reserve(p)
@@ -84,15 +85,15 @@ func (s *Store) add(ctx context.Context, p broker.Publication) (broker.Position,
 		}
 		defer release()
 	}
-	if err := s.write(e); err != nil {
-		return broker.Position{}, err
+	e := &publication{stored: stored{Publication: p}, store: s}
+	if err := s.events.Append(e); err != nil {
+		return broker.Position{}, refusal(err)
 	}
 	return e.position, e.err
 }
 
-// write writes an entry of the log of events.
-func (s *Store) write(e journal.Entry) error {
-	err := s.events.Append(e)
+// refusal returns the broker's error for one of the journal.
+func refusal(err error) error {
 	switch {
 	case errors.Is(err, journal.ErrClosed):
 		return broker.ErrClosed
@@ -113,19 +114,14 @@ type publication struct {
 // Records implements journal.Entry. An offset that is given away here is not given away again by this process, even if the write
 // fails: where it is unknown whether the event is in the file, it may come back.
 func (p *publication) Records(b *journal.Batch) {
-	kind := p.kind()
-	if kind != kindRepeat {
-		p.store.reserved++
-		p.offset = p.store.reserved
+	p.store.reserved++
+	p.offset, p.at = p.store.reserved, time.Now()
+	kind := byte(kindEvent)
+	if p.Remove {
+		kind = kindRemoval
 	}
-	p.at = time.Now()
 	dst, _ := b.Begin(kind)
-	if kind == kindRepeat {
-		dst = appendEvent(dst, &stored{broker.Publication{IdempotencyKey: p.IdempotencyKey, Digest: p.Digest}, 0, p.at})
-	} else {
-		dst = appendEvent(dst, &p.stored)
-	}
-	b.End(dst)
+	b.End(appendEvent(dst, &p.stored))
 }
 
 // Written implements journal.Entry.

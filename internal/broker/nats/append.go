@@ -44,8 +44,8 @@ type appending struct {
 func (e *session) append(ctx context.Context, p broker.Publication) (broker.Position, error) {
 	a := &appending{p: p, mine: make(chan broker.Position, 1)}
 	if p.Retain || p.Remove {
-		if err := e.openStore(ctx); err != nil {
-			return broker.Position{}, fmt.Errorf("%w: retained events: %w", broker.ErrUnavailable, err)
+		if err := e.retry(ctx, e.openStore); err != nil {
+			return broker.Position{}, fmt.Errorf("%w: %w: %w", broker.ErrUnavailable, errRetaining, err)
 		}
 	}
 	if p.Retain {
@@ -65,10 +65,8 @@ func (e *session) append(ctx context.Context, p broker.Publication) (broker.Posi
 		return broker.Position{}, err
 	}
 	at, err := e.send(ctx, a)
-	if (p.Retain || p.Remove) && at.Epoch == e.log.Epoch() && (err == nil || errors.Is(err, broker.ErrRepeated)) {
-		if failed := e.copied(ctx, a, at); failed != nil {
-			return broker.Position{}, failed
-		}
+	if err == nil && (p.Retain || p.Remove) {
+		err = e.copied(ctx, a, at)
 	}
 	return at, err
 }
@@ -105,7 +103,7 @@ func (e *session) prepare(ctx context.Context, a *appending) error {
 	a.options = []jetstream.PublishOpt{jetstream.WithRetryAttempts(0)}
 	switch {
 	case a.p.IdempotencyKey != "":
-		if err := e.lengthen(ctx); err != nil {
+		if err := e.retry(ctx, e.lengthen); err != nil {
 			return fmt.Errorf("%w: remembering keys on NATS: %w", broker.ErrUnavailable, err)
 		}
 		a.message.Header.Set(digestHeader, base64.RawURLEncoding.EncodeToString(a.p.Digest[:]))
@@ -163,6 +161,23 @@ func (e *session) send(ctx context.Context, a *appending) (broker.Position, erro
 	}
 }
 
+// retry calls f again while the stream has no leader, or another server is expected to take over.
+func (e *session) retry(ctx context.Context, f func(context.Context) error) error {
+	for {
+		err := f(ctx)
+		if err == nil || !mayPass(err) && !errors.Is(err, broker.ErrUnavailable) || e.conn.gone() {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-e.closed:
+			return err
+		case <-time.After(firstRepeat):
+		}
+	}
+}
+
 // attempt tries once to append.
 func (e *session) attempt(ctx context.Context, a *appending) (*jetstream.PubAck, error) {
 	timeout := appendTimeout
@@ -196,7 +211,7 @@ func codeOf(err error) jetstream.ErrorCode {
 var errOwn = errors.New("the event was stored by an earlier attempt")
 
 // repeated returns the result of an append whose key JetStream knew, from the message with that
-// sequence. Its error is never nil. It returns when this node has read that message.
+// sequence. Its error is never nil. It returns when this node has read that message, and it was copied if it is to be.
 func (e *session) repeated(ctx context.Context, a *appending, sequence uint64) (broker.Position, error) {
 	at := broker.Position{Epoch: e.log.Epoch(), Offset: sequence}
 	getting, cancel := e.conn.linked(ctx)
@@ -224,6 +239,11 @@ func (e *session) repeated(ctx context.Context, a *appending, sequence uint64) (
 	}
 	if !p.Store && !p.Remove {
 		at.Offset = e.log.LastStored(sequence)
+	}
+	if p.Retain {
+		if err := e.copied(ctx, a, at); err != nil {
+			return at, err
+		}
 	}
 	return at, broker.ErrRepeated
 }

@@ -62,12 +62,13 @@ type Conn struct {
 type lines struct {
 	failed, wrong, back, away, full, room *logging.Throttle // of the connection
 	unopened, lost, open, stuck, unstuck  *logging.Throttle // of the log
-	foreign, untidy                       *logging.Throttle // messages that are not the gateway's
+	lags, untidy                          *logging.Throttle // of the store of retained events
+	foreign                               *logging.Throttle // messages that are not the gateway's
 }
 
 func newLines() (l lines) {
 	for _, t := range []**logging.Throttle{
-		&l.failed, &l.wrong, &l.back, &l.away, &l.full, &l.room, &l.unopened, &l.lost, &l.open, &l.stuck, &l.unstuck, &l.foreign, &l.untidy,
+		&l.failed, &l.wrong, &l.back, &l.away, &l.full, &l.room, &l.unopened, &l.lost, &l.open, &l.stuck, &l.unstuck, &l.foreign, &l.lags, &l.untidy,
 	} {
 		*t = logging.Every(logEvery)
 	}

@@ -92,7 +92,7 @@ func (e *Engine) Append(ctx context.Context, p broker.Publication) (broker.Posit
 		return broker.Position{}, fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
 	}
 	at, err := e.append(ctx, s, p)
-	if errors.Is(err, broker.ErrFull) || errors.Is(err, errSlow) && !errors.Is(err, errNotCopied) && s.answers(ctx) {
+	if errors.Is(err, broker.ErrFull) || errors.Is(err, errSlow) && !errors.Is(err, errRetaining) && s.answers(ctx) {
 		e.setStuck(err)
 	}
 	return at, err
@@ -104,7 +104,7 @@ func (e *Engine) append(ctx context.Context, s *session, p broker.Publication) (
 	ctx, cancel := context.WithTimeoutCause(ctx, appendTimeout, errSlow)
 	defer cancel()
 	at, err := s.append(ctx, p)
-	if err != nil && errors.Is(context.Cause(ctx), errSlow) {
+	if errors.Is(err, broker.ErrUnavailable) && errors.Is(context.Cause(ctx), errSlow) {
 		err = fmt.Errorf("%w: %w", errSlow, err)
 	}
 	if isFull(err) {

@@ -35,14 +35,17 @@ const (
 	readsKey      = "ssegateway_reads"
 	readsSubjects = "subjects"
 
-	firstLook   = time.Millisecond // for a copy; doubled up to lastLook
-	lastLook    = 50 * time.Millisecond
-	copyTimeout = 4 * time.Second
+	firstLook    = time.Millisecond // for a copy; doubled up to lastLook
+	lastLook     = 50 * time.Millisecond
+	copyTimeout  = 4 * time.Second
+	copyPatience = 250 * time.Millisecond // where the log keeps events for longer than
+	longestPause = 2 * time.Minute        // of JetStream's copying, after a leader of the log was lost: up to 40 s were seen
 )
 
 var (
 	errStoreLost = fmt.Errorf("%w: the store of retained events is gone", errLogLost)
 	errOldNode   = errors.New("a node of the version before reads the log: events can be retained when all nodes have this one")
+	errRetaining = errors.New("retained events")
 	errNotCopied = errors.New("JetStream did not copy the event into the store of retained events in time")
 	errNotTheirs = errors.New("is not this gateway's: it has no epoch")
 	errTooFar    = fmt.Errorf("%w: events of another log are retained whose numbers it will give out", errCutShort)
@@ -98,7 +101,10 @@ func (e *session) storeName() string { return e.prefix + "_retained" }
 func (e *session) openStore(ctx context.Context) error {
 	e.changing.Lock()
 	defer e.changing.Unlock()
-	if e.copies && time.Since(e.looked) < checkInterval {
+	if e.oldReader.Load() {
+		return errOldNode
+	}
+	if e.copies.Load() {
 		return nil
 	}
 	stream, err := e.current(ctx)
@@ -106,23 +112,37 @@ func (e *session) openStore(ctx context.Context) error {
 		return err
 	}
 	if err := noOldReader(ctx, stream); err != nil {
-		return err
+		return fmt.Errorf("who reads the log: %w", err)
 	}
-	looked := time.Now()
-	if !e.copies {
-		have := stream.CachedInfo().Config
-		if below := e.subject + ".>"; !slices.Contains(have.Subjects, below) {
-			have.Subjects = append(have.Subjects, below)
-			if _, err := e.js.UpdateStream(ctx, have); err != nil {
-				return err
-			}
-		}
-		if err := e.followLog(ctx); err != nil {
-			return err
+	have := stream.CachedInfo().Config
+	if below := e.subject + ".>"; !slices.Contains(have.Subjects, below) {
+		have.Subjects = append(have.Subjects, below)
+		if _, err := e.js.UpdateStream(ctx, have); err != nil {
+			return fmt.Errorf("the log's subjects: %w", err)
 		}
 	}
-	e.copies, e.looked = true, looked
+	if err := e.followLog(ctx); err != nil {
+		return fmt.Errorf("their store: %w", err)
+	}
+	e.copies.Store(true)
 	return nil
+}
+
+// lookAfterStore finds out whether a node of the version before has come or gone since, and, if JetStream
+// did not copy in time, whether it still has to.
+func (e *session) lookAfterStore(ctx context.Context, stream jetstream.Stream) {
+	if !e.copies.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.timeout())
+	defer cancel()
+	if err := noOldReader(ctx, stream); err == nil || errors.Is(err, errOldNode) {
+		e.oldReader.Store(err != nil)
+	}
+	if e.lags.Load() {
+		_ = e.followLog(ctx) // the next event finds out whether that was enough
+		e.lags.Store(false)
+	}
 }
 
 // noOldReader returns errOldNode if a node of the version before reads the log. Readers that are not
@@ -231,24 +251,33 @@ func (e *session) checkStore(ctx context.Context) error {
 }
 
 // copied waits until the store has the message of an event that is at that position, or a newer one of its subject, or
-// until others have taken its place.
+// until others have taken its place. When a server of a cluster is lost JetStream may not copy for a while. Then the
+// log has the event, and that is enough if it keeps it for long.
 func (e *session) copied(ctx context.Context, a *appending, at broker.Position) error {
-	ctx, timedOut := context.WithTimeout(ctx, copyTimeout)
+	patience := copyTimeout
+	if e.maxAge >= longestPause {
+		patience = copyPatience
+	}
+	ctx, timedOut := context.WithTimeout(ctx, patience)
 	defer timedOut()
 	ctx, cancel := e.conn.linked(ctx)
 	defer cancel()
 	for look := firstLook; ; look = min(2*look, lastLook) {
-		if e.isCopied(ctx, a.message.Subject, at) || a.p.Retain && !e.log.Retains(a.p.Topics, a.p.Key, at.Offset) {
+		if e.lags.Load() && patience == copyPatience || e.isCopied(ctx, a.message.Subject, at) ||
+			a.p.Retain && !e.log.Retains(a.p.Topics, a.p.Key, at.Offset) {
 			return nil
 		}
 		select {
 		case <-e.closed:
 			return broker.ErrUnavailable
 		case <-ctx.Done():
-			e.changing.Lock()
-			e.copies = false
-			e.changing.Unlock()
-			return fmt.Errorf("%w: %w", broker.ErrUnavailable, errNotCopied)
+			if patience == copyTimeout {
+				e.copies.Store(false) // the next one looks what there is
+				return fmt.Errorf("%w: %w: %w", broker.ErrUnavailable, errRetaining, errNotCopied)
+			}
+			e.lags.Store(true)
+			e.conn.lines.lags.Log(e.conn.log, slog.LevelWarn, "JetStream does not copy retained events into their store now: only the log has the newest")
+			return nil
 		case <-time.After(look):
 		}
 	}

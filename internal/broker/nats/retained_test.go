@@ -274,6 +274,69 @@ func TestRetainedBesideAnOldNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	change(t, e, retained("y", "", "t"))
+
+	old, err = stream.CreateConsumer(t.Context(), old.CachedInfo().Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(patience); !errors.Is(err, errOldNode); {
+		if _, err = e.Append(t.Context(), retained("z", "", "t")); time.Now().After(end) {
+			t.Fatal(err)
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	if err := stream.DeleteConsumer(t.Context(), old.CachedInfo().Name); err != nil {
+		t.Fatal(err)
+	}
+	change(t, e, retained("y", "", "t"))
+}
+
+// When JetStream does not copy, the log is enough, if it keeps events for long. If not, it is said.
+func TestRetainedNotCopied(t *testing.T) {
+	t.Parallel()
+	for _, age := range []time.Duration{longestPause, longestPause - 1} {
+		s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+		cfg := at(s.ClientURL())
+		cfg.MaxAge = age
+		e := running(t, cfg)
+		change(t, e, retained("1", "", "t"))
+		stop := func() {
+			t.Helper()
+			store := mustStore(t, e.session).CachedInfo().Config
+			store.Sources = []*jetstream.StreamSource{{Name: "nothing"}}
+			if _, err := e.session.js.UpdateStream(t.Context(), store); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop()
+		at, err := e.Append(t.Context(), retained("2", "", "t"))
+		switch {
+		case age < longestPause:
+			if !errors.Is(err, errNotCopied) || !errors.Is(err, broker.ErrUnavailable) {
+				t.Errorf("with a log of %v: %v", age, err)
+			}
+			append1(t, e, "others are not refused for it")
+		case err != nil:
+			t.Errorf("with a log of %v: %v", age, err)
+		default:
+			keeps(t, "a node that comes then", mustEngine(t, cfg).Log(), "t/ "+at.String()+" 2")
+		}
+		// The next one has the store copy again, from where it was.
+		last := change(t, e, retained("3", "k", "t"))
+		list := kept(e.Log())
+		for end := time.Now().Add(patience); ; {
+			m, err := mustStore(t, e.session).GetLastMsgForSubject(t.Context(), e.session.storeSubject(e.session.subjectOf(retained("", "k", "t"))))
+			if err == nil && m.Sequence > 0 {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal(last, err)
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+		emptyLog(t, e.session)
+		keeps(t, "a later node", mustEngine(t, cfg).Log(), list...)
+	}
 }
 
 // Events that a node publishes at the same time exceed the bound by nothing.
@@ -308,6 +371,34 @@ func TestRetainedFullAtOnce(t *testing.T) {
 	// A node with a smaller bound has what the others have.
 	cfg.RetainedBytes = 10
 	keeps(t, "a node with a smaller bound", mustEngine(t, cfg).Log(), kept(e.Log())...)
+}
+
+// The store is tidied when it has much that does not count, and left alone before.
+func TestRetainedTidied(t *testing.T) {
+	t.Parallel()
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	cfg := at(s.ClientURL())
+	cfg.RetainedBytes, cfg.MaxBytes = 1<<20, 1<<16
+	e := running(t, cfg)
+	messages := func() uint64 {
+		e.tidy(t.Context())
+		return mustStore(t, e.session).CachedInfo().State.Msgs
+	}
+	const n = tidyMargin / (900 << 10)
+	for range n {
+		change(t, e, retained(strings.Repeat("x", 900<<10), "", "t"))
+	}
+	if got := messages(); got != n {
+		t.Errorf("the store has %d messages, want all %d", got, n)
+	}
+	for range 4 {
+		change(t, e, retained(strings.Repeat("x", 900<<10), "", "t"))
+	}
+	if got := messages(); got != 1 {
+		t.Errorf("the store has %d messages, want 1", got)
+	}
+	emptyLog(t, e.session)
+	keeps(t, "a later node", mustEngine(t, cfg).Log(), kept(e.Log())...)
 }
 
 // A message of somebody else in the store is passed over.

@@ -46,7 +46,8 @@ type session struct {
 	log      *broker.Log
 	prefix   string // of all names
 	replicas int
-	name     string // of the stream
+	maxAge   time.Duration // of the stream's messages
+	name     string        // of the stream
 	handle   jetstream.Stream
 	subject  string       // contains the epoch, so that messages of different logs never mix; more may follow it
 	origin   string       // of this session, so that an append recognises its own message
@@ -59,10 +60,11 @@ type session struct {
 	stored   []copyOf // what the store of retained events has; while the log is loaded
 	restored bool     // into the log
 
+	changing  sync.Mutex  // held while streams are changed
 	remembers atomic.Bool // NATS recognises a repeat for as long as a key lives
-	changing  sync.Mutex  // held while streams are changed; guards the next two
-	copies    bool        // JetStream copies from this log into the store of retained events
-	looked    time.Time   // for old readers
+	copies    atomic.Bool // JetStream copies from this log into the store of retained events
+	lags      atomic.Bool // it did not in time, a moment ago
+	oldReader atomic.Bool // a node of the version before reads the log
 
 	mu         sync.Mutex
 	waiting    map[uint64]chan broker.Position // pending appends, by their number
@@ -116,7 +118,8 @@ func openOnce(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) 
 	if epoch == "" {
 		return nil, fmt.Errorf("the stream %s on NATS is not this gateway's: it has no epoch", info.Config.Name)
 	}
-	e.name, e.handle, e.subject, e.repeats = info.Config.Name, stream, subject(cfg, epoch), info.Config.Duplicates >= leastWindow
+	e.name, e.handle, e.subject, e.maxAge = info.Config.Name, stream, subject(cfg, epoch), info.Config.MaxAge
+	e.repeats = info.Config.Duplicates >= leastWindow
 	if err := e.load(ctx, stream, cfg); err != nil {
 		return e, fmt.Errorf("reading the log on NATS: %w", err)
 	}
@@ -213,6 +216,9 @@ func (e *session) watch(ctx context.Context, back <-chan struct{}) error {
 		e.heard(err)
 		if err == nil {
 			err = e.checkStore(ctx)
+		}
+		if err == nil {
+			e.lookAfterStore(ctx, stream)
 		}
 		if err == nil && stream.CachedInfo().Config.Duplicates < keyWindow(stream.CachedInfo().Config) {
 			e.remembers.Store(false) // a node of the version before has changed it

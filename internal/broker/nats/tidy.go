@@ -27,7 +27,7 @@ func (e *Engine) tidy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, tidyTimeout)
 	defer cancel()
 	store, err := s.js.Stream(ctx, s.storeName())
-	if err != nil || int64(store.CachedInfo().State.Bytes) < 2*s.log.Stats().RetainedBytes+tidyMargin {
+	if err != nil || int64(store.CachedInfo().State.Bytes) < 2*s.log.Stats().RetainedBytes+tidyMargin { //nolint:gosec // it is not so large
 		return
 	}
 	if err := s.tidyStore(ctx, store); err != nil && ctx.Err() == nil {
