@@ -26,6 +26,17 @@ func stuck(err error) string {
 	return "the broker stores no events"
 }
 
+// healthPath returns the path of a request for health, without a slash behind it; "" for any other.
+func healthPath(r *http.Request) string {
+	switch path := target(r); path {
+	case "/healthz", "/readyz":
+		return path
+	case "/healthz/", "/readyz/":
+		return path[:len(path)-1]
+	}
+	return ""
+}
+
 // serveHealth serves /healthz and /readyz.
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -33,7 +44,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		api.Allow(w, r, http.MethodGet, http.MethodHead)
 		return
 	}
-	if target(r) == "/healthz" {
+	if healthPath(r) == "/healthz" {
 		api.WriteJSON(w, http.StatusOK, []byte(`{"status":"ok"}`))
 		return
 	}

@@ -38,7 +38,7 @@ func isInternal(path string) bool {
 // servePublic routes the requests at the public port.
 func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 	switch path := target(r); {
-	case path == "/healthz" || path == "/readyz":
+	case healthPath(r) != "":
 		s.serveHealth(w, r)
 	case !isInternal(path):
 		s.clients.ServeHTTP(w, r)
