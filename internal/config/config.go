@@ -52,6 +52,8 @@ type Config struct {
 	// EventSourceErrors is what an EventSource gets instead of an error status: "status",
 	// "retry" or "event".
 	EventSourceErrors string
+	// EventForm is how named events are written: "plain" or "envelope".
+	EventForm string
 	// CORSAllowedOrigins are the origins whose pages may open streams: each as a
 	// browser sends it, or the single entry "*". Empty: CORS is off.
 	CORSAllowedOrigins []string

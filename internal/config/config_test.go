@@ -21,7 +21,7 @@ func defaults() Config {
 		Port: 3000, HeartbeatInterval: 15 * time.Second,
 		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, MaxTopics: 10000, LogBytes: 64 << 20, LogAge: 10 * time.Minute, RetainedBytes: 64 << 20,
 		StateSync: "second", NATSPrefix: "ssegateway", NATSReplicas: 1, NodeLease: 10 * time.Second,
-		CallbackConcurrency: 0, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", ClientIPHeader: "X-Forwarded-For", EventSourceErrors: "status",
+		CallbackConcurrency: 0, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", ClientIPHeader: "X-Forwarded-For", EventSourceErrors: "status", EventForm: "plain",
 	}
 }
 
@@ -77,7 +77,7 @@ func TestEveryFieldIsASetting(t *testing.T) {
 		"TLS_CERT_FILE": "c", "TLS_KEY_FILE": "k", "H2C": "true", "MAX_CONNECTIONS": "1", "MAX_CONNECTIONS_PER_IP": "1", "CONNECTS_PER_MINUTE_PER_IP": "1",
 		"TRUSTED_PROXIES": "::1", "CLIENT_IP_HEADER": "X-Real-Ip", "PROXY_PROTOCOL": "true", "MAX_BODY_BYTES": "1",
 		"QUEUE_BYTES": "1", "QUEUE_BUDGET_BYTES": "1", "MAX_TOPICS": "1", "REQUEST_BUDGET_BYTES": "1", "CALLBACK_CONCURRENCY": "1", "DRAIN_SECONDS": "1",
-		"LOG_LEVEL": "error", "LOG_FORMAT": "json", "EVENTSOURCE_ERRORS": "event",
+		"LOG_LEVEL": "error", "LOG_FORMAT": "json", "EVENTSOURCE_ERRORS": "event", "EVENT_FORM": "envelope",
 		"STATE_DIR": "d", "STATE_SYNC": "always", "NATS_URL": "nats://n", "NATS_CREDENTIALS_FILE": "c", "NATS_CA_FILE": "c", "NATS_PREFIX": "x", "NATS_REPLICAS": "2",
 		"NODE_LEASE_SECONDS": "2", "PPROF": "true",
 	} {
@@ -148,6 +148,7 @@ func TestValues(t *testing.T) {
 		{"LOG_LEVEL=WARN", func(c *Config) { c.LogLevel = slog.LevelWarn }},
 		{"LOG_LEVEL=debug", func(c *Config) { c.LogLevel = slog.LevelDebug }},
 		{"EVENTSOURCE_ERRORS=Retry", func(c *Config) { c.EventSourceErrors = "retry" }},
+		{"EVENT_FORM=Envelope", func(c *Config) { c.EventForm = "envelope" }},
 		{"LOG_FORMAT=json", func(c *Config) { c.LogFormat = "json" }},
 	}
 	for _, test := range tests {
@@ -239,6 +240,7 @@ func TestInvalidValues(t *testing.T) {
 		{"NODE_LEASE_SECONDS=1", `NODE_LEASE_SECONDS: "1" is not valid: must be whole seconds, 2 to 3600`},
 		{"LOG_LEVEL=trace", `LOG_LEVEL: "trace" is not valid: must be one of debug, info, warn, error`},
 		{"EVENTSOURCE_ERRORS=true", `EVENTSOURCE_ERRORS: "true" is not valid: must be one of status, retry, event`},
+		{"EVENT_FORM=json", `EVENT_FORM: "json" is not valid: must be one of plain, envelope`},
 		{"LOG_FORMAT=xml", `LOG_FORMAT: "xml" is not valid: must be one of text, json`},
 		{"TLS_CERT_FILE=c", "TLS_CERT_FILE and TLS_KEY_FILE: one is set"},
 		{"TLS_KEY_FILE=c", "TLS_CERT_FILE and TLS_KEY_FILE: one is set"},
@@ -495,7 +497,7 @@ func TestRedacted(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "[port=3000 callback_url=https://h:8443/cb%2F/x heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock" +
-		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status h2c=false http2_max_streams=250 max_connections=0 max_connections_per_ip=0 connects_per_minute_per_ip=0 client_ip_header=X-Forwarded-For proxy_protocol=false max_body_bytes=1048576" +
+		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status event_form=plain h2c=false http2_max_streams=250 max_connections=0 max_connections_per_ip=0 connects_per_minute_per_ip=0 client_ip_header=X-Forwarded-For proxy_protocol=false max_body_bytes=1048576" +
 		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 request_budget_bytes=0 topic_log_bytes=67108864 topic_log_seconds=600 retained_bytes=67108864 state_sync=second nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
 		" node_lease_seconds=10 callback_concurrency=0 drain_seconds=30 pprof=false log_level=info log_format=text]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {

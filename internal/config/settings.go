@@ -69,6 +69,11 @@ func settings(c *Config) []setting {
 				"that only has it come back. `event`: that, and for every other refusal a stream with one event `rejected`.",
 		},
 		{
+			env: "EVENT_FORM", standard: "plain", value: choice(&c.EventForm, "plain", "envelope"),
+			meaning: "How a named event is written. `envelope`: without its name, as the data `{\"type\":<name>,\"payload\":<data>}`, and each stream has an event `ready` when what it begins with was written. " +
+				"For pages that were made for an older gateway. All nodes of a cluster have the same.",
+		},
+		{
 			env: "TLS_CERT_FILE", value: path(&c.TLSCertFile),
 			meaning: "Certificate chain in PEM: the public listener speaks TLS and HTTP/2. Read again when it changes. Needs `TLS_KEY_FILE`.",
 		},

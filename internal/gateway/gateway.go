@@ -15,10 +15,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ssegateway/internal/frame"
 	"ssegateway/internal/guard"
 	"ssegateway/internal/logging"
 	"ssegateway/internal/outbox"
 	"ssegateway/internal/topics"
+	"ssegateway/sse"
 )
 
 // Config configures a Gateway.
@@ -32,6 +34,7 @@ type Config struct {
 	Requests       *Requests      // bound on what is kept of their requests; nil: none
 	Addresses      Addresses      // bound on what one client's address has; nil: none
 	Topics         *topics.Topics // that connections may have; the caller runs them
+	Envelope       bool           // the form of events: see Form
 	Clustered      bool           // it takes no connections before SetNumber
 	Log            *slog.Logger
 }
@@ -145,6 +148,14 @@ func (g *Gateway) Stats() *Stats { return &g.stats }
 // QueuedBytes returns what waits for all connections, in bytes. A published event that waits for
 // several connections counts once.
 func (g *Gateway) QueuedBytes() int64 { return g.budget.Bytes() }
+
+// Form returns an event in the form in which clients get it.
+func (g *Gateway) Form(e sse.Event) sse.Event {
+	if g.cfg.Envelope {
+		return frame.Envelope(e)
+	}
+	return e
+}
 
 // MaxTopics returns how many topics a connection may have.
 func (g *Gateway) MaxTopics() int { return g.cfg.MaxTopics }

@@ -187,7 +187,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (_ *Server, err er
 	s.gw = gateway.New(gateway.Config{
 		Topics:    s.topics,
 		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections, MaxTails: files.tails(),
-		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, MaxTopics: cfg.MaxTopics, Requests: requests, Addresses: addresses, Clustered: s.node != nil, Log: log,
+		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, MaxTopics: cfg.MaxTopics, Requests: requests, Addresses: addresses, Envelope: cfg.EventForm == "envelope", Clustered: s.node != nil, Log: log,
 	}, backend)
 	if s.streams, err = stream.NewOpener(); err != nil {
 		return nil, err
