@@ -225,7 +225,7 @@ func TestProxyWithoutHeader(t *testing.T) {
 		}
 		synctest.Wait()
 		s.dial(aProxy)
-		time.Sleep(freshTime)
+		time.Sleep(freshTime) // fake clock
 		if status, _ := answerTo(t, s.dial(aStranger), get); status != 200 || !isClosed(slow) {
 			t.Errorf("status %d, and the one that has waited for longest is closed: %v", status, isClosed(slow))
 		}

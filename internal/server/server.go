@@ -322,6 +322,11 @@ func (s *Server) logStart() {
 	}
 }
 
+// isThisHost reports whether a network has the addresses from which this host calls itself.
+func isThisHost(p netip.Prefix) bool {
+	return p.Contains(netip.AddrFrom4([4]byte{127, 0, 0, 1})) || p.Contains(netip.IPv6Loopback())
+}
+
 // Warnings returns what is allowed and may yet be a mistake in the settings.
 func Warnings(cfg config.Config) (warnings []string) {
 	warn := func(text string) { warnings = append(warnings, text) }
@@ -331,8 +336,8 @@ func Warnings(cfg config.Config) (warnings []string) {
 	if slices.Contains(cfg.CORSAllowedOrigins, "*") {
 		warn("CORS_ALLOWED_ORIGINS is *: pages of any origin may open streams, but browsers send no cookies with them; name the origins to allow cookies")
 	}
-	if cfg.ProxyProtocol && cfg.InternalAddr == (config.Addr{}) && slices.ContainsFunc(cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Addr().IsLoopback() }) {
-		warn("PROXY_PROTOCOL is on and TRUSTED_PROXIES has loopback addresses: a backend on this host, and health checks, cannot use the public port; set INTERNAL_ADDR")
+	if cfg.ProxyProtocol && cfg.InternalAddr == (config.Addr{}) && slices.ContainsFunc(cfg.TrustedProxies, isThisHost) {
+		warn("PROXY_PROTOCOL is on and TRUSTED_PROXIES has 127.0.0.1 or ::1: a backend on this host, and health checks, cannot use the public port; set INTERNAL_ADDR, or let the proxy connect from 127.0.0.2")
 	}
 	if cfg.InternalAddr != (config.Addr{}) && !cfg.InternalAddr.IsLoopback() && cfg.InternalToken == "" && len(cfg.InternalAllow) == 0 {
 		warn("INTERNAL_ADDR answers everybody who reaches it: set INTERNAL_TOKEN or INTERNAL_ALLOW, or see to it that only the backend does")
