@@ -135,20 +135,21 @@ func TestProxyHeaders(t *testing.T) {
 			status      int
 			body        string
 		}{
-			"version 1":                   {aProxy, "PROXY TCP4 198.51.100.7 127.0.0.1 4711 80\r\n", 200, "198.51.100.7:4711"},
-			"version 1, IPv6":             {aProxy, "PROXY TCP6 2001:db8::7 ::1 4711 80\r\n", 200, "[2001:db8::7]:4711"},
-			"version 1, unknown":          {aProxy, "PROXY UNKNOWN\r\n", 200, aProxy},
-			"version 2":                   {aProxy, v2, 200, "198.51.100.7:4711"},
-			"version 2, IPv6":             {aProxy, header(t, 2, proxyproto.PROXY, proxyproto.TCPv6, tcp("[2001:db8::7]:4711"), 0), 200, "[2001:db8::7]:4711"},
-			"version 2, much behind it":   {aProxy, header(t, 2, proxyproto.PROXY, proxyproto.TCPv4, tcp("198.51.100.7:4711"), 1000), 200, "198.51.100.7:4711"},
-			"version 2, a check":          {aProxy, header(t, 2, proxyproto.LOCAL, proxyproto.UNSPEC, nil, 0), 200, aProxy},
-			"a proxy without it":          {aProxy, "", 0, ""},
-			"a proxy with half of it":     {aProxy, "PROXY TCP4 198.51.100.7\r\n", 0, ""},
-			"a proxy with nonsense":       {aProxy, "PROXY TCP4 198.51.100.777 127.0.0.1 4711 80\r\n", 0, ""},
-			"a stranger without it":       {aStranger, "", 200, aStranger},
-			"a stranger with version 1":   {aStranger, "PROXY TCP4 198.51.100.7 127.0.0.1 4711 80\r\n", 400, ""},
-			"a stranger with version 2":   {aStranger, v2, 400, ""},
-			"a proxy that sends it twice": {aProxy, "PROXY TCP4 198.51.100.7 127.0.0.1 4711 80\r\nPROXY TCP4 198.51.100.8 127.0.0.1 4711 80\r\n", 400, ""},
+			"version 1":                         {aProxy, "PROXY TCP4 198.51.100.7 127.0.0.1 4711 80\r\n", 200, "198.51.100.7:4711"},
+			"version 1, IPv6":                   {aProxy, "PROXY TCP6 2001:db8::7 ::1 4711 80\r\n", 200, "[2001:db8::7]:4711"},
+			"version 1, unknown":                {aProxy, "PROXY UNKNOWN\r\n", 200, aProxy},
+			"version 2":                         {aProxy, v2, 200, "198.51.100.7:4711"},
+			"version 2, IPv6":                   {aProxy, header(t, 2, proxyproto.PROXY, proxyproto.TCPv6, tcp("[2001:db8::7]:4711"), 0), 200, "[2001:db8::7]:4711"},
+			"version 2, much behind it":         {aProxy, header(t, 2, proxyproto.PROXY, proxyproto.TCPv4, tcp("198.51.100.7:4711"), 1000), 200, "198.51.100.7:4711"},
+			"version 2, a check":                {aProxy, header(t, 2, proxyproto.LOCAL, proxyproto.UNSPEC, nil, 0), 200, aProxy},
+			"version 2, a check with addresses": {aProxy, strings.Replace(v2, "QUIT\n\x21", "QUIT\n\x20", 1), 200, aProxy},
+			"a proxy without it":                {aProxy, "", 0, ""},
+			"a proxy with half of it":           {aProxy, "PROXY TCP4 198.51.100.7\r\n", 0, ""},
+			"a proxy with nonsense":             {aProxy, "PROXY TCP4 198.51.100.777 127.0.0.1 4711 80\r\n", 0, ""},
+			"a stranger without it":             {aStranger, "", 200, aStranger},
+			"a stranger with version 1":         {aStranger, "PROXY TCP4 198.51.100.7 127.0.0.1 4711 80\r\n", 400, ""},
+			"a stranger with version 2":         {aStranger, v2, 400, ""},
+			"a proxy that sends it twice":       {aProxy, "PROXY TCP4 198.51.100.7 127.0.0.1 4711 80\r\nPROXY TCP4 198.51.100.8 127.0.0.1 4711 80\r\n", 400, ""},
 		} {
 			ways := map[string][]string{"at once": {test.begin + get}, "header first": {test.begin, get}}
 			if !strings.HasPrefix(test.begin, "PROXY") { // version 1 comes in one piece
@@ -214,6 +215,15 @@ func TestProxyWithoutHeader(t *testing.T) {
 			t.Error("open after its time")
 		}
 		_ = s.dial(aProxy).Close()
+		idle := s.dial(aProxy)
+		if _, err := io.WriteString(idle, "PROXY UNKNOWN\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * headerTimeout) // fake clock; the header's deadline is not the request's
+		if status, _ := answerTo(t, idle, get); status != 200 {
+			t.Errorf("status %d of a request that came long behind its header", status)
+		}
+		_ = idle.Close()
 		synctest.Wait()
 		if text := s.log.String(); text != "" {
 			t.Error(text)
