@@ -282,24 +282,24 @@ func TestImage(t *testing.T) {
 	if out, err := c.health(); err != nil {
 		t.Errorf("health: %v, %s", err, out)
 	}
-	if state := stop(syscall.SIGTERM); !state.Success() {
-		t.Errorf("SIGTERM ends it with %v", state)
+	if err := stop(syscall.SIGTERM); err != nil {
+		t.Errorf("SIGTERM ends it with %v", err)
 	}
 
 	// The directory is the user's, so a log in it is there after a kill. A container has /proc, too.
 	boot := "/proc/sys/kernel/random/boot_id"
 	id, err := os.ReadFile(boot)
-	if err := errors.Join(err, os.MkdirAll(filepath.Join(root, filepath.Dir(boot)), 0o755), os.WriteFile(filepath.Join(root, boot), id, 0o644)); err != nil { //nolint:gosec // for another user
+	if err := errors.Join(err, os.MkdirAll(filepath.Join(root, filepath.Dir(boot)), 0o755), os.WriteFile(filepath.Join(root, boot), id, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	stop = c.start("STATE_DIR=/var/lib/ssegateway")
 	first := c.position()
-	stop(syscall.SIGKILL)
+	_ = stop(syscall.SIGKILL)
 	stop = c.start("STATE_DIR=/var/lib/ssegateway")
 	if second := c.position(); second != first || !strings.HasSuffix(second, "-0") {
 		t.Errorf("the log is at %q after a kill, and was at %q", second, first)
 	}
-	stop(syscall.SIGKILL)
+	_ = stop(syscall.SIGKILL)
 }
 
 // container is the unpacked image, as a container runtime would run it.
@@ -323,8 +323,8 @@ func (c container) health() (string, error) {
 	return string(out), err
 }
 
-// start starts the gateway. stop ends it by a signal.
-func (c container) start(settings ...string) (stop func(syscall.Signal) *os.ProcessState) {
+// start starts the gateway. stop ends it by a signal, and returns how it ended.
+func (c container) start(settings ...string) (stop func(syscall.Signal) error) {
 	c.t.Helper()
 	gateway := c.command(c.config.Entrypoint, settings...)
 	var log bytes.Buffer
@@ -335,18 +335,19 @@ func (c container) start(settings ...string) (stop func(syscall.Signal) *os.Proc
 	exited := make(chan error, 1)
 	go func() { exited <- gateway.Wait() }()
 	awaitHealth(c.t, c.port, exited)
-	return func(signal syscall.Signal) *os.ProcessState {
+	return func(signal syscall.Signal) error {
 		c.t.Helper()
 		if err := gateway.Process.Signal(signal); err != nil {
 			c.t.Fatal(err)
 		}
 		select {
-		case <-exited:
+		case err := <-exited:
+			c.t.Log(log.String())
+			return err
 		case <-time.After(patience):
 			c.t.Fatalf("%v does not end it", signal)
+			return nil
 		}
-		c.t.Log(log.String())
-		return gateway.ProcessState
 	}
 }
 

@@ -110,7 +110,7 @@ func (p *process) run(ctx context.Context, s *server.Server, run func(context.Co
 	return run(ctx)
 }
 
-// reload applies what may change while s runs: the certificate, and the log level of the
+// reload applies what may change while s runs: certificates, and the log level of the
 // configuration file. It logs in one line what it has applied.
 func (p *process) reload(s *server.Server) {
 	var done []slog.Attr
@@ -121,12 +121,12 @@ func (p *process) reload(s *server.Server) {
 		done = append(done, slog.String("log_level", strings.ToLower(level.String())))
 	}
 	if s != nil {
-		loaded, err := s.ReloadCertificate()
+		loaded, err := s.ReloadCertificates()
 		if err != nil {
 			p.log.Error("the TLS certificate is not usable, the former stays in use", "error", err.Error())
 		}
-		if loaded {
-			done = append(done, slog.String("certificate", p.cfg.TLSCertFile))
+		if len(loaded) > 0 {
+			done = append(done, slog.String("certificate", strings.Join(loaded, ",")))
 		}
 	}
 	message := "reloaded"

@@ -3,7 +3,6 @@ package broker
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -31,17 +30,15 @@ func prepare(dir string) (err error) {
 type site struct {
 	*harness.Gateway
 
-	t    *testing.T
-	http *http.Client
+	t *testing.T
 }
 
 func start(t *testing.T, settings ...string) *site {
 	t.Helper()
-	s := &site{harness.StartGateway(t, binary, nil, settings...), t, &http.Client{}}
+	s := &site{harness.StartGateway(t, binary, nil, settings...), t}
 	s.Backend.On("", harness.Script{Connect: func(*harness.Callback) harness.Answer {
 		return harness.Answer{Status: http.StatusOK, Body: `{"topics":["t"]}`}
 	}})
-	t.Cleanup(s.http.CloseIdleConnections)
 	return s
 }
 
@@ -79,21 +76,7 @@ func (x *stream) wants(text string) {
 
 func (s *site) call(method, path, body string) (status int, answer string) {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.Endpoint.Addr+path, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	resp, err := s.http.Do(r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return resp.StatusCode, string(text)
+	return s.Call(s.t, method, path, body)
 }
 
 func publication(data string) string { return `{"topic":"t","event":{"data":"` + data + `"}}` }

@@ -32,6 +32,7 @@ type contractCase struct {
 var sections = []section{
 	configuration, clients, addresses, proxyProtocol, eventSourceErrors, callbacks, lifecycle, sending, bodies, pendingSends, repeating, wire, eventForm, health, logging, draining,
 	ownLogging, ownDraining, access, cors, events, queues, overflows, halfClosing, hardening, grants, topics, replays, positions, retaining, steering, streaming, tails, metrics,
+	proofs, internalListeners,
 }
 
 func allCases() []contractCase {

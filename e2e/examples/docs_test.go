@@ -28,9 +28,9 @@ func snippet(t *testing.T, page, name, more string) example {
 	}
 	program := strings.NewReplacer("8000", "PORT", "http://127.0.0.1:3000", "STREAMS").Replace(string(found[1])) + more
 	if strings.HasSuffix(name, ".py") {
-		return example{name, []string{"python3", "-c", program}, "listening", "python3", nil}
+		return example{name, []string{"python3", "-c", program}, "listening", "python3", nil, nil}
 	}
-	return example{name, []string{"node", "--input-type=module", "-e", program}, "listening", "nodejs", nil}
+	return example{name, []string{"node", "--input-type=module", "-e", program}, "listening", "nodejs", nil, nil}
 }
 
 func TestStateInCallback(t *testing.T) {

@@ -14,16 +14,17 @@ import (
 
 // The examples in all languages behave the same.
 var languages = []example{
-	{"go", []string{"BACKEND"}, "listening on", "", nil},
-	{"java", []string{"java", path("java", "Backend.java")}, "listening on", "default-jdk-headless", nil},
-	{"node", []string{"node", path("node", "backend.mjs")}, "listening on", "nodejs", nil},
+	{"go", []string{"BACKEND"}, "listening on", "", nil, nil},
+	{"java", []string{"java", path("java", "Backend.java")}, "listening on", "default-jdk-headless", nil, nil},
+	{"node", []string{"node", path("node", "backend.mjs")}, "listening on", "nodejs", nil, nil},
 	{
 		"php",
 		[]string{"php", "-S", "127.0.0.1:PORT", path("php", "backend.php")},
 		"Development Server .* started", "php-cli",
 		[]string{"php", path("php", "backend.php")},
+		nil,
 	},
-	{"python", []string{"python3", path("python", "backend.py")}, "listening on", "python3", nil},
+	{"python", []string{"python3", path("python", "backend.py")}, "listening on", "python3", nil, nil},
 }
 
 func TestLanguages(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 )
 
 func page(name string) example {
-	return example{name, []string{"node", path(name, "server.mjs")}, "listening on", "nodejs", nil}
+	return example{name, []string{"node", path(name, "server.mjs")}, "listening on", "nodejs", nil, nil}
 }
 
 // tab is a page of the example in a browser.

@@ -66,6 +66,7 @@ type example struct {
 	started string   // it prints this once it listens
 	install string   // the package of its runtime
 	first   []string // a command that has to end before
+	env     []string // further variables
 }
 
 // site is a gateway with an example as its backend.
@@ -130,9 +131,9 @@ func (s *site) command(t *testing.T, command []string) *harness.Process {
 	for _, arg := range command {
 		args = append(args, strings.NewReplacer("PORT", port, "BACKEND", goExample, "STREAMS", s.streams).Replace(arg))
 	}
-	p, err := harness.Run(harness.Command{Args: args, Dir: s.files, Env: []string{
+	p, err := harness.Run(harness.Command{Args: args, Dir: s.files, Env: append([]string{
 		"PORT=" + port, "GATEWAY=" + s.streams, "TMPDIR=" + s.files, "STEP_MS=20",
-	}})
+	}, s.runs.env...)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,8 +23,9 @@ type Callback struct {
 	Method string
 	Target string // raw
 	Header http.Header
-	Body   []byte // raw
-	Err    error  // the error in the body, if any
+	TLS    *tls.ConnectionState // nil: without TLS
+	Body   []byte               // raw
+	Err    error                // the error in the body, if any
 
 	Action, Token, Reason, Detail string
 	URL                           string            // request.url
@@ -76,8 +78,14 @@ func NewBackend() (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	b := NewBackendAt(l)
+	b.Port = l.Addr().(*net.TCPAddr).Port
+	return b, nil
+}
+
+// NewBackendAt serves a listener, which may be one of TLS or of a Unix socket. It has no Port.
+func NewBackendAt(l net.Listener) *Backend {
 	b := &Backend{
-		Port:    l.Addr().(*net.TCPAddr).Port,
 		changed: make(chan struct{}), scripts: map[string]Script{}, conns: map[net.Conn]http.ConnState{},
 	}
 	b.calm, b.calmDown = context.WithCancel(context.Background())
@@ -88,7 +96,7 @@ func NewBackend() (*Backend, error) {
 		ConnState:         b.track,
 	}
 	go func() { _ = b.server.Serve(l) }()
-	return b, nil
+	return b
 }
 
 // URL returns the callback URL with this path and query.
@@ -212,7 +220,7 @@ func (b *Backend) Await(patience time.Duration, n int, match func(*Callback) boo
 }
 
 func (b *Backend) serve(w http.ResponseWriter, r *http.Request) {
-	c := &Callback{At: time.Now(), Method: r.Method, Target: r.RequestURI, Header: r.Header}
+	c := &Callback{At: time.Now(), Method: r.Method, Target: r.RequestURI, Header: r.Header, TLS: r.TLS}
 	c.Body, c.Err = io.ReadAll(r.Body)
 	if c.Err == nil {
 		c.Err = c.decode()

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -15,11 +16,12 @@ import (
 	"time"
 )
 
-// Certificate is a self-signed certificate for the loopback addresses, in files.
+// Certificate is a self-signed certificate for the loopback addresses, and for clients, in files.
 type Certificate struct {
 	CertFile, KeyFile string
 	Roots             *x509.CertPool // has this certificate
 	Serial            *big.Int
+	Pair              tls.Certificate
 }
 
 // NewCertificate writes a new certificate and its key to dir, replacing older ones.
@@ -43,7 +45,7 @@ func NewCertificateUntil(dir string, end time.Time) (*Certificate, error) {
 		NotBefore:             time.Now().Add(-24 * time.Hour),
 		NotAfter:              end,
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 		DNSNames:              []string{"localhost"},
@@ -66,6 +68,7 @@ func NewCertificateUntil(dir string, end time.Time) (*Certificate, error) {
 		KeyFile:  filepath.Join(dir, "key.pem"),
 		Roots:    x509.NewCertPool(),
 		Serial:   serial,
+		Pair:     tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: parsed},
 	}
 	c.Roots.AddCert(parsed)
 	if err := writePEM(c.KeyFile, "PRIVATE KEY", keyDER); err != nil {

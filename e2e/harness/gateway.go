@@ -1,7 +1,7 @@
 package harness
 
 import (
-	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -135,16 +135,31 @@ func (g *Gateway) post(t testing.TB, operation string, body map[string]any, stat
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := g.client.Post(g.Endpoint.Scheme()+"://"+g.Endpoint.Addr+"/internal/"+operation, "application/json", bytes.NewReader(text))
+	var answer struct{ Status string }
+	code, got := g.Call(t, http.MethodPost, "/internal/"+operation, string(text))
+	if json.Unmarshal([]byte(got), &answer) != nil || code != http.StatusOK || answer.Status != status {
+		t.Fatalf("%s of %.200s: %d %s, want %q", operation, text, code, got, status)
+	}
+}
+
+// Call makes a request of the backend, with a body of JSON.
+func (g *Gateway) Call(t testing.TB, method, path, body string) (status int, answer string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), method, g.Endpoint.Scheme()+"://"+g.Endpoint.Addr+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	var answer struct{ Status string }
-	got, err := io.ReadAll(resp.Body)
-	if err != nil || json.Unmarshal(got, &answer) != nil || resp.StatusCode != http.StatusOK || answer.Status != status {
-		t.Fatalf("%s of %.200s: %d %s (%v), want %q", operation, text, resp.StatusCode, got, err, status)
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := g.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
 }
 
 // Event sends an event.

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"crypto/tls"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -24,7 +25,7 @@ func TestCheck(t *testing.T) {
 		return c
 	}
 	long, short, over := certificate(100*24*time.Hour), certificate(13*24*time.Hour+time.Hour), certificate(-time.Hour)
-	tls := func(cert, key *harness.Certificate) []string {
+	pair := func(cert, key *harness.Certificate) []string {
 		return []string{"TLS_CERT_FILE=" + cert.CertFile, "TLS_KEY_FILE=" + key.KeyFile}
 	}
 	backend, err := harness.NewBackend()
@@ -48,6 +49,29 @@ func TestCheck(t *testing.T) {
 	l.SetUnlinkOnClose(false)
 	_ = l.Close()
 	other := strings.TrimPrefix(broker, "nats://")
+	secured := func(config *tls.Config) string {
+		listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secured := harness.NewBackendAt(listener)
+		t.Cleanup(secured.Close)
+		return "CALLBACK_URL=https://" + listener.Addr().String() + "/callback?key=canary"
+	}
+	plainTLS := secured(&tls.Config{Certificates: []tls.Certificate{long.Pair}, MinVersion: tls.VersionTLS12})
+	demanding := secured(&tls.Config{Certificates: []tls.Certificate{long.Pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: long.Roots, MinVersion: tls.VersionTLS12})
+	listening := filepath.Join(t.TempDir(), "s")
+	unixListener, err := net.Listen("unix", listening)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unixListener.Close()
+	shows := func(c *harness.Certificate) []string {
+		return []string{demanding, "BACKEND_CA_FILE=" + long.CertFile, "BACKEND_CLIENT_CERT_FILE=" + c.CertFile, "BACKEND_CLIENT_KEY_FILE=" + c.KeyFile}
+	}
+	internal := func(cert, key, callers string) []string {
+		return []string{"INTERNAL_ADDR=127.0.0.1:" + strconv.Itoa(ownPort(t)), "INTERNAL_TLS_CERT_FILE=" + cert, "INTERNAL_TLS_KEY_FILE=" + key, "INTERNAL_CLIENT_CA_FILE=" + callers}
+	}
 	for _, test := range []struct {
 		name     string
 		settings []string
@@ -59,11 +83,23 @@ func TestCheck(t *testing.T) {
 		{"no backend", []string{"CALLBACK_URL=http://127.0.0.1:1/"}, false, []string{"fail  CALLBACK_URL: the backend takes no connection: "}},
 		{"no host", []string{"CALLBACK_URL=http://nowhere.invalid/"}, false, []string{"fail  CALLBACK_URL: the host does not resolve: "}},
 		{"no TLS", []string{strings.Replace(callback, "http:", "https:", 1)}, false, []string{"fail  CALLBACK_URL: the backend at 127.0.0.1:"}},
-		{"certificate", tls(long, long), true, []string{"ok    TLS_CERT_FILE: the certificate matches its key"}},
+		{"certificate", pair(long, long), true, []string{"ok    TLS_CERT_FILE: the certificate matches its key"}},
+		{"backend with TLS", []string{plainTLS, "BACKEND_CA_FILE=" + long.CertFile}, true, []string{"ok    BACKEND_CA_FILE: ", "ok    CALLBACK_URL: 127.0.0.1:", "takes connections with TLS"}},
+		{"backend with another authority", []string{plainTLS, "BACKEND_CA_FILE=" + short.CertFile}, false, []string{"fail  CALLBACK_URL: ", "certificate"}},
+		{"backend that asks for a certificate", shows(long), true, []string{"ok    BACKEND_CLIENT_CERT_FILE: the certificate matches its key", "ok    CALLBACK_URL: "}},
+		{"backend that asks for another certificate", shows(short), false, []string{"warn  BACKEND_CLIENT_CERT_FILE: ", "fail  CALLBACK_URL: ", "remote error: tls: "}},
+		{"backend that gets no certificate", shows(long)[:2], false, []string{"fail  CALLBACK_URL: ", "remote error: tls: certificate required"}},
+		{"no authorities", []string{"BACKEND_CA_FILE=" + long.KeyFile}, false, []string{"fail  BACKEND_CA_FILE: there is no certificate in PEM in "}},
+		{"TLS for nothing", []string{callback, "BACKEND_CA_FILE=" + long.CertFile}, true, []string{"warn  BACKEND_CA_FILE and BACKEND_CLIENT_CERT_FILE have no effect: "}},
+		{"backend at a socket", []string{"CALLBACK_URL=unix:" + listening + ":/callback?key=canary"}, true, []string{"ok    CALLBACK_URL: unix:" + listening + " takes connections"}},
+		{"no backend at a socket", []string{"CALLBACK_URL=unix:" + stale}, false, []string{"fail  CALLBACK_URL: the backend takes no connection: "}},
+		{"internal certificates", internal(long.CertFile, long.KeyFile, short.CertFile), true, []string{"ok    INTERNAL_TLS_CERT_FILE: ", "ok    INTERNAL_CLIENT_CA_FILE: "}},
+		{"internal certificates that are none", internal(over.CertFile, over.KeyFile, short.KeyFile), false, []string{"fail  INTERNAL_TLS_CERT_FILE: the certificate has expired", "fail  INTERNAL_CLIENT_CA_FILE: there is no"}},
+		{"no secret", []string{"CALLBACK_SIGNING_SECRET=whsec_canary"}, false, []string{"fail  CALLBACK_SIGNING_SECRET: the given value is not valid"}},
 		{"open to others", []string{"INTERNAL_ALLOW=10.0.0.0/8"}, true, []string{"warn  /internal shares the public port, and INTERNAL_ALLOW opens it"}},
-		{"certificate ends soon", tls(short, short), true, []string{"warn  TLS_CERT_FILE: ", " in 13 days: renew it"}},
-		{"certificate is over", tls(over, over), false, []string{"fail  TLS_CERT_FILE: the certificate has expired"}},
-		{"another key", tls(long, short), false, []string{"fail  TLS_CERT_FILE and TLS_KEY_FILE: "}},
+		{"certificate ends soon", pair(short, short), true, []string{"warn  TLS_CERT_FILE: ", " in 13 days: renew it"}},
+		{"certificate is over", pair(over, over), false, []string{"fail  TLS_CERT_FILE: the certificate has expired"}},
+		{"another key", pair(long, short), false, []string{"fail  TLS_CERT_FILE and TLS_KEY_FILE: "}},
 		{"NATS", []string{"NATS_URL=" + broker}, true, []string{"ok    NATS_URL: NATS 2."}},
 		{"NATS without JetStream", []string{"NATS_URL=" + without}, false, []string{"fail  NATS_URL: NATS server 2.", "JetStream"}},
 		{"no NATS", []string{"NATS_URL=nats://gateway:canary@127.0.0.1:1"}, false, []string{"fail  NATS_URL: "}},

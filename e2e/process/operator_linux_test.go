@@ -3,6 +3,7 @@ package process
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -71,7 +72,7 @@ func TestOperator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, err := harness.FreePort()
+	other, err := harness.NewCertificate(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +84,9 @@ func TestOperator(t *testing.T) {
 		{"public port", nil, nil},
 		{"TLS", certificate, nil},
 		{"token", nil, []string{"INTERNAL_TOKEN_FILE=" + file(t, "secret\n")}},
-		{"all addresses", nil, []string{"INTERNAL_ADDR=0.0.0.0:" + strconv.Itoa(port)}},
+		{"all addresses", nil, []string{"INTERNAL_ADDR=0.0.0.0:" + strconv.Itoa(ownPort(t))}},
+		{"TLS of its own, callers with certificates, token", nil, append(internalTLS("127.0.0.1", ownPort(t), certificate, other), "INTERNAL_TOKEN=secret")},
+		{"TLS of its own, at an address that others reach", nil, internalTLS(outerAddress(t), ownPort(t), certificate, other)},
 		{"socket, in a file", nil, []string{"CONFIG_FILE=" + file(t, "internal_addr: unix:"+filepath.Join(t.TempDir(), "s")+"\ninternal_token: secret\n")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -123,6 +126,57 @@ func TestOperator(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The commands give the token to no other than the gateway: what listens at an address of another host has to show the
+// certificate of INTERNAL_TLS_CERT_FILE, or one that the system vouches for.
+func TestOperatorChecksTheCertificate(t *testing.T) {
+	certificate, err := harness.NewCertificate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := harness.NewCertificate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := append(internalTLS(outerAddress(t), ownPort(t), certificate, other), "INTERNAL_TOKEN=secret")
+	o := operate(t, nil, settings...)
+	o.wants(true, `(?s).*\n`, "stats")
+	o.settings = append(o.settings, "INTERNAL_TLS_CERT_FILE="+other.CertFile, "INTERNAL_TLS_KEY_FILE="+other.KeyFile) // the last of two counts
+	o.wants(false, `cannot reach the gateway at https://\S+ \(INTERNAL_ADDR\): x509: certificate .*\n`, "stats")
+}
+
+// internalTLS returns the settings of a listener for /internal with TLS and callers that have certificates.
+func internalTLS(host string, port int, certificate, callers *harness.Certificate) []string {
+	return []string{
+		"INTERNAL_ADDR=" + net.JoinHostPort(host, strconv.Itoa(port)), "INTERNAL_TLS_CERT_FILE=" + certificate.CertFile, "INTERNAL_TLS_KEY_FILE=" + certificate.KeyFile,
+		"INTERNAL_CLIENT_CA_FILE=" + callers.CertFile,
+	}
+}
+
+func ownPort(t *testing.T) int {
+	t.Helper()
+	port, err := harness.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// outerAddress returns an address of this machine that others could reach.
+func outerAddress(t *testing.T) string {
+	t.Helper()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && !n.IP.IsLoopback() && n.IP.To4() != nil {
+			return n.IP.String()
+		}
+	}
+	t.Fatal("this machine has only loopback addresses, so this test cannot run (a dummy interface is enough)")
+	return ""
 }
 
 // Data comes from the standard input without the line end behind it, and no data is no event.

@@ -55,7 +55,11 @@ func TestReloadCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := harness.StartGateway(t, binary, cert)
+	backend, err := harness.NewCertificate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := harness.StartGateway(t, binary, cert, "BACKEND_CA_FILE="+backend.CertFile)
 	serves := func(want *harness.Certificate) {
 		t.Helper()
 		conn, err := tls.Dial("tcp", g.Endpoint.Addr, &tls.Config{InsecureSkipVerify: true}) // only its serial number is checked
@@ -77,7 +81,7 @@ func TestReloadCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	signal(t, g.Process, syscall.SIGHUP)
-	wantLog(t, g.Process, `^\[INFO\] reloaded log_level=info certificate=.*cert\.pem$`)
+	wantLog(t, g.Process, `^\[INFO\] reloaded log_level=info certificate=`+backend.CertFile+`,`+cert.CertFile+`$`)
 	serves(next)
 }
 

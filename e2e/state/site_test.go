@@ -3,7 +3,6 @@ package state
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -27,18 +26,16 @@ type site struct {
 	*harness.Gateway
 
 	t     *testing.T
-	http  *http.Client
 	begun time.Time // when the gateway was started again
 }
 
 // start starts a gateway with that directory.
 func start(t *testing.T, dir string, settings ...string) *site {
 	t.Helper()
-	s := &site{harness.StartGateway(t, binary, nil, append([]string{"STATE_DIR=" + dir}, settings...)...), t, &http.Client{}, time.Time{}}
+	s := &site{harness.StartGateway(t, binary, nil, append([]string{"STATE_DIR=" + dir}, settings...)...), t, time.Time{}}
 	s.Backend.On("", harness.Script{Connect: func(*harness.Callback) harness.Answer {
 		return harness.Answer{Status: http.StatusOK, Body: `{"topics":["t"]}`}
 	}})
-	t.Cleanup(s.http.CloseIdleConnections)
 	return s
 }
 
@@ -47,7 +44,6 @@ func (s *site) restart() {
 	s.t.Helper()
 	s.begun = time.Now()
 	s.Restart(s.t)
-	s.http.CloseIdleConnections()
 }
 
 // told waits until the gateway, since it was started again, has told of a token's end.
@@ -99,21 +95,7 @@ func of(token string) func(*harness.Callback) bool {
 
 func (s *site) call(method, path, body string) (status int, answer string) {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.Endpoint.Addr+path, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	resp, err := s.http.Do(r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return resp.StatusCode, string(text)
+	return s.Call(s.t, method, path, body)
 }
 
 func publication(data string) string { return `{"topic":"t","event":{"data":"` + data + `"}}` }

@@ -9,6 +9,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,6 +21,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +29,7 @@ import (
 
 type backend struct {
 	gateway string // its base URL
+	secret  []byte // signs callbacks; without one anybody is believed
 	client  *http.Client
 
 	mu      sync.Mutex
@@ -48,6 +53,13 @@ func main() {
 		gateway: cmp.Or(os.Getenv("GATEWAY"), "http://127.0.0.1:3000"),
 		client:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
 		streams: map[string]string{},
+	}
+	if secret := os.Getenv("CALLBACK_SIGNING_SECRET"); secret != "" {
+		var err error
+		if b.secret, err = base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_")); err != nil {
+			slog.Error("CALLBACK_SIGNING_SECRET is not valid") // the error would tell of it
+			os.Exit(1)
+		}
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /callback", b.serveCallback) // for the gateway only: do not let others reach it
@@ -99,8 +111,16 @@ func (b *backend) remember() {
 // serveCallback is what the gateway asks and tells.
 func (b *backend) serveCallback(w http.ResponseWriter, r *http.Request) {
 	var c callback
-	if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		err = json.Unmarshal(body, &c)
+	}
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if !b.isSigned(r.Header, body) {
+		answer(w, http.StatusUnauthorized, object{})
 		return
 	}
 	b.mu.Lock()
@@ -122,6 +142,24 @@ func (b *backend) serveCallback(w http.ResponseWriter, r *http.Request) {
 		"subject": name,
 		"topics":  []string{"news"},
 		"events":  []object{{"name": "welcome", "data": "Hello, " + name}},
+	})
+}
+
+// isSigned tells whether a callback comes from the gateway, and is not an old one again
+// (https://www.standardwebhooks.com).
+func (b *backend) isSigned(header http.Header, body []byte) bool {
+	if b.secret == nil {
+		return true
+	}
+	sent, err := strconv.ParseInt(header.Get("webhook-timestamp"), 10, 64)
+	if err != nil || time.Since(time.Unix(sent, 0)).Abs() > 5*time.Minute {
+		return false
+	}
+	mac := hmac.New(sha256.New, b.secret)
+	fmt.Fprintf(mac, "%s.%d.%s", header.Get("webhook-id"), sent, body)
+	signature := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	return slices.ContainsFunc(strings.Fields(header.Get("webhook-signature")), func(given string) bool {
+		return hmac.Equal([]byte(given), []byte(signature))
 	})
 }
 

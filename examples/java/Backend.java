@@ -3,6 +3,7 @@
 // It answers the gateway's callbacks, remembers which streams are whose, and reaches
 // them with plain HTTP requests to the gateway.
 
+import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
 import java.io.IOException;
@@ -15,6 +16,9 @@ import java.net.http.HttpRequest.BodyPublisher;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.charset.StandardCharsets;
+import java.security.GeneralSecurityException;
+import java.security.MessageDigest;
+import java.util.Base64;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -22,12 +26,16 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Executors;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
+import javax.crypto.Mac;
+import javax.crypto.spec.SecretKeySpec;
 
 public class Backend {
     record Answer(int status, String json) {}
 
     static final int PORT = Integer.parseInt(System.getenv().getOrDefault("PORT", "8000"));
     static final String GATEWAY = System.getenv().getOrDefault("GATEWAY", "http://127.0.0.1:3000");
+    // Without one anybody is believed.
+    static final String SECRET = System.getenv().getOrDefault("CALLBACK_SIGNING_SECRET", "").replaceFirst("^whsec_", "");
 
     static final HttpClient client = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
     static final Map<String, String> streams = new ConcurrentHashMap<>(); // token of an open stream: whose it is
@@ -65,6 +73,27 @@ public class Backend {
     }
 
     // What the gateway asks and tells. Anything but a 2xx refuses a stream.
+
+    /** Whether a callback comes from the gateway, and is not an old one again (https://www.standardwebhooks.com). */
+    static boolean isSigned(Headers headers, String body) {
+        String sent = headers.getFirst("webhook-timestamp");
+        String given = headers.getFirst("webhook-signature");
+        if (SECRET.isEmpty()) {
+            return true;
+        }
+        if (sent == null || given == null || Math.abs(System.currentTimeMillis() / 1000 - Long.parseLong(sent)) > 300) {
+            return false;
+        }
+        try {
+            Mac hmac = Mac.getInstance("HmacSHA256");
+            hmac.init(new SecretKeySpec(Base64.getDecoder().decode(SECRET), "HmacSHA256"));
+            byte[] signed = (headers.getFirst("webhook-id") + "." + sent + "." + body).getBytes(StandardCharsets.UTF_8);
+            byte[] signature = ("v1," + Base64.getEncoder().encodeToString(hmac.doFinal(signed))).getBytes(StandardCharsets.UTF_8);
+            return Stream.of(given.split(" ")).anyMatch(s -> MessageDigest.isEqual(signature, s.getBytes(StandardCharsets.UTF_8)));
+        } catch (GeneralSecurityException e) {
+            throw new IllegalStateException(e); // every JDK has it
+        }
+    }
 
     static Answer callback(Map<String, String> call) {
         String token = call.get("token");
@@ -165,7 +194,10 @@ public class Backend {
 
     static Answer answer(HttpExchange exchange, String name, String body) throws IOException {
         return switch (exchange.getRequestMethod() + " " + exchange.getRequestURI().getPath()) {
-            case "POST /callback" -> callback(Json.parse(body)); // for the gateway only: do not let others reach it
+            case "POST /callback" -> { // for the gateway only: do not let others reach it
+                Map<String, String> call = Json.parse(body);
+                yield isSigned(exchange.getRequestHeaders(), body) ? callback(call) : new Answer(401, "{}");
+            }
             case "POST /send" -> count(send(name, body));
             case "POST /stream" -> count(stream(name, body));
             case "POST /publish" -> publish(body);

@@ -3,12 +3,14 @@
 // It answers the gateway's callbacks, remembers which streams are whose, and reaches
 // them with plain HTTP requests to the gateway.
 
+import { createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const PORT = Number(process.env.PORT ?? 8000);
 const GATEWAY = process.env.GATEWAY ?? "http://127.0.0.1:3000";
+const SECRET = process.env.CALLBACK_SIGNING_SECRET?.replace("whsec_", ""); // without one anybody is believed
 
 const streams = new Map(); // token of an open stream: whose it is
 
@@ -31,6 +33,16 @@ async function remember() {
 }
 
 // What the gateway asks and tells. Anything but a 2xx refuses a stream.
+
+// isSigned tells whether a callback comes from the gateway, and is not an old one again (https://www.standardwebhooks.com).
+function isSigned(headers, body) {
+  if (!SECRET) return true;
+  const sent = headers["webhook-timestamp"];
+  const hmac = createHmac("sha256", Buffer.from(SECRET, "base64")).update(`${headers["webhook-id"]}.${sent}.${body}`);
+  const signature = Buffer.from(`v1,${hmac.digest("base64")}`);
+  const given = (headers["webhook-signature"] ?? "").split(" ").map((s) => Buffer.from(s));
+  return Math.abs(Date.now() / 1000 - sent) < 300 && given.some((s) => s.length === signature.length && timingSafeEqual(s, signature));
+}
 
 function callback({ action, token, request }) {
   if (action !== "connect") {
@@ -93,16 +105,16 @@ async function* lines(words) {
 const server = createServer(async (req, res) => {
   const { pathname, searchParams } = new URL(req.url, "http://localhost");
   const body = await text(req);
-  const [status, value] = await handle(`${req.method} ${pathname}`, searchParams.get("name"), body)
+  const [status, value] = await handle(`${req.method} ${pathname}`, searchParams.get("name"), body, req.headers)
     // One bad request, or a gateway that is away, must not end the process.
     .catch((error) => [error instanceof SyntaxError ? 400 : 502, { error: error.message }]);
   res.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(value));
 });
 
-async function handle(route, name, body) {
+async function handle(route, name, body, headers) {
   switch (route) {
     case "POST /callback": // for the gateway only: do not let others reach it
-      return callback(JSON.parse(body));
+      return isSigned(headers, body) ? callback(JSON.parse(body)) : [401, {}];
     case "POST /send": {
       const sent = await send(name, body);
       return [sent ? 200 : 404, { sent }];

@@ -8,6 +8,7 @@
 declare(strict_types=1);
 
 define('GATEWAY', getenv('GATEWAY') ?: 'http://127.0.0.1:3000');
+define('SECRET', getenv('CALLBACK_SIGNING_SECRET') ?: ''); // without one anybody is believed
 
 // One small file for each open stream: its name is the token, its content whose it is.
 // A real backend has a table for that.
@@ -38,6 +39,20 @@ function remember(): void
     foreach ($open as $token => $name) {
         file_put_contents(STREAMS . "/$token", $name);
     }
+}
+
+/** Whether a callback comes from the gateway, and is not an old one again (https://www.standardwebhooks.com). */
+function isSigned(array $server, string $body): bool
+{
+    if (SECRET === '') {
+        return true;
+    }
+    ['HTTP_WEBHOOK_ID' => $id, 'HTTP_WEBHOOK_TIMESTAMP' => $sent, 'HTTP_WEBHOOK_SIGNATURE' => $given]
+        = $server + array_fill_keys(['HTTP_WEBHOOK_ID', 'HTTP_WEBHOOK_TIMESTAMP', 'HTTP_WEBHOOK_SIGNATURE'], '');
+    $key = base64_decode(preg_replace('/^whsec_/', '', SECRET));
+    $signature = 'v1,' . base64_encode(hash_hmac('sha256', "$id.$sent.$body", $key, true));
+    $equal = array_filter(explode(' ', $given), fn (string $s) => hash_equals($signature, $s));
+    return ctype_digit($sent) && abs(time() - (int) $sent) < 300 && $equal !== [];
 }
 
 // What the gateway asks and tells. Anything but a 2xx refuses a stream.
@@ -157,7 +172,8 @@ $body = file_get_contents('php://input');
 try {
     switch ($_SERVER['REQUEST_METHOD'] . ' ' . parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH)) {
         case 'POST /callback': // for the gateway only: do not let others reach it
-            [$status, $answer] = callback(json_decode($body, true, 512, JSON_THROW_ON_ERROR));
+            $call = json_decode($body, true, 512, JSON_THROW_ON_ERROR);
+            [$status, $answer] = isSigned($_SERVER, $body) ? callback($call) : [401, new stdClass()];
             break;
         case 'POST /send':
             $sent = send($name, $body);

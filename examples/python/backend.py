@@ -4,6 +4,8 @@ It answers the gateway's callbacks, remembers which streams are whose, and reach
 them with plain HTTP requests to the gateway.
 """
 
+import base64
+import hmac
 import http.client
 import json
 import os
@@ -14,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 PORT = int(os.environ.get("PORT", "8000"))
 GATEWAY = os.environ.get("GATEWAY", "http://127.0.0.1:3000")
+SECRET = os.environ.get("CALLBACK_SIGNING_SECRET", "").removeprefix("whsec_")  # without one anybody is believed
 
 lock = threading.Lock()
 streams = {}  # token of an open stream: whose it is
@@ -37,6 +40,17 @@ def remember():
 
 
 # What the gateway asks and tells.
+
+def is_signed(headers, body):
+    """Whether a callback comes from the gateway, and is not an old one again (https://www.standardwebhooks.com)."""
+    if not SECRET:
+        return True
+    sent = headers.get("webhook-timestamp", "")
+    signed = f"{headers.get('webhook-id')}.{sent}.{body}".encode()
+    signature = b"v1," + base64.b64encode(hmac.digest(base64.b64decode(SECRET), signed, "sha256"))
+    given = headers.get("webhook-signature", "").encode().split()
+    return sent.isdecimal() and abs(time.time() - int(sent)) < 300 and any(hmac.compare_digest(signature, s) for s in given)
+
 
 def connect(token, request):
     """Decides whether a stream opens. Returns the status and what the stream starts with."""
@@ -126,7 +140,9 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         if target.path == "/callback":  # for the gateway only: do not let others reach it
             call = json.loads(body)
-            if call["action"] == "connect":
+            if not is_signed(self.headers, body):
+                self.answer(401, {})
+            elif call["action"] == "connect":
                 self.answer(*connect(call["token"], call["request"]))
             else:
                 disconnect(call["token"])

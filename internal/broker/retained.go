@@ -3,6 +3,7 @@ package broker
 import (
 	"slices"
 	"sort"
+	"strconv"
 )
 
 const (
@@ -45,9 +46,12 @@ type keptAt struct {
 
 func (k *kept) cost() int64 { return k.record.keptCost() }
 
-// keptCost is what a retained event takes as long as any of its topics has it, with the names of all.
+// keptCost is what a retained event takes as long as any of its topics has it, with the names of all. Its id counts as
+// the longest one: so whatever is replaced by its like takes as much as before.
 func (r *Record) keptCost() int64 {
-	n := int64(r.Frame.Size()) + recordOverhead
+	const longest = 20 // digits of an offset
+	var digits [longest]byte
+	n := int64(r.Frame.Size()+longest-len(strconv.AppendUint(digits[:0], r.Offset, 10))) + recordOverhead
 	for _, t := range r.Topics {
 		n += int64(len(t)) + nameOverhead
 	}
@@ -163,23 +167,26 @@ func (s *retention) remove(topics []string, key string) (removed uint32) {
 	return removed
 }
 
-// Reserve reserves what p, which is to be retained, takes beyond what is retained now, until release is called. It
-// reserves nothing, and returns false, if that is beyond the bound. It is for engines that store an event before they
-// append it.
+// Reserve reserves what p, which is to be retained, takes, until release is called. It reserves nothing, and returns
+// false, if p is beyond the bound. What p would replace now is room for p, but is reserved as well: it may be gone when p comes.
+// It is for engines that store an event before they append it.
 func (l *Log) Reserve(p Publication) (release func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	need := l.kept.need(record(p, Position{l.epoch, l.offset + 1}), p.Key)
-	if ok = l.kept.hasRoom(need); !ok {
-		need = 0
+	r := record(p, Position{l.epoch, l.offset + 1})
+	if !l.kept.hasRoom(l.kept.need(r, p.Key)) {
+		return func() {}, false
 	}
-	need = max(need, 0)
-	l.kept.reserved += need
+	cost := r.keptCost()
+	for _, t := range r.Topics {
+		cost += placeCost(t, p.Key)
+	}
+	l.kept.reserved += cost
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.kept.reserved -= need
-	}, ok
+		l.kept.reserved -= cost
+	}, true
 }
 
 // Retains reports whether any of the topics retains the record with that offset.

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"errors"
 	"runtime"
 	"strconv"
 	"strings"
@@ -68,6 +69,17 @@ func TestRetainedMemory(t *testing.T) {
 	}
 }
 
+// An event can always take the place of one of its size, also where there is no more room, and although ids grow.
+func TestRetainedReplacedWhenFull(t *testing.T) {
+	log, retain := retainer(t)
+	defer log.Close()
+	retain("k", "t")
+	log.LimitRetained(log.Stats().RetainedBytes)
+	for range 1000 {
+		retain("k", "t")
+	}
+}
+
 // BenchmarkRetain replaces events of one topic in turn, by as many keys: with many it costs as much as with few.
 func BenchmarkRetain(b *testing.B) {
 	for _, n := range []int{1, 1000, 100_000} {
@@ -106,5 +118,37 @@ func BenchmarkState(b *testing.B) {
 				log.State(last/2, last, topics, 0, 64)
 			}
 		})
+	}
+}
+
+// TestReserve: the bound holds also where what is on its way replaces something that goes before it comes.
+func TestReserve(t *testing.T) {
+	log := broker.NewLog("epoch", 1<<20, time.Hour)
+	log.LimitRetained(12_000)
+	event := func(key string) broker.Publication {
+		return broker.Publication{Topics: []string{"t"}, Event: sse.Event{Data: strings.Repeat("x", 5000)}, Store: true, Retain: true, Key: key}
+	}
+	if _, err := log.Append(event("a")); err != nil {
+		t.Fatal(err)
+	}
+	release, ok := log.Reserve(event("a"))
+	if !ok {
+		t.Fatal("what replaces another of the same size has room")
+	}
+	if _, err := log.Append(broker.Publication{Topics: []string{"t"}, Remove: true, Key: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Append(event("b")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Append(event("c")); !errors.Is(err, broker.ErrRetainedFull) {
+		t.Errorf("the room of what is on its way is given away: %v", err)
+	}
+	if _, err := log.AppendAt(event("a"), 10, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if bytes := log.Stats().RetainedBytes; bytes > 12_000 {
+		t.Errorf("%d bytes are retained", bytes)
 	}
 }

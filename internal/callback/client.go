@@ -13,6 +13,7 @@ package callback
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -61,9 +62,22 @@ func Results() map[string][]string {
 type Config struct {
 	// URL is where callbacks are POSTed: http or https, query and userinfo as given.
 	URL string
-	// Timeout bounds one attempt, from the start of the dial to the end of the answer's
-	// body; 5 s if zero. Waiting for a turn does not count.
+	// Socket is the path of the Unix socket to connect to in place of the URL's host; empty: the host.
+	Socket string
+	// Authorities, if not nil, returns the certificates that the backend's is checked with, instead of the
+	// system's; Certificate, if not nil, one for a backend that asks for it. Both are asked for each
+	// connection, and return the same pointer while nothing has changed.
+	Authorities func() *x509.CertPool
+	Certificate func() *tls.Certificate
+	// SigningSecrets sign the callbacks, each by a signature of its own; none: they are not signed.
+	SigningSecrets [][]byte
+	// Token is sent as a bearer token, instead of the URL's userinfo; empty: none.
+	Token string
+	// Timeout bounds one attempt of a disconnect, from the start of the dial to the end of the answer's
+	// body; 5 s if zero.
 	Timeout time.Duration
+	// ConnectTimeout is Timeout for a connect, which may wait for its turn before; Timeout if zero.
+	ConnectTimeout time.Duration
 	// Concurrency bounds the connects in flight, and separately the disconnects in
 	// flight; 256 if zero.
 	Concurrency int
@@ -107,6 +121,8 @@ type Client struct {
 	cfg   Config
 	head  []byte // of every request, up to the fields that differ
 	turns chan struct{}
+	// signer signs the callbacks.
+	signer signer
 	// waiting counts the connects that wait for a turn.
 	waiting atomic.Int64
 	pool    pool
@@ -127,8 +143,11 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Concurrency == 0 {
 		cfg.Concurrency = defaultConcurrency
 	}
-	if cfg.Timeout < 0 || cfg.Concurrency < 0 {
-		return nil, errors.New("callback: timeout and concurrency must be positive")
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = cfg.Timeout
+	}
+	if cfg.Timeout < 0 || cfg.ConnectTimeout < 0 || cfg.Concurrency < 0 {
+		return nil, errors.New("callback: timeouts and concurrency must be positive")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -161,10 +180,10 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		cfg: cfg, head: requestHead(u), turns: make(chan struct{}, cfg.Concurrency),
+		cfg: cfg, head: requestHead(u, cfg.Token), turns: make(chan struct{}, cfg.Concurrency), signer: newSigner(cfg.SigningSecrets),
 		ignored: logging.Every(time.Second), leftOut: logging.Every(time.Second), misdirected: logging.Every(time.Second), away: logging.Every(10 * time.Second),
 	}
-	c.pool.init(u, 2*cfg.Concurrency)
+	c.pool.init(u, cfg)
 	c.notifier.init(c)
 	return c, nil
 }
@@ -207,30 +226,4 @@ func newDialer() dialFunc {
 	// No keep-alive probes: a connection never waits longer than the timeout.
 	d := net.Dialer{KeepAlive: -1}
 	return d.DialContext
-}
-
-func newTLSConfig(host string) *tls.Config {
-	return &tls.Config{
-		ServerName:         host,
-		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{"http/1.1"},
-		ClientSessionCache: tls.NewLRUClientSessionCache(1), // the pool's idle time is short, full handshakes are dear
-		GetClientCertificate: func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			if asked, ok := info.Context().Value(askedKey{}).(*bool); ok {
-				*asked = true
-			}
-			return &tls.Certificate{}, nil // none
-		},
-	}
-}
-
-// askedKey is the context's key of a bool that a handshake sets when the backend asks for a
-// certificate.
-type askedKey struct{}
-
-// isAlert reports whether an error is a TLS alert from the peer. A backend that requires a
-// client certificate sends one if it gets none.
-func isAlert(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "remote error"
 }

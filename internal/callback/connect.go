@@ -15,7 +15,7 @@ import (
 var errNoTurn = errors.New("too many callbacks in flight")
 
 // Connect implements gateway.Backend. The caller waits for its turn for as long as ctx
-// and client live, but at most turnTimeout; only then does Timeout begin. The
+// and client live, but at most turnTimeout; only then does ConnectTimeout begin. The
 // status of the answer decides. The body of a 2xx is waited for, since it may be a grant. Any
 // other body is read afterwards, and delays only the next connect that waits for a turn.
 func (c *Client) Connect(ctx, client context.Context, token gateway.Token, request []byte) gateway.Answer {
@@ -33,7 +33,7 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 	asked := c.cfg.Position() // before the backend reads its state
 	message := getBuffer()
 	*message = c.appendConnect((*message)[:0], token, asked, request, head)
-	r := c.exchange(ctx, start.Add(c.cfg.Timeout), *message)
+	r := c.exchange(ctx, start.Add(c.cfg.ConnectTimeout), *message)
 	putBuffer(message)
 	took := time.Since(start)
 
@@ -203,7 +203,7 @@ func (c *Client) log(ctx context.Context, level slog.Level, action string, token
 	switch {
 	case r.err != nil:
 		attrs = append(attrs, slog.Any("error", r.err))
-	case 400 <= r.status && r.status <= 499 && r.conn.asksForCertificate: // most probably the cause
+	case 400 <= r.status && r.status <= 499 && r.conn.demand == unmet: // most probably the cause
 		attrs = append(attrs, slog.Any("error", errCertificate))
 	}
 	c.cfg.Log.LogAttrs(ctx, level, "callback", attrs...)

@@ -602,6 +602,6 @@ func newTLSClient(t testing.TB, cfg Config, address string, server *tls.Config) 
 	}
 	cfg.URL = "https://" + address
 	c := newClient(t, cfg)
-	c.pool.tls.InsecureSkipVerify = true
+	c.pool.tls.config().InsecureSkipVerify = true
 	return c
 }

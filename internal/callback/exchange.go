@@ -17,9 +17,10 @@ var (
 	errTimeout   = errors.New("no answer in time")
 	errBroken    = errors.New("the connection broke before an answer")
 
-	errCertificate  = errors.New("the backend asks for a TLS client certificate, and the gateway has none to give")
-	errGrantTooLong = errors.New("its body is larger than 1 MiB")
-	errBodyTimeout  = errors.New("its body did not come in time")
+	errCertificate        = errors.New("the backend asks for a TLS client certificate, and the gateway has none to give: set BACKEND_CLIENT_CERT_FILE")
+	errCertificateRefused = errors.New("the backend refuses the TLS client certificate of BACKEND_CLIENT_CERT_FILE")
+	errGrantTooLong       = errors.New("its body is larger than 1 MiB")
+	errBodyTimeout        = errors.New("its body did not come in time")
 )
 
 // reply is the outcome of a callback. If there is an answer, finish must be called.
@@ -91,8 +92,8 @@ func (c *Client) attempt(ctx context.Context, deadline time.Time, message []byte
 	if errors.Is(err, errMalformed) || errors.Is(err, errTooLong) || errors.Is(err, errCut) {
 		return reply{err: err, sent: true}, false
 	}
-	if conn.asksForCertificate && isAlert(err) {
-		return reply{err: errCertificate, sent: *conn.written > before}, false
+	if refused := conn.demand.refusal(); refused != nil && isAlert(err) {
+		return reply{err: refused, sent: *conn.written > before}, false
 	}
 	soon := time.Since(started) < staleWindow
 	f := conn.fate(before, err)

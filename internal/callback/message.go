@@ -16,15 +16,19 @@ import (
 // A callback is written with one Write from one buffer: the head that all of them
 // share, the fields that differ, the body.
 
-// requestHead returns the head of every callback, up to and without the value of Content-Length.
-func requestHead(u *url.URL) []byte {
+// requestHead returns the head of every callback, up to and without the value of Content-Length. token is that of
+// the callbacks; empty: none.
+func requestHead(u *url.URL, token string) []byte {
 	host := strings.TrimSuffix(u.Host, ":")
 	if i := strings.IndexByte(host, '%'); i >= 0 { // an IPv6 zone has a meaning on this host only
 		host = host[:i] + host[strings.LastIndexByte(host, ']'):]
 	}
 	var b bytes.Buffer
 	b.WriteString("POST " + u.RequestURI() + " HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: ssegateway\r\n")
-	if u.User != nil {
+	switch {
+	case token != "":
+		b.WriteString("Authorization: Bearer " + token + "\r\n")
+	case u.User != nil:
 		password, _ := u.User.Password()
 		b.WriteString("Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password)) + "\r\n")
 	}
@@ -47,16 +51,19 @@ const tokenLen = 36
 
 // appendHead adds the fields that differ and ends the head. The webhook-id is unique
 // for each callback and the same on each attempt. more are further lines.
-func (c *Client) appendHead(dst []byte, action string, token gateway.Token, bodyLen int, more string) []byte {
+func (c *Client) appendHead(dst []byte, action string, token gateway.Token, bodyLen int, more string) ([]byte, signed) {
 	dst = append(dst, c.head...)
 	dst = strconv.AppendInt(dst, int64(bodyLen), 10)
 	dst = append(dst, "\r\nwebhook-id: "...)
+	id := span{from: len(dst)}
 	dst = appendToken(dst, token)
 	dst = append(dst, '-')
 	dst = append(dst, action...)
+	id.to = len(dst)
 	dst = append(dst, "\r\n"...)
+	dst, at := c.signer.appendFields(dst, id)
 	dst = append(dst, more...)
-	return append(dst, "\r\n"...)
+	return append(dst, "\r\n"...), at
 }
 
 func (c *Client) appendConnect(dst []byte, token gateway.Token, position broker.Position, request []byte, more string) []byte {
@@ -67,7 +74,8 @@ func (c *Client) appendConnect(dst []byte, token gateway.Token, position broker.
 		id = position.AppendTo(space[:0])
 		n += len(positionKey) + len(id)
 	}
-	dst = c.appendHead(dst, ActionConnect, token, n, more)
+	dst, at := c.appendHead(dst, ActionConnect, token, n, more)
+	body := len(dst)
 	dst = append(dst, connectOpen...)
 	dst = appendToken(dst, token)
 	if len(id) > 0 {
@@ -76,7 +84,9 @@ func (c *Client) appendConnect(dst []byte, token gateway.Token, position broker.
 	}
 	dst = append(dst, requestKey...)
 	dst = append(dst, request...)
-	return append(dst, bodyEnd...)
+	dst = append(dst, bodyEnd...)
+	c.signer.sign(dst, at, body)
+	return dst
 }
 
 func (c *Client) appendDisconnect(dst []byte, n *gateway.Notice, more string) []byte {
@@ -85,7 +95,8 @@ func (c *Client) appendDisconnect(dst []byte, n *gateway.Notice, more string) []
 	if detail != "" {
 		size += len(detailKey) + len(detail)
 	}
-	dst = c.appendHead(dst, ActionDisconnect, n.Token, size, more)
+	dst, at := c.appendHead(dst, ActionDisconnect, n.Token, size, more)
+	body := len(dst)
 	dst = append(dst, disconnectOpen...)
 	dst = append(dst, reason...)
 	if detail != "" {
@@ -96,7 +107,9 @@ func (c *Client) appendDisconnect(dst []byte, n *gateway.Notice, more string) []
 	dst = appendToken(dst, n.Token)
 	dst = append(dst, requestKey...)
 	dst = append(dst, n.Request...)
-	return append(dst, bodyEnd...)
+	dst = append(dst, bodyEnd...)
+	c.signer.sign(dst, at, body)
+	return dst
 }
 
 // appendToken is Token.String without its allocation.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,7 +36,7 @@ type conn struct {
 	written  *int64 // bytes written to raw
 	probe    probe
 
-	asksForCertificate bool // the backend asked for a certificate of ours, now or before, and got none
+	demand demand // of the backend, for a certificate of ours
 
 	reused    bool
 	idleSince time.Time
@@ -73,12 +72,11 @@ func (c *countedConn) Write(p []byte) (int, error) {
 // pool makes connections and keeps the idle ones for a while. The most recently used
 // is used first, so that after a rush the others expire.
 type pool struct {
+	network string // "tcp" or "unix"
 	addr    string
-	tls     *tls.Config // nil: plaintext
+	tls     *tlsSetup // nil: plaintext
 	dial    dialFunc
 	maxIdle int
-
-	asked atomic.Bool // the backend has asked for a certificate
 
 	mu       sync.Mutex
 	idle     []*conn // the longest idle first
@@ -88,14 +86,17 @@ type pool struct {
 	drains   sync.WaitGroup
 }
 
-func (p *pool) init(u *url.URL, maxIdle int) {
+func (p *pool) init(u *url.URL, cfg Config) {
 	port := "80"
 	if u.Scheme == "https" {
-		p.tls, port = newTLSConfig(u.Hostname()), "443"
+		p.tls, port = &tlsSetup{host: u.Hostname(), authorities: cfg.Authorities, certificate: cfg.Certificate}, "443"
 	}
-	p.addr = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
+	p.network, p.addr = "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
+	if cfg.Socket != "" {
+		p.network, p.addr = "unix", cfg.Socket
+	}
 	p.dial = newDialer()
-	p.maxIdle = maxIdle
+	p.maxIdle = 2 * cfg.Concurrency
 	p.draining = make(map[*conn]struct{})
 }
 
@@ -121,7 +122,7 @@ func (p *pool) get(ctx context.Context, deadline time.Time, fresh bool) (*conn, 
 func (p *pool) connect(ctx context.Context, deadline time.Time) (*conn, error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	raw, err := p.dial(ctx, "tcp", p.addr)
+	raw, err := p.dial(ctx, p.network, p.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -131,19 +132,15 @@ func (p *pool) connect(ctx context.Context, deadline time.Time) (*conn, error) {
 		c.sys, _ = s.SyscallConn()
 	}
 	if p.tls != nil {
-		t := tls.Client(counted, p.tls)
-		if err := t.HandshakeContext(context.WithValue(ctx, askedKey{}, &c.asksForCertificate)); err != nil {
+		t := tls.Client(counted, p.tls.config())
+		if err := t.HandshakeContext(context.WithValue(ctx, demandKey{}, &c.demand)); err != nil {
 			raw.Close()
-			if c.asksForCertificate && isAlert(err) {
-				return nil, errCertificate
+			if refused := c.demand.refusal(); refused != nil && isAlert(err) {
+				return nil, refused
 			}
 			return nil, err
 		}
-		if c.asksForCertificate {
-			p.asked.Store(true)
-		} else if t.ConnectionState().DidResume { // without being asked again
-			c.asksForCertificate = p.asked.Load()
-		}
+		c.demand = p.tls.remember(c.demand, t.ConnectionState().DidResume)
 		c.Conn = t
 	}
 	c.probe.init(c)

@@ -4,11 +4,8 @@ package check
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
-	"net/url"
 	"time"
 
 	"ssegateway/internal/broker/disk"
@@ -68,35 +65,12 @@ func Named(ctx context.Context, cfg config.Config, out io.Writer) bool {
 		r.warn("%s", warning)
 	}
 	r.listeners(ctx, cfg)
-	r.certificate(cfg)
+	r.certificates(cfg)
 	r.descriptors(cfg)
 	r.callback(ctx, cfg)
 	r.broker(ctx, cfg)
 	r.state(ctx, cfg)
 	return !r.failed
-}
-
-// certificate looks at the certificate and its key.
-func (r *report) certificate(cfg config.Config) {
-	if cfg.TLSCertFile == "" {
-		return
-	}
-	pair, err := tls.LoadX509KeyPair(cfg.TLSCertFile, cfg.TLSKeyFile) // checks that they match
-	if err != nil {
-		r.fail("TLS_CERT_FILE and TLS_KEY_FILE: %v", err)
-		return
-	}
-	from, to := pair.Leaf.NotBefore, pair.Leaf.NotAfter
-	switch now := time.Now(); {
-	case now.Before(from):
-		r.fail("TLS_CERT_FILE: the certificate is not valid before %s: look at the clock of this host", from.Format(time.RFC3339))
-	case now.After(to):
-		r.fail("TLS_CERT_FILE: the certificate has expired on %s: renew it", to.Format(time.RFC3339))
-	case to.Sub(now) < soon:
-		r.warn("TLS_CERT_FILE: the certificate expires on %s, in %d days: renew it", to.Format(time.RFC3339), to.Sub(now)/(24*time.Hour))
-	default:
-		r.ok("TLS_CERT_FILE: the certificate matches its key, and is valid until %s", to.Format(time.DateOnly))
-	}
 }
 
 // descriptors looks at the limit on open files.
@@ -110,39 +84,6 @@ func (r *report) descriptors(cfg config.Config) {
 	default:
 		r.ok("MAX_CONNECTIONS: the limit on open files here is %d, which has room for %d streams", limit, streams)
 	}
-}
-
-// callback looks whether the backend takes connections.
-func (r *report) callback(ctx context.Context, cfg config.Config) {
-	backend, err := url.Parse(cfg.CallbackURL)
-	if cfg.CallbackURL == "" || err != nil { // the latter is no valid setting
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	host, port := backend.Hostname(), backend.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[backend.Scheme]
-	}
-	if _, err := net.DefaultResolver.LookupHost(ctx, host); err != nil {
-		r.fail("CALLBACK_URL: the host does not resolve: %v", err)
-		return
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(host, port))
-	if err != nil {
-		r.fail("CALLBACK_URL: the backend takes no connection: %v", err)
-		return
-	}
-	defer conn.Close()
-	over := ""
-	if backend.Scheme == "https" {
-		over = " with TLS"
-		if err := tls.Client(conn, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}).HandshakeContext(ctx); err != nil {
-			r.fail("CALLBACK_URL: the backend at %s has no TLS that can be used: %v", conn.RemoteAddr(), err)
-			return
-		}
-	}
-	r.ok("CALLBACK_URL: %s takes connections%s (it was asked nothing)", conn.RemoteAddr(), over)
 }
 
 // state looks whether STATE_DIR can be used.

@@ -7,6 +7,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -58,7 +59,7 @@ type Config struct {
 	// browser sends it, or the single entry "*". Empty: CORS is off.
 	CORSAllowedOrigins []string
 
-	// CallbackURL is where callbacks are POSTed, exactly as given; an http or https URL with a host.
+	// CallbackURL is where callbacks are POSTed, exactly as given; [Backend] says where it leads.
 	// Empty: not configured, streams are refused. Its query and userinfo are secret.
 	CallbackURL string
 	// CallbackURLBefore is the CallbackURL that other nodes may still have. Empty: none.
@@ -66,6 +67,17 @@ type Config struct {
 	// CallbackConcurrency bounds the connects under way, and separately the disconnects.
 	// 0: derived from the limit on open files.
 	CallbackConcurrency int
+	// CallbackTimeout bounds a connect callback; 1 to 60 whole seconds.
+	CallbackTimeout time.Duration
+	// CallbackSigningSecrets sign callbacks, each by a signature of its own. Empty: they are not signed. Secret.
+	CallbackSigningSecrets [][]byte
+	// CallbackToken is the bearer token of callbacks; empty: none. Never together with a user in CallbackURL. Secret.
+	CallbackToken string
+	// BackendCAFile holds the CA certificates (PEM) that verify the backend; empty: the system's.
+	BackendCAFile string
+	// BackendClientCertFile and BackendClientKeyFile are PEM files of the certificate that the
+	// gateway has for the backend; both or neither.
+	BackendClientCertFile, BackendClientKeyFile string
 
 	// HeartbeatInterval between the heartbeats of a stream; whole seconds, at least one.
 	HeartbeatInterval time.Duration
@@ -106,6 +118,14 @@ type Config struct {
 	// InternalAddr is the address of a listener for /internal and /metrics; zero: the public
 	// listener serves them.
 	InternalAddr Addr
+	// InternalTLSCertFile and InternalTLSKeyFile are PEM files for that listener, which is no socket
+	// then; both or neither.
+	InternalTLSCertFile, InternalTLSKeyFile string
+	// InternalClientCAFile holds the CA certificates (PEM) that verify callers at that listener; only
+	// with InternalTLSCertFile. Empty: callers need none.
+	InternalClientCAFile string
+	// InternalSocketMode has the permissions of that listener, if it is a socket.
+	InternalSocketMode fs.FileMode
 	// InternalAllow lists the callers of /internal besides this host. IPv4 prefixes are never
 	// in IPv6-mapped form: unmap an address before the look-up.
 	InternalAllow []netip.Prefix
@@ -214,14 +234,8 @@ func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err 
 			l.problem(problem)
 		}
 	}
-	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
-		l.problem(errors.New("TLS_CERT_FILE and TLS_KEY_FILE: one is set, the other is not; set both or neither"))
-	}
-	if c.H2C && c.TLSCertFile != "" {
-		l.problem(errors.New("H2C: not possible together with TLS_CERT_FILE, which offers HTTP/2 already"))
-	}
-	if c.StateDir != "" && c.NATSURL != "" {
-		l.problem(errors.New("STATE_DIR: not possible together with NATS_URL, which keeps the same for several gateways; set one of them"))
+	for _, problem := range c.contradictions() {
+		l.problem(problem)
 	}
 	if c.ClientIPHeader != standardIPHeader && len(c.TrustedProxies) == 0 {
 		l.problem(errors.New("CLIENT_IP_HEADER: no header is read without TRUSTED_PROXIES; set that to the addresses of your proxies"))

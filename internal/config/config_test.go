@@ -22,6 +22,7 @@ func defaults() Config {
 		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, MaxTopics: 10000, LogBytes: 64 << 20, LogAge: 10 * time.Minute, RetainedBytes: 64 << 20,
 		StateSync: "second", NATSPrefix: "ssegateway", NATSReplicas: 1, NodeLease: 10 * time.Second,
 		CallbackConcurrency: 0, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", ClientIPHeader: "X-Forwarded-For", EventSourceErrors: "status", EventForm: "plain",
+		CallbackTimeout: 5 * time.Second, InternalSocketMode: 0o660,
 	}
 }
 
@@ -80,6 +81,8 @@ func TestEveryFieldIsASetting(t *testing.T) {
 		"LOG_LEVEL": "error", "LOG_FORMAT": "json", "EVENTSOURCE_ERRORS": "event", "EVENT_FORM": "envelope",
 		"STATE_DIR": "d", "STATE_SYNC": "always", "NATS_URL": "nats://n", "NATS_CREDENTIALS_FILE": "c", "NATS_CA_FILE": "c", "NATS_PREFIX": "x", "NATS_REPLICAS": "2",
 		"NODE_LEASE_SECONDS": "2", "PPROF": "true",
+		"CALLBACK_SIGNING_SECRET": secretA, "CALLBACK_TOKEN": "x", "BACKEND_CA_FILE": "c", "BACKEND_CLIENT_CERT_FILE": "c", "BACKEND_CLIENT_KEY_FILE": "k",
+		"INTERNAL_TLS_CERT_FILE": "c", "INTERNAL_TLS_KEY_FILE": "k", "INTERNAL_CLIENT_CA_FILE": "c",
 	} {
 		environ = append(environ, env+"="+value)
 	}
@@ -136,6 +139,11 @@ func TestValues(t *testing.T) {
 		{"QUEUE_BUDGET_BYTES=1099511627776", func(c *Config) { c.QueueBudgetBytes = 1 << 40 }},
 		{"REQUEST_BUDGET_BYTES=1099511627776", func(c *Config) { c.RequestBudgetBytes = 1 << 40 }},
 		{"CALLBACK_CONCURRENCY=1", func(c *Config) { c.CallbackConcurrency = 1 }},
+		{"CALLBACK_TIMEOUT_SECONDS=60", func(c *Config) { c.CallbackTimeout = time.Minute }},
+		{"CALLBACK_TOKEN=a~!b", func(c *Config) { c.CallbackToken = "a~!b" }},
+		{"BACKEND_CA_FILE=c", func(c *Config) { c.BackendCAFile = "c" }},
+		{"INTERNAL_SOCKET_MODE=0600", func(c *Config) { c.InternalSocketMode = 0o600 }},
+		{"INTERNAL_SOCKET_MODE=777", func(c *Config) { c.InternalSocketMode = 0o777 }},
 		{"DRAIN_SECONDS=3600", func(c *Config) { c.DrainWindow = time.Hour }},
 		{"STATE_DIR=/d", func(c *Config) { c.StateDir = "/d" }},
 		{"STATE_SYNC=ALWAYS", func(c *Config) { c.StateSync = "always" }},
@@ -227,6 +235,26 @@ func TestInvalidValues(t *testing.T) {
 		{"MAX_TOPICS=0", `MAX_TOPICS: "0" is not valid`},
 		{"QUEUE_BUDGET_BYTES=0", `QUEUE_BUDGET_BYTES: "0" is not valid`},
 		{"CALLBACK_CONCURRENCY=-1", `CALLBACK_CONCURRENCY: "-1" is not valid`},
+		{"CALLBACK_URL=unix:run/app.sock", `CALLBACK_URL: the given value is not valid: it is not unix: with`},
+		{"CALLBACK_URL=unix:/run/app.sock:callback?SECRET", "CALLBACK_URL: the given value is not valid: it is not unix: with"},
+		{"CALLBACK_URL=unix://host/run/app.sock", "CALLBACK_URL: the given value is not valid: it is not unix: with"},
+		{"CALLBACK_URL=unix://u:SECRET@/run/app.sock", "CALLBACK_URL: the given value is not valid: it is not unix: with"},
+		{"CALLBACK_URL=unix:/run/app.sock:/a b", `CALLBACK_URL: "unix:/run/app.sock:/a%20b" is not valid: it contains a space`},
+		{"CALLBACK_URL=unix:/run/", "CALLBACK_URL: the given value is not valid: it is not unix: with"},
+		{"CALLBACK_TIMEOUT_SECONDS=0", `CALLBACK_TIMEOUT_SECONDS: "0" is not valid: must be whole seconds, 1 to 60`},
+		{"CALLBACK_TIMEOUT_SECONDS=61", `CALLBACK_TIMEOUT_SECONDS: "61" is not valid`},
+		{"CALLBACK_TOKEN=", "CALLBACK_TOKEN: it is set to nothing"},
+		{"CALLBACK_TOKEN=SEC RET", "CALLBACK_TOKEN: the given value is not valid: must be visible ASCII"},
+		{"CALLBACK_SIGNING_SECRET=", "CALLBACK_SIGNING_SECRET: it is set to nothing"},
+		{"CALLBACK_SIGNING_SECRET=,", "CALLBACK_SIGNING_SECRET: the given value is not valid: must be 1 to 8 secrets"},
+		{"CALLBACK_SIGNING_SECRET=SECRETSECRETSECRETSECRETSECRETSE", "CALLBACK_SIGNING_SECRET: the given value is not valid: secret number 1 does not begin with whsec_"},
+		{"CALLBACK_SIGNING_SECRET=whsec_SECRET", "CALLBACK_SIGNING_SECRET: the given value is not valid: secret number 1 is not base64 behind whsec_"},
+		{"CALLBACK_SIGNING_SECRET=" + secretA + ",whsec_SECRETSECRET", "CALLBACK_SIGNING_SECRET: the given value is not valid: secret number 2 has 9 bytes"},
+		{"CALLBACK_SIGNING_SECRET=" + strings.Repeat(secretA+" ", 9), "must be 1 to 8 secrets"},
+		{"INTERNAL_SOCKET_MODE=0668", `INTERNAL_SOCKET_MODE: "0668" is not valid: must be three or four octal digits`},
+		{"INTERNAL_SOCKET_MODE=1777", `INTERNAL_SOCKET_MODE: "1777" is not valid`},
+		{"INTERNAL_SOCKET_MODE=66", `INTERNAL_SOCKET_MODE: "66" is not valid`},
+		{"INTERNAL_CLIENT_CA_FILE=", "INTERNAL_CLIENT_CA_FILE: it is set to nothing"},
 		{"DRAIN_SECONDS=3601", `DRAIN_SECONDS: "3601" is not valid: must be whole seconds, 0 to 3600`},
 		{"NATS_URL=http://u:SECRET@h", `NATS_URL: "http://h" is not valid: it does not begin with nats:// or tls://; it must be nats:// or`},
 		{"NATS_URL=nats://u:SECRET@h,h:4222", "NATS_URL: the given value is not valid: it does not begin with"},
@@ -260,7 +288,7 @@ func TestInvalidValues(t *testing.T) {
 			if got := err.Error(); !strings.Contains(got, test.want) || strings.Contains(got, "\n") {
 				t.Errorf("error is\n%s\nwant\n%s", got, test.want)
 			}
-			if strings.Contains(err.Error(), "SECRET") || strings.Contains(err.Error(), "u:SEC") {
+			if said := strings.ReplaceAll(err.Error(), "SIGNING_SECRET", ""); strings.Contains(said, "SECRET") || strings.Contains(said, "u:SEC") {
 				t.Errorf("the error gives away a secret: %s", err)
 			}
 			c.ConfigFile, c.TLSCertFile, c.TLSKeyFile = "", "", ""
@@ -491,19 +519,20 @@ func TestSecretFiles(t *testing.T) {
 func TestRedacted(t *testing.T) {
 	c, _, err := Load(nil, []string{
 		"CALLBACK_URL=https://user:SECRET@h:8443/cb%2F/x?key=SECRET#SECRET", "INTERNAL_TOKEN=SECRET",
+		"CALLBACK_SIGNING_SECRET=whsec_SECRETSECRETSECRETSECRETSECRETSE", "INTERNAL_SOCKET_MODE=600",
 		"INTERNAL_ADDR=unix:/run/gw.sock", "INTERNAL_ALLOW=10.0.0.0/8,::1", "DRAIN_SECONDS=30", "NATS_URL=nats://u:SECRET@n:1,tls://SECRET@m",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "[port=3000 callback_url=https://h:8443/cb%2F/x heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock" +
+	want := "[port=3000 callback_url=https://h:8443/cb%2F/x callback_signing_secret=(set) callback_timeout_seconds=5 heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock internal_socket_mode=0600" +
 		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status event_form=plain h2c=false http2_max_streams=250 max_connections=0 max_connections_per_ip=0 connects_per_minute_per_ip=0 client_ip_header=X-Forwarded-For proxy_protocol=false max_body_bytes=1048576" +
 		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 request_budget_bytes=0 topic_log_bytes=67108864 topic_log_seconds=600 retained_bytes=67108864 state_sync=second nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
 		" node_lease_seconds=10 callback_concurrency=0 drain_seconds=30 pprof=false log_level=info log_format=text]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	want = "[port=3000 callback_url=https://h:8443/cb%2F/x internal_addr=unix:/run/gw.sock internal_allow=10.0.0.0/8,::1/128 internal_token=(set)" +
+	want = "[port=3000 callback_url=https://h:8443/cb%2F/x callback_signing_secret=(set) internal_addr=unix:/run/gw.sock internal_socket_mode=0600 internal_allow=10.0.0.0/8,::1/128 internal_token=(set)" +
 		" nats_url=nats://n:1,tls://m drain_seconds=30]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Changed())); diff != "" {
 		t.Errorf("what is changed, -want +got:\n%s", diff)

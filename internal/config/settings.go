@@ -31,13 +31,38 @@ func settings(c *Config) []setting {
 		},
 		{
 			env: "CALLBACK_URL", value: callbackURL(&c.CallbackURL), secret: true,
-			meaning: "Where callbacks are POSTed, query string included. " +
+			meaning: "Where callbacks are POSTed, query string included. `unix:/run/app.sock:/callback` is the path `/callback` at a Unix socket. " +
 				"Without it the gateway runs, is not ready, and refuses streams with 503.",
 		},
 		{
 			env: "CALLBACK_URL_BEFORE", value: callbackURL(&c.CallbackURLBefore), secret: true,
 			meaning: "With several gateways, to change `CALLBACK_URL` one after the other: the one before, which others still have. " +
 				"Without it a gateway with another `CALLBACK_URL` than those that run takes no streams. The query string does not count.",
+		},
+		{
+			env: "CALLBACK_SIGNING_SECRET", value: signingSecrets(&c.CallbackSigningSecrets), secret: true, lock: true,
+			meaning: "Secrets of [Standard Webhooks](https://www.standardwebhooks.com/): callbacks are signed, so that the backend can tell them from others'. " +
+				"To change one, set both until the backend knows the new one.",
+		},
+		{
+			env: "CALLBACK_TOKEN", value: token(&c.CallbackToken), secret: true, lock: true,
+			meaning: "Callbacks have `Authorization: Bearer` with this token. Not together with a user in `CALLBACK_URL`.",
+		},
+		{
+			env: "CALLBACK_TIMEOUT_SECONDS", standard: "5", value: seconds(&c.CallbackTimeout, 1, 60),
+			meaning: "How long the backend may take to answer a connect callback. Proxies in front have to wait for longer. An attempt of a disconnect always has 5 s.",
+		},
+		{
+			env: "BACKEND_CA_FILE", value: path(&c.BackendCAFile),
+			meaning: "Certificates in PEM that the backend's is checked with, instead of the system's. Read again when it changes.",
+		},
+		{
+			env: "BACKEND_CLIENT_CERT_FILE", value: path(&c.BackendClientCertFile),
+			meaning: "Certificate chain in PEM that the gateway shows to a backend that asks for one. Read again when it changes. Needs `BACKEND_CLIENT_KEY_FILE`.",
+		},
+		{
+			env: "BACKEND_CLIENT_KEY_FILE", value: path(&c.BackendClientKeyFile),
+			meaning: "Private key in PEM that belongs to `BACKEND_CLIENT_CERT_FILE`.",
 		},
 		{
 			env: "HEARTBEAT_INTERVAL_SECONDS", standard: "15", value: seconds(&c.HeartbeatInterval, 1, forever),
@@ -47,8 +72,25 @@ func settings(c *Config) []setting {
 		},
 		{
 			env: "INTERNAL_ADDR", value: address(&c.InternalAddr),
-			meaning: "Moves `/internal/…` and `/metrics` to a listener of their own, which answers callers from anywhere. A socket is made with the mode that the umask leaves. " +
+			meaning: "Moves `/internal/…` and `/metrics` to a listener of their own, which answers callers from anywhere. " +
 				"Without it they are on the public port and answer this host only.",
+		},
+		{
+			env: "INTERNAL_TLS_CERT_FILE", value: path(&c.InternalTLSCertFile),
+			meaning: "Certificate chain in PEM: the listener of `INTERNAL_ADDR` speaks TLS and HTTP/2. Read again when it changes. Needs `INTERNAL_TLS_KEY_FILE`.",
+		},
+		{
+			env: "INTERNAL_TLS_KEY_FILE", value: path(&c.InternalTLSKeyFile),
+			meaning: "Private key in PEM that belongs to `INTERNAL_TLS_CERT_FILE`.",
+		},
+		{
+			env: "INTERNAL_CLIENT_CA_FILE", value: path(&c.InternalClientCAFile), lock: true,
+			meaning: "Certificates in PEM: who calls at `INTERNAL_ADDR`, for health and metrics too, has to have a certificate that one of them vouches for, or the gateway's own. " +
+				"Read again when it changes. Needs `INTERNAL_TLS_CERT_FILE`.",
+		},
+		{
+			env: "INTERNAL_SOCKET_MODE", standard: "0660", value: fileMode(&c.InternalSocketMode),
+			meaning: "Permissions of the socket of `INTERNAL_ADDR`, whatever the umask: who may write to it may call.",
 		},
 		{
 			env: "INTERNAL_ALLOW", value: prefixes(&c.InternalAllow),

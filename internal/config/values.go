@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"net/netip"
@@ -153,6 +154,22 @@ func path(field *string) value {
 	}
 }
 
+// fileMode accepts the permissions of a file in octal.
+func fileMode(field *fs.FileMode) value {
+	return value{
+		name: "mode", allowed: "three or four octal digits, 0000 to 0777", quoted: strconv.Quote,
+		parse: func(text string) error {
+			mode, err := strconv.ParseUint(text, 8, 9)
+			if err != nil || len(text) < 3 || len(text) > 4 {
+				return errNotAllowed
+			}
+			*field = fs.FileMode(mode)
+			return nil
+		},
+		show: func() any { return fmt.Sprintf("%04o", *field) },
+	}
+}
+
 func directory(field *string) value {
 	v := path(field)
 	v.allowed = "the path of a directory"
@@ -177,26 +194,6 @@ func token(field *string) value {
 			}
 			return "(set)"
 		},
-	}
-}
-
-func callbackURL(field *string) value {
-	return value{
-		name: "url", allowed: "an http or https URL with a host",
-		quoted: func(text string) string {
-			if shown := redactURL(text); shown != "" {
-				return strconv.Quote(shown)
-			}
-			return "the given value"
-		},
-		parse: func(text string) error {
-			if err := checkURL(text, "http", "https"); err != nil {
-				return err
-			}
-			*field = text
-			return nil
-		},
-		show: func() any { return redactURL(*field) },
 	}
 }
 

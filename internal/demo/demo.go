@@ -38,8 +38,8 @@ type Port struct {
 func Run(ctx context.Context, cfg config.Config, page, gateway Port, version string, out io.Writer, logger *slog.Logger,
 	run func(context.Context, *server.Server) error,
 ) error {
-	if cfg.TLSCertFile != "" {
-		return errors.New("the demo is plain HTTP: run it without TLS_CERT_FILE and TLS_KEY_FILE")
+	if cfg.TLSCertFile != "" || cfg.InternalTLSCertFile != "" {
+		return errors.New("the demo is plain HTTP: run it without TLS_CERT_FILE, TLS_KEY_FILE and their like of INTERNAL_ADDR")
 	}
 	listeners, pagePort, err := listenPage(ctx, page, out)
 	port, err2 := gatewayPort(ctx, gateway, out)

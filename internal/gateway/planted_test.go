@@ -336,6 +336,7 @@ func buildPlanted(t *testing.T) (program string) {
 		"../outbox/planted.go": "package outbox" + ask,
 
 		"../broker/disk/planted.go": "package disk" + ask,
+		"../broker/nats/planted.go": "package nats" + ask,
 	}
 	for _, p := range slices.Concat(plants, seamPlants) {
 		source, ok := sources[p.file]

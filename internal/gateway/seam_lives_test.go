@@ -37,7 +37,7 @@ type lives struct {
 	acted  atomic.Int64 // publications that were added since collect was called
 	ctx    context.Context
 	giveUp func() // ends ctx, in which is published
-	base   uint64 // place of the log in this life, less its own count of records
+	base   uint64 // how many records of the era the log of this life does not count
 	eras   []*era
 
 	mu  sync.Mutex
@@ -99,7 +99,7 @@ const (
 	lost            // it was answered, and is not in the log any more
 )
 
-// test takes the steps in as many rounds as that takes.
+// testLives takes the steps in as many rounds as that takes.
 func testLives(t *testing.T, within func(t *testing.T, f func(t *testing.T)), newHome func(s *seam, random *rand.Rand) home) {
 	seed := *seamSeed
 	if seed == 0 {
@@ -126,11 +126,10 @@ func testLives(t *testing.T, within func(t *testing.T, f func(t *testing.T)), ne
 func (l *lives) run(n int) {
 	s := l.seam
 	for life := range n {
-		var stop func()
 		s.engine, s.truth = l.home.open()
 		s.seamOrder = l.begin()
 		s.serve(l.random, l.others())
-		stop = s.start()
+		stop := s.start()
 		for _, p := range s.publishers {
 			if n := len(p.told); n > 0 && p.told[n-1].state == unknown {
 				l.append(p.told[n-1], false)
@@ -138,7 +137,7 @@ func (l *lives) run(n int) {
 		}
 		if l.others() {
 			l.mark()
-			l.collect() // so the place of what was marked is known
+			l.collect() // so it is known how many records the node has
 			l.base = uint64(len(l.era.entries)) - s.engine.Log().Stats().Records
 		}
 		if life < n-1 {
@@ -412,7 +411,7 @@ func (l *lives) others() bool { return l != nil && l.home.other() != nil }
 // last returns the offset that the other node has read up to.
 func (l *lives) last() uint64 { return l.home.other().Log().Stats().Last }
 
-// before returns how many records the log had, less those that it counts.
+// before returns how many records of the era the log does not count.
 func (l *lives) before() uint64 {
 	if l == nil {
 		return 0

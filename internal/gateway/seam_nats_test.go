@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	client "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/nats"
@@ -103,6 +105,31 @@ func (h *natsHome) risk() { h.after.Store(1 + h.random.Int64N(200)) }
 func (h *natsHome) end(stop func()) {
 	h.hangUp()
 	stop()
+	if last := h.seam.lives.era.last; last > 20 && h.random.IntN(2) == 0 {
+		h.forget(1 + h.random.Uint64N(last-20))
+	}
+}
+
+// forget has the stream drop what is up to an offset, as its bounds do, so that a node that comes then cannot read it there.
+func (h *natsHome) forget(upto uint64) {
+	conn, err := client.Connect(h.url)
+	if err != nil {
+		h.seam.t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), seamPatience)
+	defer cancel()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		h.seam.t.Fatal(err)
+	}
+	log, err := js.Stream(ctx, h.cfg.Prefix+"_log")
+	if err == nil {
+		err = log.Purge(ctx, jetstream.WithPurgeSequence(upto+1))
+	}
+	if err != nil {
+		h.seam.t.Fatal(err)
+	}
 }
 
 // die kills the node, while others publish.

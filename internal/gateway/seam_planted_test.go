@@ -248,8 +248,8 @@ var seamPlants = []plant{
 	},
 	{
 		bug: "a retained event missing that was written last", file: "../broker/disk/open.go", test: "TestSeamOnDisk",
-		old:  "\tat, err := s.log.AppendAt(e.Publication, e.offset, e.at)\n",
-		new:  "\tif BUG {\n\t\te.Retain = false\n\t}\n\tat, err := s.log.AppendAt(e.Publication, e.offset, e.at)\n",
+		old:  "\t_, err = s.log.AppendAt(e.Publication, e.offset, e.at)\n",
+		new:  "\tif BUG {\n\t\te.Retain = false\n\t}\n\t_, err = s.log.AppendAt(e.Publication, e.offset, e.at)\n",
 		says: []string{"is missing in its state"},
 	},
 	{
@@ -272,8 +272,8 @@ var seamPlants = []plant{
 	},
 	{
 		bug: "a repeat that acts after a kill", file: "../broker/disk/open.go", test: "TestSeamOnDisk",
-		old:  "\tif e.IdempotencyKey != \"\" {\n",
-		new:  "\tif e.IdempotencyKey != \"\" && !BUG {\n",
+		old:  "\t\t\tif e.IdempotencyKey != \"\" {\n",
+		new:  "\t\t\tif e.IdempotencyKey != \"\" && !BUG {\n",
 		says: []string{"acted again"},
 	},
 	{
@@ -284,8 +284,20 @@ var seamPlants = []plant{
 	},
 	{
 		bug: "an event that is seen before it is in the file", file: "../broker/disk/store.go", test: "TestSeamOnDisk",
-		old:  "\tif err := s.write(e); err != nil {\n",
-		new:  "\tif BUG && p.Store && !p.Retain {\n\t\ts.events.Sync()\n\t\treturn s.log.Append(p)\n\t}\n\tif err := s.write(e); err != nil {\n",
+		old:  "\tif err := s.events.Append(e); err != nil {\n",
+		new:  "\tif BUG && p.Store && !p.Retain {\n\t\treturn s.log.Append(p)\n\t}\n\tif err := s.events.Append(e); err != nil {\n",
 		says: []string{"had to reach", "are both at"},
+	},
+	{
+		bug: "a retained event missing on a node that comes later", file: "../broker/nats/retained.go", test: "TestSeamOnNATS",
+		old:  "\t\tcase c.at.Offset <= begin:\n",
+		new:  "\t\tcase c.at.Offset <= begin && !c.Remove && BUG:\n\t\tcase c.at.Offset <= begin:\n",
+		says: []string{"is missing in its state"},
+	},
+	{
+		bug: "a repeat that acts on another node", file: "../broker/nats/append.go", test: "TestSeamOnNATS",
+		old:  "WithMsgID(\"key.\"+digestOf(a.p.IdempotencyKey)))\n",
+		new:  "WithMsgID(\"key.\"+digestOf(a.p.IdempotencyKey)+map[bool]string{true: a.by.origin}[BUG]))\n",
+		says: []string{"acted again"},
 	},
 }

@@ -52,6 +52,9 @@ func New(cfg config.Config) *Client {
 		c.address = addr.String()
 		return c
 	}
+	if cfg.InternalTLSCertFile != "" {
+		return newClient("https://"+reachable(addr.Address), "INTERNAL_ADDR", cfg, &http.Transport{TLSClientConfig: internalTLS(cfg)})
+	}
 	return newClient("http://"+reachable(addr.Address), "INTERNAL_ADDR", cfg, &http.Transport{})
 }
 

@@ -2,108 +2,102 @@ package server
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"ssegateway/internal/logging"
 )
 
-// certificate is a key pair that follows its files: a handshake that finds them
-// changed loads them anew. A pair that does not load leaves the former in use.
-type certificate struct {
-	certFile, keyFile string
-	log               *slog.Logger
-	unusable          *logging.Throttle
+// The settings that name the files of certificates with their keys, and of authorities.
+type pairSettings struct{ cert, key string }
 
-	pair atomic.Pointer[tls.Certificate]
+var (
+	publicPair   = pairSettings{"TLS_CERT_FILE", "TLS_KEY_FILE"}
+	internalPair = pairSettings{"INTERNAL_TLS_CERT_FILE", "INTERNAL_TLS_KEY_FILE"}
+	backendPair  = pairSettings{"BACKEND_CLIENT_CERT_FILE", "BACKEND_CLIENT_KEY_FILE"}
+)
 
-	loading sync.Mutex     // held while the files are read; no handshake waits for it
-	files   [2]os.FileInfo // as they were when the pair was loaded
-	checked time.Time
-}
+const (
+	backendAuthorities = "BACKEND_CA_FILE"
+	callerAuthorities  = "INTERNAL_CLIENT_CA_FILE"
+)
 
-// certificateCheck is the shortest time between two looks at the files.
-const certificateCheck = time.Second
+// certificate is a certificate with its key that follows its files.
+type certificate = followed[tls.Certificate]
 
-func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile, log: log, unusable: logging.Every(time.Minute)}
-	err := c.reload()
+func newCertificate(settings pairSettings, certFile, keyFile string, log *slog.Logger) (*certificate, error) {
+	c := &certificate{
+		files: []string{certFile, keyFile}, what: "TLS certificate (" + settings.cert + ")", log: log, unusable: logging.Every(time.Minute),
+		read: func() (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+			if err != nil {
+				return nil, fmt.Errorf("%s and %s: %w", settings.cert, settings.key, err)
+			}
+			return &pair, nil
+		},
+		say: func(pair *tls.Certificate, changed bool) { sayPair(log, settings, pair, changed) },
+	}
+	err := c.load()
 	return c, err
 }
 
-// reload loads the pair, whether its files have changed or not.
-func (c *certificate) reload() error {
-	c.loading.Lock()
-	defer c.loading.Unlock()
-	return c.loadLocked(true)
-}
-
-// loadLocked loads the pair if its files have changed, or anyway.
-func (c *certificate) loadLocked(anyway bool) error {
-	c.checked = time.Now()
-	var files [2]os.FileInfo
-	for i, file := range []string{c.certFile, c.keyFile} {
-		files[i], _ = os.Stat(file) // a missing file fails to load below
-	}
-	if !anyway && unchanged(files[0], c.files[0]) && unchanged(files[1], c.files[1]) {
-		return nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
-	if err != nil {
-		return fmt.Errorf("TLS_CERT_FILE and TLS_KEY_FILE: %w", err)
-	}
-	c.files = files
-	before := c.pair.Swap(&pair)
-	c.say(before != nil && !anyway)
-	return nil
-}
-
-// say logs that a changed pair is in use, or that the pair is not valid now.
-func (c *certificate) say(changed bool) {
-	leaf := c.pair.Load().Leaf
+// sayPair logs that a changed pair is in use, or that the pair is not valid now.
+func sayPair(log *slog.Logger, settings pairSettings, pair *tls.Certificate, changed bool) {
+	leaf := pair.Leaf
 	now := time.Now()
 	switch {
 	case leaf == nil:
 	case now.After(leaf.NotAfter):
-		c.log.Warn("the TLS certificate has expired, so browsers refuse it", "expired", leaf.NotAfter)
+		log.Warn("the TLS certificate has expired, so it is refused", "setting", settings.cert, "expired", leaf.NotAfter)
 	case now.Before(leaf.NotBefore):
-		c.log.Warn("the TLS certificate is not valid yet, so browsers refuse it", "valid_from", leaf.NotBefore)
+		log.Warn("the TLS certificate is not valid yet, so it is refused", "setting", settings.cert, "valid_from", leaf.NotBefore)
 	case changed:
-		c.log.Info("the changed TLS certificate is in use", "expires", leaf.NotAfter)
+		log.Info("the changed TLS certificate is in use", "setting", settings.cert, "expires", leaf.NotAfter)
 	}
 }
 
-func unchanged(a, b os.FileInfo) bool {
-	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+// served is how a TLS listener gets a certificate.
+func served(c *certificate) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.get(), nil }
 }
 
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if err := c.follow(); err != nil {
-		c.unusable.Log(c.log, slog.LevelError, "the changed TLS certificate is not usable, the former stays in use", slog.String("error", err.Error()))
-	}
-	return c.pair.Load(), nil
-}
-
-// follow reloads changed files, unless another goroutine does so or just has.
-func (c *certificate) follow() error {
-	if !c.loading.TryLock() {
-		return nil
-	}
-	defer c.loading.Unlock()
-	if time.Since(c.checked) < certificateCheck {
-		return nil
-	}
-	return c.loadLocked(false)
-}
-
-// expiry returns when the pair in use expires.
-func (c *certificate) expiry() time.Time {
-	if leaf := c.pair.Load().Leaf; leaf != nil {
-		return leaf.NotAfter
+// expiry returns when a pair expires.
+func expiry(pair *tls.Certificate) time.Time {
+	if pair.Leaf != nil {
+		return pair.Leaf.NotAfter
 	}
 	return time.Time{}
+}
+
+// authorities are certificates that follow their file, to check others with.
+type authorities = followed[x509.CertPool]
+
+func newAuthorities(setting, file string, log *slog.Logger) (*authorities, error) {
+	a := &authorities{
+		files: []string{file}, what: "list of authorities (" + setting + ")", log: log, unusable: logging.Every(time.Minute),
+		read: func() (*x509.CertPool, error) { return Authorities(setting, file) },
+		say: func(_ *x509.CertPool, changed bool) {
+			if changed {
+				log.Info("the changed list of authorities is in use", "setting", setting)
+			}
+		},
+	}
+	err := a.load()
+	return a, err
+}
+
+// Authorities reads the certificates in a file that a setting names.
+func Authorities(setting, file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: there is no certificate in PEM in %s", setting, file)
+	}
+	return pool, nil
 }

@@ -53,40 +53,39 @@ func TestCertificateFollowsItsFiles(t *testing.T) {
 		certFile, keyFile := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
 		var logged strings.Builder
 		log := slog.New(slog.NewTextHandler(&logged, nil))
-		if _, err := newCertificate(certFile, keyFile, log); err == nil || !strings.Contains(err.Error(), "TLS_CERT_FILE") {
+		if _, err := newCertificate(publicPair, certFile, keyFile, log); err == nil || !strings.Contains(err.Error(), "TLS_CERT_FILE") {
 			t.Errorf("no files: %v", err)
 		}
 		writePair(t, certFile, keyFile, 1)
-		c, err := newCertificate(certFile, keyFile, log)
+		c, err := newCertificate(publicPair, certFile, keyFile, log)
 		if err != nil {
 			t.Fatal(err)
 		}
 		serves := func(serial int64) {
 			t.Helper()
-			pair, err := c.get(nil)
-			if err != nil || pair.Leaf.SerialNumber.Int64() != serial {
-				t.Errorf("%v %v, want serial %d", pair.Leaf.SerialNumber, err, serial)
+			if pair := c.get(); pair.Leaf.SerialNumber.Int64() != serial {
+				t.Errorf("%v, want serial %d", pair.Leaf.SerialNumber, serial)
 			}
 		}
 		serves(1)
 		writePair(t, certFile, keyFile, 2)
-		serves(1)                    // not looked at again within a second
-		time.Sleep(certificateCheck) // fake clock
+		serves(1)               // not looked at again within a second
+		time.Sleep(followCheck) // fake clock
 		serves(2)
 		write(t, keyFile, []byte("half written"))
-		time.Sleep(certificateCheck) // fake clock
+		time.Sleep(followCheck) // fake clock
 		serves(2)
 		if !strings.Contains(logged.String(), "not usable") {
 			t.Errorf("log: %s", logged.String())
 		}
 		writePair(t, certFile, keyFile, 3)
-		time.Sleep(certificateCheck) // fake clock
+		time.Sleep(followCheck) // fake clock
 		serves(3)
 		if n := strings.Count(logged.String(), "the changed TLS certificate is in use"); n != 2 {
 			t.Errorf("said %d times that a changed one is in use, want 2: %s", n, logged.String())
 		}
 		time.Sleep(2 * time.Hour) // fake clock
-		if err := c.reload(); err != nil || !strings.Contains(logged.String(), "has expired") {
+		if err := c.load(); err != nil || !strings.Contains(logged.String(), "has expired") {
 			t.Errorf("%v, %s", err, logged.String())
 		}
 	})

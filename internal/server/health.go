@@ -116,7 +116,7 @@ func (s *Server) state() metrics.State {
 		state.StreamsPerAddress, state.ConnectsPerAddress = s.limits.Refused()
 	}
 	if c := s.certificate.Load(); c != nil {
-		state.CertificateExpiry = c.expiry()
+		state.CertificateExpiry = expiry(c.current.Load())
 	}
 	return state
 }

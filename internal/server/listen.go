@@ -42,35 +42,58 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 	public := s.httpServer(s.admit(s.servePublic, true))
 	public.Protocols.SetUnencryptedHTTP2(s.cfg.H2C)
 	if s.cfg.TLSCertFile != "" {
-		certificate, err := newCertificate(s.cfg.TLSCertFile, s.cfg.TLSKeyFile, s.log)
+		certificate, err := newCertificate(publicPair, s.cfg.TLSCertFile, s.cfg.TLSKeyFile, s.log)
 		if err != nil {
 			_ = l.Close()
 			return nil, err
 		}
+		s.follows(certificate)
 		s.certificate.Store(certificate)
 		public.Protocols.SetHTTP2(true)
-		l = s.edge.ListenProxied(l, s.proxies(), &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}}, s.refusal(true))
+		l = s.edge.ListenProxied(l, s.proxies(), &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: served(certificate), NextProtos: []string{"h2", "http/1.1"}}, s.refusal(true))
 	} else if proxies := s.proxies(); proxies != nil {
 		l = s.edge.ListenProxied(l, proxies, nil, s.refusal(true))
 	} else {
 		l = s.edge.Listen(l, edge.Plain, s.refusal(true))
 	}
 	listeners := []listening{newListening(l, public)}
-	if addr := s.cfg.InternalAddr; addr != (config.Addr{}) {
-		var l net.Listener
-		if addr.Network == "unix" {
-			l, err = listenUnix(ctx, addr.Address)
-		} else {
-			l, err = new(net.ListenConfig).Listen(ctx, addr.Network, addr.Address) // without a stream's socket options
-			err = nameSetting("INTERNAL_ADDR", err)
-		}
+	if s.cfg.InternalAddr != (config.Addr{}) {
+		internal, err := s.listenInternal(ctx)
 		if err != nil {
 			_ = listeners[0].listener.Close()
 			return nil, err
 		}
-		listeners = append(listeners, newListening(s.edge.Listen(l, edge.Plain, s.refusal(false)), s.httpServer(s.admit(s.serveInternalListener, false))))
+		listeners = append(listeners, internal)
 	}
 	return listeners, nil
+}
+
+// listenInternal opens the listener of INTERNAL_ADDR.
+func (s *Server) listenInternal(ctx context.Context) (listening, error) {
+	server := s.httpServer(s.admit(s.serveInternalListener, false))
+	var config *tls.Config // nil: without TLS
+	if s.cfg.InternalTLSCertFile != "" {
+		var err error
+		if config, err = s.internalTLS(); err != nil {
+			return listening{}, err
+		}
+		server.Protocols.SetHTTP2(true)
+	}
+	var l net.Listener
+	var err error
+	if addr := s.cfg.InternalAddr; addr.Network == "unix" {
+		l, err = listenUnix(ctx, addr.Address, s.cfg.InternalSocketMode)
+	} else {
+		l, err = new(net.ListenConfig).Listen(ctx, addr.Network, addr.Address) // without a stream's socket options
+		err = nameSetting("INTERNAL_ADDR", err)
+	}
+	if err != nil {
+		return listening{}, err
+	}
+	if config != nil {
+		return newListening(s.edge.ListenTLS(l, config, s.refusal(false)), server), nil
+	}
+	return newListening(s.edge.Listen(l, edge.Plain, s.refusal(false)), server), nil
 }
 
 // listenPublic returns the listener of PORT: the socket that systemd passes, or a new one.

@@ -22,7 +22,7 @@ import (
 	"ssegateway/sse"
 )
 
-// callbackTimeout bounds one callback.
+// callbackTimeout bounds an attempt of a disconnect callback. Leases and drains count on it.
 const callbackTimeout = 5 * time.Second
 
 // target returns the path of the raw request target, which is never cleaned.

@@ -87,7 +87,9 @@ type Server struct {
 
 	edge        *edge.Edge
 	files       descriptors
-	certificate atomic.Pointer[certificate] // nil without TLS, and before Run
+	certificate atomic.Pointer[certificate] // of the public listener; nil without TLS, and before Run
+	reloading   sync.Mutex
+	reloadable  []reloadable // what follows files, under reloading
 	panics      *logging.Throttle
 	finder      address.Finder
 	limits      *address.Limits // of an address; nil: none
@@ -153,11 +155,9 @@ func New(cfg config.Config, version string, log *slog.Logger) (_ *Server, err er
 
 	var backend gateway.Backend = noBackend{}
 	if cfg.CallbackURL != "" {
-		callbacks := callback.Config{
-			URL: cfg.CallbackURL, Timeout: callbackTimeout, Concurrency: cfg.CallbackConcurrency,
-			Log: log, Observe: s.metrics.ObserveCallback, Requests: requests,
-			Trace:    traceCallbacks(tracer, cfg.CallbackURL),
-			Position: func() broker.Position { return s.topics.Position() },
+		callbacks, err := s.callbackConfig(requests)
+		if err != nil {
+			return nil, err
 		}
 		if s.node != nil {
 			callbacks.Permit, callbacks.OnFinished = s.node.Permit, s.node.OnFinished
@@ -292,15 +292,33 @@ func (s *Server) fail(failure error) {
 	s.Hurry()
 }
 
-// ReloadCertificate loads the TLS certificate anew, if there is one. If that fails, the
-// previous one stays in use.
-func (s *Server) ReloadCertificate() (loaded bool, err error) {
-	c := s.certificate.Load()
-	if c == nil {
-		return false, nil
+// reloadable is what follows files.
+type reloadable interface {
+	load() error
+	names() []string
+}
+
+// follows adds what SIGHUP reloads.
+func (s *Server) follows(what reloadable) {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	s.reloadable = append(s.reloadable, what)
+}
+
+// ReloadCertificates loads certificates and authorities anew. It returns the first file of each that was
+// loaded. What cannot be loaded stays in use as it was.
+func (s *Server) ReloadCertificates() (loaded []string, err error) {
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	var problems []error
+	for _, what := range s.reloadable {
+		if err := what.load(); err != nil {
+			problems = append(problems, err)
+		} else {
+			loaded = append(loaded, what.names()[0])
+		}
 	}
-	err = c.reload()
-	return err == nil, err
+	return loaded, errors.Join(problems...)
 }
 
 // hostname returns the name of this node where connections are shown.
@@ -333,14 +351,17 @@ func Warnings(cfg config.Config) (warnings []string) {
 	if cfg.CallbackURL == "" {
 		warn("CALLBACK_URL is not set: not ready, streams are refused")
 	}
+	if u, _, err := config.Backend(cfg.CallbackURL); err == nil && u.Scheme == "http" && (cfg.BackendCAFile != "" || cfg.BackendClientCertFile != "") {
+		warn("BACKEND_CA_FILE and BACKEND_CLIENT_CERT_FILE have no effect: CALLBACK_URL is not https")
+	}
 	if slices.Contains(cfg.CORSAllowedOrigins, "*") {
 		warn("CORS_ALLOWED_ORIGINS is *: pages of any origin may open streams, but browsers send no cookies with them; name the origins to allow cookies")
 	}
 	if cfg.ProxyProtocol && cfg.InternalAddr == (config.Addr{}) && slices.ContainsFunc(cfg.TrustedProxies, isThisHost) {
 		warn("PROXY_PROTOCOL is on and TRUSTED_PROXIES has 127.0.0.1 or ::1: a backend on this host, and health checks, cannot use the public port; set INTERNAL_ADDR, or let the proxy connect from 127.0.0.2")
 	}
-	if cfg.InternalAddr != (config.Addr{}) && !cfg.InternalAddr.IsLoopback() && cfg.InternalToken == "" && len(cfg.InternalAllow) == 0 {
-		warn("INTERNAL_ADDR answers everybody who reaches it: set INTERNAL_TOKEN or INTERNAL_ALLOW, or see to it that only the backend does")
+	if cfg.InternalAddr != (config.Addr{}) && !cfg.InternalAddr.IsLoopback() && cfg.InternalToken == "" && len(cfg.InternalAllow) == 0 && cfg.InternalClientCAFile == "" {
+		warn("INTERNAL_ADDR answers everybody who reaches it: set INTERNAL_TOKEN, INTERNAL_ALLOW or INTERNAL_CLIENT_CA_FILE, or see to it that only the backend does")
 	}
 	// Without INTERNAL_ALLOW only callers on this host are answered, and no proxy that adds a forwarding header.
 	if cfg.InternalAddr == (config.Addr{}) && cfg.InternalToken == "" && len(cfg.InternalAllow) > 0 {

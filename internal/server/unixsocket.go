@@ -11,13 +11,14 @@ import (
 	"syscall"
 )
 
-// listenUnix makes a socket at a path and listens at it. Close removes it if it is still the
+// listenUnix makes a socket with these permissions at a path and listens at it. Close removes it if it is still the
 // same one: another process may have put its own there.
-func listenUnix(ctx context.Context, path string) (net.Listener, error) {
+func listenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
 	if err := removeStaleSocket(path); err != nil {
 		return nil, err
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return limitSocket(c, mode) }}
+	l, err := lc.Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, nameSetting("INTERNAL_ADDR", err)
 	}
@@ -28,7 +29,11 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("INTERNAL_ADDR: the socket was removed immediately after it was made: %w", err), l.Close())
 	}
-	return &unixListener{Listener: l, path: path, made: made}, nil
+	listener := &unixListener{Listener: l, path: path, made: made}
+	if err := os.Chmod(path, mode); err != nil { // to what the umask has taken
+		return nil, errors.Join(nameSetting("INTERNAL_SOCKET_MODE", err), listener.Close())
+	}
+	return listener, nil
 }
 
 type unixListener struct {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -77,14 +78,14 @@ func TestSocketOfAnother(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "s")
-	first, err := listenUnix(t.Context(), path)
+	first, err := listenUnix(t.Context(), path, 0o660)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(path); err != nil { // as the operator may do
 		t.Fatal(err)
 	}
-	second, err := listenUnix(t.Context(), path)
+	second, err := listenUnix(t.Context(), path, 0o660)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,4 +99,39 @@ func TestSocketOfAnother(t *testing.T) {
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Error("its own socket stayed:", err)
 	}
+}
+
+// A socket has the permissions that it is to have, whatever the umask, and never more, not even for a moment.
+func TestSocketMode(t *testing.T) {
+	for _, umask := range []int{0, 0o22, 0o77} {
+		for _, mode := range []os.FileMode{0o600, 0o660, 0o666} {
+			path := filepath.Join(t.TempDir(), "s")
+			before := unix.Umask(umask)
+			var bound os.FileMode
+			lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return limitSocket(c, mode) }}
+			l, err := lc.Listen(t.Context(), "unix", path)
+			if err == nil {
+				bound = permissions(t, path)
+				_ = l.Close()
+				l, err = listenUnix(t.Context(), path, mode)
+			}
+			unix.Umask(before)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := permissions(t, path); got != mode || bound&^mode != 0 {
+				t.Errorf("umask %o: %o, and %o for a moment, want %o", umask, got, bound, mode)
+			}
+			_ = l.Close()
+		}
+	}
+}
+
+func permissions(t *testing.T, path string) os.FileMode {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Mode().Perm()
 }

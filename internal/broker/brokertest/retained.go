@@ -234,7 +234,7 @@ func testRetainedBeyondTheLog(t *testing.T, s Suite) {
 
 // An event for which there is no room is not added at all.
 func testRetainedFull(t *testing.T, s Suite) {
-	const bound = 10_000
+	const bound = 9_000
 	b := s.retaining(t, plenty, bound)
 	filler := strings.Repeat("x", 1000)
 	n := 0

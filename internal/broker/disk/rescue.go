@@ -71,6 +71,9 @@ func (s *Store) drop() error {
 		return nil
 	}
 	held := s.held()
+	if err := s.events.Sync(); err != nil { // what is not held any more has a successor or a removal: before its copy goes
+		return err
+	}
 	if err := s.settle(held); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -143,6 +144,59 @@ func TestKilledWhileAFileGoes(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCutAsItIsReplaced: a copy in the table stays until what has taken its place, or removed it, is on the disk too.
+func TestCutAsItIsReplaced(t *testing.T) {
+	for seed := range uint64(20) {
+		disk := journaltest.New()
+		e := env{journal.Env{Boot: "1", Wrap: disk.Wrap}, 1}
+		dir, o := t.TempDir(), Options{MaxBytes: 1 << 10, MaxAge: time.Hour, RetainedBytes: 1 << 20}
+		s, err := open(dir, o, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill := func() { publish(t, s, strings.Repeat(".", 1<<10)) }
+		retain(t, s, "1", "", "a", "b")
+		fill()
+		if err := s.upkeep(); err != nil || len(s.records.Keys(kindRetained)) != 1 {
+			t.Fatal(err, s.records.Keys(kindRetained))
+		}
+		fill()
+		if err := s.events.Sync(); err != nil { // what upkeep begins with
+			t.Fatal(err)
+		}
+		if seed%2 == 0 {
+			retain(t, s, "2", "", "a", "b")
+		} else if _, err := s.Append(t.Context(), broker.Publication{Topics: []string{"a", "b"}, Remove: true}); err != nil {
+			t.Fatal(err)
+		}
+		last := s.log.Stats().Last
+		if err := s.drop(); err != nil {
+			t.Fatal(err)
+		}
+		again := t.TempDir()
+		if err := disk.Cut(dir, again, rand.New(rand.NewPCG(seed, 0))); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.Close()
+		e.Boot = "2"
+		if s, err = open(again, o, e); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"a/=1", "b/=1"}
+		switch {
+		case s.log.Stats().Last < last:
+		case seed%2 == 0:
+			want = []string{"a/=2", "b/=2"}
+		default:
+			want = nil
+		}
+		if got := retained(s); !slices.Equal(got, want) {
+			t.Errorf("seed %d: %q, want %q", seed, got, want)
+		}
+		_ = s.Close()
 	}
 }
 

@@ -1,0 +1,44 @@
+package server
+
+import (
+	"ssegateway/internal/broker"
+	"ssegateway/internal/callback"
+	"ssegateway/internal/config"
+	"ssegateway/internal/gateway"
+)
+
+// callbackConfig says how the backend is called.
+func (s *Server) callbackConfig(requests *gateway.Requests) (callback.Config, error) {
+	u, socket, err := config.Backend(s.cfg.CallbackURL)
+	if err != nil {
+		return callback.Config{}, nameSetting("CALLBACK_URL", err) // cannot happen: a Config is valid
+	}
+	address := s.cfg.CallbackURL // exactly as given
+	if socket != "" {
+		address = u.String()
+	}
+	c := callback.Config{
+		URL: address, Socket: socket, SigningSecrets: s.cfg.CallbackSigningSecrets, Token: s.cfg.CallbackToken,
+		Timeout: callbackTimeout, ConnectTimeout: s.cfg.CallbackTimeout, Concurrency: s.cfg.CallbackConcurrency,
+		Log: s.log, Observe: s.metrics.ObserveCallback, Requests: requests,
+		Trace:    traceCallbacks(s.tracer, address),
+		Position: func() broker.Position { return s.topics.Position() },
+	}
+	if s.cfg.BackendCAFile != "" {
+		known, err := newAuthorities(backendAuthorities, s.cfg.BackendCAFile, s.log)
+		if err != nil {
+			return c, err
+		}
+		s.follows(known)
+		c.Authorities = known.get
+	}
+	if s.cfg.BackendClientCertFile != "" {
+		own, err := newCertificate(backendPair, s.cfg.BackendClientCertFile, s.cfg.BackendClientKeyFile, s.log)
+		if err != nil {
+			return c, err
+		}
+		s.follows(own)
+		c.Certificate = own.get
+	}
+	return c, nil
+}

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package server
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// limitSocket does nothing where a socket has no permissions before it is bound: until they are set they are what the
+// umask leaves.
+func limitSocket(syscall.RawConn, fs.FileMode) error { return nil }
