@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"internal/guard":       {},
 	"internal/tracing":     {"internal/logging"},
 	"internal/epoll":       {},
+	"internal/address":     {},
 	"internal/edge":        {"internal/guard", "internal/logging"},
 	"internal/fastsend":    {"internal/guard", "internal/epoll"},
 	"internal/frame":       {"sse"},
@@ -45,18 +46,18 @@ var arrows = map[string][]string{
 	"internal/server": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll",
-		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/tracing",
+		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/tracing", "internal/address",
 	},
 	"internal/demo": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll", "internal/server",
-		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/tracing",
+		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/tracing", "internal/address",
 	},
 	"internal/operator": {"sse", "internal/config"},
 	"internal/check": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll", "internal/server",
-		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/operator", "internal/tracing",
+		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/operator", "internal/tracing", "internal/address",
 	},
 
 	"internal/journal":     {},

@@ -49,7 +49,7 @@ var configuration = section{title: "1 configuration", core: true, cases: []contr
 		if ready.Status != "not_ready" || ready.Configured == nil || *ready.Configured || len(ready.Reasons) == 0 {
 			t.Errorf("readyz: %+v", ready)
 		}
-		s.WantError(reply(t, s.Do(harness.Request{Target: "/stream"})), http.StatusServiceUnavailable, "SERVICE_NOT_CONFIGURED", "")
+		s.WantError(reply(t, s.Do(harness.Request{Target: "/stream"})), http.StatusServiceUnavailable, "SERVICE_NOT_CONFIGURED", "Service not configured")
 		s.WantError(s.SendObject(object{"token": "x"}), http.StatusNotFound, "TOKEN_NOT_FOUND", "Token not found")
 	}},
 

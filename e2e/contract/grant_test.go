@@ -199,7 +199,7 @@ var grants = section{title: "9 the answer to a connect", cases: []contractCase{
 					_ = conn.Close()
 				}
 			}})})
-			x.Refusal(http.StatusServiceUnavailable, "BACKEND_UNAVAILABLE", "Backend is not reachable")
+			x.Refusal(http.StatusServiceUnavailable, "BACKEND_UNAVAILABLE", "Backend unavailable")
 			if c := x.WantDisconnect("error"); c.Detail != "connect_unanswered" {
 				t.Errorf("detail %q", c.Detail)
 			}

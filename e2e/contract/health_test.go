@@ -21,7 +21,7 @@ var health = section{title: "6 errors and health", core: true, cases: []contract
 	}},
 	{name: "HEAD healthz and readyz: the head of the answer to GET", run: func(t *T) {
 		s := t.Shared()
-		for _, target := range []string{"/healthz", "/readyz"} {
+		for _, target := range []string{"/healthz", "/readyz", "/healthz/", "/readyz/"} {
 			get, head := s.Call(http.MethodGet, target, ""), s.Call(http.MethodHead, target, "")
 			if head.Status != http.StatusOK || head.Body != "" || head.Header.Get("Content-Length") != itoa(len(get.Body)) || head.Header.Get("Content-Type") != "application/json" {
 				t.Errorf("%s: %d %v %q", target, head.Status, head.Header, head.Body)
@@ -30,13 +30,20 @@ var health = section{title: "6 errors and health", core: true, cases: []contract
 	}},
 	{name: "health is no stream and causes no callback", run: func(t *T) {
 		s := t.Shared()
-		for _, target := range []string{"/healthz", "/readyz"} {
+		for _, target := range []string{"/healthz", "/readyz", "/healthz/", "/readyz/"} {
 			x := s.Begin(harness.Request{Target: target}, harness.Script{})
 			if got := x.Reply(); got.Status != http.StatusOK {
 				t.Errorf("%s: %d %s", target, got.Status, got.Body)
 			}
 			s.wantNoCallback(x.key)
 		}
+	}},
+	{name: "send with a slash behind it is send, and a token that is gone its only 404", run: func(t *T) {
+		s := t.Shared()
+		x := s.Open("/")
+		s.WantStatusOK(s.Call(http.MethodPost, "/internal/send/", encode(object{"token": x.token, "event": object{"data": "x"}}), "Content-Type", "application/json"), "ok")
+		x.WantEvents("x")
+		s.WantError(s.Call(http.MethodPost, "/internal/send/", `{"token":"x"}`, "Content-Type", "application/json"), 404, "TOKEN_NOT_FOUND", "")
 	}},
 	{name: "errors, everywhere: the status and {error: {message, code}}", run: func(t *T) {
 		s := t.Shared()

@@ -55,6 +55,7 @@ var wireSpecific = map[string]struct {
 	"bytes behind the request while the connect is pending: error, unexpected_data":             {http1Kinds, "as above"},
 	"bytes behind the request, and then the end, before the connect has its turn: no callbacks": {http1Kinds, "as above"},
 	"the detail of a close is logged":                                                           {http1Kinds, "uses unexpected_data, see above"},
+	"streams of one address count whatever connection they share":                               {http2Kinds, "HTTP/1.1 has one on each"},
 	"a malformed request leaves no secret in the log":                                           {http1Kinds, "the requests are HTTP/1.1 bytes"},
 	"a chunked body on GET is refused with 400, and so is one that does not come":               {http1Kinds, "HTTP/2 has no chunked coding"},
 	"a target in absolute form is its path and query, and its authority the host":               {http1Kinds, "HTTP/2 has :scheme and :authority instead"},

@@ -21,6 +21,7 @@ type connection struct {
 	Node     string   `json:"node"`
 	State    string   `json:"state"`
 	Path     string   `json:"path"`
+	ClientIP string   `json:"client_ip,omitempty"`
 	Subject  string   `json:"subject,omitempty"`
 	Topics   []string `json:"topics"`
 	Overflow string   `json:"overflow"`
@@ -35,7 +36,7 @@ var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open"}
 
 func show(i connections.Info) connection {
 	return connection{
-		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Path: i.Path,
+		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Path: i.Path, ClientIP: i.ClientIP,
 		Subject: i.Subject, Topics: append([]string{}, i.Topics...), Overflow: i.Overflow.String(),
 		Since: i.Since.Format(time.RFC3339), Events: i.Events, Bytes: i.Bytes, Queued: i.Queued, Drops: i.Drops,
 	}

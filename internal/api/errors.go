@@ -102,13 +102,14 @@ var (
 	ErrTarget          = &Error{400, "INVALID_REQUEST_TARGET", "the request target must be a path, or an http or https URL without user information"}
 	ErrRequestTooLarge = &Error{431, "REQUEST_TOO_LARGE", "the request's target and headers are too large"}
 	errMalformed       = &Error{400, "INVALID_REQUEST", "the request is malformed: look at its target, its Host and its other fields"}
-	ErrNotConfigured   = &Error{503, "SERVICE_NOT_CONFIGURED", "CALLBACK_URL is not configured"}
-	ErrBackendTimeout  = &Error{504, "GATEWAY_TIMEOUT", "Backend did not answer in time"}
-	ErrBackendDown     = &Error{503, "BACKEND_UNAVAILABLE", "Backend is not reachable"}
+	ErrNotConfigured   = &Error{503, "SERVICE_NOT_CONFIGURED", "Service not configured"}
+	ErrBackendTimeout  = &Error{504, "GATEWAY_TIMEOUT", "Gateway timeout"}
+	ErrBackendDown     = &Error{503, "BACKEND_UNAVAILABLE", "Backend unavailable"}
 	ErrTooManyConns    = &Error{503, "TOO_MANY_CONNECTIONS", "the gateway holds as many connections as it may"}
+	ErrTooManyFrom     = &Error{429, "TOO_MANY_FROM_ADDRESS", "there are too many streams from this address, or it opens them too fast: try again later"}
 	ErrRequestBudget   = &Error{503, "REQUEST_BUDGET_FULL", "the gateway keeps as many bytes of requests as it may"}
-	errBackendAuth     = Error{401, "BACKEND_AUTH_FAILED", "Backend refused the authentication"}
-	errBackendForbiden = Error{403, "BACKEND_FORBIDDEN", "Backend forbids the connection"}
+	errBackendAuth     = Error{401, "BACKEND_AUTH_FAILED", "Backend returned 401"}
+	errBackendForbiden = Error{403, "BACKEND_FORBIDDEN", "Backend returned 403"}
 )
 
 // Malformed returns the answer to a request that net/http refuses by itself with this status and

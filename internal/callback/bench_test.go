@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"syscall"
 	"testing"
@@ -130,7 +131,7 @@ func BenchmarkAppendRequest(b *testing.B) {
 		var dst []byte
 		b.ReportAllocs()
 		for b.Loop() {
-			dst = AppendRequest(dst[:0], browserRequest)
+			dst = AppendRequest(dst[:0], browserRequest, netip.Addr{})
 		}
 		b.SetBytes(int64(len(dst)))
 	})
@@ -186,7 +187,7 @@ func TestEncodingAllocations(t *testing.T) {
 	}{
 		{"a connect", 0, func() { dst = c.appendConnect(dst[:0], token, atPosition, body, "") }},
 		{"a disconnect", 0, func() { dst = c.appendDisconnect(dst[:0], &notice, "") }},
-		{"a request in a buffer", 0, func() { dst = AppendRequest(dst[:0], browserRequest) }},
+		{"a request in a buffer", 0, func() { dst = AppendRequest(dst[:0], browserRequest, netip.Addr{}) }},
 		{"a request", 1, func() { encoded(browserRequest) }},
 	} {
 		if n := testing.AllocsPerRun(1000, test.do); n > test.most {
@@ -196,6 +197,6 @@ func TestEncodingAllocations(t *testing.T) {
 }
 
 func encoded(r *http.Request) []byte {
-	request, _ := EncodeRequest(r)
+	request, _ := EncodeRequest(r, netip.Addr{})
 	return request
 }

@@ -55,12 +55,13 @@ func (c *Client) appendHead(dst, id []byte, bodyLen int, more string) ([]byte, s
 	dst = append(dst, c.head...)
 	dst = strconv.AppendInt(dst, int64(bodyLen), 10)
 	dst = append(dst, "\r\nwebhook-id: "...)
-	at := span{from: len(dst), to: len(dst) + len(id)}
+	at := span{from: len(dst)}
 	dst = append(dst, id...)
+	at.to = len(dst)
 	dst = append(dst, "\r\n"...)
-	dst, fields := c.signer.appendFields(dst, at)
+	dst, signed := c.signer.appendFields(dst, at)
 	dst = append(dst, more...)
-	return append(dst, "\r\n"...), fields
+	return append(dst, "\r\n"...), signed
 }
 
 // appendID appends the id of a callback that is about one connection.

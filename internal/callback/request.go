@@ -2,6 +2,7 @@ package callback
 
 import (
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -12,10 +13,10 @@ const maxRequest = 64 << 10
 
 // EncodeRequest returns AppendRequest's object in a slice of its own of exactly its
 // size: it is kept for as long as the stream is open. ok is false if it is too large.
-func EncodeRequest(r *http.Request) (request []byte, ok bool) {
+func EncodeRequest(r *http.Request, client netip.Addr) (request []byte, ok bool) {
 	b := getBuffer()
 	defer putBuffer(b)
-	*b = AppendRequest((*b)[:0], r)
+	*b = AppendRequest((*b)[:0], r, client)
 	if len(*b) > maxRequest {
 		return nil, false
 	}
@@ -30,9 +31,16 @@ func EncodeRequest(r *http.Request) (request []byte, ok bool) {
 //
 // with the request target as received and every header under its lower-case name,
 // sorted, each value one string: repeated headers are joined with ", ", cookies with
-// "; ". Bytes that are not part of valid UTF-8 are read as Latin-1.
-func AppendRequest(dst []byte, r *http.Request) []byte {
-	dst = append(dst, `{"url":"`...)
+// "; ". Bytes that are not part of valid UTF-8 are read as Latin-1. The address of the client, unless
+// it is zero, comes first, where [gateway.ClientIP] finds it.
+func AppendRequest(dst []byte, r *http.Request, client netip.Addr) []byte {
+	dst = append(dst, '{')
+	if client.IsValid() {
+		dst = append(dst, `"client_ip":"`...)
+		dst = client.AppendTo(dst)
+		dst = append(dst, `",`...)
+	}
+	dst = append(dst, `"url":"`...)
 	dst = appendText(dst, r.RequestURI, false)
 	dst = append(dst, `","headers":{`...)
 

@@ -3,11 +3,14 @@ package callback
 import (
 	"bytes"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
+
+	"ssegateway/internal/gateway"
 )
 
 func TestAppendRequest(t *testing.T) {
@@ -43,12 +46,35 @@ func TestAppendRequest(t *testing.T) {
 			`{"url":"/","headers":{"host":"h","x-a":"1, 2"}}`,
 		},
 	} {
-		got, ok := EncodeRequest(&test.r)
+		got, ok := EncodeRequest(&test.r, netip.Addr{})
 		if string(got) != test.want || !ok {
 			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
 		}
 		if cap(got) != len(got) {
 			t.Errorf("%s: %d bytes in a slice of %d", test.name, len(got), cap(got))
+		}
+	}
+}
+
+// The address of the client is where the gateway finds it, and nothing that a client sends gets there.
+func TestClientIP(t *testing.T) {
+	forged := &http.Request{RequestURI: `/","client_ip":"192.0.2.1`, Header: http.Header{"Client_ip": {"192.0.2.1"}, "{\"client_ip\":\"192.0.2.1\"": {""}}}
+	if text := AppendRequest(nil, forged, netip.Addr{}); gateway.ClientIP(text).IsValid() {
+		t.Errorf("an address of %s", text)
+	}
+	for _, client := range []string{"192.0.2.7", "2001:db8::7", "2001:db8:1111:2222:3333:4444:5555:6666", "::"} {
+		addr := netip.MustParseAddr(client)
+		text, ok := EncodeRequest(forged, addr)
+		var got struct {
+			URL      string            `json:"url"`
+			Headers  map[string]string `json:"headers"`
+			ClientIP string            `json:"client_ip"`
+		}
+		if err := json.Unmarshal(text, &got, json.RejectUnknownMembers(true)); err != nil || !ok {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if got.ClientIP != client || gateway.ClientIP(text) != addr || got.URL != forged.RequestURI {
+			t.Errorf("%s has the address %v", text, gateway.ClientIP(text))
 		}
 	}
 }
@@ -63,7 +89,7 @@ func TestRequestsBound(t *testing.T) {
 		strings.Repeat("\x01", maxRequest/6):        false,
 		strings.Repeat("\"", maxRequest/2):          false,
 	} {
-		got, ok := EncodeRequest(&http.Request{RequestURI: "/", Header: http.Header{"X": {value}}})
+		got, ok := EncodeRequest(&http.Request{RequestURI: "/", Header: http.Header{"X": {value}}}, netip.Addr{})
 		if ok != fits || ok == (got == nil) || len(got) > maxRequest {
 			t.Errorf("%d bytes of %q: %d bytes, %v", len(value), value[:1], len(got), ok)
 		}
@@ -115,7 +141,7 @@ func FuzzAppendRequest(f *testing.F) {
 			URL     string            `json:"url"`
 			Headers map[string]string `json:"headers"`
 		}
-		text := AppendRequest(nil, r)
+		text := AppendRequest(nil, r, netip.Addr{})
 		if err := json.Unmarshal(text, &got, json.RejectUnknownMembers(true)); err != nil {
 			t.Fatalf("%q: %v", text, err)
 		}
@@ -146,7 +172,7 @@ func FuzzAppendRequest(f *testing.F) {
 				t.Errorf("header %q is %q, want %q", name, got.Headers[name], value)
 			}
 		}
-		if again := AppendRequest(nil, r); !bytes.Equal(again, text) {
+		if again := AppendRequest(nil, r, netip.Addr{}); !bytes.Equal(again, text) {
 			t.Errorf("not the same twice: %q, %q", text, again)
 		}
 	})

@@ -53,8 +53,7 @@ func verify(secret string, header http.Header, body []byte) error {
 func TestSignatures(t *testing.T) {
 	url := "http://backend.example.org/callback"
 	token := gateway.NewToken()
-	notice := gateway.Notice{Token: token, Request: request, Reason: gateway.Error, Detail: gateway.SlowConsumer}
-	batch := batchOf(notice, closed())
+	ended := gateway.Notice{Token: token, Request: request, Reason: gateway.Error, Detail: gateway.SlowConsumer}
 	for n := 0; n <= len(secrets); n++ {
 		c, err := New(Config{URL: url, SigningSecrets: secrets[:n]})
 		if err != nil {
@@ -62,11 +61,11 @@ func TestSignatures(t *testing.T) {
 		}
 		for name, message := range map[string][]byte{
 			"connect":     c.appendConnect(nil, token, atPosition, request, "traceparent: 00-1\r\n"),
-			"disconnect":  c.appendDisconnect(nil, &notice, ""),
-			"disconnects": c.appendDisconnects(nil, batch, "traceparent: 00-1\r\n"),
+			"disconnect":  c.appendDisconnect(nil, &ended, ""),
+			"disconnects": c.appendDisconnects(nil, &notice{Notice: ended, more: &notice{Notice: ended}}, ""),
 		} {
 			header, body := received(t, message)
-			if id := header.Values("Webhook-Id"); len(id) != 1 || !strings.HasSuffix(id[0], "-"+name) || name != ActionDisconnects && !strings.HasPrefix(id[0], token.String()) {
+			if id := header.Values("Webhook-Id"); len(id) != 1 || id[0] != token.String()+"-"+name && name != ActionDisconnects {
 				t.Errorf("%s: webhook-id %q", name, id)
 			}
 			if n == 0 {

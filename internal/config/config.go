@@ -40,9 +40,21 @@ type Config struct {
 	// MaxConnections bounds the streams that are open or pending at a time.
 	// 0: derived from the limit on open files.
 	MaxConnections int
+	// MaxConnectionsPerIP bounds the streams of one address that are open or pending at a time.
+	// ConnectsPerMinutePerIP bounds those that it opens, and is its burst. 0: no bound.
+	MaxConnectionsPerIP, ConnectsPerMinutePerIP int
+	// TrustedProxies lists the proxies whose ClientIPHeader is believed. IPv4 prefixes are never
+	// in IPv6-mapped form: unmap an address before the look-up.
+	TrustedProxies []netip.Prefix
+	// ProxyProtocol has each connection of TrustedProxies begin with a header of the PROXY protocol.
+	ProxyProtocol bool
+	// ClientIPHeader is the canonical name of the header field with the client's address.
+	ClientIPHeader string
 	// EventSourceErrors is what an EventSource gets instead of an error status: "status",
 	// "retry" or "event".
 	EventSourceErrors string
+	// EventForm is how named events are written: "plain" or "envelope".
+	EventForm string
 	// CORSAllowedOrigins are the origins whose pages may open streams: each as a
 	// browser sends it, or the single entry "*". Empty: CORS is off.
 	CORSAllowedOrigins []string
@@ -55,8 +67,6 @@ type Config struct {
 	// CallbackConcurrency bounds the connects under way, and separately the disconnects.
 	// 0: derived from the limit on open files.
 	CallbackConcurrency int
-	// CallbackBatch is how many disconnects one callback may carry. 1: each has its own.
-	CallbackBatch int
 	// CallbackTimeout bounds a connect callback; 1 to 60 whole seconds.
 	CallbackTimeout time.Duration
 	// CallbackSigningSecrets sign callbacks, each by a signature of its own. Empty: they are not signed. Secret.
@@ -68,6 +78,8 @@ type Config struct {
 	// BackendClientCertFile and BackendClientKeyFile are PEM files of the certificate that the
 	// gateway has for the backend; both or neither.
 	BackendClientCertFile, BackendClientKeyFile string
+	// CallbackBatch is how many disconnects one callback may carry. 1: each has its own.
+	CallbackBatch int
 
 	// HeartbeatInterval between the heartbeats of a stream; whole seconds, at least one.
 	HeartbeatInterval time.Duration
@@ -226,6 +238,12 @@ func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err 
 	}
 	for _, problem := range c.contradictions() {
 		l.problem(problem)
+	}
+	if c.ClientIPHeader != standardIPHeader && len(c.TrustedProxies) == 0 {
+		l.problem(errors.New("CLIENT_IP_HEADER: no header is read without TRUSTED_PROXIES; set that to the addresses of your proxies"))
+	}
+	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
+		l.problem(errors.New("PROXY_PROTOCOL: no header is read without TRUSTED_PROXIES; set that to the addresses of your proxies"))
 	}
 	return c, warnings, errors.Join(l.problems...)
 }

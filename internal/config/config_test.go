@@ -21,7 +21,7 @@ func defaults() Config {
 		Port: 3000, HeartbeatInterval: 15 * time.Second,
 		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, MaxTopics: 10000, LogBytes: 64 << 20, LogAge: 10 * time.Minute, RetainedBytes: 64 << 20,
 		StateSync: "second", NATSPrefix: "ssegateway", NATSReplicas: 1, NodeLease: 10 * time.Second,
-		CallbackConcurrency: 0, CallbackBatch: 1, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", EventSourceErrors: "status",
+		CallbackConcurrency: 0, CallbackBatch: 1, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", ClientIPHeader: "X-Forwarded-For", EventSourceErrors: "status", EventForm: "plain",
 		CallbackTimeout: 5 * time.Second, InternalSocketMode: 0o660,
 	}
 }
@@ -52,15 +52,33 @@ func TestEveryDefaultIsAllowed(t *testing.T) {
 	}
 }
 
+// A header that nobody may send is a mistake.
+func TestHeaderWithoutProxies(t *testing.T) {
+	const env = "CLIENT_IP_HEADER=X-Real-IP"
+	if _, _, err := Load(nil, []string{env}); err == nil || !strings.HasPrefix(err.Error(), "CLIENT_IP_HEADER: no header is read without TRUSTED_PROXIES") {
+		t.Error(err)
+	}
+	if _, _, err := Load(nil, []string{"PROXY_PROTOCOL=true"}); err == nil || !strings.HasPrefix(err.Error(), "PROXY_PROTOCOL: no header is read without TRUSTED_PROXIES") {
+		t.Error(err)
+	}
+	if c, _, err := Load(nil, []string{"PROXY_PROTOCOL=true", "TRUSTED_PROXIES=::1"}); err != nil || !c.ProxyProtocol {
+		t.Error(err)
+	}
+	if c, _, err := Load(nil, []string{env, "TRUSTED_PROXIES=::1"}); err != nil || c.ClientIPHeader != "X-Real-Ip" {
+		t.Error(c.ClientIPHeader, err)
+	}
+}
+
 // TestEveryFieldIsASetting finds a field that nothing sets.
 func TestEveryFieldIsASetting(t *testing.T) {
 	environ := []string{}
 	for env, value := range map[string]string{
 		"CONFIG_FILE": write(t, "config.yaml", ""), "PORT": "1", "CALLBACK_URL": "http://h/", "CALLBACK_URL_BEFORE": "http://b/", "HEARTBEAT_INTERVAL_SECONDS": "1",
 		"INTERNAL_ADDR": ":1", "INTERNAL_ALLOW": "::1", "INTERNAL_TOKEN": "x", "CORS_ALLOWED_ORIGINS": "*",
-		"TLS_CERT_FILE": "c", "TLS_KEY_FILE": "k", "H2C": "true", "MAX_CONNECTIONS": "1", "MAX_BODY_BYTES": "1",
+		"TLS_CERT_FILE": "c", "TLS_KEY_FILE": "k", "H2C": "true", "MAX_CONNECTIONS": "1", "MAX_CONNECTIONS_PER_IP": "1", "CONNECTS_PER_MINUTE_PER_IP": "1",
+		"TRUSTED_PROXIES": "::1", "CLIENT_IP_HEADER": "X-Real-Ip", "PROXY_PROTOCOL": "true", "MAX_BODY_BYTES": "1",
 		"QUEUE_BYTES": "1", "QUEUE_BUDGET_BYTES": "1", "MAX_TOPICS": "1", "REQUEST_BUDGET_BYTES": "1", "CALLBACK_CONCURRENCY": "1", "CALLBACK_BATCH": "2", "DRAIN_SECONDS": "1",
-		"LOG_LEVEL": "error", "LOG_FORMAT": "json", "EVENTSOURCE_ERRORS": "event",
+		"LOG_LEVEL": "error", "LOG_FORMAT": "json", "EVENTSOURCE_ERRORS": "event", "EVENT_FORM": "envelope",
 		"STATE_DIR": "d", "STATE_SYNC": "always", "NATS_URL": "nats://n", "NATS_CREDENTIALS_FILE": "c", "NATS_CA_FILE": "c", "NATS_PREFIX": "x", "NATS_REPLICAS": "2",
 		"NODE_LEASE_SECONDS": "2", "PPROF": "true",
 		"CALLBACK_SIGNING_SECRET": secretA, "CALLBACK_TOKEN": "x", "BACKEND_CA_FILE": "c", "BACKEND_CLIENT_CERT_FILE": "c", "BACKEND_CLIENT_KEY_FILE": "k",
@@ -109,18 +127,24 @@ func TestValues(t *testing.T) {
 		}},
 		{"H2C=1", func(c *Config) { c.H2C = true }},
 		{"MAX_CONNECTIONS=10000000", func(c *Config) { c.MaxConnections = 10_000_000 }},
+		{"MAX_CONNECTIONS_PER_IP=10000000", func(c *Config) { c.MaxConnectionsPerIP = 10_000_000 }},
+		{"CONNECTS_PER_MINUTE_PER_IP=1000000", func(c *Config) { c.ConnectsPerMinutePerIP = 1_000_000 }},
+		{"TRUSTED_PROXIES=10.1.2.3/8,::ffff:192.0.2.7", func(c *Config) {
+			c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32")}
+		}},
+		{"CLIENT_IP_HEADER=x-forwarded-for", func(*Config) {}},
 		{"MAX_BODY_BYTES=1", func(c *Config) { c.MaxBodyBytes = 1 }},
 		{"QUEUE_BYTES=1073741824", func(c *Config) { c.QueueBytes = 1 << 30 }},
 		{"MAX_TOPICS=1000000", func(c *Config) { c.MaxTopics = 1000000 }},
 		{"QUEUE_BUDGET_BYTES=1099511627776", func(c *Config) { c.QueueBudgetBytes = 1 << 40 }},
 		{"REQUEST_BUDGET_BYTES=1099511627776", func(c *Config) { c.RequestBudgetBytes = 1 << 40 }},
 		{"CALLBACK_CONCURRENCY=1", func(c *Config) { c.CallbackConcurrency = 1 }},
-		{"CALLBACK_BATCH=1000", func(c *Config) { c.CallbackBatch = 1000 }},
 		{"CALLBACK_TIMEOUT_SECONDS=60", func(c *Config) { c.CallbackTimeout = time.Minute }},
 		{"CALLBACK_TOKEN=a~!b", func(c *Config) { c.CallbackToken = "a~!b" }},
 		{"BACKEND_CA_FILE=c", func(c *Config) { c.BackendCAFile = "c" }},
 		{"INTERNAL_SOCKET_MODE=0600", func(c *Config) { c.InternalSocketMode = 0o600 }},
 		{"INTERNAL_SOCKET_MODE=777", func(c *Config) { c.InternalSocketMode = 0o777 }},
+		{"CALLBACK_BATCH=1000", func(c *Config) { c.CallbackBatch = 1000 }},
 		{"DRAIN_SECONDS=3600", func(c *Config) { c.DrainWindow = time.Hour }},
 		{"STATE_DIR=/d", func(c *Config) { c.StateDir = "/d" }},
 		{"STATE_SYNC=ALWAYS", func(c *Config) { c.StateSync = "always" }},
@@ -133,6 +157,7 @@ func TestValues(t *testing.T) {
 		{"LOG_LEVEL=WARN", func(c *Config) { c.LogLevel = slog.LevelWarn }},
 		{"LOG_LEVEL=debug", func(c *Config) { c.LogLevel = slog.LevelDebug }},
 		{"EVENTSOURCE_ERRORS=Retry", func(c *Config) { c.EventSourceErrors = "retry" }},
+		{"EVENT_FORM=Envelope", func(c *Config) { c.EventForm = "envelope" }},
 		{"LOG_FORMAT=json", func(c *Config) { c.LogFormat = "json" }},
 	}
 	for _, test := range tests {
@@ -198,6 +223,12 @@ func TestInvalidValues(t *testing.T) {
 		{"CORS_ALLOWED_ORIGINS=https://a<b", "is not an origin"},
 		{"CORS_ALLOWED_ORIGINS=https://u@a", `"https://u@a" is not an origin`},
 		{"H2C=yes", `H2C: "yes" is not valid: must be true or false`},
+		{"MAX_CONNECTIONS_PER_IP=-1", `MAX_CONNECTIONS_PER_IP: "-1" is not valid`},
+		{"CONNECTS_PER_MINUTE_PER_IP=1000001", `CONNECTS_PER_MINUTE_PER_IP: "1000001" is not valid`},
+		{"TRUSTED_PROXIES=proxy", `TRUSTED_PROXIES: "proxy" is not valid: "proxy" is neither`},
+		{"TRUSTED_PROXIES=::ffff:0:0/95", `TRUSTED_PROXIES: "::ffff:0:0/95" is not valid`},
+		{"CLIENT_IP_HEADER=forwarded", `CLIENT_IP_HEADER: "forwarded" is not valid: the form of that header (RFC 7239) is not read`},
+		{"CLIENT_IP_HEADER=a b", `CLIENT_IP_HEADER: "a b" is not valid`},
 		{"MAX_CONNECTIONS=-1", `MAX_CONNECTIONS: "-1" is not valid`},
 		{"MAX_CONNECTIONS=10000001", `MAX_CONNECTIONS: "10000001" is not valid`},
 		{"MAX_BODY_BYTES=1M", `MAX_BODY_BYTES: "1M" is not valid: must be bytes, 1 to 1073741824`},
@@ -205,8 +236,6 @@ func TestInvalidValues(t *testing.T) {
 		{"MAX_TOPICS=0", `MAX_TOPICS: "0" is not valid`},
 		{"QUEUE_BUDGET_BYTES=0", `QUEUE_BUDGET_BYTES: "0" is not valid`},
 		{"CALLBACK_CONCURRENCY=-1", `CALLBACK_CONCURRENCY: "-1" is not valid`},
-		{"CALLBACK_BATCH=0", `CALLBACK_BATCH: "0" is not valid`},
-		{"CALLBACK_BATCH=1001", `CALLBACK_BATCH: "1001" is not valid`},
 		{"CALLBACK_URL=unix:run/app.sock", `CALLBACK_URL: the given value is not valid: it is not unix: with`},
 		{"CALLBACK_URL=unix:/run/app.sock:callback?SECRET", "CALLBACK_URL: the given value is not valid: it is not unix: with"},
 		{"CALLBACK_URL=unix://host/run/app.sock", "CALLBACK_URL: the given value is not valid: it is not unix: with"},
@@ -227,6 +256,8 @@ func TestInvalidValues(t *testing.T) {
 		{"INTERNAL_SOCKET_MODE=1777", `INTERNAL_SOCKET_MODE: "1777" is not valid`},
 		{"INTERNAL_SOCKET_MODE=66", `INTERNAL_SOCKET_MODE: "66" is not valid`},
 		{"INTERNAL_CLIENT_CA_FILE=", "INTERNAL_CLIENT_CA_FILE: it is set to nothing"},
+		{"CALLBACK_BATCH=0", `CALLBACK_BATCH: "0" is not valid`},
+		{"CALLBACK_BATCH=1001", `CALLBACK_BATCH: "1001" is not valid`},
 		{"DRAIN_SECONDS=3601", `DRAIN_SECONDS: "3601" is not valid: must be whole seconds, 0 to 3600`},
 		{"NATS_URL=http://u:SECRET@h", `NATS_URL: "http://h" is not valid: it does not begin with nats:// or tls://; it must be nats:// or`},
 		{"NATS_URL=nats://u:SECRET@h,h:4222", "NATS_URL: the given value is not valid: it does not begin with"},
@@ -240,6 +271,7 @@ func TestInvalidValues(t *testing.T) {
 		{"NODE_LEASE_SECONDS=1", `NODE_LEASE_SECONDS: "1" is not valid: must be whole seconds, 2 to 3600`},
 		{"LOG_LEVEL=trace", `LOG_LEVEL: "trace" is not valid: must be one of debug, info, warn, error`},
 		{"EVENTSOURCE_ERRORS=true", `EVENTSOURCE_ERRORS: "true" is not valid: must be one of status, retry, event`},
+		{"EVENT_FORM=json", `EVENT_FORM: "json" is not valid: must be one of plain, envelope`},
 		{"LOG_FORMAT=xml", `LOG_FORMAT: "xml" is not valid: must be one of text, json`},
 		{"TLS_CERT_FILE=c", "TLS_CERT_FILE and TLS_KEY_FILE: one is set"},
 		{"TLS_KEY_FILE=c", "TLS_CERT_FILE and TLS_KEY_FILE: one is set"},
@@ -497,7 +529,7 @@ func TestRedacted(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "[port=3000 callback_url=https://h:8443/cb%2F/x callback_signing_secret=(set) callback_timeout_seconds=5 heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock internal_socket_mode=0600" +
-		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status h2c=false http2_max_streams=250 max_connections=0 max_body_bytes=1048576" +
+		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status event_form=plain h2c=false http2_max_streams=250 max_connections=0 max_connections_per_ip=0 connects_per_minute_per_ip=0 client_ip_header=X-Forwarded-For proxy_protocol=false max_body_bytes=1048576" +
 		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 request_budget_bytes=0 topic_log_bytes=67108864 topic_log_seconds=600 retained_bytes=67108864 state_sync=second nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
 		" node_lease_seconds=10 callback_concurrency=0 callback_batch=1 drain_seconds=30 pprof=false log_level=info log_format=text]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {

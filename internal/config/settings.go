@@ -111,6 +111,11 @@ func settings(c *Config) []setting {
 				"that only has it come back. `event`: that, and for every other refusal a stream with one event `rejected`.",
 		},
 		{
+			env: "EVENT_FORM", standard: "plain", value: choice(&c.EventForm, "plain", "envelope"),
+			meaning: "How a named event is written. `envelope`: without its name, as the data `{\"type\":<name>,\"payload\":<data>}`, and each stream has an event `ready` when what it begins with was written. " +
+				"For pages that were made for an older gateway. All nodes of a cluster have the same.",
+		},
+		{
 			env: "TLS_CERT_FILE", value: path(&c.TLSCertFile),
 			meaning: "Certificate chain in PEM: the public listener speaks TLS and HTTP/2. Read again when it changes. Needs `TLS_KEY_FILE`.",
 		},
@@ -130,6 +135,30 @@ func settings(c *Config) []setting {
 			env: "MAX_CONNECTIONS", standard: "0", value: number(&c.MaxConnections, 0, 10_000_000),
 			meaning: "Streams at a time; beyond it new ones get 503. " +
 				"0: as many as the limit on open files leaves beside callbacks, and a reserve for internal calls and health: an eighth of the limit, at least 32 and at most 320.",
+		},
+		{
+			env: "MAX_CONNECTIONS_PER_IP", standard: "0", value: number(&c.MaxConnectionsPerIP, 0, 10_000_000),
+			meaning: "Streams of one client address at a time, on this gateway; beyond it new ones get 429 `TOO_MANY_FROM_ADDRESS`. IPv6 counts by /64. 0: any number. " +
+				"People behind one router share an address, and so do all clients behind a proxy that is not in `TRUSTED_PROXIES`.",
+		},
+		{
+			env: "CONNECTS_PER_MINUTE_PER_IP", standard: "0", value: number(&c.ConnectsPerMinutePerIP, 0, 1_000_000),
+			meaning: "Streams that one client address may open in a minute, on this gateway; as many may come at once. Beyond it new ones get 429 `TOO_MANY_FROM_ADDRESS`. 0: any number. " +
+				"After a restart all clients come back, each at least once.",
+		},
+		{
+			env: "TRUSTED_PROXIES", value: prefixes(&c.TrustedProxies),
+			meaning: "Proxies that say in `CLIENT_IP_HEADER` what address their peer has. Everybody else's header is ignored, and the address is the peer's own.",
+		},
+		{
+			env: "CLIENT_IP_HEADER", standard: standardIPHeader, value: ipHeader(&c.ClientIPHeader),
+			meaning: "The one header field with the client's address that is read, from `TRUSTED_PROXIES` only: the rightmost address in it that is not one of theirs. " +
+				"Each proxy has to set or continue it.",
+		},
+		{
+			env: "PROXY_PROTOCOL", standard: "false", value: boolean(&c.ProxyProtocol),
+			meaning: "`TRUSTED_PROXIES` have to begin each connection to the public listener with a header of the PROXY protocol, version 1 or 2, and nobody else may. " +
+				"The address in it is that of the peer: for load balancers of TCP. A backend on the host of such a proxy then needs `INTERNAL_ADDR`.",
 		},
 		{
 			env: "MAX_BODY_BYTES", standard: "1048576", value: byteCount(&c.MaxBodyBytes, 1, gib),

@@ -175,7 +175,7 @@ func (o *Own) begin(ctx context.Context, s *Send) (outcome Outcome, done chan er
 	}
 	var f frame.Frame
 	if s.HasEvent {
-		f = frame.Event(s.Event)
+		f = frame.Event(o.gw.Form(s.Event))
 	}
 	if s.Wait && s.HasEvent {
 		done = make(chan error, 1)
@@ -335,7 +335,7 @@ func (o *Own) Expect(ref uint64) *topics.Delivery { return o.topics.Expect(ref) 
 
 // PublishAs publishes p as the record that the Delivery d waits for.
 func (o *Own) PublishAs(ctx context.Context, d *topics.Delivery, p Publication) (done Published, err error) {
-	published := broker.Publication{Topics: p.Topics, Event: p.Event, Store: p.Store, Retain: p.Retain, Key: p.Key}
+	published := broker.Publication{Topics: p.Topics, Event: o.gw.Form(p.Event), Store: p.Store, Retain: p.Retain, Key: p.Key}
 	if p.IdempotencyKey != "" {
 		published.IdempotencyKey, published.Digest = p.IdempotencyKey, p.digest()
 	}

@@ -29,7 +29,7 @@ func (s sink) IsAhead(e sse.Event) bool { return s.own.isAhead(e.ID) }
 func (s sink) Stop()                    {}
 
 func (s sink) Write(blocks []Block, end bool) error {
-	done, err := write(s.conn, blocks, end)
+	done, err := s.own.write(s.conn, blocks, end)
 	if err != nil || done == nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (o *Own) Write(token gateway.Token, blocks []Block, end bool) (done <-chan 
 			return nil, ErrAhead
 		}
 	}
-	return write(c, blocks, end)
+	return o.write(c, blocks, end)
 }
 
 // Gone returns a channel that is closed when a connection closes. ok is false if there is no such connection.
@@ -73,13 +73,13 @@ func (o *Own) Gone(token gateway.Token) (gone <-chan struct{}, ok bool) {
 	return c.Gone(), true
 }
 
-func write(c *gateway.Conn, blocks []Block, end bool) (<-chan error, error) {
+func (o *Own) write(c *gateway.Conn, blocks []Block, end bool) (<-chan error, error) {
 	var joined frame.Frame
 	var done chan error
 	if len(blocks) > 0 {
 		frames := make([]frame.Frame, len(blocks))
 		for i, b := range blocks {
-			if frames[i] = frame.Event(b.Event); b.Bare {
+			if frames[i] = frame.Event(o.gw.Form(b.Event)); b.Bare {
 				frames[i] = frame.Block(sse.AppendSettings(nil, b.Retry, b.ID))
 			}
 		}

@@ -73,10 +73,10 @@ type Conn struct {
 	// Fixed after construction.
 	edge     *Edge
 	accepted time.Time
-	addr     netip.Addr // the peer's, of IPv6 the first half; zero where it has none
-	tls      bool       // what is carried is TLS
-	refusal  Refusal    // nil: net/http's own refusals are sent unchanged
+	tls      bool    // what is carried is TLS
+	refusal  Refusal // nil: net/http's own refusals are sent unchanged
 
+	proxied  *proxied             // by the PROXY protocol; set before net/http gets the connection; nil: not
 	tlsState *tls.ConnectionState // of HTTP/1 over TLS; set before net/http gets the connection
 
 	handedOver atomic.Bool
@@ -93,7 +93,8 @@ type Conn struct {
 	framing    framing
 
 	// Guarded by the edge's lock.
-	list       *list // in which it waits for its peer; nil: a handler works for it
+	addr       netip.Addr // the peer's or client's, of IPv6 the first half; zero where it has none
+	list       *list      // in which it waits for its peer; nil: a handler works for it
 	prev, next *Conn
 	since      time.Time     // when it began to wait
 	counted    bool          // it is on the edge's account
@@ -155,7 +156,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.broken.Load() {
 		return 0, os.ErrDeadlineExceeded
 	}
-	n, err := c.Conn.Read(p)
+	n, err := c.receive(p)
 	if !errors.Is(err, os.ErrDeadlineExceeded) { // that is net/http's own doing
 		c.note(err)
 	}

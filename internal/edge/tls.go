@@ -20,30 +20,44 @@ const handshakeTimeout = 10 * time.Second
 // it is over: a *tls.Conn for HTTP/2, and for HTTP/1 a connection that net/http takes for a plain
 // one. net/http's own refusals then pass through the edge before they are encrypted.
 func (e *Edge) ListenTLS(l net.Listener, config *tls.Config, refusal Refusal) net.Listener {
+	return e.ListenProxied(l, nil, config, refusal)
+}
+
+// ListenProxied is Listen, or with a config ListenTLS, where the connections of proxies begin with a
+// header of the PROXY protocol, before anything else. Accept returns them when it has come.
+func (e *Edge) ListenProxied(l net.Listener, proxies Proxies, config *tls.Config, refusal Refusal) net.Listener {
+	kind := Plain
+	if config != nil {
+		kind = overTLS
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	t := &tlsListener{
-		Listener: e.Listen(l, overTLS, refusal), config: config, log: e.cfg.Log, throttle: logging.Every(time.Second),
+	t := &preparing{
+		Listener: e.Listen(l, kind, refusal), proxies: proxies, config: config, log: e.cfg.Log, throttle: logging.Every(time.Second), unproxied: logging.Every(time.Second),
 		ctx: ctx, cancel: cancel, ready: make(chan net.Conn), failed: make(chan struct{}),
 	}
 	go t.accept()
 	return t
 }
 
-type tlsListener struct {
+// preparing is a listener whose connections begin with something before HTTP.
+type preparing struct {
 	net.Listener
-	config   *tls.Config
+	proxies  Proxies     // nil: none
+	config   *tls.Config // nil: without TLS
 	log      *slog.Logger
 	throttle *logging.Throttle
+	// unproxied is for lines about proxies without a header.
+	unproxied *logging.Throttle
 
 	ctx    context.Context // ends with Close, and the handshakes with it
 	cancel context.CancelFunc
-	ready  chan net.Conn // whose handshake is over
+	ready  chan net.Conn // that are prepared
 	failed chan struct{} // closed when nothing more comes
 	err    error         // why; set before failed is closed
 }
 
 // Accept implements net.Listener.
-func (l *tlsListener) Accept() (net.Conn, error) {
+func (l *preparing) Accept() (net.Conn, error) {
 	select {
 	case nc := <-l.ready:
 		return nc, nil
@@ -52,13 +66,13 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. It ends the handshakes that are under way.
-func (l *tlsListener) Close() error {
+// Close implements net.Listener. It ends what is under way.
+func (l *preparing) Close() error {
 	l.cancel()
 	return l.Listener.Close()
 }
 
-func (l *tlsListener) accept() {
+func (l *preparing) accept() {
 	defer guard.Recover()
 	defer close(l.failed)
 	for {
@@ -67,14 +81,14 @@ func (l *tlsListener) accept() {
 			l.err = err
 			return
 		}
-		go l.handshake(nc)
+		go l.prepare(nc)
 	}
 }
 
-// handshake passes the connection on, or closes it. As in net/http, a panic ends only this connection.
-func (l *tlsListener) handshake(nc net.Conn) {
+// prepare passes the connection on, or closes it. As in net/http, a panic ends only this connection.
+func (l *preparing) prepare(nc net.Conn) {
 	var ready net.Conn
-	err := guard.Run(func() (err error) { ready, err = l.secured(nc); return err })
+	err := guard.Run(func() (err error) { ready, err = l.prepared(nc); return err })
 	if err == nil {
 		select {
 		case l.ready <- ready:
@@ -84,13 +98,28 @@ func (l *tlsListener) handshake(nc net.Conn) {
 	}
 	_ = nc.Close()
 	if panicked := (*guard.Panic)(nil); errors.As(err, &panicked) {
-		l.throttle.Log(l.log, slog.LevelError, "a TLS handshake panicked", slog.Any("error", err), slog.String("stack", string(panicked.Stack)))
+		l.throttle.Log(l.log, slog.LevelError, "the beginning of a connection panicked", slog.Any("error", err), slog.String("stack", string(panicked.Stack)))
+	} else if errors.Is(err, errHeader) && l.ctx.Err() == nil { // a setting here or there is wrong
+		l.unproxied.Log(l.log, slog.LevelWarn, "a peer of TRUSTED_PROXIES does not begin with a header of the PROXY protocol, and is turned away: have it send one (version 1 or 2), take it out of TRUSTED_PROXIES, "+
+			"or leave PROXY_PROTOCOL off", slog.Any("error", err))
 	} else if err != nil { // a client's errors matter only for debugging it
-		l.throttle.Log(l.log, slog.LevelDebug, "a TLS handshake failed", slog.String("peer", nc.RemoteAddr().String()), slog.Any("error", err))
+		l.throttle.Log(l.log, slog.LevelDebug, "a connection ended before its first request", slog.String("peer", nc.RemoteAddr().String()), slog.Any("error", err))
 	}
 }
 
-func (l *tlsListener) secured(nc net.Conn) (net.Conn, error) {
+func (l *preparing) prepared(nc net.Conn) (net.Conn, error) {
+	if l.isProxy(nc) {
+		if err := Of(nc).readHeader(l.ctx); err != nil {
+			return nil, err
+		}
+	}
+	if l.config == nil {
+		return nc, nil
+	}
+	return l.secured(nc)
+}
+
+func (l *preparing) secured(nc net.Conn) (net.Conn, error) {
 	t := tls.Server(nc, l.config)
 	_ = nc.SetDeadline(time.Now().Add(handshakeTimeout))
 	err := t.HandshakeContext(l.ctx)

@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"slices"
 	"sync"
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/outbox"
+	"ssegateway/sse"
 )
 
 // Conn is one connection, from the client's request until the backend has been notified of its end.
@@ -180,6 +182,10 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	if opening.IsZero() && missed != nil {
 		opening = source{missed}.first() // for the write that has the head
 	}
+	ready := c.readyFrame()
+	if !ready.IsZero() && missed == nil && buffered == nil {
+		opening, ready = frame.Join(slices.DeleteFunc([]frame.Frame{opening, ready}, frame.Frame.IsZero)), frame.Frame{}
+	}
 	if opening.IsZero() && buffered == nil && !c.closing {
 		// Some proxies hold a head back until something follows it.
 		opening = heartbeatFrame
@@ -197,12 +203,29 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 			i, _ := buffered.Pop()
 			c.pushLocked(i)
 		}
+		if !ready.IsZero() {
+			c.pushLocked(outbox.Item{Frame: ready, Kept: true})
+		}
 		c.flushLocked()
 	}
 	if c.closing && c.state == Open {
 		c.closeLocked(ServerClosed, 0)
 	}
 	return true
+}
+
+// ready is the event that says, with Config.Envelope, that what a stream begins with is over.
+var ready = func() frame.Frame {
+	name, _ := sse.NewName("ready") // valid
+	return frame.Event(sse.Event{Name: name})
+}()
+
+// readyFrame returns ready, or the zero Frame if this stream has none.
+func (c *Conn) readyFrame() frame.Frame {
+	if !c.gw.cfg.Envelope || c.isTail() {
+		return frame.Frame{}
+	}
+	return ready
 }
 
 // dropLocked drops an item that was accepted.

@@ -22,7 +22,8 @@ type Leaver interface {
 	Left() (Reason, Detail)
 }
 
-// Connect registers a pending connection and asks the backend about it. client ends when the client
+// Connect registers a pending connection and asks the backend about it. An error is one of the above, or one of
+// Config.Addresses. client ends when the client
 // goes away, and may be a [Leaver]. With the answer Accepted the returned connection waits for Open, or for Abort if there
 // will be no stream. Any other answer has ended it.
 func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer, error) {
@@ -65,6 +66,13 @@ func (g *Gateway) register(request []byte) (*Conn, error) {
 	if !g.cfg.Requests.admit(request) {
 		g.releaseSlot()
 		return nil, ErrRequests
+	}
+	if a := g.cfg.Addresses; a != nil {
+		if err := a.Take(ClientIP(request)); err != nil {
+			g.cfg.Requests.Release(request)
+			g.releaseSlot()
+			return nil, err
+		}
 	}
 	c := &Conn{gw: g, token: NewToken(), request: request, since: time.Now().Unix()}
 	if node >= numbered {

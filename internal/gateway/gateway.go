@@ -10,14 +10,17 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"ssegateway/internal/frame"
 	"ssegateway/internal/guard"
 	"ssegateway/internal/logging"
 	"ssegateway/internal/outbox"
 	"ssegateway/internal/topics"
+	"ssegateway/sse"
 )
 
 // Config configures a Gateway.
@@ -29,9 +32,19 @@ type Config struct {
 	BudgetBytes    int64          // bound on what waits for all of them
 	MaxTopics      int            // of a connection; 0: DefaultMaxTopics
 	Requests       *Requests      // bound on what is kept of their requests; nil: none
+	Addresses      Addresses      // bound on what one client's address has; nil: none
 	Topics         *topics.Topics // that connections may have; the caller runs them
+	Envelope       bool           // the form of events: see Form
 	Clustered      bool           // it takes no connections before SetNumber
 	Log            *slog.Logger
+}
+
+// Addresses bounds what one client's address has, which is the zero Addr where it is not known.
+type Addresses interface {
+	// Take counts a connection, or returns why there may be none.
+	Take(client netip.Addr) error
+	// Give uncounts a connection that Take has counted.
+	Give(client netip.Addr)
 }
 
 // DefaultMaxTopics is how many topics a connection may have by default.
@@ -136,6 +149,14 @@ func (g *Gateway) Stats() *Stats { return &g.stats }
 // several connections counts once.
 func (g *Gateway) QueuedBytes() int64 { return g.budget.Bytes() }
 
+// Form returns an event in the form in which clients get it.
+func (g *Gateway) Form(e sse.Event) sse.Event {
+	if g.cfg.Envelope {
+		return frame.Envelope(e)
+	}
+	return e
+}
+
 // MaxTopics returns how many topics a connection may have.
 func (g *Gateway) MaxTopics() int { return g.cfg.MaxTopics }
 
@@ -186,6 +207,11 @@ func (g *Gateway) log(ctx context.Context, c *Conn, message string, attrs ...slo
 		return
 	}
 	all := append([]slog.Attr{slog.String("token", c.token.String())}, attrs...)
+	if g.cfg.Log.Enabled(ctx, slog.LevelDebug) { // whose lines may have personal data
+		if client := ClientIP(c.request); client.IsValid() {
+			all = append(all, slog.String("client_ip", client.String()))
+		}
+	}
 	g.cfg.Log.LogAttrs(ctx, slog.LevelInfo, message, append(all, slog.String("path", logging.Cut(c.Path())))...)
 }
 
@@ -193,6 +219,9 @@ func (g *Gateway) log(ctx context.Context, c *Conn, message string, attrs ...slo
 // notified if it accepted the connection or may have.
 func (g *Gateway) finish(c *Conn) {
 	g.conns.remove(c.token)
+	if a := g.cfg.Addresses; a != nil && !c.isTail() {
+		a.Give(ClientIP(c.request)) // so there is room when the backend is told
+	}
 	if c.needsDisconnect {
 		g.stats.Closed[c.reason].Add(1)
 		attrs := []slog.Attr{slog.String("reason", c.reason.String())}

@@ -75,7 +75,7 @@ func (c *Conn) grantLocked(g Grant) (opening frame.Frame, missed *topics.Replay)
 		frames = append(frames, frame.Block(sse.AppendRetry(nil, g.Retry)))
 	}
 	for _, e := range g.Events {
-		frames = append(frames, frame.Event(e))
+		frames = append(frames, frame.Event(c.gw.Form(e)))
 	}
 	if len(frames) == 0 {
 		return frame.Frame{}, missed

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -26,7 +27,11 @@ func (c *Conn) Path() string {
 	d.source = *bytes.NewBuffer(c.request) // the decoder makes no copy of it
 	defer func() { d.source = bytes.Buffer{} }()
 	d.json.Reset(&d.source)
-	for range 2 { // {"url":
+	before := 2 // {"url":
+	if bytes.HasPrefix(c.request, []byte(clientIPOpen)) {
+		before = 4
+	}
+	for range before {
 		if _, err := d.json.ReadToken(); err != nil {
 			return ""
 		}
@@ -39,11 +44,30 @@ func (c *Conn) Path() string {
 	return strings.Clone(path)
 }
 
+// clientIPOpen begins a request that has the address of its client.
+const clientIPOpen = `{"client_ip":"`
+
+// ClientIP returns the address of the client of a request as Connect gets it: its first member, if that is
+// "client_ip". Else it returns the zero Addr.
+func ClientIP(request []byte) netip.Addr {
+	rest, ok := bytes.CutPrefix(request, []byte(clientIPOpen))
+	if !ok {
+		return netip.Addr{}
+	}
+	text, _, _ := bytes.Cut(rest[:min(len(rest), maxAddr)], []byte{'"'})
+	addr, _ := netip.ParseAddr(string(text)) // the caller has made it
+	return addr
+}
+
+// maxAddr is the longest text of an address, and its quotation mark.
+const maxAddr = len("0000:0000:0000:0000:0000:ffff:255.255.255.255") + 1
+
 // Info describes a connection.
 type Info struct {
 	Token    Token
 	State    State
 	Path     string
+	ClientIP string // "": not known
 	Subject  string
 	Topics   []string
 	Overflow outbox.Overflow
@@ -67,6 +91,9 @@ func (c *Conn) info() Info {
 	i := Info{
 		Token: c.token, State: c.state, Path: c.Path(), Since: time.Unix(c.since, 0).UTC(),
 		Events: c.events, Bytes: c.bytes,
+	}
+	if client := ClientIP(c.request); client.IsValid() {
+		i.ClientIP = client.String()
 	}
 	if c.lag != nil {
 		i.Queued = c.lag.Size()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -56,6 +57,7 @@ type machine struct {
 	cfg     gateway.Config
 	gw      *gateway.Gateway
 	backend *askedBackend
+	clients *addressCounter
 	start   time.Time // of the gateway's Run: stalled clients are searched for at whole multiples of sweep
 
 	conns   []*machineConn
@@ -72,6 +74,7 @@ type machineCount struct {
 // machineConn is a connection with its model.
 type machineConn struct {
 	conn     *gateway.Conn
+	client   netip.Addr
 	leaving  context.CancelFunc // the client's, while pending
 	asked    *question
 	answered bool
@@ -183,6 +186,8 @@ func newMachine(t *rapid.T) *machine {
 		backend: &askedBackend{asked: make(chan *question, 1), waiting: rapid.Bool().Draw(t, "connects wait for their turn")},
 		start:   time.Now(),
 	}
+	m.clients = newAddressCounter(rapid.IntRange(1, 4).Draw(t, "max connections of an address"))
+	m.cfg.Addresses = m.clients
 	m.gw = gateway.New(m.cfg, m.backend)
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan struct{})
@@ -219,8 +224,9 @@ func (m *machine) connect(t *rapid.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	failed := make(chan error, 1)
+	client := netip.AddrFrom4([4]byte{192, 0, 2, byte(rapid.IntRange(1, 2).Draw(t, "client"))})
 	go func() {
-		_, _, err := m.gw.Connect(ctx, request)
+		_, _, err := m.gw.Connect(ctx, requestOf(client))
 		failed <- err
 	}()
 	synctest.Wait()
@@ -230,8 +236,14 @@ func (m *machine) connect(t *rapid.T) {
 		}
 		return
 	}
+	if m.addresses()[client] == m.clients.most {
+		if err := <-failed; !errors.Is(err, errAddress) {
+			t.Fatalf("connecting beyond the limit of an address returned the error %v", err)
+		}
+		return
+	}
 	q := <-m.backend.asked
-	m.conns = append(m.conns, &machineConn{conn: m.gw.Find(q.token), leaving: cancel, asked: q})
+	m.conns = append(m.conns, &machineConn{conn: m.gw.Find(q.token), client: client, leaving: cancel, asked: q})
 	m.count.pending++
 }
 
@@ -241,6 +253,17 @@ func (m *machine) registered() int {
 	for _, c := range m.conns {
 		if !c.ended {
 			n++
+		}
+	}
+	return n
+}
+
+// addresses returns how many connections of each address have not ended.
+func (m *machine) addresses() map[netip.Addr]int {
+	n := map[netip.Addr]int{}
+	for _, c := range m.conns {
+		if !c.ended {
+			n[c.client]++
 		}
 	}
 	return n
@@ -702,9 +725,12 @@ func (m *machine) check(t *rapid.T) {
 	}
 	for _, n := range told {
 		c := owed[n.Token]
-		if c == nil || n.Reason != c.reason || n.Detail != c.detail || !bytes.Equal(n.Request, request) {
+		if c == nil || n.Reason != c.reason || n.Detail != c.detail || !bytes.Equal(n.Request, requestOf(c.client)) {
 			t.Fatalf("an unexpected disconnect: %v/%v", n.Reason, n.Detail)
 		}
+	}
+	if err := m.clients.check(m.addresses()); err != nil {
+		t.Fatal(err)
 	}
 	if got := m.counted(); got != m.count {
 		t.Fatalf("the counters are\n%+v instead of\n%+v", got, m.count)

@@ -58,7 +58,7 @@ func (c *Conn) lagLocked() *lag {
 		if c.extras != nil {
 			overflow = c.extras.overflow
 		}
-		c.lag.Init(c.gw.budget, overflow, c.chunked)
+		c.lag.Init(c.gw.budget, overflow, c.chunked, c.gw.cfg.Envelope)
 		if c.stream != nil {
 			c.gw.backlog.add(c.lag)
 		}

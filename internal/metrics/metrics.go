@@ -52,6 +52,10 @@ type State struct {
 	StreamsNotReady    uint64    // told to come back because the gateway drains or its broker is away
 	StreamsBackendDown uint64    // refused because the backend was down
 	BackendDown        bool      // callbacks are made as probes only
+	HasAddresses       bool      // an address is bounded
+	Addresses          int       // that are remembered
+	StreamsPerAddress  uint64    // refused because the address had too many
+	ConnectsPerAddress uint64    // refused because the address opened too many in a minute
 	PendingDisconnects int       // not delivered yet
 	ConnectsAsking     int       // connect callbacks under way
 	ConnectsWaiting    int       // for their turn
@@ -123,6 +127,7 @@ var (
 	maxConnections = desc("max_connections", "Streams that may be open or pending at a time.")
 	held           = desc("connections", "Connections now, by state.", "state")
 	streamsRefused = desc("streams_refused_total", "Streams refused without a callback, by cause.", "cause")
+	addresses      = desc("client_addresses", "Addresses of clients that are remembered for the limits of an address: those with a stream, and those that opened one within the last minute.")
 	expiry         = desc("tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires, in Unix time.")
 	connected      = desc("broker_connected", "1 while NATS is connected, or was within the last seconds, else 0.")
 	backendDown    = desc("backend_down", "1 while the backend counts as down: one callback a second is made, and other clients are refused. Else 0.")
@@ -197,6 +202,11 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(streamsRefused, state.StreamsNotReady, "not_ready")
 	counter(streamsRefused, state.StreamsBackendDown, "backend_down")
 	flag(backendDown, state.BackendDown)
+	if state.HasAddresses {
+		counter(streamsRefused, state.StreamsPerAddress, "max_connections_per_ip")
+		counter(streamsRefused, state.ConnectsPerAddress, "connects_per_minute_per_ip")
+		gauge(addresses, int64(state.Addresses))
+	}
 	gauge(connects, int64(state.ConnectsAsking), "asking")
 	gauge(connects, int64(state.ConnectsWaiting), "waiting")
 	gauge(pending, int64(state.PendingDisconnects))

@@ -21,6 +21,7 @@ type connection struct {
 	Node     string    `json:"node"`
 	State    string    `json:"state"`
 	Path     string    `json:"path"`
+	ClientIP string    `json:"client_ip"`
 	Subject  string    `json:"subject"`
 	Topics   []string  `json:"topics"`
 	Overflow string    `json:"overflow"`
@@ -119,6 +120,7 @@ func (c *Client) Show(ctx context.Context, token string, asJSON bool, out io.Wri
 		{"node", printable(one.Node)},
 		{"state", one.State},
 		{"path", printable(one.Path)},
+		{"client", dash(printable(one.ClientIP))},
 		{"subject", dash(printable(one.Subject))},
 		{"topics", dash(strings.Join(topics, " "))},
 		{"since", one.Since.Format(time.RFC3339) + " (" + age(one.Since) + ")"},

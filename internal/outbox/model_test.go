@@ -161,7 +161,7 @@ func newLife(t *rapid.T) *life {
 			chunked:  rapid.Bool().Draw(t, "chunked"),
 		}
 		o := &Outbox{}
-		o.Init(l.budget, n.overflow, n.chunked)
+		o.Init(l.budget, n.overflow, n.chunked, false)
 		l.boxes, l.naive = append(l.boxes, o), append(l.naive, n)
 	}
 	for range 4 {

@@ -24,9 +24,9 @@ type Outbox struct {
 	replayed int64        // the part of size that came from sources
 }
 
-// Init prepares the outbox for use.
-func (o *Outbox) Init(budget *Budget, overflow Overflow, chunked bool) {
-	o.budget, o.overflow, o.chunked = budget, overflow, chunked
+// Init prepares the outbox for use. enveloped says that events may be in envelopes ([frame.Envelope]).
+func (o *Outbox) Init(budget *Budget, overflow Overflow, chunked, enveloped bool) {
+	o.budget, o.overflow, o.chunked, o.names.enveloped = budget, overflow, chunked, enveloped
 }
 
 // Size returns the cost of the outbox in bytes. It may be called without the lock.

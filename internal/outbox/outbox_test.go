@@ -61,12 +61,31 @@ func TestEventNames(t *testing.T) {
 		{[]frame.Frame{frame.Opening(frame.Head([]byte("HEAD")), event("a", "x"), false)}, []string{""}}, // the frame is not encoded by frame.Event
 	} {
 		var got []string
-		for name := range eventNames(frame.Join(test.frames)) {
+		for name := range eventNames(frame.Join(test.frames), false) {
 			got = append(got, string(name))
 		}
 		if !slices.Equal(got, test.want) {
 			t.Errorf("%q has the names %q, want %q", frame.Join(test.frames).Wire(false), got, test.want)
 		}
+	}
+}
+
+func TestNamesInEnvelopes(t *testing.T) {
+	event := func(name, data string) frame.Frame {
+		valid, _ := sse.NewName(name)
+		id, _ := sse.NewID("1")
+		return frame.Event(frame.Envelope(sse.Event{Name: valid, ID: id, Data: data}))
+	}
+	gap, _ := sse.NewName("gap")
+	joined := frame.Join([]frame.Frame{
+		event("a", "x"), event(`b"\`, "{\n}"), event("", "x"), frame.Event(sse.Event{Name: gap, Data: `{"type":"x"}`}), event("", `{"type":"y`), event("", `{"type":`), event("c", ""),
+	})
+	var got []string
+	for name := range eventNames(joined, true) {
+		got = append(got, string(name))
+	}
+	if want := []string{`"a"`, `"b\"\\"`, "", "gap", "", "", `"c"`}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -90,7 +109,7 @@ func TestDrop(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := &Outbox{}
-			o.Init(NewBudget(1<<20, 3*1200), test.overflow, false)
+			o.Init(NewBudget(1<<20, 3*1200), test.overflow, false, false)
 			for i, names := range strings.Fields(test.frames) {
 				o.Push(Item{Frame: numbered(names, i+1)})
 				for ok := true; ok; {
@@ -124,7 +143,7 @@ func waiting(o *Outbox) string {
 			continue
 		}
 		text := ""
-		for name := range eventNames(n.frame.Frame) {
+		for name := range eventNames(n.frame.Frame, false) {
 			text += string(name)
 		}
 		_, data, _ := strings.Cut(string(n.frame.Wire(false)), "data: ")
@@ -137,7 +156,7 @@ func waiting(o *Outbox) string {
 func TestPrune(t *testing.T) {
 	budget := NewBudget(1<<20, 1<<20)
 	o := &Outbox{}
-	o.Init(budget, DropOldest, false)
+	o.Init(budget, DropOldest, false, false)
 	var items []Item
 	for i, name := range []string{"a", "b", "a", "b"} {
 		items = append(items, Item{Frame: numbered(name, i+1)})

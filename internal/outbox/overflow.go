@@ -29,7 +29,8 @@ func ParseOverflow(s string) (Overflow, bool) {
 
 // names is what the policy latest knows of the events that may be dropped.
 type names struct {
-	newest map[string]*node // by name: the last frame that has an event with that name
+	enveloped bool             // events may be in envelopes
+	newest    map[string]*node // by name: the last frame that has an event with that name
 	// The superseded frames: for each of their events there is a newer one with the same name. They
 	// are in the order in which they became superseded, which is the order of dropping.
 	first, last *node
@@ -83,7 +84,7 @@ func (x *names) add(n *node) {
 	if x.newest == nil {
 		x.newest = map[string]*node{}
 	}
-	for name := range eventNames(n.frame.Frame) {
+	for name := range eventNames(n.frame.Frame, x.enveloped) {
 		before := x.newest[string(name)]
 		x.newest[string(name)] = n
 		n.names++
@@ -107,7 +108,7 @@ func (x *names) supersede(n *node) {
 
 func (x *names) remove(n *node) {
 	if n.names > 0 { // it is not superseded
-		for name := range eventNames(n.frame.Frame) {
+		for name := range eventNames(n.frame.Frame, x.enveloped) {
 			if x.newest[string(name)] == n {
 				delete(x.newest, string(name))
 			}

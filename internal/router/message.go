@@ -123,6 +123,7 @@ type connection struct {
 	Node       string    `json:"node"`
 	State      string    `json:"state"`
 	Path       string    `json:"path"`
+	ClientIP   string    `json:"client_ip,omitzero"`
 	Subject    string    `json:"subject,omitzero"`
 	Topics     []string  `json:"topics,omitzero"`
 	MoreTopics bool      `json:"more_topics,omitzero"` // there are more than Topics
@@ -373,7 +374,7 @@ var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open"}
 
 func encodeConnection(i connections.Info) connection {
 	return connection{
-		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Path: i.Path, Subject: i.Subject, Topics: i.Topics,
+		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Path: i.Path, ClientIP: i.ClientIP, Subject: i.Subject, Topics: i.Topics,
 		Overflow: i.Overflow.String(), Since: i.Since, Events: i.Events, Bytes: i.Bytes, Queued: i.Queued, Drops: i.Drops,
 	}
 }
@@ -389,7 +390,7 @@ func (c connection) decode() (i connections.Info, err error) {
 		}
 	}
 	i.Overflow, _ = outbox.ParseOverflow(c.Overflow)
-	i.Node, i.Path, i.Subject, i.Topics, i.Since = c.Node, c.Path, c.Subject, c.Topics, c.Since
+	i.Node, i.Path, i.ClientIP, i.Subject, i.Topics, i.Since = c.Node, c.Path, c.ClientIP, c.Subject, c.Topics, c.Since
 	i.Events, i.Bytes, i.Queued, i.Drops = c.Events, c.Bytes, c.Queued, c.Drops
 	return i, nil
 }

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 
 	"ssegateway/internal/cluster"
@@ -216,3 +217,24 @@ func TestSideBySide(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// The address of a client reaches other nodes, and is absent where it is not asked for.
+func TestClientIPOfConnection(t *testing.T) {
+	for _, client := range []string{"", "2001:db8::7"} {
+		info := connections.Info{Node: "node-1", Info: gateway.Info{Token: gateway.NewToken(), State: gateway.Open, Path: "/", ClientIP: client, Since: time.Unix(1, 0).UTC()}}
+		message, err := json.Marshal(encodeConnection(info))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has := bytes.Contains(message, []byte("client_ip")); has != (client != "") {
+			t.Errorf("%s", message)
+		}
+		var c connection
+		if err := json.Unmarshal(message, &c); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.decode(); err != nil || cmp.Diff(got, info) != "" {
+			t.Errorf("%v: %s", err, cmp.Diff(got, info))
+		}
+	}
+}

@@ -26,6 +26,17 @@ func stuck(err error) string {
 	return "the broker stores no events"
 }
 
+// healthPath returns the path of a request for health, without a slash behind it; "" for any other.
+func healthPath(r *http.Request) string {
+	switch path := target(r); path {
+	case "/healthz", "/readyz":
+		return path
+	case "/healthz/", "/readyz/":
+		return path[:len(path)-1]
+	}
+	return ""
+}
+
 // serveHealth serves /healthz and /readyz.
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -33,7 +44,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		api.Allow(w, r, http.MethodGet, http.MethodHead)
 		return
 	}
-	if target(r) == "/healthz" {
+	if healthPath(r) == "/healthz" {
 		api.WriteJSON(w, http.StatusOK, []byte(`{"status":"ok"}`))
 		return
 	}
@@ -100,6 +111,10 @@ func (s *Server) state() metrics.State {
 		state.PendingDisconnects = s.callbacks.Pending()
 		state.ConnectsAsking, state.ConnectsWaiting = s.callbacks.Connects()
 		state.BackendDown, state.StreamsBackendDown = s.callbacks.Down(), s.callbacks.RefusedConnects()
+	}
+	if s.limits != nil {
+		state.HasAddresses, state.Addresses = true, s.limits.Addresses()
+		state.StreamsPerAddress, state.ConnectsPerAddress = s.limits.Refused()
 	}
 	if c := s.certificate.Load(); c != nil {
 		state.CertificateExpiry = expiry(c.current.Load())

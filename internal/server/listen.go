@@ -50,7 +50,9 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 		s.follows(certificate)
 		s.certificate.Store(certificate)
 		public.Protocols.SetHTTP2(true)
-		l = s.edge.ListenTLS(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: served(certificate), NextProtos: []string{"h2", "http/1.1"}}, s.refusal(true))
+		l = s.edge.ListenProxied(l, s.proxies(), &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: served(certificate), NextProtos: []string{"h2", "http/1.1"}}, s.refusal(true))
+	} else if proxies := s.proxies(); proxies != nil {
+		l = s.edge.ListenProxied(l, proxies, nil, s.refusal(true))
 	} else {
 		l = s.edge.Listen(l, edge.Plain, s.refusal(true))
 	}

@@ -38,7 +38,7 @@ func isInternal(path string) bool {
 // servePublic routes the requests at the public port.
 func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 	switch path := target(r); {
-	case path == "/healthz" || path == "/readyz":
+	case healthPath(r) != "":
 		s.serveHealth(w, r)
 	case !isInternal(path):
 		s.clients.ServeHTTP(w, r)
@@ -80,7 +80,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		s.refuseFull(w, r)
 		return
 	}
-	request, ok := callback.EncodeRequest(r)
+	request, ok := callback.EncodeRequest(r, s.clientAddr(r))
 	if !ok {
 		s.refuseStream(w, r, api.ErrRequestTooLarge)
 		return
@@ -94,6 +94,9 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		}
 		if errors.Is(err, gateway.ErrRequests) {
 			s.tooMany(w, r, api.ErrRequestBudget)
+			return
+		}
+		if s.refuseAddress(w, r, request, err) {
 			return
 		}
 		s.refuseFull(w, r)

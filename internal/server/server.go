@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"ssegateway/internal/address"
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/disk"
@@ -89,6 +91,9 @@ type Server struct {
 	reloading   sync.Mutex
 	reloadable  []reloadable // what follows files, under reloading
 	panics      *logging.Throttle
+	finder      address.Finder
+	limits      *address.Limits // of an address; nil: none
+	untrusted   sync.Once       // a peer that is not trusted has sent the header of a proxy
 	ignored     *logging.Throttle
 	full        *logging.Throttle
 	started     atomic.Bool
@@ -129,6 +134,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (_ *Server, err er
 		log = tracer.Logger(log)
 	}
 	s := &Server{
+		finder: address.Finder{Trusted: cfg.TrustedProxies, Header: cfg.ClientIPHeader}, limits: newLimits(&cfg),
 		cfg: cfg, tracer: tracer, version: version, log: log, metrics: metrics.New(version, callback.Results(cfg.CallbackBatch)), files: files,
 		panics: logging.Every(time.Second), ignored: logging.Every(time.Second), full: logging.Every(time.Second), hurried: make(chan struct{}),
 	}
@@ -174,10 +180,14 @@ func New(cfg config.Config, version string, log *slog.Logger) (_ *Server, err er
 	if tracer != nil {
 		s.topics.Trace(tracer)
 	}
+	var addresses gateway.Addresses
+	if s.limits != nil {
+		addresses = s.limits
+	}
 	s.gw = gateway.New(gateway.Config{
 		Topics:    s.topics,
 		Heartbeat: cfg.HeartbeatInterval, MaxConnections: cfg.MaxConnections, MaxTails: files.tails(),
-		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, MaxTopics: cfg.MaxTopics, Requests: requests, Clustered: s.node != nil, Log: log,
+		QueueBytes: cfg.QueueBytes, BudgetBytes: cfg.QueueBudgetBytes, MaxTopics: cfg.MaxTopics, Requests: requests, Addresses: addresses, Envelope: cfg.EventForm == "envelope", Clustered: s.node != nil, Log: log,
 	}, backend)
 	if s.streams, err = stream.NewOpener(); err != nil {
 		return nil, err
@@ -229,6 +239,9 @@ func (s *Server) Run(ctx context.Context) error {
 	parts.startUntil(ctx, "streams", s.streams.Run)
 	parts.startUntil(ctx, "senders", s.senders.Run)
 	parts.startUntil(ctx, "memory", s.keepMemory)
+	if s.limits != nil {
+		parts.startUntil(ctx, "addresses", s.limits.Run)
+	}
 	if s.callbacks != nil {
 		parts.startUntil(ctx, "callbacks", s.callbacks.Run)
 	}
@@ -327,6 +340,11 @@ func (s *Server) logStart() {
 	}
 }
 
+// isThisHost reports whether a network has the addresses from which this host calls itself.
+func isThisHost(p netip.Prefix) bool {
+	return p.Contains(netip.AddrFrom4([4]byte{127, 0, 0, 1})) || p.Contains(netip.IPv6Loopback())
+}
+
 // Warnings returns what is allowed and may yet be a mistake in the settings.
 func Warnings(cfg config.Config) (warnings []string) {
 	warn := func(text string) { warnings = append(warnings, text) }
@@ -338,6 +356,9 @@ func Warnings(cfg config.Config) (warnings []string) {
 	}
 	if slices.Contains(cfg.CORSAllowedOrigins, "*") {
 		warn("CORS_ALLOWED_ORIGINS is *: pages of any origin may open streams, but browsers send no cookies with them; name the origins to allow cookies")
+	}
+	if cfg.ProxyProtocol && cfg.InternalAddr == (config.Addr{}) && slices.ContainsFunc(cfg.TrustedProxies, isThisHost) {
+		warn("PROXY_PROTOCOL is on and TRUSTED_PROXIES has 127.0.0.1 or ::1: a backend on this host, and health checks, cannot use the public port; set INTERNAL_ADDR, or let the proxy connect from 127.0.0.2")
 	}
 	if cfg.InternalAddr != (config.Addr{}) && !cfg.InternalAddr.IsLoopback() && cfg.InternalToken == "" && len(cfg.InternalAllow) == 0 && cfg.InternalClientCAFile == "" {
 		warn("INTERNAL_ADDR answers everybody who reaches it: set INTERNAL_TOKEN, INTERNAL_ALLOW or INTERNAL_CLIENT_CA_FILE, or see to it that only the backend does")
