@@ -45,7 +45,8 @@ type DirError struct {
 
 func (e *DirError) Error() string { return e.Path + " " + e.What + ": " + e.Do }
 
-func (d *Dir) bad(file, what string) error {
+// Bad returns the error of a file that is not as it should be. It says what to do.
+func (d *Dir) Bad(file, what string) error {
 	return &DirError{filepath.Join(d.path, file), what, "move the directory " + d.path + " away to begin with an empty one"}
 }
 
@@ -123,7 +124,7 @@ func (d *Dir) check() error {
 		switch {
 		case name == lockName, name == "lost+found", strings.HasPrefix(name, "."): // as file systems and volumes have them
 		case len(parts) == 0 || !slices.Contains(d.names, parts[1]) || !e.Type().IsRegular():
-			return d.bad(name, "is a foreign file")
+			return d.Bad(name, "is a foreign file")
 		}
 	}
 	return nil
@@ -146,14 +147,14 @@ func (d *Dir) segments(log string) (numbers []uint64, unfinished []string, err e
 		}
 		n, err := strconv.ParseUint(parts[2], 10, 64)
 		if err != nil || e.Name() != fileName(log, n) {
-			return nil, nil, d.bad(e.Name(), "is a foreign file")
+			return nil, nil, d.Bad(e.Name(), "is a foreign file")
 		}
 		numbers = append(numbers, n)
 	}
 	slices.Sort(numbers)
 	for i := 1; i < len(numbers); i++ {
 		if numbers[i] != numbers[i-1]+1 {
-			return nil, nil, d.bad(fileName(log, numbers[i-1]+1), "is missing")
+			return nil, nil, d.Bad(fileName(log, numbers[i-1]+1), "is missing")
 		}
 	}
 	return numbers, unfinished, nil

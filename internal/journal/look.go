@@ -68,7 +68,7 @@ func (d *Dir) lookAt(name string, number uint64) error {
 		wrong = "belongs to another directory"
 	}
 	if wrong != "" {
-		return d.bad(fileName(name, number), wrong)
+		return d.Bad(fileName(name, number), wrong)
 	}
 	return nil
 }

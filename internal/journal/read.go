@@ -69,7 +69,7 @@ func (l *Log) read(number uint64, newest bool, f func(Record) error) (size int64
 		wrong = "belongs to another directory"
 	}
 	if wrong != "" {
-		return 0, l.dir.bad(file, wrong)
+		return 0, l.dir.Bad(file, wrong)
 	}
 	l.id = h.log
 	here := found{boot: h.boot == "" || h.boot != l.dir.boot, sync: h.sync, empty: true}
@@ -82,7 +82,7 @@ func (l *Log) read(number uint64, newest bool, f func(Record) error) (size int64
 		if fault != sound {
 			after := here.boot && here.sync && soundAfter(b, number, position)
 			if !newest || frames == 0 || after || fault == damaged && !here.boot {
-				return 0, l.dir.bad(file, fmt.Sprintf("is damaged at byte %d", position))
+				return 0, l.dir.Bad(file, fmt.Sprintf("is damaged at byte %d", position))
 			}
 			here.dropped = int64(len(b)) - position
 			break
@@ -97,16 +97,16 @@ func (l *Log) read(number uint64, newest bool, f func(Record) error) (size int64
 			return f(r)
 		})
 		if !whole {
-			return 0, l.dir.bad(file, fmt.Sprintf("is damaged at byte %d", position))
+			return 0, l.dir.Bad(file, fmt.Sprintf("is damaged at byte %d", position))
 		}
 		if err != nil {
-			return 0, l.dir.bad(file, fmt.Sprintf("cannot be understood at byte %d: %v", position, err))
+			return 0, l.dir.Bad(file, fmt.Sprintf("cannot be understood at byte %d: %v", position, err))
 		}
 		position += frameBytes + int64(len(payload))
 		frames++
 	}
 	if frames == 0 {
-		return 0, l.dir.bad(file, "is shorter than its beginning")
+		return 0, l.dir.Bad(file, "is shorter than its beginning")
 	}
 	if newest {
 		l.found = here

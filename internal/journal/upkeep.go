@@ -98,7 +98,7 @@ func (l *Log) Scan(segment uint64, f func(Record) error) error {
 	for position := int64(headBytes); ; {
 		payload, fault := parseFrame(b, segment, position)
 		if fault != sound {
-			return l.dir.bad(fileName(l.name, segment), "was damaged since the start")
+			return l.dir.Bad(fileName(l.name, segment), "was damaged since the start")
 		}
 		if payload == nil {
 			return nil

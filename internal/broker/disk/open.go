@@ -109,6 +109,9 @@ func (s *Store) read() (err error) {
 	if s.records, err = s.dir.OpenTable("records"); err != nil {
 		return err
 	}
+	if o.first == nil && len(s.records.Keys(kindRetained))+len(s.records.Keys(kindKey)) > 0 {
+		return s.dir.Bad("events-*.journal", "is missing, though there are records of its events")
+	}
 	lost := s.events.Lost()
 	if lost || o.epoch == "" {
 		o.epoch = broker.NewEpoch()

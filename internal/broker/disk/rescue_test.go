@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -144,6 +146,41 @@ func TestKilledWhileAFileGoes(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMissingEvents: without its events a directory would give their copies the ids of other events, once those have files
+// that go.
+func TestMissingEvents(t *testing.T) {
+	dir, o, e := t.TempDir(), Options{MaxBytes: 1 << 20, MaxAge: time.Hour, RetainedBytes: 1 << 20}, env{segmentBytes: 1}
+	s, err := open(dir, o, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	retain(t, s, "1", "", "a")
+	publish(t, s, "2")
+	held := s.held()
+	for _, segment := range s.events.Segments() {
+		if err := s.rescue(segment.Number, held); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "events-*.journal"))
+	for _, file := range files {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var bad *journal.DirError
+	if s, err := open(dir, o, e); !errors.As(err, &bad) {
+		t.Errorf("a directory of which %q were removed is opened: %v", files, err)
+		_ = s.Close()
+	}
+	if made, _ := filepath.Glob(filepath.Join(dir, "events-*")); len(made) > 0 {
+		t.Errorf("%q were written", made)
 	}
 }
 
