@@ -102,7 +102,7 @@ func TestOperator(t *testing.T) {
 				t.Errorf("two pages: %s%s", page, rest)
 			}
 			o.wants(true, `TOKEN .*\n`, "connections", "--topic", "room.8")
-			o.wants(true, `(?s)token +`+first+`\n.*\npath +/rooms/7\nsubject +ada\ntopics +room\.7\n.*`, "connections", first)
+			o.wants(true, `(?s)token +`+first+`\n.*\npath +/rooms/7\nclient +-\nsubject +ada\ntopics +room\.7\n.*`, "connections", first)
 			o.wants(true, "ok\n", "send", first, "shipped", "--event", "order", "--id", "x")
 			o.wants(true, `ok, \w+-1, 2 receivers\n`, "publish", "room.7", "hello", "--event", "message")
 			o.wants(true, `ok, not stored, 2 receivers\n`, "publish", "room.7", "", "--no-store")

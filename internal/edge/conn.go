@@ -285,13 +285,14 @@ func (c *Conn) Err() error {
 }
 
 // note keeps the first error that names a cause. The system reports that only once: a second
-// read or write at about the same time gets the end of the file, or a broken pipe.
+// read or write at about the same time gets the end of the file, or a broken pipe. That the connection was
+// closed here is no cause: net/http closes one of which the peer has said, in TLS, that it leaves.
 func (c *Conn) note(err error) {
-	if err == nil {
+	if err == nil || errors.Is(err, net.ErrClosed) {
 		return
 	}
 	first := c.failure.Load()
-	if first == nil || isVague(*first) && !isVague(err) && !errors.Is(err, net.ErrClosed) {
+	if first == nil || isVague(*first) && !isVague(err) {
 		failure := err // only here it is on the heap
 		c.failure.CompareAndSwap(first, &failure)
 	}
