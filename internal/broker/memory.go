@@ -39,15 +39,21 @@ const trimInterval = time.Second
 
 // Run implements Engine.
 func (m *Memory) Run(ctx context.Context) error {
-	ticker := time.NewTicker(trimInterval)
-	defer ticker.Stop()
 	defer m.log.Close()
+	Every(ctx, trimInterval, m.log.Trim)
+	return nil
+}
+
+// Every calls f now and then until ctx ends.
+func Every(ctx context.Context, interval time.Duration, f func()) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-ticker.C:
-			m.log.Trim()
+			f()
 		}
 	}
 }

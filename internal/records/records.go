@@ -155,16 +155,8 @@ func (r *Records) OnFinished(notice gateway.Notice, _ bool) { r.remove(notice.To
 
 // Run writes what could not be written before, until ctx ends.
 func (r *Records) Run(ctx context.Context) error {
-	tick := time.NewTicker(settleEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			r.settle()
-		}
-	}
+	broker.Every(ctx, settleEvery, r.settle)
+	return nil
 }
 
 // settle writes what could not be written, until that fails again.

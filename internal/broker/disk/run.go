@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"ssegateway/internal/broker"
 	"ssegateway/internal/journal"
 )
 
@@ -16,20 +17,14 @@ const upkeepInterval = time.Second
 // Run implements broker.Engine: it trims, syncs, compacts, and tries again to write where that has
 // failed. It ends with ctx; then the log is closed. Put, Delete and Survivors work until Close.
 func (s *Store) Run(ctx context.Context) error {
-	ticker := time.NewTicker(upkeepInterval)
-	defer ticker.Stop()
 	defer s.log.Close()
 	defer s.events.Stop() // before: what is in the file is in the log
 	said := ""
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			s.log.Trim()
-			said = s.say(said, s.upkeep())
-		}
-	}
+	broker.Every(ctx, upkeepInterval, func() {
+		s.log.Trim()
+		said = s.say(said, s.upkeep())
+	})
+	return nil
 }
 
 // upkeep does what is due.

@@ -170,15 +170,15 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer cancel() // also on a panic: beside.Wait would otherwise never return
 	beside.Go(func() {
 		defer guard.Recover()
-		every(ctx, trimInterval, func() { e.Log().Trim() })
+		broker.Every(ctx, trimInterval, func() { e.Log().Trim() })
 	})
 	beside.Go(func() {
 		defer guard.Recover()
-		every(ctx, probeInterval, func() { e.probe(ctx) })
+		broker.Every(ctx, probeInterval, func() { e.probe(ctx) })
 	})
 	beside.Go(func() {
 		defer guard.Recover()
-		every(ctx, tidyInterval+rand.N(tidyInterval), func() { e.tidy(ctx) }) //nolint:gosec // to spread, not to hide
+		broker.Every(ctx, tidyInterval+rand.N(tidyInterval), func() { e.tidy(ctx) }) //nolint:gosec // to spread, not to hide
 	})
 	told := ""
 	for ctx.Err() == nil {
@@ -223,20 +223,6 @@ func pause(ctx context.Context, back <-chan struct{}) {
 	case <-ctx.Done():
 	case <-back:
 	case <-time.After(reconnectWait/2 + rand.N(reconnectWait)): //nolint:gosec // to spread, not to hide
-	}
-}
-
-// every calls f now and then until ctx ends.
-func every(ctx context.Context, interval time.Duration, f func()) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			f()
-		}
 	}
 }
 
