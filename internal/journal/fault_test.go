@@ -169,7 +169,7 @@ func TestSyncFails(t *testing.T) {
 func TestSyncFailsMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, open := journaltest.New(), make(chan struct{}, 1)
-		o := start(t, t.TempDir(), journal.Env{Wrap: func(f journal.File) journal.File { return gate{disk.Wrap(f), open} }}, inSegments)
+		o := start(t, t.TempDir(), journal.Env{Wrap: func(f journal.File) journal.File { return journaltest.Gate{File: disk.Wrap(f), Open: open} }}, inSegments)
 		open <- struct{}{}
 		o.write(t, "a")
 		written := make(chan error, 1)

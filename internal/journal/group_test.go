@@ -12,26 +12,13 @@ import (
 	"ssegateway/internal/journal/journaltest"
 )
 
-// gate is a file whose writes wait.
-type gate struct {
-	journal.File
-	open chan struct{}
-}
-
-func (g gate) WriteAt(p []byte, at int64) (int, error) {
-	if at > 0 { // not the beginning of a segment
-		<-g.open
-	}
-	return g.File.WriteAt(p, at)
-}
-
 // TestGroup: all who come during a write share the next one, and its sync.
 func TestGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, open := journaltest.New(), make(chan struct{})
 		w := inSegments
 		w.Sync = true
-		o := start(t, t.TempDir(), journal.Env{Wrap: func(f journal.File) journal.File { return gate{disk.Wrap(f), open} }}, w)
+		o := start(t, t.TempDir(), journal.Env{Wrap: func(f journal.File) journal.File { return journaltest.Gate{File: disk.Wrap(f), Open: open} }}, w)
 		var group sync.WaitGroup
 		for n := range 32 {
 			group.Go(func() { o.write(t, strconv.Itoa(n)) })

@@ -63,11 +63,7 @@ func (d *Dir) lookAt(name string, number uint64) error {
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return err
 	}
-	h, wrong := parseHead(b[:n])
-	if wrong == "" && (h.number != number || h.name != name) {
-		wrong = "belongs to another directory"
-	}
-	if wrong != "" {
+	if _, wrong := parseHead(b[:n], name, number); wrong != "" {
 		return d.Bad(fileName(name, number), wrong)
 	}
 	return nil

@@ -64,9 +64,9 @@ func (l *Log) read(number uint64, newest bool, f func(Record) error) (size int64
 	if err != nil {
 		return 0, err
 	}
-	h, wrong := parseHead(b)
-	if wrong == "" && (h.number != number || h.name != l.name || len(l.segments) > 0 && h.log != l.id) {
-		wrong = "belongs to another directory"
+	h, wrong := parseHead(b, l.name, number)
+	if wrong == "" && len(l.segments) > 0 && h.log != l.id {
+		wrong = misplaced
 	}
 	if wrong != "" {
 		return 0, l.dir.Bad(file, wrong)

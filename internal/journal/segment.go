@@ -48,13 +48,16 @@ func (h head) appendTo(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
 }
 
+// misplaced is what is wrong with a segment that is not where it was written.
+const misplaced = "belongs to another directory"
+
 func appendPadded(dst []byte, s string, n int) []byte {
 	s = s[:min(len(s), n)]
 	return append(append(dst, s...), make([]byte, n-len(s))...)
 }
 
-// parseHead returns the head of a segment, or what is wrong with it.
-func parseHead(b []byte) (h head, wrong string) {
+// parseHead returns the head of the segment of a log with that number, or what is wrong with it.
+func parseHead(b []byte, log string, number uint64) (h head, wrong string) {
 	if len(b) < headBytes {
 		return h, "is shorter than its head"
 	}
@@ -72,6 +75,9 @@ func parseHead(b []byte) (h head, wrong string) {
 	copy(h.log[:], b[20:])
 	h.boot = string(bytes.TrimRight(b[36:36+bootBytes], "\x00"))
 	h.name = string(bytes.TrimRight(b[36+bootBytes:36+bootBytes+nameBytes], "\x00"))
+	if h.number != number || h.name != log {
+		return h, misplaced
+	}
 	return h, ""
 }
 

@@ -245,7 +245,7 @@ func TestNoRoomToRetain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		open1 := make(chan struct{})
 		disk := journaltest.New()
-		s, err := open(dir, o, env{segmentBytes: 1, Env: journal.Env{Wrap: func(f journal.File) journal.File { return slow{disk.Wrap(f), open1} }}})
+		s, err := open(dir, o, env{segmentBytes: 1, Env: journal.Env{Wrap: func(f journal.File) journal.File { return journaltest.Gate{File: disk.Wrap(f), Open: open1} }}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -309,19 +309,6 @@ func TestNoRoomToRetain(t *testing.T) {
 		stop()
 		_ = s.Close()
 	})
-}
-
-// slow is a file whose writes wait.
-type slow struct {
-	journal.File
-	open chan struct{}
-}
-
-func (s slow) WriteAt(p []byte, at int64) (int, error) {
-	if at > 0 { // not the beginning of a segment
-		<-s.open
-	}
-	return s.File.WriteAt(p, at)
 }
 
 // TestKeysOutliveTheirFile: a key is known for its two minutes, although its event was trimmed, and over a start.

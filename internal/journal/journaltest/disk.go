@@ -152,3 +152,18 @@ func each(dir string, f func(name string, b []byte) error) error {
 	}
 	return nil
 }
+
+// Gate is a file of which all writes wait for Open, but those of the beginning of a segment.
+type Gate struct {
+	journal.File
+
+	Open chan struct{}
+}
+
+// WriteAt implements journal.File.
+func (g Gate) WriteAt(p []byte, at int64) (int, error) {
+	if at > 0 {
+		<-g.Open
+	}
+	return g.File.WriteAt(p, at)
+}
