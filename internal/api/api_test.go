@@ -19,17 +19,10 @@ import (
 	"ssegateway/internal/connections"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/gatewaytest"
 	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
-
-// backend accepts everybody.
-type backend struct{}
-
-func (backend) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
-	return gateway.Answer{Outcome: gateway.Accepted, Status: 200}
-}
-func (backend) Disconnect(gateway.Notice) {}
 
 // sink is a stream that takes everything, or, while it is full, nothing. It leaves out the
 // heartbeat with which a stream begins.
@@ -137,7 +130,7 @@ func newAPI(t testing.TB) (*API, *gateway.Gateway) {
 	all := topics.New(engine, false)
 	gw := gateway.New(gateway.Config{
 		Heartbeat: time.Minute, MaxConnections: 100, QueueBytes: 1000, BudgetBytes: 10_000, Topics: all, Log: log,
-	}, backend{})
+	}, gatewaytest.Accepting{})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = engine.Run(ctx) })

@@ -20,6 +20,7 @@ import (
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/gatewaytest"
 	"ssegateway/internal/outbox"
 	"ssegateway/internal/router"
 	"ssegateway/internal/topics"
@@ -40,7 +41,7 @@ type peer struct {
 
 // teller tells a backend that takes everything.
 type teller struct {
-	backend
+	gatewaytest.Accepting
 
 	node *cluster.Node
 }

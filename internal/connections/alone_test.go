@@ -14,16 +14,9 @@ import (
 	"ssegateway/internal/broker"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/gatewaytest"
 	"ssegateway/internal/topics"
 )
-
-// backend accepts everybody.
-type backend struct{}
-
-func (backend) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
-	return gateway.Answer{Outcome: gateway.Accepted, Status: 200}
-}
-func (backend) Disconnect(gateway.Notice) {}
 
 // client is a stream that takes everything, or, while it is full, nothing.
 type client struct {
@@ -97,7 +90,7 @@ func live(t tester, f func(s *alone)) {
 	all := topics.New(engine, false)
 	gw := gateway.New(gateway.Config{
 		Heartbeat: time.Hour, MaxConnections: 100, QueueBytes: 1000, BudgetBytes: 100_000, Topics: all, Log: slog.New(slog.DiscardHandler),
-	}, backend{})
+	}, gatewaytest.Accepting{})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	for _, run := range []func(context.Context) error{engine.Run, all.Run, gw.Run} {

@@ -93,3 +93,14 @@ func (b *Backend) Strange() []string {
 	defer b.mu.Unlock()
 	return b.strange
 }
+
+// Accepting is a [gateway.Backend] that accepts everybody, and keeps nothing.
+type Accepting struct{}
+
+// Connect is part of gateway.Backend.
+func (Accepting) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
+	return gateway.Answer{Outcome: gateway.Accepted, Status: 200}
+}
+
+// Disconnect is part of gateway.Backend.
+func (Accepting) Disconnect(gateway.Notice) {}

@@ -16,6 +16,7 @@ import (
 	"ssegateway/internal/connections"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/gatewaytest"
 	"ssegateway/internal/logging/loggingtest"
 	"ssegateway/internal/topics"
 	"ssegateway/sse"
@@ -86,13 +87,6 @@ func (n *node) AskPeer(ctx context.Context, p cluster.Peer, message []byte) ([]b
 	return nil, fmt.Errorf("%w: %w", cluster.ErrUnreachable, ctx.Err())
 }
 
-type backend struct{}
-
-func (backend) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
-	return gateway.Answer{Outcome: gateway.Accepted, Status: 200}
-}
-func (backend) Disconnect(gateway.Notice) {}
-
 // client is a stream that takes everything.
 type client struct {
 	mu       sync.Mutex
@@ -136,7 +130,7 @@ func among(t *testing.T, n int, f func(t *testing.T, net *network)) {
 			node.gw = gateway.New(gateway.Config{
 				Heartbeat: time.Hour, MaxConnections: 5000, QueueBytes: 10_000, BudgetBytes: 10_000_000,
 				Topics: all, Clustered: true, Log: slog.New(slog.DiscardHandler),
-			}, backend{})
+			}, gatewaytest.Accepting{})
 			node.gw.SetNumber(node.number)
 			node.Router = New(connections.NewOwn(node.gw, all, node.Name, log), node, log)
 			net.nodes[node.number] = node
