@@ -153,7 +153,13 @@ func TestSendAllocations(t *testing.T) {
 func BenchmarkSend(b *testing.B) {
 	a, gw := newAPI(b)
 	body := []byte(`{"token":"` + open(b, gw, &sink{}) + `","event":{"name":"message","data":"{\"text\":\"hello there\"}"}}`)
-	r := httptest.NewRequest(http.MethodPost, "/internal/send", nil)
+	benchmarkPost(b, a, "/internal/send", body)
+}
+
+// benchmarkPost makes the same request again and again.
+func benchmarkPost(b *testing.B, a *API, target string, body []byte) {
+	b.Helper()
+	r := httptest.NewRequest(http.MethodPost, target, nil)
 	r.Header.Set("Content-Type", "application/json")
 	r.ContentLength = int64(len(body))
 	w := &blank{h: http.Header{}}
