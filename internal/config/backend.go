@@ -56,8 +56,8 @@ func callbackURL(field *string) value {
 				if err := checkURL(text, "http", "https"); err != nil {
 					return err
 				}
-			} else if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-				return because("it contains a space or a control character")
+			} else if err := checkCharacters(text); err != nil {
+				return err
 			} else if _, _, err := Backend(text); err != nil {
 				return because("it is not unix: with an absolute path, and then nothing, or a colon and a path that begins with /")
 			}

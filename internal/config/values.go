@@ -197,10 +197,18 @@ func token(field *string) value {
 	}
 }
 
+// checkCharacters refuses what would end a part of the request line.
+func checkCharacters(url string) error {
+	if strings.ContainsFunc(url, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return because("it contains a space or a control character")
+	}
+	return nil
+}
+
 // checkURL does not return the errors of url.Parse: they quote the URL.
 func checkURL(text string, schemes ...string) error {
-	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return because("it contains a space or a control character") // which would end up in the request line
+	if err := checkCharacters(text); err != nil {
+		return err
 	}
 	u, err := url.Parse(text)
 	switch {
