@@ -112,7 +112,7 @@ func (noBackend) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gatewa
 }
 func (noBackend) Disconnect(gateway.Notice) {}
 
-// New makes a Server, for Run. It does nothing else but a first attempt to reach the broker.
+// New makes a Server, for Run. It opens STATE_DIR, or makes a first attempt to reach NATS; nothing listens yet.
 func New(cfg config.Config, version string, log *slog.Logger) (_ *Server, err error) {
 	files, err := shareOut(openFilesLimit(), cfg.MaxConnections, cfg.CallbackConcurrency)
 	if err != nil {
