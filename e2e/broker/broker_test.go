@@ -1,14 +1,12 @@
 package broker
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -45,33 +43,13 @@ func start(t *testing.T, settings ...string) *site {
 // open opens a stream, with a Last-Event-ID if the id is not empty.
 func (s *site) open(lastEventID string) *stream {
 	s.t.Helper()
-	r := harness.Request{Target: "/"}
-	if lastEventID != "" {
-		r.Header = append(r.Header, harness.Field{Name: "Last-Event-ID", Value: lastEventID})
-	}
-	x, err := s.Endpoint.Do(s.t.Context(), r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(x.HangUp)
-	if head, err := x.Head(harness.Patience); err != nil || head.Status != http.StatusOK {
-		s.t.Fatal(head, err)
-	}
-	return &stream{x, s.t}
+	return &stream{s.Open(s.t, lastEventID), s.t}
 }
 
 type stream struct {
-	*harness.Exchange
+	*harness.Stream
 
 	t *testing.T
-}
-
-// wants waits for the next bytes, which must be these.
-func (x *stream) wants(text string) {
-	x.t.Helper()
-	if got, err := x.Next(len(text), harness.Patience); got != text {
-		x.t.Fatalf("the stream has\n%q\nwant\n%q\n%v", got, text, err)
-	}
 }
 
 func (s *site) call(method, path, body string) (status int, answer string) {
@@ -84,27 +62,13 @@ func publication(data string) string { return `{"topic":"t","event":{"data":"` +
 // publish publishes an event, and returns its id.
 func (s *site) publish(data string) string {
 	s.t.Helper()
-	status, text := s.call(http.MethodPost, "/internal/publish", publication(data))
-	var answer struct{ ID string }
-	if err := json.Unmarshal([]byte(text), &answer); err != nil || status != http.StatusOK || answer.ID == "" {
-		s.t.Fatalf("%d %s", status, text)
-	}
-	return answer.ID
+	return s.Publish(s.t, "t", map[string]any{"data": data})
 }
 
 // becomes waits until /readyz answers with that status.
 func (s *site) becomes(status int) (answer string) {
 	s.t.Helper()
-	for end := time.Now().Add(harness.Patience); ; {
-		got, answer := s.call(http.MethodGet, "/readyz", "")
-		if got == status {
-			return answer
-		}
-		if time.Now().After(end) {
-			s.t.Fatalf("/readyz answers %d %s, want %d", got, answer, status)
-		}
-		<-time.After(20 * time.Millisecond)
-	}
+	return s.Becomes(s.t, status, http.MethodGet, "/readyz", "")
 }
 
 func event(id, data string) string { return "id: " + id + "\ndata: " + data + "\n\n" }
@@ -178,7 +142,7 @@ func TestNATSComesAndGoes(t *testing.T) {
 	x := s.open("")
 	id := s.publish("1")
 	_, begin := position(t, id, -1)
-	x.wants("id: " + begin + "\n\n" + event(id, "1"))
+	x.Wants("id: " + begin + "\n\n" + event(id, "1"))
 	fails("/internal/publish", publication(strings.Repeat("x", 5000)), http.StatusRequestEntityTooLarge, "PAYLOAD_TOO_LARGE", "takes 5", "at most 4096")
 	token := s.Await(t, 1, "connect", func(*harness.Callback) bool { return true })[0].Token
 
@@ -187,7 +151,7 @@ func TestNATSComesAndGoes(t *testing.T) {
 	fails("/internal/publish", publication("x"), http.StatusServiceUnavailable, "BROKER_UNAVAILABLE")
 	s.becomes(http.StatusOK)
 	s.Event(t, token, map[string]any{"data": "direct"})
-	x.wants("data: direct\n\n")
+	x.Wants("data: direct\n\n")
 	if answer := s.becomes(http.StatusServiceUnavailable); !strings.Contains(answer, `"broker not reachable"`) {
 		t.Error(answer)
 	}
@@ -197,7 +161,7 @@ func TestNATSComesAndGoes(t *testing.T) {
 	if _, want := position(t, id, 1); next != want {
 		t.Errorf("the id %s comes after %s", next, id)
 	}
-	x.wants(event(next, "2"))
+	x.Wants(event(next, "2"))
 
 	// The log is lost. The stream continues with the new log, after a gap event.
 	conn, err := nats.Connect(url)
@@ -217,11 +181,11 @@ func TestNATSComesAndGoes(t *testing.T) {
 	if !strings.HasPrefix(got, gap) {
 		t.Fatalf("%q, %v", got, err)
 	}
-	x.wants(`-0` + "\n" + `data: {"last_event_id":"` + next + `"}` + "\n\n")
+	x.Wants(`-0` + "\n" + `data: {"last_event_id":"` + next + `"}` + "\n\n")
 	if id = s.publish("3"); id != got[len(gap):]+"-1" {
 		t.Errorf("the id is %s after %q", id, got)
 	}
-	x.wants(event(id, "3"))
+	x.Wants(event(id, "3"))
 
 	if text := s.Log.Text(); strings.Contains(text, password) {
 		t.Errorf("the log has the password:\n%s", text)

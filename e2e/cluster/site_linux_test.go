@@ -1,11 +1,8 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -184,22 +181,7 @@ func internal(node int) string {
 // post posts a JSON body, and returns the status and the fields of the answer. The status is
 // 0 if there was no answer.
 func (s *site) post(url string, body any) (status int, answer map[string]any) {
-	text, err := json.Marshal(body)
-	if err != nil {
-		s.t.Error(err)
-		return 0, nil
-	}
-	resp, err := s.http.Post(url, "application/json", bytes.NewReader(text))
-	if err != nil {
-		return 0, nil
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, nil
-	}
-	_ = json.Unmarshal(got, &answer) // an answer that is not JSON has no fields
-	return resp.StatusCode, answer
+	return harness.PostJSON(s.http, url, body)
 }
 
 // publish publishes the next event of a publisher through a node. It reports whether the

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -122,23 +123,95 @@ func (g *Gateway) Send(t testing.TB, body map[string]any, status string) {
 	g.post(t, "send", body, status)
 }
 
-// Publish publishes an event to a topic.
-func (g *Gateway) Publish(t testing.TB, topic string, event map[string]any) {
+// Publish publishes an event to a topic, and returns its id.
+func (g *Gateway) Publish(t testing.TB, topic string, event map[string]any) (id string) {
 	t.Helper()
-	g.post(t, "publish", map[string]any{"topic": topic, "event": event}, "ok")
+	if id = g.post(t, "publish", map[string]any{"topic": topic, "event": event}, "ok"); id == "" {
+		t.Fatal("a published event has no id")
+	}
+	return id
 }
 
-// post posts an operation below /internal, and requires that status in the answer.
-func (g *Gateway) post(t testing.TB, operation string, body map[string]any, status string) {
+// post posts an operation below /internal, requires that status in the answer, and returns the id in it.
+func (g *Gateway) post(t testing.TB, operation string, body map[string]any, status string) (id string) {
 	t.Helper()
 	text, err := json.Marshal(body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var answer struct{ Status string }
+	var answer struct{ Status, ID string }
 	code, got := g.Call(t, http.MethodPost, "/internal/"+operation, string(text))
 	if json.Unmarshal([]byte(got), &answer) != nil || code != http.StatusOK || answer.Status != status {
 		t.Fatalf("%s of %.200s: %d %s, want %q", operation, text, code, got, status)
+	}
+	return answer.ID
+}
+
+// PostJSON posts a value as JSON, and returns the members of the answer, none if that is not JSON. The status is 0 if
+// there was no answer.
+func PostJSON(client *http.Client, url string, body any) (status int, answer map[string]any) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // the test's own fault
+	}
+	resp, err := client.Post(url, "application/json", bytes.NewReader(text))
+	if err != nil {
+		return 0, nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, nil
+	}
+	_ = json.Unmarshal(got, &answer)
+	return resp.StatusCode, answer
+}
+
+// Becomes waits until a request of the backend is answered with that status, and returns that answer.
+func (g *Gateway) Becomes(t testing.TB, status int, method, path, body string) (answer string) {
+	t.Helper()
+	for end := time.Now().Add(Patience); ; {
+		got, answer := g.Call(t, method, path, body)
+		if got == status {
+			return answer
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s answers %d %s, want %d", path, got, answer, status)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// Stream is an event stream of a Gateway.
+type Stream struct {
+	*Exchange
+
+	t testing.TB
+}
+
+// Open opens a stream until the end of the test, with a Last-Event-ID if the id is not empty.
+func (g *Gateway) Open(t testing.TB, lastEventID string) *Stream {
+	t.Helper()
+	r := Request{Target: "/"}
+	if lastEventID != "" {
+		r.Header = append(r.Header, Field{Name: "Last-Event-ID", Value: lastEventID})
+	}
+	x, err := g.Endpoint.Do(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(x.HangUp)
+	if head, err := x.Head(Patience); err != nil || head.Status != http.StatusOK {
+		t.Fatal(head, err)
+	}
+	return &Stream{x, t}
+}
+
+// Wants waits for the next bytes, which must be these.
+func (x *Stream) Wants(text string) {
+	x.t.Helper()
+	if got, err := x.Next(len(text), Patience); got != text {
+		x.t.Fatalf("the stream has\n%q\nwant\n%q\n%v", got, text, err)
 	}
 }
 

@@ -57,7 +57,7 @@ func TestFullDisk(t *testing.T) {
 	s := start(t, filepath.Join(disk, "state"))
 	x := s.open("")
 	first := s.publish("1")
-	x.wants("id: " + behind(t, first, -1) + "\n\n" + event(first, "1"))
+	x.Wants("id: " + behind(t, first, -1) + "\n\n" + event(first, "1"))
 
 	empty := fill(t, disk)
 	large := publication(strings.Repeat("x", 10_000))

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -54,9 +53,8 @@ func (s *site) told(token string) *harness.Callback {
 
 // stream is an event stream of a site.
 type stream struct {
-	*harness.Exchange
+	*harness.Stream
 
-	t     *testing.T
 	token string
 }
 
@@ -64,27 +62,8 @@ type stream struct {
 func (s *site) open(lastEventID string) *stream {
 	s.t.Helper()
 	before := len(s.Backend.Calls(isConnect))
-	r := harness.Request{Target: "/"}
-	if lastEventID != "" {
-		r.Header = append(r.Header, harness.Field{Name: "Last-Event-ID", Value: lastEventID})
-	}
-	x, err := s.Endpoint.Do(s.t.Context(), r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(x.HangUp)
-	if head, err := x.Head(harness.Patience); err != nil || head.Status != http.StatusOK {
-		s.t.Fatal(head, err)
-	}
-	return &stream{x, s.t, s.Await(s.t, before+1, "connect", anyone)[before].Token}
-}
-
-// wants waits for the next bytes, which must be these.
-func (x *stream) wants(text string) {
-	x.t.Helper()
-	if got, err := x.Next(len(text), harness.Patience); got != text {
-		x.t.Fatalf("the stream has\n%q\nwant\n%q\n%v", got, text, err)
-	}
+	x := s.Open(s.t, lastEventID)
+	return &stream{x, s.Await(s.t, before+1, "connect", anyone)[before].Token}
 }
 
 func anyone(*harness.Callback) bool      { return true }
@@ -103,27 +82,13 @@ func publication(data string) string { return `{"topic":"t","event":{"data":"` +
 // publish publishes an event, and returns its id.
 func (s *site) publish(data string) string {
 	s.t.Helper()
-	status, text := s.call(http.MethodPost, "/internal/publish", publication(data))
-	var answer struct{ ID string }
-	if err := json.Unmarshal([]byte(text), &answer); err != nil || status != http.StatusOK || answer.ID == "" {
-		s.t.Fatalf("%d %s", status, text)
-	}
-	return answer.ID
+	return s.Publish(s.t, "t", map[string]any{"data": data})
 }
 
 // becomes waits until a request is answered with that status.
 func (s *site) becomes(status int, method, path, body string) (answer string) {
 	s.t.Helper()
-	for end := time.Now().Add(harness.Patience); ; {
-		got, answer := s.call(method, path, body)
-		if got == status {
-			return answer
-		}
-		if time.Now().After(end) {
-			s.t.Fatalf("%s answers %d %s, want %d", path, got, answer, status)
-		}
-		<-time.After(20 * time.Millisecond)
-	}
+	return s.Becomes(s.t, status, method, path, body)
 }
 
 // metric returns a metric without labels.

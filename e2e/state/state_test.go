@@ -25,7 +25,7 @@ func TestOutlivesKill(t *testing.T) {
 			x := s.open("")
 			ended := s.open("")
 			first := s.publish("1")
-			x.wants("id: " + behind(t, first, -1) + "\n\n" + event(first, "1"))
+			x.Wants("id: " + behind(t, first, -1) + "\n\n" + event(first, "1"))
 			s.CloseStream(t, ended.token)
 			s.Await(t, 1, "disconnect", of(ended.token))
 			ids := []string{first}
@@ -36,12 +36,12 @@ func TestOutlivesKill(t *testing.T) {
 			s.restart()
 			began := time.Now()
 			back := s.open(first)
-			back.wants("id: " + first + "\n\n" + event(ids[1], "2") + event(ids[2], "3") + event(ids[3], "4"))
+			back.Wants("id: " + first + "\n\n" + event(ids[1], "2") + event(ids[2], "3") + event(ids[3], "4"))
 			next := s.publish("5")
 			if want := behind(t, ids[3], 1); next != want {
 				t.Errorf("the id %s comes after %s", next, ids[3])
 			}
-			back.wants(event(next, "5"))
+			back.Wants(event(next, "5"))
 			end := s.Await(t, 1, "disconnect", of(x.token))[0]
 			asked := s.Await(t, 1, "connect", of(x.token))[0]
 			_, request, _ := bytes.Cut(asked.Body, []byte(`"request":`))

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -170,22 +169,7 @@ func (w *world) setFull(full bool) {
 
 // post posts a JSON body to /internal. The status is 0 if there was no answer.
 func (w *world) post(path string, body any) (status int, answer map[string]any) {
-	text, err := json.Marshal(body)
-	if err != nil {
-		w.fail("%v", err)
-		return 0, nil
-	}
-	resp, err := w.http.Post(w.url+path, "application/json", bytes.NewReader(text))
-	if err != nil {
-		return 0, nil
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, nil
-	}
-	_ = json.Unmarshal(got, &answer) // an answer that is no JSON has no fields
-	return resp.StatusCode, answer
+	return harness.PostJSON(w.http, w.url+path, body)
 }
 
 // publish publishes the next event, and reports whether the answer was 200.
