@@ -64,6 +64,7 @@ var arrows = map[string][]string{
 	"internal/broker/disk": {"internal/guard", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/journal"},
 	"internal/broker/nats": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats"},
 
+	"internal/bubble":              {},
 	"internal/logging/loggingtest": {},
 	"internal/journal/journaltest": {"internal/journal"},
 

@@ -10,13 +10,13 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"golang.org/x/time/rate"
 	"pgregory.net/rapid"
 
 	"ssegateway/internal/address"
+	"ssegateway/internal/bubble"
 )
 
 // start runs the limits until the test's bubble ends.
@@ -195,7 +195,7 @@ func TestConcurrent(t *testing.T) {
 // An address takes 100 bytes at most, and a storm of them leaves nothing.
 func TestMemory(t *testing.T) {
 	const n = 300_000
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := start(t, 10, 10)
 		random := rand.New(rand.NewPCG(1, 2))
 		before := heap()

@@ -17,6 +17,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/brokertest"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
@@ -59,7 +60,7 @@ type sharedLog struct{ *broker.Memory }
 // among runs a test of a cluster of n nodes in a bubble.
 func among(t *testing.T, n int, f func(t *testing.T, peers []*peer)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		store := brokertest.NewStore()
 		engine := sharedLog{broker.NewMemory(1<<20, time.Minute)}
 		ctx, cancel := context.WithCancel(context.Background())

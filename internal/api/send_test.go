@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/outbox"
 )
@@ -214,7 +215,7 @@ func slow(t *testing.T, gw *gateway.Gateway, o outbox.Overflow) (s *sink, token,
 // left, nor has anything failed.
 func TestSendDropped(t *testing.T) {
 	for _, policy := range []outbox.Overflow{outbox.DropOldest, outbox.Latest} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			a, gw := newAPI(t)
 			_, token, body := slow(t, gw, policy)
 			waiting := make(chan *httptest.ResponseRecorder, 1)
@@ -249,7 +250,7 @@ func TestSendToWhoLeaves(t *testing.T) {
 		{gateway.ClientClosed, 0, 404, "TOKEN_NOT_FOUND"},
 		{gateway.Error, gateway.Stalled, 500, "WRITE_FAILED"},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			a, gw := newAPI(t)
 			_, token, body := slow(t, gw, outbox.Disconnect)
 			waiting := make(chan *httptest.ResponseRecorder, 1)

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
@@ -300,7 +301,7 @@ func TestStreamBackPressure(t *testing.T) {
 // A streaming request goes on behind an event that the overflow policy dropped, and its
 // answer tells of it.
 func TestStreamDropped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, gw := newAPI(t)
 		x, token, body := slow(t, gw, outbox.DropOldest)
 		f := start(t, a, token, "?coalesce_ms=10", ndjson)

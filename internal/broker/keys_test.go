@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 )
 
 // Keys that are restored from the log live from the time of their events on.
 func TestKeysRestored(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		k := broker.NewKeys()
 		at := broker.Position{Epoch: "E", Offset: 7}
 		p := broker.Publication{IdempotencyKey: "k", Digest: [32]byte{1}}
@@ -39,7 +40,7 @@ func TestKeysRestored(t *testing.T) {
 
 // What could not be added is tried again, and who waits for what is being added may leave.
 func TestKeysRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		k := broker.NewKeys()
 		p := broker.Publication{IdempotencyKey: "k"}
 		over := make(chan error)

@@ -12,6 +12,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/brokertest"
+	"ssegateway/internal/bubble"
 	"ssegateway/sse"
 )
 
@@ -24,13 +25,13 @@ func TestMemory(t *testing.T) {
 			m.LimitRetained(bounds.RetainedBytes)
 			return m
 		},
-		Within: synctest.Test,
+		Within: bubble.Test,
 	})
 }
 
 // The age is kept to the second.
 func TestMemoryAge(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m := broker.NewMemory(1<<20, 10*time.Minute)
 		over := make(chan error)
 		go func() { over <- m.Run(t.Context()) }()
@@ -125,7 +126,7 @@ func heap() int64 {
 
 // A log's bytes are what it says they are: what comes and goes leaves nothing.
 func TestTrimLeavesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log := broker.NewLog("e", 1<<20, time.Minute)
 		for n := range 100 {
 			topics := broker.SortTopics([]string{"a", "b", strings.Repeat("c", n%7+1)})

@@ -8,11 +8,11 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 )
 
@@ -33,7 +33,7 @@ func TestBatchModel(t *testing.T) {
 		permissions := rapid.SliceOfN(rapid.SampledFrom([]gateway.Permission{gateway.Granted, gateway.Granted, gateway.Deferred, gateway.Denied}), len(pauses), len(pauses)).Draw(rt, "permissions")
 		resumes := rapid.SliceOfN(rapid.IntRange(0, 20), 0, 3).Draw(rt, "resumes") // seconds
 		var fault string
-		synctest.Test(t, func(t *testing.T) { fault = batchModel(t, batch, concurrency, pauses, answers, permissions, resumes) })
+		bubble.Test(t, func(t *testing.T) { fault = batchModel(t, batch, concurrency, pauses, answers, permissions, resumes) })
 		if fault != "" {
 			rt.Fatal(fault)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 )
 
@@ -81,7 +82,7 @@ func sizes(posts []post) (n []int) {
 
 // A batch as it is on the wire.
 func TestBatchOnTheWire(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		posts := b.record(always(200))
 		c := b.client(t, Config{Batch: 3})
@@ -149,7 +150,7 @@ func TestBatchIsComplete(t *testing.T) {
 		"off":            {1, 3, 0, 0, []int{1, 1, 1}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := newPipeBackend(t)
 				posts := b.record(always(200))
 				c := b.client(t, Config{Batch: test.batch})
@@ -185,7 +186,7 @@ func TestBatchIsComplete(t *testing.T) {
 
 // The repeats of a batch are the same set, with the same id. Another set has another.
 func TestBatchIsRepeated(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		var r results
 		var l logBuffer
@@ -224,7 +225,7 @@ func TestBatchIsRepeated(t *testing.T) {
 func TestBatchComesApart(t *testing.T) {
 	for _, status := range []int{302, 400, 404, 410, 422, 500} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				const ends = 10
 				b := newPipeBackend(t)
 				var r results
@@ -285,7 +286,7 @@ func TestBatchComesApart(t *testing.T) {
 
 // What the end of Run leaves of batches is undelivered.
 func TestUndeliveredOfBatches(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		b.record(always(0))
 		c, err := New(Config{URL: "http://backend/", Batch: 10})
@@ -316,7 +317,7 @@ func TestUndeliveredOfBatches(t *testing.T) {
 
 // A drain of a hundred thousand takes two hundred callbacks, and does not wait for a batch to fill.
 func TestFlushOfBatches(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		n := 0
 		b.take = func(http.Header, []byte) int { n++; return 200 }

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 )
 
@@ -38,7 +39,7 @@ func TestBreaker(t *testing.T) {
 		"back":                 {{failure, 21, time.Second, true}, {failure, 5, time.Second, true}, {success, 1, 0, false}, {failure, 19, time.Second, false}, {failure, 1, 0, true}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var l logBuffer
 				var b breaker
 				backs := 0
@@ -100,7 +101,7 @@ func TestDown(t *testing.T) {
 		"refusing": {-1, gateway.Unreachable}, "silent": {0, gateway.TimedOut}, "502": {502, gateway.Refused}, "503": {503, gateway.Refused}, "504": {504, gateway.Refused},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var l logBuffer
 				var r results
 				b := newPipeBackend(t)
@@ -166,7 +167,7 @@ func (p *pipeBackend) count(n *int) int {
 // An answer is one, whatever it says: such a backend is never down.
 func TestNotDown(t *testing.T) {
 	for _, status := range []int{200, 204, 302, 400, 401, 403, 404, 408, 429, 500, 501, 505, 599, 600} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := newPipeBackend(t)
 			b.take = func(http.Header, []byte) int { return status }
 			c := b.client(t, Config{})
@@ -179,7 +180,7 @@ func TestNotDown(t *testing.T) {
 
 // Connects that nobody waits for any more say nothing of the backend.
 func TestCutConnectsAreNoFailures(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		b.take = func(http.Header, []byte) int { return 0 }
 		c := b.client(t, Config{})
@@ -196,7 +197,7 @@ func TestCutConnectsAreNoFailures(t *testing.T) {
 
 // Who waits for a turn when the backend turns out to be down is refused at once, and no probe waits for a turn.
 func TestDownWhileConnectsWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		b.take = func(_ http.Header, raw []byte) int {
 			if strings.HasPrefix(string(raw), disconnectOpen) {
@@ -236,7 +237,7 @@ func TestDownWhileConnectsWait(t *testing.T) {
 
 // Within the little time of a drain the backend is probed more often.
 func TestFlushWhileDown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		b.refusing = true
 		c := b.client(t, Config{})
@@ -275,7 +276,7 @@ func TestFlushWhileDown(t *testing.T) {
 func TestDisconnectsWhileDown(t *testing.T) {
 	for _, batch := range []int{1, 10} {
 		t.Run(fmt.Sprint("batches of ", batch), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var mu sync.Mutex
 				delayed := map[gateway.Token]int{}
 				finished := map[gateway.Token]int{}
@@ -331,7 +332,7 @@ func TestDisconnectsWhileDown(t *testing.T) {
 
 // The ten minutes of a notice begin anew when the backend is back.
 func TestGivingUpBehindAnOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		b.refusing = true
 		odd := closed()
@@ -363,7 +364,7 @@ func TestGivingUpBehindAnOutage(t *testing.T) {
 
 // One end that the backend can never take does not make it count as down, also where nothing else happens.
 func TestOneBadEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		b.take = func(_ http.Header, raw []byte) int {
 			if strings.Contains(string(raw), ActionConnect+`"`) && !strings.Contains(string(raw), ActionDisconnect) {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 )
 
@@ -209,7 +210,7 @@ func TestFate(t *testing.T) {
 }
 
 func TestIdleConnectionsAreClosed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		c := b.client(t, Config{})
 		connect(t, c)

@@ -16,6 +16,7 @@ import (
 	"time"
 	"unsafe"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 )
 
@@ -145,7 +146,7 @@ func TestNoticeIsSmall(t *testing.T) {
 
 // The requests of notices count until these are delivered, rejected or given up.
 func TestKeptRequests(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		requests := gateway.NewRequests(1)
 		statuses := map[string]int{}
 		b := newPipeBackend(t)
@@ -178,7 +179,7 @@ func TestKeptRequests(t *testing.T) {
 func TestRetrySchedule(t *testing.T) {
 	for _, status := range []int{0, 408, 429, 500, 503, 599} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var r results
 				var l logBuffer
 				b := newPipeBackend(t)
@@ -223,7 +224,7 @@ func TestRetrySchedule(t *testing.T) {
 
 func TestFinalAnswers(t *testing.T) {
 	for _, status := range []int{200, 204, 299, 301, 302, 307, 400, 401, 404, 410, 422} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			var r results
 			b := newPipeBackend(t)
 			b.answer = func(*body, int) int { return status }
@@ -253,7 +254,7 @@ func TestOutage(t *testing.T) {
 	)
 	for name, refusing := range map[string]bool{"refusing": true, "hanging": false} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var r results
 				b := newPipeBackend(t)
 				hung := closed()
@@ -337,7 +338,7 @@ func TestOutage(t *testing.T) {
 }
 
 func TestNoticesBeforeRun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		c, err := New(Config{URL: "http://backend/"})
 		if err != nil {
@@ -358,7 +359,7 @@ func TestNoticesBeforeRun(t *testing.T) {
 
 // A flush does not wait out the pauses of an outage that is over.
 func TestFlushHastensRetries(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		b.refusing = true
 		c := b.client(t, Config{})
@@ -384,7 +385,7 @@ func TestFlushHastensRetries(t *testing.T) {
 }
 
 func TestFlushTellsWhatIsUndelivered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		hung := closed()
 		b.answer = func(b *body, _ int) int {
@@ -411,7 +412,7 @@ func TestFlushTellsWhatIsUndelivered(t *testing.T) {
 
 // A drain of 10,000 streams to a backend that takes 50 ms for each callback.
 func TestFlushOfTenThousand(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		c := b.client(t, Config{})
 		plain := c.pool.dial
@@ -442,7 +443,7 @@ func (c slowConn) Write(p []byte) (int, error) {
 
 // What the end of Run cuts short is neither told nor lost count of.
 func TestRunEndsWhileACallbackHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var r results
 		b := newPipeBackend(t)
 		b.answer = func(*body, int) int { return 0 }
@@ -472,7 +473,7 @@ func TestRunEndsWhileACallbackHangs(t *testing.T) {
 
 // Time spent waiting for a turn is not the backend's.
 func TestTurnIsNotTheBackendsTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newPipeBackend(t)
 		b.answer = func(body *body, _ int) int { return 0 }
 		c := b.client(t, Config{Concurrency: 1})
@@ -503,7 +504,7 @@ func TestTurnIsNotTheBackendsTime(t *testing.T) {
 
 // One that is not permitted yet holds up no other.
 func TestPermitOfOne(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		deferred := map[gateway.Token]bool{}
 		b := newPipeBackend(t)
@@ -552,7 +553,7 @@ func TestPermitOfOne(t *testing.T) {
 
 // A disconnect is not sent before it is permitted, nor one that is denied at all.
 func TestPermit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		permission := gateway.Deferred
 		finished := map[gateway.Token]bool{}

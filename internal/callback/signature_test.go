@@ -12,11 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 )
 
@@ -101,7 +101,7 @@ func TestSignatures(t *testing.T) {
 
 // A retry has the same webhook-id, and a timestamp and a signature of its own: verifiers refuse what is older than 5 minutes.
 func TestRetriesAreSignedAnew(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, err := New(Config{URL: "http://backend.example.org/", SigningSecrets: secrets})
 		if err != nil {
 			t.Fatal(err)

@@ -4,16 +4,16 @@ import (
 	"maps"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 )
 
 // OnDelayed is called once for each notice whose first attempt fails, and for no other. What is
 // left when Run ends is undelivered: ready, waiting, deferred, or cut short with a worker.
 func TestUndelivered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		delivered, rejected, failing, deferred, hanging := closed(), closed(), closed(), closed(), closed()
 		statuses := map[string]int{delivered.Token.String(): 200, rejected.Token.String(): 400, failing.Token.String(): 500, hanging.Token.String(): 0}
 		delayed := map[gateway.Token]int{}

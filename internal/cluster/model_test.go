@@ -7,12 +7,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"ssegateway/internal/broker/brokertest"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 )
 
@@ -70,7 +70,7 @@ func checkModel(t *testing.T, happenings []string) {
 	rapid.Check(t, func(rt *rapid.T) {
 		plan := steps(happenings).Draw(rt, "steps")
 		var faults []string
-		synctest.Test(t, func(t *testing.T) { faults = liveThrough(t, plan) })
+		bubble.Test(t, func(t *testing.T) { faults = liveThrough(t, plan) })
 		for _, fault := range faults {
 			rt.Error(fault)
 		}

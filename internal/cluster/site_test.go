@@ -15,6 +15,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/brokertest"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/topics"
@@ -74,7 +75,7 @@ func newSite(t testing.TB) *site {
 // within runs a test of a cluster in a bubble.
 func within(t *testing.T, f func(t *testing.T, s *site)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(t)
 		f(t, s)
 		s.close()

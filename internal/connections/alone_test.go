@@ -6,12 +6,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/gatewaytest"
@@ -80,7 +80,7 @@ type alone struct {
 // within runs a test in a bubble.
 func within(t *testing.T, f func(s *alone)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { live(t, f) })
+	bubble.Test(t, func(t *testing.T) { live(t, f) })
 }
 
 // live runs a test with a gateway that runs until its end.

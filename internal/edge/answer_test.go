@@ -9,11 +9,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"ssegateway/internal/bubble"
 )
 
 // Over HTTP/2 an answer can be held back on its own, while the connection is fine.
@@ -33,7 +34,7 @@ func TestAnswerDeadlineHTTP2(t *testing.T) {
 		{"a caller that takes little", true, size, 50 * time.Second, 500 * time.Second, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(4, 2)
 				l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 				server := &http.Server{ConnContext: Context, ErrorLog: log.New(io.Discard, "", 0), Protocols: new(http.Protocols), WriteTimeout: 1e6 * time.Hour}

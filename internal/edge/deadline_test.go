@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"ssegateway/internal/bubble"
 )
 
 // pipes is a listener of connections in memory.
@@ -36,7 +38,7 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 // serve runs a server behind an edge in a bubble, and f with a function that connects to it.
 func serve(t *testing.T, handler http.HandlerFunc, f func(w *world, dial func() net.Conn)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(100, 10)
 		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 		server := &http.Server{
@@ -341,7 +343,7 @@ func TestAnswerDeadline(t *testing.T) {
 		{"a stranger that takes little", false, 4 * time.Second, 100 * 4 * time.Second, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(4, 2)
 				client, conn := net.Pipe()
 				kind := Plain
@@ -373,7 +375,7 @@ func TestAnswerDeadline(t *testing.T) {
 
 // A deadline that was asked for holds, if it is shorter than the edge's.
 func TestAskedDeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(4, 2)
 		client, conn := net.Pipe()
 		c := w.newConn(conn, Plain)
@@ -404,7 +406,7 @@ func TestFlood(t *testing.T) {
 		{"little in much time", func(*Conn) { time.Sleep(2 * time.Second) }, false}, // fake clock
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(4, 2)
 				client, conn := net.Pipe()
 				c := w.newConn(conn, Plain)

@@ -8,10 +8,11 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"ssegateway/internal/bubble"
 )
 
 // fakeConn is a connection that knows whether it was closed.
@@ -158,7 +159,7 @@ func TestWhoMakesRoom(t *testing.T) {
 		}, []int{-2}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(4, 2)
 				var ncs []*fakeConn
 				test.come(w, &ncs)
@@ -326,7 +327,7 @@ func (l *lackingListener) Accept() (net.Conn, error) {
 func (l *lackingListener) Close() error { return nil }
 
 func TestAcceptFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(4, 2)
 		l := w.Listen(&lackingListener{errs: []error{
 			syscall.ENOMEM, syscall.ENOBUFS, syscall.EPROTO, syscall.ECONNABORTED, syscall.EMFILE, nil, syscall.EINVAL,
@@ -379,7 +380,7 @@ func TestDone(t *testing.T) {
 
 // With EMFILE somebody useless goes at once.
 func TestNoDescriptor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(100, 2)
 		_, old, _ := w.come(local)
 		if _, err := w.Listen(&lackingListener{errs: []error{syscall.EMFILE, nil}}, Plain, nil).Accept(); err != nil || !old.closed {

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+
+	"ssegateway/internal/bubble"
 )
 
 // peerConn is a connection with an address.
@@ -127,7 +129,7 @@ func header(t *testing.T, version byte, command proxyproto.ProtocolVersionAndCom
 func tcp(addr string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr)) }
 
 func TestProxyHeaders(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newProxySite(1000, nil)
 		v2 := header(t, 2, proxyproto.PROXY, proxyproto.TCPv4, tcp("198.51.100.7:4711"), 0)
 		for name, test := range map[string]struct {
@@ -174,7 +176,7 @@ func TestProxyHeaders(t *testing.T) {
 
 // The connection goes on behind the header as any other.
 func TestProxyHeaderBeforeTLS(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newProxySite(100, &tls.Config{Certificates: []tls.Certificate{certificate()}, NextProtos: []string{"http/1.1"}})
 		for peer, want := range map[string]string{aProxy: "198.51.100.7:4711", aStranger: aStranger} {
 			raw := s.dial(peer)
@@ -198,7 +200,7 @@ func TestProxyHeaderBeforeTLS(t *testing.T) {
 // A proxy has 10 s for its header, is on the account meanwhile, and makes room. One that only looks whether somebody
 // listens is no reason for a warning.
 func TestProxyWithoutHeader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newProxySite(2, nil)
 		isClosed := func(nc net.Conn) bool {
 			_ = nc.SetReadDeadline(time.Now().Add(time.Millisecond))

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"ssegateway/internal/bubble"
 )
 
 // certificate returns one that net/http/httptest has.
@@ -24,7 +26,7 @@ func certificate() tls.Certificate {
 // A peer has 10 s for its handshake. Meanwhile others are served, and Close ends it.
 func TestHandshake(t *testing.T) {
 	config := &tls.Config{Certificates: []tls.Certificate{certificate()}, NextProtos: []string{"http/1.1"}}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(100, 10)
 		l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 		secure := w.ListenTLS(l, config, shown)

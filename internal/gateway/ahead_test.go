@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/topics"
 	"ssegateway/sse"
@@ -46,7 +47,7 @@ func expectWritten(t *testing.T, what string, tp *tape, want string) {
 // Events that are not stored take numbers as well, and leave holes between those that
 // are. A hole does not mean that an event was lost.
 func TestNoGapForAHole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log := broker.NewLog("A", 1<<20, time.Hour)
 		s, engine := nodeSite(t, log)
 		_, stays := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}})
@@ -71,7 +72,7 @@ func TestNoGapForAHole(t *testing.T) {
 // A client that has more than its node has read comes from another node. Until the node has
 // read as far, the client gets no event that it already has, and no gap.
 func TestAheadOfItsNode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log := broker.NewLog("A", 1<<20, time.Hour)
 		s, engine := nodeSite(t, log)
 		reads(t, log, 1, "1")
@@ -105,7 +106,7 @@ func TestAheadOfItsNode(t *testing.T) {
 // If a node does not read what its client already has within 10 s, the client gets a gap and
 // continues from where the node is.
 func TestAheadForTooLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log := broker.NewLog("A", 1<<20, time.Hour)
 		s, engine := nodeSite(t, log)
 		reads(t, log, 1, "1")
@@ -135,7 +136,7 @@ func TestAheadForTooLong(t *testing.T) {
 
 // Without a cluster no client can be ahead: there is no other node that it could come from.
 func TestAheadAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
 		_, tp := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}, Beginning: topics.Beginning{LastEventID: s.topics.Log().Epoch + "-5"}})

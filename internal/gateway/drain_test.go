@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 )
@@ -17,7 +18,7 @@ import (
 // What a drain itself sends ignores the queue's bound: a client that lags is closed because
 // of the drain, not as a slow consumer.
 func TestDrainOfFullQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 1000 })
 		c, tp := s.open(t, 0)
 		c.Send(eventOf(t, 5000), false, nil)
@@ -39,7 +40,7 @@ func TestDrainOfFullQueue(t *testing.T) {
 
 // Closes are spread evenly over the window except for its last 5 s.
 func TestDrainWindow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		var tapes []*tape
 		for range 100 {
@@ -76,7 +77,7 @@ func TestDrainWindow(t *testing.T) {
 // When all clients have left, a drain does not wait for the window's end, only for the rest
 // after its last close.
 func TestDrainOfLeavers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		var conns []*gateway.Conn
 		for range 10 {
@@ -100,7 +101,7 @@ func TestDrainOfLeavers(t *testing.T) {
 
 // A client that takes nothing is not cut before the rest and the grace are over.
 func TestDrainWindowOfSlowClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		c, tp := s.open(t, 10)
 		c.Send(eventOf(t, 100), false, nil)
@@ -115,7 +116,7 @@ func TestDrainWindowOfSlowClient(t *testing.T) {
 
 // A drain without connections returns at once. After it, new connections are refused.
 func TestDrainEmpty(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		start := time.Now()
 		s.gw.Drain(time.Hour, time.Hour)
@@ -144,7 +145,7 @@ func TestDrainPending(t *testing.T) {
 		{"unasked", time.Hour, true, time.Second, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := newSite(nil)
 				s.answer = func(ctx context.Context) gateway.Answer {
 					select {
@@ -180,7 +181,7 @@ func TestDrainPending(t *testing.T) {
 // Connections that have not ended after the grace are cut, even one that was closed before and
 // still writes its queue.
 func TestDrainCuts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		_, idle := s.open(t, plenty)
 		lagging, slow := s.open(t, 10)
@@ -209,7 +210,7 @@ func TestDrainCuts(t *testing.T) {
 
 // The window times the number of connections may overflow a Duration.
 func TestDrainOfLongWindow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		var tapes []*tape
 		for range 4 {
@@ -244,7 +245,7 @@ func TestDrainHurried(t *testing.T) {
 		{"a slow client", 0, time.Minute, time.Minute + 2*time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := newSite(nil)
 				for range 10 {
 					c, _ := s.open(t, test.room)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/outbox"
@@ -110,7 +111,7 @@ func TestOrderAtTheStart(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := newSite(nil)
 				s.run(t)
 				s.publish(t, "1", true, "t")
@@ -143,7 +144,7 @@ func TestOrderAtTheStart(t *testing.T) {
 // If the log has lost some of what a client missed, the client gets a gap, and then what the
 // log still has. The gap's id is the position between the two.
 func TestGapOfTrimmedLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := siteOn(broker.NewMemory(64<<20, time.Minute), nil)
 		s.run(t)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -185,7 +186,7 @@ func TestGapOfTrimmedLog(t *testing.T) {
 }
 
 func TestMaxAge(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
 		const age = 100 * time.Second
@@ -227,7 +228,7 @@ func TestMaxAge(t *testing.T) {
 // A connection that lags is closed in order at its maximum age. If its client takes nothing,
 // it is cut at the latest when it would be as a stalled one.
 func TestMaxAgeOfOneThatLags(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
 		c, tp := s.grant(t, 10, gateway.Grant{MaxAge: 5 * time.Second})
@@ -269,7 +270,7 @@ func TestGone(t *testing.T) {
 }
 
 func TestChange(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
 		c := s.connect(t)
@@ -355,7 +356,7 @@ func TestMaxTopics(t *testing.T) {
 
 // Receivers are counted over all shards, and each counts once.
 func TestReceivers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
 		for n := range 100 {
@@ -537,7 +538,7 @@ func (h *headHook) Write(p []byte) (int, gateway.Detail) {
 // A client that has seen the head misses nothing: it has its topics by then.
 func TestJoinedBeforeTheHead(t *testing.T) {
 	for range 100 { // the scheduler decides whether the shard delivers at that moment
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			s := newSite(nil)
 			s.run(t)
 			c := s.connect(t)

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/outbox"
@@ -20,7 +21,7 @@ import (
 func TestHeartbeats(t *testing.T) {
 	for _, interval := range []time.Duration{time.Second, 15 * time.Second, time.Hour} {
 		t.Run(interval.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := newSite(func(cfg *gateway.Config) { cfg.Heartbeat = interval })
 				s.run(t)
 				ticks := min(interval/(100*time.Millisecond), 4096) // in a turn
@@ -54,7 +55,7 @@ func TestHeartbeats(t *testing.T) {
 
 // Streams that open together do not beat together.
 func TestHeartbeatsAreSpread(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(func(cfg *gateway.Config) { cfg.Heartbeat = 10 * time.Second })
 		s.run(t)
 		const streams = 10000
@@ -190,7 +191,7 @@ func unchunk(t *testing.T, chunks string) (inside string) {
 
 // There is no heartbeat while other bytes wait, after a close, or before what was buffered.
 func TestNoHeartbeat(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(func(cfg *gateway.Config) { cfg.Heartbeat = time.Second })
 		s.run(t)
 		lagging, slow := s.open(t, 10)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/gatewaytest"
@@ -63,7 +64,7 @@ func TestModel(t *testing.T) {
 				}()
 				for round := next.Add(1) - 1; round*modelRound < int64(*modelN); round = next.Add(1) - 1 {
 					seed = *modelSeed + uint64(round)
-					synctest.Test(t, func(t *testing.T) { // ends this test if it fails
+					bubble.Test(t, func(t *testing.T) { // ends this test if it fails
 						r := newRound(t, seed)
 						r.run()
 						sends.Add(r.sends)

@@ -7,12 +7,13 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 )
 
 // In a cluster the tokens contain the node's number, and are still version-4 UUIDs.
 func TestNumber(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(func(cfg *gateway.Config) { cfg.Clustered = true })
 		if _, _, err := s.gw.Connect(t.Context(), request); !errors.Is(err, gateway.ErrNameless) {
 			t.Errorf("connecting to a gateway without a number returned the error %v", err)
@@ -40,7 +41,7 @@ func TestNumber(t *testing.T) {
 // A gateway that loses its number closes all its connections: open streams in order, asking
 // their clients to come back, and pending ones as soon as the backend has answered.
 func TestAbandon(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(func(cfg *gateway.Config) { cfg.Clustered = true })
 		s.gw.SetNumber(1)
 		idle, read := s.open(t, plenty)

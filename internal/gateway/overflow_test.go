@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/outbox"
@@ -203,7 +204,7 @@ func TestWhyNotWritten(t *testing.T) {
 func TestOverflowWhilePumping(t *testing.T) {
 	for _, overflow := range []outbox.Overflow{outbox.DropOldest, outbox.Latest} {
 		t.Run(overflow.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				cost := int64(named("a", 1).Size() + 64)
 				s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 5 * cost })
 				c := s.connect(t)
@@ -289,7 +290,7 @@ func (s *heldPump) Chunked() bool { return false }
 func TestOverflowKeepsReplay(t *testing.T) {
 	for _, overflow := range []outbox.Overflow{outbox.DropOldest, outbox.Latest} {
 		t.Run(overflow.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 20000 })
 				s.run(t)
 				for n := range 150 {

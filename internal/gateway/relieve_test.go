@@ -10,13 +10,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/topics"
 )
 
 // An event that waits for many clients is in memory once, and counts once.
 func TestSharedEventsCountOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const clients, size = 50, 100_000
 		s := newSite(func(cfg *gateway.Config) { cfg.BudgetBytes = 10 * size })
 		s.run(t)
@@ -60,7 +61,7 @@ func TestSharedEventsCountOnce(t *testing.T) {
 // Beyond the budget, clients with much in their queues that take nothing are cut first, not
 // those that read, however full their queues are.
 func TestWhoReadsIsCutLast(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size = 10_000
 		s := newSite(func(cfg *gateway.Config) { cfg.BudgetBytes = 100 * size })
 		s.run(t)
@@ -122,7 +123,7 @@ func TestWhoReadsIsCutLast(t *testing.T) {
 // When the budget is exceeded, a part of it is freed, large enough that the next event does not
 // exceed it again.
 func TestRelief(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size, budget = 1000, 32_000
 		s := newSite(func(cfg *gateway.Config) { cfg.BudgetBytes = budget })
 		s.run(t)
@@ -173,7 +174,7 @@ func TestReplaysCount(t *testing.T) {
 		{1000, 500, 60_000, 75_000},
 		{10, 1000, 64 * 70, 64 * 150}, // by number
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			s := newSite(nil)
 			s.run(t)
 			for range test.events {
@@ -198,7 +199,7 @@ func TestReplaysCount(t *testing.T) {
 
 // Beyond the budget, clients with replays are cut like others.
 func TestReplaysAreCut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size = 100_000
 		s := newSite(func(cfg *gateway.Config) { cfg.BudgetBytes = 5 * size })
 		s.run(t)
@@ -218,7 +219,7 @@ func TestReplaysAreCut(t *testing.T) {
 
 // What waits of a replay takes no room from the live events after it.
 func TestReplayLeavesRoom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(func(cfg *gateway.Config) { cfg.QueueBytes = 1000 })
 		s.run(t)
 		for range 100 {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/topics"
@@ -79,7 +80,7 @@ func TestLogReplaced(t *testing.T) {
 		"the same, only what is gone": {logOf("A", 2, "-"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				engine := &replacing{log: logOf("A", 0)()}
 				s := siteOn(engine, nil)
 				s.run(t)
@@ -142,7 +143,7 @@ func (g gated) Write(p []byte) (int, gateway.Detail) {
 // another shard or another node. They wait there for the shard, without a gap. A publish waits
 // until this shard, too, has delivered its event.
 func TestLogReplacedWhileAShardLags(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		engine := &replacing{log: logOf("A", 0)()}
 		b := &backend{}
 		all := sharded(engine, false, 2)
@@ -249,7 +250,7 @@ func TestNoTopicsKeepNoLog(t *testing.T) {
 		"ahead, and has given it up": {"A-1000", 11 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				before := heap()
 				engine := &replacing{}
 				engine.log = broker.NewLog("A", 2*size, time.Hour)

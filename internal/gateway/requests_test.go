@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/topics"
 )
@@ -30,7 +31,7 @@ func (k *keeper) Disconnect(n gateway.Notice) {
 // yet, are bounded. Beyond the bound new connections are refused, which is counted, and logged
 // now and then.
 func TestRequestsBudget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const most = 3
 		var log bytes.Buffer
 		k := &keeper{requests: gateway.NewRequests(most * int64(len(request)+256))}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/topics"
@@ -54,7 +55,7 @@ func stored(offset int, data string) string {
 
 // The head goes out in one write with the first bytes behind it, whatever those are.
 func TestHeadWithState(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s, _ := retainingSite(t, 1<<20)
 		head := frame.Head([]byte("HTTP/1.1 200 OK\r\n\r\n"))
 		s.retain(t, "1", "", "t")
@@ -75,7 +76,7 @@ func TestHeadWithState(t *testing.T) {
 // While a slow client reads what is retained, events are published, replaced, removed and trimmed. It
 // gets each once, and in the end has the last of each key that is left.
 func TestStateChangesMeanwhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s, _ := retainingSite(t, 4000)
 		filler := strings.Repeat("x", 300)
 		for i := range 200 { // more than what is taken at a time
@@ -100,7 +101,7 @@ func TestStateChangesMeanwhile(t *testing.T) {
 
 // A client whose topics are all removed while it has to get what they retain still gets the id.
 func TestStateWithoutTopics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s, _ := retainingSite(t, 1<<20)
 		filler := strings.Repeat("x", 1<<10)
 		for i := range 100 {
@@ -128,7 +129,7 @@ func TestStateWithoutTopics(t *testing.T) {
 // when it is trimmed under a replay, and when a client has waited in vain for what it has.
 func TestGapWithState(t *testing.T) {
 	t.Run("another log", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			s, engine := retainingSite(t, 1<<20)
 			s.retain(t, "a", "", "t")
 			_, reads := s.grant(t, plenty, gateway.Grant{Topics: []string{"t"}})
@@ -151,7 +152,7 @@ func TestGapWithState(t *testing.T) {
 		})
 	})
 	t.Run("trimmed", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			s, _ := retainingSite(t, 60_000)
 			s.retain(t, "kept", "", "t")
 			for i := range 100 { // up to 101; more than what is taken at a time
@@ -174,7 +175,7 @@ func TestGapWithState(t *testing.T) {
 		})
 	})
 	t.Run("in vain", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			log := retainingLog("A", 1<<20)
 			s, _ := nodeSite(t, log)
 			s.retain(t, "1", "", "t")

@@ -12,6 +12,7 @@ import (
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/disk"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/journal"
 	"ssegateway/internal/journal/journaltest"
 )
@@ -19,7 +20,7 @@ import (
 // TestSeamOnDisk is TestSeam with a state directory. Lives end between two steps, or at any write or sync: before it, in the
 // midst of it, or when it was done but nobody knows yet.
 func TestSeamOnDisk(t *testing.T) {
-	testLives(t, synctest.Test, func(s *seam, random *rand.Rand) home {
+	testLives(t, bubble.Test, func(s *seam, random *rand.Rand) home {
 		bound := seamBound(random)
 		if random.IntN(2) == 0 {
 			bound = min(bound, 2000+random.Int64N(8000)) // files come and go, and what is retained outlives them

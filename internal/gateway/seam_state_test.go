@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/topics"
 	"ssegateway/sse"
@@ -220,7 +221,7 @@ func TestCutOpening(t *testing.T) {
 		for _, trims := range []bool{false, true} {
 			t.Run(fmt.Sprintf("from %q, trimmed %v", first, trims), func(t *testing.T) {
 				for cut, whole := 0, false; !whole; cut++ {
-					synctest.Test(t, func(t *testing.T) { whole = cutOpening(t, first, trims, cut) })
+					bubble.Test(t, func(t *testing.T) { whole = cutOpening(t, first, trims, cut) })
 				}
 			})
 		}

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/topics"
@@ -63,7 +64,7 @@ func TestSeam(t *testing.T) {
 		}
 	}()
 	for n := 0; n < *seamN && !t.Failed(); n += seamRound {
-		synctest.Test(t, func(t *testing.T) { newSeam(t, seed).run() })
+		bubble.Test(t, func(t *testing.T) { newSeam(t, seed).run() })
 		seed++
 	}
 }

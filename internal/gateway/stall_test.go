@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 )
@@ -75,7 +76,7 @@ func TestStall(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := newSite(nil)
 				s.run(t)
 				time.Sleep(sweep) // fake clock
@@ -92,7 +93,7 @@ func TestStall(t *testing.T) {
 
 // A client that has taken everything has not stalled, however long nothing is sent.
 func TestNoStallWithoutBytes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
 		c, tp := s.open(t, 10)
@@ -110,7 +111,7 @@ func TestNoStallWithoutBytes(t *testing.T) {
 func TestStallOfTheLastBytes(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		t.Run(fmt.Sprintf("more comes: %v", again), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := newSite(nil)
 				s.run(t)
 				time.Sleep(sweep) // fake clock
@@ -139,7 +140,7 @@ func TestStallOfTheLastBytes(t *testing.T) {
 		})
 	}
 	t.Run("acknowledged in the end", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			s := newSite(nil)
 			s.run(t)
 			c, tp := s.open(t, 10)

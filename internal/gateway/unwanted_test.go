@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/topics"
@@ -46,7 +47,7 @@ func without(n int, numbers []string) []string {
 func TestRemovedFromReplay(t *testing.T) {
 	for name, remove := range map[string][]string{"one topic": {"t"}, "all topics": {"t", "u", "none"}} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				s := newSite(nil)
 				s.run(t)
 				ofU := s.history(t, 1000, 60)
@@ -80,7 +81,7 @@ func TestRemovedFromReplay(t *testing.T) {
 // A topic that is removed and added again brings what is published from then on, although a
 // replay that had the topic still waits.
 func TestRemovedAndAddedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
 		ofU := s.history(t, 100, 60)
@@ -101,7 +102,7 @@ func TestRemovedAndAddedAgain(t *testing.T) {
 
 // A replay continues by itself when all that it took from the log is removed.
 func TestRemovedAllThatWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
 		for n := range 100 {
@@ -132,7 +133,7 @@ func TestRemovedAllThatWaits(t *testing.T) {
 // Events that are being written when their topic is removed still arrive. Later ones arrive only
 // if they have another topic.
 func TestRemovedWhilePumping(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newSite(nil)
 		s.run(t)
 		ofU := s.history(t, 300, 600)
@@ -166,7 +167,7 @@ func TestRemovedWhilePumping(t *testing.T) {
 
 // A gap before removed events stays, since the client would not know of it otherwise.
 func TestRemovedBehindGap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		engine := &replacing{log: logOf("A", 0)()}
 		s := siteOn(engine, nil)
 		s.run(t)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/journal"
 	"ssegateway/internal/journal/journaltest"
 )
@@ -167,7 +168,7 @@ func TestSyncFails(t *testing.T) {
 
 // TestSyncFailsMeanwhile: a write that was under way when a sync failed does not make that unsaid.
 func TestSyncFailsMeanwhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		disk, open := journaltest.New(), make(chan struct{}, 1)
 		o := start(t, t.TempDir(), journal.Env{Wrap: func(f journal.File) journal.File { return journaltest.Gate{File: disk.Wrap(f), Open: open} }}, inSegments)
 		open <- struct{}{}

@@ -8,13 +8,14 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/journal"
 	"ssegateway/internal/journal/journaltest"
 )
 
 // TestGroup: all who come during a write share the next one, and its sync.
 func TestGroup(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		disk, open := journaltest.New(), make(chan struct{})
 		w := inSegments
 		w.Sync = true

@@ -8,12 +8,13 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/logging/loggingtest"
 )
 
 // TestThrottle: the first line of an interval at once, and the number of the others at its end.
 func TestThrottle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var b loggingtest.Buffer
 		l := New(&b, slog.LevelInfo, "text")
 		throttle, before := Every(time.Second), LeftOut()

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/logging/loggingtest"
 )
 
@@ -49,7 +50,7 @@ func (s *stuck) Write(p []byte) (int, error) {
 // when there is room again.
 func TestBlockedDestination(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			out := &stuck{free: make(chan struct{})}
 			l, w := Start(out, slog.LevelInfo, format)
 			before := Lost()
@@ -96,7 +97,7 @@ func TestBlockedDestination(t *testing.T) {
 
 // TestLastLineOfFullBuffer: when more is logged than fits, it is the last line that is kept.
 func TestLastLineOfFullBuffer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		out := &stuck{free: make(chan struct{})}
 		l, w := Start(out, slog.LevelInfo, "text")
 		for range 2 * bufferBytes / 100 {
@@ -132,7 +133,7 @@ func TestEndWithSlowReader(t *testing.T) {
 		{200 * time.Millisecond, 11 * 200 * time.Millisecond, true},
 		{500 * time.Millisecond, 3 * time.Second, false},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			out := &slow{interval: test.interval}
 			l, w := Start(out, slog.LevelInfo, "text")
 			for range 10 {
@@ -154,7 +155,7 @@ func TestEndWithSlowReader(t *testing.T) {
 
 // TestEndWithoutReader: the end waits for a second, and no longer, for a log that nobody reads.
 func TestEndWithoutReader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		out := &stuck{free: make(chan struct{})}
 		l, w := Start(out, slog.LevelInfo, "text")
 		l.Info("nobody reads this")
@@ -190,7 +191,7 @@ func (f *full) Write(p []byte) (int, error) {
 
 // TestFullDisk: it is tried again at intervals, nothing spins, and lines stay whole.
 func TestFullDisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		out := &full{room: 10}
 		l, w := Start(out, slog.LevelInfo, "text")
 		for range 3 {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/gateway"
 )
 
@@ -183,7 +184,7 @@ func TestNextProcessTells(t *testing.T) {
 // While the store is full connections open without a record, which is written when there is room,
 // unless the connection has ended.
 func TestFullStore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newStore()
 		r := New(s, slog.New(slog.DiscardHandler))
 		b := r.Backend(&asked{answer: gateway.Answer{Outcome: gateway.Accepted}})
@@ -234,7 +235,7 @@ func TestLeaveFullStore(t *testing.T) {
 
 // TestLeaveAtOnce: ends are recorded together, since a store may force each write to its disk.
 func TestLeaveAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newStore()
 		s.synced = make(chan struct{})
 		r := New(s, slog.New(slog.DiscardHandler))

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"ssegateway/internal/bubble"
 )
 
 func newMemory(most int64) *Memory[string, int] {
@@ -44,7 +46,7 @@ func expect(t *testing.T, m *Memory[string, int], key string, n, want int, repea
 
 // What was carried out is remembered for two minutes from then on, however often it is repeated.
 func TestLife(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m := newMemory(1 << 20)
 		expect(t, m, "a", 1, 1, false)
 		time.Sleep(time.Minute) // fake clock
@@ -64,7 +66,7 @@ func TestLife(t *testing.T) {
 
 // The life begins when it was carried out, not when that was begun.
 func TestLifeBegins(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m := newMemory(1 << 20)
 		_, _, err := m.Do(t.Context(), "a", digest("a"), func() (int, bool, error) {
 			time.Sleep(3 * Life) // fake clock
@@ -107,7 +109,7 @@ func TestRefused(t *testing.T) {
 // While the first is under way repeats wait for it. If it is refused, one of them is tried, and the others
 // wait for that one.
 func TestUnderWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m := newMemory(1 << 20)
 		refused := errors.New("refused")
 		calls := 0 // one at a time
@@ -178,7 +180,7 @@ func TestBound(t *testing.T) {
 
 // What is restored lives from its own time on, and does not replace what is known.
 func TestRestore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m := newMemory(1 << 20)
 		now := time.Now()
 		m.Restore("old", digest("old"), 1, now.Add(-Life))

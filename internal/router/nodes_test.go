@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/cluster"
 	"ssegateway/internal/connections"
 	"ssegateway/internal/frame"
@@ -117,7 +118,7 @@ func (c *client) text() string {
 // among runs a test of n nodes, numbered from 1, in a bubble. They share a log.
 func among(t *testing.T, n int, f func(t *testing.T, net *network)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		engine := broker.NewMemory(1<<20, time.Minute)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup

@@ -12,8 +12,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"ssegateway/internal/bubble"
 )
 
 // writePair writes a certificate with this serial number, and its key.
@@ -48,7 +49,7 @@ func write(t *testing.T, file string, content []byte) {
 }
 
 func TestCertificateFollowsItsFiles(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		certFile, keyFile := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
 		var logged strings.Builder

@@ -4,16 +4,16 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/sse"
 )
 
 // When Publish has returned, it leaves no waiter behind.
 func TestPublishForgets(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		engine := broker.NewMemory(1<<20, time.Hour)
 		all := New(engine, false)
 		ctx, cancel := context.WithCancel(t.Context())

@@ -10,12 +10,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"ssegateway/internal/bubble"
 )
 
 var spans = []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: []*tracepb.Span{{Name: "connect"}}}}}}
@@ -50,7 +51,7 @@ func TestRetry(t *testing.T) {
 		"then another error":      {answers: []int{502, 404}, retryAfter: "1", exact: attempts{0, time.Second}, failed: "404"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				start := time.Now()
 				var made attempts
 				err := upload(t, func(_ *http.Request, w http.ResponseWriter) {
@@ -84,7 +85,7 @@ func TestTimeout(t *testing.T) {
 		"no answer": func(r *http.Request, _ http.ResponseWriter) { <-r.Context().Done() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				start := time.Now()
 				err := upload(t, answer)
 				if took := time.Since(start); err == nil || took < 5*time.Second || took > 10*time.Second {

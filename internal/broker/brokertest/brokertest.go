@@ -23,7 +23,7 @@ type Suite struct {
 	// calls its Run.
 	Open func(t testing.TB, bounds Bounds) broker.Engine
 
-	// Within runs a test; synctest.Test for an engine that does nothing outside of
+	// Within runs a test; bubble.Test for an engine that does nothing outside of
 	// the process, so that it need not wait for time to pass. nil: as it is.
 	Within func(t *testing.T, f func(t *testing.T))
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/journal"
 	"ssegateway/internal/journal/journaltest"
 	"ssegateway/sse"
@@ -46,7 +47,7 @@ func inTable(s *Store) int {
 // TestRetainedOutlivesItsFile: what is retained is there, in its order and with its id, after its event and the file with it are gone; what has taken
 // its place, and what was removed, in files that are gone or not, stays away.
 func TestRetainedOutlivesItsFile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dir, o, e := t.TempDir(), Options{MaxBytes: 1 << 20, MaxAge: time.Minute, RetainedBytes: 1 << 20}, env{segmentBytes: 1}
 		var s *Store
 		var stop func()
@@ -242,7 +243,7 @@ func TestCutAsItIsReplaced(t *testing.T) {
 func TestNoRoomToRetain(t *testing.T) {
 	dir, o := t.TempDir(), Options{MaxBytes: 1 << 20, MaxAge: time.Minute, RetainedBytes: 5000}
 	e := env{segmentBytes: 1}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		open1 := make(chan struct{})
 		disk := journaltest.New()
 		s, err := open(dir, o, env{segmentBytes: 1, Env: journal.Env{Wrap: func(f journal.File) journal.File { return journaltest.Gate{File: disk.Wrap(f), Open: open1} }}})
@@ -313,7 +314,7 @@ func TestNoRoomToRetain(t *testing.T) {
 
 // TestKeysOutliveTheirFile: a key is known for its two minutes, although its event was trimmed, and over a start.
 func TestKeysOutliveTheirFile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dir, o, e := t.TempDir(), Options{MaxBytes: 1 << 20, MaxAge: 10 * time.Second}, env{segmentBytes: 1}
 		s, stop := run(t, dir, o, e)
 		positions := map[string]broker.Position{}

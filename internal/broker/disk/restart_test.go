@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker"
+	"ssegateway/internal/bubble"
 	"ssegateway/internal/journal"
 	"ssegateway/internal/journal/journaltest"
 	"ssegateway/internal/logging/loggingtest"
@@ -191,7 +192,7 @@ func parse(text string) (token broker.Token) {
 
 // TestTimes: an event is as old after a start as it was before, and goes at its time.
 func TestTimes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dir, o := t.TempDir(), Options{MaxBytes: 1 << 20, MaxAge: 10 * time.Minute}
 		s, stop := run(t, dir, o, env{segmentBytes: 1})
 		publish(t, s, "a")
@@ -238,7 +239,7 @@ func TestTimes(t *testing.T) {
 // TestAway: while the disk is full events are refused at once, those that are not stored go on, and when there is room so does
 // everything, by itself. What was deleted meanwhile is not there at the next start.
 func TestAway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dir, disk, log := t.TempDir(), journaltest.New(), new(loggingtest.Buffer)
 		o := plenty
 		o.Log = slog.New(slog.NewTextHandler(log, nil))

@@ -2,12 +2,12 @@ package disk
 
 import (
 	"testing"
-	"testing/synctest"
 
 	"go.uber.org/goleak"
 
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/brokertest"
+	"ssegateway/internal/bubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -29,7 +29,7 @@ func TestStore(t *testing.T) {
 					})
 					return s
 				},
-				Within: synctest.Test,
+				Within: bubble.Test,
 			})
 		})
 	}
