@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, progress io.Writer) error {
 		return err
 	}
 	if *page {
-		return writePage(*docs, figures)
+		return write(*docs, figures)
 	}
 	var failed []string
 	for _, s := range chosen {
