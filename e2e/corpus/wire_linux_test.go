@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -17,15 +18,25 @@ import (
 )
 
 // quiet is how long -update waits for one more answer.
-const quiet = 700 * time.Millisecond
+const quiet = 1500 * time.Millisecond
 
 // reader reads the answers on a connection.
 type reader struct {
-	conn net.Conn
-	b    *bufio.Reader
+	conn    net.Conn
+	b       *bufio.Reader
+	methods []string // of the requests that are to be answered
 }
 
-func newReader(conn net.Conn) *reader { return &reader{conn, bufio.NewReaderSize(conn, 64<<10)} }
+func newReader(conn net.Conn, raw string) *reader {
+	r := &reader{conn: conn, b: bufio.NewReaderSize(conn, 64<<10)}
+	for _, m := range requestLine.FindAllStringSubmatch(raw, -1) {
+		r.methods = append(r.methods, m[1])
+	}
+	return r
+}
+
+// requestLine finds the requests in the bytes of a case, where they are plain to see.
+var requestLine = regexp.MustCompile(`(?:^|\n|\})([A-Z]+) \S+ HTTP/1`)
 
 // next returns the next answer as a line. isStream says that it is a stream, of which only the head was read.
 func (r *reader) next(within time.Duration) (line string, isStream bool, err error) {
@@ -34,11 +45,18 @@ func (r *reader) next(within time.Duration) (line string, isStream bool, err err
 		return "", false, err
 	}
 	_ = r.conn.SetReadDeadline(time.Now().Add(harness.Patience))
-	resp, err := http.ReadResponse(r.b, nil)
+	asked := &http.Request{}
+	if len(r.methods) > 0 {
+		asked.Method, r.methods = r.methods[0], r.methods[1:]
+	}
+	resp, err := http.ReadResponse(r.b, asked)
 	if err != nil {
 		return "", false, errors.Join(errMalformed, err)
 	}
 	words := []string{strconv.Itoa(resp.StatusCode)}
+	if resp.StatusCode == http.StatusContinue {
+		r.methods = append([]string{asked.Method}, r.methods...)
+	}
 	if isStream = strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream"); isStream {
 		words = append(words, "stream", resp.Proto)
 		if len(resp.TransferEncoding) > 0 {
@@ -87,27 +105,36 @@ const (
 	itsReply = `200 "ready"`
 )
 
-// send makes an attempt, and returns what the client got. answers is how many answers come before the marker is sent; -1: look.
-func (a attempt) send(conn net.Conn, answers int) (lines []string) {
+// send makes an attempt, and returns what the client got. known is what it got before: so many answers are waited for before the
+// marker is sent. nil: look.
+func (a attempt) send(conn net.Conn, known []string) (lines []string) {
 	_ = conn.SetWriteDeadline(time.Now().Add(harness.Patience))
-	go func() { _, _ = io.WriteString(conn, a.raw) }() // an answer may come before all of it is sent
-	r := newReader(conn)
+	sent := make(chan struct{})
+	go func() { // an answer may come before all of it is sent
+		defer close(sent)
+		_, _ = io.WriteString(conn, a.raw)
+	}()
+	r := newReader(conn, a.raw)
 	stream := false
+	answers, within := begins(known, "answer ")+begins(known, "closed"), harness.Patience
+	if known == nil {
+		answers, within = -1, quiet
+	}
 	for n := 0; n != answers && !stream; n++ {
-		within := harness.Patience
-		if answers < 0 {
-			within = quiet
-		}
 		line, isStream, err := r.next(within)
-		if err != nil {
-			if answers > 0 {
-				lines = append(lines, "missing: "+err.Error())
-			}
-			break
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && known == nil:
+			n = answers - 1
+			continue
+		case errors.Is(err, errMalformed), errors.Is(err, os.ErrDeadlineExceeded):
+			return append(lines, "missing: "+err.Error())
+		case err != nil:
+			return append(lines, "closed")
 		}
 		stream = isStream
 		lines = append(lines, "answer "+line)
 	}
+	<-sent
 	_, _ = io.WriteString(conn, marker)
 	_ = conn.(*net.TCPConn).CloseWrite()
 	if stream {
@@ -117,15 +144,13 @@ func (a attempt) send(conn net.Conn, answers int) (lines []string) {
 		}
 		return append(lines, "stream ended")
 	}
-	for first := true; ; first = false {
+	for {
 		line, isStream, err := r.next(harness.Patience)
 		switch {
 		case errors.Is(err, errMalformed):
 			return append(lines, "marker malformed")
-		case err != nil && first:
-			return append(lines, "marker closed")
 		case err != nil:
-			return lines
+			return append(lines, "then closed")
 		case line == itsReply:
 			lines = append(lines, "marker answered")
 		default:
