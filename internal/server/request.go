@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -32,9 +33,13 @@ func (s *Server) admit(next http.HandlerFunc, public bool) http.Handler {
 		absolute, ok := originForm(r)
 		path := target(r)
 		switch {
+		case r.ProtoMajor == 1 && r.Proto == "HTTP/2.0": // the preface of HTTP/2, where it is not spoken
+			s.refusePath(w, r, path, api.Malformed(http.StatusHTTPVersionNotSupported, ""))
 		case isHeadTooLarge(r):
 			dropHead(r)
 			s.refusePath(w, r, path, api.ErrRequestTooLarge)
+		case !isHost(r.Host):
+			s.refusePath(w, r, path, api.Malformed(http.StatusBadRequest, "Bad Request: malformed Host header"))
 		case !ok:
 			s.refusePath(w, r, path, api.ErrTarget)
 		case public && absolute && isInternal(path):
@@ -70,6 +75,32 @@ func originForm(r *http.Request) (absolute, ok bool) {
 	}
 	r.RequestURI = path
 	return true, true
+}
+
+// isHost reports whether a Host, or the authority of a target, is a name or an address, and perhaps a port (RFC 9110
+// section 7.2), or empty. net/http looks at its characters only.
+func isHost(host string) bool {
+	name, port := host, ""
+	if strings.HasPrefix(host, "[") {
+		end := strings.IndexByte(host, ']')
+		if end < 0 {
+			return false
+		}
+		if addr, err := netip.ParseAddr(host[1:end]); err != nil || !addr.Is6() {
+			return false
+		}
+		name, port = "", host[end+1:]
+	} else if colon := strings.IndexByte(host, ':'); colon >= 0 {
+		name, port = host[:colon], host[colon:]
+	}
+	if port != "" && (port[0] != ':' || strings.Trim(port[1:], "0123456789") != "") || strings.ContainsAny(name, "[]@") {
+		return false
+	}
+	if !strings.Contains(name, "%") {
+		return true
+	}
+	_, err := url.PathUnescape(name)
+	return err == nil
 }
 
 func isHeadTooLarge(r *http.Request) bool {
