@@ -35,6 +35,14 @@ func newReader(conn net.Conn, raw string) *reader {
 	return r
 }
 
+// method returns the method of the next request.
+func (r *reader) method() (method string) {
+	if len(r.methods) > 0 {
+		method, r.methods = r.methods[0], r.methods[1:]
+	}
+	return method
+}
+
 // requestLine finds the requests in the bytes of a case, where they are plain to see.
 var requestLine = regexp.MustCompile(`(?:^|\n|\})([A-Z]+) \S+ HTTP/1`)
 
@@ -45,10 +53,7 @@ func (r *reader) next(within time.Duration) (line string, isStream bool, err err
 		return "", false, err
 	}
 	_ = r.conn.SetReadDeadline(time.Now().Add(harness.Patience))
-	asked := &http.Request{}
-	if len(r.methods) > 0 {
-		asked.Method, r.methods = r.methods[0], r.methods[1:]
-	}
+	asked := &http.Request{Method: r.method()}
 	resp, err := http.ReadResponse(r.b, asked)
 	if err != nil {
 		return "", false, errors.Join(errMalformed, err)
