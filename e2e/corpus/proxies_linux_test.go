@@ -70,7 +70,9 @@ var fronts = map[string]struct {
 			}
 			return text
 		},
-		command: func(file, _ string) []string { return []string{"caddy", "run", "--adapter", "caddyfile", "--config", file} },
+		command: func(file, _ string) []string {
+			return []string{"caddy", "run", "--adapter", "caddyfile", "--config", file}
+		},
 	},
 }
 

@@ -167,4 +167,3 @@ func (a attempt) send(conn net.Conn, known []string) (lines []string) {
 		}
 	}
 }
-

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"ssegateway/internal/api"
@@ -38,6 +39,8 @@ func (s *Server) admit(next http.HandlerFunc, public bool) http.Handler {
 		case isHeadTooLarge(r):
 			dropHead(r)
 			s.refusePath(w, r, path, api.ErrRequestTooLarge)
+		case r.ProtoMajor == 2 && isMalformed2(r):
+			s.refusePath(w, r, path, api.Malformed(http.StatusBadRequest, ""))
 		case !isHost(r.Host):
 			s.refusePath(w, r, path, api.Malformed(http.StatusBadRequest, "Bad Request: malformed Host header"))
 		case !ok:
@@ -93,7 +96,7 @@ func isHost(host string) bool {
 	} else if colon := strings.IndexByte(host, ':'); colon >= 0 {
 		name, port = host[:colon], host[colon:]
 	}
-	if port != "" && (port[0] != ':' || strings.Trim(port[1:], "0123456789") != "") || strings.ContainsAny(name, "[]@") {
+	if port != "" && (port[0] != ':' || strings.Trim(port[1:], "0123456789") != "") || strings.ContainsFunc(name, isNoHostChar) {
 		return false
 	}
 	if !strings.Contains(name, "%") {
@@ -102,6 +105,31 @@ func isHost(host string) bool {
 	_, err := url.PathUnescape(name)
 	return err == nil
 }
+
+// isNoHostChar reports whether a registered name cannot have this character (RFC 3986 section 3.2.2).
+func isNoHostChar(c rune) bool {
+	return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && !strings.ContainsRune("-._~!$&'()*+,;=%", c)
+}
+
+// isMalformed2 reports whether a request is malformed by RFC 9113 in a way that net/http lets through: a field with
+// blanks around its value (section 8.2.1), a length that is not the body's (8.1.1), a Host that is not the authority, or a blank in the path (8.3.1).
+func isMalformed2(r *http.Request) bool {
+	for name, values := range r.Header {
+		for _, v := range values {
+			if v != "" && (isBlank(v[0]) || isBlank(v[len(v)-1])) || name == "Host" && v != r.Host {
+				return true
+			}
+			if name == "Content-Length" {
+				if n, err := strconv.ParseInt(v, 10, 64); err != nil || n != r.ContentLength {
+					return true
+				}
+			}
+		}
+	}
+	return strings.Contains(r.RequestURI, " ")
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
 func isHeadTooLarge(r *http.Request) bool {
 	size := len(r.RequestURI) + len(r.Host)
