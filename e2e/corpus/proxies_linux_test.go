@@ -229,7 +229,7 @@ func through(addr, listener string, a attempt, n int) (answered bool, problem st
 	r := newReader(conn, a.raw+own)
 	_ = conn.SetReadDeadline(time.Now().Add(lastTime))
 	for !answered {
-		resp, err := http.ReadResponse(r.b, &http.Request{Method: r.method()})
+		resp, err := http.ReadResponse(r.b, &http.Request{Method: r.method()}) //nolint:bodyclose // the connection is
 		if err != nil {
 			break // the proxy waits for more of the request, or has closed
 		}

@@ -54,7 +54,7 @@ func (r *reader) next(within time.Duration) (line string, isStream bool, err err
 	}
 	_ = r.conn.SetReadDeadline(time.Now().Add(harness.Patience))
 	asked := &http.Request{Method: r.method()}
-	resp, err := http.ReadResponse(r.b, asked)
+	resp, err := http.ReadResponse(r.b, asked) //nolint:bodyclose // the connection is
 	if err != nil {
 		return "", false, errors.Join(errMalformed, err)
 	}
