@@ -145,7 +145,7 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 	{name: "a malformed request is a 400 and the connection ends", run: func(t *T) {
 		s := t.Shared()
 		for _, raw := range []string{
-			"GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nBad Name: y\r\n\r\n", "GET /\x01 HTTP/1.1\r\nHost: x\r\n\r\n",
+			"GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nBad Name: y\r\n\r\n", "GET /\x01 HTTP/1.1\r\nHost: x\r\n\r\n",
 			"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", "nonsense\r\n\r\n", "GET stream HTTP/1.1\r\nHost: x\r\n\r\n",
 			"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
 		} {
