@@ -1,0 +1,128 @@
+package storm
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"ssegateway/e2e/harness"
+)
+
+// After SIGTERM, with a backend that takes 50 ms for each callback, all streams end as they should and all disconnects
+// are acknowledged within the 4.5 s that a drain without a window has.
+func TestDrain(t *testing.T) {
+	s := start(t)
+	all := open(t, s.Endpoint, *streams)
+	s.backend.turn(mood{delay: 50 * time.Millisecond})
+	begun := time.Now()
+	if err := s.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	code, err := s.Exit(harness.Patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	took := s.ExitedAt().Sub(begun)
+	for _, x := range all {
+		<-x.ended
+		if clean, retry := x.over(); !clean || retry < time.Second || retry > 5*time.Second {
+			t.Errorf("token %s: its stream ended clean=%t, retry %v", x.token, clean, retry)
+		}
+	}
+	if owed := len(s.backend.ledger.Owed()); code != 0 || owed > 0 {
+		t.Errorf("exit code %d, %d ends not acknowledged", code, owed)
+	}
+	if took > 4500*time.Millisecond { // of which a build with the race detector waits 1 s at its exit
+		t.Errorf("took %v, want at most 4.5 s", took)
+	}
+	if n := s.backend.ledger.Ends()["server_closed draining"]; n != *streams {
+		t.Errorf("%d ends are told as server_closed draining, of %d", n, *streams)
+	}
+	s.check()
+	t.Logf("%d streams: exit %d after %v, all ends acknowledged in %d callbacks", *streams, code, took.Round(time.Millisecond), s.backend.ledger.Tellings())
+}
+
+// A drain with a window spreads the clients that come back: a second gateway, which takes them, never has more than
+// twice the mean of them in a second.
+func TestDrainWindow(t *testing.T) {
+	first := start(t, "DRAIN_SECONDS="+strconv.Itoa(*drain))
+	second := harness.StartGateway(t, program, nil, "LOG_LEVEL=warn", "CALLBACK_URL="+first.Backend.URL("/callback"))
+	all := open(t, first.Endpoint, *streams)
+	begun := time.Now()
+	if err := first.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	// Each comes back as an EventSource does: when the time is over that its stream told it.
+	back := make([]*stream, len(all))
+	came := make([]time.Duration, len(all))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(*drain)*time.Second+harness.Patience)
+	defer cancel()
+	var coming sync.WaitGroup
+	for i, x := range all {
+		coming.Go(func() {
+			<-x.ended
+			clean, retry := x.over()
+			if !clean || retry < time.Second || retry > 5*time.Second {
+				t.Errorf("token %s: its stream ended clean=%t, retry %v", x.token, clean, retry)
+			}
+			<-time.After(retry)
+			came[i] = time.Since(begun)
+			y, err := ask(ctx, second.Endpoint)
+			if err != nil || y.status != http.StatusOK {
+				t.Errorf("client %d does not come back: %v", i, err)
+				return
+			}
+			back[i] = y
+		})
+	}
+	coming.Wait()
+	if t.Failed() {
+		return
+	}
+	defer func() {
+		for _, x := range back {
+			x.leave(byFIN)
+			<-x.ended
+		}
+	}()
+	code, err := first.Exit(time.Duration(*drain)*time.Second + harness.Patience)
+	if err != nil || code != 0 {
+		t.Fatalf("exit code %d, %v", code, err)
+	}
+	took := first.ExitedAt().Sub(begun)
+	if most := time.Duration(*drain)*time.Second + time.Second; *strict && took > most {
+		t.Errorf("took %v, want at most %v", took, most)
+	}
+	site := &site{second, t, first.backend, first.http}
+	site.settles(harness.Patience, back)
+	site.check()
+
+	slices.Sort(came)
+	mean := float64(len(came)) / (came[len(came)-1] - came[0]).Seconds()
+	peak := float64(most(came, time.Second))
+	bound := 3 * mean // in a short window the retry of up to 5 s is most of the time
+	if *strict {
+		bound = 2 * mean
+	}
+	if peak > bound {
+		t.Errorf("%.0f clients came back in one second, %.0f in the mean", peak, mean)
+	}
+	t.Logf("window %d s, %d streams: exit %d after %v; at most %.0f clients came back in a second, %.0f in the mean: %.2f times", *drain, *streams, code, took.Round(time.Millisecond), peak, mean, peak/mean)
+}
+
+// most returns how many of the times, which are sorted, lie at most within one span.
+func most(sorted []time.Duration, span time.Duration) (n int) {
+	first := 0
+	for i, at := range sorted {
+		for at-sorted[first] >= span {
+			first++
+		}
+		n = max(n, i-first+1)
+	}
+	return n
+}
