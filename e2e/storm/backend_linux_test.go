@@ -26,6 +26,7 @@ type mood struct {
 	delay     time.Duration // before each answer
 	status    int           // of every answer instead; 0: as it should be
 	silent    bool          // it answers nothing
+	held      bool          // it answers when the mood is over
 	untilOver <-chan struct{}
 }
 
@@ -40,9 +41,13 @@ type backend struct {
 	lives int          // how often the backend came back; guarded by going
 	away  bool         // guarded by going
 
-	over         chan struct{} // closed by calm: what is silent ends
-	asking, tell busy
-	random       struct {
+	over            chan struct{} // closed by calm: what is silent ends
+	asking, telling busy
+	asked           struct {
+		sync.Mutex
+		at map[string]time.Time // by request.url
+	}
+	random struct {
 		sync.Mutex
 		*rand.Rand
 	}
@@ -62,6 +67,7 @@ func newBackend(of *harness.Backend, seed uint64) *backend {
 	b := &backend{Backend: of}
 	b.ledger.Timeout = timeout
 	b.random.Rand = rand.New(rand.NewPCG(seed, 1))
+	b.asked.at = map[string]time.Time{}
 	b.turn(mood{})
 	of.Forget()
 	of.On("", harness.Script{Connect: b.connect, Disconnect: b.disconnect})
@@ -100,6 +106,14 @@ func (b *backend) comeBack(t *testing.T) {
 	if err := b.ComeBack(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// askedAbout returns when it was asked about a client last, by the target of its request.
+func (b *backend) askedAbout(target string) (at time.Time, ok bool) {
+	b.asked.Lock()
+	defer b.asked.Unlock()
+	at, ok = b.asked.at[target]
+	return at, ok
 }
 
 func (b *backend) life() int {
@@ -172,6 +186,9 @@ func (b *backend) connect(c *harness.Callback) harness.Answer {
 	defer b.asking.begin()()
 	life, m := b.life(), b.mood.Load()
 	b.ledger.Ask(c.Token, c.Header.Get("webhook-id"))
+	b.asked.Lock()
+	b.asked.at[c.URL] = c.At
+	b.asked.Unlock()
 	pause(c, m)
 	grant := fmt.Sprintf(`{"retry_ms":%d,"events":[{"name":"token","data":%q}]}`, retryMillis, c.Token)
 	unanswered := func() { b.ledger.Answer(c.Token, harness.Unanswered) }
@@ -198,7 +215,7 @@ func (b *backend) connect(c *harness.Callback) harness.Answer {
 }
 
 func (b *backend) disconnect(c *harness.Callback) harness.Answer {
-	defer b.tell.begin()()
+	defer b.telling.begin()()
 	life, m := b.life(), b.mood.Load()
 	b.ledger.Tell(c.Token, c.Header.Get("webhook-id"), c.Reason, c.Detail)
 	pause(c, m)
@@ -225,6 +242,12 @@ func (b *backend) disconnect(c *harness.Callback) harness.Answer {
 
 // pause waits as long as the backend is slow.
 func pause(c *harness.Callback, m *mood) {
+	if m.held {
+		select {
+		case <-m.untilOver:
+		case <-c.Context.Done():
+		}
+	}
 	if m.delay == 0 {
 		return
 	}

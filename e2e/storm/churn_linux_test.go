@@ -98,7 +98,7 @@ func (g *guest) visit(ctx context.Context) int {
 		defer leave()
 		defer time.AfterFunc(g.upTo(20*time.Millisecond), leave).Stop()
 	}
-	x, err := ask(ctx, g.s.Endpoint)
+	x, err := ask(ctx, g.s.Endpoint, "/")
 	if err != nil {
 		if ctx.Err() == nil {
 			t.Errorf("a stream is not answered: %v", err)

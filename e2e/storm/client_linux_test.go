@@ -35,14 +35,14 @@ type stream struct {
 }
 
 // ask opens a stream, and returns when the head of the answer is there. When ctx ends before that, the client leaves.
-func ask(ctx context.Context, e harness.Endpoint) (*stream, error) {
+func ask(ctx context.Context, e harness.Endpoint, target string) (*stream, error) {
 	conn, err := e.Dial(ctx, 0, "")
 	if err != nil {
 		return nil, err
 	}
 	leave := context.AfterFunc(ctx, func() { conn.Close() })
 	defer leave()
-	if _, err := io.WriteString(conn, "GET /storm HTTP/1.1\r\nHost: "+e.Addr+"\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "GET "+target+" HTTP/1.1\r\nHost: "+e.Addr+"\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func open(t *testing.T, e harness.Endpoint, n int) []*stream {
 		all.Go(func() {
 			defer func() { <-turns }()
 			for streams[i] == nil && errs[i] == nil {
-				x, err := ask(t.Context(), e)
+				x, err := ask(t.Context(), e, "/")
 				if errs[i] = err; err == nil && x.status == http.StatusOK {
 					streams[i] = x
 				}

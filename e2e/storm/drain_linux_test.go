@@ -72,7 +72,7 @@ func TestDrainWindow(t *testing.T) {
 			}
 			<-time.After(retry)
 			came[i] = time.Since(begun)
-			y, err := ask(ctx, second.Endpoint)
+			y, err := ask(ctx, second.Endpoint, "/")
 			if err != nil || y.status != http.StatusOK {
 				t.Errorf("client %d does not come back: %v", i, err)
 				return

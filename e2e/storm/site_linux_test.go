@@ -21,6 +21,8 @@ var (
 	churned = flag.Int("churned", 1500, "connections that TestChurn has the backend asked about")
 	streams = flag.Int("streams", 400, "streams that are open or asked for at a time")
 	away    = flag.Duration("away", 3*time.Second, "how long the backend is down; more than 2 s")
+	rate    = flag.Int("rate", 200, "sends a second of TestHang")
+	span    = flag.Duration("span", time.Second, "how long the backend hangs in TestHang, and is well, each three times")
 	drain   = flag.Int("drain", 6, "DRAIN_SECONDS of TestDrainWindow")
 
 	program string // the gateway
@@ -57,6 +59,15 @@ func start(t *testing.T, settings ...string) *site {
 // post makes a request of the backend.
 func (s *site) post(path string, body any) (status int, answer map[string]any) {
 	return harness.PostJSON(s.http, "http://"+s.Endpoint.Addr+path, body)
+}
+
+func (s *site) memory(line string) int64 {
+	s.t.Helper()
+	bytes, err := s.Memory(line)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return bytes
 }
 
 // watch holds the backend's ledger against the list of connections, again and again until stop is called.
