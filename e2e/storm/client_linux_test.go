@@ -40,8 +40,8 @@ func ask(ctx context.Context, e harness.Endpoint, target string) (*stream, error
 	if err != nil {
 		return nil, err
 	}
-	leave := context.AfterFunc(ctx, func() { conn.Close() })
-	defer leave()
+	stay := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stay()
 	if _, err := io.WriteString(conn, "GET "+target+" HTTP/1.1\r\nHost: "+e.Addr+"\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
 		conn.Close()
 		return nil, err
@@ -58,6 +58,10 @@ func ask(ctx context.Context, e harness.Endpoint, target string) (*stream, error
 	}
 	go x.read()
 	<-x.named
+	if !stay() { // it left at the same moment
+		<-x.ended
+		return nil, ctx.Err()
+	}
 	return x, nil
 }
 
