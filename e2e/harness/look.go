@@ -44,28 +44,32 @@ func (g *Gateway) Metrics(t testing.TB, chosen func(sample string) bool) map[str
 	return values
 }
 
-// Connections returns all connections that the gateway lists, by token, with their states.
-func (g *Gateway) Connections(t testing.TB) map[string]string {
-	t.Helper()
-	states := map[string]string{}
-	for target := "/internal/connections?limit=1000"; target != ""; {
+// Connections returns all connections that the gateway lists, by token, with their states. Any goroutine may call it.
+func (g *Gateway) Connections() (states map[string]string, err error) {
+	states = map[string]string{}
+	query := url.Values{"limit": {"1000"}}
+	for {
 		var page struct {
 			Connections []struct{ Token, State string }
 			NextCursor  string `json:"next_cursor"`
 		}
-		status, text := g.Call(t, http.MethodGet, target, "")
-		if err := json.Unmarshal([]byte(text), &page); err != nil || status != http.StatusOK {
-			t.Fatalf("%s is answered %d %.200s", target, status, text)
+		resp, err := g.client.Get(g.Endpoint.Scheme() + "://" + g.Endpoint.Addr + "/internal/connections?" + query.Encode())
+		if err != nil {
+			return nil, err
+		}
+		err = json.NewDecoder(resp.Body).Decode(&page)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			return nil, fmt.Errorf("the list of connections is answered %s: %w", resp.Status, err)
 		}
 		for _, c := range page.Connections {
 			states[c.Token] = c.State
 		}
-		target = ""
-		if page.NextCursor != "" {
-			target = "/internal/connections?limit=1000&cursor=" + url.QueryEscape(page.NextCursor)
+		if page.NextCursor == "" {
+			return states, nil
 		}
+		query.Set("cursor", page.NextCursor)
 	}
-	return states
 }
 
 // Memory returns a line of /proc/PID/status in bytes: VmRSS is what the process has in memory, VmHWM the most that it had.

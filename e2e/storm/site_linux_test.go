@@ -18,11 +18,11 @@ var (
 	given   = flag.String("gateway", "", "the `program` to test; built with the race detector if empty")
 	strict  = flag.Bool("strict", false, "hold the bounds that an otherwise idle machine has to hold")
 	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "decides what happens when; printed")
-	churned = flag.Int("churned", 1500, "connections that TestChurn has the backend asked about")
+	churned = flag.Int("churned", 1000, "connections that TestChurn has the backend asked about")
 	streams = flag.Int("streams", 400, "streams that are open or asked for at a time")
 	away    = flag.Duration("away", 3*time.Second, "how long the backend is down; more than 2 s")
 	rate    = flag.Int("rate", 200, "sends a second of TestHang")
-	span    = flag.Duration("span", time.Second, "how long the backend hangs in TestHang, and is well, each three times")
+	span    = flag.Duration("span", time.Second, "how long the backend hangs in TestHang, and is well, in turns")
 	drain   = flag.Int("drain", 6, "DRAIN_SECONDS of TestDrainWindow")
 
 	program string // the gateway
@@ -70,7 +70,7 @@ func (s *site) memory(line string) int64 {
 	return bytes
 }
 
-// watch holds the backend's ledger against the list of connections, again and again until stop is called.
+// watch holds the backend's ledger against the list of connections, again and again until stop is called or the test ends.
 func (s *site) watch() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
@@ -79,17 +79,24 @@ func (s *site) watch() (stop func()) {
 		defer tick.Stop()
 		for ctx.Err() == nil {
 			begun := time.Now()
-			s.backend.ledger.Hold(s.Connections(s.t), begun)
+			listed, err := s.Connections()
+			if err != nil {
+				s.t.Error(err)
+				return
+			}
+			s.backend.ledger.Hold(listed, begun)
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
 			}
 		}
 	})
-	return func() {
+	stop = func() {
 		cancel()
 		watching.Wait()
 	}
+	s.t.Cleanup(stop)
+	return stop
 }
 
 // settles waits until the backend believes those streams open that their clients have, the gateway lists the same, and nothing is
@@ -101,8 +108,12 @@ func (s *site) settles(patience time.Duration, streams []*stream) time.Duration 
 	defer poll.Stop()
 	for {
 		truth, owed, waiting := opened(streams), s.backend.ledger.Owed(), s.Metric(s.t, "ssegateway_disconnects_pending")
+		states, err := s.Connections()
+		if err != nil {
+			s.t.Fatal(err)
+		}
 		listed := map[string]bool{}
-		for token := range s.Connections(s.t) {
+		for token := range states {
 			listed[token] = true
 		}
 		if maps.Equal(truth, owed) && maps.Equal(truth, s.backend.ledger.Open()) && maps.Equal(truth, listed) && waiting == 0 {
