@@ -70,9 +70,13 @@ func TestChurn(t *testing.T) {
 	if n := b.ledger.Count(harness.Asked); n != 0 {
 		t.Errorf("%d connects are still to be answered", n)
 	}
-	t.Logf("%d connects in %v: %d accepted, %d refused, %d without an answer; %d ends told in %d callbacks, the last %v after the churn; clients: %d refused, %d left, %d closed",
-		b.ledger.Connects(), took.Round(time.Millisecond), b.ledger.Count(harness.Accepted), b.ledger.Count(harness.Refused), b.ledger.Count(harness.Unanswered),
-		b.ledger.Count(harness.Accepted)+b.ledger.Count(harness.Unanswered), b.ledger.Tellings(), settled.Round(time.Millisecond), refused.Load(), left.Load(), closed.Load())
+	ends := b.ledger.Count(harness.Accepted) + b.ledger.Count(harness.Unanswered)
+	t.Logf("%d connects in %v: %d accepted, %d without an answer; clients: %d refused, %d left, %d closed",
+		b.ledger.Connects(), took.Round(time.Millisecond), b.ledger.Count(harness.Accepted), b.ledger.Count(harness.Unanswered), refused.Load(), left.Load(), closed.Load())
+	if !t.Failed() {
+		harness.Figure(t, "%d connections, a tenth of the callbacks failing, the backend away for %v: %d ends told in %d callbacks, each after its answer, 0 of the %d refused; the backend's picture true %v after the churn",
+			b.ledger.Connects(), *away, ends, b.ledger.Tellings(), b.ledger.Count(harness.Refused), settled.Round(time.Millisecond))
+	}
 }
 
 // guest is a client of TestChurn.

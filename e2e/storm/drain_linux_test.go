@@ -44,7 +44,9 @@ func TestDrain(t *testing.T) {
 		t.Errorf("%d ends are told as server_closed draining, of %d", n, *streams)
 	}
 	s.check()
-	t.Logf("%d streams: exit %d after %v, all ends acknowledged in %d callbacks", *streams, code, took.Round(time.Millisecond), s.backend.ledger.Tellings())
+	if !t.Failed() {
+		harness.Figure(t, "exit 0 after %v (bound 4.5 s) with %d streams, all ends acknowledged", took.Round(time.Millisecond), *streams)
+	}
 }
 
 // A drain with a window spreads the clients that come back: a second gateway, which takes them, never has more than
@@ -115,7 +117,9 @@ func TestDrainWindow(t *testing.T) {
 	if *strict && peak > 2*mean {
 		t.Errorf("%.0f clients came back in one second, %.0f in the mean", peak, mean)
 	}
-	t.Logf("window %d s, %d streams: exit %d after %v; at most %.0f clients came back in a second, %.0f in the mean: %.2f times", *drain, *streams, code, took.Round(time.Millisecond), peak, mean, peak/mean)
+	if !t.Failed() {
+		harness.Figure(t, "with a window of %v at most %.0f clients come back in a second, %.2f times the mean (bound 2)", window, peak, peak/mean)
+	}
 }
 
 // most returns how many of the times, which are sorted, lie at most within one span.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -15,8 +16,7 @@ import (
 
 // The size of a run. The defaults are for tests of every change.
 var (
-	given   = flag.String("gateway", "", "the `program` to test; built with the race detector if empty")
-	strict  = flag.Bool("strict", false, "hold the bounds that an otherwise idle machine has to hold")
+	strict  = flag.Bool("strict", false, "hold the bounds that an otherwise idle machine has to hold, with a gateway that is built without the race detector")
 	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "decides what happens when; printed")
 	churned = flag.Int("churned", 1000, "connections that TestChurn has the backend asked about")
 	streams = flag.Int("streams", 400, "streams that are open or asked for at a time")
@@ -31,9 +31,7 @@ var (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	os.Exit(harness.Main(m, func(dir string) (err error) {
-		if program = *given; program == "" {
-			program, err = harness.Build(dir)
-		}
+		program, err = harness.Build(dir, "-race="+strconv.FormatBool(!*strict))
 		return err
 	}))
 }
