@@ -85,7 +85,7 @@ compare: ## measure this program beside nchan, Pushpin and others, installed whe
 simulate: ## measure a gateway with up to 1,000,000 connections in memory; minutes; writes docs/scale.md and .svg
 	$(GO) test -tags simulate -run '^TestSimulation$$' -count=1 -timeout 15m -v ./internal/gateway -docs $(CURDIR)/docs
 
-load: ## measure memory, slow clients, a drain and an outage with thousands of streams; minutes
+load: ## measure memory and slow clients with thousands of streams; minutes
 	$(GO) test -tags load -count=1 -timeout 20m -v ./e2e/load
 
 # SCENARIOS="kills …" runs only these, changed or not.
