@@ -46,7 +46,7 @@ func ask(ctx context.Context, e harness.Endpoint, target string) (*stream, error
 		conn.Close()
 		return nil, err
 	}
-	reply, err := http.ReadResponse(bufio.NewReaderSize(conn, 512), nil)
+	reply, err := http.ReadResponse(bufio.NewReaderSize(conn, 512), nil) //nolint:bodyclose // its connection is closed
 	if err != nil {
 		conn.Close()
 		return nil, err
