@@ -80,7 +80,7 @@ func TestOutage(t *testing.T) {
 	b.leave()
 	goroutines = max(goroutines, s.during(*away/3))
 	still := s.sample()
-	probes, lasted := still.callbacks-down.callbacks, still.at.Sub(down.at)
+	probes, lasted := still.callbacks-down.callbacks, time.Since(down.at)
 	if !still.down || probes > lasted.Seconds()+1 {
 		t.Errorf("%.0f callbacks in %v while the backend is down (%t)", probes, lasted, still.down)
 	}

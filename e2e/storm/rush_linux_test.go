@@ -92,9 +92,9 @@ func TestRush(t *testing.T) {
 	// Others leave while the rest is asked about.
 	const slow = 200 * time.Millisecond
 	b.turn(mood{delay: slow})
-	all200 := slow * time.Duration((*streams-early)/turns)
+	rest := slow * time.Duration((*streams-early)/turns)
 	for _, c := range going {
-		after := time.Duration(random.Int64N(int64(all200)))
+		after := time.Duration(random.Int64N(int64(rest)))
 		time.AfterFunc(after, func() {
 			select {
 			case <-c.done: // it has its stream already, and stays
