@@ -146,6 +146,11 @@ type visitor struct {
 
 // newVisitor starts a gateway with few descriptors.
 func newVisitor(t *testing.T, secure bool, settings ...string) *visitor {
+	return newVisitorWith(t, *descriptors, secure, settings...)
+}
+
+// newVisitorWith starts a gateway with that limit on open files.
+func newVisitorWith(t *testing.T, files int, secure bool, settings ...string) *visitor {
 	internal, err := harness.FreePort()
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +162,7 @@ func newVisitor(t *testing.T, secure bool, settings ...string) *visitor {
 	} else {
 		settings = append(settings, "H2C=true")
 	}
-	v := &visitor{t: t, g: harness.StartGateway(t, limitedTo(t, *descriptors), c, settings...), internal: fmt.Sprintf("127.0.0.1:%d", internal)}
+	v := &visitor{t: t, g: harness.StartGateway(t, limitedTo(t, files), c, settings...), internal: fmt.Sprintf("127.0.0.1:%d", internal)}
 	v.client = v.g.Endpoint.Client()
 	t.Cleanup(v.client.CloseIdleConnections)
 	v.stream()
