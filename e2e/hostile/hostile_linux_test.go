@@ -142,6 +142,7 @@ type visitor struct {
 	proxy    harness.Endpoint // in front of the public port; zero: none
 	client   *http.Client     // to the public port
 	token    string           // of an open stream
+	request  harness.Request  // for streams, without the target
 }
 
 // newVisitor starts a gateway with few descriptors.
@@ -291,7 +292,9 @@ func (v *visitor) streams() harness.Endpoint {
 }
 
 func (v *visitor) begin() (*harness.Exchange, error) {
-	x, err := v.streams().Do(context.Background(), harness.Request{Target: "/events/stream", Header: []harness.Field{{Name: harness.KeyHeader, Value: "v"}}})
+	r := v.request
+	r.Target = "/events/stream"
+	x, err := v.streams().Do(context.Background(), r)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -37,13 +38,13 @@ func TestSlowClients(t *testing.T) {
 		}
 		over, cancel := context.WithTimeout(t.Context(), *lasting)
 		defer cancel()
-		v.connects(t, over, "slowloris")
+		v.connects(t, over, fmt.Sprintf("slowloris, %d connections", *peers))
 	})
 	for _, mode := range [][]string{{"slow headers", "-H"}, {"slow bodies", "-B"}, {"ranges", "-R"}, {"slow reading", "-X", "-k", "3"}} {
 		t.Run("slowhttptest, "+mode[0], func(t *testing.T) {
 			v := newVisitorWith(t, plenty, false)
 			over, ended := slowhttptest(t, v.g.Endpoint, mode[1:])
-			v.connects(t, over, "slowhttptest, "+mode[0])
+			v.connects(t, over, fmt.Sprintf("slowhttptest, %s, %d connections", mode[0], *peers))
 			ended()
 		})
 	}
@@ -113,5 +114,5 @@ func (v *visitor) connects(t *testing.T, over context.Context, attack string) {
 	if took.Quantile(0.99) > *limit {
 		t.Errorf("connect: %v", took)
 	}
-	harness.Figure(t, "%s, %d connections: p99 of a legitimate connect %.1f ms (bound %v), %d connects", attack, *peers, milliseconds(took.Quantile(0.99)), *limit, len(took))
+	harness.Figure(t, "%s: p99 of a legitimate connect %.1f ms (bound %v), %d connects", attack, milliseconds(took.Quantile(0.99)), *limit, len(took))
 }
