@@ -43,8 +43,8 @@ func TestAddressFloods(t *testing.T) {
 			v.request = test.request("127.0.0.3")
 			over, stop := context.WithTimeout(t.Context(), *lasting)
 			defer stop()
-			flooded := floodFrom(t, over, v.g, test.request("127.0.0.2"))
-			v.connects(t, over, fmt.Sprintf("%s that floods, %d connections at a time", test.name, flooders))
+			flooded := floodFrom(over, t, v.g, test.request("127.0.0.2"))
+			v.connects(over, t, fmt.Sprintf("%s that floods, %d connections at a time", test.name, flooders))
 			opened, refused := flooded()
 			if asked := v.g.Backend.Calls(func(c *harness.Callback) bool { return c.Action == "connect" && c.URL == "/flood" }); len(asked) != most || opened != most {
 				t.Errorf("the address that floods got %d streams, and the backend was asked about %d, want %d", opened, len(asked), most)
@@ -59,7 +59,7 @@ func TestAddressFloods(t *testing.T) {
 
 // floodFrom opens streams with that request until over is done, and keeps them. The function that it
 // returns waits for the end.
-func floodFrom(t *testing.T, over context.Context, g *harness.Gateway, r harness.Request) (ended func() (opened, refused int64)) {
+func floodFrom(over context.Context, t *testing.T, g *harness.Gateway, r harness.Request) (ended func() (opened, refused int64)) {
 	r.Target = "/flood"
 	var opened, refused atomic.Int64
 	var all sync.WaitGroup

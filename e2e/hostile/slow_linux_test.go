@@ -38,13 +38,13 @@ func TestSlowClients(t *testing.T) {
 		}
 		over, cancel := context.WithTimeout(t.Context(), *lasting)
 		defer cancel()
-		v.connects(t, over, fmt.Sprintf("slowloris, %d connections", *peers))
+		v.connects(over, t, fmt.Sprintf("slowloris, %d connections", *peers))
 	})
 	for _, mode := range [][]string{{"slow headers", "-H"}, {"slow bodies", "-B"}, {"ranges", "-R"}, {"slow reading", "-X", "-k", "3"}} {
 		t.Run("slowhttptest, "+mode[0], func(t *testing.T) {
 			v := newVisitorWith(t, plenty, false)
 			over, ended := slowhttptest(t, v.g.Endpoint, mode[1:])
-			v.connects(t, over, fmt.Sprintf("slowhttptest, %s, %d connections", mode[0], *peers))
+			v.connects(over, t, fmt.Sprintf("slowhttptest, %s, %d connections", mode[0], *peers))
 			ended()
 		})
 	}
@@ -95,7 +95,7 @@ func slowhttptest(t *testing.T, e harness.Endpoint, mode []string) (over context
 }
 
 // connects opens streams, one after the other, until the attack is over, and times them.
-func (v *visitor) connects(t *testing.T, over context.Context, attack string) {
+func (v *visitor) connects(over context.Context, t *testing.T, attack string) {
 	t.Helper()
 	var took harness.Latencies
 	ticker := time.NewTicker(pace)
