@@ -130,6 +130,8 @@ func (c *shared) events(t *testing.T, stalled *timed) (took harness.Latencies) {
 		target = c.open(t, fmt.Sprintf("taking-%d", time.Now().UnixNano()))
 		defer target.Leave()
 	}
+	defer sending.Wait()
+	defer close(done)
 	sending.Go(func() {
 		ticker := time.NewTicker(pace)
 		defer ticker.Stop()
@@ -160,8 +162,6 @@ func (c *shared) events(t *testing.T, stalled *timed) (took harness.Latencies) {
 		x.seen += len(pieces)
 		took = append(took, pieces[len(pieces)-1].At.Sub(begin))
 	}
-	close(done)
-	sending.Wait()
 	return took
 }
 
