@@ -28,6 +28,13 @@ var scenarios = []scenario{
 		flags: []string{"-peers", "1000"},
 	},
 	{
+		name:    "vanish-behind-nginx",
+		promise: "A client that vanishes behind nginx is told of within a heartbeat and 12 s too, as `client_closed`, if the proxy's host gives it up that soon.",
+		limits:  "1,000 clients whose packets to nginx are dropped; `net.ipv4.tcp_retries2` is 4 on its host.",
+		pkg:     "./e2e/vanish", test: "TestVanishBehindProxy", seeded: true,
+		flags: []string{"-peers", "1000"},
+	},
+	{
 		name:    "leave",
 		promise: "A peer that leaves is told of within 100 ms (99th percentile), once and with its reason, however it leaves.",
 		limits:  "FIN, FIN without TLS's close_notify, RST, half-close, 1 and 3,000 more bytes and then FIN; 1,000 peers of each kind. After an error of HTTP/2 the peer has a second to read why.",
