@@ -228,10 +228,6 @@ func (b *Backend) closeIdle() (int, <-chan struct{}) {
 func (b *Backend) Calls(match func(*Callback) bool) []*Callback {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.callsLocked(match)
-}
-
-func (b *Backend) callsLocked(match func(*Callback) bool) []*Callback {
 	var calls []*Callback
 	for _, c := range b.calls {
 		if match(c) {
@@ -241,14 +237,21 @@ func (b *Backend) callsLocked(match func(*Callback) bool) []*Callback {
 	return calls
 }
 
-// Await waits until there are n such callbacks, and returns all of them.
-func (b *Backend) Await(patience time.Duration, n int, match func(*Callback) bool) ([]*Callback, error) {
+// Await waits until there are n such callbacks, and returns all of them. It calls match once for each
+// callback.
+func (b *Backend) Await(patience time.Duration, n int, match func(*Callback) bool) (calls []*Callback, err error) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for {
+	for next := 0; ; {
 		b.mu.Lock()
-		calls, changed := b.callsLocked(match), b.changed
+		fresh, changed := b.calls[next:], b.changed
 		b.mu.Unlock()
+		next += len(fresh)
+		for _, c := range fresh {
+			if match(c) {
+				calls = append(calls, c)
+			}
+		}
 		if len(calls) >= n {
 			return calls, nil
 		}
