@@ -19,7 +19,11 @@ import (
 // disconnect is told once, and memory stays flat.
 func TestSoak(t *testing.T) {
 	const bound = 5 // percent
-	cmd := exec.CommandContext(t.Context(), *program, "bench", "mixed", "--json",
+	heartbeat := "1"
+	if *strict { // as it is by default
+		heartbeat = "15"
+	}
+	cmd := exec.CommandContext(t.Context(), *program, "bench", "mixed", "--json", "--heartbeat-interval-seconds", heartbeat,
 		"--streams", strconv.Itoa(*streams), "--duration", duration.String())
 	var out, messages bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &messages
