@@ -78,6 +78,7 @@ func (s *site) visit(n int, path string, with func(net.Conn, *bufio.Reader) erro
 	if err != nil {
 		return err
 	}
+	defer resp.Body.Close()
 	defer conn.Close() // before the body, which is endless
 	if want := map[bool]int{true: http.StatusOK, false: http.StatusForbidden}[with != nil]; resp.StatusCode != want {
 		return fmt.Errorf("%s is answered %s", path, resp.Status)

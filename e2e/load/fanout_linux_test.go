@@ -120,7 +120,7 @@ func TestFanout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer readers.Wait() //nolint:errcheck // killed
-	defer readers.Process.Kill()
+	defer readers.Process.Kill() //nolint:errcheck // it may have ended
 	await(t, time.Minute, "all streams open", func() bool {
 		mu.Lock()
 		defer mu.Unlock()

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -266,15 +265,12 @@ func (s *site) send(token, data string) (status int, err error) {
 	return resp.StatusCode, err
 }
 
-// backend answers callbacks, and counts them. It can be slow, hang and be unreachable.
+// backend answers callbacks, and counts them.
 type backend struct {
 	addr string
 
 	topic    string // granted to every connection, if not empty
 	overflow string // policy for full queues; disconnect if empty
-
-	delay atomic.Int64                  // a time.Duration, before each answer
-	hang  atomic.Pointer[chan struct{}] // if set, the next disconnect callback takes it and waits until it is closed
 
 	mu          sync.Mutex
 	accepted    int            // connects
@@ -282,7 +278,6 @@ type backend struct {
 	disconnects map[string]int // by token
 	reasons     map[string]int // by reason and detail
 	last        time.Time      // when the last disconnect was told
-	server      *http.Server
 }
 
 func newBackend(t *testing.T) *backend {
@@ -292,30 +287,10 @@ func newBackend(t *testing.T) *backend {
 		t.Fatal(err)
 	}
 	b.addr = l.Addr().String()
-	b.serve(l)
-	t.Cleanup(func() { b.server.Close() })
+	server := &http.Server{Handler: b, ReadHeaderTimeout: 10 * time.Second}
+	go server.Serve(l) //nolint:errcheck // ends by Close
+	t.Cleanup(func() { server.Close() })
 	return b
-}
-
-func (b *backend) serve(l net.Listener) {
-	b.server = &http.Server{Handler: b, ReadHeaderTimeout: 10 * time.Second}
-	go b.server.Serve(l) //nolint:errcheck // ends by Close
-}
-
-// leave makes the backend unreachable. comeBack makes it reachable again at the same address.
-// A callback that hangs keeps its connection.
-func (b *backend) leave() {
-	atOnce, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = b.server.Shutdown(atOnce)
-}
-
-func (b *backend) comeBack(t *testing.T) {
-	l, err := net.Listen("tcp", b.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.serve(l)
 }
 
 func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -329,7 +304,6 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
 		panic(err)
 	}
-	time.Sleep(time.Duration(b.delay.Load()))
 	if call.Action == "connect" {
 		if strings.HasPrefix(call.Request.URL, "/refused") {
 			w.WriteHeader(http.StatusForbidden)
@@ -346,10 +320,6 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if b.topic != "" {
 			_ = json.NewEncoder(w).Encode(map[string]any{"topics": []string{b.topic}, "overflow": cmp.Or(b.overflow, "disconnect")})
 		}
-		return
-	}
-	if hang := b.hang.Swap(nil); hang != nil {
-		<-*hang
 		return
 	}
 	b.mu.Lock()
