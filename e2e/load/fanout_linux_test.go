@@ -119,7 +119,7 @@ func TestFanout(t *testing.T) {
 	if err := readers.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer readers.Wait() //nolint:errcheck // killed
+	defer readers.Wait()         //nolint:errcheck // killed
 	defer readers.Process.Kill() //nolint:errcheck // it may have ended
 	await(t, time.Minute, "all streams open", func() bool {
 		mu.Lock()

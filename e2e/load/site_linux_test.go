@@ -25,7 +25,7 @@ import (
 
 var (
 	program     = flag.String("gateway", "", "the binary to measure; built from the sources if empty")
-	streams     = flag.Int("streams", 1000, "streams of a test")
+	streams     = flag.Int("streams", 400, "streams of a test")
 	connections = flag.Int("connections", 4000, "how many connections come and go in TestManyConnections")
 	duration    = flag.Duration("duration", 2*time.Second, "how long a measurement takes")
 	flat        = flag.Duration("flat", time.Second, "from when on TestSoak wants flat memory")
