@@ -69,12 +69,12 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("/readyz is %d %s at once", status, answer)
 	}
 	y := s.open("")
-	for s.metric("ssegateway_state_unrecorded_total") == 0 { // the last page of the file has room for some
+	for s.Metric(s.t, "ssegateway_state_unrecorded_total") == 0 { // the last page of the file has room for some
 		y.HangUp()
 		s.Await(t, 1, "disconnect", of(y.token))
 		y = s.open("")
 	}
-	if n, owed := s.metric("ssegateway_state_unrecorded_total"), s.metric("ssegateway_state_records_waiting"); n != 1 || owed != 1 {
+	if n, owed := s.Metric(s.t, "ssegateway_state_unrecorded_total"), s.Metric(s.t, "ssegateway_state_records_waiting"); n != 1 || owed != 1 {
 		t.Errorf("%v streams are without a record, %v wait for one, want 1", n, owed)
 	}
 	z := s.open("")
@@ -91,7 +91,7 @@ func TestFullDisk(t *testing.T) {
 	if took := unready; took < 4*time.Second || took > 8*time.Second {
 		t.Errorf("/readyz is 503 after %v", took)
 	}
-	if s.metric("ssegateway_state_writable") != 0 || s.metric("ssegateway_ready") != 0 {
+	if s.Metric(s.t, "ssegateway_state_writable") != 0 || s.Metric(s.t, "ssegateway_ready") != 0 {
 		t.Error("the metrics show it as well")
 	}
 
@@ -99,14 +99,14 @@ func TestFullDisk(t *testing.T) {
 	room := time.Now()
 	s.becomes(http.StatusOK, http.MethodPost, "/internal/publish", publication("2"))
 	s.becomes(http.StatusOK, http.MethodGet, "/readyz", "")
-	for end := time.Now().Add(harness.Patience); s.metric("ssegateway_state_records_waiting") > 0; {
+	for end := time.Now().Add(harness.Patience); s.Metric(s.t, "ssegateway_state_records_waiting") > 0; {
 		if time.Now().After(end) {
 			t.Fatal("a record still waits")
 		}
 		<-time.After(20 * time.Millisecond)
 	}
 	healed := time.Since(room)
-	if s.metric("ssegateway_state_writable") != 1 {
+	if s.Metric(s.t, "ssegateway_state_writable") != 1 {
 		t.Error("the metrics do not show that it has healed")
 	}
 	s.Kill()
