@@ -87,7 +87,8 @@ func TestFullDisk(t *testing.T) {
 	if answer := s.becomes(http.StatusServiceUnavailable, http.MethodGet, "/readyz", ""); !strings.Contains(answer, `"STATE_DIR cannot be written"`) {
 		t.Error(answer)
 	}
-	if took := time.Since(full); took < 4*time.Second || took > 8*time.Second {
+	unready := time.Since(full)
+	if took := unready; took < 4*time.Second || took > 8*time.Second {
 		t.Errorf("/readyz is 503 after %v", took)
 	}
 	if s.Metric(s.t, "ssegateway_state_writable") != 0 || s.Metric(s.t, "ssegateway_ready") != 0 {
@@ -95,6 +96,7 @@ func TestFullDisk(t *testing.T) {
 	}
 
 	empty()
+	room := time.Now()
 	s.becomes(http.StatusOK, http.MethodPost, "/internal/publish", publication("2"))
 	s.becomes(http.StatusOK, http.MethodGet, "/readyz", "")
 	for end := time.Now().Add(harness.Patience); s.Metric(s.t, "ssegateway_state_records_waiting") > 0; {
@@ -103,6 +105,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		<-time.After(20 * time.Millisecond)
 	}
+	healed := time.Since(room)
 	if s.Metric(s.t, "ssegateway_state_writable") != 1 {
 		t.Error("the metrics do not show that it has healed")
 	}
@@ -116,4 +119,6 @@ func TestFullDisk(t *testing.T) {
 	if calls := s.Backend.Calls(func(c *harness.Callback) bool { return c.Action == "disconnect" && c.Token == z.token }); len(calls) != 1 {
 		t.Errorf("what ended while the disk was full is told %d times", len(calls))
 	}
+	harness.Figure(t, "STATE_DIR on a full disk: publishes refused with 503, streams open and get sends, /readyz is 503 after %v; whole again %v after there is room, and after a kill then each of 3 ends is told once",
+		unready.Round(100*time.Millisecond), healed.Round(10*time.Millisecond))
 }
