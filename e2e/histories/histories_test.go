@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,14 +38,22 @@ func TestMain(m *testing.M) {
 	}))
 }
 
+// all of this has to occur in the histories of twenty scripts or more, or they show little.
+var occurrences = []string{
+	"event: gap", `"duplicate":true`, "IDEMPOTENCY_KEY_REUSED", "TOKEN_NOT_FOUND", `"status":"buffered"`, `"status":"written"`, `{"removed":1}`, `{"closed":2}`,
+	`"retained":[{`, "client_closed", "server_closed", "draining", "connect_unanswered", "head 401", "head 403", "head 404", "head 500", "head 502", "head 503",
+	"<position 0>", "lastEventId=", "last-event-id", "event: forged", "1 disconnects failed", "while pending", "clean end", "left",
+}
+
 // TestHistories performs random scripts under random configurations. Each history has to be
 // that of the base.
 func TestHistories(t *testing.T) {
 	t.Logf("seed %d", *seed)
 	serveBroker(t)
-	var performed, steps, lines atomic.Int64
+	var performed, steps, lines int
+	occurred := map[string]bool{}
 	touched := map[string]map[string]bool{}
-	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	slots := make(chan struct{}, 3*runtime.GOMAXPROCS(0))
 	rapid.Check(t, func(rt *rapid.T) {
 		s := drawScript(rt, *longest)
 		all := append([]configuration{base()}, drawConfigurations(rt, *configurations)...)
@@ -67,9 +74,12 @@ func TestHistories(t *testing.T) {
 			if diff := cmp.Diff([]string(histories[0]), []string(histories[i])); diff != "" {
 				rt.Fatalf("under %s\nthe history differs from that of the base (-):\n%s", c, diff)
 			}
-			performed.Add(1)
-			steps.Add(int64(len(s)))
-			lines.Add(int64(len(histories[i])))
+			for _, what := range occurrences {
+				occurred[what] = occurred[what] || slices.ContainsFunc(histories[i], func(line string) bool { return strings.Contains(line, what) })
+			}
+			performed++
+			steps += len(s)
+			lines += len(histories[i])
 			for name, value := range c {
 				if touched[name] == nil {
 					touched[name] = map[string]bool{}
@@ -88,7 +98,12 @@ func TestHistories(t *testing.T) {
 			}
 		}
 	}
-	harness.Figure(t, "0 differences: %d random scripts, each under the base and %d random configurations; %d runs, %d steps, %d lines of history", *scripts, *configurations, performed.Load(), steps.Load(), lines.Load())
+	for _, what := range occurrences {
+		if !occurred[what] && *scripts >= 20 {
+			t.Errorf("no history has %s", what)
+		}
+	}
+	harness.Figure(t, "0 differences: %d random scripts, each under the base and %d random configurations; %d runs, %d steps, %d lines of history", *scripts, *configurations, performed, steps, lines)
 }
 
 // TestDraws checks what the histories rely on: configurations that together have every value.
