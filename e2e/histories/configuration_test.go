@@ -65,7 +65,7 @@ func drawConfigurations(t *rapid.T, n int) []configuration {
 }
 
 const (
-	signingSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" //nolint:gosec // of these tests alone
+	signingSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	internalToken = "token-of-the-histories"
 )
 
