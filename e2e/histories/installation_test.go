@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -52,23 +51,7 @@ var (
 // serveBroker runs NATS for all installations; each has its own prefix there.
 func serveBroker(t *testing.T) {
 	t.Helper()
-	port, err := harness.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-	if !s.ReadyForConnections(harness.Patience) {
-		t.Fatal("the NATS server is not ready")
-	}
-	broker.url = s.ClientURL()
+	broker.url = harness.StartNATS(t).URL()
 	conn, err := nats.Connect(broker.url)
 	if err != nil {
 		t.Fatal(err)
