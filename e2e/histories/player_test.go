@@ -282,7 +282,8 @@ var refusals = []harness.Answer{
 	{},
 	{Status: 401, Header: http.Header{"Www-Authenticate": {"Basic"}}, Body: "no"},
 	{Status: 403, Header: http.Header{"Set-Cookie": {"a=1", "b=2"}}},
-	{Status: 404}, {Status: 500},
+	{Status: 404},
+	{Status: 500},
 	{Status: 503, Header: http.Header{"Retry-After": {"7"}}},
 	{Status: 302, Header: http.Header{"Location": {"/elsewhere"}}},
 	{Drop: true},
@@ -332,6 +333,9 @@ func (p *player) connect(s step) {
 	p.streams = append(p.streams, of)
 	p.mu.Unlock()
 
+	if refusals[c.Refusal].Drop && c.EndsThen == 2 {
+		c.EndsThen = 0 // which of the two faults is the first one would be chance
+	}
 	p.whilePending(of, c)
 	if c.EndsThen == 2 {
 		p.leave(of, 0)
