@@ -137,12 +137,20 @@ func (p *player) callbacks() (map[string][]string, error) {
 				return nil, err
 			}
 			line := fmt.Sprintf("disconnect %q %q %q %s", e.WebhookID, e.Reason, e.Detail, request)
-			if lines := told[e.Token]; len(lines) == 0 || lines[len(lines)-1] != line {
+			if lines := told[e.Token]; len(lines) == 0 || lines[len(lines)-1] != line || !p.mayRepeat(e.Token) {
 				told[e.Token] = append(lines, line)
 			}
 		}
 	}
 	return told, nil
+}
+
+// mayRepeat reports whether the end of a token may be told again: it was refused, alone or in a
+// batch with one that was.
+func (p *player) mayRepeat(token string) bool {
+	return slices.ContainsFunc(p.streams, func(s *stream) bool {
+		return s.refused > 0 && (s.token == token || p.configuration["ends"] != "1")
+	})
 }
 
 // requestOf returns the request of a callback, its fields in order.
