@@ -206,4 +206,11 @@ var scenarios = []scenario{
 		pkg:     "./e2e/hostile", test: "TestAddressFloods",
 		flags: []string{"-lasting", "60s", "-limit", "250ms"},
 	},
+	{
+		name:    "histories",
+		promise: "What a client gets and what the backend is told does not depend on how the gateway is run: one script has one history.",
+		limits:  "150 random scripts of up to 60 steps, each under 15 random configurations: five kinds of stream, four engines (three nodes among them), overflow policies, forms of requests, internal listeners, signatures, batches, heartbeats, limits. The contract's own differences are left out.",
+		pkg:     "./e2e/histories", test: "TestHistories", race: true, seeded: true,
+		flags: []string{"-scripts", "150", "-configurations", "15", "-steps", "60"},
+	},
 }

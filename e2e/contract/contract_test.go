@@ -89,7 +89,7 @@ func TestContract(t *testing.T) {
 		}
 	})
 	for _, k := range theKinds {
-		t.Run(k.name, func(t *testing.T) {
+		t.Run(k.Name, func(t *testing.T) {
 			t.Parallel()
 			shared := &sharedSite{kind: k}
 			t.Cleanup(func() { shared.close(t) })
@@ -98,7 +98,7 @@ func TestContract(t *testing.T) {
 					t.Parallel()
 					for _, c := range s.cases {
 						c.section = s
-						if !c.runsOn(k.name) {
+						if !c.runsOn(k.Name) {
 							continue
 						}
 						t.Run(c.name, func(t *testing.T) {
@@ -111,7 +111,7 @@ func TestContract(t *testing.T) {
 								mu.Lock()
 								defer mu.Unlock()
 								if !t.Skipped() {
-									ran[k.name] = append(ran[k.name], c.name)
+									ran[k.Name] = append(ran[k.Name], c.name)
 								}
 							}()
 							c.run(&T{T: t, kind: k, shared: shared})

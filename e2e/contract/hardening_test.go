@@ -367,15 +367,15 @@ var hardening = section{title: "hardening of the public listener", cases: []cont
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.kind.cert = cert
-		t.kind.settings = []string{"TLS_CERT_FILE=" + filepath.Join(dir, "cert.pem"), "TLS_KEY_FILE=" + filepath.Join(dir, "key.pem")}
+		t.kind.Cert = cert
+		t.kind.Settings = []string{"TLS_CERT_FILE=" + filepath.Join(dir, "cert.pem"), "TLS_KEY_FILE=" + filepath.Join(dir, "key.pem")}
 		s := t.Start()
 		old := s.Open("/old")
 		renewed, err := harness.NewCertificate(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.kind.cert = renewed
+		t.kind.Cert = renewed
 		e := t.kind.endpoint(s.gw.Port)
 		deadline := time.Now().Add(75 * time.Second)
 		for {

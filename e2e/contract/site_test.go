@@ -1,12 +1,9 @@
 package contract
 
 import (
-	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +21,7 @@ type T struct {
 
 // http1 reports whether the kind speaks HTTP/1.1.
 func (t *T) http1() bool {
-	return t.kind.protocol == harness.HTTP1 || t.kind.protocol == harness.HTTP1TLS
+	return t.kind.Protocol == harness.HTTP1 || t.kind.Protocol == harness.HTTP1TLS
 }
 
 // Site is a running gateway with its backend, as used by one case.
@@ -47,11 +44,11 @@ const quietHeartbeat = "HEARTBEAT_INTERVAL_SECONDS=3600"
 func (k kind) run(settings []string, backend *harness.Backend) (*harness.Process, error) {
 	starts <- struct{}{}
 	defer func() { <-starts }()
-	return harness.Start(harness.Command{Args: k.command, Env: k.environment(settings, backend)}, k.endpoint)
+	return harness.Start(harness.Command{Args: k.Command, Env: k.environment(settings, backend)}, k.endpoint)
 }
 
 func (k kind) environment(settings []string, backend *harness.Backend) []string {
-	env := append([]string{quietHeartbeat}, k.settings...)
+	env := append([]string{quietHeartbeat}, k.Settings...)
 	if backend != nil {
 		env = append(env, "CALLBACK_URL="+backend.URL("/callback"))
 	}
@@ -69,15 +66,7 @@ func (k kind) environment(settings []string, backend *harness.Backend) []string 
 	return env
 }
 
-func (k kind) endpoint(port int) harness.Endpoint { return k.at("127.0.0.1", port) }
-
-func (k kind) at(host string, port int) harness.Endpoint {
-	e := harness.Endpoint{Addr: net.JoinHostPort(host, strconv.Itoa(port)), Protocol: k.protocol}
-	if k.cert != nil {
-		e.TLS = &tls.Config{RootCAs: k.cert.Roots, MinVersion: tls.VersionTLS12}
-	}
-	return e
-}
+func (k kind) endpoint(port int) harness.Endpoint { return k.At("127.0.0.1", port) }
 
 // sharedSite is the gateway of a kind with default settings, for all cases that need no
 // others. It starts at its first use.
