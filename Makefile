@@ -14,7 +14,7 @@ COUNT     ?= 1     # how often each test or benchmark runs
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
-.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate load chaos kills hostile fuzz clean
+.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate load stress chaos kills hostile fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,10 @@ simulate: ## measure a gateway with up to 1,000,000 connections in memory; minut
 
 load: ## measure memory, slow clients, a drain and an outage with thousands of streams; minutes
 	$(GO) test -tags load -count=1 -timeout 20m -v ./e2e/load
+
+# SCENARIOS="kills …" runs only these, changed or not.
+stress: test-deps build ## run each promise's scenario at full size where its code has changed; writes docs/guarantees.md; hours; needs root
+	$(GO) run ./bench/stress $(SCENARIOS)
 
 CHAOS = -strict -clients 3000 -lease 10 -drain 20
 chaos: test-deps ## three nodes, NATS and nginx on hosts of their own, 50 faults under load; needs root, takes half an hour
