@@ -54,7 +54,9 @@ type inPieces struct {
 	rng *rand.Rand
 }
 
-func (p inPieces) Read(b []byte) (int, error) { return p.Reader.Read(b[:min(len(b), 1+p.rng.IntN(64))]) }
+func (p inPieces) Read(b []byte) (int, error) {
+	return p.Reader.Read(b[:min(len(b), 1+p.rng.IntN(64))])
+}
 
 // TestRoundTrips: whatever the names, ids and data, what is read is what was written: no event
 // and no field more, less or other.
