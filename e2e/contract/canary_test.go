@@ -60,6 +60,12 @@ func (b *canaryBook) request(r harness.Request) harness.Request {
 	if r.Raw != "" {
 		return r
 	}
+	for _, f := range r.Header {
+		b.field(f.Name, f.Value)
+	}
+	if _, query, _ := strings.Cut(r.Target, "?"); query != "" {
+		b.send(query)
+	}
 	for name, value := range map[string]string{"cookie": "session=" + canaryCookie, "authorization": "Bearer " + canaryAuth} {
 		if !slices.ContainsFunc(r.Header, func(f harness.Field) bool { return strings.EqualFold(f.Name, name) }) {
 			r.Header = append(r.Header[:len(r.Header):len(r.Header)], harness.Field{Name: name, Value: value})
@@ -72,6 +78,30 @@ func (b *canaryBook) request(r harness.Request) harness.Request {
 	b.send(canaryCookie)
 	b.send(canaryAuth)
 	return r
+}
+
+// field notes the secret of a header field.
+func (b *canaryBook) field(name, value string) {
+	switch strings.ToLower(name) {
+	case "authorization":
+		_, credentials, _ := strings.Cut(value, " ")
+		b.send(credentials)
+	case "cookie":
+		b.send(value)
+	}
+}
+
+// setting notes what is secret in a setting of a gateway.
+func (b *canaryBook) setting(s string) {
+	switch name, value, _ := strings.Cut(s, "="); name {
+	case "INTERNAL_TOKEN", "CALLBACK_TOKEN", "CALLBACK_SIGNING_SECRET":
+		for secret := range strings.SplitSeq(value, ",") {
+			b.send(strings.TrimSpace(secret))
+		}
+	case "CALLBACK_URL":
+		_, query, _ := strings.Cut(value, "?")
+		b.send(query)
+	}
 }
 
 // call notes what is secret in the body of a request of the backend: data of events, keys.

@@ -39,6 +39,9 @@ func (s *Site) call(method, path string, body io.Reader, header ...string) (Repl
 		_, _ = text.ReadAt(all, 0)
 		canaries.call(string(all))
 	}
+	for i := 0; i < len(header); i += 2 {
+		canaries.field(header[i], header[i+1])
+	}
 	return call(s.t, s.client, s.endpoint, method, path, body, header...)
 }
 

@@ -67,6 +67,7 @@ func (k kind) environment(settings []string, backend *harness.Backend) []string 
 			continue
 		}
 		env = append(env, s)
+		canaries.setting(s)
 	}
 	return env
 }

@@ -1,3 +1,2 @@
-// Package fuzz has only tests. They run the fuzz targets of all packages, and write and read many events
-// of the format.
+// Package fuzz has only a test. It runs the fuzz targets of all packages.
 package fuzz
