@@ -155,6 +155,16 @@ func checkPublish(t *testing.T, o object, p connections.Publication) {
 	}
 }
 
+// mistyped adds bodies in each of which one member has a value of another type, or a strange one.
+func mistyped(f *testing.F, body string, names ...string) {
+	for _, name := range names {
+		for _, value := range []string{"0", "1", "1.5", "-1", "null", "true", "false", `""`, `"x"`, `"\u0000"`, "[]", `["x"]`, "{}", "9007199254740992", "18446744073709551616"} {
+			f.Add(strings.Replace(body, "{", `{"`+name+`":`+value+",", 1))
+			f.Add(strings.Replace(body, `"data"`, `"`+name+`":`+value+`,"data"`, 1))
+		}
+	}
+}
+
 // FuzzDecodeSend: what is accepted has the values that encoding/json reads, and encodes as one event.
 func FuzzDecodeSend(f *testing.F) {
 	f.Add(`{"token":"t","event":{"name":"n","data":"a\r\nb","id":"1","retry":5},"close":true}`)
@@ -162,6 +172,7 @@ func FuzzDecodeSend(f *testing.F) {
 	f.Add(`{"token":"0190a0a0-0000-4000-8000-000000000000","wait":"written","idempotency_key":"k-1"}`)
 	f.Add(`{"tok\u0065n":"t","event":{"d\u0061ta":"\ud83d\ude00","Data":1,"retry":9007199254740991}}`)
 	f.Add(`{"token":"\ud83d\ude00","x":[[[{}]]]}`)
+	mistyped(f, `{"token":"t","event":{"data":"d"}}`, "close", "wait", "idempotency_key", "name", "id", "retry")
 	f.Fuzz(func(t *testing.T, body string) {
 		s, problem := decode(t, body)
 		if problem == nil {
@@ -175,6 +186,8 @@ func FuzzDecodePublish(f *testing.F) {
 	f.Add(`{"topic":"a","event":{"name":"n","data":"a\r\nb","retry":5},"store":false,"count":"all"}`)
 	f.Add(`{"topics":["a","b\ud83d\ude00"],"event":{"data":"\u000ddata: forged"},"retain":true,"key":"k","idempotency_key":"i"}`)
 	f.Add(`{"topics":["a"],"topic":"b","event":{"data":"","id":"1"},"x":{"topic":"c"}}`)
+	mistyped(f, `{"topic":"t","event":{"data":"d"}}`, "topics", "store", "retain", "key", "count", "idempotency_key", "id")
+	mistyped(f, `{"event":{"data":"d"}}`, "topic", "topics")
 	f.Fuzz(func(t *testing.T, body string) {
 		q := &request{body: []byte(body)}
 		p, problem := q.decodePublish(mostTopics)
@@ -228,6 +241,7 @@ func FuzzDecodeGrant(f *testing.F) {
 	f.Add(`{"position":"K7WQ2M4XHD-17","rewind":1000,"overflow":"latest"}`)
 	f.Add(`{"position":"now","topics":null}`)
 	f.Add(" \r\n")
+	mistyped(f, `{"x":{"data":"d"}}`, "topics", "subject", "position", "rewind", "events", "retry_ms", "max_age_seconds", "overflow")
 	f.Fuzz(func(t *testing.T, body string) {
 		g, err := DecodeGrant([]byte(body), mostTopics)
 		if err != nil {
@@ -309,6 +323,7 @@ func FuzzStreaming(f *testing.F) {
 	f.Add([]byte("event: n\nid: 1\ndata: a\r\n\r\nid: 2\n\nretry: 5\n\n: c\n\ndata: b\n"), false, uint64(1))
 	f.Add([]byte("id: \x00\ndata: a\n\nevent: \x1b\ndata: b\n\n"), false, uint64(2))
 	f.Add([]byte("{\"data\":\"a\\r\\nb\",\"name\":\"n\"}\r\n\n {\"data\":\"\",\"id\":\"1\",\"retry\":0} \n{\"data\":1}"), true, uint64(3))
+	f.Add([]byte(strings.Repeat("{\"data\":\"a line that is longer than a few bytes\"}\n{\"data\":\"another\"}\n", 20)), true, uint64(4))
 	f.Fuzz(func(t *testing.T, body []byte, lines bool, seed uint64) {
 		const limit = 256
 		blocks, line, problem := blocksOf(body, lines, limit, seed)

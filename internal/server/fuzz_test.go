@@ -26,7 +26,7 @@ func rawTarget(request []byte) string {
 // nothing of /internal is a stream, no stream is a request of /internal, and a path that is
 // only similar is a stream.
 func FuzzRoutes(f *testing.F) {
-	for _, target := range []string{"/", "/internal/send", "/internal", "/internal/", "//internal/send", "/a/../internal/send", "/%69nternal/send", "/internal%2fsend", "/metrics", "/metrics/", "/healthz/", "/healthz?x", "*", "http://h/internal/send", "http://h", "HTTP://h/metrics?x", "/INTERNAL/send"} {
+	for _, target := range []string{"/", "/internal/send", "/internal", "/internal/", "//internal/send", "/a/../internal/send", "/%69nternal/send", "/internal%2fsend", "/metrics", "/metrics/", "/healthz/", "/healthz?x", "*", "http://h/internal/send", "http://h", "HTTP://h/metrics?x", "/INTERNAL/send", "/internal/connections/0b8a2f7e-6d0c-4c53-9a57-2f1e3f0f8f11/stream?x", "http://h:1/metrics/a"} {
 		f.Add([]byte("GET " + target + " HTTP/1.1\r\nHost: h\r\n\r\n"))
 	}
 	f.Add([]byte("POST /internal/send HTTP/1.0\nHost: h\nContent-Length: 2\n\n{}"))
