@@ -30,7 +30,7 @@ var (
 // target is a function of a package.
 type target struct{ pkg, name string }
 
-func (t target) String() string { return t.pkg + " " + t.name }
+func (x target) String() string { return x.pkg + " " + x.name }
 
 // module is the folder of the module.
 const module = "../.."

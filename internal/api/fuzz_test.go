@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -92,7 +93,7 @@ func unforged(t *testing.T, e sse.Event) {
 	if got, err := d.Next(); err != nil || got != want {
 		t.Errorf("%+v is on the wire %+v, %v", want, got, err)
 	}
-	if more, err := d.Next(); err != io.EOF || d.Unfinished() {
+	if more, err := d.Next(); !errors.Is(err, io.EOF) || d.Unfinished() {
 		t.Errorf("%+v is more than one event: %+v, %v", e, more, err)
 	}
 }
@@ -267,9 +268,9 @@ func FuzzDecodeGrant(f *testing.F) {
 				t.Errorf("%s is %s, and read as %d", name, o[name], got)
 			}
 		}
-		number("rewind", uint64(g.Rewind), 1, maxRewind) //nolint:gosec // not negative
+		number("rewind", uint64(g.Rewind), 1, maxRewind)
 		number("retry_ms", g.Retry.Millis(), 0, 1<<53-1)
-		number("max_age_seconds", uint64(g.MaxAge/time.Second), 1, 1<<32-1) //nolint:gosec // not negative
+		number("max_age_seconds", uint64(g.MaxAge/time.Second), 1, 1<<32-1)
 		want, _ := read[string](o, "overflow")
 		if policy, ok := outbox.ParseOverflow(want); o["overflow"] != nil && !ok || policy != g.Overflow {
 			t.Errorf("overflow %s is read as %v", o["overflow"], g.Overflow)
@@ -302,7 +303,7 @@ func (p *pieces) Read(b []byte) (int, error) {
 // blocksOf reads the body of a streaming request to its end.
 func blocksOf(body []byte, lines bool, limit int64, seed uint64) (blocks []connections.Block, line int, problem *Error) {
 	s := &streaming{limit: limit}
-	in := &pieces{body, rand.New(rand.NewPCG(seed, 0))} //nolint:gosec // no secret
+	in := &pieces{body, rand.New(rand.NewPCG(seed, 0))}
 	if lines {
 		s.fromLines(in, limit)
 	} else {
@@ -372,7 +373,7 @@ func checkBrowser(t *testing.T, body []byte, blocks []connections.Block, problem
 			t.Errorf("%+v, and a browser reads %+v, %v", b, e, err)
 		}
 	}
-	if e, err := d.Next(); problem == nil && err != io.EOF {
+	if e, err := d.Next(); problem == nil && !errors.Is(err, io.EOF) {
 		t.Errorf("a browser reads %+v too, %v", e, err)
 	}
 }
