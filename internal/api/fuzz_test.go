@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -324,7 +325,11 @@ func FuzzStreaming(f *testing.F) {
 	f.Add([]byte("event: n\nid: 1\ndata: a\r\n\r\nid: 2\n\nretry: 5\n\n: c\n\ndata: b\n"), false, uint64(1))
 	f.Add([]byte("id: \x00\ndata: a\n\nevent: \x1b\ndata: b\n\n"), false, uint64(2))
 	f.Add([]byte("{\"data\":\"a\\r\\nb\",\"name\":\"n\"}\r\n\n {\"data\":\"\",\"id\":\"1\",\"retry\":0} \n{\"data\":1}"), true, uint64(3))
-	f.Add([]byte(strings.Repeat("{\"data\":\"a line that is longer than a few bytes\"}\n{\"data\":\"another\"}\n", 20)), true, uint64(4))
+	var many []byte // none is as another, so that bytes that are used again show
+	for i := range 100 {
+		many = append(many, `{"data":"`+strings.Repeat(strconv.Itoa(i), 1+i%40)+"\"}\n"...)
+	}
+	f.Add(many, true, uint64(4))
 	f.Fuzz(func(t *testing.T, body []byte, lines bool, seed uint64) {
 		const limit = 256
 		blocks, line, problem := blocksOf(body, lines, limit, seed)
