@@ -102,13 +102,8 @@ kills: ## kill a gateway with STATE_DIR 300 times at random moments; a full disk
 hostile: test-deps ## 5,000 hostile connections of each kind, with 1,024 descriptors: what everybody else has to wait; minutes
 	$(GO) test -count=1 -timeout 20m -v ./e2e/hostile -descriptors 1024 -peers 5000 -requests 200 -limit 1s -recovery 1s
 
-fuzz: ## run each fuzz target for FUZZTIME
-	@for package in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
-			echo "== $$package $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(strip $(FUZZTIME)) "$$package"; \
-		done; \
-	done
+fuzz: ## fuzz each target for FUZZTIME, two at a time
+	$(GO) test -count=1 -timeout 0 -v -run TestFuzz ./e2e/fuzz -targets . -each $(strip $(FUZZTIME)) $(TESTFLAGS)
 
 clean: ## remove what was built
 	rm -rf bin dist

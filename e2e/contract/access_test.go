@@ -207,7 +207,7 @@ var access = section{title: "7 who may call internal", cases: []contractCase{
 		socket := filepath.Join(dir, "internal.sock")
 		t.Start("INTERNAL_ADDR=unix:" + socket).wantMoved(harness.Endpoint{Addr: socket})
 	}},
-	{name: "moved: the public port never answers internal paths with a stream or a 404, nor with a callback", run: func(t *T) {
+	{name: "moved: the public port never answers internal paths with a stream or a 404, nor with a callback", exact: true, run: func(t *T) {
 		port, err := harness.FreePort()
 		if err != nil {
 			t.Fatal(err)

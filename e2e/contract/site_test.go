@@ -17,6 +17,7 @@ type T struct {
 	*testing.T
 	kind   kind
 	shared *sharedSite
+	exact  bool // see contractCase
 }
 
 // http1 reports whether the kind speaks HTTP/1.1.
@@ -48,9 +49,10 @@ func (k kind) run(settings []string, backend *harness.Backend) (*harness.Process
 }
 
 func (k kind) environment(settings []string, backend *harness.Backend) []string {
-	env := append([]string{quietHeartbeat}, k.Settings...)
+	env := append([]string{quietHeartbeat, "LOG_LEVEL=debug"}, k.Settings...)
 	if backend != nil {
-		env = append(env, "CALLBACK_URL="+backend.URL("/callback"))
+		env = append(env, "CALLBACK_URL="+backend.URL("/callback?key="+canaryCallback))
+		canaries.send(canaryCallback)
 	}
 	for _, s := range settings {
 		if name, _, set := strings.Cut(s, "="); !set {
@@ -62,6 +64,7 @@ func (k kind) environment(settings []string, backend *harness.Backend) []string 
 			continue
 		}
 		env = append(env, s)
+		canaries.setting(s)
 	}
 	return env
 }
@@ -112,6 +115,7 @@ func (s *sharedSite) close(t *testing.T) {
 		return
 	}
 	s.site.backend.CalmDown()
+	canaries.scanMetrics(t, &s.site)
 	stop(t, s.site.gw, 0)
 	s.site.client.CloseIdleConnections()
 	s.site.backend.Close()
@@ -141,6 +145,7 @@ func (t *T) StartWith(backend *harness.Backend, settings ...string) *Site {
 		if backend != nil {
 			backend.CalmDown()
 		}
+		canaries.scanMetrics(t.T, s)
 		if s.signalled {
 			_, _ = gw.Exit(stopPatience) // do not send a second signal, which has another meaning
 		}
@@ -160,6 +165,7 @@ const stopPatience = 15 * time.Second
 func stop(t *testing.T, gw *harness.Process, want int) {
 	t.Helper()
 	code, err := gw.Stop(stopPatience)
+	canaries.scanLog(t, gw)
 	if err != nil {
 		t.Errorf("SIGTERM: %v", err)
 	} else if code != want && want >= 0 {
