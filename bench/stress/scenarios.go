@@ -20,4 +20,12 @@ var scenarios = []scenario{
 		pkg:     "./e2e/state", test: "TestKills", race: true, seeded: true,
 		flags: []string{"-kills", "300", "-staying", "100"},
 	},
+	{
+		name:    "refusals",
+		promise: "A browser that was refused for good stays away, and one that met an outage of the backend is back within 6 s of its end.",
+		limits: "Chromium and `eventsource` for Node, with each `EVENTSOURCE_ERRORS`; 401, 403 and 404, and a backend that counts as down. With `status`, an EventSource that meets the outage gives up: " +
+			"this is what `retry` and `event` are for. Two more seconds are granted to a busy machine.",
+		pkg: "./e2e/clients", test: "TestRefusals",
+		flags: []string{"-returns", "120"},
+	},
 }
