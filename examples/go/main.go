@@ -40,9 +40,9 @@ type object = map[string]any
 
 // callback is what the gateway POSTs.
 type callback struct {
-	Action  string `json:"action"` // connect, disconnect, or disconnects
-	Token   string `json:"token"`
-	Events  []struct {
+	Action string `json:"action"` // connect, disconnect, or disconnects
+	Token  string `json:"token"`
+	Events []struct {
 		Token string `json:"token"`
 	} `json:"events"` // of disconnects: many ends at once
 	Request struct {
