@@ -233,6 +233,14 @@ var scenarios = []scenario{
 		limits:  "Over the whole contract suite, on every kind of stream: all logs and metrics of its gateways. At most 250 series, histograms by action only.",
 		pkg:     "./e2e/contract", test: "TestContract", race: true,
 	},
+	{
+		name:    "refusals",
+		promise: "A browser that was refused for good stays away, and one that met an outage of the backend is back within 6 s of its end.",
+		limits: "Chromium and `eventsource` for Node, with each `EVENTSOURCE_ERRORS`; 401, 403 and 404, and a backend that counts as down. With `status`, an EventSource that meets the outage gives up: " +
+			"this is what `retry` and `event` are for. Two more seconds are granted to a busy machine.",
+		pkg: "./e2e/clients", test: "TestRefusals",
+		flags: []string{"-returns", "120"},
+	},
 }
 
 // fuzzing is a part of the fuzz targets. All of them take longer than a scenario may.

@@ -87,7 +87,7 @@ func TestCounter(t *testing.T) {
 		{"reloads", func() { chromium.Run(t, p.Tab, chromedp.Navigate(s.app+"/")) }},
 		{"losses of the network", func() {
 			p.offline(t, true)
-			s.closeStreams(t, "counter") // Chromium spares those that are open
+			s.closeStreams(t, "topic=counter") // Chromium spares those that are open
 			p.wantClaim(t, false)
 			c.wait(t, rand.IntN(*counterRate))
 			p.offline(t, false)
@@ -103,7 +103,7 @@ func TestCounter(t *testing.T) {
 			defer w.gate.Unlock()
 			p.wantClaim(t, false)
 		}},
-		{"closes by the backend", func() { s.closeStreams(t, "counter") }},
+		{"closes by the backend", func() { s.closeStreams(t, "topic=counter") }},
 		{"gateways that forget the log", func() {
 			p.want(t, "#loads", "0") // since the last reload: nothing was missed without a gap
 			s.restartGateway(t)
