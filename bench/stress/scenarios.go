@@ -173,7 +173,7 @@ var scenarios = []scenario{
 		flags: []string{"-peers", "5000", "-descriptors", "1024", "-requests", "200", "-limit", "50ms", "-recovery", "1s"},
 	},
 	{
-		name:    "slow-clients",
+		name:    "slowloris",
 		promise: "Slow requests and slow readers do not keep others from connecting.",
 		limits:  "2,000 connections of slowloris, and of slowhttptest with slow headers, slow bodies, ranges and slow reading; a connect within 250 ms (99th percentile).",
 		pkg:     "./e2e/hostile", test: "TestSlowClients",
@@ -252,4 +252,11 @@ func fuzzing(part string) scenario {
 		pkg:     "./e2e/fuzz", test: "TestFuzz",
 		flags: []string{"-targets", ".", "-each", "10m", "-part", part},
 	}
+	},
+	{
+		name:    "corpus",
+		promise: "No request, however malformed, has the gateway and a proxy in front of it disagree about where it ends, and what each is answered does not change unnoticed.",
+		limits:  "389 raw requests of HTTP/1 and 106 cases of HTTP/2 frames, direct; those of HTTP/1 also through nginx, HAProxy and Caddy, whose clients share a connection.",
+		pkg:     "./e2e/corpus", test: "TestDirect|TestHTTP2|TestThroughProxies", race: true,
+	},
 }
