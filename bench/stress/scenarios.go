@@ -241,6 +241,12 @@ var scenarios = []scenario{
 		pkg: "./e2e/clients", test: "TestRefusals",
 		flags: []string{"-returns", "120"},
 	},
+	{
+		name:    "corpus",
+		promise: "No request, however malformed, has the gateway and a proxy in front of it disagree about where it ends, and what each is answered does not change unnoticed.",
+		limits:  "389 raw requests of HTTP/1 and 106 cases of HTTP/2 frames, direct; those of HTTP/1 also through nginx, HAProxy and Caddy, whose clients share a connection.",
+		pkg:     "./e2e/corpus", test: "TestDirect|TestHTTP2|TestThroughProxies", race: true,
+	},
 }
 
 // fuzzing is a part of the fuzz targets. All of them take longer than a scenario may.
@@ -252,11 +258,4 @@ func fuzzing(part string) scenario {
 		pkg:     "./e2e/fuzz", test: "TestFuzz",
 		flags: []string{"-targets", ".", "-each", "10m", "-part", part},
 	}
-	},
-	{
-		name:    "corpus",
-		promise: "No request, however malformed, has the gateway and a proxy in front of it disagree about where it ends, and what each is answered does not change unnoticed.",
-		limits:  "389 raw requests of HTTP/1 and 106 cases of HTTP/2 frames, direct; those of HTTP/1 also through nginx, HAProxy and Caddy, whose clients share a connection.",
-		pkg:     "./e2e/corpus", test: "TestDirect|TestHTTP2|TestThroughProxies", race: true,
-	},
 }
