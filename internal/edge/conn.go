@@ -103,7 +103,7 @@ type Conn struct {
 	over       chan struct{} // what Done returned; nil: nobody has asked
 	internal   bool          // it belongs to the internal API
 	http2      bool
-	idle       bool // HTTP/1: net/http waits for the next request
+	idle       bool // net/http waits for the next request
 	requests   bool // there has been one
 	working    int  // handlers that work for the peer
 	bodies     int  // handlers that wait for a body of the peer's

@@ -54,9 +54,19 @@ func From(ctx context.Context) *Conn {
 // Track is for http.Server.ConnState.
 func Track(nc net.Conn, state http.ConnState) {
 	if c := Of(nc); c != nil && state == http.StateIdle {
-		c.edge.mu.Lock()
-		defer c.edge.mu.Unlock()
-		c.idle = true
+		c.rest()
+	}
+}
+
+// rest is called when the answers of a connection are out. Between the end of a handler and this, an answer may be in
+// a buffer of net/http, and a connection that made room then would lose it.
+func (c *Conn) rest() {
+	c.edge.mu.Lock()
+	defer c.edge.mu.Unlock()
+	c.idle = true
+	if c.list == &c.edge.fresh {
+		c.leaveListLocked()
+		c.edge.used.push(c)
 	}
 }
 
