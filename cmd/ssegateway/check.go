@@ -19,7 +19,7 @@ func checkCommand() *cobra.Command {
 		Example: "  ssegateway check --config /etc/ssegateway/config.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, warnings, err := config.Load(c.Flags(), os.Environ())
+			cfg, warnings, err := config.Load(c.Flags(), os.Environ(), memoryLimit())
 			if !check.Settings(cfg, warnings, problems(err), c.OutOrStdout()) || !check.Named(c.Context(), cfg, c.OutOrStdout()) {
 				return errLogged
 			}

@@ -21,7 +21,7 @@ func healthCommand() *cobra.Command {
 			"It exits with 0 if so, and else with 1 and the reason.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, _, err := config.Load(c.Flags(), os.Environ())
+			cfg, _, err := config.Load(c.Flags(), os.Environ(), 0)
 			if err != nil {
 				return err
 			}

@@ -35,7 +35,7 @@ func operatorCommands() []*cobra.Command {
 // program to read.
 func asking(run func(ctx context.Context, client *operator.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
-		cfg, _, err := config.Load(c.Flags(), os.Environ())
+		cfg, _, err := config.Load(c.Flags(), os.Environ(), 0)
 		if err != nil {
 			return err
 		}

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"ssegateway/internal/config"
@@ -38,7 +37,7 @@ func newProcess(c *cobra.Command) (*process, error) {
 	// that nobody reads the log any more.
 	signal.Notify(p.reloads, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE)
-	cfg, warnings, err := config.Load(c.Flags(), os.Environ())
+	cfg, warnings, err := config.Load(c.Flags(), os.Environ(), memoryLimit())
 	p.cfg = cfg
 	p.level.Set(cfg.LogLevel)
 	p.log, p.lines = logging.Start(os.Stderr, p.level, cfg.LogFormat)
@@ -49,9 +48,8 @@ func newProcess(c *cobra.Command) (*process, error) {
 	if !cfg.PProf {
 		runtime.MemProfileRate = 0 // sampling allocations costs memory and time, and nobody could read it
 	}
-	// In a container the garbage collector runs more often near the memory limit.
-	if _, err := memlimit.Set(); err != nil {
-		p.log.Debug("no memory limit", "error", err.Error())
+	if cfg.MemoryLimit > 0 {
+		limitGo(cfg.MemoryLimit, p.log)
 	}
 	return p, nil
 }
@@ -115,7 +113,7 @@ func (p *process) run(ctx context.Context, s *server.Server, run func(context.Co
 func (p *process) reload(s *server.Server) {
 	var done []slog.Attr
 	level := p.level.Level()
-	cfg, warnings, err := config.Load(p.command.Flags(), os.Environ())
+	cfg, warnings, err := config.Load(p.command.Flags(), os.Environ(), memoryLimit())
 	if p.complain(warnings, err); err == nil {
 		level = cfg.LogLevel
 		done = append(done, slog.String("log_level", strings.ToLower(level.String())))

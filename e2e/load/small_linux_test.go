@@ -43,11 +43,10 @@ func counted(r *bufio.Reader, published, own int) error {
 // comes back to where the log does not reach gets a gap.
 func TestSmallMemory(t *testing.T) {
 	const limit = 64 << 20
-	const logBytes = 2 << 20
-	const published = 20    // to everybody
-	const goLimit = "32MiB" // half of it, as docs/operations.md advises; the kernel's share is about as large
+	const logBytes = limit / 32 // the default there
+	const published = 20        // to everybody
 	g := newGroup(t, limit)
-	s := startAs(t, g.command(), "GOMEMLIMIT="+goLimit, "TOPIC_LOG_BYTES="+strconv.Itoa(logBytes), "QUEUE_BYTES=65536", "QUEUE_BUDGET_BYTES=4194304")
+	s := startAs(t, g.command())
 	s.backend.topic = "everybody"
 	stalled := s.open(*streams/20, 4096)
 	readers := s.open(*streams-*streams/20, 0)

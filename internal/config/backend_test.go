@@ -23,7 +23,7 @@ func TestBackend(t *testing.T) {
 		{"unix:/run/app.sock?k=1", "http://localhost/?k=1", "/run/app.sock", "unix:/run/app.sock"},
 		{"unix:/run/a%3Ab%20c:/cb:d", "http://localhost/cb:d", "/run/a:b c", "unix:/run/a%3Ab%20c:/cb:d"},
 	} {
-		c, _, err := Load(nil, []string{"CALLBACK_URL=" + test.url})
+		c, _, err := Load(nil, []string{"CALLBACK_URL=" + test.url}, 0)
 		if err != nil {
 			t.Errorf("%s: %v", test.url, err)
 			continue
@@ -47,7 +47,7 @@ func TestSigningSecrets(t *testing.T) {
 		"CALLBACK_SIGNING_SECRET_FILE=" + write(t, "secrets", secretA+"\r\n"+secretB+"\n"),
 		"CONFIG_FILE=" + write(t, "c.yaml", "callback_signing_secret: ["+secretA+", "+secretB+"]"),
 	} {
-		c, _, err := Load(nil, []string{environ})
+		c, _, err := Load(nil, []string{environ}, 0)
 		if diff := cmp.Diff(want, c.CallbackSigningSecrets); err != nil || diff != "" {
 			t.Errorf("%s: %v, -want +got:\n%s", environ, err, diff)
 		}
@@ -72,7 +72,7 @@ func TestContradictions(t *testing.T) {
 		{[]string{"H2C=true", "TLS_CERT_FILE=c", "TLS_KEY_FILE=k"}, "H2C: not possible together with TLS_CERT_FILE"},
 		{[]string{"STATE_DIR=/d", "NATS_URL=nats://h"}, "STATE_DIR: not possible together with NATS_URL"},
 	} {
-		_, _, err := Load(nil, test.environ)
+		_, _, err := Load(nil, test.environ, 0)
 		switch {
 		case test.want == "" && err != nil:
 			t.Errorf("%q: %v", test.environ, err)

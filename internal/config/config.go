@@ -26,6 +26,9 @@ import (
 // Config is everything that can be set. [Load] fills it and is the only place
 // where values are checked; whoever receives a Config may rely on the bounds.
 type Config struct {
+	// MemoryLimit is that of the process, in bytes, as Load was given it; 0: none. It is no setting.
+	MemoryLimit int64
+
 	// ConfigFile is the YAML file that was read; empty if none.
 	ConfigFile string
 
@@ -193,14 +196,19 @@ func (v *flagValue) Type() string       { return v.kind }
 // Load makes a Config. A flag goes before the environment, the environment before the
 // file, the file before the default. An empty value counts as none, but is an error where
 // that would disable a protection. fs, which may be nil, was set up by [Flags] and parsed;
-// environ has the form of os.Environ.
+// environ has the form of os.Environ. memory is the limit on the memory of the process that is
+// configured, in bytes: the defaults of the budgets fit into it. 0: there is none.
 //
 // The error joins all problems found. Warnings are values that were invalid and
 // replaced by their default on purpose; they should be logged as errors. The Config
 // is complete even with an error (defaults stand in), so that a program can log as
 // configured before it exits.
-func Load(fs *pflag.FlagSet, environ []string) (c Config, warnings []error, err error) {
+func Load(fs *pflag.FlagSet, environ []string, memory int64) (c Config, warnings []error, err error) {
+	c.MemoryLimit = memory
 	table := settings(&c)
+	for i := range table {
+		table[i].fit(memory)
+	}
 	l := loader{
 		flags: map[string]any{}, env: map[string]any{},
 		values: koanf.New("\x00"), // no key is nested

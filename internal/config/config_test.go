@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -35,12 +36,41 @@ func with(change func(*Config)) Config {
 var exact = cmp.Options{cmpopts.EquateComparable(netip.Prefix{})}
 
 func TestDefaults(t *testing.T) {
-	c, warnings, err := Load(nil, nil)
+	c, warnings, err := Load(nil, nil, 0)
 	if err != nil || warnings != nil {
 		t.Fatal(err, warnings)
 	}
 	if diff := cmp.Diff(defaults(), c, exact); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// Budgets that are not set fit into a limit on memory. Those that are set stay.
+func TestMemoryLimit(t *testing.T) {
+	budgets := func(memory int64, environ ...string) [4]int64 {
+		c, _, err := Load(nil, environ, memory)
+		if err != nil || c.MemoryLimit != memory {
+			t.Fatal(c.MemoryLimit, err)
+		}
+		return [4]int64{c.QueueBudgetBytes, c.LogBytes, c.RetainedBytes, c.RequestBudgetBytes}
+	}
+	for memory, want := range map[int64][4]int64{
+		0:             {128 * mib, 64 * mib, 64 * mib},
+		1:             {1, 1, 1},
+		64 * mib:      {4 * mib, 2 * mib, 2 * mib},
+		gib:           {64 * mib, 32 * mib, 32 * mib},
+		2*gib - 1:     {128*mib - 1, 64*mib - 1, 64*mib - 1},
+		2 * gib:       {128 * mib, 64 * mib, 64 * mib},
+		math.MaxInt64: {128 * mib, 64 * mib, 64 * mib},
+	} {
+		if got := budgets(memory); got != want {
+			t.Errorf("a limit of %d: %d, want %d", memory, got, want)
+		}
+	}
+	// To set a default is to set it.
+	got := budgets(64*mib, "QUEUE_BUDGET_BYTES=134217728", "TOPIC_LOG_BYTES=67108864", "RETAINED_BYTES=0", "REQUEST_BUDGET_BYTES=5")
+	if want := [4]int64{128 * mib, 64 * mib, 0, 5}; got != want {
+		t.Errorf("what is set: %d, want %d", got, want)
 	}
 }
 
@@ -55,16 +85,16 @@ func TestEveryDefaultIsAllowed(t *testing.T) {
 // A header that nobody may send is a mistake.
 func TestHeaderWithoutProxies(t *testing.T) {
 	const env = "CLIENT_IP_HEADER=X-Real-IP"
-	if _, _, err := Load(nil, []string{env}); err == nil || !strings.HasPrefix(err.Error(), "CLIENT_IP_HEADER: no header is read without TRUSTED_PROXIES") {
+	if _, _, err := Load(nil, []string{env}, 0); err == nil || !strings.HasPrefix(err.Error(), "CLIENT_IP_HEADER: no header is read without TRUSTED_PROXIES") {
 		t.Error(err)
 	}
-	if _, _, err := Load(nil, []string{"PROXY_PROTOCOL=true"}); err == nil || !strings.HasPrefix(err.Error(), "PROXY_PROTOCOL: no header is read without TRUSTED_PROXIES") {
+	if _, _, err := Load(nil, []string{"PROXY_PROTOCOL=true"}, 0); err == nil || !strings.HasPrefix(err.Error(), "PROXY_PROTOCOL: no header is read without TRUSTED_PROXIES") {
 		t.Error(err)
 	}
-	if c, _, err := Load(nil, []string{"PROXY_PROTOCOL=true", "TRUSTED_PROXIES=::1"}); err != nil || !c.ProxyProtocol {
+	if c, _, err := Load(nil, []string{"PROXY_PROTOCOL=true", "TRUSTED_PROXIES=::1"}, 0); err != nil || !c.ProxyProtocol {
 		t.Error(err)
 	}
-	if c, _, err := Load(nil, []string{env, "TRUSTED_PROXIES=::1"}); err != nil || c.ClientIPHeader != "X-Real-Ip" {
+	if c, _, err := Load(nil, []string{env, "TRUSTED_PROXIES=::1"}, 0); err != nil || c.ClientIPHeader != "X-Real-Ip" {
 		t.Error(c.ClientIPHeader, err)
 	}
 }
@@ -86,7 +116,7 @@ func TestEveryFieldIsASetting(t *testing.T) {
 	} {
 		environ = append(environ, env+"="+value)
 	}
-	c, _, err := Load(nil, environ)
+	c, _, err := Load(nil, environ, 1)
 	if err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.HasPrefix(err.Error(), "H2C: ") || !strings.Contains(err.Error(), "\nSTATE_DIR: ") {
 		t.Errorf("got %v, want only the conflicts of H2C with TLS, and of STATE_DIR with NATS", err)
 	}
@@ -162,7 +192,7 @@ func TestValues(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.env, func(t *testing.T) {
-			c, warnings, err := Load(nil, []string{test.env})
+			c, warnings, err := Load(nil, []string{test.env}, 0)
 			if err != nil || warnings != nil {
 				t.Fatal(err, warnings)
 			}
@@ -281,7 +311,7 @@ func TestInvalidValues(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.env, func(t *testing.T) {
-			c, warnings, err := Load(nil, []string{test.env})
+			c, warnings, err := Load(nil, []string{test.env}, 0)
 			if err == nil {
 				t.Fatalf("accepted: %+v", c)
 			}
@@ -306,7 +336,8 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	_, warnings, err := Load(nil, []string{
 		"PORT=x", "LOG_FORMAT=x", "H2C=x", "HEARTBEAT_INTERVAL_SECONDS=x", "TLS_KEY_FILE=x",
 		"CONFIG_FILE=" + write(t, "c.yaml", "prot: 1\nqueue_bytes: x\ndrain_seconds: {a: 1}"),
-	})
+	}, 0)
+
 	if err == nil || len(warnings) != 1 {
 		t.Fatal(err, warnings)
 	}
@@ -317,7 +348,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 
 func TestHeartbeatIsForgiving(t *testing.T) {
 	for _, text := range []string{"0", "-1", "1.5", "abc", "15s", "4294967296", "1e3", " 15"} {
-		c, warnings, err := Load(nil, []string{"HEARTBEAT_INTERVAL_SECONDS=" + text, "PORT=80"})
+		c, warnings, err := Load(nil, []string{"HEARTBEAT_INTERVAL_SECONDS=" + text, "PORT=80"}, 0)
 		if err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
@@ -363,7 +394,7 @@ func TestPrecedence(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			c, _, err := Load(flags(t, test.args...), test.environ)
+			c, _, err := Load(flags(t, test.args...), test.environ, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -383,7 +414,7 @@ func TestProblemNamesItsSource(t *testing.T) {
 		"--internal-token: ":  {"--internal-token= ", ""},
 		"--callback-url-file": {"--callback-url-file=/nonexistent", ""},
 	} {
-		_, _, err := Load(flags(t, arrange[0]), arrange[1:])
+		_, _, err := Load(flags(t, arrange[0]), arrange[1:], 0)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v gives %v, want %s…", arrange, err, want)
 		}
@@ -396,10 +427,10 @@ func TestFlags(t *testing.T) {
 			t.Errorf("no flag %s", s.flag())
 		}
 	}
-	if c, _, err := Load(flags(t, "--h2c"), nil); err != nil || !c.H2C {
+	if c, _, err := Load(flags(t, "--h2c"), nil, 0); err != nil || !c.H2C {
 		t.Errorf("--h2c without a value: %v, %v", c.H2C, err)
 	}
-	if _, _, err := Load(flags(t, "--internal-token="), nil); err == nil || !strings.Contains(err.Error(), "--internal-token: it is set to nothing") {
+	if _, _, err := Load(flags(t, "--internal-token="), nil, 0); err == nil || !strings.Contains(err.Error(), "--internal-token: it is set to nothing") {
 		t.Errorf("--internal-token without a value: %v", err)
 	}
 	usage := flags(t).FlagUsages()
@@ -455,7 +486,7 @@ func TestFile(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			path := write(t, "c.yaml", test.content)
-			c, warnings, err := Load(nil, []string{"CONFIG_FILE=" + path})
+			c, warnings, err := Load(nil, []string{"CONFIG_FILE=" + path}, 0)
 			if warnings != nil {
 				t.Error("warnings:", warnings)
 			}
@@ -497,7 +528,7 @@ func TestSecretFiles(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			environ := append(test.environ, "INTERNAL_TOKEN_FILE="+write(t, "token", test.content))
-			c, _, err := Load(nil, environ)
+			c, _, err := Load(nil, environ, 0)
 			if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("error %v, want %q", err, test.err)
 			}
@@ -509,11 +540,11 @@ func TestSecretFiles(t *testing.T) {
 			}
 		})
 	}
-	c, _, err := Load(nil, []string{"CALLBACK_URL_FILE=" + write(t, "url", url+"\n")})
+	c, _, err := Load(nil, []string{"CALLBACK_URL_FILE=" + write(t, "url", url+"\n")}, 0)
 	if err != nil || c.CallbackURL != url {
 		t.Errorf("%q, %v", c.CallbackURL, err)
 	}
-	_, _, err = Load(nil, []string{"CALLBACK_URL_FILE=" + write(t, "url", "SECRET://h/")})
+	_, _, err = Load(nil, []string{"CALLBACK_URL_FILE=" + write(t, "url", "SECRET://h/")}, 0)
 	if err == nil || strings.Contains(err.Error(), "SECRET") {
 		t.Errorf("want an error without what the file holds, got %v", err)
 	}
@@ -524,7 +555,7 @@ func TestRedacted(t *testing.T) {
 		"CALLBACK_URL=https://user:SECRET@h:8443/cb%2F/x?key=SECRET#SECRET", "INTERNAL_TOKEN=SECRET",
 		"CALLBACK_SIGNING_SECRET=whsec_SECRETSECRETSECRETSECRETSECRETSE", "INTERNAL_SOCKET_MODE=600",
 		"INTERNAL_ADDR=unix:/run/gw.sock", "INTERNAL_ALLOW=10.0.0.0/8,::1", "DRAIN_SECONDS=30", "NATS_URL=nats://u:SECRET@n:1,tls://SECRET@m",
-	})
+	}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -561,7 +592,7 @@ func FuzzLoad(f *testing.F) {
 		if s.env == "CONFIG_FILE" || strings.HasSuffix(s.env, "_FILE") {
 			t.Skip("reads files")
 		}
-		c, warnings, err := Load(nil, []string{s.env + "=" + text})
+		c, warnings, err := Load(nil, []string{s.env + "=" + text}, 0)
 		switch {
 		case err != nil:
 			if !strings.HasPrefix(err.Error(), s.env+": ") || strings.ContainsAny(err.Error(), "\n\x1b\x7f") {
@@ -584,7 +615,7 @@ func FuzzLoad(f *testing.F) {
 			if a.Key != s.key() {
 				continue
 			}
-			again, _, err := Load(nil, []string{s.env + "=" + a.Value.String()})
+			again, _, err := Load(nil, []string{s.env + "=" + a.Value.String()}, 0)
 			if err != nil {
 				t.Fatalf("%s=%q shows as %q: %v", s.env, text, a.Value, err)
 			}
@@ -605,7 +636,7 @@ func FuzzFile(f *testing.F) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if c, _, _ := Load(nil, []string{"CONFIG_FILE=" + path}); c.Port < 1 {
+		if c, _, _ := Load(nil, []string{"CONFIG_FILE=" + path}, 0); c.Port < 1 {
 			t.Errorf("port %d", c.Port)
 		}
 	})

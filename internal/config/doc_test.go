@@ -69,7 +69,7 @@ func TestPageExample(t *testing.T) {
 	}
 	token := write(t, "token", "s3cret\n")
 	example = strings.Replace(example, "/run/secrets/gateway-token", token, 1)
-	c, warnings, err := Load(nil, []string{"CONFIG_FILE=" + write(t, "config.yaml", example)})
+	c, warnings, err := Load(nil, []string{"CONFIG_FILE=" + write(t, "config.yaml", example)}, 0)
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}

@@ -43,8 +43,8 @@ func TestPackagedFile(t *testing.T) {
 	if diff := cmp.Diff(commented(), string(content)); diff != "" {
 		t.Errorf("%s differs from the settings; run go test ./internal/config -update (-want +file):\n%s", packaged, diff)
 	}
-	plain, _, plainErr := Load(nil, nil)
-	c, warnings, err := Load(nil, []string{"CONFIG_FILE=" + packaged})
+	plain, _, plainErr := Load(nil, nil, 0)
+	c, warnings, err := Load(nil, []string{"CONFIG_FILE=" + packaged}, 0)
 	c.ConfigFile = ""
 	if diff := cmp.Diff(plain, c, exact); err != nil || plainErr != nil || len(warnings) > 0 || diff != "" {
 		t.Errorf("%v, %v, %v, -default +file:\n%s", err, plainErr, warnings, diff)
@@ -55,7 +55,7 @@ func TestPackagedFile(t *testing.T) {
 		t.Fatalf("%d settings with a default", len(defaults))
 	}
 	for _, line := range defaults {
-		c, warnings, err := Load(nil, []string{"CONFIG_FILE=" + write(t, "config.yaml", line[1]+"\n")})
+		c, warnings, err := Load(nil, []string{"CONFIG_FILE=" + write(t, "config.yaml", line[1]+"\n")}, 0)
 		c.ConfigFile = ""
 		if diff := cmp.Diff(plain, c, exact); err != nil || len(warnings) > 0 || diff != "" {
 			t.Errorf("%s: %v, %v, -default +line:\n%s", line[1], err, warnings, diff)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -9,11 +10,22 @@ import (
 type setting struct {
 	env      string // the environment variable; flag and key of the file follow from it
 	standard string // the default, written as a user would; empty: none
+	share    int64  // the default is at most one part in so many of a limit on memory; 0: whatever the limit is
 	value
 	secret  bool   // may also be read from a file, named by <env>_FILE
 	lock    bool   // to set it to nothing is an error, since that would open what it locks
 	lenient bool   // an invalid value is a warning, and the default is used
 	meaning string // one or a few sentences; Markdown
+}
+
+// fit lowers the default, a number of bytes, to its share of a limit on memory in bytes. 0: there is no limit.
+func (s *setting) fit(memory int64) {
+	if s.share == 0 || memory == 0 {
+		return
+	}
+	if standard, err := strconv.ParseInt(s.standard, 10, 64); err == nil && memory/s.share < standard {
+		s.standard = strconv.FormatInt(max(1, memory/s.share), 10)
+	}
 }
 
 const kib, mib, gib = 1 << 10, 1 << 20, 1 << 30
@@ -169,9 +181,10 @@ func settings(c *Config) []setting {
 			meaning: "What may wait for one client that reads slowly, or for one connection that is still pending.",
 		},
 		{
-			env: "QUEUE_BUDGET_BYTES", standard: "134217728", value: byteCount(&c.QueueBudgetBytes, 1, 1024*gib),
+			env: "QUEUE_BUDGET_BYTES", standard: "134217728", share: 16, value: byteCount(&c.QueueBudgetBytes, 1, 1024*gib),
 			meaning: "What may wait in all queues together; a published event that waits for many counts once. " +
-				"Beyond it connections are cut: first those for which most has waited longest without their clients taking any.",
+				"Beyond it connections are cut: first those for which most has waited longest without their clients taking any. " +
+				"Under a memory limit, as of a container, the default is at most a 16th of it.",
 		},
 		{
 			env: "MAX_TOPICS", standard: "10000", value: number(&c.MaxTopics, 1, 1_000_000),
@@ -181,19 +194,20 @@ func settings(c *Config) []setting {
 		{
 			env: "REQUEST_BUDGET_BYTES", standard: "0", value: byteCount(&c.RequestBudgetBytes, 0, 1024*gib),
 			meaning: "What may be kept of clients' requests, for callbacks to repeat: of open connections, and of those whose end the backend was not told of yet. " +
-				"Beyond it new streams get 503. 0: 256 MiB, or 2 KiB for each of `MAX_CONNECTIONS` if that is more.",
+				"Beyond it new streams get 503. 0: 256 MiB, or 2 KiB for each of `MAX_CONNECTIONS` if that is more; under a memory limit, as of a container, at most a quarter of it.",
 		},
 		{
-			env: "TOPIC_LOG_BYTES", standard: "67108864", value: byteCount(&c.LogBytes, 1, 1024*gib),
-			meaning: "What the log of published events keeps for clients that come back.",
+			env: "TOPIC_LOG_BYTES", standard: "67108864", share: 32, value: byteCount(&c.LogBytes, 1, 1024*gib),
+			meaning: "What the log of published events keeps for clients that come back. Under a memory limit, as of a container, the default is at most a 32nd of it.",
 		},
 		{
 			env: "TOPIC_LOG_SECONDS", standard: "600", value: seconds(&c.LogAge, 1, math.MaxUint32),
 			meaning: "How long the log of published events keeps an event.",
 		},
 		{
-			env: "RETAINED_BYTES", standard: "67108864", value: byteCount(&c.RetainedBytes, 0, 1024*gib),
-			meaning: "What all retained events together may take, bookkeeping included. Beyond it an event that is to be retained is refused with 507. 0: nothing can be retained.",
+			env: "RETAINED_BYTES", standard: "67108864", share: 32, value: byteCount(&c.RetainedBytes, 0, 1024*gib),
+			meaning: "What all retained events together may take, bookkeeping included. Beyond it an event that is to be retained is refused with 507. 0: nothing can be retained. " +
+				"Under a memory limit, as of a container, the default is at most a 32nd of it.",
 		},
 		{
 			env: "STATE_DIR", value: directory(&c.StateDir),

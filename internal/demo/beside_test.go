@@ -18,7 +18,7 @@ func TestBeside(t *testing.T) {
 	port, pagePort := freePort(t), freePort(t)
 	cfg, _, err := config.Load(nil, []string{
 		"PORT=" + strconv.Itoa(port), "CALLBACK_URL=http://127.0.0.1:" + strconv.Itoa(pagePort) + "/callback?secret=hush",
-	})
+	}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func start(t *testing.T, settings ...string) *running {
 func tryStart(t *testing.T, settings []string) (*running, error) {
 	t.Helper()
 	port, pagePort := freePort(t), freePort(t)
-	cfg, _, err := config.Load(nil, append([]string{"PORT=" + strconv.Itoa(port)}, settings...))
+	cfg, _, err := config.Load(nil, append([]string{"PORT=" + strconv.Itoa(port)}, settings...), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -399,7 +399,7 @@ func TestBusyPorts(t *testing.T) {
 		{busy, busy, []string{"choose another with PORT:", "choose another with PAGE_PORT:"}},
 	} {
 		out := newBuffer()
-		cfg, _, err := config.Load(nil, []string{"PORT=" + strconv.Itoa(c.port)})
+		cfg, _, err := config.Load(nil, []string{"PORT=" + strconv.Itoa(c.port)}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

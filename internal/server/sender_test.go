@@ -72,7 +72,7 @@ func prepare(t testing.TB, change func(*config.Config)) *running {
 		}
 	}))
 	t.Cleanup(backend.Close)
-	cfg, _, err := config.Load(nil, []string{"CALLBACK_URL=" + backend.URL, "HEARTBEAT_INTERVAL_SECONDS=3600"})
+	cfg, _, err := config.Load(nil, []string{"CALLBACK_URL=" + backend.URL, "HEARTBEAT_INTERVAL_SECONDS=3600"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

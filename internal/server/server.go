@@ -55,9 +55,11 @@ const (
 	writeTimeout = 100 * 365 * 24 * time.Hour
 
 	// The default of REQUEST_BUDGET_BYTES: the first, or the second for each of MAX_CONNECTIONS if
-	// that is more. A browser's request with its cookies takes about 1 KiB.
+	// that is more. A browser's request with its cookies takes about 1 KiB. Under a limit on memory it
+	// is at most one part of that in requestsShare.
 	leastRequestBudget = 256 << 20
 	requestBytes       = 2 << 10
+	requestsShare      = 4
 )
 
 // Server is the whole program as a value.
@@ -128,6 +130,9 @@ func New(cfg config.Config, version string, log *slog.Logger) (_ *Server, err er
 	}
 	if cfg.RequestBudgetBytes == 0 {
 		cfg.RequestBudgetBytes = max(leastRequestBudget, requestBytes*int64(cfg.MaxConnections))
+		if cfg.MemoryLimit > 0 {
+			cfg.RequestBudgetBytes = min(cfg.RequestBudgetBytes, max(1, cfg.MemoryLimit/requestsShare))
+		}
 	}
 	tracer := tracing.New(version, log)
 	if tracer != nil {

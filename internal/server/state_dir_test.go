@@ -9,7 +9,7 @@ import (
 
 // TestNewFails: where New fails the directory is free again, as after a clean stop.
 func TestNewFails(t *testing.T) {
-	cfg, _, err := config.Load(nil, []string{"CALLBACK_URL=http://backend/", "STATE_DIR=" + t.TempDir()})
+	cfg, _, err := config.Load(nil, []string{"CALLBACK_URL=http://backend/", "STATE_DIR=" + t.TempDir()}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
