@@ -45,6 +45,7 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var call struct {
 		Action, Token string
 		Request       struct{ URL string }
+		Events        []struct{ Token string } // of "disconnects": CALLBACK_BATCH
 	}
 	if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -52,13 +53,18 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if call.Action != "connect" {
-		if _, ok := b.accepted[call.Token]; !ok {
-			b.doubled++
-			return
+	switch call.Action {
+	case "connect":
+	case "disconnect":
+		b.end(call.Token)
+		return
+	case "disconnects":
+		for _, e := range call.Events {
+			b.end(e.Token)
 		}
-		delete(b.accepted, call.Token)
-		b.told++
+		return
+	default:
+		http.Error(w, "no such action", http.StatusBadRequest)
 		return
 	}
 	n, err := strconv.Atoi(strings.TrimPrefix(call.Request.URL, "/bench/"))
@@ -69,6 +75,16 @@ func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.tokens[n] = call.Token
 	b.accepted[call.Token] = struct{}{}
 	_, _ = w.Write(b.answer) // if the gateway has gone, another check reports it
+}
+
+// end counts an end that was told. The caller holds mu.
+func (b *backend) end(token string) {
+	if _, ok := b.accepted[token]; !ok {
+		b.doubled++
+		return
+	}
+	delete(b.accepted, token)
+	b.told++
 }
 
 func (b *backend) token(stream int) string {

@@ -15,12 +15,17 @@ func TestBackendCounts(t *testing.T) {
 		"one twice":           {"connect a, disconnect a, disconnect a", "1 told, 0 missing, 1 doubled"},
 		"one never":           {"connect a, connect b, disconnect a", "1 told, 1 missing, 0 doubled"},
 		"one never connected": {"disconnect a", "0 told, 0 missing, 1 doubled"},
+		"in batches":          {"connect a, connect b, disconnects a b", ""},
+		"one in two batches":  {"connect a, connect b, disconnects a b, disconnects a", "2 told, 0 missing, 1 doubled"},
+		"what is it?":         {"connect a, disconnected a", "0 told, 1 missing, 0 doubled"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBackend(2, "{}")
 			for call := range strings.SplitSeq(test.calls, ", ") {
-				action, token, _ := strings.Cut(call, " ")
-				body := `{"action":"` + action + `","token":"` + token + `","request":{"url":"/bench/1"}}`
+				action, tokens, _ := strings.Cut(call, " ")
+				first, _, _ := strings.Cut(tokens, " ")
+				events := `{"token":"` + strings.ReplaceAll(tokens, " ", `"},{"token":"`) + `"}`
+				body := `{"action":"` + action + `","token":"` + first + `","request":{"url":"/bench/1"},"events":[` + events + `]}`
 				b.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))
 			}
 			ctx, cancel := context.WithCancel(t.Context())
