@@ -197,8 +197,8 @@ func (c *client) take(name, id, data string, hasData bool) {
 		c.current.mu.Unlock()
 		c.opens = append(c.opens, now)
 	case name == "gap":
-		from, _ := c.record.position(strings.TrimSuffix(strings.TrimPrefix(data, `{"last_event_id":"`), `"}`))
-		if !placed {
+		from, known := c.record.position(strings.TrimSuffix(strings.TrimPrefix(data, `{"last_event_id":"`), `"}`))
+		if !placed || !known {
 			c.wrong = append(c.wrong, "a gap without a position")
 			return
 		}

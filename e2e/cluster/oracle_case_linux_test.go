@@ -40,7 +40,10 @@ func TestOracleHistory(t *testing.T) {
 		"a gap that forgets":         {[]item{begin, ev(0), ev(1), {kind: gap, from: at(0, 1), at: at(1, 5)}, ev(5), ev(6)}, "but it had"},
 		"a gap that does not cover":  {[]item{begin, ev(0), ev(1), ev(4), {kind: gap, from: at(0, 5), at: at(1, 5)}, ev(6)}, "event 5 at {1 6} is missing"},
 		"not where it was published": {[]item{begin, {kind: event, publication: 0, at: at(0, 9)}}, "its publisher got"},
-		"no position at the start":   {[]item{ev(0)}, "does not begin with a position"},
+		"lost as it came":            {[]item{{kind: gap, from: at(0, 2), at: at(1, 5)}, ev(5), ev(6)}, ""},
+		"a gap that covers too much": {[]item{{kind: gap, from: at(0, 2), at: at(1, 6)}, ev(5), ev(6)}, "doubled, or out of order"},
+		"a gap for a new client":     {[]item{{kind: gap, from: at(0, 1), at: at(0, 2)}, ev(4)}, "nothing of the log was lost"},
+		"no position at the start":   {[]item{ev(0)}, "and not with a position"},
 	} {
 		got := strings.Join(r.checkHistory(&client{record: r, topics: []int{1}, stays: true, history: c.history}, r.expectations()), "\n")
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
