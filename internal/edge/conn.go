@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"math"
@@ -77,8 +76,7 @@ type Conn struct {
 	tls      bool    // what is carried is TLS
 	refusal  Refusal // nil: net/http's own refusals are sent unchanged
 
-	proxied  *proxied             // by the PROXY protocol; set before net/http gets the connection; nil: not
-	tlsState *tls.ConnectionState // of HTTP/1 over TLS; set before net/http gets the connection
+	proxied *proxied // by the PROXY protocol; set before net/http gets the connection; nil: not
 
 	handedOver atomic.Bool
 	failure    atomic.Pointer[error]
