@@ -156,7 +156,7 @@ type https1 struct {
 func (h *https1) Read(p []byte) (int, error) {
 	n, err := h.Conn.Read(p)
 	if err == nil {
-		return h.conn.see(p[:n])
+		return h.conn.see(p, n)
 	}
 	return n, err
 }

@@ -145,8 +145,13 @@ func clientOf(r *http.Request) context.Context {
 	if conn == nil || r.ProtoMajor > 1 {
 		return r.Context()
 	}
-	conn.Final()
-	return streamClient{r.Context(), conn}
+	ctx := r.Context()
+	if conn.Final() != nil {
+		left, leave := context.WithCancel(ctx)
+		leave()
+		ctx = left
+	}
+	return streamClient{ctx, conn}
 }
 
 // Left implements [gateway.Leaver].
