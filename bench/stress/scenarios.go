@@ -244,8 +244,8 @@ var scenarios = []scenario{
 	{
 		name:    "corpus",
 		promise: "No request, however malformed, has the gateway and a proxy in front of it disagree about where it ends, and what each is answered does not change unnoticed.",
-		limits:  "389 raw requests of HTTP/1 and 106 cases of HTTP/2 frames, direct; those of HTTP/1 also through nginx, HAProxy and Caddy, whose clients share a connection.",
-		pkg:     "./e2e/corpus", test: "TestDirect|TestHTTP2|TestThroughProxies", race: true,
+		limits:  "389 raw requests of HTTP/1 and 106 cases of HTTP/2 frames, direct; those of HTTP/1 also over TLS, and through nginx, HAProxy and Caddy, whose clients share a connection.",
+		pkg:     "./e2e/corpus", test: "TestDirect|TestTLS|TestHTTP2|TestThroughProxies", race: true,
 	},
 }
 

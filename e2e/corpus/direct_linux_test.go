@@ -2,10 +2,9 @@ package corpus
 
 import (
 	"bytes"
-	"context"
+	"crypto/tls"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -19,19 +18,20 @@ var listeners = []string{"public", "internal"}
 // site is a gateway with both listeners. Each case comes from an address of its own, by which the callbacks are told apart.
 type site struct {
 	*harness.Gateway
-	addrs   map[string]string
-	clients int // that had an address
+	addrs    map[string]string
+	protocol harness.Protocol
+	clients  int // that had an address
 }
 
-func start(t *testing.T, settings ...string) *site {
+func start(t *testing.T, public *harness.Certificate, settings ...string) *site {
 	t.Helper()
 	port, err := harness.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
 	internal := fmt.Sprintf("127.0.0.1:%d", port)
-	gw := harness.StartGateway(t, binary, nil, append([]string{"INTERNAL_ADDR=" + internal, "MAX_CONNECTIONS_PER_IP=1000"}, settings...)...)
-	return &site{gw, map[string]string{"public": gw.Endpoint.Addr, "internal": internal}, 0}
+	gw := harness.StartGateway(t, binary, public, append([]string{"INTERNAL_ADDR=" + internal, "MAX_CONNECTIONS_PER_IP=1000"}, settings...)...)
+	return &site{Gateway: gw, addrs: map[string]string{"public": gw.Endpoint.Addr, "internal": internal}}
 }
 
 // address returns an address of this host, another one for each number.
@@ -65,11 +65,24 @@ func (s *site) saw(client string) (lines []string) {
 }
 
 func TestDirect(t *testing.T) {
-	s := start(t)
+	s := start(t, nil)
 	for _, sub := range subjects {
 		s.hold(t, sub, listeners, s.try)
 	}
 	harness.Figure(t, "%d requests of HTTP/1, each at 2 listeners", count())
+}
+
+// TestTLS makes the same attempts over TLS. Each is answered as in the clear.
+func TestTLS(t *testing.T) {
+	if *update {
+		t.Skip("TestDirect writes these answers")
+	}
+	s := start(t, cert, "INTERNAL_TLS_CERT_FILE="+cert.CertFile, "INTERNAL_TLS_KEY_FILE="+cert.KeyFile)
+	s.protocol = harness.HTTP1TLS
+	for _, sub := range subjects {
+		s.hold(t, sub, listeners, s.try)
+	}
+	harness.Figure(t, "%d requests of HTTP/1 over TLS, each at 2 listeners", count())
 }
 
 // hold makes the attempts of a subject, many at a time, and holds what comes of them against what is frozen.
@@ -137,8 +150,8 @@ func (s subject) names() (names []string) {
 
 // try makes an attempt at a listener, and waits for the callbacks that it is known to cause.
 func (s *site) try(t *testing.T, a attempt, listener, client string, frozen []string) []string {
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}}
-	conn, err := dialer.DialContext(context.Background(), "tcp", s.addrs[listener])
+	at := harness.Endpoint{Addr: s.addrs[listener], Protocol: s.protocol, TLS: &tls.Config{RootCAs: cert.Roots, MinVersion: tls.VersionTLS12}}
+	conn, err := at.Dial(t.Context(), 0, client)
 	if err != nil {
 		t.Error(err)
 		return nil

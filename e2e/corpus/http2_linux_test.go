@@ -120,7 +120,7 @@ func (a attempt) sendFrames(conn net.Conn, known []string) (lines []string) {
 
 // TestHTTP2 sends frames, without TLS to the public listener and with TLS to that of /internal.
 func TestHTTP2(t *testing.T) {
-	s := start(t, "H2C=true", "INTERNAL_TLS_CERT_FILE="+cert.CertFile, "INTERNAL_TLS_KEY_FILE="+cert.KeyFile)
+	s := start(t, nil, "H2C=true", "INTERNAL_TLS_CERT_FILE="+cert.CertFile, "INTERNAL_TLS_KEY_FILE="+cert.KeyFile)
 	s.hold(t, http2Frames, listeners, s.tryFrames)
 	s.hold(t, http2Bodies, listeners[1:], s.tryFrames)
 	s.hold(t, http2Raced, listeners, s.tryRaced)

@@ -165,7 +165,7 @@ func TestThroughProxies(t *testing.T) {
 		for _, name := range []string{"nginx", "haproxy", "caddy"} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				s := start(t)
+				s := start(t, nil)
 				s.Backend.On("", harness.Script{Connect: asked})
 				s.retain(t, 2*count()+2)
 				addrs := startFront(t, name, [2]string{s.addrs["public"], s.addrs["internal"]})

@@ -141,7 +141,7 @@ func (a attempt) send(conn net.Conn, known []string) (lines []string) {
 	}
 	<-sent
 	_, _ = io.WriteString(conn, marker)
-	_ = conn.(*net.TCPConn).CloseWrite()
+	_ = conn.(interface{ CloseWrite() error }).CloseWrite()
 	if stream {
 		_, err := io.Copy(io.Discard, r.b)
 		if errors.Is(err, os.ErrDeadlineExceeded) {

@@ -180,3 +180,30 @@ func freePort(t *testing.T) string {
 	}
 	return strconv.Itoa(port)
 }
+
+// TestHangupAtStart: whoever starts a gateway with SIGHUP ignored may send it at any moment, also before the gateway has
+// come so far as to handle it. It reloads all the same.
+func TestHangupAtStart(t *testing.T) {
+	for n := range 5 {
+		port, err := harness.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := harness.Run(harness.Command{Args: []string{"sh", "-c", `trap '' HUP; echo here; exec "$0"`, binary}, Env: []string{"PORT=" + strconv.Itoa(port)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Kill()
+		wantLog(t, p, `^here$`)
+		for range n {
+			signal(t, p, syscall.SIGHUP)
+		}
+		wantLog(t, p, `ssegateway started`)
+		signal(t, p, syscall.SIGHUP)
+		wantLog(t, p, `\[INFO\] reloaded log_level=info$`)
+		signal(t, p, syscall.SIGTERM)
+		if code, err := p.Exit(drainLimit + 5*time.Second); err != nil || code != 0 {
+			t.Errorf("exit code %d, %v", code, err)
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"math"
@@ -77,8 +76,7 @@ type Conn struct {
 	tls      bool    // what is carried is TLS
 	refusal  Refusal // nil: net/http's own refusals are sent unchanged
 
-	proxied  *proxied             // by the PROXY protocol; set before net/http gets the connection; nil: not
-	tlsState *tls.ConnectionState // of HTTP/1 over TLS; set before net/http gets the connection
+	proxied *proxied // by the PROXY protocol; set before net/http gets the connection; nil: not
 
 	handedOver atomic.Bool
 	failure    atomic.Pointer[error]
@@ -87,6 +85,7 @@ type Conn struct {
 	writes     sync.RWMutex // held for reading by each write until what came of it is noted
 	inBody     atomic.Bool  // HTTP/1: there is more of a request's body to come
 	broken     atomic.Bool  // the body did not come in time
+	behind     atomic.Bool  // HTTP/1: net/http has read a byte behind the request
 	final      atomic.Bool  // HTTP/1: nothing may come behind the request
 	exempt     atomic.Bool  // its peer may call the internal API: no flood
 	received   atomic.Int64 // bytes
@@ -166,7 +165,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		c.broken.Store(true)
 	}
 	if err == nil && !c.tls {
-		n, err = c.see(p[:n])
+		n, err = c.see(p, n)
 	}
 	if n > 0 && c.received.Add(int64(n)) > floodStart && c.isFlood() {
 		c.edge.mu.Lock()
@@ -178,22 +177,34 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// see looks at the next bytes of HTTP/1 that were read. It returns what Read is to return.
-func (c *Conn) see(p []byte) (int, error) {
-	switch {
-	case len(p) == 0 || c.handedOver.Load():
-	case c.final.Load():
+// see looks at the next n bytes of HTTP/1 that were read into p. It returns what Read is to return.
+func (c *Conn) see(p []byte, n int) (int, error) {
+	if n == 0 || c.handedOver.Load() {
+		return n, nil
+	}
+	// While a handler works net/http reads one byte, to learn of the peer's end. If it gets one, it does not look again.
+	if behind := len(p) == 1; behind != c.behind.Load() {
+		c.behind.Store(behind)
+	}
+	if c.final.Load() {
 		c.note(ErrUnexpected)
 		return 0, ErrUnexpected
-	default:
-		c.framing.scan(p)
 	}
-	return len(p), nil
+	c.framing.scan(p[:n])
+	return n, nil
 }
 
 // Final says that the request that is worked on is the last one of an HTTP/1 connection. If its
-// peer sends more, reading fails with ErrUnexpected, and that ends the request's context.
-func (c *Conn) Final() { c.final.Store(true) }
+// peer sends more, reading fails with ErrUnexpected, and that ends the request's context. If a part of that was
+// read before, it can no longer end the context, and Final returns ErrUnexpected.
+func (c *Conn) Final() error {
+	c.final.Store(true)
+	if !c.behind.Load() {
+		return nil
+	}
+	c.note(ErrUnexpected)
+	return ErrUnexpected
+}
 
 // isFlood reports whether the peer has sent more than its requests account for.
 func (c *Conn) isFlood() bool {

@@ -80,10 +80,6 @@ func Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if c.tlsState != nil && r.TLS == nil {
-			with := *r
-			with.TLS, r = c.tlsState, &with
-		}
 		if isPreface(w, r) {
 			with := *r
 			with.ProtoMajor, with.ProtoMinor, r = 1, 1, &with

@@ -17,8 +17,8 @@ import (
 const handshakeTimeout = 10 * time.Second
 
 // ListenTLS is Listen for connections that begin with a TLS handshake. Accept returns them when
-// it is over: a *tls.Conn for HTTP/2, and for HTTP/1 a connection that net/http takes for a plain
-// one. net/http's own refusals then pass through the edge before they are encrypted.
+// it is over: a *tls.Conn for HTTP/2, and for HTTP/1 a connection of which net/http knows no more than
+// that it has a ConnectionState. net/http's own refusals then pass through the edge before they are encrypted.
 func (e *Edge) ListenTLS(l net.Listener, config *tls.Config, refusal Refusal) net.Listener {
 	return e.ListenProxied(l, nil, config, refusal)
 }
@@ -131,11 +131,9 @@ func (l *preparing) secured(nc net.Conn) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	state := t.ConnectionState()
-	if state.NegotiatedProtocol == "h2" {
+	if t.ConnectionState().NegotiatedProtocol == "h2" {
 		return t, nil
 	}
-	c.tlsState = &state
 	return &https1{t, c}, nil
 }
 
@@ -158,7 +156,7 @@ type https1 struct {
 func (h *https1) Read(p []byte) (int, error) {
 	n, err := h.Conn.Read(p)
 	if err == nil {
-		return h.conn.see(p[:n])
+		return h.conn.see(p, n)
 	}
 	return n, err
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -63,33 +64,46 @@ func (r *running) end() string {
 
 // TestAcceptFails: a listener that fails for good is the end of all, in order.
 func TestAcceptFails(t *testing.T) {
-	r := prepare(t, func(cfg *config.Config) { cfg.DrainWindow = time.Hour })
-	r.run()
-	events, _ := r.stream()
-	shut := 0
-	for fd := range 1024 {
-		listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-		if err != nil || listens == 0 {
-			continue
-		}
-		port := 0
-		switch addr, _ := unix.Getsockname(fd); a := addr.(type) {
-		case *unix.SockaddrInet6:
-			port = a.Port
-		case *unix.SockaddrInet4:
-			port = a.Port
-		}
-		if port == r.cfg.Port {
-			shut++
-			if err := unix.Shutdown(fd, unix.SHUT_RDWR); err != nil {
-				t.Fatal(err)
-			}
+	for _, internal := range []bool{false, true} {
+		for _, how := range []int{unix.SHUT_RD, unix.SHUT_RDWR} {
+			t.Run(fmt.Sprintf("internal=%t,how=%d", internal, how), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "s")
+				r := prepare(t, func(cfg *config.Config) {
+					cfg.DrainWindow = time.Hour
+					if internal {
+						cfg.InternalAddr, cfg.InternalSocketMode = config.Addr{Network: "unix", Address: path}, 0o660
+					}
+				})
+				r.run()
+				events, _ := r.stream()
+				shut := 0
+				for fd := range 1024 {
+					if listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || listens == 0 {
+						continue
+					}
+					found := false
+					switch addr, _ := unix.Getsockname(fd); a := addr.(type) {
+					case *unix.SockaddrInet6:
+						found = !internal && a.Port == r.cfg.Port
+					case *unix.SockaddrInet4:
+						found = !internal && a.Port == r.cfg.Port
+					case *unix.SockaddrUnix:
+						found = internal && a.Name == path
+					}
+					if found {
+						shut++
+						if err := unix.Shutdown(fd, how); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				if shut != 1 {
+					t.Fatalf("%d listeners", shut)
+				}
+				r.expectEnd(events, "accept")
+			})
 		}
 	}
-	if shut != 1 {
-		t.Fatalf("%d listeners", shut)
-	}
-	r.expectEnd(events, "accept")
 }
 
 // failingEngine is a broker whose run fails when it is told to.

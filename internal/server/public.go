@@ -145,8 +145,13 @@ func clientOf(r *http.Request) context.Context {
 	if conn == nil || r.ProtoMajor > 1 {
 		return r.Context()
 	}
-	conn.Final()
-	return streamClient{r.Context(), conn}
+	ctx := r.Context()
+	if conn.Final() != nil {
+		left, leave := context.WithCancel(ctx)
+		leave()
+		ctx = left
+	}
+	return streamClient{ctx, conn}
 }
 
 // Left implements [gateway.Leaver].
@@ -203,6 +208,10 @@ func (s *Server) grant(r *http.Request, c *gateway.Conn, answer gateway.Answer) 
 		s.ignored.LogContext(r.Context(), s.log, slog.LevelWarn, "the answer to the connect callback is ignored",
 			slog.String("token", c.Token().String()), slog.String("error", logging.Cut(err.Error())))
 	}
+	if len(g.Topics) > 0 && leavePositionsOut(g.Events) {
+		s.ignored.LogContext(r.Context(), s.log, slog.LevelWarn, "an id in events of the answer to the connect callback is left out: it is a position, from which the client would come back without what stands behind events",
+			slog.String("token", c.Token().String()))
+	}
 	if s.isRetrySet(r) && !g.Retry.IsSet() {
 		g.Retry = sse.RetryMillis(defaultRetry)
 	}
@@ -213,6 +222,16 @@ func (s *Server) grant(r *http.Request, c *gateway.Conn, answer gateway.Answer) 
 		g.Asked = answer.Asked
 	}
 	return g
+}
+
+// leavePositionsOut takes the ids off the events that are positions. It reports whether there were any.
+func leavePositionsOut(events []sse.Event) (some bool) {
+	for i := range events {
+		if broker.IsPosition(events[i].ID.String()) {
+			events[i].ID, some = sse.ID{}, true
+		}
+	}
+	return some
 }
 
 // lastEventID returns the first Last-Event-ID that is not empty. An EventSource sends one, but a

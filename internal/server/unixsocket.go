@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // listenUnix makes a socket with these permissions at a path and listens at it. Close removes it if it is still the
@@ -18,18 +19,17 @@ func listenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listene
 		return nil, err
 	}
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error { return limitSocket(c, mode) }}
-	l, err := lc.Listen(ctx, "unix", path)
+	listening, err := lc.Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, nameSetting("INTERNAL_ADDR", err)
 	}
-	if l, ok := l.(*net.UnixListener); ok {
-		l.SetUnlinkOnClose(false)
-	}
+	l := listening.(*net.UnixListener) //nolint:forcetypeassert,errcheck // that is what listens there
+	l.SetUnlinkOnClose(false)
 	made, err := os.Lstat(path)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("INTERNAL_ADDR: the socket was removed immediately after it was made: %w", err), l.Close())
 	}
-	listener := &unixListener{Listener: l, path: path, made: made}
+	listener := &unixListener{UnixListener: l, path: path, made: made}
 	if err := os.Chmod(path, mode); err != nil { // to what the umask has taken
 		return nil, errors.Join(nameSetting("INTERNAL_SOCKET_MODE", err), listener.Close())
 	}
@@ -37,10 +37,28 @@ func listenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listene
 }
 
 type unixListener struct {
-	net.Listener
+	*net.UnixListener
+
 	path string
 	made fs.FileInfo
 	once sync.Once
+}
+
+// lookEvery is how often a socket for which nobody comes is looked at.
+const lookEvery = time.Second
+
+// Accept implements net.Listener. Like that of a TCP listener it fails for good once the socket was shut down.
+func (l *unixListener) Accept() (net.Conn, error) {
+	for {
+		_ = l.SetDeadline(time.Now().Add(lookEvery))
+		nc, err := l.UnixListener.Accept()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nc, err
+		}
+		if isShutDown(l.UnixListener) {
+			return nil, &net.OpError{Op: "accept", Net: "unix", Addr: l.Addr(), Err: fmt.Errorf("the socket was shut down: %w", syscall.EINVAL)}
+		}
+	}
 }
 
 // Close implements net.Listener.
@@ -50,7 +68,7 @@ func (l *unixListener) Close() error {
 			_ = os.Remove(l.path)
 		}
 	})
-	return l.Listener.Close()
+	return l.UnixListener.Close()
 }
 
 // removeStaleSocket removes a socket that a killed process left. Only a refused connection
