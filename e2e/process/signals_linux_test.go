@@ -193,7 +193,7 @@ func TestHangupAtStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer p.Kill()
+		t.Cleanup(p.Kill)
 		wantLog(t, p, `^here$`)
 		for range n {
 			signal(t, p, syscall.SIGHUP)

@@ -23,7 +23,7 @@ func listenUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listene
 	if err != nil {
 		return nil, nameSetting("INTERNAL_ADDR", err)
 	}
-	l := listening.(*net.UnixListener) //nolint:forcetypeassert,errcheck // that is what listens there
+	l := listening.(*net.UnixListener) //nolint:forcetypeassert // that is what listens there
 	l.SetUnlinkOnClose(false)
 	made, err := os.Lstat(path)
 	if err != nil {
