@@ -168,6 +168,9 @@ func parseReply(b []byte, eof bool) (a reply, done bool, err error) {
 		return a, false, err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode < 200 {
+		return a, false, fmt.Errorf("%.100q instead of an answer", b)
+	}
 	a.status, a.closes = resp.StatusCode, resp.Close
 	a.body, err = io.ReadAll(resp.Body)
 	if bool(more) && !eof {

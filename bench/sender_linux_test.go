@@ -41,6 +41,8 @@ func TestParseReply(t *testing.T) {
 	for name, text := range map[string]string{
 		"more than was asked for": "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1",
 		"no HTTP":                 "hello\r\n\r\n",
+		"status 000":              "HTTP/1.0 000 \nContent-Length:00\r\n\r\n00",
+		"no final answer":         "HTTP/1.0 100 Continue\r\n\r\n",
 		"no status":               "HTTP/1.1 abc OK\r\nContent-Length: 0\r\n\r\n",
 	} {
 		if a, done, err := parseReply([]byte(text), false); err == nil {
