@@ -19,6 +19,7 @@ import (
 type connection struct {
 	Token    string   `json:"token"`
 	Node     string   `json:"node"`
+	Kind     string   `json:"kind,omitempty"`
 	State    string   `json:"state"`
 	Path     string   `json:"path"`
 	ClientIP string   `json:"client_ip,omitempty"`
@@ -34,8 +35,17 @@ type connection struct {
 
 var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open"}
 
+// kindOf returns the kind of a connection that is not an ordinary one.
+func kindOf(i connections.Info) string {
+	if i.Relayed {
+		return "relay"
+	}
+	return ""
+}
+
 func show(i connections.Info) connection {
 	return connection{
+		Kind:  kindOf(i),
 		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Path: i.Path, ClientIP: i.ClientIP,
 		Subject: i.Subject, Topics: append([]string{}, i.Topics...), Overflow: i.Overflow.String(),
 		Since: i.Since.Format(time.RFC3339), Events: i.Events, Bytes: i.Bytes, Queued: i.Queued, Drops: i.Drops,

@@ -81,6 +81,13 @@ type Config struct {
 	// CallbackBatch is how many disconnects one callback may carry. 1: each has its own.
 	CallbackBatch int
 
+	// RelayURL is the application that requests below RelayPaths are passed on to: a scheme and a host. Empty: none are.
+	RelayURL string
+	// RelayPaths are prefixes of whole segments of the raw path, each without a "/" at its end; "" is all.
+	RelayPaths []string
+	// RelayTimeout bounds the wait from the end of a relayed request to the head of its answer; whole seconds.
+	RelayTimeout time.Duration
+
 	// HeartbeatInterval between the heartbeats of a stream; whole seconds, at least one.
 	HeartbeatInterval time.Duration
 	// QueueBytes may wait for one client that reads slowly, or for one pending connection.

@@ -189,6 +189,8 @@ func (o *Own) begin(ctx context.Context, s *Send) (outcome Outcome, done chan er
 		return 0, nil, ErrBufferFull
 	case gateway.Failed:
 		return 0, nil, ErrWriteFailed
+	case gateway.Relayed:
+		return 0, nil, ErrRelayed
 	case gateway.Gone:
 	}
 	return 0, nil, ErrNotFound
@@ -248,6 +250,8 @@ func (o *Own) Change(_ context.Context, token gateway.Token, add, remove []strin
 		return names, nil
 	case errors.Is(err, topics.ErrTooManyTopics):
 		return nil, ErrTooManyTopics
+	case errors.Is(err, gateway.ErrRelayed):
+		return nil, ErrRelayed
 	case c.State() == gateway.Pending:
 		return nil, ErrPending
 	default:

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -210,6 +211,22 @@ func Hurry(r *http.Request, timeout time.Duration) {
 	}
 }
 
+// Stop has no more read of the body of a request than comes within a second. It may be called while another goroutine
+// reads the body, and returns at once.
+func Stop(r *http.Request) {
+	if b, ok := r.Body.(*body); ok {
+		b.stopped.Store(time.Now().Add(drainTimeout).UnixNano())
+		_ = b.control.SetReadDeadline(time.Now().Add(drainTimeout))
+	}
+}
+
+// HasTwoLengths reports whether a request had both a Content-Length and a Transfer-Encoding, or another one before it on
+// its connection.
+func HasTwoLengths(r *http.Request) bool {
+	c := From(r.Context())
+	return c != nil && r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 && c.framing.conflicts()
+}
+
 // body is a request's, which its peer has to send.
 type body struct {
 	io.ReadCloser
@@ -218,6 +235,7 @@ type body struct {
 	patient bool
 	timeout time.Duration // for the next bytes
 	awaited bool          // the connection counts as one that waits for its peer
+	stopped atomic.Int64  // when reading ends, in Unix nanoseconds; 0: as its peer sends it
 	ended   bool          // there is no more of it to read
 	failure error         // why, if that is not its end
 
@@ -246,6 +264,9 @@ func (b *body) Read(p []byte) (int, error) {
 		deadline = b.counted.Add(bodyTimeout)
 	}
 	_ = b.control.SetReadDeadline(deadline)
+	if until := b.stopped.Load(); until != 0 { // behind the deadline, so that none of the two is lost
+		_ = b.control.SetReadDeadline(time.Unix(0, until))
+	}
 	n, err := b.ReadCloser.Read(p)
 	b.conn.allowed.Add(int64(n))
 	if b.received += int64(n); b.received >= bodyRate || time.Since(b.begun) < bodyGrace {

@@ -51,6 +51,13 @@ func Block(block []byte) Frame {
 	return f.close(0)
 }
 
+// Blocks makes a frame of whole blocks, of which that many are events.
+func Blocks(blocks []byte, events int) Frame {
+	f := open(len(blocks))
+	f.bytes = append(f.bytes, blocks...)
+	return f.close(uint32(events)) //nolint:gosec // not negative
+}
+
 // Head makes a frame of the head of an HTTP/1.x response, without a chunk around it.
 func Head(head []byte) Frame { return Frame{bytes: head} }
 

@@ -51,6 +51,9 @@ type Conn struct {
 	extras   *extras // nil if the backend granted nothing and nobody waits for the end
 	answered bool    // the backend's answer is known, or known to stay unknown
 	closing  bool    // pending: a close is in the buffer
+	kind     kind
+
+	uncounted bool // it does not count for its client's address
 
 	// Guarded by the lock of the wheel's slot.
 	slot      int16
@@ -116,6 +119,11 @@ func (c *Conn) lockAndSend(i *outbox.Item, end bool) Result {
 }
 
 func (c *Conn) sendLocked(i *outbox.Item, end bool) Result {
+	if c.kind != asked {
+		if r, is := c.stopLocked(end && i.Frame.IsZero()); is {
+			return r
+		}
+	}
 	switch c.state {
 	case Closed:
 		return Gone
@@ -252,6 +260,9 @@ func (c *Conn) closeLocked(r Reason, d Detail) {
 			c.gw.stats.Open.Add(-1)
 		}
 		c.state, c.reason, c.detail = Closed, r, d
+		if c.kind != asked {
+			c.stopSoon()
+		}
 		c.revokeLocked()
 		if c.stream != nil && graceful {
 			c.appendLocked(outbox.Item{Frame: frame.End})
@@ -268,24 +279,31 @@ func (c *Conn) closeLocked(r Reason, d Detail) {
 
 // endLocked drops what waits and the stream, if there are any.
 func (c *Conn) endLocked(abort bool) {
-	if l := c.lag; l != nil {
-		c.lag = nil
-		if c.stream != nil {
-			c.gw.backlog.remove(l)
-		}
-		why := ErrNotWritten
-		if c.reason == ClientClosed {
-			why = ErrLeft
-		}
-		for i, ok := l.Pop(); ok; i, ok = l.Pop() {
-			c.dropLocked(i, why)
-		}
-	}
+	c.dropLagLocked()
 	if c.stream != nil {
 		c.stream.Close(abort)
 		c.stream = nil
 	}
 	c.ended = c.answered
+}
+
+// dropLagLocked drops what waits.
+func (c *Conn) dropLagLocked() {
+	l := c.lag
+	if l == nil {
+		return
+	}
+	c.lag = nil
+	if c.stream != nil {
+		c.gw.backlog.remove(l)
+	}
+	why := ErrNotWritten
+	if c.reason == ClientClosed {
+		why = ErrLeft
+	}
+	for i, ok := l.Pop(); ok; i, ok = l.Pop() {
+		c.dropLocked(i, why)
+	}
 }
 
 // Abort closes the connection because of the client or the stream, and cuts it at once.

@@ -27,7 +27,7 @@ type Leaver interface {
 // goes away, and may be a [Leaver]. With the answer Accepted the returned connection waits for Open, or for Abort if there
 // will be no stream. Any other answer has ended it.
 func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer, error) {
-	c, err := g.register(request)
+	c, err := g.register(request, asked, nil)
 	if err != nil {
 		if errors.Is(err, ErrRequests) {
 			g.sayRefused(client)
@@ -53,7 +53,7 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 	return c, a, nil
 }
 
-func (g *Gateway) register(request []byte) (*Conn, error) {
+func (g *Gateway) register(request []byte, k kind, stop func()) (*Conn, error) {
 	if g.count.Add(1) > int64(g.cfg.MaxConnections)+g.tails.Load() {
 		g.releaseSlot()
 		return nil, ErrFull
@@ -67,14 +67,17 @@ func (g *Gateway) register(request []byte) (*Conn, error) {
 		g.releaseSlot()
 		return nil, ErrRequests
 	}
-	if a := g.cfg.Addresses; a != nil {
+	if a := g.cfg.Addresses; a != nil && k == asked {
 		if err := a.Take(ClientIP(request)); err != nil {
 			g.cfg.Requests.Release(request)
 			g.releaseSlot()
 			return nil, err
 		}
 	}
-	c := &Conn{gw: g, token: NewToken(), request: request, since: time.Now().Unix()}
+	c := &Conn{gw: g, token: NewToken(), request: request, since: time.Now().Unix(), kind: k, uncounted: k != asked}
+	if stop != nil {
+		c.extras = &extras{stop: stop}
+	}
 	if node >= numbered {
 		c.token = newNodeToken(uint32(node)) //nolint:gosec // the lower half
 	}

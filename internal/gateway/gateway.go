@@ -177,6 +177,9 @@ func (g *Gateway) SetNumber(number uint32) { g.node.Store(numbered | uint64(numb
 func (g *Gateway) Abandon() {
 	g.node.Store(nameless)
 	for _, c := range g.conns.all() {
+		if c.IsRelayed() {
+			continue // nobody else knew of it
+		}
 		c.dismiss(Error, GatewayLost)
 	}
 }
@@ -184,7 +187,7 @@ func (g *Gateway) Abandon() {
 // Each calls f with every connection that the backend knows, in no order.
 func (g *Gateway) Each(f func(token Token, request []byte)) {
 	for _, c := range g.conns.all() {
-		if !c.isTail() {
+		if !c.isTail() && !c.isForwarded() {
 			f(c.token, c.request)
 		}
 	}
@@ -219,7 +222,7 @@ func (g *Gateway) log(ctx context.Context, c *Conn, message string, attrs ...slo
 // notified if it accepted the connection or may have.
 func (g *Gateway) finish(c *Conn) {
 	g.conns.remove(c.token)
-	if a := g.cfg.Addresses; a != nil && !c.isTail() {
+	if a := g.cfg.Addresses; a != nil && !c.isTail() && !c.uncounted {
 		a.Give(ClientIP(c.request)) // so there is room when the backend is told
 	}
 	if c.needsDisconnect {

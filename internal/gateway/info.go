@@ -66,6 +66,7 @@ const maxAddr = len("0000:0000:0000:0000:0000:ffff:255.255.255.255") + 1
 type Info struct {
 	Token    Token
 	State    State
+	Relayed  bool // the backend itself writes the stream
 	Path     string
 	ClientIP string // "": not known
 	Subject  string
@@ -89,7 +90,7 @@ func (c *Conn) info() Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := Info{
-		Token: c.token, State: c.state, Path: c.Path(), Since: time.Unix(c.since, 0).UTC(),
+		Token: c.token, State: c.state, Relayed: c.kind == relayed, Path: c.Path(), Since: time.Unix(c.since, 0).UTC(),
 		Events: c.events, Bytes: c.bytes,
 	}
 	if client := ClientIP(c.request); client.IsValid() {

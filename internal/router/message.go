@@ -122,6 +122,7 @@ type connection struct {
 	Token      string    `json:"token"`
 	Node       string    `json:"node"`
 	State      string    `json:"state"`
+	Relayed    bool      `json:"relayed,omitzero"`
 	Path       string    `json:"path"`
 	ClientIP   string    `json:"client_ip,omitzero"`
 	Subject    string    `json:"subject,omitzero"`
@@ -180,6 +181,7 @@ var errorNames = map[string]error{
 	"gone":             connections.ErrGone,
 	"dropped":          connections.ErrDropped, // of Write
 	"pending":          connections.ErrPending,
+	"relayed":          connections.ErrRelayed,
 	"buffer_full":      connections.ErrBufferFull,
 	"write_failed":     connections.ErrWriteFailed,
 	"write_timeout":    connections.ErrWriteTimeout,
@@ -374,7 +376,7 @@ var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open"}
 
 func encodeConnection(i connections.Info) connection {
 	return connection{
-		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Path: i.Path, ClientIP: i.ClientIP, Subject: i.Subject, Topics: i.Topics,
+		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Relayed: i.Relayed, Path: i.Path, ClientIP: i.ClientIP, Subject: i.Subject, Topics: i.Topics,
 		Overflow: i.Overflow.String(), Since: i.Since, Events: i.Events, Bytes: i.Bytes, Queued: i.Queued, Drops: i.Drops,
 	}
 }
@@ -391,6 +393,7 @@ func (c connection) decode() (i connections.Info, err error) {
 	}
 	i.Overflow, _ = outbox.ParseOverflow(c.Overflow)
 	i.Node, i.Path, i.ClientIP, i.Subject, i.Topics, i.Since = c.Node, c.Path, c.ClientIP, c.Subject, c.Topics, c.Since
+	i.Relayed = c.Relayed
 	i.Events, i.Bytes, i.Queued, i.Drops = c.Events, c.Bytes, c.Queued, c.Drops
 	return i, nil
 }

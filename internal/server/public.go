@@ -40,6 +40,8 @@ func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 	switch path := target(r); {
 	case healthPath(r) != "":
 		s.serveHealth(w, r)
+	case !isInternal(path) && s.relays(path):
+		s.serveRelayed(w, r)
 	case !isInternal(path):
 		s.clients.ServeHTTP(w, r)
 	default:
@@ -161,7 +163,7 @@ func (c streamClient) Left() (gateway.Reason, gateway.Detail) {
 // socket is left. MAX_CONNECTIONS may be larger than that, since HTTP/2 streams share sockets.
 func (s *Server) lacksSockets(r *http.Request) bool {
 	return r.ProtoMajor == 1 && s.cfg.MaxConnections > s.files.streams &&
-		int(s.gw.Stats().Pending.Load())+s.streams.Sockets() >= s.files.streams+s.gw.Tails()
+		int(s.gw.Stats().Pending.Load())+s.sockets() >= s.files.streams+s.gw.Tails()
 }
 
 // refuseFull turns a client away because there are as many streams as there may be.

@@ -1,0 +1,182 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
+)
+
+const (
+	prefix        = "sse-gateway-" // of fields between the gateway and the application
+	tokenField    = "Sse-Gateway-Token"
+	positionField = "Sse-Gateway-Position"
+
+	holdType   = "application/vnd.ssegateway+json"
+	streamType = "text/event-stream"
+
+	// maxGrant bounds the object of a hold, in bytes, as the answer to a connect callback is bounded.
+	maxGrant = 1 << 20
+)
+
+// removeOwn removes the fields that only the gateway sets. Some servers read "_" as "-".
+func removeOwn(h http.Header) {
+	for name := range h {
+		if len(name) >= len(prefix) && strings.EqualFold(strings.ReplaceAll(name[:len(prefix)], "_", "-"), prefix) {
+			delete(h, name)
+		}
+	}
+}
+
+// rewrite makes the request that goes to the backend. ReverseProxy has removed the hop-by-hop fields, and those of
+// proxies.
+func (r *Relay) rewrite(p *httputil.ProxyRequest) {
+	x := of(p.Out.Context())
+	h := p.Out.Header
+	removeOwn(h)
+	h.Del("Expect") // is met here
+	peer := r.cfg.Peer(p.In)
+	host, proto, chain := p.In.Host, "http", []string(nil)
+	if p.In.TLS != nil {
+		proto = "https"
+	}
+	forwarded := p.In.Header
+	switch {
+	case r.cfg.Trusts(peer):
+		chain = forwarded["X-Forwarded-For"]
+		if v := forwarded.Get("X-Forwarded-Host"); v != "" {
+			host = v
+		}
+		if v := forwarded.Get("X-Forwarded-Proto"); v != "" {
+			proto = v
+		}
+	case len(forwarded["X-Forwarded-For"])+len(forwarded["X-Forwarded-Host"])+len(forwarded["X-Forwarded-Proto"])+len(forwarded["Forwarded"]) > 0:
+		r.untrusted.Do(func() {
+			r.cfg.Log.Warn("a peer that is not in TRUSTED_PROXIES sends the fields of a proxy, which are not passed on: if it is one, add its address to TRUSTED_PROXIES; ignore this if it is a client (this is said once)")
+		})
+	}
+	h["X-Forwarded-For"] = []string{strings.Join(append(append([]string{}, chain...), peer.String()), ", ")}
+	h["X-Forwarded-Host"] = []string{host}
+	h["X-Forwarded-Proto"] = []string{proto}
+	h[tokenField] = []string{x.conn.Token().String()}
+	h[positionField] = []string{x.asked.String()}
+}
+
+// errTaken has ReverseProxy leave an answer alone.
+var errTaken = errors.New("the answer is no answer to pass through")
+
+// decide looks at the head of an answer. It returns errTaken for one that is not passed through.
+func (r *Relay) decide(a *http.Response) error {
+	x := of(a.Request.Context())
+	token := a.Header.Get(tokenField)
+	removeOwn(a.Header)
+	kind, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	encoding := a.Header.Get("Content-Encoding")
+	compressed := encoding != "" && !strings.EqualFold(encoding, "identity")
+	switch {
+	case a.Request.Method == http.MethodHead:
+	case kind == holdType && a.StatusCode >= 200 && a.StatusCode <= 299:
+		if token == x.conn.Token().String() && !compressed {
+			x.held = true
+			return x.take(a)
+		}
+		r.unproven.Do(func() {
+			r.cfg.Log.Warn("an answer of the type that holds a stream has no "+tokenField+" with the token of its request, so it is passed through (this is said once)", "path", x.conn.Path())
+		})
+	case kind == streamType && a.StatusCode == http.StatusOK:
+		if !compressed {
+			return x.take(a)
+		}
+		r.compressed.Do(func() {
+			r.cfg.Log.Warn("an event stream of the application is compressed, so it is passed through as it comes, without heartbeats: have the application leave event streams as they are (this is said once)", "path", x.conn.Path())
+		})
+	}
+	r.cfg.Log.DebugContext(a.Request.Context(), "passed through", "token", x.conn.Token().String(), "status", a.StatusCode)
+	return nil
+}
+
+// take keeps an answer from ReverseProxy. The request's body has been read to its end then.
+func (x *exchange) take(a *http.Response) error {
+	if sender, ok := a.Body.(interface{ Sent() bool }); ok {
+		sender.Sent()
+	}
+	taken := *a
+	x.answer = &taken
+	a.Body = http.NoBody
+	return errTaken
+}
+
+// hold turns a relayed request into a connection of the gateway's.
+func (r *Relay) hold(w http.ResponseWriter, in *http.Request, x *exchange) {
+	content, err := io.ReadAll(io.LimitReader(x.answer.Body, maxGrant+1))
+	if err == nil && len(content) > maxGrant {
+		err = errors.New("larger than 1 MiB")
+	}
+	_ = x.answer.Body.Close()
+	if err != nil {
+		r.fail(w, in.WithContext(context.WithValue(in.Context(), exchangeKey{}, &exchange{w: w, in: in, conn: x.conn})), err)
+		return
+	}
+	answer := gateway.Answer{Outcome: gateway.Accepted, Status: x.answer.StatusCode, Body: content, Asked: x.asked}
+	for _, name := range []string{"Set-Cookie"} {
+		for _, value := range x.answer.Header[name] {
+			answer.Header = append(answer.Header, gateway.Field{Name: name, Value: value})
+		}
+	}
+	x.settled = true
+	r.cfg.Hold(w, in, x.conn, answer)
+}
+
+// firstBuffer is the size of a stream's buffer as long as its blocks fit, in bytes.
+const firstBuffer = 2 << 10
+
+// pump reads a stream of the backend's and writes it to the client, block by block. It waits for each until the client has
+// taken it, so the client's pace becomes the backend's.
+func (r *Relay) pump(c *gateway.Conn, answer *http.Response, cancel context.CancelFunc) {
+	defer r.streams.Done()
+	defer guard.Recover()
+	defer r.open.Add(-1)
+	defer cancel()
+	defer answer.Body.Close()
+	defer c.Abort(gateway.Error, gateway.ConnectionLost) // unless it has ended
+	buf, filled := make([]byte, firstBuffer), 0
+	done := make(chan error, 1)
+	var b blocks
+	for {
+		if filled == len(buf) {
+			if int64(filled) >= r.cfg.MaxBlock {
+				r.cfg.Log.Warn("a relayed stream is cut: one of its blocks is larger than MAX_BODY_BYTES", "token", c.Token().String(), "max_body_bytes", r.cfg.MaxBlock)
+				return
+			}
+			buf = append(buf, make([]byte, min(int64(len(buf)), r.cfg.MaxBlock-int64(len(buf))))...)
+		}
+		n, err := answer.Body.Read(buf[filled:])
+		if end, events := b.scan(buf[filled : filled+n]); end > 0 {
+			end += filled
+			if !c.Push(frame.Blocks(buf[:end], events), done) || <-done != nil {
+				return
+			}
+			filled = copy(buf, buf[end:filled+n])
+			if len(buf) > firstBuffer && filled < firstBuffer {
+				buf = append(make([]byte, 0, firstBuffer), buf[:filled]...)[:firstBuffer]
+			}
+		} else {
+			filled += n
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			c.Finish()
+			return
+		default:
+			return
+		}
+	}
+}
