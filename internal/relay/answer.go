@@ -145,7 +145,14 @@ func (r *Relay) pump(c *gateway.Conn, answer *http.Response, cancel context.Canc
 	defer r.open.Add(-1)
 	defer cancel()
 	defer answer.Body.Close()
-	defer c.Abort(gateway.Error, gateway.ConnectionLost) // unless it has ended
+	whole := false
+	defer func() { // also after a panic
+		if whole {
+			c.Finish()
+		} else {
+			c.Abort(gateway.Error, gateway.ConnectionLost)
+		}
+	}()
 	buf, filled := make([]byte, firstBuffer), 0
 	done := make(chan error, 1)
 	var b blocks
@@ -173,7 +180,7 @@ func (r *Relay) pump(c *gateway.Conn, answer *http.Response, cancel context.Canc
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
-			c.Finish()
+			whole = true
 			return
 		default:
 			return
