@@ -122,6 +122,16 @@ func (c *Conn) Finish() {
 	}
 }
 
+// Break cuts a relayed stream, since the backend has not ended it. One that is about to end, as it was stopped, goes on to
+// its end.
+func (c *Conn) Break() {
+	c.mu.Lock()
+	defer c.unlock()
+	if c.state != Closed {
+		c.closeLocked(Error, ConnectionLost)
+	}
+}
+
 // IsRelayed reports whether the backend itself writes the stream.
 func (c *Conn) IsRelayed() bool {
 	c.mu.Lock()

@@ -150,7 +150,7 @@ func (r *Relay) pump(c *gateway.Conn, answer *http.Response, cancel context.Canc
 		if whole {
 			c.Finish()
 		} else {
-			c.Abort(gateway.Error, gateway.ConnectionLost)
+			c.Break()
 		}
 	}()
 	buf, filled := make([]byte, firstBuffer), 0
