@@ -175,6 +175,7 @@ const relayRest = 5 * time.Second
 
 // cutRelayed cuts the relayed streams: they have an end of the backend's, or none.
 func (g *Gateway) cutRelayed() {
+	defer guard.Recover()
 	for _, c := range g.conns.all() {
 		if c.IsRelayed() {
 			apart(func() { c.Abort(Error, Draining) })
