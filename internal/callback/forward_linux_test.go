@@ -119,7 +119,7 @@ func BenchmarkForward(b *testing.B) {
 					if name == "exchange" {
 						r.RequestURI = "/hold"
 					}
-					a, err := way.RoundTrip(r)
+					a, err := way.RoundTrip(r) //nolint:bodyclose // closed with the others
 					if err != nil {
 						b.Fatal(err)
 					}

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	prefix        = "sse-gateway-" // of fields between the gateway and the application
-	tokenField    = "Sse-Gateway-Token"
+	prefix        = "sse-gateway-"      // of fields between the gateway and the application
+	tokenField    = "Sse-Gateway-Token" //nolint:gosec // the name of a field
 	positionField = "Sse-Gateway-Position"
 
 	holdType   = "application/vnd.ssegateway+json"
@@ -162,7 +162,9 @@ func (r *Relay) pump(c *gateway.Conn, answer *http.Response, cancel context.Canc
 				r.cfg.Log.Warn("a relayed stream is cut: one of its blocks is larger than MAX_BODY_BYTES", "token", c.Token().String(), "max_body_bytes", r.cfg.MaxBlock)
 				return
 			}
-			buf = append(buf, make([]byte, min(int64(len(buf)), r.cfg.MaxBlock-int64(len(buf))))...)
+			larger := make([]byte, min(2*int64(len(buf)), r.cfg.MaxBlock))
+			copy(larger, buf)
+			buf = larger
 		}
 		n, err := answer.Body.Read(buf[filled:])
 		if end, events := b.scan(buf[filled : filled+n]); end > 0 {
