@@ -14,7 +14,7 @@ COUNT     ?= 1     # how often each test or benchmark runs
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
-.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate load chaos kills hostile fuzz clean
+.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate stress chaos kills hostile fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,8 +85,9 @@ compare: ## measure this program beside nchan, Pushpin and others, installed whe
 simulate: ## measure a gateway with up to 1,000,000 connections in memory; minutes; writes docs/scale.md and .svg
 	$(GO) test -tags simulate -run '^TestSimulation$$' -count=1 -timeout 15m -v ./internal/gateway -docs $(CURDIR)/docs
 
-load: ## measure memory, slow clients, a drain and an outage with thousands of streams; minutes
-	$(GO) test -tags load -count=1 -timeout 20m -v ./e2e/load
+# SCENARIOS="kills …" runs only these, changed or not.
+stress: test-deps build ## run each promise's scenario at full size where its code has changed; writes docs/guarantees.md; hours; needs root
+	$(GO) run ./bench/stress $(SCENARIOS)
 
 CHAOS = -strict -clients 3000 -lease 10 -drain 20
 chaos: test-deps ## three nodes, NATS and nginx on hosts of their own, 50 faults under load; needs root, takes half an hour
@@ -97,17 +98,12 @@ chaos: test-deps ## three nodes, NATS and nginx on hosts of their own, 50 faults
 kills: ## kill a gateway with STATE_DIR 300 times at random moments; a full disk needs root; minutes
 	$(GO) test -race -count=1 -timeout 60m -v -run TestKills ./e2e/state -kills 300 -staying 100 $(TESTFLAGS)
 
-# Built without the race detector, since it measures.
-hostile: build ## 5,000 hostile connections of each kind, with 1,024 descriptors: what everybody else has to wait; minutes
-	$(GO) test -count=1 -timeout 20m -v ./e2e/hostile -gateway $(CURDIR)/$(BIN) -descriptors 1024 -peers 5000 -requests 200 -limit 1s
+# It measures, so without the race detector.
+hostile: test-deps ## 5,000 hostile connections of each kind, with 1,024 descriptors: what everybody else has to wait; minutes
+	$(GO) test -count=1 -timeout 20m -v ./e2e/hostile -descriptors 1024 -peers 5000 -requests 200 -limit 1s -recovery 1s
 
-fuzz: ## run each fuzz target for FUZZTIME
-	@for package in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
-			echo "== $$package $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(strip $(FUZZTIME)) "$$package"; \
-		done; \
-	done
+fuzz: ## fuzz each target for FUZZTIME, two at a time
+	$(GO) test -count=1 -timeout 0 -v -run TestFuzz ./e2e/fuzz -targets . -each $(strip $(FUZZTIME)) $(TESTFLAGS)
 
 clean: ## remove what was built
 	rm -rf bin dist

@@ -129,18 +129,19 @@ const maxMissing = 1 << 16
 
 // series checks the sequence numbers of events, which begin with 1.
 type series struct {
-	highest uint64              // received
-	missing map[uint64]struct{} // numbers below highest that were not received yet
+	anyFirst bool                // the first event may have any number
+	highest  uint64              // received
+	missing  map[uint64]struct{} // numbers below highest that were not received yet
 }
 
 // expects reports whether the number is plausible for this series.
-func (s *series) expects(number uint64, reopened bool) bool {
-	return number > 0 && (number <= s.highest+maxMissing || reopened && s.highest == 0)
+func (s *series) expects(number uint64) bool {
+	return number > 0 && (number <= s.highest+maxMissing || s.anyFirst && s.highest == 0)
 }
 
-func (s *series) arrive(number uint64, reopened bool, found *Check) {
-	if s.highest == 0 && reopened {
-		s.highest = number // earlier events were sent before the stream was reopened
+func (s *series) arrive(number uint64, found *Check) {
+	if s.highest == 0 && s.anyFirst {
+		s.highest = number
 		return
 	}
 	if number > s.highest {
@@ -162,9 +163,9 @@ func (s *series) arrive(number uint64, reopened bool, found *Check) {
 }
 
 // lost returns how many of the sent events were never received.
-func (s *series) lost(sent uint64, reopened bool) int64 {
+func (s *series) lost(sent uint64) int64 {
 	lost := int64(len(s.missing))
-	if sent > s.highest && !(reopened && s.highest == 0) {
+	if sent > s.highest && !(s.anyFirst && s.highest == 0) {
 		lost += int64(sent - s.highest)
 	}
 	return lost
@@ -175,7 +176,7 @@ func (s *series) lost(sent uint64, reopened bool) int64 {
 type checker struct {
 	decoder
 	stream      int
-	reopened    bool // the first event of each series may have any number
+	resumes     bool // see setup.Resumes
 	own, common series
 	found       Check
 }
@@ -193,28 +194,36 @@ func (c *checker) feed(b []byte, arrived func(common bool, number uint64, sent i
 		if stream == everybody {
 			s = &c.common
 		}
-		if err != nil || !s.expects(number, c.reopened) {
+		if err != nil || !s.expects(number) {
 			c.found.Torn++
 			return
 		}
 		c.found.Events++
-		s.arrive(number, c.reopened, &c.found)
+		s.arrive(number, &c.found)
 		arrived(stream == everybody, number, sent)
 	}, func() { c.found.Torn++ })
 }
 
 // reopen is called when the client has closed the stream, before it opens it again.
-// Events that were still on their way at that time do not count as lost.
+// Events that were still on their way at that time do not count as lost, but for those of a
+// series that goes on.
 func (c *checker) reopen() {
-	c.found.Lost += int64(len(c.own.missing) + len(c.common.missing))
-	c.own, c.common, c.reopened = series{}, series{}, true
-	c.decoder = decoder{framing: c.framing[:0], line: c.line[:0], data: c.data[:0], comments: c.comments}
+	c.found.Lost += int64(len(c.own.missing))
+	c.own = series{anyFirst: !c.resumes} // a new token has a series of its own
+	if !c.resumes || len(c.id) == 0 {
+		c.found.Lost += int64(len(c.common.missing))
+		c.common = series{anyFirst: true}
+	}
+	c.decoder = decoder{
+		framing: c.framing[:0], line: c.line[:0], data: c.data[:0], nextID: c.nextID[:0],
+		id: c.id, comments: c.comments,
+	}
 }
 
 // finish returns the final counts, given how many events were sent to this stream and to all streams.
 func (c *checker) finish(own, common uint64) Check {
 	found := c.found
-	found.Lost += c.own.lost(own, c.reopened) + c.common.lost(common, c.reopened)
+	found.Lost += c.own.lost(own) + c.common.lost(common)
 	if c.inEvent() {
 		found.Torn++
 	}

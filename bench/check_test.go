@@ -157,6 +157,39 @@ func TestCheckerOfReopenedStream(t *testing.T) {
 	}
 }
 
+// A stream that comes back with its position and a new token has every event of both series.
+func TestCheckerOfResumedStream(t *testing.T) {
+	at := func(id string, number uint64) string { return "id: " + id + "\n" + event(everybody, number) }
+	for _, test := range []struct {
+		name, first, second string
+		want                Check
+	}{
+		{"goes on", events(1, 2) + at("a", 1), at("b", 2) + events(1), Check{Events: 5}},
+		{"cut within an event", at("a", 1) + at("b", 2)[:70], at("b", 2) + events(1), Check{Events: 3}},
+		{"cut after an id", at("a", 1) + "id: b\n", at("b", 2) + events(1), Check{Events: 3}},
+		{"without a position", strings.ReplaceAll(events(1), "id: 7\n", ""), at("b", 2) + events(1), Check{Events: 3}},
+		{"lost meanwhile", at("a", 1), events(1), Check{Events: 2, Lost: 1}},
+		{"doubled", at("a", 1) + at("b", 2), at("b", 2) + events(1), Check{Events: 4, Doubled: 1}},
+		{"the first of its own lost", at("a", 1) + at("b", 2), "", Check{Events: 2, Lost: 1}},
+		{"one of the former token", events(1) + at("a", 1) + at("b", 2), events(2), Check{Events: 4, Lost: 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := checker{stream: 3, resumes: true}
+			for i, body := range []string{test.first, test.second} {
+				if i > 0 {
+					c.reopen()
+				}
+				if err := c.feed([]byte(head+"\r\n"+body), func(bool, uint64, int64) {}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := c.finish(1, 2); got != test.want {
+				t.Errorf("%+v, want %+v; the position is %q", got, test.want, c.id)
+			}
+		})
+	}
+}
+
 // Neither reading an event nor making a request allocates. Garbage collection would take
 // processor time from the machine that is measured.
 func TestNoGarbage(t *testing.T) {

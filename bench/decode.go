@@ -30,7 +30,9 @@ type decoder struct {
 	line     []byte // the incomplete line of the stream
 	data     []byte // data of the event so far
 	hasData  bool
-	comments int64 // received
+	nextID   []byte // of the event so far
+	id       []byte // the position: the id of the last event that had one
+	comments int64  // received
 }
 
 // opened reports whether the head was received, with status 200.
@@ -159,12 +161,18 @@ func (d *decoder) events(b []byte, event func(data []byte), torn func()) {
 				d.data = append(d.data, '\n')
 			}
 			d.data, d.hasData = append(d.data, bytes.TrimPrefix(value, []byte{' '})...), true
-		case "event", "id", "retry":
+		case "id":
+			d.nextID = append(d.nextID[:0], bytes.TrimPrefix(value, []byte{' '})...)
+		case "event", "retry":
 		case "":
-			switch {
-			case len(line) > 0:
+			if len(line) > 0 {
 				d.comments++
-			case d.hasData: // a block without data is not an event
+				break
+			}
+			if len(d.nextID) > 0 {
+				d.id, d.nextID = append(d.id[:0], d.nextID...), d.nextID[:0]
+			}
+			if d.hasData { // a block without data is not an event
 				event(d.data)
 				d.data, d.hasData = d.data[:0], false
 			}

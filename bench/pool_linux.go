@@ -67,7 +67,7 @@ func (o *Options) workersFor(streams int) (int, error) {
 
 // startPool starts the workers: one in this process, or as many processes as are needed.
 // It passes errors of streams to fail.
-func startPool(ctx context.Context, fail context.CancelCauseFunc, o *Options, streams int, open requestSpec, common bool) (*pool, error) {
+func startPool(ctx context.Context, fail context.CancelCauseFunc, o *Options, streams int, open requestSpec, common, resumes bool) (*pool, error) {
 	host, port, err := open.address()
 	if err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func startPool(ctx context.Context, fail context.CancelCauseFunc, o *Options, st
 		p.workers = append(p.workers, r)
 	}
 	_, err = p.all(p.ctx, func(r *remote) order {
-		return order{Do: doStart, Setup: &setup{r.share, open, common, [4]byte(ips[0].To4()), port, o.Connecting}}
+		return order{Do: doStart, Setup: &setup{r.share, open, common, resumes, [4]byte(ips[0].To4()), port, o.Connecting}}
 	})
 	return p, err
 }

@@ -110,6 +110,7 @@ func (s share) of(n int) int { return (n - s.Process + s.Of - 1) / s.Of }
 type readers struct {
 	request  *request
 	common   bool // whether {channel} in the request is the common one
+	resumes  bool // see setup.Resumes
 	addr     unix.SockaddrInet4
 	loopback bool
 	loops    []*loop
@@ -139,7 +140,7 @@ func (c *churn) has(stream int) bool { return c != nil && stream%c.Every == c.Ev
 func newReaders(fail func(error), s *setup) (*readers, error) {
 	cores := max(1, runtime.GOMAXPROCS(0)/s.Share.Of)
 	r := &readers{
-		request: s.Open.parse(), common: s.Common, fail: fail,
+		request: s.Open.parse(), common: s.Common, resumes: s.Resumes, fail: fail,
 		addr: unix.SockaddrInet4{Port: s.Port, Addr: s.Addr}, loopback: s.Addr[0] == 127,
 	}
 	r.opened.reached, r.arrived.reached = make(chan int64, 1), make(chan int64, 1)
@@ -153,7 +154,7 @@ func newReaders(fail func(error), s *setup) (*readers, error) {
 			l.streams = make([]stream, (s.Share.Streams-l.first+l.step-1)/l.step)
 		}
 		for j := range l.streams {
-			l.streams[j].stream = l.first + j*l.step
+			l.streams[j].stream, l.streams[j].resumes = l.first+j*l.step, s.Resumes
 		}
 		var err error
 		if l.poller, err = newPoller(); err != nil {
@@ -467,6 +468,10 @@ func (l *loop) ask(i int, s *stream) error {
 	}
 	v := values{stream: s.stream, common: l.common}
 	text := l.request.append(l.buf[:0], &v, l.request.addEvent(nil, &v))
+	if l.resumes && len(s.id) > 0 && !l.request.body {
+		text = append(text[:len(text)-len("\r\n")], "Last-Event-ID: "...)
+		text = append(append(text, s.id...), "\r\n\r\n"...)
+	}
 	if n, err := unix.Write(s.fd, text); err != nil || n != len(text) {
 		return l.drop(s.fd, fmt.Errorf("wrote %d of %d bytes of the request: %w", n, len(text), err))
 	}

@@ -103,7 +103,7 @@ func (o *Options) scenario(ctx context.Context, name string) (result Result, err
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	r := &run{Options: o, ctx: ctx, server: s, streams: result.Streams, result: &result}
-	if r.pool, err = startPool(ctx, fail, o, r.streams, s.open, common(name)); err != nil {
+	if r.pool, err = startPool(ctx, fail, o, r.streams, s.open, common(name), s.backend != nil); err != nil {
 		return result, err
 	}
 	began := time.Now()

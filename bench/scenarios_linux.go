@@ -213,7 +213,7 @@ func (r *run) outbox(to *requestSpec) (*outbox, *sender, error) {
 		return nil, nil, err
 	}
 	x := &outbox{
-		size: r.Size, token: r.server.backend.token, sequences: make([]uint64, r.streams),
+		size: r.Size, token: r.server.backend.token, sequences: make([]uint64, r.streams), tokens: make([]string, r.streams),
 		leaves: func(int) bool { return false },
 	}
 	r.sent.Own = x.sequences
@@ -327,6 +327,11 @@ func (r *run) mixed() error {
 	// cannot be foreseen, but a last event to all streams comes after them.
 	if err := r.pool.final(x.common + 1); err != nil {
 		return err
+	}
+	for n := range x.sequences {
+		if churned.has(n) && x.token(n) != x.tokens[n] {
+			x.sequences[n] = 0 // nothing was sent to it since it was opened again
+		}
 	}
 	if err := r.pool.aim(func(n int) uint64 {
 		if churned.has(n) {

@@ -17,7 +17,8 @@ import (
 type outbox struct {
 	size      int // bytes of an event's data
 	token     func(stream int) string
-	sequences []uint64              // by stream
+	sequences []uint64              // by stream: of its current token
+	tokens    []string              // by stream: to which its last event was sent
 	common    uint64                // to all streams
 	gone      int64                 // sends to a stream that was closed
 	leaves    func(stream int) bool // whether the stream may be closed at any time
@@ -226,7 +227,9 @@ func (j *job) choose(x *outbox) {
 	}
 	j.v.stream = j.at
 	j.v.token = x.token(j.at)
-	j.left = x.leaves(j.at)
+	if j.left = x.leaves(j.at); j.left && j.v.token != x.tokens[j.at] {
+		x.tokens[j.at], x.sequences[j.at] = j.v.token, 0 // it was opened again
+	}
 	if j.at += j.senders; j.at >= len(x.sequences) {
 		j.at = j.index
 	}
@@ -269,6 +272,9 @@ func (l *sendLoop) handle(i int, ready uint32) error {
 		return nil
 	case j.left && (a.status == 404 || a.status == 500): // it is being closed, or was
 		l.gone++
+		if j.v.token != "" {
+			l.sequences[j.v.stream]-- // nobody has got that event
+		}
 	case a.err() != nil:
 		return a.err()
 	case j.part.events > 1 && bytes.Contains(a.body, []byte(`"error"`)):

@@ -42,9 +42,12 @@ const (
 
 // setup describes the streams that a worker holds.
 type setup struct {
-	Share      share
-	Open       requestSpec
-	Common     bool // {channel} is the common one
+	Share  share
+	Open   requestSpec
+	Common bool // {channel} is the common one
+	// Resumes: a stream that was closed is opened again with its position, so that it gets every
+	// event to all streams, and it has a new token, so that its own events are numbered from 1 again.
+	Resumes    bool
 	Addr       [4]byte
 	Port       int
 	Connecting int

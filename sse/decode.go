@@ -40,6 +40,7 @@ type Decoder struct {
 	name  []byte // its "event type buffer"
 	id    ID     // its "last event ID buffer"
 	hasID bool   // the unfinished block has an id of its own
+	gave  bool   // the block that was returned last has
 	retry Retry  // of the unfinished block
 
 	lastName  Name // of the event before: streams repeat few names
@@ -62,6 +63,10 @@ func NewDecoderMax(r io.Reader, limit int) *Decoder {
 // would reconnect with. Blocks of only an id set it too. It is set, perhaps
 // empty, once the stream has had an id.
 func (d *Decoder) LastEventID() ID { return d.lastID }
+
+// GaveID reports whether the block that was returned last has an id of its own. Otherwise the
+// id of its event is that of one before.
+func (d *Decoder) GaveID() bool { return d.gave }
 
 // Retry returns the last reconnection time that was read; not set if there was none.
 func (d *Decoder) Retry() Retry { return d.lastRetry }
@@ -223,6 +228,7 @@ func (d *Decoder) dispatch() (e Event, ok bool) {
 			e.ID = d.id
 		}
 	}
+	d.gave = d.hasID
 	d.block, d.data, d.name, d.retry, d.hasID = 0, d.data[:0], d.name[:0], Retry{}, false
 	return e, ok
 }

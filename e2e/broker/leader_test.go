@@ -3,7 +3,6 @@ package broker
 import (
 	"fmt"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -28,8 +27,8 @@ type natsCluster struct {
 func startNATSCluster(t *testing.T) *natsCluster {
 	t.Helper()
 	c := &natsCluster{t: t, binary: filepath.Join(t.TempDir(), "nats-server"), args: map[string][]string{}, servers: map[string]*harness.Process{}}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", c.binary, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := harness.BuildNATS(c.binary); err != nil {
+		t.Fatal(err)
 	}
 	port := func() int {
 		p, err := harness.FreePort()

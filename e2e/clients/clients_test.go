@@ -58,32 +58,34 @@ var clients = []client{
 }
 
 func node(script string) func(*testing.T, string) func() (report, error) {
-	return func(t *testing.T, url string) func() (report, error) {
-		t.Helper()
-		wantCommand(t, "node", "nodejs")
-		if _, err := os.Stat("npm/node_modules"); err != nil {
-			t.Fatalf("the npm packages are not installed: run `make test-deps` (%v)", err)
+	return func(t *testing.T, url string) func() (report, error) { return runNode(t, script, url) }
+}
+
+func runNode(t *testing.T, script string, urls ...string) func() (report, error) {
+	t.Helper()
+	wantCommand(t, "node", "nodejs")
+	if _, err := os.Stat("npm/node_modules"); err != nil {
+		t.Fatalf("the npm packages are not installed: run `make test-deps` (%v)", err)
+	}
+	p, err := harness.Run(harness.Command{Args: append([]string{"node", "npm/" + script}, urls...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("output of the client:\n%.2000s", p.Log.Text())
 		}
-		p, err := harness.Run(harness.Command{Args: []string{"node", "npm/" + script, url}})
-		if err != nil {
-			t.Fatal(err)
+	})
+	n := 0
+	return func() (r report, err error) {
+		n++
+		line, ok := p.Log.Find(harness.Patience, regexp.MustCompile(`^\{"n":`+strconv.Itoa(n)+","))
+		if !ok {
+			return r, fmt.Errorf("no line %d: %w", n, harness.ErrTimeout)
 		}
-		t.Cleanup(func() {
-			p.Kill()
-			if t.Failed() {
-				t.Logf("output of the client:\n%.2000s", p.Log.Text())
-			}
-		})
-		n := 0
-		return func() (r report, err error) {
-			n++
-			line, ok := p.Log.Find(harness.Patience, regexp.MustCompile(`^\{"n":`+strconv.Itoa(n)+","))
-			if !ok {
-				return r, fmt.Errorf("no line %d: %w", n, harness.ErrTimeout)
-			}
-			err = json.Unmarshal([]byte(line), &r)
-			return r, err
-		}
+		err = json.Unmarshal([]byte(line), &r)
+		return r, err
 	}
 }
 
@@ -130,7 +132,7 @@ func startGoSSE(t *testing.T, url string) func() (report, error) {
 		if e.Type == "" && e.Data == "" {
 			return // go-sse reports a block without data as an event
 		}
-		reports <- report{"event", cmp.Or(e.Type, "message"), e.Data, e.LastEventID}
+		reports <- report{Type: "event", Name: cmp.Or(e.Type, "message"), Data: e.Data, ID: e.LastEventID}
 	})
 	done := make(chan error, 1)
 	go func() { done <- conn.Connect() }()
@@ -197,7 +199,7 @@ func readLines(out io.Reader, id *string, reports chan<- report) {
 			data = append(data, value)
 		case "":
 			if data != nil {
-				reports <- report{"event", cmp.Or(name, "message"), strings.Join(data, "\n"), *id}
+				reports <- report{Type: "event", Name: cmp.Or(name, "message"), Data: strings.Join(data, "\n"), ID: *id}
 			}
 			name, data = "", nil
 		}
@@ -240,6 +242,12 @@ func startChromium(t *testing.T) {
 
 func startPage(t *testing.T, url string) func() (report, error) {
 	t.Helper()
+	return runPage(t, "openSource", url)
+}
+
+// runPage calls a function of a page.
+func runPage(t *testing.T, function string, arg any) func() (report, error) {
+	t.Helper()
 	reports := make(chan report, 1000)
 	tab := browser.Open(t, chromedp.WithListener(func(e any) {
 		if call, ok := e.(*runtime.EventBindingCalled); ok {
@@ -257,6 +265,6 @@ func startPage(t *testing.T, url string) func() (report, error) {
 		}),
 		chromedp.Navigate(pages.URL),
 	))
-	chromium.Call[chromedp.Void](t, tab, "openSource", url)
+	chromium.Call[chromedp.Void](t, tab, function, arg)
 	return queue(reports)
 }

@@ -7,3 +7,15 @@ function openSource(url) {
   source.onopen = (event) => tell("open", event);
   for (const name of ["message", "named", "gap"]) source.addEventListener(name, (event) => tell("event", event));
 }
+
+// An EventSource for each URL, and all that happens to it.
+function watchSources(urls) {
+  for (const url of urls) {
+    const source = new EventSource(url);
+    for (const type of ["open", "error", "rejected"]) {
+      source.addEventListener(type, ({ data = "" }) => {
+        report(JSON.stringify({ type, data, name: new URL(url).pathname, state: source.readyState }));
+      });
+    }
+  }
+}

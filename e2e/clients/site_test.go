@@ -112,10 +112,11 @@ type site struct {
 
 // report is something that a client reports.
 type report struct {
-	Type string // open or event
-	Name string
-	Data string
-	ID   string // of the event; with EventSource the last one
+	Type  string // open or event; of a watched source also error or rejected
+	Name  string // of the event, or the path of a watched source
+	Data  string
+	ID    string // of the event; with EventSource the last one
+	State int    // readyState of a watched source
 }
 
 // connected waits for the next connect callback, and returns its Last-Event-ID. The callback
@@ -160,7 +161,7 @@ func (s *site) want(t *testing.T) report {
 // wantEvent waits for the next event, which must be this.
 func (s *site) wantEvent(t *testing.T, name, data, id string) {
 	t.Helper()
-	if r, want := s.want(t), (report{"event", name, data, id}); r != want {
+	if r, want := s.want(t), (report{Type: "event", Name: name, Data: data, ID: id}); r != want {
 		t.Fatalf("got %+v, want %+v", r, want)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -63,11 +62,7 @@ var binaries = sync.OnceValues(func() (dir string, err error) {
 	if _, err := buildSteppable(dir); err != nil {
 		return "", err
 	}
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "nats-server"), "github.com/nats-io/nats-server/v2")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)
-	}
-	return dir, nil
+	return dir, harness.BuildNATS(filepath.Join(dir, "nats-server"))
 })
 
 // newSite starts everything, and waits until all nodes are ready.

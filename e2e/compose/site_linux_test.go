@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -129,8 +128,8 @@ func build(t *testing.T) programs {
 		t.Fatal(err)
 	}
 	nats := filepath.Join(dir, "nats-server")
-	if out, err := exec.Command("go", "build", "-o", nats, "github.com/nats-io/nats-server/v2").CombinedOutput(); err != nil {
-		t.Fatalf("nats-server: %v\n%s", err, out)
+	if err := harness.BuildNATS(nats); err != nil {
+		t.Fatal(err)
 	}
 	return programs{gateway, nats}
 }

@@ -171,7 +171,7 @@ var addresses = section{title: "2 per address", cases: []contractCase{
 		}
 	}},
 	{name: "at level info no address is logged, of a stream that is turned away neither", run: func(t *T) {
-		s := t.Start("MAX_CONNECTIONS_PER_IP=1", trustingTests)
+		s := t.Start("MAX_CONNECTIONS_PER_IP=1", trustingTests, "LOG_LEVEL=info")
 		x := s.OpenWith(fromAddr("198.51.100.7"), harness.Script{})
 		s.wantTooMany(fromAddr("198.51.100.7"), 1, 5)
 		s.WantLog("WARN", "there are too many from its address")

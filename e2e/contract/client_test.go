@@ -33,6 +33,9 @@ func (s *Site) Begin(r harness.Request, script harness.Script) *Stream {
 	x := &Stream{s: s, key: NewKey()}
 	s.backend.On(x.key, script)
 	r.Header = append(r.Header[:len(r.Header):len(r.Header)], harness.Field{Name: harness.KeyHeader, Value: x.key})
+	if !s.t.exact {
+		r = canaries.request(r)
+	}
 	x.Exchange = s.Do(r)
 	return x
 }

@@ -13,7 +13,7 @@ var configuration = section{title: "1 configuration", core: true, cases: []contr
 	{name: "PORT outside 1 to 65535 or no number: a clear error and exit 1", run: func(t *T) {
 		for _, port := range []string{"0", "65536", "-1", "abc", "80.5", "3000x"} {
 			gw, err := harness.Run(harness.Command{
-				Args: t.kind.command,
+				Args: t.kind.Command,
 				Env:  append(t.kind.environment(nil, nil), "PORT="+port),
 			})
 			if err != nil {
@@ -32,7 +32,7 @@ var configuration = section{title: "1 configuration", core: true, cases: []contr
 	// The port may be in use on this machine, for example by this case on another kind. Then the
 	// error at the start names the port.
 	{name: "PORT is 3000 by default", run: func(t *T) {
-		gw, err := harness.Run(harness.Command{Args: t.kind.command, Env: t.kind.environment(nil, nil)})
+		gw, err := harness.Run(harness.Command{Args: t.kind.Command, Env: t.kind.environment(nil, nil)})
 		if err != nil {
 			t.Fatal(err)
 		}

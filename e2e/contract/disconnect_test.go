@@ -295,7 +295,7 @@ var halfClosing = section{title: "8 a client's half-close and further bytes", ca
 		close(release)
 		x.WantDisconnect("client_closed")
 	}},
-	{name: "a client that leaves before its connect has its turn: no callbacks, and its place is free at once", run: func(t *T) {
+	{name: "a client that leaves before its connect has its turn: no callbacks, and its place is free at once", exact: true, run: func(t *T) {
 		s := t.Start("CALLBACK_CONCURRENCY=1", "MAX_CONNECTIONS=4")
 		release := make(chan struct{})
 		first := s.Begin(harness.Request{Target: "/"}, harness.Script{Connect: acceptAfter(release)})

@@ -272,7 +272,7 @@ var ownDraining = section{title: "6 drain, what this gateway adds", cases: []con
 		s.WantLog(`told to hurry`)
 	}},
 	{name: "SIGHUP ends nothing: it reloads, and says so", run: func(t *T) {
-		s := t.Start()
+		s := t.Start("LOG_LEVEL=info")
 		x := s.Open("/")
 		if err := s.gw.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)

@@ -63,6 +63,10 @@ var eventForm = section{title: "5 event form", cases: []contractCase{
 		s.wantStreamed(s.Stream(token, "", "text/event-stream", "event: n\ndata: 2\n\n"), 1)
 		x.WantEvents(`{"type":"n","payload":2}`)
 	}},
+	{name: "envelope: a refusal for good is the event rejected, as it is in plain form", run: func(t *T) {
+		s := t.Start(envelopes, "EVENTSOURCE_ERRORS=event")
+		s.Begin(eventSource("/"), refusing(403)).wantRejected(403, "BACKEND_FORBIDDEN")
+	}},
 	{name: "plain: there is no ready", run: func(t *T) {
 		s := t.Shared()
 		x := s.Open("/")

@@ -246,7 +246,7 @@ var ownLogging = section{title: "6 log lines by level and form", cases: []contra
 		s.WantLog(`^\[DEBUG\] `, x.token, `\bthe-name\b`, `\b17\b`, `/sent( |$)`)
 	}},
 	{name: "sends are not logged at level info", run: func(t *T) {
-		s := t.Start()
+		s := t.Start("LOG_LEVEL=info")
 		x := s.Open("/sent")
 		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"name": "the-name", "data": "x"}}), "ok")
 		x.Leave()

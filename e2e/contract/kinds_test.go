@@ -1,34 +1,25 @@
 package contract
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"ssegateway/e2e/harness"
 )
 
 // kind is one way to serve and to reach streams. The whole suite runs on each kind.
-type kind struct {
-	name     string
-	protocol harness.Protocol
-	command  []string
-	settings []string // NAME=value
-	cert     *harness.Certificate
-}
+type kind struct{ harness.Kind }
 
 // The names of the kinds.
 const (
-	detached = "detached"  // HTTP/1.1 on a socket taken over from net/http (Linux)
-	parked   = "parked"    // HTTP/1.1, as on systems other than Linux
-	tlsHTTP1 = "tls-http1" // HTTP/1.1 over TLS
-	tlsHTTP2 = "tls-http2" // HTTP/2 by ALPN
-	h2c      = "h2c"       // HTTP/2 by prior knowledge
-	foreign  = "foreign"   // CONTRACT_COMMAND, over HTTP/1.1
+	detached = harness.Detached
+	parked   = harness.Parked
+	tlsHTTP1 = harness.TLSHTTP1
+	tlsHTTP2 = harness.TLSHTTP2
+	h2c      = harness.H2CHTTP2
+	foreign  = "foreign" // CONTRACT_COMMAND, over HTTP/1.1
 )
 
 var (
@@ -83,41 +74,33 @@ var theKinds []kind
 // makeKinds returns the kinds, after it has built the gateway for them.
 func makeKinds(dir string) ([]kind, error) {
 	if command := os.Getenv("CONTRACT_COMMAND"); command != "" {
-		return []kind{{name: foreign, command: []string{"/bin/sh", "-c", "exec " + command}}}, nil
+		return []kind{{harness.Kind{Name: foreign, Command: []string{"/bin/sh", "-c", "exec " + command}}}}, nil
 	}
-	cert, err := harness.NewCertificate(dir)
+	standard, err := binary("CONTRACT_BINARY", filepath.Join(dir, "standard"))
 	if err != nil {
 		return nil, err
 	}
-	standard, err := binary("CONTRACT_BINARY", filepath.Join(dir, "ssegateway"))
+	portable, err := binary("CONTRACT_BINARY_PORTABLE", filepath.Join(dir, "portable"), "-tags", "portable")
 	if err != nil {
 		return nil, err
 	}
-	portable, err := binary("CONTRACT_BINARY_PORTABLE", filepath.Join(dir, "ssegateway-portable"), "-tags", "portable")
+	all, err := harness.KindsOf(dir, standard, portable)
 	if err != nil {
 		return nil, err
 	}
-	withTLS := []string{"TLS_CERT_FILE=" + cert.CertFile, "TLS_KEY_FILE=" + cert.KeyFile}
-	return []kind{
-		{name: detached, command: []string{standard}},
-		{name: parked, command: []string{portable}},
-		{name: tlsHTTP1, protocol: harness.HTTP1TLS, command: []string{standard}, settings: withTLS, cert: cert},
-		{name: tlsHTTP2, protocol: harness.HTTP2TLS, command: []string{standard}, settings: withTLS, cert: cert},
-		{name: h2c, protocol: harness.H2C, command: []string{standard}, settings: []string{"H2C=true"}},
-	}, nil
+	kinds := make([]kind, len(all))
+	for i, k := range all {
+		kinds[i] = kind{k}
+	}
+	return kinds, nil
 }
 
 // binary returns the program that the variable names, or builds the gateway with the race detector.
-func binary(variable, path string, flags ...string) (string, error) {
+func binary(variable, dir string, flags ...string) (string, error) {
 	if given := os.Getenv(variable); given != "" {
 		return filepath.Abs(given)
 	}
-	args := append([]string{"build", "-race", "-o", path}, flags...)
-	build := exec.Command("go", append(args, "ssegateway/cmd/ssegateway")...)
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)
-	}
-	return path, nil
+	return harness.Build(dir, flags...)
 }
 
 // checkCounts checks that every kind ran every case. A missing kind, and a case that was
@@ -126,11 +109,11 @@ func checkCounts(t *testing.T, ran map[string][]string) {
 	t.Helper()
 	for _, k := range theKinds {
 		for _, c := range allCases() {
-			if want, got := c.runsOn(k.name), slices.Contains(ran[k.name], c.name); want != got {
-				t.Errorf("kind %s, case %q: ran %v, should run %v", k.name, c.name, got, want)
+			if want, got := c.runsOn(k.Name), slices.Contains(ran[k.Name], c.name); want != got {
+				t.Errorf("kind %s, case %q: ran %v, should run %v", k.Name, c.name, got, want)
 			}
 		}
-		t.Logf("%-10s %3d cases", k.name, len(ran[k.name]))
+		t.Logf("%-10s %3d cases", k.Name, len(ran[k.Name]))
 	}
 	names := map[string]bool{}
 	for _, c := range allCases() {

@@ -237,7 +237,7 @@ func (t *T) wantNoStart(settings ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gw, err := harness.Run(harness.Command{Args: t.kind.command, Env: t.kind.environment(append([]string{"PORT=" + itoa(port)}, settings...), nil)})
+	gw, err := harness.Run(harness.Command{Args: t.kind.Command, Env: t.kind.environment(append([]string{"PORT=" + itoa(port)}, settings...), nil)})
 	if err != nil {
 		t.Fatal(err)
 	}

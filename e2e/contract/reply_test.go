@@ -34,6 +34,14 @@ func (s *Site) Call(method, path, body string, header ...string) Reply {
 
 // call is like Call, for goroutines, which must not end the test.
 func (s *Site) call(method, path string, body io.Reader, header ...string) (Reply, error) {
+	if text, ok := body.(*strings.Reader); ok {
+		all := make([]byte, text.Len())
+		_, _ = text.ReadAt(all, 0)
+		canaries.call(string(all))
+	}
+	for i := 0; i < len(header); i += 2 {
+		canaries.field(header[i], header[i+1])
+	}
 	return call(s.t, s.client, s.endpoint, method, path, body, header...)
 }
 
@@ -49,6 +57,7 @@ func call(t *T, client *http.Client, e harness.Endpoint, method, path string, bo
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Add(header[i], header[i+1])
 	}
+	req.Header.Add("Cookie", "session="+canaryCookie)
 	resp, err := client.Do(req)
 	if err != nil {
 		return Reply{}, err

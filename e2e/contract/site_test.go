@@ -1,12 +1,9 @@
 package contract
 
 import (
-	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,11 +17,12 @@ type T struct {
 	*testing.T
 	kind   kind
 	shared *sharedSite
+	exact  bool // see contractCase
 }
 
 // http1 reports whether the kind speaks HTTP/1.1.
 func (t *T) http1() bool {
-	return t.kind.protocol == harness.HTTP1 || t.kind.protocol == harness.HTTP1TLS
+	return t.kind.Protocol == harness.HTTP1 || t.kind.Protocol == harness.HTTP1TLS
 }
 
 // Site is a running gateway with its backend, as used by one case.
@@ -47,13 +45,14 @@ const quietHeartbeat = "HEARTBEAT_INTERVAL_SECONDS=3600"
 func (k kind) run(settings []string, backend *harness.Backend) (*harness.Process, error) {
 	starts <- struct{}{}
 	defer func() { <-starts }()
-	return harness.Start(harness.Command{Args: k.command, Env: k.environment(settings, backend)}, k.endpoint)
+	return harness.Start(harness.Command{Args: k.Command, Env: k.environment(settings, backend)}, k.endpoint)
 }
 
 func (k kind) environment(settings []string, backend *harness.Backend) []string {
-	env := append([]string{quietHeartbeat}, k.settings...)
+	env := append([]string{quietHeartbeat, "LOG_LEVEL=debug"}, k.Settings...)
 	if backend != nil {
-		env = append(env, "CALLBACK_URL="+backend.URL("/callback"))
+		env = append(env, "CALLBACK_URL="+backend.URL("/callback?key="+canaryCallback))
+		canaries.send(canaryCallback)
 	}
 	for _, s := range settings {
 		if name, _, set := strings.Cut(s, "="); !set {
@@ -65,19 +64,12 @@ func (k kind) environment(settings []string, backend *harness.Backend) []string 
 			continue
 		}
 		env = append(env, s)
+		canaries.setting(s)
 	}
 	return env
 }
 
-func (k kind) endpoint(port int) harness.Endpoint { return k.at("127.0.0.1", port) }
-
-func (k kind) at(host string, port int) harness.Endpoint {
-	e := harness.Endpoint{Addr: net.JoinHostPort(host, strconv.Itoa(port)), Protocol: k.protocol}
-	if k.cert != nil {
-		e.TLS = &tls.Config{RootCAs: k.cert.Roots, MinVersion: tls.VersionTLS12}
-	}
-	return e
-}
+func (k kind) endpoint(port int) harness.Endpoint { return k.At("127.0.0.1", port) }
 
 // sharedSite is the gateway of a kind with default settings, for all cases that need no
 // others. It starts at its first use.
@@ -123,6 +115,7 @@ func (s *sharedSite) close(t *testing.T) {
 		return
 	}
 	s.site.backend.CalmDown()
+	canaries.scanMetrics(t, &s.site)
 	stop(t, s.site.gw, 0)
 	s.site.client.CloseIdleConnections()
 	s.site.backend.Close()
@@ -152,6 +145,7 @@ func (t *T) StartWith(backend *harness.Backend, settings ...string) *Site {
 		if backend != nil {
 			backend.CalmDown()
 		}
+		canaries.scanMetrics(t.T, s)
 		if s.signalled {
 			_, _ = gw.Exit(stopPatience) // do not send a second signal, which has another meaning
 		}
@@ -171,6 +165,7 @@ const stopPatience = 15 * time.Second
 func stop(t *testing.T, gw *harness.Process, want int) {
 	t.Helper()
 	code, err := gw.Stop(stopPatience)
+	canaries.scanLog(t, gw)
 	if err != nil {
 		t.Errorf("SIGTERM: %v", err)
 	} else if code != want && want >= 0 {

@@ -12,7 +12,7 @@ import (
 )
 
 var clients = section{title: "2 client to gateway", core: true, cases: []contractCase{
-	{name: "every path is a stream, never cleaned, redirected, validated or rewritten", run: func(t *T) {
+	{name: "every path is a stream, never cleaned, redirected, validated or rewritten", exact: true, run: func(t *T) {
 		wantStreams(t.Shared(), []string{
 			"/", "//", "//a", "/a//b/", "/a/../b", "/../..", "/./x", "/a/.", "/%00", "/%2e%2e/x", "/a%2Fb%2f", "/%C3%A9",
 			"/a+b", "/a;b=c", "/a:b@c", "/a\"<>^`{|}\\", "/*", "/stream/123",
@@ -23,10 +23,10 @@ var clients = section{title: "2 client to gateway", core: true, cases: []contrac
 			"/x?y=1&z", "/x?", "/?", "/x??", "/x?a=%zz&b=%", "/x?q=a/../b", "/x?a=b;c", "/x?a=1&a=2", "/x?%00", "/x?token=ey.J9+/=",
 		})
 	}},
-	{name: "raw bytes above 127 in the target are kept", run: func(t *T) {
+	{name: "raw bytes above 127 in the target are kept", exact: true, run: func(t *T) {
 		wantStreams(t.Shared(), []string{"/é", "/x?q=日本"})
 	}},
-	{name: "what the gateway reserves is compared with the raw target", run: func(t *T) {
+	{name: "what the gateway reserves is compared with the raw target", exact: true, run: func(t *T) {
 		wantStreams(t.Shared(), []string{
 			"/healthz/x", "/healthz//", "/healthzz", "//healthz", "/%68ealthz", "/Healthz", "/./healthz", "/x/../healthz",
 			"/readyz/x", "/readyz.html", "/%72eadyz", "/READYZ",

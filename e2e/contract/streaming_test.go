@@ -54,6 +54,18 @@ var streaming = section{title: "11 streaming into a stream", cases: []contractCa
 		x.Want("retry: 10\n\ndata: one\n\nid: 7\n\nretry: 86400000\nid: 8\n\n")
 		x.WantEnd()
 	}},
+	{name: "an id is passed on where it is given, also the one that was given before, and nowhere else", run: func(t *T) {
+		s := t.Shared()
+		x := s.Open("/")
+		r := s.stream(x.token, "", eventStream)
+		r.write("id: 7\ndata: one\n\n")
+		x.Want("id: 7\ndata: one\n\n")
+		s.WantStatusOK(s.SendObject(object{"token": x.token, "event": object{"id": "8", "data": "in between"}}), "ok")
+		x.Want("id: 8\ndata: in between\n\n")
+		r.write("data: two\n\nid: 7\ndata: three\n\nid: 7\n\n")
+		x.Want("data: two\n\nid: 7\ndata: three\n\nid: 7\n\n")
+		s.wantStreamed(r.end(), 3)
+	}},
 	{name: "an empty body is 200 with no event", run: func(t *T) {
 		s := t.Shared()
 		x := s.Open("/")

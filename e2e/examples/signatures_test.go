@@ -48,7 +48,7 @@ func TestSignatures(t *testing.T) {
 				{"the right one", "m", sent(now), sign(t, secret, "m", now, body), 200},
 				{"the right one among others", "m", sent(now), sign(t, former, "m", now, body) + " " + sign(t, secret, "m", now, body), 200},
 			} {
-				if got := s.callback(t, body, c.id, c.timestamp, c.signature); got != c.want {
+				if got, _ := s.callback(t, body, c.id, c.timestamp, c.signature); got != c.want {
 					t.Errorf("%s: %d, want %d", c.name, got, c.want)
 				}
 				if c.want != 200 {
@@ -74,8 +74,8 @@ func sign(t *testing.T, secret, id string, at time.Time, body string) string {
 	return signature
 }
 
-// callback sends a callback to the example, as anybody can who reaches it, and returns the status.
-func (s *site) callback(t *testing.T, body, id, timestamp, signature string) int {
+// callback sends a callback to the example, as anybody can who reaches it, and returns the answer.
+func (s *site) callback(t *testing.T, body, id, timestamp, signature string) (status int, text string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.app+"/callback", strings.NewReader(body))
 	if err != nil {
@@ -91,6 +91,9 @@ func (s *site) callback(t *testing.T, body, id, timestamp, signature string) int
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(answer)
 }

@@ -310,10 +310,10 @@ func (s *site) tokens(t *testing.T, query string) (tokens []string) {
 	return tokens
 }
 
-// closeStreams asks the gateway to close all streams of a topic.
-func (s *site) closeStreams(t *testing.T, topic string) {
+// closeStreams asks the gateway to close all streams that the query selects.
+func (s *site) closeStreams(t *testing.T, query string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.streams+"/internal/connections?topic="+topic, http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.streams+"/internal/connections?"+query, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

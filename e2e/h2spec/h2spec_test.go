@@ -160,6 +160,10 @@ func conform(t *testing.T, plain bool) map[string]string {
 	if n != cases {
 		t.Fatalf("%d cases ran, want %d: %v\n%s", n, cases, runErr, out)
 	}
-	t.Logf("%d of %d pass", n-len(failed), n)
+	protocol := "HTTP/2 over TLS"
+	if plain {
+		protocol = "h2c"
+	}
+	harness.Figure(t, "%s: %d of the %d cases of h2spec pass, those for strict servers among them", protocol, n-len(failed), n)
 	return failed
 }

@@ -60,11 +60,12 @@ type Script struct {
 type Backend struct {
 	Port int
 
-	server   *http.Server
 	calm     context.Context
 	calmDown context.CancelFunc
 
 	mu       sync.Mutex
+	server   *http.Server
+	forget   bool // keep no calls
 	changed  chan struct{}
 	calls    []*Callback
 	scripts  map[string]Script           // by key; "" is for connections without one
@@ -90,14 +91,39 @@ func NewBackendAt(l net.Listener) *Backend {
 		changed: make(chan struct{}), scripts: map[string]Script{}, conns: map[net.Conn]http.ConnState{},
 	}
 	b.calm, b.calmDown = context.WithCancel(context.Background())
-	b.server = &http.Server{
+	b.listen(l)
+	return b
+}
+
+func (b *Backend) listen(l net.Listener) {
+	server := &http.Server{
 		Handler:           http.HandlerFunc(b.serve),
 		ReadHeaderTimeout: time.Minute,
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		ConnState:         b.track,
 	}
-	go func() { _ = b.server.Serve(l) }()
-	return b
+	b.mu.Lock()
+	b.server = server
+	b.mu.Unlock()
+	go func() { _ = server.Serve(l) }()
+}
+
+// Leave stops listening and cuts every connection, as a backend does that is killed.
+func (b *Backend) Leave() {
+	b.mu.Lock()
+	server := b.server
+	b.mu.Unlock()
+	_ = server.Close()
+}
+
+// ComeBack ends Leave: the backend listens on its Port again.
+func (b *Backend) ComeBack() error {
+	l, err := net.Listen("tcp", fmt.Sprintf(":%d", b.Port))
+	if err != nil {
+		return err
+	}
+	b.listen(l)
+	return nil
 }
 
 // URL returns the callback URL with this path and query.
@@ -125,7 +151,14 @@ func (b *Backend) CalmDown() { b.calmDown() }
 // Close ends all scripts like CalmDown, and stops listening.
 func (b *Backend) Close() {
 	b.calmDown()
-	_ = b.server.Close()
+	b.Leave()
+}
+
+// Forget keeps no record of the callbacks from now on, for tests that cause very many: Calls and Await do not see them.
+func (b *Backend) Forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.forget = true
 }
 
 // Accepted returns how many connections were accepted so far.
@@ -195,10 +228,6 @@ func (b *Backend) closeIdle() (int, <-chan struct{}) {
 func (b *Backend) Calls(match func(*Callback) bool) []*Callback {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.callsLocked(match)
-}
-
-func (b *Backend) callsLocked(match func(*Callback) bool) []*Callback {
 	var calls []*Callback
 	for _, c := range b.calls {
 		if match(c) {
@@ -208,14 +237,21 @@ func (b *Backend) callsLocked(match func(*Callback) bool) []*Callback {
 	return calls
 }
 
-// Await waits until there are n such callbacks, and returns all of them.
-func (b *Backend) Await(patience time.Duration, n int, match func(*Callback) bool) ([]*Callback, error) {
+// Await waits until there are n such callbacks, and returns all of them. It calls match once for each
+// callback.
+func (b *Backend) Await(patience time.Duration, n int, match func(*Callback) bool) (calls []*Callback, err error) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for {
+	for next := 0; ; {
 		b.mu.Lock()
-		calls, changed := b.callsLocked(match), b.changed
+		fresh, changed := b.calls[next:], b.changed
 		b.mu.Unlock()
+		next += len(fresh)
+		for _, c := range fresh {
+			if match(c) {
+				calls = append(calls, c)
+			}
+		}
 		if len(calls) >= n {
 			return calls, nil
 		}
@@ -239,7 +275,9 @@ func (b *Backend) serve(w http.ResponseWriter, r *http.Request) {
 	c.Context = ctx
 
 	b.mu.Lock()
-	b.calls = append(b.calls, c)
+	if !b.forget {
+		b.calls = append(b.calls, c)
+	}
 	script, batch := b.scripts[c.Key], b.batch
 	b.notifyLocked()
 	b.mu.Unlock()

@@ -20,10 +20,10 @@ import (
 // Patience is how long tests wait for something that must happen, on a loaded machine.
 const Patience = 20 * time.Second
 
-// Build compiles the gateway with the race detector into dir. Flags are go build's.
+// Build compiles the gateway into dir, with the race detector if the tests have it. Flags are go build's.
 func Build(dir string, flags ...string) (binary string, err error) {
 	binary = filepath.Join(dir, "ssegateway")
-	build := exec.Command("go", slices.Concat([]string{"build", "-race"}, flags, []string{"-o", binary, "ssegateway/cmd/ssegateway"})...)
+	build := exec.Command("go", slices.Concat([]string{"build", fmt.Sprintf("-race=%t", raceDetector)}, flags, []string{"-o", binary, "ssegateway/cmd/ssegateway"})...)
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)
 	}

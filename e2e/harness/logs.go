@@ -51,7 +51,19 @@ func (l *Log) Text() string {
 }
 
 // Find waits for a line that matches every pattern, and returns it.
-func (l *Log) Find(patience time.Duration, patterns ...*regexp.Regexp) (string, bool) {
+func (l *Log) Find(patience time.Duration, patterns ...*regexp.Regexp) (found string, ok bool) {
+	ok = l.Until(patience, func(line string) bool {
+		found = line
+		return all(line, patterns)
+	})
+	if !ok {
+		return "", false
+	}
+	return found, true
+}
+
+// Until goes through the lines, those to come too, until done says that this was the last one that is needed.
+func (l *Log) Until(patience time.Duration, done func(line string) bool) bool {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	next := 0
@@ -60,15 +72,15 @@ func (l *Log) Find(patience time.Duration, patterns ...*regexp.Regexp) (string, 
 		fresh, changed := l.lines[next:], l.changed
 		l.mu.Unlock()
 		for _, line := range fresh {
-			if all(line, patterns) {
-				return line, true
+			if done(line) {
+				return true
 			}
 		}
 		next += len(fresh)
 		select {
 		case <-changed:
 		case <-timer.C:
-			return "", false
+			return false
 		}
 	}
 }

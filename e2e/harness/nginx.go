@@ -19,7 +19,7 @@ func StartNginx(t testing.TB, cert *Certificate, gatewayPort int, site, location
 	}
 	return startNginx(t, cert, func(port int) string {
 		return fmt.Sprintf(`
-events {}
+events { worker_connections 8192; }
 http {
     access_log off;
     server {

@@ -2,7 +2,7 @@
 // attack with them, while few descriptors are left. Requests of all others must be answered as
 // if those peers did not exist.
 //
-// By default it runs with few peers. The full run, with a gateway built without the race detector:
+// By default it runs with few peers. The full run:
 //
 //	make hostile
 package hostile

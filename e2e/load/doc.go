@@ -1,8 +1,10 @@
-// Package load measures the gateway under load: memory of idle streams, slow clients beside
-// healthy ones, a drain, and a backend outage with 10,000 streams. It starts the real
-// binary, and reads its memory from /proc.
+// Package load measures the gateway under load: memory of idle streams and of a small machine,
+// a soak with every event checked, many connections that come and go, slow clients beside
+// healthy ones, fan-out and replay storms. It starts the real binary, and reads its memory
+// from /proc.
 //
-// It takes minutes and most of a machine, so it runs only on request:
+// By default the tests are small, and assert what is true on any machine. Flags make them large;
+// with -strict they also assert what depends on the machine's speed and on having it alone:
 //
-//	make load
+//	make stress SCENARIOS=soak
 package load

@@ -91,22 +91,6 @@ func (s *site) becomes(status int, method, path, body string) (answer string) {
 	return s.Becomes(s.t, status, method, path, body)
 }
 
-// metric returns a metric without labels.
-func (s *site) metric(name string) (value float64) {
-	s.t.Helper()
-	_, text := s.call(http.MethodGet, "/metrics", "")
-	for line := range strings.Lines(text) {
-		if rest, ok := strings.CutPrefix(line, name+" "); ok {
-			if _, err := fmt.Sscan(rest, &value); err != nil {
-				s.t.Fatal(err)
-			}
-			return value
-		}
-	}
-	s.t.Fatalf("no metric %s", name)
-	return 0
-}
-
 func event(id, data string) string { return "id: " + id + "\ndata: " + data + "\n\n" }
 
 // behind returns the id so many events after another.

@@ -60,11 +60,11 @@ func TestOutlivesKill(t *testing.T) {
 			// The gateway is stopped cleanly: nothing is left to be told.
 			back.HangUp()
 			s.Await(t, 1, "disconnect", of(back.token))
-			if n := s.metric("ssegateway_state_restored_total"); n != 1 {
+			if n := s.Metric(s.t, "ssegateway_state_restored_total"); n != 1 {
 				t.Errorf("%v are restored, want 1", n)
 			}
 			s.restart()
-			if n := s.metric("ssegateway_state_restored_total"); n != 0 {
+			if n := s.Metric(s.t, "ssegateway_state_restored_total"); n != 0 {
 				t.Errorf("%v are restored after a clean stop", n)
 			}
 			if next := s.publish("6"); next != behind(t, ids[3], 2) {
@@ -147,7 +147,7 @@ func TestNoticesWhileDown(t *testing.T) {
 			for begin := time.Now(); !strings.Contains(s.Log.Text(), "the backend is down") && time.Since(begin) < harness.Patience; {
 				s.call(http.MethodGet, "/", "")
 			}
-			if s.metric("ssegateway_backend_down") != 1 {
+			if s.Metric(s.t, "ssegateway_backend_down") != 1 {
 				t.Fatal("the backend is not down")
 			}
 			for _, token := range tokens {

@@ -1,4 +1,6 @@
-// Package vanish cuts clients off from a gateway so that neither end is notified, as when a
-// laptop is closed. It needs network namespaces, so Linux and root. The tests check how soon,
-// and with which reason, the backend is notified.
+// Package vanish has clients that vanish, or leave in odd ways. The tests check how soon, and
+// with which reason, the backend is notified.
+//
+// Clients vanish without a packet to either end, as when a laptop is closed. So the package needs
+// network namespaces, that is Linux and root.
 package vanish

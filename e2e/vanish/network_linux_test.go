@@ -7,7 +7,7 @@ import (
 	"ssegateway/e2e/harness/netns"
 )
 
-var peers = flag.Int("peers", 3, "how many streams of each kind vanish")
+var peers = flag.Int("peers", 20, "how many peers of each kind vanish, or leave; at least 20")
 
 func TestMain(m *testing.M) { netns.Main(m) }
 

@@ -40,8 +40,11 @@ type object = map[string]any
 
 // callback is what the gateway POSTs.
 type callback struct {
-	Action  string `json:"action"` // connect or disconnect
-	Token   string `json:"token"`
+	Action string `json:"action"` // connect, disconnect, or disconnects
+	Token  string `json:"token"`
+	Events []struct {
+		Token string `json:"token"`
+	} `json:"events"` // of disconnects: many ends at once
 	Request struct {
 		URL     string            `json:"url"`
 		Headers map[string]string `json:"headers"` // a real backend looks at a cookie here
@@ -125,11 +128,24 @@ func (b *backend) serveCallback(w http.ResponseWriter, r *http.Request) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if c.Action != "connect" {
-		delete(b.streams, c.Token) // may be told twice, which does no harm
+	switch c.Action {
+	case "connect":
+		b.connect(w, c)
+	case "disconnect": // may be told twice, which does no harm
+		delete(b.streams, c.Token)
 		answer(w, http.StatusOK, object{})
-		return
+	case "disconnects":
+		for _, e := range c.Events {
+			delete(b.streams, e.Token)
+		}
+		answer(w, http.StatusOK, object{})
+	default: // a 200 would say that it was done
+		answer(w, http.StatusBadRequest, object{"error": fmt.Sprintf("unknown action %q", c.Action)})
 	}
+}
+
+// connect decides whether a stream opens.
+func (b *backend) connect(w http.ResponseWriter, c callback) {
 	_, query, _ := strings.Cut(c.Request.URL, "?")
 	values, _ := url.ParseQuery(query)
 	name := values.Get("name")

@@ -96,17 +96,30 @@ public class Backend {
     }
 
     static Answer callback(Map<String, String> call) {
-        String token = call.get("token");
-        if (!call.get("action").equals("connect")) {
-            streams.remove(token); // may be told twice, which does no harm
-            return new Answer(200, "{}");
+        switch (call.getOrDefault("action", "")) {
+            case "connect" -> {
+                return connect(call);
+            }
+            case "disconnect" -> streams.remove(call.get("token")); // may be told twice, which does no harm
+            case "disconnects" -> { // many ends at once
+                for (int i = 0; call.containsKey("events." + i + ".token"); i++) {
+                    streams.remove(call.get("events." + i + ".token"));
+                }
+            }
+            default -> { // a 200 would say that it was done
+                return new Answer(400, "{\"error\": " + Json.quote("unknown action " + call.get("action")) + "}");
+            }
         }
+        return new Answer(200, "{}");
+    }
+
+    static Answer connect(Map<String, String> call) {
         // A real backend looks at a cookie: call.get("request.headers.cookie").
         String name = query(call.get("request.url"), "name");
         if (name.isEmpty()) {
             return new Answer(401, "{}");
         }
-        streams.put(token, name);
+        streams.put(call.get("token"), name);
         return new Answer(200, """
             {"subject": %s, "topics": ["news"], "events": [{"name": "welcome", "data": %s}]}
             """.formatted(Json.quote(name), Json.quote("Hello, " + name)));

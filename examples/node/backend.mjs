@@ -44,11 +44,22 @@ function isSigned(headers, body) {
   return Math.abs(Date.now() / 1000 - sent) < 300 && given.some((s) => s.length === signature.length && timingSafeEqual(s, signature));
 }
 
-function callback({ action, token, request }) {
-  if (action !== "connect") {
-    streams.delete(token); // may be told twice, which does no harm
-    return [200, {}];
+function callback({ action, token, request, events }) {
+  switch (action) {
+    case "connect":
+      return connect(token, request);
+    case "disconnect": // may be told twice, which does no harm
+      streams.delete(token);
+      return [200, {}];
+    case "disconnects": // many ends at once
+      for (const { token } of events) streams.delete(token);
+      return [200, {}];
+    default: // a 200 would say that it was done
+      return [400, { error: `unknown action ${JSON.stringify(action)}` }];
   }
+}
+
+function connect(token, request) {
   // A real backend looks at a cookie in request.headers.
   const name = new URLSearchParams(request.url.split("?")[1]).get("name");
   if (!name) return [401, {}];

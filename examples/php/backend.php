@@ -34,10 +34,10 @@ function remember(): void
         }
     }
     foreach (array_diff_key(streams(), $open) as $token => $name) {
-        unlink(STREAMS . "/$token");
+        forget($token);
     }
     foreach ($open as $token => $name) {
-        file_put_contents(STREAMS . "/$token", $name);
+        file_put_contents(path($token), $name);
     }
 }
 
@@ -58,23 +58,45 @@ function isSigned(array $server, string $body): bool
 // What the gateway asks and tells. Anything but a 2xx refuses a stream.
 function callback(array $call): array
 {
-    $file = STREAMS . '/' . basename($call['token']);
-    if ($call['action'] !== 'connect') {
-        @unlink($file); // may be told twice, which does no harm
-        return [200, new stdClass()];
+    switch ($call['action'] ?? null) {
+        case 'connect':
+            return connect($call['token'], $call['request']);
+        case 'disconnect':
+            forget($call['token']);
+            return [200, new stdClass()];
+        case 'disconnects': // many ends at once
+            array_map(forget(...), array_column($call['events'], 'token'));
+            return [200, new stdClass()];
+        default: // a 200 would say that it was done
+            return [400, ['error' => 'unknown action ' . json_encode($call['action'] ?? null)]];
     }
-    // A real backend looks at a cookie in $call['request']['headers'].
-    parse_str(explode('?', $call['request']['url'], 2)[1] ?? '', $query);
+}
+
+function connect(string $token, array $request): array
+{
+    // A real backend looks at a cookie in $request['headers'].
+    parse_str(explode('?', $request['url'], 2)[1] ?? '', $query);
     $name = $query['name'] ?? '';
     if (!is_string($name) || $name === '') {
         return [401, new stdClass()];
     }
-    file_put_contents($file, $name);
+    file_put_contents(path($token), $name);
     return [200, [
         'subject' => $name,
         'topics' => ['news'],
         'events' => [['name' => 'welcome', 'data' => "Hello, $name"]],
     ]];
+}
+
+/** Forgets a stream. The gateway may tell it twice, which does no harm. */
+function forget(string $token): void
+{
+    @unlink(path($token));
+}
+
+function path(string $token): string
+{
+    return STREAMS . '/' . basename($token);
 }
 
 /** The streams there are: token => whose it is. */
@@ -117,7 +139,7 @@ function send(string $name, string $text): int
     foreach (array_keys(streams(), $name, true) as $token) {
         [$status] = post('/internal/send', ['token' => $token, 'event' => ['name' => 'note', 'data' => $text]]);
         if ($status === 404) {
-            @unlink(STREAMS . "/$token"); // it has just ended
+            forget($token); // it has just ended
         }
         $sent += $status === 200 ? 1 : 0;
     }

@@ -52,6 +52,20 @@ def is_signed(headers, body):
     return sent.isdecimal() and abs(time.time() - int(sent)) < 300 and any(hmac.compare_digest(signature, s) for s in given)
 
 
+def callback(call):
+    action = call.get("action")
+    if action == "connect":
+        return connect(call["token"], call["request"])
+    if action == "disconnect":
+        disconnect(call["token"])
+    elif action == "disconnects":  # many ends at once
+        for event in call["events"]:
+            disconnect(event["token"])
+    else:  # a 200 would say that it was done
+        return 400, {"error": f"unknown action {json.dumps(action)}"}
+    return 200, {}
+
+
 def connect(token, request):
     """Decides whether a stream opens. Returns the status and what the stream starts with."""
     query = parse_qs(urlsplit(request["url"]).query)
@@ -142,11 +156,8 @@ class Handler(BaseHTTPRequestHandler):
             call = json.loads(body)
             if not is_signed(self.headers, body):
                 self.answer(401, {})
-            elif call["action"] == "connect":
-                self.answer(*connect(call["token"], call["request"]))
             else:
-                disconnect(call["token"])
-                self.answer(200, {})
+                self.answer(*callback(call))
         elif target.path == "/send":
             sent = send(name, body)
             self.answer(200 if sent else 404, {"sent": sent})

@@ -117,23 +117,6 @@ func TestDecodeEmptyID(t *testing.T) {
 	}
 }
 
-// A body is refused or decodes to an event that encodes as exactly one block.
-func FuzzDecodeSend(f *testing.F) {
-	f.Add(`{"token":"t","event":{"name":"n","data":"a\r\nb","id":"1","retry":5},"close":true}`)
-	f.Add(`{"token":"t","event":{"data":"\r\ndata: forged"}}`)
-	f.Add(`{"token":"\ud83d\ude00","x":[[[{}]]]}`)
-	f.Fuzz(func(t *testing.T, body string) {
-		s, problem := decode(t, body)
-		if problem != nil {
-			return
-		}
-		block := string(s.Event.AppendTo(nil))
-		if strings.Count(block, "\n\n") != 1 || !strings.HasSuffix(block, "\n\n") || strings.ContainsAny(block, "\r\x00") && !strings.Contains(s.Event.Data, "\x00") {
-			t.Errorf("%q", block)
-		}
-	})
-}
-
 const typicalSend = `{"token":"0190a0a0-0000-4000-8000-000000000000","event":{"name":"message","data":"{\"text\":\"hello there\"}"}}`
 
 func BenchmarkDecodeSend(b *testing.B) {

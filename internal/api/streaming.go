@@ -259,7 +259,6 @@ func (s *streaming) problem(err error) *Error {
 // fromEventStream reads blocks as a browser would, but refuses what a browser would drop.
 func (s *streaming) fromEventStream(body io.Reader, limit int64) {
 	d := sse.NewDecoderMax(body, int(limit))
-	var last sse.ID
 	s.line = d.Line
 	s.next = func() (b connections.Block, err error) {
 		for {
@@ -275,11 +274,10 @@ func (s *streaming) fromEventStream(body io.Reader, limit int64) {
 			if b.Name, err = sse.NewName(e.Name.String()); err != nil {
 				return b, &malformedError{"the event's name must not contain control characters"}
 			}
-			if b.ID = (sse.ID{}); e.ID != last { // otherwise the client has that id already
+			if b.ID = (sse.ID{}); d.GaveID() { // otherwise it is that of an event before
 				if b.ID, err = eventID(e.ID.String()); err != nil {
 					return b, &malformedError{"the event's id must be of at most 128 bytes without control characters, and without blanks at its ends"}
 				}
-				last = e.ID
 			}
 			if e.Retry.Millis()>>retryBits > 0 {
 				return b, &malformedError{"the retry must be at most 9007199254740991"}

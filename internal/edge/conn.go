@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -83,6 +84,7 @@ type Conn struct {
 	failure    atomic.Pointer[error]
 	until      atomic.Int64 // the deadline for writes that was asked for, in Unix nanoseconds; 0: none
 	writing    atomic.Int32
+	writes     sync.RWMutex // held for reading by each write until what came of it is noted
 	inBody     atomic.Bool  // HTTP/1: there is more of a request's body to come
 	broken     atomic.Bool  // the body did not come in time
 	final      atomic.Bool  // HTTP/1: nothing may come behind the request
@@ -101,7 +103,7 @@ type Conn struct {
 	over       chan struct{} // what Done returned; nil: nobody has asked
 	internal   bool          // it belongs to the internal API
 	http2      bool
-	idle       bool // HTTP/1: net/http waits for the next request
+	idle       bool // net/http waits for the next request
 	requests   bool // there has been one
 	working    int  // handlers that work for the peer
 	bodies     int  // handlers that wait for a body of the peer's
@@ -208,10 +210,12 @@ func (c *Conn) Write(p []byte) (written int, err error) {
 	if c.handedOver.Load() {
 		return c.Conn.Write(p)
 	}
+	c.writes.RLock()
 	c.writing.Add(1)
 	written, err = c.orRefusal(p, c.write)
 	c.writing.Add(-1)
 	c.note(err)
+	c.writes.RUnlock()
 	return written, err
 }
 
@@ -276,12 +280,20 @@ func (c *Conn) writeDeadline() (t time.Time, ok bool) {
 func (c *Conn) Writing() bool { return c.writing.Load() > 0 }
 
 // Err returns the first error of a read or a write; nil if there was none. An error that names
-// a cause takes precedence over the end of the file and a broken pipe.
+// a cause takes precedence over the end of the file and a broken pipe. Where only these are known, and
+// the cause may be what a write under way has got, Err waits for that write: it is for connections that are
+// over, or about to be closed.
 func (c *Conn) Err() error {
-	if err := c.failure.Load(); err != nil {
-		return *err
+	err := c.failure.Load()
+	if err != nil && isVague(*err) {
+		c.writes.Lock()
+		err = c.failure.Load()
+		c.writes.Unlock()
 	}
-	return nil
+	if err == nil {
+		return nil
+	}
+	return *err
 }
 
 // note keeps the first error that names a cause. The system reports that only once: a second

@@ -41,8 +41,8 @@ type Edge struct {
 	open     int // connections that are ours
 	internal int // those of them that belong to the internal API
 	// Connections that wait for their peer, the one that has done so for longest first.
-	fresh   list // no request has come yet
-	used    list // one has
+	fresh   list // no request has come yet, or its answer is not known to be out
+	used    list // one has, and was answered, or its body is awaited
 	callers list // of the internal API
 	stats   Stats
 	said    time.Time // when the last line was logged
@@ -121,8 +121,8 @@ func (e *Edge) makeRoom() {
 // takenLocked returns how many descriptors connections have.
 func (e *Edge) takenLocked() int { return e.open + e.cfg.Streams() + e.cfg.Senders() }
 
-// freshTime is what a new connection has to send its request, before it makes room for others
-// while another connection could.
+// freshTime is what a new connection has to send its request, and net/http and the peer to get the answer out, before it
+// makes room for others while another connection could.
 const freshTime = 3 * time.Second
 
 // victimLocked chooses the connection that makes room: of those that wait longest for their peer,
@@ -179,7 +179,7 @@ func (e *Edge) waitingLocked(c *Conn) *list {
 	switch {
 	case c.internal:
 		return &e.callers
-	case c.requests:
+	case c.idle, c.bodies > 0:
 		return &e.used
 	default:
 		return &e.fresh

@@ -57,6 +57,12 @@ func (w *world) come(addr string) (*Conn, *fakeConn, bool) {
 
 // used has the connection answer one request.
 func used(c *Conn) {
+	answering(c)
+	c.rest()
+}
+
+// answering is a connection whose handler has returned, and whose answer net/http may not have written yet.
+func answering(c *Conn) {
 	c.begin(false, maxHead)
 	c.done()
 }
@@ -115,6 +121,17 @@ func TestWhoMakesRoom(t *testing.T) {
 				*ncs = append(*ncs, nc)
 			}
 		}, []int{2, 3, 0}},
+		{"one whose answer may not be out yet stays while another can go", func(w *world, ncs *[]*fakeConn) {
+			for n := range 4 {
+				c, nc, _ := w.come(local)
+				if n == 0 {
+					answering(c)
+				} else {
+					used(c)
+				}
+				*ncs = append(*ncs, nc)
+			}
+		}, []int{1, 2, 3, 0}},
 		{"one of the address that has most", func(w *world, ncs *[]*fakeConn) {
 			for _, addr := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.2", "192.0.2.3"} {
 				_, nc, _ := w.come(addr)

@@ -55,9 +55,19 @@ func From(ctx context.Context) *Conn {
 // Track is for http.Server.ConnState.
 func Track(nc net.Conn, state http.ConnState) {
 	if c := Of(nc); c != nil && state == http.StateIdle {
-		c.edge.mu.Lock()
-		defer c.edge.mu.Unlock()
-		c.idle = true
+		c.rest()
+	}
+}
+
+// rest is called when the answers of a connection are out. Between the end of a handler and this, an answer may be in
+// a buffer of net/http, and a connection that made room then would lose it.
+func (c *Conn) rest() {
+	c.edge.mu.Lock()
+	defer c.edge.mu.Unlock()
+	c.idle = true
+	if c.list == &c.edge.fresh {
+		c.leaveListLocked()
+		c.edge.used.push(c)
 	}
 }
 
@@ -75,16 +85,20 @@ func Handler(next http.Handler) http.Handler {
 			with := *r
 			with.TLS, r = c.tlsState, &with
 		}
+		if isPreface(w, r) {
+			with := *r
+			with.ProtoMajor, with.ProtoMinor, r = 1, 1, &with
+		}
 		var b *body
 		if r.Body != http.NoBody {
-			b = &body{ReadCloser: r.Body, conn: c, control: http.NewResponseController(w), timeout: bodyTimeout}
+			b = &body{ReadCloser: r.Body, conn: c, header: w.Header(), control: http.NewResponseController(w), timeout: bodyTimeout}
 			with := *r // net/http looks at its own request's body when this is over
 			with.Body, r = b, &with
 			if r.ProtoMajor == 1 {
 				_ = b.control.EnableFullDuplex() // HTTP/1 has it
 			}
 		}
-		if r.ProtoMajor == 1 && c.isUncertain(r) {
+		if r.ProtoMajor == 1 && (c.isUncertain(r) || isLeaving(r)) {
 			w.Header().Set("Connection", "close")
 		}
 		accounted := accountsFor(r)
@@ -109,6 +123,20 @@ func (c *Conn) isUncertain(r *http.Request) bool {
 	}
 	return len(r.TransferEncoding) > 0 && c.framing.conflicts()
 }
+
+// isPreface reports whether a request of HTTP/1 is a preface of HTTP/2, with a header or without, which net/http passes
+// on as a request of HTTP/2 for handlers that take the connection over. Its Proto stays "HTTP/2.0".
+func isPreface(w http.ResponseWriter, r *http.Request) bool {
+	if r.ProtoMajor != 2 {
+		return false
+	}
+	_, isHTTP1 := w.(http.Hijacker)
+	return isHTTP1
+}
+
+// isLeaving reports whether a peer that speaks HTTP/1.0 closes behind its request. net/http keeps the
+// connection if it names keep-alive, too; but close counts (RFC 9112 section 9.3).
+func isLeaving(r *http.Request) bool { return !r.ProtoAtLeast(1, 1) && r.Close }
 
 // accountsFor returns how many bytes a request may have taken. Over HTTP/2 a header may be much
 // larger than what was sent of it.
@@ -231,6 +259,7 @@ func HasTwoLengths(r *http.Request) bool {
 type body struct {
 	io.ReadCloser
 	conn    *Conn
+	header  http.Header // of the answer
 	control *http.ResponseController
 	patient bool
 	timeout time.Duration // for the next bytes
@@ -286,6 +315,9 @@ func (b *body) end(err error) {
 		_ = b.control.SetReadDeadline(time.Time{})
 	} else {
 		b.failure = err
+		if b.conn.inBody.Load() { // HTTP/1: abort closes the connection, and an answer that is not on its way yet says so
+			b.header.Set("Connection", "close")
+		}
 	}
 	b.await(false)
 }

@@ -40,6 +40,7 @@ func (c *Conn) readHeader(ctx context.Context) error {
 	})
 	r := bufio.NewReaderSize(c.Conn, headerBuffer)
 	_, silent := r.Peek(1)
+	awaitLine(r)
 	header, err := proxyproto.Read(r)
 	switch {
 	case silent != nil: // it only looks whether somebody listens
@@ -63,6 +64,20 @@ func (c *Conn) readHeader(ctx context.Context) error {
 	}
 	c.proxied = p
 	return nil
+}
+
+// maxLine is how long a header of version 1 may be, in bytes.
+const maxLine = 107
+
+// awaitLine waits until a header of version 1 is in the buffer, if one has begun. proxyproto.Read takes such a
+// header only in one piece.
+func awaitLine(r *bufio.Reader) {
+	for n := 1; n <= maxLine; n++ {
+		b, err := r.Peek(n)
+		if err != nil || b[0] != 'P' || b[n-1] == '\n' {
+			return
+		}
+	}
 }
 
 // RemoteAddr implements net.Conn. Behind a proxy that speaks the PROXY protocol it is the client's address.

@@ -91,6 +91,7 @@ func (s *Server) Take(nc net.Conn, unread []byte, exit *Exit, host string, statu
 		_ = nc.Close()
 		return
 	}
+	unread = afterLineEnds(unread)
 	if len(unread) > 0 || !s.adopt(nc, exit, host) {
 		exit.give(&returned{nc, bytes.Clone(unread)})
 	}

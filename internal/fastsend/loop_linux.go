@@ -236,7 +236,10 @@ func (l *loop) serve(c *conn) {
 	}
 	l.out = l.out[:0]
 	b := l.read[:begun+n]
-	for len(b) > 0 {
+	for {
+		if b = afterLineEnds(b); len(b) == 0 {
+			break
+		}
 		r, v := parse(b)
 		if v == unfinished {
 			break

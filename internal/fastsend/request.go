@@ -69,6 +69,15 @@ func parse(b []byte) (r request, v verdict) {
 	return r, complete
 }
 
+// afterLineEnds returns what follows the line ends at the beginning of b. Old clients send some behind the
+// body of a POST. net/http takes four bytes of them, and no more.
+func afterLineEnds(b []byte) []byte {
+	for n := 0; n < 4 && len(b) > 0 && (b[0] == '\r' || b[0] == '\n'); n++ {
+		b = b[1:]
+	}
+	return b
+}
+
 // parseFields reads the lines of the header (RFC 9112 section 5), each with its CRLF.
 func (r *request) parseFields(lines []byte) (length int, ok bool) {
 	length = -1

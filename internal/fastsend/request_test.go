@@ -105,10 +105,12 @@ func TestParse(t *testing.T) {
 }
 
 // FuzzParse holds parse against net/http: what is complete here is to be the same
-// request there, and nothing that net/http would treat in another way.
+// request there, and nothing that net/http would treat in another way. However the bytes come,
+// the verdict is the same.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(plain))
 	f.Add([]byte(strings.Replace(plain, "User-Agent: x/1", "X-Forwarded-For: 1\r\nTransfer-Encoding: chunked", 1)))
+	f.Add([]byte(strings.Replace(plain, "User-Agent: x/1", "Traceparent: 00-a-b-01\r\ntracestate: \r\nConnection: Keep-Alive", 1)))
 	f.Add([]byte(plain + plain))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		mine, v := parse(b)
@@ -118,6 +120,11 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("foreign, and with more %d: %+v", next, more)
 			}
 			return
+		}
+		for n := range mine.length {
+			if _, early := parse(b[:n]); early != unfinished {
+				t.Fatalf("complete, and the first %d bytes are %d", n, early)
+			}
 		}
 		in := bufio.NewReader(bytes.NewReader(b))
 		theirs, err := http.ReadRequest(in)
@@ -132,7 +139,12 @@ func FuzzParse(f *testing.F) {
 		if len(rest) != len(b)-mine.length {
 			t.Fatalf("%d bytes are left here, and there %d", len(b)-mine.length, len(rest))
 		}
-		if !suits(theirs) || theirs.Header.Get("Authorization") != string(mine.authorization) || len(theirs.TransferEncoding) > 0 || theirs.Host != string(mine.host) {
+		for name, value := range map[string][]byte{"Authorization": mine.authorization, "Traceparent": mine.traceparent, "Tracestate": mine.tracestate} {
+			if values := theirs.Header.Values(name); len(values) > 1 || strings.Join(values, "") != string(value) || value != nil && len(values) == 0 {
+				t.Fatalf("%s is %q here, and there %q", name, value, values)
+			}
+		}
+		if !suits(theirs) || len(theirs.TransferEncoding) > 0 || theirs.Host != string(mine.host) || theirs.Close || len(theirs.Trailer) > 0 || theirs.ContentLength != int64(len(mine.body)) {
 			t.Fatalf("%+v", theirs)
 		}
 	})

@@ -29,35 +29,33 @@ type Conn struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	stream          Stream // nil unless open, or closed with something to write
-	lag             *lag   // nil while nothing waits
-	events          uint64 // handed to the client's socket
-	bytes           uint64 // the same, framing and heartbeats included
-	state           State
-	chunked         bool // the stream's
-	ended           bool
-	finished        bool   // Gateway.finish was called, or is about to be
-	needsDisconnect bool   // the backend accepted or may have accepted
-	reason          Reason // zero until closed
-	detail          Detail
+	stream   Stream // nil unless open, or closed with something to write
+	lag      *lag   // nil while nothing waits
+	events   uint64 // handed to the client's socket
+	bytes    uint64 // the same, framing and heartbeats included
+	state    State
+	chunked  bool // the stream's
+	ended    bool
+	finished bool // Gateway.finish was called, or is about to be
+	kind     kind
+	reason   Reason // zero until closed
+	detail   Detail
 
 	// Fixed after construction.
 	counterShard uint8 // of the counters
 	token        Token
 	request      []byte // what callbacks repeat: the JSON object {"url":…,"headers":…}
-	since        int64  // when it came, in Unix seconds
+	since        uint32 // when it came, in Unix seconds
+
+	slotIndex int32 // guarded by the lock of the wheel's slot, as slot is
 
 	// Guarded by mu.
-	extras   *extras // nil if the backend granted nothing and nobody waits for the end
-	answered bool    // the backend's answer is known, or known to stay unknown
-	closing  bool    // pending: a close is in the buffer
-	kind     kind
+	extras          *extras // nil if the backend granted nothing and nobody waits for the end
+	needsDisconnect bool    // the backend accepted or may have accepted
+	answered        bool    // the backend's answer is known, or known to stay unknown
+	closing         bool    // pending: a close is in the buffer
 
-	uncounted bool // it does not count for its client's address
-
-	// Guarded by the lock of the wheel's slot.
-	slot      int16
-	slotIndex int32
+	slot int16
 }
 
 // State is a connection's place in its life.

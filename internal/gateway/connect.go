@@ -74,7 +74,7 @@ func (g *Gateway) register(request []byte, k kind, stop func()) (*Conn, error) {
 			return nil, err
 		}
 	}
-	c := &Conn{gw: g, token: NewToken(), request: request, since: time.Now().Unix(), kind: k, uncounted: k != asked}
+	c := &Conn{gw: g, token: NewToken(), request: request, since: uint32(time.Now().Unix()), kind: k} //nolint:gosec // fits until 2106
 	if stop != nil {
 		c.extras = &extras{stop: stop}
 	}

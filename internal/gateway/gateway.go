@@ -222,7 +222,7 @@ func (g *Gateway) log(ctx context.Context, c *Conn, message string, attrs ...slo
 // notified if it accepted the connection or may have.
 func (g *Gateway) finish(c *Conn) {
 	g.conns.remove(c.token)
-	if a := g.cfg.Addresses; a != nil && !c.isTail() && !c.uncounted {
+	if a := g.cfg.Addresses; a != nil && !c.isTail() && c.kind != forwarded {
 		a.Give(ClientIP(c.request)) // so there is room when the backend is told
 	}
 	if c.needsDisconnect {

@@ -90,7 +90,7 @@ func (c *Conn) info() Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := Info{
-		Token: c.token, State: c.state, Relayed: c.kind == relayed, Path: c.Path(), Since: time.Unix(c.since, 0).UTC(),
+		Token: c.token, State: c.state, Relayed: c.kind == relayed, Path: c.Path(), Since: time.Unix(int64(c.since), 0).UTC(),
 		Events: c.events, Bytes: c.bytes,
 	}
 	if client := ClientIP(c.request); client.IsValid() {

@@ -175,8 +175,8 @@ var plants = []plant{
 	},
 	{
 		bug: "a lie about what was written", file: "conn.go",
-		old:  "\t\t\tc.dropLocked(i, why)\n\t\t}\n\t}\n\tif c.stream",
-		new:  "\t\t\tif BUG {\n\t\t\t\ti.Tell(nil)\n\t\t\t\ti.Done = nil\n\t\t\t}\n\t\t\tc.dropLocked(i, why)\n\t\t}\n\t}\n\tif c.stream",
+		old:  "\t\tc.dropLocked(i, why)\n\t}\n}",
+		new:  "\t\tif BUG {\n\t\t\ti.Tell(nil)\n\t\t\ti.Done = nil\n\t\t}\n\t\tc.dropLocked(i, why)\n\t}\n}",
 		says: []string{"told to be written, but it was not"},
 	},
 	{

@@ -57,15 +57,11 @@ func (c *Conn) Hold(client context.Context, a Answer) (ok bool, err error) {
 	return final.Outcome == Accepted && c.State() == Pending, nil
 }
 
-// takeAddress counts the connection for its client's address.
+// takeAddress counts the connection for its client's address. The caller has to give it another kind then: one that is
+// forwarded is not counted.
 func (c *Conn) takeAddress() error {
 	if a := c.gw.cfg.Addresses; a != nil {
-		if err := a.Take(ClientIP(c.request)); err != nil {
-			return err
-		}
-		c.mu.Lock()
-		c.uncounted = false
-		c.mu.Unlock()
+		return a.Take(ClientIP(c.request))
 	}
 	return nil
 }

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	client "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"ssegateway/e2e/harness"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/broker/nats"
 )
@@ -23,23 +23,14 @@ import (
 // TestSeamOnNATS is TestSeam with two nodes on a NATS server. The clients are on one of them, which is killed between two
 // steps, or while others publish, and comes back. The other one publishes as well, and clients come with ids that it has read.
 func TestSeamOnNATS(t *testing.T) {
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	defer s.WaitForShutdown()
-	defer s.Shutdown()
-	if !s.ReadyForConnections(seamPatience) {
-		t.Fatal("the NATS server is not ready")
-	}
+	url := harness.StartNATS(t).URL()
 	round := 0
 	within := func(t *testing.T, f func(t *testing.T)) {
 		round++
 		t.Run(strconv.Itoa(round), f)
 	}
 	testLives(t, within, func(seam *seam, random *rand.Rand) home {
-		h := &natsHome{seam: seam, random: random, url: s.ClientURL(), cfg: nats.LogConfig{
+		h := &natsHome{seam: seam, random: random, url: url, cfg: nats.LogConfig{
 			Prefix: "seam" + strconv.Itoa(round), MaxBytes: seamBound(random), MaxAge: time.Hour, RetainedBytes: 1 << 30,
 		}}
 		h.observe()

@@ -2,7 +2,9 @@ package server
 
 import (
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"ssegateway/internal/api"
@@ -32,9 +34,15 @@ func (s *Server) admit(next http.HandlerFunc, public bool) http.Handler {
 		absolute, ok := originForm(r)
 		path := target(r)
 		switch {
+		case r.ProtoMajor == 1 && r.Proto == "HTTP/2.0": // the preface of HTTP/2, where it is not spoken
+			s.refusePath(w, r, path, api.Malformed(http.StatusHTTPVersionNotSupported, ""))
 		case isHeadTooLarge(r):
 			dropHead(r)
 			s.refusePath(w, r, path, api.ErrRequestTooLarge)
+		case r.ProtoMajor == 2 && isMalformed2(r):
+			s.refusePath(w, r, path, api.Malformed(http.StatusBadRequest, ""))
+		case !isHost(r.Host):
+			s.refusePath(w, r, path, api.Malformed(http.StatusBadRequest, "Bad Request: malformed Host header"))
 		case !ok:
 			s.refusePath(w, r, path, api.ErrTarget)
 		case public && absolute && isInternal(path):
@@ -70,6 +78,54 @@ func originForm(r *http.Request) (absolute, ok bool) {
 	}
 	r.RequestURI = path
 	return true, true
+}
+
+// isHost reports whether a Host, or the authority of a target, is a name or an address, and perhaps a port (RFC 9110
+// section 7.2), or empty. net/http looks at its characters only.
+func isHost(host string) bool {
+	name, port := host, ""
+	if strings.HasPrefix(host, "[") {
+		end := strings.IndexByte(host, ']')
+		if end < 0 {
+			return false
+		}
+		if addr, err := netip.ParseAddr(host[1:end]); err != nil || !addr.Is6() {
+			return false
+		}
+		name, port = "", host[end+1:]
+	} else if colon := strings.IndexByte(host, ':'); colon >= 0 {
+		name, port = host[:colon], host[colon:]
+	}
+	if port != "" && (port[0] != ':' || strings.Trim(port[1:], "0123456789") != "") || strings.ContainsFunc(name, isNoHostChar) {
+		return false
+	}
+	if !strings.Contains(name, "%") {
+		return true
+	}
+	_, err := url.PathUnescape(name)
+	return err == nil
+}
+
+// isNoHostChar reports whether a registered name cannot have this character (RFC 3986 section 3.2.2).
+func isNoHostChar(c rune) bool {
+	return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && !strings.ContainsRune("-._~!$&'()*+,;=%", c)
+}
+
+// isMalformed2 reports whether a request is malformed by RFC 9113 in a way that net/http lets through: a length that is
+// not the body's (section 8.1.1), a Host that is not the authority, or a blank in the path (8.3.1). Blanks around a value
+// are let through, as clients send them: "Bearer " with an empty token.
+func isMalformed2(r *http.Request) bool {
+	for _, host := range r.Header["Host"] {
+		if host != r.Host {
+			return true
+		}
+	}
+	for _, length := range r.Header["Content-Length"] {
+		if n, err := strconv.ParseInt(length, 10, 64); err != nil || n != r.ContentLength {
+			return true
+		}
+	}
+	return strings.Contains(r.RequestURI, " ")
 }
 
 func isHeadTooLarge(r *http.Request) bool {

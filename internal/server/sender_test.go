@@ -264,7 +264,7 @@ func TestKeptSenderIsAnsweredAlike(t *testing.T) {
 		send[:10],
 		send[:len(send)-1],
 		send + send[:60],
-		"\r\n" + send,
+		send + "\r\n" + send, // old clients
 	} {
 		fresh := r.dial()
 		fresh.write(bytes)

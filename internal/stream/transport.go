@@ -16,7 +16,8 @@ type Transport interface {
 	// NetConn returns the connection that the listener accepted.
 	NetConn() net.Conn
 	// Err returns the first error of a read or a write, or nil. An error that says why the
-	// connection failed is preferred to io.EOF and EPIPE.
+	// connection failed is preferred to io.EOF and EPIPE. If only these are known, Err waits for a
+	// write that is under way, since the system tells the reason only once.
 	Err() error
 	// Writing reports whether a write is under way.
 	Writing() bool

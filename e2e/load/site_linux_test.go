@@ -1,12 +1,9 @@
-//go:build load
-
 package load
 
 import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -26,7 +23,44 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-var program = flag.String("gateway", "", "the binary to measure; built from the sources if empty")
+var (
+	program     = flag.String("gateway", "", "the binary to measure; built from the sources if empty")
+	streams     = flag.Int("streams", 400, "streams of a test")
+	connections = flag.Int("connections", 4000, "how many connections come and go in TestManyConnections")
+	duration    = flag.Duration("duration", 2*time.Second, "how long a measurement takes")
+	flat        = flag.Duration("flat", time.Second, "from when on TestSoak wants flat memory")
+	strict      = flag.Bool("strict", false, "also assert what depends on the machine and on the number of streams")
+)
+
+// readersAt is the environment variable with the address of a gateway. If it is set, this
+// binary reads streams from there instead of running tests, so that the readers' CPU time
+// counts for another process.
+const readersAt = "LOAD_READERS_AT"
+
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(readersAt); addr != "" {
+		if err := readAll(addr, os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	flag.Parse()
+	os.Exit(harness.Main(m, build))
+}
+
+// build builds the binary as users get it, without the race detector, which would need the
+// memory that is measured.
+func build(dir string) error {
+	if *program != "" {
+		return nil
+	}
+	*program = filepath.Join(dir, "ssegateway")
+	if out, err := exec.Command("go", "build", "-o", *program, "ssegateway/cmd/ssegateway").CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
+}
 
 // site is a gateway process with its backend.
 type site struct {
@@ -37,41 +71,18 @@ type site struct {
 	http    *http.Client
 }
 
-var binary struct {
-	once sync.Once
-	path string
-	err  error
-}
-
-// build builds the binary as users get it, without the race detector.
-func build(t *testing.T) string {
-	if *program != "" {
-		return *program
-	}
-	binary.once.Do(func() {
-		dir, err := os.MkdirTemp("", "ssegateway-load")
-		if err != nil {
-			binary.err = err
-			return
-		}
-		binary.path = filepath.Join(dir, "ssegateway")
-		out, err := exec.Command("go", "build", "-o", binary.path, "ssegateway/cmd/ssegateway").CombinedOutput()
-		if err != nil {
-			binary.err = fmt.Errorf("%w\n%s", err, out)
-		}
-	})
-	if binary.err != nil {
-		t.Fatal(binary.err)
-	}
-	return binary.path
-}
-
 func start(t *testing.T, env ...string) *site {
+	t.Helper()
+	return startAs(t, nil, env...)
+}
+
+// startAs is start, by a command that runs its arguments.
+func startAs(t *testing.T, command []string, env ...string) *site {
 	t.Helper()
 	s := &site{t: t, backend: newBackend(t)}
 	var err error
 	env = append([]string{"CALLBACK_URL=http://" + s.backend.addr + "/callback", "LOG_LEVEL=warn"}, env...)
-	s.gateway, err = harness.Start(harness.Command{Args: []string{build(t)}, Env: env}, func(port int) harness.Endpoint {
+	s.gateway, err = harness.Start(harness.Command{Args: append(command, *program), Env: env}, func(port int) harness.Endpoint {
 		return harness.Endpoint{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
 	})
 	if err != nil {
@@ -128,16 +139,7 @@ func kernelTCPBytes(t *testing.T) int64 {
 // metric returns the value of one sample of /metrics.
 func (s *site) metric(name string) float64 {
 	s.t.Helper()
-	resp, err := s.http.Get("http://" + s.addr + "/metrics")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(s.get("/metrics")) {
 		if rest, ok := strings.CutPrefix(line, name+" "); ok {
 			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
 			if err != nil {
@@ -150,6 +152,21 @@ func (s *site) metric(name string) float64 {
 	return 0
 }
 
+// get returns the body of an answer of the gateway.
+func (s *site) get(target string) string {
+	s.t.Helper()
+	resp, err := s.http.Get("http://" + s.addr + target)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		s.t.Fatal(target, resp.Status, err)
+	}
+	return string(text)
+}
+
 // client is an open stream. Its head was read.
 type client struct {
 	conn  net.Conn
@@ -158,8 +175,11 @@ type client struct {
 }
 
 // request returns a request with 200 bytes of headers, like a simple browser's.
-func request(host string, n int) []byte {
-	head := fmt.Sprintf("GET /stream/%d HTTP/1.1\r\n", n)
+func request(host string, n int) []byte { return requestOf("/stream", host, n) }
+
+// requestOf is request with another beginning of its path.
+func requestOf(path, host string, n int) []byte {
+	head := fmt.Sprintf("GET %s/%d HTTP/1.1\r\n", path, n)
 	headers := "Host: " + host + "\r\nAccept: text/event-stream\r\nX-Client: " + strconv.Itoa(n) + "\r\nUser-Agent: "
 	headers += strings.Repeat("u", 200-len(headers)-len("\r\n")) + "\r\n"
 	return []byte(head + headers + "\r\n")
@@ -245,21 +265,19 @@ func (s *site) send(token, data string) (status int, err error) {
 	return resp.StatusCode, err
 }
 
-// backend answers callbacks, and counts them. It can be slow, hang and be unreachable.
+// backend answers callbacks, and counts them.
 type backend struct {
 	addr string
 
 	topic    string // granted to every connection, if not empty
 	overflow string // policy for full queues; disconnect if empty
 
-	delay atomic.Int64                  // a time.Duration, before each answer
-	hang  atomic.Pointer[chan struct{}] // if set, the next disconnect callback takes it and waits until it is closed
-
 	mu          sync.Mutex
+	accepted    int            // connects
 	tokens      map[int]string // by X-Client, of the connects since the last forget
 	disconnects map[string]int // by token
 	reasons     map[string]int // by reason and detail
-	server      *http.Server
+	last        time.Time      // when the last disconnect was told
 }
 
 func newBackend(t *testing.T) *backend {
@@ -269,60 +287,44 @@ func newBackend(t *testing.T) *backend {
 		t.Fatal(err)
 	}
 	b.addr = l.Addr().String()
-	b.serve(l)
-	t.Cleanup(func() { b.server.Close() })
+	server := &http.Server{Handler: b, ReadHeaderTimeout: 10 * time.Second}
+	go server.Serve(l) //nolint:errcheck // ends by Close
+	t.Cleanup(func() { server.Close() })
 	return b
-}
-
-func (b *backend) serve(l net.Listener) {
-	b.server = &http.Server{Handler: b, ReadHeaderTimeout: 10 * time.Second}
-	go b.server.Serve(l) //nolint:errcheck // ends by Close
-}
-
-// leave makes the backend unreachable. comeBack makes it reachable again at the same address.
-// A callback that hangs keeps its connection.
-func (b *backend) leave() {
-	atOnce, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = b.server.Shutdown(atOnce)
-}
-
-func (b *backend) comeBack(t *testing.T) {
-	l, err := net.Listen("tcp", b.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.serve(l)
 }
 
 func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var call struct {
 		Action, Token, Reason, Detail string
-		Request                       struct{ Headers map[string]string }
+		Request                       struct {
+			URL     string
+			Headers map[string]string
+		}
 	}
 	if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
 		panic(err)
 	}
-	time.Sleep(time.Duration(b.delay.Load()))
 	if call.Action == "connect" {
+		if strings.HasPrefix(call.Request.URL, "/refused") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 		n, err := strconv.Atoi(call.Request.Headers["x-client"])
 		if err != nil {
 			panic(err)
 		}
 		b.mu.Lock()
 		b.tokens[n] = call.Token
+		b.accepted++
 		b.mu.Unlock()
 		if b.topic != "" {
 			_ = json.NewEncoder(w).Encode(map[string]any{"topics": []string{b.topic}, "overflow": cmp.Or(b.overflow, "disconnect")})
 		}
 		return
 	}
-	if hang := b.hang.Swap(nil); hang != nil {
-		<-*hang
-		return
-	}
 	b.mu.Lock()
 	b.disconnects[call.Token]++
+	b.last = time.Now()
 	b.reasons[strings.TrimSuffix(call.Reason+"/"+call.Detail, "/")]++
 	b.mu.Unlock()
 }
@@ -348,6 +350,27 @@ func (b *backend) told() (tokens int, reasons map[string]int) {
 		reasons[r] = n
 	}
 	return len(b.disconnects), reasons
+}
+
+// asked returns how many connects were accepted.
+func (b *backend) asked() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.accepted
+}
+
+// timesTold returns how often the end of a token was told.
+func (b *backend) timesTold(token string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.disconnects[token]
+}
+
+// lastTold returns when the last disconnect was told.
+func (b *backend) lastTold() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.last
 }
 
 // await waits until ready returns true, and returns how long that took. It polls, because

@@ -1,0 +1,142 @@
+package corpus
+
+import (
+	"strconv"
+	"strings"
+)
+
+const (
+	health    = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	plainSend = sends + sixteen + "\r\n" + noToken
+	chunkSend = sends + chunked + "\r\n"
+)
+
+// posts is a batch of so many operations, each of them none: its answer tells which batch it was.
+func posts(n int) string {
+	body := `{"operations":[` + strings.TrimSuffix(strings.Repeat("0,", n), ",") + `]}`
+	return strings.Replace(sends, "/send", "/batch", 1) + "Content-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
+}
+
+var pipelines = subject{"pipelines", []attempt{
+	{"three of health", "answered in order", health + health + health},
+	{"three that differ", "answered in order", health + ask("HEAD", "/healthz/") + get("/healthz?x")},
+	{"a stream behind health", "the connection is the stream's", health + get("/stream")},
+	{"a stream and another request", "bytes behind a stream's request end it", get("/stream") + get("/another")},
+	{"a stream and an empty line", "the same", get("/stream") + "\r\n"},
+	{"a stream and one byte", "the same", get("/stream") + "G"},
+	{"a refusal and another request", "the connection ends behind a refusal", ask("PUT", "/stream") + get("/another")},
+	{"a malformed one and another", "the connection ends", "nonsense\r\n\r\n" + get("/another")},
+	{"health and a malformed one", "the connection ends", health + "nonsense\r\n\r\n" + get("/another")},
+	{"health that closes, and another", "the connection ends", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" + get("/another")},
+	{"empty lines between", "RFC 9112 section 2.2 has a server ignore one", health + "\r\n" + health},
+	{"sends", "answered in order, by the short cut or not", strings.Repeat(plainSend, 3)},
+	{"many sends", "the same", strings.Repeat(plainSend, 40)},
+	{"sends and a stream", "the same", strings.Repeat(plainSend, 4) + get("/stream")},
+	{"sends with other requests between", "the connection goes back from the short cut", strings.Repeat(plainSend, 3) + posts(3) + plainSend + posts(5) + strings.Repeat(plainSend, 2)},
+	{"batches", "each gets its own answer", posts(1) + posts(2) + posts(3) + posts(4)},
+	{"sends, one chunked", "the same", strings.Repeat(plainSend, 3) + chunkSend + oneChunk + plainSend},
+	{"sends with an empty line behind each", "old clients send one behind a POST", strings.Repeat(plainSend+"\r\n", 4)},
+	{"sends, one with both framings", "nothing may be read behind it", strings.Repeat(plainSend, 3) + sends + chunked + sixteen + "\r\n" + oneChunk + plainSend},
+	{"sends, one malformed", "nothing may be read behind it", strings.Repeat(plainSend, 3) + sends + "Content-Length: x\r\n\r\n" + plainSend},
+	{"sends, one with a body of a request", "taken as a body", strings.Repeat(plainSend, 3) + sends + "Content-Length: 46\r\n\r\n" + inner + plainSend},
+	{"sends, one that closes", "nothing is read behind it", strings.Repeat(plainSend, 3) + sends + "Connection: close\r\n" + sixteen + "\r\n" + noToken + plainSend},
+	{"sends, one of HTTP/1.0", "nothing is read behind it", strings.Repeat(plainSend, 3) + "POST /internal/send HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n" + sixteen + "\r\n" + noToken + plainSend},
+	{"sends, one with another host", "access is decided anew", strings.Repeat(plainSend, 3) + strings.Replace(plainSend, "localhost", "other.example", 1) + plainSend},
+	{"sends, one to another target", "the connection goes back", strings.Repeat(plainSend, 3) + strings.Replace(plainSend, "/send", "/send?x", 1) + plainSend},
+	{"sends, one with Expect", "the connection goes back", strings.Repeat(plainSend, 3) + sends + "Expect: 100-continue\r\n" + sixteen + "\r\n" + noToken + plainSend},
+	{"sends, one folded", "the connection goes back", strings.Repeat(plainSend, 3) + sends + "X: a\r\n b\r\n" + sixteen + "\r\n" + noToken + plainSend},
+	{"sends, one with bare LF", "the connection goes back", strings.Repeat(plainSend, 3) + strings.ReplaceAll(plainSend, "\r\n", "\n") + plainSend},
+	{"sends, the last cut short", "an answer to each whole one", strings.Repeat(plainSend, 3) + plainSend[:len(plainSend)-4]},
+	{"sends with a body of nothing", "no JSON, and the next one counts", strings.Repeat(plainSend, 3) + sends + "Content-Length: 0\r\n\r\n" + plainSend},
+	{"a GET with a body and a send", "the body is passed over", "GET /internal/stats HTTP/1.1\r\nHost: localhost\r\nContent-Length: 46\r\n\r\n" + inner + posts(7)},
+}}
+
+var chunks = subject{"chunks", []attempt{
+	{"one", "as it should be", chunkSend + oneChunk},
+	{"many", "as it should be", chunkSend + "1\r\n{\r\n" + "f\r\n" + noToken[1:] + "\r\n0\r\n\r\n"},
+	{"upper and lower case", "digits have no case", chunkSend + "F\r\n" + noToken[:15] + "\r\n1\r\n}\r\n0\r\n\r\n"},
+	{"leading zeros", "mean nothing", chunkSend + "0010\r\n" + noToken + "\r\n000\r\n\r\n"},
+	{"sixteen leading zeros", "a number that is too long", chunkSend + "00000000000000010\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"an extension", "passed over", chunkSend + "10;a=b\r\n" + noToken + "\r\n0;c\r\n\r\n"},
+	{"a quoted extension", "passed over", chunkSend + "10;a=\"b;c\"\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"an extension with a line end in quotes", "a line end all the same", chunkSend + "10;a=\"\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"an extension with a bare LF", "where some see the line's end", chunkSend + "2;\nxx\r\n4c\r\n0\r\n\r\n" + inner + "\r\n0\r\n\r\n"},
+	{"an extension with a CR", "where some see the line's end", chunkSend + "10;\rx\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"an extension of 5 KiB", "a line that is too long", chunkSend + "10;" + long(5<<10) + "\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"blanks behind the size", "bad white space", chunkSend + "10 \t\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"a blank before the size", "no size", chunkSend + " 10\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"hexadecimal by name", "no size", chunkSend + "0x10\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"a plus", "no size", chunkSend + "+10\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"a minus", "no size", chunkSend + "-10\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"an underscore", "no size", chunkSend + "1_0\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"no size", "malformed", chunkSend + "\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"letters", "no size", chunkSend + "xyz\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"overflow", "2^64 and 16 more", chunkSend + "10000000000000010\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"the largest", "2^64-1", chunkSend + "ffffffffffffffff\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"the largest signed", "2^63-1", chunkSend + "7fffffffffffffff\r\n" + noToken},
+	{"4 GiB and 16 more", "an overflow of 32 bits", chunkSend + "100000010\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"too short a size", "the data goes on where its end should be", chunkSend + "f\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"too long a size", "the end is taken for data", chunkSend + "12\r\n" + noToken + "\r\n0\r\n\r\n"},
+	{"no line end behind the data", "malformed", chunkSend + "10\r\n" + noToken + "0\r\n\r\n"},
+	{"bare LF behind the size", "RFC 9112 section 7.1 wants CRLF", chunkSend + "10\n" + noToken + "\r\n0\r\n\r\n"},
+	{"bare LF behind the data", "malformed", chunkSend + "10\r\n" + noToken + "\n0\r\n\r\n"},
+	{"bare LF behind the end", "the trailer's end", chunkSend + "10\r\n" + noToken + "\r\n0\r\n\n"},
+	{"bare CR behind the size", "no line end", chunkSend + "10\r" + noToken + "\r\n0\r\n\r\n"},
+	{"two characters for a line end", "malformed", chunkSend + "10\r\n" + noToken + "xx0\r\n\r\n"},
+	{"no last chunk", "the body does not end", chunkSend + "10\r\n" + noToken + "\r\n"},
+	{"the end without its line", "the body does not end", chunkSend + "10\r\n" + noToken + "\r\n0\r\n"},
+	{"a trailer", "passed over", chunkSend + "10\r\n" + noToken + "\r\n0\r\nName: x\r\n\r\n"},
+	{"a trailer that was announced", "passed over", sends + "Trailer: Name\r\n" + chunked + "\r\n10\r\n" + noToken + "\r\n0\r\nName: x\r\n\r\n"},
+	{"a trailer that frames", "forbidden, and means nothing", chunkSend + "10\r\n" + noToken + "\r\n0\r\nContent-Length: 46\r\n\r\n" + inner},
+	{"a trailer with a coding", "forbidden, and means nothing", chunkSend + "10\r\n" + noToken + "\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n" + posts(3)},
+	{"a trailer that announces framing", "forbidden", sends + "Trailer: Content-Length\r\n" + chunked + "\r\n" + oneChunk},
+	{"a malformed trailer", "no field", chunkSend + "10\r\n" + noToken + "\r\n0\r\nnonsense\r\n\r\n"},
+	{"a trailer that is a request", "no field", chunkSend + "10\r\n" + noToken + "\r\n0\r\n" + inner},
+	{"a long trailer", "beyond what is read", chunkSend + "10\r\n" + noToken + "\r\n0\r\nName: " + long(140<<10) + "\r\n\r\n"},
+	{"a second end", "a request that is none", chunkSend + oneChunk + "0\r\n\r\n"},
+	{"a request behind the end", "a request of its own", chunkSend + oneChunk + posts(2)},
+	{"a body of nothing", "no JSON", chunkSend + "0\r\n\r\n"},
+	{"500 chunks of one byte", "dear, but a body", chunkSend + strings.Repeat("1\r\n \r\n", 500) + oneChunk},
+	{"long extensions", "little data in many bytes", chunkSend + strings.Repeat("1;"+long(2000)+"\r\n \r\n", 40) + oneChunk},
+}}
+
+var options = subject{"options", []attempt{
+	{"Expect", "the body is asked for", sends + "Expect: 100-continue\r\n" + sixteen + "\r\n" + noToken},
+	{"Expect of a refusal", "the body is not asked for", "POST /stream HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n" + sixteen + "\r\n"},
+	{"Expect of a refusal, with the body", "nothing is read behind it", "POST /stream HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n" + sixteen + "\r\n" + noToken + inner},
+	{"Expect of health", "a body that is not wanted", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n" + sixteen + "\r\n" + noToken + inner},
+	{"Expect without a body", "nothing to ask for", with("Expect: 100-continue\r\n")},
+	{"Expect in upper case", "has no case", sends + "Expect: 100-CONTINUE\r\n" + sixteen + "\r\n" + noToken},
+	{"Expect of something else", "417", sends + "Expect: 200-ok\r\n" + sixteen + "\r\n" + noToken + inner},
+	{"Expect, chunked", "the body is asked for", sends + "Expect: 100-continue\r\n" + chunked + "\r\n" + oneChunk},
+	{"Expect twice", "a list", sends + "Expect: 100-continue\r\nExpect: 100-continue\r\n" + sixteen + "\r\n" + noToken},
+	{"Upgrade to h2c", "passed over", with("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n")},
+	{"Upgrade to h2c of health", "passed over, and the connection stays", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n"},
+	{"Upgrade to h2c with a body", "a tunnel for some proxies", sends + "Connection: Upgrade\r\nUpgrade: h2c\r\n" + sixteen + "\r\n" + noToken + inner},
+	{"Upgrade to WebSocket", "passed over", with("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n")},
+	{"Upgrade to TLS", "passed over", with("Connection: Upgrade\r\nUpgrade: TLS/1.0\r\n")},
+	{"Connection: close", "the stream says it, too", with("Connection: close\r\n")},
+	{"Connection: CLOSE", "has no case", with("Connection: CLOSE\r\n")},
+	{"Connection: keep-alive", "the default", with("Connection: keep-alive\r\n")},
+	{"Connection: close of health", "the connection ends", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"},
+	{"Connection: keep-alive, close", "close counts", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, close\r\n\r\n"},
+	{"Connection twice", "close counts", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n"},
+	{"Connection names the length", "a proxy would drop it", sends + "Connection: Content-Length\r\n" + sixteen + "\r\n" + noToken},
+	{"Connection names the coding", "a proxy would drop it", sends + "Connection: Transfer-Encoding\r\n" + chunked + "\r\n" + oneChunk},
+	{"Connection names the host", "a proxy would drop it", with("Connection: Host\r\n")},
+	{"Connection names cookies", "passed on: this is no proxy", with("Connection: Cookie\r\nCookie: a=1\r\n")},
+	{"Connection names forwarding", "passed on: this is no proxy", with("Connection: X-Forwarded-For\r\nX-Forwarded-For: 1.2.3.4\r\n")},
+	{"Connection is nonsense", "passed over", with("Connection: ,,\x80\r\n")},
+	{"Proxy-Connection", "passed over", with("Proxy-Connection: close\r\n")},
+	{"Keep-Alive", "passed over", with("Keep-Alive: timeout=1, max=1\r\n")},
+	{"TE", "passed over", with("TE: trailers, deflate\r\n")},
+	{"Trailer on a GET", "passed over", with("Trailer: Name\r\n")},
+	{"Range", "passed over", with("Range: bytes=0-1\r\n")},
+	{"Accept-Encoding", "a stream is never compressed", with("Accept-Encoding: gzip, br\r\n")},
+	{"Accept of something else", "a stream all the same", with("Accept: text/html\r\n")},
+	{"Content-Encoding", "the body is taken as it is", sends + "Content-Encoding: gzip\r\n" + sixteen + "\r\n" + noToken},
+	{"Content-Type twice", "the first counts", sends + "Content-Type: text/plain\r\n" + sixteen + "\r\n" + noToken},
+	{"Content-Length: 0 on a stream", "no body", with("Content-Length: 0\r\n")},
+	{"If-None-Match", "passed over", with("If-None-Match: *\r\n")},
+	{"Max-Forwards", "passed over", with("Max-Forwards: 0\r\n")},
+}}

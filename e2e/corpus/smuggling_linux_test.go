@@ -1,0 +1,85 @@
+package corpus
+
+// inner is a request that no proxy is to hide in another one.
+const inner = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+// sends begins a request whose answer, if the framing is sound, leaves the connection usable: nobody has that token.
+const (
+	sends    = "POST /internal/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+	noToken  = `{"token":"none"}` // 16 bytes
+	chunked  = "Transfer-Encoding: chunked\r\n"
+	sixteen  = "Content-Length: 16\r\n"
+	oneChunk = "10\r\n" + noToken + "\r\n0\r\n\r\n"
+)
+
+var smuggling = subject{"smuggling", []attempt{
+	{"CL.TE", "the length covers the inner request, the coding ends before it", sends + "Content-Length: 51\r\n" + chunked + "\r\n0\r\n\r\n" + inner},
+	{"TE.CL", "the coding covers the inner request, the length ends before it", sends + "Content-Length: 4\r\n" + chunked + "\r\n2e\r\n" + inner + "\r\n0\r\n\r\n"},
+	{"TE.CL behind the body", "the same order of fields the other way round", sends + chunked + "Content-Length: 4\r\n\r\n" + oneChunk + inner},
+	{"both, and they agree", "RFC 9112 section 6.1: the connection has to end", sends + chunked + "Content-Length: 26\r\n\r\n" + oneChunk},
+	{"TE.TE xchunked", "one of two codings is none", sends + chunked + "Transfer-Encoding: xchunked\r\n\r\n" + oneChunk + inner},
+	{"TE.TE twice", "chunked twice is no framing", sends + chunked + chunked + "\r\n" + oneChunk + inner},
+	{"TE chunked, chunked", "the same in one field", sends + "Transfer-Encoding: chunked, chunked\r\n\r\n" + oneChunk + inner},
+	{"TE xchunked", "an unknown coding", sends + "Transfer-Encoding: xchunked\r\n\r\n" + oneChunk},
+	{"TE identity", "obsolete since RFC 7230", sends + "Transfer-Encoding: identity\r\n" + sixteen + "\r\n" + noToken},
+	{"TE gzip, chunked", "a coding that is not served", sends + "Transfer-Encoding: gzip, chunked\r\n\r\n" + oneChunk},
+	{"TE chunked, identity", "chunked is not the last one", sends + "Transfer-Encoding: chunked, identity\r\n\r\n" + oneChunk},
+	{"TE CHUNKED", "codings are compared without case", sends + "Transfer-Encoding: CHUNKED\r\n\r\n" + oneChunk},
+	{"TE empty", "an empty list of codings", sends + "Transfer-Encoding:\r\n" + sixteen + "\r\n" + noToken},
+	{"TE quoted", "no token", sends + "Transfer-Encoding: \"chunked\"\r\n\r\n" + oneChunk},
+	{"TE with a parameter", "chunked has none", sends + "Transfer-Encoding: chunked;q=1\r\n\r\n" + oneChunk},
+	{"TE with a comma", "an empty element of a list", sends + "Transfer-Encoding: ,chunked\r\n\r\n" + oneChunk},
+	{"TE space before the colon", "RFC 9112 section 5.1: 400", sends + "Transfer-Encoding : chunked\r\n" + sixteen + "\r\n" + noToken},
+	{"TE tab before the colon", "the same", sends + "Transfer-Encoding\t: chunked\r\n" + sixteen + "\r\n" + noToken},
+	{"TE tab behind the colon", "white space that is allowed", sends + "Transfer-Encoding:\tchunked\r\n\r\n" + oneChunk},
+	{"TE blanks behind", "white space that is allowed", sends + "Transfer-Encoding: chunked \t \r\n\r\n" + oneChunk},
+	{"TE vertical tab", "no white space of HTTP", sends + "Transfer-Encoding: \vchunked\r\n" + sixteen + "\r\n" + noToken},
+	{"TE form feed", "the same", sends + "Transfer-Encoding: chunked\f\r\n" + sixteen + "\r\n" + noToken},
+	{"TE NUL", "ends a string in some languages", sends + "Transfer-Encoding: chunked\x00\r\n" + sixteen + "\r\n" + noToken},
+	{"TE no-break space", "white space of Latin-1 only", sends + "Transfer-Encoding: \xa0chunked\r\n" + sixteen + "\r\n" + noToken},
+	{"TE folded", "the value is on a line of its own", sends + "Transfer-Encoding:\r\n chunked\r\n\r\n" + oneChunk},
+	{"TE folded with a tab", "the same", sends + "Transfer-Encoding:\r\n\tchunked\r\n\r\n" + oneChunk},
+	{"TE folded, with a length", "a front may drop the folded line", sends + "Transfer-Encoding:\r\n chunked\r\n" + sixteen + "\r\n" + oneChunk},
+	{"TE hidden by a fold", "a value of the field before it", sends + "X-Before: a\r\n Transfer-Encoding: chunked\r\n" + sixteen + "\r\n" + noToken},
+	{"TE in the first line, folded", "a fold needs a field", "POST /internal/send HTTP/1.1\r\n Transfer-Encoding: chunked\r\nHost: localhost\r\n\r\n" + oneChunk},
+	{"TE with an underscore", "some servers take it for a hyphen", sends + "Transfer_Encoding: chunked\r\n" + sixteen + "\r\n" + noToken},
+	{"TE behind a CR", "a CR alone ends no line", sends + "X: a\rTransfer-Encoding: chunked\r\n" + sixteen + "\r\n" + noToken},
+	{"TE behind a bare LF", "a line may end so", sends + "X: a\nTransfer-Encoding: chunked\n\r\n" + oneChunk},
+	{"TE behind NUL", "in the name", sends + "\x00Transfer-Encoding: chunked\r\n" + sixteen + "\r\n" + noToken},
+	{"TE with a length behind a bare LF", "one of two is seen by who wants CRLF", sends + chunked + "X: a\nContent-Length: 4\r\n\r\n" + oneChunk + inner},
+	{"CL twice, the same", "RFC 9112 section 6.3 allows it", sends + sixteen + sixteen + "\r\n" + noToken},
+	{"CL twice, different", "400", sends + sixteen + "Content-Length: 62\r\n\r\n" + noToken + inner},
+	{"CL list, the same", "one field with two values", sends + "Content-Length: 16, 16\r\n\r\n" + noToken},
+	{"CL list, different", "400", sends + "Content-Length: 16, 62\r\n\r\n" + noToken + inner},
+	{"CL empty", "no number", sends + "Content-Length:\r\n\r\n" + noToken},
+	{"CL plus", "no number", sends + "Content-Length: +16\r\n\r\n" + noToken},
+	{"CL minus", "no number", sends + "Content-Length: -16\r\n\r\n" + noToken},
+	{"CL minus zero", "no number", sends + "Content-Length: -0\r\n\r\n" + noToken},
+	{"CL hexadecimal", "no number", sends + "Content-Length: 0x10\r\n\r\n" + noToken},
+	{"CL octal", "leading zeros mean nothing", sends + "Content-Length: 0016\r\n\r\n" + noToken},
+	{"CL underscore", "a number in some languages", sends + "Content-Length: 1_6\r\n\r\n" + noToken},
+	{"CL fraction", "no number", sends + "Content-Length: 16.0\r\n\r\n" + noToken},
+	{"CL exponent", "no number", sends + "Content-Length: 1e1\r\n\r\n" + noToken},
+	{"CL digits of Unicode", "no number", sends + "Content-Length: １６\r\n\r\n" + noToken},
+	{"CL overflow", "2^64 and 16 more", sends + "Content-Length: 18446744073709551632\r\n\r\n" + noToken + inner},
+	{"CL 2^63", "one more than an int64", sends + "Content-Length: 9223372036854775808\r\n\r\n" + noToken},
+	{"CL blank in it", "no number", sends + "Content-Length: 1 6\r\n\r\n" + noToken},
+	{"CL blanks around it", "white space that is allowed", sends + "Content-Length: \t16 \t\r\n\r\n" + noToken},
+	{"CL folded", "the value is on a line of its own", sends + "Content-Length:\r\n 16\r\n\r\n" + noToken},
+	{"CL continued", "a fold makes another number of it", sends + "Content-Length: 1\r\n 6\r\n\r\n" + noToken},
+	{"CL space before the colon", "400", sends + "Content-Length : 16\r\n\r\n" + noToken},
+	{"CL NUL", "ends a string in some languages", sends + "Content-Length: 16\x00\r\n\r\n" + noToken},
+	{"CL hidden behind a CR", "a CR alone ends no line", sends + "X: a\rContent-Length: 16\r\n\r\n" + noToken},
+	{"CL with an underscore", "some servers take it for a hyphen", sends + "Content_Length: 16\r\n" + "Content-Length: 0\r\n\r\n" + inner},
+	{"CL.0", "a body where none is wanted", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 46\r\n\r\n" + inner},
+	{"0.CL", "a stream with a body that hides a request", "GET /stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 46\r\n\r\n" + inner},
+	{"GET chunked with an inner request", "the same, chunked", "GET /stream HTTP/1.1\r\nHost: localhost\r\n" + chunked + "\r\n2e\r\n" + inner + "\r\n0\r\n\r\n"},
+	{"health chunked with a request behind", "a body that is not wanted ends, and the next request counts", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + chunked + "\r\n0\r\n\r\n" + inner},
+	{"health with both", "nothing may be read behind it", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + chunked + "Content-Length: 5\r\n\r\n0\r\n\r\n" + inner},
+	{"a stream that is framed as empty", "some proxies frame each GET so", "GET /stream HTTP/1.1\r\nHost: localhost\r\n" + chunked + "\r\n0\r\n\r\n"},
+	{"a stream framed as empty twice", "a length of 0 beside the coding", "GET /stream HTTP/1.1\r\nHost: localhost\r\n" + chunked + "Content-Length: 0\r\n\r\n0\r\n\r\n"},
+	{"a body that is a request", "taken as a body", sends + "Content-Length: 46\r\n\r\n" + inner},
+	{"an inner request behind the body", "a request of its own", sends + sixteen + "\r\n" + noToken + inner},
+	{"HTTP/1.0 with TE", "HTTP/1.0 has no such field: nothing may be read behind it", "POST /internal/send HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: keep-alive\r\n" + chunked + "\r\n" + oneChunk + inner},
+	{"HTTP/1.0 with both", "the same", "POST /internal/send HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: keep-alive\r\n" + chunked + sixteen + "\r\n" + noToken + inner},
+}}

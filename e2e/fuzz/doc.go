@@ -1,0 +1,2 @@
+// Package fuzz has only a test. It runs the fuzz targets of all packages.
+package fuzz
