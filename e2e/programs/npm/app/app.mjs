@@ -1,0 +1,53 @@
+// The applications of the tests, each on its own paths of one server, and the pages of its clients. PORT is where it
+// listens.
+import { createServer } from "node:http";
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+import { chat, chatThatResumes } from "./chat.mjs";
+import { agent, datastar, events, htmx } from "./streams.mjs";
+import { mcp } from "./mcp.mjs";
+import { control, named } from "./run.mjs";
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+
+const bundle = await build({
+  entryPoints: [here("../clients/page.jsx")], bundle: true, write: false, format: "iife", jsx: "automatic", target: "chrome120",
+  define: { "process.env.NODE_ENV": '"production"' }, logLevel: "error",
+});
+const scripts = {
+  "/page.js": bundle.outputFiles[0].contents,
+  "/datastar.js": await readFile(here("../node_modules/@starfederation/datastar/dist/bundles/datastar.js")),
+  "/htmx.js": await readFile(here("../node_modules/htmx.org/dist/htmx.js")),
+  "/hx-sse.js": await readFile(here("../node_modules/htmx.org/dist/ext/hx-sse.js")),
+};
+const page = await readFile(here("../clients/page.html"), "utf8");
+
+const routes = {
+  "/control": control,
+  "/chat": chat,
+  "/chat-own": chatThatResumes, "/chat-own/stream": chatThatResumes,
+  "/mcp": mcp(), "/mcp-store": mcp({ store: true }),
+  "/events": events, "/datastar": datastar, "/htmx": htmx, "/agent": agent,
+};
+
+createServer(async (req, res) => {
+  const { pathname, searchParams: query } = new URL(req.url, "http://app");
+  const run = named(query.get("run"));
+  try {
+    if (pathname === "/healthz") res.end();
+    else if (pathname === "/page") res.setHeader("Content-Type", "text/html; charset=utf-8").end(page);
+    else if (pathname in scripts) res.setHeader("Content-Type", "text/javascript; charset=utf-8").end(scripts[pathname]);
+    else if (pathname in routes) {
+      if (pathname !== "/control") {
+        run.count("asked");
+        if (query.has("seconds")) res.setHeader("Sse-Gateway-Resume", query.get("seconds"));
+      }
+      await routes[pathname](req, res, run, query);
+    } else res.writeHead(404).end();
+  } catch (error) {
+    if (!res.closed) console.log(`${req.method} ${req.url}: ${error.stack}`);
+    res.destroy();
+  }
+}).listen(process.env.PORT, "127.0.0.1");

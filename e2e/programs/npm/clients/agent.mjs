@@ -1,0 +1,20 @@
+// A client of AG-UI. It leaves on SIGTERM.
+import { HttpAgent } from "@ag-ui/client";
+import { resuming } from "./resuming.mjs";
+import { tell, url } from "./report.mjs";
+
+const agent = new HttpAgent({
+  url, threadId: "thread", fetch: resuming,
+  initialMessages: [{ id: "question", role: "user", content: "Say it." }],
+});
+process.on("SIGTERM", () => agent.abortRun());
+
+let text = "";
+try {
+  await agent.runAgent({ runId: "run" }, {
+    onTextMessageContentEvent: ({ event }) => tell("text", (text += event.delta)),
+  });
+  tell("end", JSON.stringify(agent.messages));
+} catch (error) {
+  tell("cut", String(error));
+}
