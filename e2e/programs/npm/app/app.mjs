@@ -18,7 +18,7 @@ const bundle = await build({
 });
 const scripts = {
   "/page.js": bundle.outputFiles[0].contents,
-  "/datastar.js": await readFile(here("../node_modules/@starfederation/datastar/dist/bundles/datastar.js")),
+  "/datastar.js": await readFile(here("../node_modules/@starfederation/datastar/dist/datastar.js")),
   "/htmx.js": await readFile(here("../node_modules/htmx.org/dist/htmx.js")),
   "/hx-sse.js": await readFile(here("../node_modules/htmx.org/dist/ext/hx-sse.js")),
 };

@@ -99,7 +99,7 @@ function hypermedia(body, scripts, complete) {
   const observer = new MutationObserver(look);
   observer.observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });
   for (const [src, type] of scripts) document.body.append(Object.assign(document.createElement("script"), { src, type, async: false }));
-  window.leave = () => document.querySelector("#client").remove();
+  window.leave = () => location.replace("about:blank");
 }
 
 const clients = {
@@ -111,8 +111,6 @@ const clients = {
       `<p id=out></p><p id=state data-signals-state="''" data-text="$state"></p>
        <button id=client data-on-load="@post('${to("/datastar")}', {retryInterval: 50, retryScaler: 1, retryMaxCount: 1000})"></button>`,
       [["/datastar.js", "module"]], () => document.querySelector("#state").textContent === "complete");
-    // Its request ends with the page, not with the element.
-    window.leave = () => location.replace("about:blank");
   },
   htmx() {
     let complete = false;
