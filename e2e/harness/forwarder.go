@@ -44,7 +44,7 @@ func NewForwarder(t testing.TB, to string) *Forwarder {
 		f.mu.Lock()
 		f.ended = true
 		f.mu.Unlock()
-		l.Close()
+		_ = l.Close()
 		f.Cut()
 		f.running.Wait()
 	})
