@@ -22,7 +22,8 @@ const scripts = {
   "/htmx.js": await readFile(here("../node_modules/htmx.org/dist/htmx.js")),
   "/hx-sse.js": await readFile(here("../node_modules/htmx.org/dist/ext/hx-sse.js")),
 };
-const page = await readFile(here("../clients/page.html"), "utf8");
+const page = {};
+for (const name of ["script", "datastar", "htmx"]) page[name] = await readFile(here(`../clients/${name}.html`), "utf8");
 
 const routes = {
   "/control": control,
@@ -37,7 +38,10 @@ createServer(async (req, res) => {
   const run = named(query.get("run"));
   try {
     if (pathname === "/healthz") res.end();
-    else if (pathname === "/page") res.setHeader("Content-Type", "text/html; charset=utf-8").end(page);
+    else if (pathname === "/page") {
+      const text = (page[query.get("client")] ?? page.script).replace("QUERY", query);
+      res.setHeader("Content-Type", "text/html; charset=utf-8").end(text);
+    }
     else if (pathname in scripts) res.setHeader("Content-Type", "text/javascript; charset=utf-8").end(scripts[pathname]);
     else if (pathname in routes) {
       if (pathname !== "/control") {

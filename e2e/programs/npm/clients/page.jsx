@@ -85,20 +85,17 @@ function eventSource() {
 
 class Complete extends Error {}
 
-// hypermedia tells of the changes of an element that the library writes, until the page says that it is complete.
-function hypermedia(body, scripts, complete) {
-  document.body.insertAdjacentHTML("beforeend", body);
-  const out = document.querySelector("#out");
-  const look = () => {
+// hypermedia tells of the changes of the element #out that a library writes, until #state says "complete".
+function hypermedia() {
+  const [out, state] = [document.querySelector("#out"), document.querySelector("#state")];
+  const observer = new MutationObserver(() => {
     tellText(out.textContent);
-    if (complete()) {
+    if (state.textContent === "complete") {
       observer.disconnect();
       tell("end", out.innerHTML);
     }
-  };
-  const observer = new MutationObserver(look);
-  observer.observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });
-  for (const [src, type] of scripts) document.body.append(Object.assign(document.createElement("script"), { src, type, async: false }));
+  });
+  observer.observe(document.body, { subtree: true, childList: true, characterData: true });
   window.leave = () => location.replace("about:blank");
 }
 
@@ -106,23 +103,12 @@ const clients = {
   chat: () => chat(resumable),
   own: () => chat(own),
   "fetch-event-source": eventSource,
-  datastar() {
-    hypermedia(
-      `<p id=out></p><p id=state data-signals-state="''" data-text="$state"></p>
-       <button id=client data-on-load="@post('${to("/datastar")}', {retryInterval: 50, retryScaler: 1, retryMaxCount: 1000})"></button>`,
-      [["/datastar.js", "module"]], () => document.querySelector("#state").textContent === "complete");
-  },
+  datastar: hypermedia,
   htmx() {
-    let complete = false;
+    hypermedia();
     document.addEventListener("htmx:sse:close", ({ detail }) => {
-      complete = detail.reason === "message";
-      document.body.toggleAttribute("complete", complete);
+      if (detail.reason === "message") document.querySelector("#state").textContent = "complete";
     });
-    hypermedia(
-      `<p id=out></p>
-       <form id=client hx-post="${to("/htmx")}" hx-trigger="load" hx-target="#out" hx-swap="beforeend"
-         hx-sse:close="complete" hx-config="sse.reconnect:true sse.reconnectDelay:50ms sse.reconnectMaxDelay:50ms"></form>`,
-      [["/htmx.js", ""], ["/hx-sse.js", ""]], () => complete);
   },
 };
 
