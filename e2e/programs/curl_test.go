@@ -18,11 +18,15 @@ func curl(t *testing.T, s *session, base string) {
 	var running *exec.Cmd
 	done := make(chan struct{})
 	close(done)
-	id, text := "", ""
+	text := ""
+	lastID := func() string { // the header
+		ids := s.reports["id"]
+		return "Last-Event-ID: " + ids[len(ids)-1]
+	}
 	start := func(args ...string) {
 		<-done
 		done = make(chan struct{})
-		running = exec.Command("curl", append([]string{"--silent", "--include", "--no-buffer", base + "/events?run=" + s.run}, args...)...)
+		running = exec.Command("curl", append([]string{"--silent", "--include", "--no-buffer", base + "/events?" + s.query}, args...)...)
 		out, err := running.StdoutPipe()
 		if err == nil {
 			err = running.Start()
@@ -32,7 +36,7 @@ func curl(t *testing.T, s *session, base string) {
 		}
 		go func(cmd *exec.Cmd, done chan<- struct{}) {
 			defer close(done)
-			head := read(out, &id, &text, reports)
+			head := read(out, &text, reports)
 			if err := cmd.Wait(); err != nil {
 				reports <- report{"cut", err.Error()}
 				return
@@ -47,11 +51,17 @@ func curl(t *testing.T, s *session, base string) {
 	})
 	s.next = queue(reports)
 	s.leave = func() { _ = running.Process.Kill() }
-	s.comeBack = func() { start("--header", "Last-Event-ID: "+id) }
+	s.stop = func() {
+		stop := exec.Command("curl", "--silent", "--show-error", "--fail", "--request", "DELETE", "--header", lastID(), base+"/events")
+		if out, err := stop.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	s.comeBack = func() { start("--header", lastID()) }
 }
 
 // read reads an answer as a shell script would. It returns the fields of the head that are the application's.
-func read(out io.Reader, id, text *string, reports chan<- report) (head string) {
+func read(out io.Reader, text *string, reports chan<- report) (head string) {
 	var fields []string
 	inHead, event := true, ""
 	for lines := bufio.NewScanner(out); lines.Scan(); {
@@ -66,7 +76,7 @@ func read(out io.Reader, id, text *string, reports chan<- report) (head string) 
 				fields = append(fields, name+": "+value)
 			}
 		case field == "id":
-			*id = value
+			reports <- report{"id", value}
 		case field == "event":
 			event = value
 		case field == "data" && event == "piece":

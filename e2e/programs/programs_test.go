@@ -1,35 +1,37 @@
 package programs
 
 import (
-	"maps"
+	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ssegateway/e2e/harness"
 )
 
 // program is a client, and an application that answers it.
 type program struct {
 	name  string
 	start func(t *testing.T, s *session, base string)
-	// also are the cases that only it has.
-	also map[string]func(t *testing.T, p program, s *site, end string)
+	path  string // of the application
 	// goesOn: its application goes on without a reader, and has a way of its own to resume.
 	goesOn bool
+	// events is how many an answer has, if the client notices the last one before the end.
+	events int
 }
 
 var programs = []program{
-	{
-		name: "AI SDK, useChat", start: page("chat"),
-		also: map[string]func(*testing.T, program, *site, string){"the page is loaded again, and the rest comes": reloaded},
-	},
+	{name: "AI SDK, useChat", start: page("chat")},
 	{name: "AI SDK, useChat with resumable-stream", start: page("own"), goesOn: true},
-	{name: "fetch-event-source by POST", start: page("fetch-event-source")},
+	{name: "fetch-event-source by POST", start: page("fetch-event-source"), path: "/events", events: 6},
 	{name: "Datastar @post", start: page("datastar")},
 	{name: "htmx hx-post", start: page("htmx")},
-	{name: "AG-UI HttpAgent", start: node("agent.mjs", "/agent?")},
+	{name: "AG-UI HttpAgent", start: node("agent.mjs", "/agent?"), path: "/agent", events: 9},
 	{name: "curl", start: curl},
 }
 
@@ -74,9 +76,17 @@ func testProgram(t *testing.T, p program, s *site, left *latencies) {
 	if end == "" {
 		return
 	}
-	t.Run("is cut off, and the rest comes", func(t *testing.T) { cutOff(t, p, s, end) })
-	for name, run := range p.also {
-		t.Run(name, func(t *testing.T) { run(t, p, s, end) })
+	for _, w := range []way{s.resuming, s.asking} {
+		t.Run("is cut off, and the rest comes, "+w.name, func(t *testing.T) { cutOff(t, p, s, w, end) })
+	}
+	if p.events > 0 {
+		t.Run("is cut off behind the last event, and has the end", func(t *testing.T) { cutOffAtEnd(t, p, s, end) })
+	}
+	if strings.HasSuffix(p.name, "useChat") {
+		t.Run("the page is loaded again, and the rest comes", func(t *testing.T) { reloaded(t, p, s, end) })
+	}
+	if strings.HasSuffix(p.name, "useChat") || p.name == "curl" {
+		t.Run("stops an answer that is kept", func(t *testing.T) { stops(t, p, s, left) })
 	}
 	if !p.goesOn {
 		t.Run("leaves, and the application is cancelled", func(t *testing.T) { leaves(t, p, s, left) })
@@ -89,8 +99,10 @@ func (p program) same(t *testing.T, s *site) (end string) {
 	for _, w := range []way{s.direct, s.relayed, s.resuming} {
 		c := p.open(t, s, w)
 		end = c.complete(0)
+		delete(c.reports, "key") // which only some ways have, and each time others
+		delete(c.reports, "id")
 		if want == nil {
-			want = maps.Clone(c.reports)
+			want = c.reports
 		}
 		if diff := cmp.Diff(want, c.reports); diff != "" {
 			t.Errorf("%s (-direct +%s):\n%s", w.name, w.name, diff)
@@ -99,16 +111,9 @@ func (p program) same(t *testing.T, s *site) (end string) {
 	return end
 }
 
-func (p program) open(t *testing.T, s *site, w way) *session {
-	t.Helper()
-	c, base := newSession(t, s, w)
-	p.start(t, c, base)
-	return c
-}
-
 // cutOff: what comes after a cut, and what came meanwhile, comes once, of the same answer.
-func cutOff(t *testing.T, p program, s *site, end string) {
-	c := p.open(t, s, s.resuming)
+func cutOff(t *testing.T, p program, s *site, w way, end string) {
+	c := p.open(t, s, w)
 	c.say(0, 2)
 	c.interrupt(2, 4)
 	c.text(4)
@@ -127,6 +132,57 @@ func wantAsked(t *testing.T, p program, c *session) {
 	if got := c.control(0, ""); got.Asked != want {
 		t.Errorf("the application was asked %d times, want %d", got.Asked, want)
 	}
+}
+
+// cutOffAtEnd: a client that has all events, but not the end, gets that.
+func cutOffAtEnd(t *testing.T, p program, s *site, end string) {
+	c := p.open(t, s, s.resuming)
+	c.say(0, len(pieces))
+	c.control(1, "")
+	c.wants("last")
+	key, _, _ := strings.Cut(c.reports["key"][0], ".")
+	c.network.Refuse(true)
+	c.network.Cut()
+	c.control(1, "taken:7")
+	awaitComplete(t, "http://"+s.resuming.addr+p.path, key+"."+strconv.Itoa(p.events))
+	c.network.Refuse(false)
+	if got := c.wants("end"); got != end {
+		t.Errorf("in the end it has\n%s\nwant\n%s", got, end)
+	}
+	wantAsked(t, p, c)
+}
+
+// awaitComplete waits until the gateway has the end of an answer. The id is that of its last event.
+func awaitComplete(t *testing.T, url, id string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodHead, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Last-Event-ID", id)
+	for deadline := time.Now().Add(harness.Patience); ; <-time.After(10 * time.Millisecond) {
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusNoContent {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("what is behind %s is a %d, want 204", id, resp.StatusCode)
+		}
+	}
+}
+
+// stops: a client stops an answer that would go on without it.
+func stops(t *testing.T, p program, s *site, left *latencies) {
+	c := p.open(t, s, s.resuming)
+	c.say(0, 2)
+	at := time.Now()
+	c.stop()
+	left.add(c.gone(1).Sub(at))
+	c.wants("end")
 }
 
 // reloaded: a page that is loaded again in the middle of an answer gets it all.
@@ -153,5 +209,11 @@ func leaves(t *testing.T, p program, s *site, left *latencies) {
 func (s *session) wantCancelled(n int, left *latencies) {
 	s.t.Helper()
 	at := s.network.AwaitLeft(s.t, n)[n-1]
-	left.add(time.UnixMilli(s.control(0, "gone:"+string(rune('0'+n))).GoneAt).Sub(at.Truncate(time.Millisecond)))
+	left.add(s.gone(n).Sub(at))
+}
+
+// gone waits until n answers have lost their reader at the application, and returns when that was.
+func (s *session) gone(n int) time.Time {
+	s.t.Helper()
+	return time.UnixMilli(s.control(0, "gone:"+strconv.Itoa(n)).GoneAt)
 }

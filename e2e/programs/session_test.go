@@ -35,6 +35,7 @@ type session struct {
 	t       *testing.T
 	app     string // where the application is
 	run     string // its name at the application
+	query   string // that, and what else the application is to know
 	network *harness.Forwarder
 	reports map[string][]string // so far, by kind
 
@@ -43,17 +44,20 @@ type session struct {
 	leave    func()
 	comeBack func() // nil: the client does by itself
 	reload   func() // nil: there is no page
+	stop     func() // nil: the client cannot stop an answer that is kept
 }
 
 var runs atomic.Int32
 
-// newSession returns a session and the base of its URLs.
-func newSession(t *testing.T, s *site, w way) (*session, string) {
+// open starts the program's client.
+func (p program) open(t *testing.T, s *site, w way) *session {
 	t.Helper()
-	network := harness.NewForwarder(t, w.addr)
-	return &session{
-		t: t, app: s.direct.addr, run: "run" + strconv.Itoa(int(runs.Add(1))), network: network, reports: map[string][]string{},
-	}, "http://" + network.Addr
+	run := "run" + strconv.Itoa(int(runs.Add(1)))
+	c := &session{
+		t: t, app: s.direct.addr, run: run, query: "run=" + run + w.query, network: harness.NewForwarder(t, w.addr), reports: map[string][]string{},
+	}
+	p.start(t, c, "http://"+c.network.Addr)
+	return c
 }
 
 // wants waits for a report of that kind.
@@ -132,7 +136,7 @@ func queue(reports <-chan report) func() (report, error) {
 func node(script, path string) func(t *testing.T, s *session, base string) {
 	return func(t *testing.T, s *session, base string) {
 		t.Helper()
-		p, err := harness.Run(harness.Command{Args: []string{"node", "npm/clients/" + script, base + path + "run=" + s.run}})
+		p, err := harness.Run(harness.Command{Args: []string{"node", "npm/clients/" + script, base + path + s.query}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +177,7 @@ func page(client string) func(t *testing.T, s *session, base string) {
 				reports <- report{"exception", fmt.Sprintf("%s %+v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception)}
 			}
 		}))
-		url := fmt.Sprintf("%s/page?client=%s&run=%s", base, client, s.run)
+		url := fmt.Sprintf("%s/page?client=%s&%s", base, client, s.query)
 		chromium.Run(t, tab, chromedp.Steps(
 			chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 				_, err := cdp.Call(ctx, target, runtime.AddBinding, runtime.AddBindingParams{Name: "report"})
@@ -185,6 +189,7 @@ func page(client string) func(t *testing.T, s *session, base string) {
 		s.leave = func() { chromium.Call[chromedp.Void](t, tab, "() => window.leave()") }
 		if client == "chat" || client == "own" {
 			s.comeBack = func() { chromium.Call[chromedp.Void](t, tab, "() => window.comeBack()") }
+			s.stop = func() { chromium.Call[chromedp.Void](t, tab, "() => window.stopAnswer()") }
 			s.reload = func() { chromium.Run(t, tab, chromedp.Navigate(url+"&reloaded")) }
 		}
 	}

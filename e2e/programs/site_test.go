@@ -28,8 +28,9 @@ func prepare(dir string) (err error) {
 
 // way is how a client reaches the application.
 type way struct {
-	name string
-	addr string
+	name  string
+	addr  string
+	query string // what the application is to know
 }
 
 // site is the applications, which one program serves, and the ways to them.
@@ -37,6 +38,7 @@ type site struct {
 	direct   way
 	relayed  way
 	resuming way // and each answer is kept for 30 s
+	asking   way // relayed, and the application asks to have its answer kept
 }
 
 func startSite(t *testing.T) *site {
@@ -55,10 +57,11 @@ func startSite(t *testing.T) *site {
 			t.Logf("output of the applications:\n%.5000s", text)
 		}
 	})
-	s := &site{direct: way{"direct", "127.0.0.1:" + strconv.Itoa(app.Port)}}
+	s := &site{direct: way{name: "direct", addr: "127.0.0.1:" + strconv.Itoa(app.Port)}}
 	relay := []string{"RELAY_URL=http://" + s.direct.addr, "RELAY_PATHS=/", "HEARTBEAT_INTERVAL_SECONDS=1"}
-	s.relayed = way{"relayed", harness.StartGateway(t, binary, nil, relay...).Endpoint.Addr}
-	s.resuming = way{"resuming", harness.StartGateway(t, binary, nil, append(relay, "RELAY_RESUME_SECONDS=30")...).Endpoint.Addr}
+	s.relayed = way{name: "relayed", addr: harness.StartGateway(t, binary, nil, relay...).Endpoint.Addr}
+	s.resuming = way{name: "resuming", addr: harness.StartGateway(t, binary, nil, append(relay, "RELAY_RESUME_SECONDS=30")...).Endpoint.Addr}
+	s.asking = way{name: "asking", addr: s.relayed.addr, query: "&seconds=30"}
 	if browser, err = chromium.Start(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,8 @@ import { EventType } from "@ag-ui/client";
 import { text } from "node:stream/consumers";
 import { pieces } from "./run.mjs";
 
-// write answers with a stream of blocks: one for each piece, and those of the end.
+// write answers with a stream of blocks: one for each piece, and those of the end. Its
+// last step is the end of the body.
 async function write(req, res, run, { type = "text/event-stream", begin = "", block, end }) {
   const leaving = run.leaving(res);
   await text(req);
@@ -15,7 +16,9 @@ async function write(req, res, run, { type = "text/event-stream", begin = "", bl
     res.write(block(piece));
   }
   await run.step(leaving);
-  res.end(end);
+  res.write(end);
+  await run.step(leaving);
+  res.end();
 }
 
 export const events = (req, res, run) =>

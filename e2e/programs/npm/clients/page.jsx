@@ -49,7 +49,14 @@ function Chat({ makeTransport }) {
     if (status === "error") tell("cut", "");
   }, [status]);
   useEffect(() => {
-    Object.assign(window, { comeBack: () => void resumeStream(), leave: () => void stop() });
+    Object.assign(window, {
+      comeBack: () => void resumeStream(),
+      leave: () => void stop(),
+      async stopAnswer() {
+        await fetch(to("/chat"), { method: "DELETE", keepalive: true, headers: { "Last-Event-ID": sessionStorage.getItem("resume") } });
+        stop();
+      },
+    });
     if (!query.has("reloaded")) sendMessage({ text: "Say it." });
   }, []);
   return <output>{answer?.parts.map((part, i) => <p key={i}>{part.text}</p>)}</output>;
@@ -70,10 +77,13 @@ function eventSource() {
     signal: leaving.signal, openWhenHidden: true,
     async onopen(response) {
       if (response.status === 204) throw new Complete(); // it came back behind the end
+      const key = response.headers.get("Sse-Gateway-Resume");
+      if (key) tell("key", key);
       if (!response.headers.get("Content-Type")?.startsWith(EventStreamContentType)) throw new Error(response.status);
     },
     onmessage({ event, data }) {
       if (event === "piece") tellText((text += JSON.parse(data)));
+      if (event === "end") tell("last", "");
     },
     onclose: () => tell("end", text),
     onerror(error) {
