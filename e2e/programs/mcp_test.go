@@ -44,6 +44,11 @@ func testMCP(t *testing.T, s *site, left *latencies) {
 			mcpCutOff(t, s, "/mcp-store?", w, end, regexp.MustCompile(`^[0-9a-f-]{36}/\d+$`))
 		})
 	}
+	t.Run("is cut off before it has heard anything, and listens again", func(t *testing.T) {
+		mcpCutOffEarly(t, s, "/mcp?", "listening", "200")
+		// The gateway reads on, and the client has no id to come back to that with.
+		mcpCutOffEarly(t, s, "/mcp?listen&", "refused", "409")
+	})
 	t.Run("leaves, and the application is cancelled", func(t *testing.T) {
 		c := mcp("/mcp?").listen(t, s, s.relayed)
 		c.sayAndHear(0, 2)
@@ -103,5 +108,19 @@ func mcpCutOff(t *testing.T, s *site, path string, w way, end string, ids *regex
 		if !ids.MatchString(id) {
 			t.Errorf("the client has the id %q, want %v", id, ids)
 		}
+	}
+}
+
+// mcpCutOffEarly: a client loses its listen stream before the first event.
+func mcpCutOffEarly(t *testing.T, s *site, path, kind, value string) {
+	c := mcp(path).listen(t, s, s.resuming)
+	c.control(0, "asked:5") // the last is the call of the tool
+	c.network.Cut()
+	r, err := c.next()
+	if r.Kind == "cut" { // so had its call no answer yet
+		r, err = c.next()
+	}
+	if want := (report{kind, value}); err != nil || r != want {
+		t.Errorf("%s: %+v %v, want %+v", path, r, err, want)
 	}
 }

@@ -8,7 +8,7 @@ const transport = new StreamableHTTPClientTransport(new URL(url), {
   reconnectionOptions: { initialReconnectionDelay: 50, maxReconnectionDelay: 50, reconnectionDelayGrowFactor: 1, maxRetries: 400 },
   async fetch(url, init) {
     const answer = await fetch(url, init);
-    if (init.method === "GET" && answer.ok) tell("listening", new Headers(init.headers).get("Last-Event-ID") ?? "");
+    if (init.method === "GET") tell(answer.ok ? "listening" : "refused", String(answer.status));
     return answer;
   },
 });
