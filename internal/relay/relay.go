@@ -21,15 +21,14 @@ import (
 	"ssegateway/internal/callback"
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
-	"ssegateway/internal/stream"
 )
 
 // Config is what a Relay works with. All fields are required.
 type Config struct {
-	Forwarder *callback.Forwarder
-	Paths     []string // prefixes of whole segments of the raw path, each without a "/" at its end; "" is all
+	Forwarder http.RoundTripper // errors are those of callback.Forwarder
+	Paths     []string          // prefixes of whole segments of the raw path, each without a "/" at its end; "" is all
 	Gateway   *gateway.Gateway
-	Streams   *stream.Opener
+	Streams   Streams
 	MaxBlock  int64 // bytes of one block of a stream
 	MaxBody   int64 // bytes of the body of a request that is not passed on
 	// Resume is for how long an answer is there for those who come back, if the backend does not say; 0: it is not.
@@ -52,6 +51,11 @@ type Config struct {
 	// Hold opens the stream of a connection, if the gateway takes the backend's answer, and else answers.
 	Hold func(w http.ResponseWriter, r *http.Request, c *gateway.Conn, answer gateway.Answer)
 	Log  *slog.Logger
+}
+
+// Streams open the streams of connections, as *stream.Opener does.
+type Streams interface {
+	OpenAs(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant)
 }
 
 // Relay passes requests on. Its methods may be called concurrently.

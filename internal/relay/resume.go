@@ -40,7 +40,7 @@ func (r *Relay) resumeTime(field string) time.Duration {
 func (r *Relay) newAnswer(x *exchange) *answer {
 	a := &answer{
 		relay: r, token: x.conn.Token(), path: x.conn.Path(), since: time.Now().UTC().Truncate(time.Second), cancel: x.cancel,
-		head: streamHead(x.answer.Header), wait: x.resume, joining: 1,
+		head: streamHead(x.answer.Header), wait: x.resume, joining: 1, ended: make(chan struct{}),
 	}
 	if client := x.conn.ClientIP(); client.IsValid() {
 		a.client = client.String()
