@@ -40,7 +40,8 @@ type answer struct {
 	auth   *[32]byte   // what they have to bring; nil: nothing
 	wait   time.Duration
 	cancel context.CancelFunc
-	closed sync.Once // its backend is counted no more
+	closed sync.Once     // its backend is counted no more
+	ended  chan struct{} // closed when it has
 
 	// Used by the goroutine that reads the backend only.
 	keeping bool            // kept
@@ -59,6 +60,8 @@ type answer struct {
 	state   state
 	events  []*frame.Shared
 	bytes   int64 // so far
+	size    int64 // of events, with their cost
+	loose   bool  // blocks were written that are not kept, and that only those got who were there
 	kept    bool  // who loses it can come back
 	readers []*gateway.Conn
 	index   map[*gateway.Conn]int // in readers
@@ -75,8 +78,12 @@ type key gateway.Token
 
 func (k key) String() string { return hex.EncodeToString(k[:]) }
 
-// eventCost is what an event that is kept costs in bytes, beside its own.
-const eventCost = 64
+const (
+	// eventCost is what an event that is kept costs in bytes, beside its own.
+	eventCost = 64
+	// someEvents are counted in the budget together.
+	someEvents = 16
+)
 
 // segments have these sizes in bytes: a quarter of what there is.
 const (
@@ -89,7 +96,8 @@ func (a *answer) keep(before, after []byte) bool {
 	id := a.id(a.number + 1)
 	need := frame.Room(len(before) + len(id) + len(after))
 	a.mu.Lock()
-	had, over := a.bytes+eventCost*int64(len(a.events)), a.state != streaming
+	had, over := a.size, a.state != streaming
+	events := len(a.events)
 	a.mu.Unlock()
 	if over {
 		return true // and nobody gets it
@@ -98,13 +106,20 @@ func (a *answer) keep(before, after []byte) bool {
 		a.drop("it has outgrown RELAY_ANSWER_BYTES")
 		return false
 	}
+	more, room := int64(0), cap(a.arena)-len(a.arena)
+	if events%someEvents == 0 {
+		more = someEvents * eventCost
+	}
+	if need > room {
+		room = max(need, min(max(leastSegment, int(had/4)), mostSegment))
+		more += int64(room)
+	}
+	if more > 0 && !a.relay.reserve(a, more) {
+		a.drop("there is no room in RELAY_BUDGET_BYTES")
+		return false
+	}
 	if need > cap(a.arena)-len(a.arena) {
-		size := max(need, min(max(leastSegment, int(had/4)), mostSegment))
-		if !a.relay.reserve(a, int64(size)+int64(size/need+1)*eventCost) {
-			a.drop("there is no room in RELAY_BUDGET_BYTES")
-			return false
-		}
-		a.arena = make([]byte, 0, size)
+		a.arena = make([]byte, 0, room)
 	}
 	event := &frame.Shared{}
 	a.arena, event.Frame = frame.Within(a.arena, 1, before, id, after)
@@ -114,6 +129,7 @@ func (a *answer) keep(before, after []byte) bool {
 		a.number++
 		a.events = append(a.events, event)
 		a.bytes += int64(event.Len())
+		a.size += int64(need) + eventCost
 		a.wakeLocked()
 	}
 	return true
@@ -191,6 +207,7 @@ func (a *answer) end(s state) {
 		})
 	}
 	a.mu.Unlock()
+	close(a.ended)
 	a.cancel()
 	a.backendGone()
 	if holder != nil {
@@ -232,13 +249,16 @@ func (a *answer) wakeLocked() {
 
 // add adds a reader, whose place come has kept. Its connection reads the answer already.
 func (a *answer) add(c *gateway.Conn) {
-	a.addLocked(c)
+	if late := a.addLocked(c); late {
+		c.Cut(gateway.ConnectionLost)
+	}
 	if c.State() == gateway.Closed { // Over may have been called before
 		a.Over(c)
 	}
 }
 
-func (a *answer) addLocked(c *gateway.Conn) {
+// addLocked returns whether the reader has missed something.
+func (a *answer) addLocked(c *gateway.Conn) (late bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.joining--
@@ -251,6 +271,7 @@ func (a *answer) addLocked(c *gateway.Conn) {
 	}
 	a.index[c] = len(a.readers)
 	a.readers = append(a.readers, c)
+	return a.loose
 }
 
 // sync ends a reader that was added when the answer had ended already.

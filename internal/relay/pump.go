@@ -177,11 +177,16 @@ func (a *answer) aside(blocks frame.Frame, done chan<- error) (waiting int) {
 // write gives blocks that are not kept to the readers, and waits until all have taken them.
 func (a *answer) write(blocks frame.Frame) {
 	a.mu.Lock()
-	readers, kept := len(a.readers), len(a.events) > 0
+	a.loose = true
+	readers, kept := len(a.readers)+a.joining, len(a.events) > 0
 	a.mu.Unlock()
-	done := make(chan error, readers) // nobody comes to an answer that is not kept
+	done := make(chan error, readers)
 	for range a.aside(blocks, done) {
-		<-done
+		select {
+		case <-done:
+		case <-a.ended:
+			return
+		}
 	}
 	if kept {
 		a.relay.shrink(a)

@@ -21,15 +21,14 @@ import (
 	"ssegateway/internal/callback"
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
-	"ssegateway/internal/stream"
 )
 
 // Config is what a Relay works with. All fields are required.
 type Config struct {
-	Forwarder *callback.Forwarder
-	Paths     []string // prefixes of whole segments of the raw path, each without a "/" at its end; "" is all
+	Forwarder http.RoundTripper // errors are those of callback.Forwarder
+	Paths     []string          // prefixes of whole segments of the raw path, each without a "/" at its end; "" is all
 	Gateway   *gateway.Gateway
-	Streams   *stream.Opener
+	Streams   Streams
 	MaxBlock  int64 // bytes of one block of a stream
 	MaxBody   int64 // bytes of the body of a request that is not passed on
 	// Resume is for how long an answer is there for those who come back, if the backend does not say; 0: it is not.
@@ -54,12 +53,18 @@ type Config struct {
 	Log  *slog.Logger
 }
 
+// Streams open the streams of connections, as *stream.Opener does.
+type Streams interface {
+	OpenAs(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant)
+}
+
 // Relay passes requests on. Its methods may be called concurrently.
 type Relay struct {
 	cfg     Config
 	proxy   httputil.ReverseProxy
 	open    atomic.Int64
 	unkept  atomic.Uint64
+	returns atomic.Uint64
 	book    book
 	streams sync.WaitGroup
 
