@@ -98,8 +98,11 @@ func Handler(next http.Handler) http.Handler {
 				_ = b.control.EnableFullDuplex() // HTTP/1 has it
 			}
 		}
-		if r.ProtoMajor == 1 && (c.isUncertain(r) || isLeaving(r)) {
-			w.Header().Set("Connection", "close")
+		if r.ProtoMajor == 1 {
+			c.handled++
+			if c.isUncertain() || isLeaving(r) {
+				w.Header().Set("Connection", "close")
+			}
 		}
 		accounted := accountsFor(r)
 		c.begin(r.ProtoMajor > 1, accounted)
@@ -115,14 +118,9 @@ func Handler(next http.Handler) http.Handler {
 	})
 }
 
-// isUncertain reports whether a proxy may have seen the end of a request elsewhere, so that
+// isUncertain reports whether a proxy may have seen the end of the request of HTTP/1 that is handled elsewhere, so that
 // nothing may be read after it: see framing.
-func (c *Conn) isUncertain(r *http.Request) bool {
-	if !r.ProtoAtLeast(1, 1) { // which has no Transfer-Encoding: net/http passes it over
-		return c.framing.encoding.Load()
-	}
-	return len(r.TransferEncoding) > 0 && c.framing.conflicts()
-}
+func (c *Conn) isUncertain() bool { return c.framing.uncertain.Load() == c.handled }
 
 // isPreface reports whether a request of HTTP/1 is a preface of HTTP/2, with a header or without, which net/http passes
 // on as a request of HTTP/2 for handlers that take the connection over. Its Proto stays "HTTP/2.0".
@@ -248,11 +246,11 @@ func Stop(r *http.Request) {
 	}
 }
 
-// HasTwoLengths reports whether a request had both a Content-Length and a Transfer-Encoding, or another one before it on
-// its connection.
+// HasTwoLengths reports whether a request that is being handled has a length that a proxy may have read differently: it
+// has a Content-Length and a Transfer-Encoding, or is of HTTP/1.0 and has a Transfer-Encoding (RFC 9112 section 6.1).
 func HasTwoLengths(r *http.Request) bool {
 	c := From(r.Context())
-	return c != nil && r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 && c.framing.conflicts()
+	return c != nil && r.ProtoMajor == 1 && c.isUncertain()
 }
 
 // body is a request's, which its peer has to send.
