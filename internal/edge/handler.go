@@ -269,6 +269,7 @@ type body struct {
 	begun    time.Time // the first read; zero: none yet
 	received int64     // bytes since counted
 	counted  time.Time
+	returned time.Time // when the last read was over
 }
 
 // Read implements io.Reader.
@@ -283,9 +284,10 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	now := time.Now()
 	if b.begun.IsZero() {
-		b.begun, b.counted = now, now
+		b.begun, b.counted, b.returned = now, now, now
 		b.await(true)
 	}
+	b.counted = b.counted.Add(now.Sub(b.returned)) // meanwhile nothing was asked of the peer
 	deadline := now.Add(b.timeout)
 	if now.Sub(b.begun) >= bodyGrace { // the rate has to be kept up: a byte now and then is not enough
 		deadline = b.counted.Add(bodyTimeout)
@@ -296,8 +298,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.conn.allowed.Add(int64(n))
-	if b.received += int64(n); b.received >= bodyRate || time.Since(b.begun) < bodyGrace {
-		b.received, b.counted = 0, time.Now()
+	b.returned = time.Now()
+	if b.received += int64(n); b.received >= bodyRate || b.returned.Sub(b.begun) < bodyGrace {
+		b.received, b.counted = 0, b.returned
 	}
 	if err != nil {
 		b.end(err)

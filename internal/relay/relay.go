@@ -58,7 +58,7 @@ type Relay struct {
 func New(cfg Config) *Relay {
 	r := &Relay{cfg: cfg}
 	r.proxy = httputil.ReverseProxy{
-		Rewrite: r.rewrite, Transport: cfg.Forwarder, ModifyResponse: r.decide, ErrorHandler: r.fail,
+		Rewrite: r.rewrite, Transport: transport{cfg.Forwarder}, ModifyResponse: r.decide, ErrorHandler: r.fail,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), BufferPool: &buffers{},
 	}
 	return r
@@ -204,14 +204,14 @@ func (r *Relay) refusal(in *http.Request) *api.Error {
 }
 
 // hasDotSegment reports whether a path, decoded once, has a segment that names this or the one above it. Whoever
-// resolves it behind the gateway would see another path than the gateway has.
+// resolves it behind the gateway would see another path than the gateway has. Some drop what follows a ";" first.
 func hasDotSegment(path string) bool {
 	decoded, err := url.PathUnescape(path)
 	if err != nil {
 		return true
 	}
 	for segment := range strings.FieldsFuncSeq(decoded, func(c rune) bool { return c == '/' || c == '\\' }) {
-		if segment == "." || segment == ".." {
+		if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
 			return true
 		}
 	}
