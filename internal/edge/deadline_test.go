@@ -302,7 +302,7 @@ func TestBodyOfSlowReader(t *testing.T) {
 			defer close(handled)
 			for failed == nil {
 				var n int
-				n, failed = r.Body.Read(make([]byte, 100))
+				n, failed = r.Body.Read(make([]byte, 5000))
 				read += int64(n)
 				time.Sleep(bodyTimeout * 3) // fake clock
 			}
@@ -311,12 +311,12 @@ func TestBodyOfSlowReader(t *testing.T) {
 			handled = make(chan struct{})
 			nc := dial()
 			go func() {
-				_, _ = fmt.Fprintf(nc, "POST / HTTP/%s\r\nHost: x\r\nContent-Length: 2000\r\n\r\n%s", proto, strings.Repeat("x", 2000))
+				_, _ = fmt.Fprintf(nc, "POST / HTTP/%s\r\nHost: x\r\nContent-Length: 50000\r\n\r\n%s", proto, strings.Repeat("x", 50000))
 			}()
 			<-handled
 			_ = nc.Close()
 		})
-		if read != 2000 || !errors.Is(failed, io.EOF) {
+		if read != 50000 || !errors.Is(failed, io.EOF) {
 			t.Errorf("HTTP/%s: %d bytes, %v", proto, read, failed)
 		}
 	}
@@ -391,7 +391,7 @@ func TestAnswerDeadline(t *testing.T) {
 					}
 				}()
 				begin := time.Now()
-				_, err := c.Write(make([]byte, 100))
+				_, err := c.Write(make([]byte, 5000))
 				if took := time.Since(begin); took != test.want || (err == nil) != test.ok {
 					t.Errorf("%v after %v, want %v", err, took, test.want)
 				}
