@@ -228,7 +228,7 @@ func (a *app) mayBeStopped() bool {
 // modelApps answers requests.
 type modelApps model
 
-func (m *modelApps) RoundTrip(r *http.Request) (*http.Response, error) {
+func (m *modelApps) Send(r *http.Request, _ func(*http.Response)) (*http.Response, error) {
 	a := &app{m: (*model)(m), ctx: r.Context(), random: (*model)(m).split()}
 	if a.random.IntN(3) == 0 {
 		select {

@@ -25,7 +25,7 @@ import (
 
 // Config is what a Relay works with. All fields are required.
 type Config struct {
-	Forwarder http.RoundTripper // errors are those of callback.Forwarder
+	Forwarder Forwarder
 	Paths     []string          // prefixes of whole segments of the raw path, each without a "/" at its end; "" is all
 	Gateway   *gateway.Gateway
 	Streams   Streams
@@ -53,6 +53,11 @@ type Config struct {
 	Log  *slog.Logger
 }
 
+// Forwarder sends requests to the backend, as *callback.Forwarder does.
+type Forwarder interface {
+	Send(r *http.Request, interim func(early *http.Response)) (*http.Response, error)
+}
+
 // Streams open the streams of connections, as *stream.Opener does.
 type Streams interface {
 	OpenAs(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant)
@@ -75,7 +80,7 @@ type Relay struct {
 func New(cfg Config) *Relay {
 	r := &Relay{cfg: cfg}
 	r.proxy = httputil.ReverseProxy{
-		Rewrite: r.rewrite, Transport: cfg.Forwarder, ModifyResponse: r.decide, ErrorHandler: r.fail,
+		Rewrite: r.rewrite, Transport: transport{cfg.Forwarder}, ModifyResponse: r.decide, ErrorHandler: r.fail,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), BufferPool: &buffers{},
 	}
 	return r
@@ -199,7 +204,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	}
 	r.streams.Add(1)
 	go r.pump(a, x.answer.Body)
-	r.openAs(w, in, c, a.head, x.answer.Header["Set-Cookie"])
+	r.openAs(w, in, c, a.head, x.answer.Header)
 }
 
 // refusal returns why a request is not passed on; nil: it is.
@@ -219,14 +224,14 @@ func (r *Relay) refusal(in *http.Request) *api.Error {
 }
 
 // hasDotSegment reports whether a path, decoded once, has a segment that names this or the one above it. Whoever
-// resolves it behind the gateway would see another path than the gateway has.
+// resolves it behind the gateway would see another path than the gateway has. Some drop what follows a ";" first.
 func hasDotSegment(path string) bool {
 	decoded, err := url.PathUnescape(path)
 	if err != nil {
 		return true
 	}
 	for segment := range strings.FieldsFuncSeq(decoded, func(c rune) bool { return c == '/' || c == '\\' }) {
-		if segment == "." || segment == ".." {
+		if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
 			return true
 		}
 	}

@@ -86,6 +86,7 @@ type Server struct {
 	tracer    *tracing.Tracer // nil: nobody asks for traces
 	serveAPI  http.HandlerFunc
 	withCORS  func(http.HandlerFunc) http.Handler
+	relayCORS func(http.HandlerFunc) http.Handler // of what the gateway itself answers to a relayed request
 	clients   http.Handler // serves requests other than health and /internal
 
 	edge        *edge.Edge
