@@ -26,7 +26,7 @@ func curl(t *testing.T, s *session, base string) {
 	start := func(args ...string) {
 		<-done
 		done = make(chan struct{})
-		running = exec.Command("curl", append([]string{"--silent", "--include", "--no-buffer", base + "/events?" + s.query}, args...)...)
+		running = exec.Command("curl", append([]string{"--cacert", cert.CertFile, "--silent", "--include", "--no-buffer", base + "/events?" + s.query}, args...)...)
 		out, err := running.StdoutPipe()
 		if err == nil {
 			err = running.Start()
@@ -73,7 +73,9 @@ func read(out io.Reader, text *string, reports chan<- report) (head string) {
 			case "":
 				inHead = false
 			default:
-				fields = append(fields, name+": "+value)
+				if !strings.HasPrefix(name, "http/") {
+					fields = append(fields, name+": "+value)
+				}
 			}
 		case field == "id":
 			reports <- report{"id", value}

@@ -13,9 +13,9 @@ func mcp(path string) program { return program{name: path, start: node("mcp.mjs"
 func testMCP(t *testing.T, s *site, left *latencies) {
 	var end string
 	t.Run("is the same with the gateway as without", func(t *testing.T) {
-		for _, path := range []string{"/mcp?", "/mcp-store?"} {
+		for path, ways := range map[string][]way{"/mcp?": {s.direct, s.relayed, s.resuming, s.http2}, "/mcp-store?": {s.direct, s.resuming}} {
 			var want map[string][]string
-			for _, w := range []way{s.direct, s.relayed, s.resuming} {
+			for _, w := range ways {
 				c := mcp(path).listen(t, s, w)
 				c.sayAndHear(0, len(pieces))
 				c.control(1, "")

@@ -76,7 +76,7 @@ func testProgram(t *testing.T, p program, s *site, left *latencies) {
 	if end == "" {
 		return
 	}
-	for _, w := range []way{s.resuming, s.asking} {
+	for _, w := range []way{s.resuming, s.askingHTTP2} {
 		t.Run("is cut off, and the rest comes, "+w.name, func(t *testing.T) { cutOff(t, p, s, w, end) })
 	}
 	if p.events > 0 {
@@ -90,13 +90,14 @@ func testProgram(t *testing.T, p program, s *site, left *latencies) {
 	}
 	if !p.goesOn {
 		t.Run("leaves, and the application is cancelled", func(t *testing.T) { leaves(t, p, s, left) })
+		t.Run("leaves over HTTP 2, and the application is cancelled", func(t *testing.T) { leavesHTTP2(t, p, s, left) })
 	}
 }
 
 // same: the client reports the same by each way. It returns what the client has in the end.
 func (p program) same(t *testing.T, s *site) (end string) {
 	var want map[string][]string
-	for _, w := range []way{s.direct, s.relayed, s.resuming} {
+	for _, w := range []way{s.direct, s.relayed, s.resuming, s.http2} {
 		c := p.open(t, s, w)
 		end = c.complete(0)
 		delete(c.reports, "key") // which only some ways have, and each time others
@@ -144,7 +145,7 @@ func cutOffAtEnd(t *testing.T, p program, s *site, end string) {
 	c.network.Refuse(true)
 	c.network.Cut()
 	c.control(1, "taken:7")
-	awaitComplete(t, "http://"+s.resuming.addr+p.path, key+"."+strconv.Itoa(p.events))
+	awaitComplete(t, s.resuming.base+p.path, key+"."+strconv.Itoa(p.events))
 	c.network.Refuse(false)
 	if got := c.wants("end"); got != end {
 		t.Errorf("in the end it has\n%s\nwant\n%s", got, end)
@@ -203,6 +204,15 @@ func leaves(t *testing.T, p program, s *site, left *latencies) {
 	c.say(0, 2)
 	c.leave()
 	c.wantCancelled(1, left)
+}
+
+// leavesHTTP2: over HTTP/2 the connection may stay, and the time that the client takes counts too.
+func leavesHTTP2(t *testing.T, p program, s *site, left *latencies) {
+	c := p.open(t, s, s.http2)
+	c.say(0, 2)
+	at := time.Now()
+	c.leave()
+	left.add(c.gone(1).Sub(at))
 }
 
 // wantCancelled waits until the client has closed n streams, and the application has learned it.

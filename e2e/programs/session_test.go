@@ -53,10 +53,11 @@ var runs atomic.Int32
 func (p program) open(t *testing.T, s *site, w way) *session {
 	t.Helper()
 	run := "run" + strconv.Itoa(int(runs.Add(1)))
+	scheme, addr, _ := strings.Cut(w.base, "://")
 	c := &session{
-		t: t, app: s.direct.addr, run: run, query: "run=" + run + w.query, network: harness.NewForwarder(t, w.addr), reports: map[string][]string{},
+		t: t, app: s.direct.base, run: run, query: "run=" + run + w.query, network: harness.NewForwarder(t, addr), reports: map[string][]string{},
 	}
-	p.start(t, c, "http://"+c.network.Addr)
+	p.start(t, c, scheme+"://"+c.network.Addr)
 	return c
 }
 
@@ -136,7 +137,9 @@ func queue(reports <-chan report) func() (report, error) {
 func node(script, path string) func(t *testing.T, s *session, base string) {
 	return func(t *testing.T, s *session, base string) {
 		t.Helper()
-		p, err := harness.Run(harness.Command{Args: []string{"node", "npm/clients/" + script, base + path + s.query}})
+		p, err := harness.Run(harness.Command{
+			Args: []string{"node", "npm/clients/" + script, base + path + s.query}, Env: []string{"NODE_EXTRA_CA_CERTS=" + cert.CertFile},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

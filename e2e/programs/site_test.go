@@ -6,9 +6,10 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/chromedp/chromedp"
 
 	"ssegateway/e2e/harness"
 	"ssegateway/e2e/harness/chromium"
@@ -16,29 +17,32 @@ import (
 
 var (
 	binary  string // the gateway
+	cert    *harness.Certificate
 	browser *chromium.Browser
 )
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare)) }
 
 func prepare(dir string) (err error) {
-	binary, err = harness.Build(dir)
+	binary, cert, err = harness.BuildWithCertificate(dir)
 	return err
 }
 
 // way is how a client reaches the application.
 type way struct {
 	name  string
-	addr  string
+	base  string // the scheme and the address
 	query string // what the application is to know
 }
 
 // site is the applications, which one program serves, and the ways to them.
 type site struct {
-	direct   way
-	relayed  way
-	resuming way // and each answer is kept for 30 s
-	asking   way // relayed, and the application asks to have its answer kept
+	direct, relayed way
+	http2           way // relayed, and over TLS
+	// Each answer is kept for 30 s, as the gateway is set.
+	resuming way
+	// The same, as the application asks for it.
+	askingHTTP2 way
 }
 
 func startSite(t *testing.T) *site {
@@ -57,12 +61,20 @@ func startSite(t *testing.T) *site {
 			t.Logf("output of the applications:\n%.5000s", text)
 		}
 	})
-	s := &site{direct: way{name: "direct", addr: "127.0.0.1:" + strconv.Itoa(app.Port)}}
-	relay := []string{"RELAY_URL=http://" + s.direct.addr, "RELAY_PATHS=/", "HEARTBEAT_INTERVAL_SECONDS=1"}
-	s.relayed = way{name: "relayed", addr: harness.StartGateway(t, binary, nil, relay...).Endpoint.Addr}
-	s.resuming = way{name: "resuming", addr: harness.StartGateway(t, binary, nil, append(relay, "RELAY_RESUME_SECONDS=30")...).Endpoint.Addr}
-	s.asking = way{name: "asking", addr: s.relayed.addr, query: "&seconds=30"}
-	if browser, err = chromium.Start(t.TempDir()); err != nil {
+	gateway := func(cert *harness.Certificate, settings ...string) string {
+		e := harness.StartGateway(t, binary, cert, append(settings,
+			fmt.Sprintf("RELAY_URL=http://127.0.0.1:%d", app.Port), "RELAY_PATHS=/", "HEARTBEAT_INTERVAL_SECONDS=1")...).Endpoint
+		return e.Scheme() + "://" + e.Addr
+	}
+	plain, secured := gateway(nil), gateway(cert)
+	s := &site{
+		direct:      way{name: "direct", base: fmt.Sprintf("http://127.0.0.1:%d", app.Port)},
+		relayed:     way{name: "relayed", base: plain},
+		http2:       way{name: "HTTP 2", base: secured},
+		resuming:    way{name: "resuming", base: gateway(nil, "RELAY_RESUME_SECONDS=30")},
+		askingHTTP2: way{name: "asking, HTTP 2", base: secured, query: "&seconds=30"},
+	}
+	if browser, err = chromium.Start(t.TempDir(), chromedp.Flag("ignore-certificate-errors-spki-list", cert.KeyHash())); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -91,7 +103,7 @@ type counts struct {
 // control allows the application steps of a run, and waits until it has counted something, as "taken:4".
 func (s *session) control(allow int, until string) (c counts) {
 	s.t.Helper()
-	resp, err := http.Get(fmt.Sprintf("http://%s/control?run=%s&allow=%d&until=%s", s.app, s.run, allow, until))
+	resp, err := http.Get(fmt.Sprintf("%s/control?run=%s&allow=%d&until=%s", s.app, s.run, allow, until))
 	if err != nil {
 		s.t.Fatal(err)
 	}
