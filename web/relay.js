@@ -39,7 +39,7 @@ export function ask(url, { id = "", keep, store = keep && sessionStorage, onwait
       if (signal.aborted) return;
       if (!answer.id) throw problem;
       retry = state.retry ?? retry;
-      const ms = Math.min(36e5, Math.max(retry, Math.min(8000, retry * 2 ** failures)) * (1 + Math.random()));
+      const ms = Math.min(36e5, Math.max(retry, Math.min(8000, 100 * 2 ** failures)) * (1 + Math.random()));
       onwait?.(ms);
       await new Promise((done) => {
         setTimeout(done, ms);
