@@ -114,6 +114,8 @@ var (
 	ErrTwoLengths      = &Error{400, "INVALID_REQUEST", "the request has both Content-Length and Transfer-Encoding: send one of them"}
 	ErrUpgrade         = &Error{501, "UPGRADE_NOT_SUPPORTED", "WebSockets are not relayed: have the proxy in front route this path around the gateway"}
 	ErrRequestBody     = &Error{400, "REQUEST_ABORTED", "the body of the request was malformed, or did not come in time"}
+	ErrAnswerGone      = &Error{410, "ANSWER_GONE", "the answer is not there any more, or never had this id: ask anew"}
+	ErrResumeForbidden = &Error{403, "RESUME_FORBIDDEN", "the answer was asked for with another Authorization: bring that one"}
 	errBackendAuth     = Error{401, "BACKEND_AUTH_FAILED", "Backend returned 401"}
 	errBackendForbiden = Error{403, "BACKEND_FORBIDDEN", "Backend returned 403"}
 )
@@ -195,6 +197,9 @@ func BackendError(status int) *Error {
 func tooLarge(what string, maxBody int64) *Error {
 	return &Error{errPayload.Status, errPayload.Code, what + " is larger than MAX_BODY_BYTES, " + strconv.FormatInt(maxBody, 10) + " bytes"}
 }
+
+// TooLarge returns the answer to a request whose body is larger than MAX_BODY_BYTES.
+func TooLarge(maxBody int64) *Error { return tooLarge("the body", maxBody) }
 
 // Write answers a request with the error.
 func (e *Error) Write(w http.ResponseWriter) {

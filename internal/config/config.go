@@ -87,6 +87,10 @@ type Config struct {
 	RelayPaths []string
 	// RelayTimeout bounds the wait from the end of a relayed request to the head of its answer; whole seconds.
 	RelayTimeout time.Duration
+	// RelayResume is for how long a relayed answer can be resumed whose head does not say; whole seconds, 0: not at all.
+	RelayResume time.Duration
+	// RelayAnswerBytes and RelayBudgetBytes bound what is kept of one relayed answer, and of all.
+	RelayAnswerBytes, RelayBudgetBytes int64
 
 	// HeartbeatInterval between the heartbeats of a stream; whole seconds, at least one.
 	HeartbeatInterval time.Duration

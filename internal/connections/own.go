@@ -29,6 +29,8 @@ type Own struct {
 	log    *slog.Logger
 	sends  [len(sendResults)]atomic.Uint64
 
+	answers Answers
+
 	published, unpublished, republished atomic.Uint64
 
 	sent      *repeats.Memory[sendKey, *sentOnce]
@@ -37,8 +39,24 @@ type Own struct {
 
 // NewOwn makes an Own. name returns the node's name for people, which may change.
 func NewOwn(gw *gateway.Gateway, t *topics.Topics, name func() string, log *slog.Logger) *Own {
-	return &Own{gw: gw, topics: t, name: name, log: log, sent: newSentMemory(), publishes: newPublishedMemory()}
+	return &Own{gw: gw, topics: t, name: name, log: log, answers: noAnswers{}, sent: newSentMemory(), publishes: newPublishedMemory()}
 }
+
+// Answers are the relayed answers of this node, of which some have no connection now.
+type Answers interface {
+	// Answer describes the answer to the request that had a token.
+	Answer(token gateway.Token) (i gateway.Info, ok bool)
+	// StopAnswer ends it for all who read it. It returns false if there is none.
+	StopAnswer(token gateway.Token) bool
+}
+
+type noAnswers struct{}
+
+func (noAnswers) Answer(gateway.Token) (i gateway.Info, ok bool) { return i, false }
+func (noAnswers) StopAnswer(gateway.Token) bool                  { return false }
+
+// SetAnswers sets the relayed answers. It must be called before any other method.
+func (o *Own) SetAnswers(a Answers) { o.answers = a }
 
 // The results of sends, as they are counted.
 const (
@@ -110,7 +128,13 @@ func countOf(outcome Outcome, err error) int {
 func (o *Own) Name() string { return o.name() }
 
 // Holds reports whether this node has a connection, which may have closed already.
-func (o *Own) Holds(token gateway.Token) bool { return o.gw.Find(token) != nil }
+func (o *Own) Holds(token gateway.Token) bool {
+	if o.gw.Find(token) != nil {
+		return true
+	}
+	_, ok := o.answers.Answer(token)
+	return ok
+}
 
 // SendNow implements [Connections].
 func (o *Own) SendNow(ctx context.Context, s Send) (Outcome, error) {
@@ -168,7 +192,7 @@ func (o *Own) begin(ctx context.Context, s *Send) (outcome Outcome, done chan er
 	}
 	c := o.gw.Find(s.Token)
 	if c == nil {
-		return 0, nil, ErrNotFound
+		return o.beginAnswer(s)
 	}
 	if o.log.Enabled(ctx, slog.LevelDebug) {
 		o.log.DebugContext(ctx, "send", "token", s.Token.String(), "event", s.Event.Name.String(), "bytes", len(s.Event.Data), "path", logging.Cut(c.Path()))
@@ -192,6 +216,18 @@ func (o *Own) begin(ctx context.Context, s *Send) (outcome Outcome, done chan er
 	case gateway.Relayed:
 		return 0, nil, ErrRelayed
 	case gateway.Gone:
+	}
+	return 0, nil, ErrNotFound
+}
+
+// beginAnswer is begin for what may be an answer without a connection.
+func (o *Own) beginAnswer(s *Send) (outcome Outcome, done chan error, err error) {
+	if s.HasEvent {
+		if _, ok := o.answers.Answer(s.Token); ok {
+			return 0, nil, ErrRelayed
+		}
+	} else if o.answers.StopAnswer(s.Token) {
+		return Sent, nil, nil
 	}
 	return 0, nil, ErrNotFound
 }
@@ -226,9 +262,12 @@ func (o *Own) Batch(ctx context.Context, operations []Operation) []Result {
 // Describe implements [Connections].
 func (o *Own) Describe(_ context.Context, token gateway.Token) (Info, error) {
 	if c := o.gw.Find(token); c != nil {
-		if info := c.Info(); info.State != gateway.Closed {
+		if info := c.Info(); info.State != gateway.Closed || info.Answer != nil {
 			return show(info, o.name()), nil
 		}
+	}
+	if info, ok := o.answers.Answer(token); ok {
+		return show(info, o.name()), nil
 	}
 	return Info{}, ErrNotFound
 }
@@ -280,7 +319,7 @@ func (o *Own) List(_ context.Context, q Query) (p Page) {
 			p.Next = list[i-1].Token() // more connections follow
 			break
 		}
-		if info.State != gateway.Closed { // meanwhile
+		if info.State != gateway.Closed || info.Answer != nil { // meanwhile
 			p.Connections = append(p.Connections, show(info, node))
 		}
 	}

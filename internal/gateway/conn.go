@@ -181,12 +181,17 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	}
 	c.gw.beats.add(c)
 
+	if r := c.readerLocked(); r != nil {
+		c.openReaderLocked(head, r)
+		c.closeOpenedLocked()
+		return true
+	}
 	buffered := c.lag
 	c.lag = nil
 	// Before anything is written: a client that has seen the head misses nothing.
 	opening, missed := c.grantLocked(g)
 	if opening.IsZero() && missed != nil {
-		opening = source{missed}.first() // for the write that has the head
+		opening = firstOf(source{missed}) // for the write that has the head
 	}
 	ready := c.readyFrame()
 	if !ready.IsZero() && missed == nil && buffered == nil {
@@ -214,10 +219,19 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 		}
 		c.flushLocked()
 	}
-	if c.closing && c.state == Open {
+	c.closeOpenedLocked()
+	return true
+}
+
+// closeOpenedLocked closes a connection that was to be closed while it was pending.
+func (c *Conn) closeOpenedLocked() {
+	switch {
+	case !c.closing || c.state != Open:
+	case c.cutsLocked():
+		c.closeLocked(Error, ConnectionLost)
+	default:
 		c.closeLocked(ServerClosed, 0)
 	}
-	return true
 }
 
 // ready is the event that says, with Config.Envelope, that what a stream begins with is over.
@@ -262,10 +276,12 @@ func (c *Conn) closeLocked(r Reason, d Detail) {
 			c.stopSoon()
 		}
 		c.revokeLocked()
-		if c.stream != nil && graceful {
-			c.appendLocked(outbox.Item{Frame: frame.End})
+		if c.stream != nil && (graceful || c.cutsLocked()) {
+			if !c.cutsLocked() {
+				c.appendLocked(outbox.Item{Frame: frame.End})
+			}
 			if c.lag == nil && c.stream != nil {
-				c.endLocked(false)
+				c.endRestLocked()
 			}
 			return
 		}
@@ -281,6 +297,10 @@ func (c *Conn) endLocked(abort bool) {
 	if c.stream != nil {
 		c.stream.Close(abort)
 		c.stream = nil
+	}
+	if r := c.readerLocked(); r != nil {
+		c.overSoon(r) // until Release
+		return
 	}
 	c.ended = c.answered
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"ssegateway/internal/guard"
@@ -54,9 +55,11 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 }
 
 func (g *Gateway) register(request []byte, k kind, stop func()) (*Conn, error) {
-	if g.count.Add(1) > int64(g.cfg.MaxConnections)+g.tails.Load() {
+	for g.count.Add(1) > int64(g.cfg.MaxConnections)+g.tails.Load() {
 		g.releaseSlot()
-		return nil, ErrFull
+		if !g.spare(netip.Addr{}) {
+			return nil, ErrFull
+		}
 	}
 	node := g.node.Load()
 	if node == nameless {
@@ -67,8 +70,8 @@ func (g *Gateway) register(request []byte, k kind, stop func()) (*Conn, error) {
 		g.releaseSlot()
 		return nil, ErrRequests
 	}
-	if a := g.cfg.Addresses; a != nil && k == asked {
-		if err := a.Take(ClientIP(request)); err != nil {
+	if k == asked {
+		if err := g.takeAddress(request); err != nil {
 			g.cfg.Requests.Release(request)
 			g.releaseSlot()
 			return nil, err

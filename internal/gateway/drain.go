@@ -26,6 +26,7 @@ func (g *Gateway) Hurry() { g.hurry() }
 // arrive at the other gateways together with the clients that were closed last.
 func (g *Gateway) Drain(window, grace time.Duration) {
 	g.draining.Store(true)
+	g.dropHeld()
 	conns := slices.DeleteFunc(g.conns.all(), (*Conn).isForwarded)
 	cutRelayed := time.AfterFunc(max(0, window-relayRest), g.cutRelayed)
 	defer cutRelayed.Stop()

@@ -85,6 +85,7 @@ type Gateway struct {
 	subjects *subjects
 	replayer *replayer
 	stats    Stats
+	spare    func(client netip.Addr) bool // see SetSpare
 
 	node     atomic.Uint64 // alone, nameless, or numbered plus the number
 	draining atomic.Bool
@@ -117,6 +118,7 @@ func New(cfg Config, backend Backend) *Gateway {
 		backlog:  newBacklog(),
 		budget:   outbox.NewBudget(cfg.BudgetBytes, cfg.QueueBytes),
 		empty:    make(chan struct{}, 1),
+		spare:    func(netip.Addr) bool { return false },
 	}
 	if cfg.Clustered {
 		g.node.Store(nameless)
@@ -171,6 +173,14 @@ func (g *Gateway) Requests() *Requests { return g.cfg.Requests }
 
 // SetNumber sets the gateway's number in its cluster. All tokens made from now on have it.
 func (g *Gateway) SetNumber(number uint32) { g.node.Store(numbered | uint64(number)) }
+
+// Number returns the gateway's number in its cluster; 0: it has none.
+func (g *Gateway) Number() uint32 {
+	if node := g.node.Load(); node >= numbered {
+		return uint32(node) //nolint:gosec // the lower half
+	}
+	return 0
+}
 
 // Abandon removes the gateway's number, because other nodes have reported that all its connections
 // are gone. It closes them, and takes no more before SetNumber.

@@ -40,6 +40,8 @@ type extras struct {
 	age      *time.Timer    // closes the connection; nil: there is no maximum age
 	ahead    *time.Timer    // ends the wait for what the client has from another node; nil: it was not ahead
 	stop     func()         // of a relayed request: ends the backend's; nil: none
+	reader   *reader        // of an answer; nil: it is no relayed stream
+	cut      bool           // a relayed stream ends by a cut, behind what waits
 	gone     chan struct{}  // closed when the connection closes; nil: nobody waits
 }
 

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"ssegateway/internal/frame"
 	"ssegateway/internal/guard"
-	"ssegateway/internal/outbox"
 )
 
 // A request that is relayed to the backend is a pending connection while the backend has not answered: what is sent
@@ -44,7 +42,7 @@ func Held(client context.Context) (a Answer, ok bool) {
 // Hold makes a relayed request a connection that the backend has accepted with this answer. It returns false if there is
 // no stream: the connection has closed meanwhile, or the record of it cannot be written. err is one of Config.Addresses.
 func (c *Conn) Hold(client context.Context, a Answer) (ok bool, err error) {
-	if err := c.takeAddress(); err != nil {
+	if err := c.gw.takeAddress(c.request); err != nil {
 		c.Pass()
 		return false, err
 	}
@@ -57,76 +55,8 @@ func (c *Conn) Hold(client context.Context, a Answer) (ok bool, err error) {
 	return final.Outcome == Accepted && c.State() == Pending, nil
 }
 
-// takeAddress counts the connection for its client's address. The caller has to give it another kind then: one that is
-// forwarded is not counted.
-func (c *Conn) takeAddress() error {
-	if a := c.gw.cfg.Addresses; a != nil {
-		return a.Take(ClientIP(c.request))
-	}
-	return nil
-}
-
-// Relay makes a relayed request a stream of the backend's own, and drops what was sent to it. It then waits for Open.
-// An error, one of Config.Addresses, has ended it.
-func (c *Conn) Relay() error {
-	if err := c.takeAddress(); err != nil {
-		c.Pass()
-		return err
-	}
-	c.mu.Lock()
-	defer c.unlock()
-	c.kind, c.answered = relayed, true
-	if c.state == Closed {
-		c.endLocked(false)
-	} else {
-		c.dropLagLocked()
-	}
-	return nil
-}
-
 // Pass ends a relayed request whose answer is no stream.
 func (c *Conn) Pass() { c.onAnswer(Answer{Outcome: Refused}) }
-
-// Push writes blocks that the backend has written to its stream. done, which needs room for one value, gets nil when they
-// were handed to the client's socket, or an error of the kind ErrNotWritten. Push returns false, and done gets nothing, if
-// the connection has closed. The caller waits for done before it pushes more: so no bound is needed on what waits.
-func (c *Conn) Push(f frame.Frame, done chan<- error) bool {
-	c.mu.Lock()
-	defer c.unlock()
-	i := outbox.Item{Frame: f, Done: done}
-	switch c.state {
-	case Pending: // Open is about to come
-		c.pushLocked(i)
-		return true
-	case Open:
-		return c.appendLocked(i)
-	case Closed:
-	}
-	return false
-}
-
-// Finish ends a relayed stream properly, as the backend has.
-func (c *Conn) Finish() {
-	c.mu.Lock()
-	defer c.unlock()
-	switch c.state {
-	case Pending:
-		c.closing = true // for Open
-	case Open:
-		c.closeLocked(ServerClosed, 0)
-	case Closed:
-	}
-}
-
-// Break cuts a relayed stream, since the backend has not ended it. One that is about to end, as it was stopped, goes on to
-// its end.
-func (c *Conn) Break() {
-	c.mu.Lock()
-	defer c.unlock()
-	if c.state != Closed {
-		c.closeLocked(Error, ConnectionLost)
-	}
-}
 
 // IsRelayed reports whether the backend itself writes the stream.
 func (c *Conn) IsRelayed() bool {
@@ -148,16 +78,23 @@ func (c *Conn) stopLocked(end bool) (Result, bool) {
 	switch {
 	case c.kind == relayed && !end:
 		return Relayed, true
-	case c.kind == relayed && c.state == Open || c.kind != asked && c.state == Pending && end:
+	case c.kind == relayed && !c.ended:
+		kept := c.extras.reader.kept
+		go func() {
+			defer guard.Recover()
+			kept.Stop()
+		}()
+		return Sent, true
+	case c.kind == forwarded && c.state == Pending && end:
 		c.closeLocked(ServerClosed, 0)
 		return Sent, true
 	}
 	return 0, false
 }
 
-// stopSoon calls the stop of a relayed request.
+// stopSoon calls the stop of a relayed request. That of an answer is its own matter.
 func (c *Conn) stopSoon() {
-	if x := c.extras; x != nil && x.stop != nil {
+	if x := c.extras; x != nil && x.stop != nil && x.reader == nil {
 		stop := x.stop
 		go func() {
 			defer guard.Recover()
@@ -174,7 +111,7 @@ func (g *Gateway) cutRelayed() {
 	defer guard.Recover()
 	for _, c := range g.conns.all() {
 		if c.IsRelayed() {
-			apart(func() { c.Abort(Error, Draining) })
+			apart(func() { c.Cut(Draining) })
 		}
 	}
 }

@@ -9,14 +9,13 @@ import (
 	"net/http/httputil"
 	"strings"
 
-	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
-	"ssegateway/internal/guard"
 )
 
 const (
 	prefix        = "sse-gateway-"      // of fields between the gateway and the application
 	tokenField    = "Sse-Gateway-Token" //nolint:gosec // the name of a field
+	resumeField   = "Sse-Gateway-Resume"
 	positionField = "Sse-Gateway-Position"
 
 	holdType   = "application/vnd.ssegateway+json"
@@ -76,6 +75,7 @@ var errTaken = errors.New("the answer is no answer to pass through")
 func (r *Relay) decide(a *http.Response) error {
 	x := of(a.Request.Context())
 	token := a.Header.Get(tokenField)
+	x.resume = r.resumeTime(a.Header.Get(resumeField))
 	removeOwn(a.Header)
 	kind, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
 	encoding := a.Header.Get("Content-Encoding")
@@ -132,60 +132,4 @@ func (r *Relay) hold(w http.ResponseWriter, in *http.Request, x *exchange) {
 	}
 	x.settled = true
 	r.cfg.Hold(w, in, x.conn, answer)
-}
-
-// firstBuffer is the size of a stream's buffer as long as its blocks fit, in bytes.
-const firstBuffer = 2 << 10
-
-// pump reads a stream of the backend's and writes it to the client, block by block. It waits for each until the client has
-// taken it, so the client's pace becomes the backend's.
-func (r *Relay) pump(c *gateway.Conn, answer *http.Response, cancel context.CancelFunc) {
-	defer r.streams.Done()
-	defer guard.Recover()
-	defer r.open.Add(-1)
-	defer cancel()
-	defer answer.Body.Close()
-	whole := false
-	defer func() { // also after a panic
-		if whole {
-			c.Finish()
-		} else {
-			c.Break()
-		}
-	}()
-	buf, filled := make([]byte, firstBuffer), 0
-	done := make(chan error, 1)
-	var b blocks
-	for {
-		if filled == len(buf) {
-			if int64(filled) >= r.cfg.MaxBlock {
-				r.cfg.Log.Warn("a relayed stream is cut: one of its blocks is larger than MAX_BODY_BYTES", "token", c.Token().String(), "max_body_bytes", r.cfg.MaxBlock)
-				return
-			}
-			larger := make([]byte, min(2*int64(len(buf)), r.cfg.MaxBlock))
-			copy(larger, buf)
-			buf = larger
-		}
-		n, err := answer.Body.Read(buf[filled:])
-		if end, events := b.scan(buf[filled : filled+n]); end > 0 {
-			end += filled
-			if !c.Push(frame.Blocks(buf[:end], events), done) || <-done != nil {
-				return
-			}
-			filled = copy(buf, buf[end:filled+n])
-			if len(buf) > firstBuffer && filled < firstBuffer {
-				buf = append(make([]byte, 0, firstBuffer), buf[:filled]...)[:firstBuffer]
-			}
-		} else {
-			filled += n
-		}
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF):
-			whole = true
-			return
-		default:
-			return
-		}
-	}
 }

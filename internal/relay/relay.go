@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
@@ -29,10 +30,19 @@ type Config struct {
 	Paths     []string // prefixes of whole segments of the raw path, each without a "/" at its end; "" is all
 	Gateway   *gateway.Gateway
 	Streams   *stream.Opener
-	MaxBlock  int64                      // bytes of one block of a stream
-	Position  func() broker.Position     // of the log
-	Trusts    func(peer netip.Addr) bool // whether a peer's forwarding fields are continued
-	Peer      func(r *http.Request) netip.Addr
+	MaxBlock  int64 // bytes of one block of a stream
+	MaxBody   int64 // bytes of the body of a request that is not passed on
+	// Resume is for how long an answer is there for those who come back, if the backend does not say; 0: it is not.
+	Resume      time.Duration
+	AnswerBytes int64                      // that are kept of an answer, the cost of its events included
+	BudgetBytes int64                      // that are kept of all
+	Position    func() broker.Position     // of the log
+	Trusts      func(peer netip.Addr) bool // whether a peer's forwarding fields are continued
+	Peer        func(r *http.Request) netip.Addr
+	// LastEventID returns the id of the event that a request has got last; "" if it names none.
+	LastEventID func(r *http.Request) string
+	// SameAddress reports whether two addresses count as one.
+	SameAddress func(a, b netip.Addr) bool
 	// Encode returns the request as callbacks repeat it; ok is false if it is too large.
 	Encode func(r *http.Request) (request []byte, ok bool)
 	// Refuse answers with an error of the gateway's own.
@@ -49,9 +59,11 @@ type Relay struct {
 	cfg     Config
 	proxy   httputil.ReverseProxy
 	open    atomic.Int64
+	unkept  atomic.Uint64
+	book    book
 	streams sync.WaitGroup
 
-	compressed, unproven, untrusted sync.Once
+	compressed, unproven, untrusted, unreadable sync.Once
 }
 
 // New makes a Relay. Wait has to be called in the end.
@@ -96,7 +108,8 @@ type exchange struct {
 	// The answer, if it is not passed through.
 	answer  *http.Response
 	held    bool
-	settled bool // the connection has become the gateway's
+	resume  time.Duration // as the backend says
+	settled bool          // the connection has become the gateway's
 }
 
 func of(ctx context.Context) *exchange {
@@ -111,6 +124,10 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 			w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 		}
 		r.cfg.Refuse(w, in, e)
+		return
+	}
+	if k, n, ok := parseID(r.cfg.LastEventID(in)); ok && !isPreflight(in) {
+		r.serveReturn(w, in, k, n)
 		return
 	}
 	request, ok := r.cfg.Encode(in)
@@ -162,29 +179,22 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 		r.hold(w, in, x)
 		return
 	}
-	if err := c.Relay(); err != nil {
+	streams = true
+	a := r.newAnswer(x)
+	left()
+	if err := c.Relay(a, 0); err != nil {
 		_ = x.answer.Body.Close()
+		a.end(gone)
 		r.cfg.Reject(w, in, request, err)
 		return
 	}
-	if in.Context().Err() != nil { // it has left, and the stream would not notice
-		c.Abort(gateway.ClientClosed, 0)
+	a.add(c)
+	if in.Context().Err() != nil { // it has left, and nobody knows how to come back
+		a.end(gone)
 	}
-	left()
-	streams = true
 	r.streams.Add(1)
-	go r.pump(c, x.answer, cancel)
-	header := w.Header()
-	clear(header)
-	for name, values := range x.answer.Header {
-		header[name] = values
-	}
-	header.Del("Content-Length")
-	header.Set("X-Accel-Buffering", "no")
-	if len(header["Cache-Control"]) == 0 {
-		header.Set("Cache-Control", "no-cache")
-	}
-	r.cfg.Streams.OpenAs(w, in, c, gateway.Grant{})
+	go r.pump(a, x.answer.Body)
+	r.openAs(w, in, c, a.head, x.answer.Header["Set-Cookie"])
 }
 
 // refusal returns why a request is not passed on; nil: it is.

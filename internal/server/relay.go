@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"ssegateway/internal/address"
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/callback"
@@ -47,6 +48,8 @@ func (s *Server) newRelay() error {
 	})
 	s.relay = relay.New(relay.Config{
 		Forwarder: s.forwarder, Paths: s.cfg.RelayPaths, Gateway: s.gw, Streams: s.streams, MaxBlock: s.cfg.MaxBodyBytes,
+		MaxBody: s.cfg.MaxBodyBytes, Resume: s.cfg.RelayResume, AnswerBytes: s.cfg.RelayAnswerBytes, BudgetBytes: s.cfg.RelayBudgetBytes,
+		LastEventID: lastEventID, SameAddress: address.Same,
 		Position: func() broker.Position { return s.topics.Position() },
 		Trusts:   s.finder.Trusts, Peer: callerAddr,
 		Encode: func(r *http.Request) ([]byte, bool) { return callback.EncodeRequest(r, s.clientAddr(r)) },

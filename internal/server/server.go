@@ -203,6 +203,10 @@ func New(cfg config.Config, version string, log *slog.Logger) (_ *Server, err er
 		return nil, err
 	}
 	s.connect()
+	if s.relay != nil {
+		s.own.SetAnswers(s.relay)
+		s.gw.SetSpare(s.relay.Spare)
+	}
 	if s.senders, err = fastsend.New(s.newSender); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,4 @@
+package relay
+
+// pull is a reader on another node.
+type pull struct{}
