@@ -27,7 +27,9 @@ var (
 	browser *chromium.Browser
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare, func() error { return browser.Stop() })) }
+func TestMain(m *testing.M) {
+	os.Exit(harness.Main(m, prepare, func() error { return browser.Stop() }))
+}
 
 func prepare(dir string) (err error) {
 	if binary, err = harness.Build(dir); err != nil {

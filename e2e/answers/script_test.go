@@ -118,22 +118,26 @@ var outcomes = []struct {
 	requests []string
 }{
 	{
-		"a whole answer", []http.HandlerFunc{says("data: a\n\nevent: x\ndata: b\n\n")},
+		"a whole answer",
+		[]http.HandlerFunc{says("data: a\n\nevent: x\ndata: b\n\n")},
 		[]string{"a", "b", "end"},
 		[]string{asked},
 	},
 	{
-		"a whole answer with ids", []http.HandlerFunc{says(message(1) + message(2))},
+		"a whole answer with ids",
+		[]http.HandlerFunc{says(message(1) + message(2))},
 		[]string{"1", "2", "end"},
 		[]string{asked},
 	},
 	{
-		"an answer that is cut twice", []http.HandlerFunc{breaks("retry: 5\n\n" + message(1)), breaks(message(2) + "data: half"), says(message(3))},
+		"an answer that is cut twice",
+		[]http.HandlerFunc{breaks("retry: 5\n\n" + message(1)), breaks(message(2) + "data: half"), says(message(3))},
 		[]string{"1", "wait", "2", "wait", "3", "end"},
 		[]string{asked, back1, "GET " + key + ".2 yes"},
 	},
 	{
-		"an answer that is cut before its first message", []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+		"an answer that is cut before its first message",
+		[]http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Sse-Gateway-Resume", numbered(0))
 			breaks("retry: 5\n\n")(w, r)
 		}, says(message(1))},
@@ -141,64 +145,76 @@ var outcomes = []struct {
 		[]string{asked, "GET " + key + ".0 yes"},
 	},
 	{
-		"an answer without ids that is cut", []http.HandlerFunc{breaks("data: a\n\n")},
+		"an answer without ids that is cut",
+		[]http.HandlerFunc{breaks("data: a\n\n")},
 		[]string{"a", "problem 0"},
 		[]string{asked},
 	},
 	{
-		"an answer with ids of the application that is cut", []http.HandlerFunc{breaks("id: 7\ndata: a\n\n")},
+		"an answer with ids of the application that is cut",
+		[]http.HandlerFunc{breaks("id: 7\ndata: a\n\n")},
 		[]string{"a", "problem 0"},
 		[]string{asked},
 	},
 	{
-		"an answer that ended while nobody was there", []http.HandlerFunc{breaks("retry: 5\n" + message(1)), refuses(204)},
+		"an answer that ended while nobody was there",
+		[]http.HandlerFunc{breaks("retry: 5\n" + message(1)), refuses(204)},
 		[]string{"1", "wait", "end"},
 		[]string{asked, back1},
 	},
 	{
-		"an answer that is gone", []http.HandlerFunc{breaks("retry: 5\n" + message(1)), refuses(410)},
+		"an answer that is gone",
+		[]http.HandlerFunc{breaks("retry: 5\n" + message(1)), refuses(410)},
 		[]string{"1", "wait", "problem 410"},
 		[]string{asked, back1},
 	},
 	{
-		"an answer of somebody else", []http.HandlerFunc{breaks("retry: 5\n" + message(1)), refuses(403)},
+		"an answer of somebody else",
+		[]http.HandlerFunc{breaks("retry: 5\n" + message(1)), refuses(403)},
 		[]string{"1", "wait", "problem 403"},
 		[]string{asked, back1},
 	},
 	{
-		"a gateway and a network that are away for a while", []http.HandlerFunc{
+		"a gateway and a network that are away for a while",
+		[]http.HandlerFunc{
 			breaks("retry: 5\n" + message(1)), vanishes, refuses(503), refuses(502), vanishes, refuses(429), breaks("retry: 5\n\n"), says(message(2)),
 		},
 		[]string{"1", "wait", "2", "end"},
 		[]string{asked, back1, back1, back1, back1, back1, back1, back1},
 	},
 	{
-		"a proxy that says when to come back", []http.HandlerFunc{breaks("retry: 5\n" + message(1)), says("retry: 5\n\n"), says(message(2))},
+		"a proxy that says when to come back",
+		[]http.HandlerFunc{breaks("retry: 5\n" + message(1)), says("retry: 5\n\n"), says(message(2))},
 		[]string{"1", "wait", "2", "end"},
 		[]string{asked, back1, back1},
 	},
 	{
-		"a proxy that says when to come back, to a question", []http.HandlerFunc{says("retry: 5\n\n")},
+		"a proxy that says when to come back, to a question",
+		[]http.HandlerFunc{says("retry: 5\n\n")},
 		[]string{"problem 200"},
 		[]string{asked},
 	},
 	{
-		"a refusal", []http.HandlerFunc{refuses(503)},
+		"a refusal",
+		[]http.HandlerFunc{refuses(503)},
 		[]string{"problem 503"},
 		[]string{asked},
 	},
 	{
-		"no event stream", []http.HandlerFunc{refuses(200, "Content-Type", "application/json")},
+		"no event stream",
+		[]http.HandlerFunc{refuses(200, "Content-Type", "application/json")},
 		[]string{"problem 200"},
 		[]string{asked},
 	},
 	{
-		"nothing", []http.HandlerFunc{refuses(204)},
+		"nothing",
+		[]http.HandlerFunc{refuses(204)},
 		[]string{"end"},
 		[]string{asked},
 	},
 	{
-		"no answer", []http.HandlerFunc{vanishes, vanishes, vanishes},
+		"no answer",
+		[]http.HandlerFunc{vanishes, vanishes, vanishes},
 		[]string{"problem 0"},
 		nil, // Chromium may ask again by itself, on another connection
 	},

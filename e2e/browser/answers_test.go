@@ -130,7 +130,7 @@ func picture(t *testing.T, p demoTab, name string) {
 				Width: look.width, Height: 844, DeviceScaleFactor: 1, Mobile: look.mobile,
 			})
 			if err == nil {
-				media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: look.scheme}}}
+				media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: look.scheme}}} //nolint:misspell // its name in CSS
 				_, err = cdp.Call(ctx, target, emulation.SetEmulatedMedia, media)
 			}
 			return err

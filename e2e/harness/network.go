@@ -33,7 +33,7 @@ func NewNetwork(t testing.TB, to string) *Network {
 		n.mu.Lock()
 		n.ended = true
 		n.mu.Unlock()
-		l.Close()
+		_ = l.Close()
 		n.Cut()
 		n.running.Wait()
 	})

@@ -307,13 +307,12 @@ func TestAnswers(t *testing.T) {
 	next(first, 1)
 	id := next(first, 2)
 	r.press("/cut", nil, "The network is cut.")
-	for err := error(nil); ; {
-		if _, err = first.dec.Next(); errors.Is(err, io.EOF) {
-			t.Fatal("the answer has ended, and was to be cut")
-		}
-		if err != nil {
-			break
-		}
+	var err error
+	for err == nil {
+		_, err = first.dec.Next()
+	}
+	if errors.Is(err, io.EOF) {
+		t.Fatal("the answer has ended, and was to be cut")
 	}
 	if _, err := r.client.Get(r.page + "/network/events/answers"); err == nil { //nolint:bodyclose // there is none
 		t.Error("a request went over a network that is cut")
@@ -344,8 +343,7 @@ func TestAnswers(t *testing.T) {
 		t.Errorf("the stop was answered %d", status)
 	}
 	for _, e := range []*events{again, whole} {
-		var err error
-		for err == nil {
+		for err = nil; err == nil; {
 			_, err = e.dec.Next()
 		}
 		if !errors.Is(err, io.EOF) {
