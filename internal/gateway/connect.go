@@ -54,10 +54,14 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 	return c, a, nil
 }
 
-func (g *Gateway) register(request []byte, k kind, stop func()) (*Conn, error) {
+func (g *Gateway) register(request []byte, k kind, x *extras) (*Conn, error) {
+	spare := g.spare
+	if x != nil && x.modest {
+		spare = noSpare
+	}
 	for g.count.Add(1) > int64(g.cfg.MaxConnections)+g.tails.Load() {
 		g.releaseSlot()
-		if !g.spare(netip.Addr{}) {
+		if !spare(netip.Addr{}) {
 			return nil, ErrFull
 		}
 	}
@@ -71,16 +75,13 @@ func (g *Gateway) register(request []byte, k kind, stop func()) (*Conn, error) {
 		return nil, ErrRequests
 	}
 	if k == asked {
-		if err := g.takeAddress(request); err != nil {
+		if err := g.takeAddress(request, spare); err != nil {
 			g.cfg.Requests.Release(request)
 			g.releaseSlot()
 			return nil, err
 		}
 	}
-	c := &Conn{gw: g, token: NewToken(), request: request, since: uint32(time.Now().Unix()), kind: k} //nolint:gosec // fits until 2106
-	if stop != nil {
-		c.extras = &extras{stop: stop}
-	}
+	c := &Conn{gw: g, token: NewToken(), request: request, since: uint32(time.Now().Unix()), kind: k, extras: x} //nolint:gosec // fits until 2106
 	if node >= numbered {
 		c.token = newNodeToken(uint32(node)) //nolint:gosec // the lower half
 	}

@@ -118,7 +118,7 @@ func New(cfg Config, backend Backend) *Gateway {
 		backlog:  newBacklog(),
 		budget:   outbox.NewBudget(cfg.BudgetBytes, cfg.QueueBytes),
 		empty:    make(chan struct{}, 1),
-		spare:    func(netip.Addr) bool { return false },
+		spare:    noSpare,
 	}
 	if cfg.Clustered {
 		g.node.Store(nameless)

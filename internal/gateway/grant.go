@@ -41,6 +41,7 @@ type extras struct {
 	ahead    *time.Timer    // ends the wait for what the client has from another node; nil: it was not ahead
 	stop     func()         // of a relayed request: ends the backend's; nil: none
 	reader   *reader        // of an answer; nil: it is no relayed stream
+	modest   bool           // of a relayed request: no answer is given up to make room for it
 	cut      bool           // a relayed stream ends by a cut, behind what waits
 	gone     chan struct{}  // closed when the connection closes; nil: nobody waits
 }

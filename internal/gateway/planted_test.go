@@ -109,14 +109,14 @@ var plants = []plant{
 	},
 	{
 		bug: "a queue dropped at an orderly close", file: "conn.go",
-		old:  "\t\tif c.stream != nil && graceful {\n",
-		new:  "\t\tif BUG && c.lag != nil {\n\t\t\tc.endLocked(false)\n\t\t\treturn\n\t\t}\n\t\tif c.stream != nil && graceful {\n",
+		old:  "\t\tif c.stream != nil && (graceful || c.cutsLocked()) {\n",
+		new:  "\t\tif BUG && c.lag != nil {\n\t\t\tc.endLocked(false)\n\t\t\treturn\n\t\t}\n\t\tif c.stream != nil && (graceful || c.cutsLocked()) {\n",
 		says: []string{"before an orderly end", "an orderly end without the last chunk"},
 	},
 	{
 		bug: "an end without the last chunk", file: "conn.go",
-		old:  "\t\t\tc.appendLocked(outbox.Item{Frame: frame.End})\n",
-		new:  "\t\t\tif !BUG {\n\t\t\t\tc.appendLocked(outbox.Item{Frame: frame.End})\n\t\t\t}\n",
+		old:  "\t\t\t\tc.appendLocked(outbox.Item{Frame: frame.End})\n",
+		new:  "\t\t\t\tif !BUG {\n\t\t\t\t\tc.appendLocked(outbox.Item{Frame: frame.End})\n\t\t\t\t}\n",
 		says: []string{"an orderly end without the last chunk"},
 	},
 	{

@@ -86,6 +86,13 @@ func (r *reader) closeFeed(n uint64) {
 	}
 }
 
+// modest reports whether no other answer is given up to make room for the connection.
+func (c *Conn) modest() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.extras != nil && c.extras.modest
+}
+
 func (c *Conn) readerLocked() *reader {
 	if c.extras == nil {
 		return nil
@@ -96,7 +103,11 @@ func (c *Conn) readerLocked() *reader {
 // Relay makes a relayed request a stream that reads an answer, from behind its n-th event, and drops what was sent to it.
 // It then waits for Open. An error, one of Config.Addresses, has ended it.
 func (c *Conn) Relay(k Kept, n uint64) error {
-	if err := c.gw.takeAddress(c.request); err != nil {
+	spare := c.gw.spare
+	if c.modest() {
+		spare = noSpare
+	}
+	if err := c.gw.takeAddress(c.request, spare); err != nil {
 		c.Pass()
 		return err
 	}
@@ -204,7 +215,7 @@ func (c *Conn) openReaderLocked(head frame.Frame, r *reader) {
 		}
 		early = early[1:]
 	}
-	if first.Frame.IsZero() && !c.closing {
+	if first.Frame.IsZero() && (!c.closing || c.cutsLocked()) {
 		first.Frame = heartbeatFrame // some proxies hold a head back until something follows it
 		c.gw.stats.Heartbeats.add(c.counterShard, 1)
 	}
@@ -293,8 +304,10 @@ func (c *Conn) heldLocked() bool {
 // It returns false if there is none. It must be called before connections come.
 func (g *Gateway) SetSpare(spare func(client netip.Addr) bool) { g.spare = spare }
 
+func noSpare(netip.Addr) bool { return false }
+
 // takeAddress counts a connection for its client's address.
-func (g *Gateway) takeAddress(request []byte) error {
+func (g *Gateway) takeAddress(request []byte, spare func(netip.Addr) bool) error {
 	a := g.cfg.Addresses
 	if a == nil {
 		return nil
@@ -303,7 +316,7 @@ func (g *Gateway) takeAddress(request []byte) error {
 	for {
 		err := a.Take(client)
 		crowd := Crowd(nil)
-		if err == nil || !errors.As(err, &crowd) || !crowd.IsCrowd() || !g.spare(client) {
+		if err == nil || !errors.As(err, &crowd) || !crowd.IsCrowd() || !spare(client) {
 			return err
 		}
 	}

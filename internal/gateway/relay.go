@@ -27,7 +27,12 @@ var ErrRelayed = errors.New("the stream is relayed")
 // Forward registers a relayed request. It waits for Hold, Relay or Pass. The errors are those of Connect, without those
 // of Config.Addresses. stop is called in a goroutine of its own when the connection closes; it ends the backend's request.
 func (g *Gateway) Forward(request []byte, stop func()) (*Conn, error) {
-	return g.register(request, forwarded, stop)
+	return g.register(request, forwarded, &extras{stop: stop})
+}
+
+// Return is Forward for a request that an answer is for. It makes no room by giving others up.
+func (g *Gateway) Return(request []byte) (*Conn, error) {
+	return g.register(request, forwarded, &extras{modest: true})
 }
 
 type heldKey struct{}
@@ -42,7 +47,7 @@ func Held(client context.Context) (a Answer, ok bool) {
 // Hold makes a relayed request a connection that the backend has accepted with this answer. It returns false if there is
 // no stream: the connection has closed meanwhile, or the record of it cannot be written. err is one of Config.Addresses.
 func (c *Conn) Hold(client context.Context, a Answer) (ok bool, err error) {
-	if err := c.gw.takeAddress(c.request); err != nil {
+	if err := c.gw.takeAddress(c.request, c.gw.spare); err != nil {
 		c.Pass()
 		return false, err
 	}

@@ -169,17 +169,24 @@ func (r *Relay) Spare(client netip.Addr) bool {
 	return true
 }
 
-// Kept returns how many answers are kept, how many bytes that takes, how many of them are read on for nobody, and how many
-// were kept no more before their time.
-func (r *Relay) Kept() (answers int, bytes int64, alone int, unkept uint64) {
+// Stats are what can be counted of answers that are kept.
+type Stats struct {
+	Kept, Alone     int   // answers that are kept now, and those of them that are read on for nobody
+	Bytes           int64 // that this takes
+	Unkept, Returns uint64
+}
+
+// Stats returns what there is now, how many answers were kept no more before their time, and how many clients came back.
+func (r *Relay) Stats() Stats {
 	r.book.mu.Lock()
 	defer r.book.mu.Unlock()
+	s := Stats{Kept: len(r.book.keys), Bytes: r.book.used, Unkept: r.unkept.Load(), Returns: r.returns.Load()}
 	for _, a := range r.book.keys {
 		if _, _, ok := a.isAlone(); ok {
-			alone++
+			s.Alone++
 		}
 	}
-	return len(r.book.keys), r.book.used, alone, r.unkept.Load()
+	return s
 }
 
 // Answer implements connections.Answers.

@@ -60,6 +60,7 @@ type Relay struct {
 	proxy   httputil.ReverseProxy
 	open    atomic.Int64
 	unkept  atomic.Uint64
+	returns atomic.Uint64
 	book    book
 	streams sync.WaitGroup
 

@@ -158,17 +158,23 @@ func (r *Relay) serveReturn(w http.ResponseWriter, in *http.Request, k key, n ui
 		a.writeEmpty(w, http.StatusOK)
 		return
 	}
-	c, err := r.join(a, n, request)
+	forward := func() (*gateway.Conn, error) { return r.cfg.Gateway.Forward(request, func() {}) }
+	first := forward
+	if holder != nil {
+		first = func() (*gateway.Conn, error) { return r.cfg.Gateway.Return(request) }
+	}
+	c, err := a.join(n, first)
 	if err != nil && holder != nil && isRoom(err) { // the place of the answer is that of its reader
 		holder.Release()
 		holder = nil
-		c, err = r.join(a, n, request)
+		c, err = a.join(n, forward)
 	}
 	if err != nil {
 		a.back(holder)
 		r.cfg.Reject(w, in, request, err)
 		return
 	}
+	r.returns.Add(1)
 	a.add(c)
 	if holder != nil {
 		holder.Release()
@@ -180,9 +186,9 @@ func (r *Relay) serveReturn(w http.ResponseWriter, in *http.Request, k key, n ui
 	r.openAs(w, in, c, a.head, nil)
 }
 
-// join makes a connection that reads an answer.
-func (r *Relay) join(a *answer, n uint64, request []byte) (*gateway.Conn, error) {
-	c, err := r.cfg.Gateway.Forward(request, func() {})
+// join makes a connection one that reads the answer.
+func (a *answer) join(n uint64, forward func() (*gateway.Conn, error)) (*gateway.Conn, error) {
+	c, err := forward()
 	if err != nil {
 		return nil, err
 	}

@@ -134,6 +134,15 @@ type connection struct {
 	Bytes      uint64    `json:"bytes"`
 	Queued     int64     `json:"queued"`
 	Drops      uint64    `json:"drops"`
+	Answer     *relayed  `json:"answer,omitzero"`
+}
+
+// relayed is a [gateway.AnswerInfo].
+type relayed struct {
+	State     string `json:"state"`
+	Readers   int    `json:"readers"`
+	Bytes     int64  `json:"bytes"`
+	Resumable bool   `json:"resumable,omitzero"`
 }
 
 // page is a [connections.Page] of one node.
@@ -372,11 +381,16 @@ func decodeBlocks(in []event) ([]connections.Block, error) {
 	return blocks, nil
 }
 
-var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open"}
+var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open", gateway.Closed: "closed"}
 
 func encodeConnection(i connections.Info) connection {
+	var answer *relayed
+	if a := i.Answer; a != nil {
+		answer = &relayed{a.State, a.Readers, a.Bytes, a.Resumable}
+	}
 	return connection{
-		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Relayed: i.Relayed, Path: i.Path, ClientIP: i.ClientIP, Subject: i.Subject, Topics: i.Topics,
+		Answer: answer,
+		Token:  i.Token.String(), Node: i.Node, State: stateNames[i.State], Relayed: i.Relayed, Path: i.Path, ClientIP: i.ClientIP, Subject: i.Subject, Topics: i.Topics,
 		Overflow: i.Overflow.String(), Since: i.Since, Events: i.Events, Bytes: i.Bytes, Queued: i.Queued, Drops: i.Drops,
 	}
 }
@@ -394,6 +408,9 @@ func (c connection) decode() (i connections.Info, err error) {
 	i.Overflow, _ = outbox.ParseOverflow(c.Overflow)
 	i.Node, i.Path, i.ClientIP, i.Subject, i.Topics, i.Since = c.Node, c.Path, c.ClientIP, c.Subject, c.Topics, c.Since
 	i.Relayed = c.Relayed
+	if a := c.Answer; a != nil {
+		i.Answer = &gateway.AnswerInfo{State: a.State, Readers: a.Readers, Bytes: a.Bytes, Resumable: a.Resumable}
+	}
 	i.Events, i.Bytes, i.Queued, i.Drops = c.Events, c.Bytes, c.Queued, c.Drops
 	return i, nil
 }

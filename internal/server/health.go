@@ -116,6 +116,11 @@ func (s *Server) state() metrics.State {
 		state.HasAddresses, state.Addresses = true, s.limits.Addresses()
 		state.StreamsPerAddress, state.ConnectsPerAddress = s.limits.Refused()
 	}
+	if s.relay != nil {
+		r := s.relay.Stats()
+		state.HasRelay, state.Answers, state.AnswersAlone, state.AnswerBytes = true, r.Kept, r.Alone, r.Bytes
+		state.AnswersUnkept, state.AnswerReturns = r.Unkept, r.Returns
+	}
 	if c := s.certificate.Load(); c != nil {
 		state.CertificateExpiry = expiry(c.current.Load())
 	}
