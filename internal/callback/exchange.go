@@ -134,7 +134,7 @@ func isTimeout(err error) bool {
 var posted = &http.Request{Method: http.MethodPost}
 
 // readHead reads up to the head of the final answer to a request. interim, if not nil, gets each answer before it.
-func readHead(c *conn, to *http.Request, interim func(*http.Response) error) (*http.Response, error) {
+func readHead(c *conn, to *http.Request, interim func(*http.Response)) (*http.Response, error) {
 	// Distinguishes a connection that ended before an answer from an answer that was cut.
 	if _, err := c.in.Peek(1); err != nil {
 		return nil, err
@@ -156,9 +156,7 @@ func readHead(c *conn, to *http.Request, interim func(*http.Response) error) (*h
 		case response.StatusCode < 100 || response.StatusCode == http.StatusSwitchingProtocols:
 			return nil, errMalformed
 		case interim != nil:
-			if err := interim(response); err != nil {
-				return nil, err
-			}
+			interim(response)
 		}
 	}
 }

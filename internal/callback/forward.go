@@ -9,8 +9,6 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
 	"net/url"
 	"strconv"
 	"sync"
@@ -19,7 +17,7 @@ import (
 	"ssegateway/internal/guard"
 )
 
-// Errors of Forwarder.RoundTrip. None of them quotes the URL or what the backend sent.
+// Errors of Forwarder.Send. None of them quotes the URL or what the backend sent.
 var (
 	// ErrUnreachable: no connection, or it broke before an answer.
 	ErrUnreachable = errors.New("the backend cannot be reached, or broke the connection off")
@@ -40,8 +38,8 @@ type ForwarderConfig struct {
 	Certificate func() *tls.Certificate // as in Config
 }
 
-// Forwarder carries requests that others have made to a backend, on connections like those of callbacks. It is an
-// [http.RoundTripper] for requests that a server has read: their RequestURI and Host are sent byte for byte. A request
+// Forwarder carries requests that others have made to a backend, on connections like those of callbacks. They are requests
+// that a server has read: their RequestURI and Host are sent byte for byte. A request
 // without a body, or with a small one, takes no goroutine but the caller's. Its methods may be called concurrently.
 type Forwarder struct {
 	timeout time.Duration
@@ -66,9 +64,11 @@ const smallBody = 16 << 10
 // connectTimeout bounds the making of a connection.
 const connectTimeout = 5 * time.Second
 
-// RoundTrip implements http.RoundTripper. Closing the answer's body before its end closes the backend's connection; so
-// does the end of the request's context. Close waits until the request's body is no longer read.
-func (f *Forwarder) RoundTrip(r *http.Request) (*http.Response, error) {
+// Send sends a request and returns the answer, as an http.RoundTripper. interim, if not nil, gets each answer before it
+// (RFC 9110 section 15.2), in the caller's goroutine. Closing the answer's body before its end closes the backend's
+// connection; so does the end of the request's context. Close waits until the request's body is no longer read. The
+// request's trailer is not sent.
+func (f *Forwarder) Send(r *http.Request, interim func(*http.Response)) (*http.Response, error) {
 	message := appendForwarded(make([]byte, 0, 2<<10), r)
 	var rest io.ReadCloser
 	switch {
@@ -86,15 +86,15 @@ func (f *Forwarder) RoundTrip(r *http.Request) (*http.Response, error) {
 	default:
 		rest = r.Body
 	}
-	response, again, err := f.attempt(r, message, rest, false)
+	response, again, err := f.attempt(r, message, rest, interim, false)
 	for n := 1; again && n < maxConnections; n++ {
-		response, again, err = f.attempt(r, message, rest, true)
+		response, again, err = f.attempt(r, message, rest, interim, true)
 	}
 	return response, err
 }
 
 // attempt is as Client.attempt, for a request that may have a body.
-func (f *Forwarder) attempt(r *http.Request, message []byte, rest io.ReadCloser, fresh bool) (_ *http.Response, again bool, _ error) {
+func (f *Forwarder) attempt(r *http.Request, message []byte, rest io.ReadCloser, interim func(*http.Response), fresh bool) (_ *http.Response, again bool, _ error) {
 	ctx := r.Context()
 	c, err := f.pool.get(ctx, time.Now().Add(min(connectTimeout, f.timeout)), fresh)
 	if err != nil {
@@ -117,12 +117,7 @@ func (f *Forwarder) attempt(r *http.Request, message []byte, rest io.ReadCloser,
 	var response *http.Response
 	if err == nil || *c.written > before && !isTimeout(err) {
 		c.limit.left = headLimit
-		response, err = readHead(c, r, func(early *http.Response) error {
-			if t := httptrace.ContextClientTrace(ctx); t != nil && t.Got1xxResponse != nil && early.StatusCode != http.StatusContinue {
-				return t.Got1xxResponse(early.StatusCode, textproto.MIMEHeader(early.Header))
-			}
-			return nil
-		})
+		response, err = readHead(c, r, interim)
 	}
 	if err == nil {
 		c.limit.left = math.MaxInt
@@ -142,9 +137,10 @@ func (f *Forwarder) attempt(r *http.Request, message []byte, rest io.ReadCloser,
 		fate := c.fate(before, err)
 		again = fate == untouched || fate == unread && c.reused && soon
 	}
+	malformed := x.bodyFailed() // before end, which makes it fail
 	x.end(false)
 	switch {
-	case x.failure != nil:
+	case malformed:
 		return nil, false, ErrBody
 	case timedOut && ctx.Err() == nil:
 		return nil, false, ErrNoAnswer
@@ -166,10 +162,10 @@ type forwarded struct {
 
 	rest    io.ReadCloser // of the request's body; nil: all of it was sent with the head
 	sent    chan struct{} // closed when the rest is no longer read; nil without one
-	failure error         // of reading it, before sent is closed
-	unsent  bool          // the backend did not take all of it
+	unsent  bool          // the backend did not take all of it, or there was not all of it; before sent is closed
 
 	mu       sync.Mutex
+	failed   bool // the rest could not be read
 	answered bool // the head of the answer has come: nothing is waited for any more
 }
 
@@ -180,6 +176,13 @@ func (x *forwarded) await() {
 	if !x.answered {
 		x.deadline(x.conn.SetReadDeadline, x.f.timeout)
 	}
+}
+
+// bodyFailed reports whether the rest of the request's body could not be read, so far.
+func (x *forwarded) bodyFailed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.failed
 }
 
 // headCame ends the wait for the head.
@@ -217,6 +220,7 @@ func (x *forwarded) send(chunked bool) {
 			x.deadline(x.conn.SetWriteDeadline, x.f.timeout)
 			if _, err := x.conn.Conn.Write(p); err != nil {
 				x.unsent = true
+				x.await() // it may have answered without reading all
 				return
 			}
 		}
@@ -231,7 +235,10 @@ func (x *forwarded) send(chunked bool) {
 			x.await()
 			return
 		default:
-			x.failure = err
+			x.unsent = true
+			x.mu.Lock()
+			x.failed = true
+			x.mu.Unlock()
 			x.conn.raw.Close() // a body that was cut must not look whole
 			return
 		}
@@ -257,7 +264,7 @@ func (x *forwarded) Sent() bool {
 		return true
 	}
 	<-x.sent
-	return x.failure == nil && !x.unsent
+	return !x.unsent
 }
 
 // Read implements io.Reader.
@@ -288,7 +295,7 @@ func (x *forwarded) end(whole bool) {
 	if x.sent != nil {
 		select {
 		case <-x.sent:
-			keep = keep && x.failure == nil && !x.unsent
+			keep = keep && !x.unsent
 		default:
 			keep = false
 		}

@@ -36,7 +36,7 @@ func TestForward(t *testing.T) {
 			body := bytes.Repeat([]byte("x"), size)
 			r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, app.URL, io.NopCloser(bytes.NewReader(body)))
 			r.RequestURI, r.ContentLength = "//a|b?c", length
-			a, err := f.RoundTrip(r)
+			a, err := f.Send(r, nil)
 			if err != nil {
 				t.Fatal(size, length, err)
 			}
@@ -51,7 +51,7 @@ func TestForward(t *testing.T) {
 	in, out := io.Pipe()
 	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, app.URL, in)
 	r.RequestURI, r.ContentLength = "/early", -1
-	a, err := f.RoundTrip(r)
+	a, err := f.Send(r, nil)
 	if err != nil || a.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Fatal(a, err)
 	}
@@ -60,6 +60,10 @@ func TestForward(t *testing.T) {
 		t.Error("the body is still read")
 	}
 }
+
+type roundTripper struct{ *Forwarder }
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f.Send(r, nil) }
 
 // cpu returns the CPU time of the process.
 func cpu(b *testing.B) time.Duration {
@@ -89,7 +93,7 @@ func BenchmarkForward(b *testing.B) {
 	defer f.Close()
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 4}
 	defer transport.CloseIdleConnections()
-	for name, way := range map[string]http.RoundTripper{"transport": transport, "exchange": f} {
+	for name, way := range map[string]http.RoundTripper{"transport": transport, "exchange": roundTripper{f}} {
 		b.Run("request/"+name, func(b *testing.B) {
 			proxy := httptest.NewServer(&httputil.ReverseProxy{Transport: way, Rewrite: func(p *httputil.ProxyRequest) {
 				p.SetURL(u)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -80,10 +81,15 @@ func (c *Config) relaysCallbacks() bool {
 	return slices.ContainsFunc(c.RelayPaths, func(prefix string) bool { return covers(prefix, cmp.Or(callback.EscapedPath(), "/")) })
 }
 
+// hostPort returns what two URLs have in common that lead to the same listener, as far as their text says.
 func hostPort(u *url.URL) string {
 	standard := "80"
 	if u.Scheme == "https" {
 		standard = "443"
 	}
-	return strings.ToLower(u.Hostname()) + ":" + cmp.Or(u.Port(), standard)
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	if addr, err := netip.ParseAddr(host); err == nil && addr.Unmap().IsLoopback() {
+		host = "localhost"
+	}
+	return host + ":" + cmp.Or(u.Port(), standard)
 }

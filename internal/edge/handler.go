@@ -98,8 +98,11 @@ func Handler(next http.Handler) http.Handler {
 				_ = b.control.EnableFullDuplex() // HTTP/1 has it
 			}
 		}
-		if r.ProtoMajor == 1 && (c.isUncertain(r) || isLeaving(r)) {
-			w.Header().Set("Connection", "close")
+		if r.ProtoMajor == 1 {
+			c.handled++
+			if c.isUncertain() || isLeaving(r) {
+				w.Header().Set("Connection", "close")
+			}
 		}
 		accounted := accountsFor(r)
 		c.begin(r.ProtoMajor > 1, accounted)
@@ -115,14 +118,9 @@ func Handler(next http.Handler) http.Handler {
 	})
 }
 
-// isUncertain reports whether a proxy may have seen the end of a request elsewhere, so that
+// isUncertain reports whether a proxy may have seen the end of the request of HTTP/1 that is handled elsewhere, so that
 // nothing may be read after it: see framing.
-func (c *Conn) isUncertain(r *http.Request) bool {
-	if !r.ProtoAtLeast(1, 1) { // which has no Transfer-Encoding: net/http passes it over
-		return c.framing.encoding.Load()
-	}
-	return len(r.TransferEncoding) > 0 && c.framing.conflicts()
-}
+func (c *Conn) isUncertain() bool { return c.framing.uncertain.Load() == c.handled }
 
 // isPreface reports whether a request of HTTP/1 is a preface of HTTP/2, with a header or without, which net/http passes
 // on as a request of HTTP/2 for handlers that take the connection over. Its Proto stays "HTTP/2.0".
@@ -248,11 +246,11 @@ func Stop(r *http.Request) {
 	}
 }
 
-// HasTwoLengths reports whether a request had both a Content-Length and a Transfer-Encoding, or another one before it on
-// its connection.
+// HasTwoLengths reports whether a request that is being handled has a length that a proxy may have read differently: it
+// has a Content-Length and a Transfer-Encoding, or is of HTTP/1.0 and has a Transfer-Encoding (RFC 9112 section 6.1).
 func HasTwoLengths(r *http.Request) bool {
 	c := From(r.Context())
-	return c != nil && r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 && c.framing.conflicts()
+	return c != nil && r.ProtoMajor == 1 && c.isUncertain()
 }
 
 // body is a request's, which its peer has to send.
@@ -271,6 +269,7 @@ type body struct {
 	begun    time.Time // the first read; zero: none yet
 	received int64     // bytes since counted
 	counted  time.Time
+	returned time.Time // when the last read was over
 }
 
 // Read implements io.Reader.
@@ -285,9 +284,10 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	now := time.Now()
 	if b.begun.IsZero() {
-		b.begun, b.counted = now, now
+		b.begun, b.counted, b.returned = now, now, now
 		b.await(true)
 	}
+	b.counted = b.counted.Add(now.Sub(b.returned)) // meanwhile nothing was asked of the peer
 	deadline := now.Add(b.timeout)
 	if now.Sub(b.begun) >= bodyGrace { // the rate has to be kept up: a byte now and then is not enough
 		deadline = b.counted.Add(bodyTimeout)
@@ -298,8 +298,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.conn.allowed.Add(int64(n))
-	if b.received += int64(n); b.received >= bodyRate || time.Since(b.begun) < bodyGrace {
-		b.received, b.counted = 0, time.Now()
+	b.returned = time.Now()
+	if b.received += int64(n); b.received >= bodyRate || b.returned.Sub(b.begun) < bodyGrace {
+		b.received, b.counted = 0, b.returned
 	}
 	if err != nil {
 		b.end(err)

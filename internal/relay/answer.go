@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/http/httputil"
@@ -68,6 +69,38 @@ func (r *Relay) rewrite(p *httputil.ProxyRequest) {
 	h[positionField] = []string{x.asked.String()}
 }
 
+// transport carries what ReverseProxy sends.
+type transport struct{ Forwarder }
+
+// RoundTrip implements http.RoundTripper.
+func (t transport) RoundTrip(out *http.Request) (*http.Response, error) {
+	return t.Send(out, of(out.Context()).interim)
+}
+
+// interim passes on an answer before the final one. A client of HTTP/1.0 does not know such answers (RFC 9110 section
+// 15.2), and what it expects before its body the gateway has told it.
+func (x *exchange) interim(early *http.Response) {
+	if !x.in.ProtoAtLeast(1, 1) || early.StatusCode == http.StatusContinue {
+		return
+	}
+	removeOwn(early.Header)
+	for _, names := range early.Header["Connection"] {
+		for name := range strings.SplitSeq(names, ",") {
+			early.Header.Del(strings.TrimSpace(name))
+		}
+	}
+	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
+		delete(early.Header, name)
+	}
+	header := x.w.Header()
+	final := maps.Clone(header)
+	clear(header)
+	maps.Copy(header, early.Header)
+	x.w.WriteHeader(early.StatusCode)
+	clear(header)
+	maps.Copy(header, final)
+}
+
 // errTaken has ReverseProxy leave an answer alone.
 var errTaken = errors.New("the answer is no answer to pass through")
 
@@ -98,8 +131,28 @@ func (r *Relay) decide(a *http.Response) error {
 			r.cfg.Log.Warn("an event stream of the application is compressed, so it is passed through as it comes, without heartbeats: have the application leave event streams as they are (this is said once)", "path", x.conn.Path())
 		})
 	}
+	if a.StatusCode == http.StatusNoContent || a.StatusCode == http.StatusNotModified {
+		a.Header.Del("Content-Length") // a 204 may have none, and over HTTP/2 clients wait for the body of a 304
+	}
+	removeOwn(a.Trailer)
+	a.Body = &passing{a.Body, a}
 	r.cfg.Log.DebugContext(a.Request.Context(), "passed through", "token", x.conn.Token().String(), "status", a.StatusCode)
 	return nil
+}
+
+// passing is the body of an answer that is passed through.
+type passing struct {
+	io.ReadCloser
+	answer *http.Response
+}
+
+// Read implements io.Reader.
+func (p *passing) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b)
+	if err != nil {
+		removeOwn(p.answer.Trailer) // which has come by now
+	}
+	return n, err
 }
 
 // take keeps an answer from ReverseProxy. The request's body has been read to its end then.

@@ -40,7 +40,9 @@ type answer struct {
 	auth   *[32]byte   // what they have to bring; nil: nothing
 	wait   time.Duration
 	cancel context.CancelFunc
-	closed sync.Once // its backend is counted no more
+	stop   func()        // has another node stop it, whose answer it is; nil: it is this one's
+	closed sync.Once     // its backend is counted no more
+	ended  chan struct{} // closed when it has
 
 	// Used by the goroutine that reads the backend only.
 	keeping bool            // kept
@@ -59,15 +61,19 @@ type answer struct {
 	state   state
 	events  []*frame.Shared
 	bytes   int64 // so far
+	size    int64 // of events, with their cost
+	loose   bool  // blocks were written that are not kept, and that only those got who were there
 	kept    bool  // who loses it can come back
 	readers []*gateway.Conn
 	index   map[*gateway.Conn]int // in readers
 	pulls   map[string]*pull      // readers on other nodes
-	joining int                   // readers who are about to be there
-	holder  *gateway.Conn         // counts for the answer while nobody reads it; nil: somebody does
-	alone   time.Time             // since when nobody does
-	expiry  *time.Timer           // ends that, or what is kept of an answer that is over
-	changed chan struct{}         // closed when there is more; nil: nobody waits
+	pieces  []*frame.Shared       // for them: blocks that are not kept, behind freed pieces
+	freed   uint64
+	joining int           // readers who are about to be there
+	holder  *gateway.Conn // counts for the answer while nobody reads it; nil: somebody does
+	alone   time.Time     // since when nobody does
+	expiry  *time.Timer   // ends that, or what is kept of an answer that is over
+	changed chan struct{} // closed when there is more; nil: nobody waits
 }
 
 // key names an answer: the node's number and 96 random bits.
@@ -75,8 +81,12 @@ type key gateway.Token
 
 func (k key) String() string { return hex.EncodeToString(k[:]) }
 
-// eventCost is what an event that is kept costs in bytes, beside its own.
-const eventCost = 64
+const (
+	// eventCost is what an event that is kept costs in bytes, beside its own.
+	eventCost = 64
+	// someEvents are counted in the budget together.
+	someEvents = 16
+)
 
 // segments have these sizes in bytes: a quarter of what there is.
 const (
@@ -89,7 +99,8 @@ func (a *answer) keep(before, after []byte) bool {
 	id := a.id(a.number + 1)
 	need := frame.Room(len(before) + len(id) + len(after))
 	a.mu.Lock()
-	had, over := a.bytes+eventCost*int64(len(a.events)), a.state != streaming
+	had, over := a.size, a.state != streaming
+	events := len(a.events)
 	a.mu.Unlock()
 	if over {
 		return true // and nobody gets it
@@ -98,13 +109,20 @@ func (a *answer) keep(before, after []byte) bool {
 		a.drop("it has outgrown RELAY_ANSWER_BYTES")
 		return false
 	}
+	more, room := int64(0), cap(a.arena)-len(a.arena)
+	if events%someEvents == 0 {
+		more = someEvents * eventCost
+	}
+	if need > room {
+		room = max(need, min(max(leastSegment, int(had/4)), mostSegment))
+		more += int64(room)
+	}
+	if more > 0 && !a.relay.reserve(a, more) {
+		a.drop("there is no room in RELAY_BUDGET_BYTES")
+		return false
+	}
 	if need > cap(a.arena)-len(a.arena) {
-		size := max(need, min(max(leastSegment, int(had/4)), mostSegment))
-		if !a.relay.reserve(a, int64(size)+int64(size/need+1)*eventCost) {
-			a.drop("there is no room in RELAY_BUDGET_BYTES")
-			return false
-		}
-		a.arena = make([]byte, 0, size)
+		a.arena = make([]byte, 0, room)
 	}
 	event := &frame.Shared{}
 	a.arena, event.Frame = frame.Within(a.arena, 1, before, id, after)
@@ -114,6 +132,7 @@ func (a *answer) keep(before, after []byte) bool {
 		a.number++
 		a.events = append(a.events, event)
 		a.bytes += int64(event.Len())
+		a.size += int64(need) + eventCost
 		a.wakeLocked()
 	}
 	return true
@@ -166,7 +185,16 @@ func (a *answer) Describe() gateway.AnswerInfo {
 }
 
 // Stop implements [gateway.Kept].
-func (a *answer) Stop() { a.end(stopped) }
+func (a *answer) Stop() {
+	if a.stop != nil {
+		a.stop()
+		return
+	}
+	a.end(stopped)
+}
+
+// Cut implements [gateway.Kept].
+func (a *answer) Cut() { a.end(failed) }
 
 // end ends the answer, once: for its readers, and with the backend if that has not ended it.
 func (a *answer) end(s state) {
@@ -191,6 +219,7 @@ func (a *answer) end(s state) {
 		})
 	}
 	a.mu.Unlock()
+	close(a.ended)
 	a.cancel()
 	a.backendGone()
 	if holder != nil {
@@ -232,16 +261,22 @@ func (a *answer) wakeLocked() {
 
 // add adds a reader, whose place come has kept. Its connection reads the answer already.
 func (a *answer) add(c *gateway.Conn) {
-	a.addLocked(c)
+	if late := a.addLocked(c); late {
+		c.Cut(gateway.ConnectionLost)
+	}
 	if c.State() == gateway.Closed { // Over may have been called before
 		a.Over(c)
 	}
 }
 
-func (a *answer) addLocked(c *gateway.Conn) {
+// addLocked adds a reader, unless it has missed something already.
+func (a *answer) addLocked(c *gateway.Conn) (late bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.joining--
+	if a.loose {
+		return true
+	}
 	if a.state == streaming && a.expiry != nil {
 		a.expiry.Stop()
 	}
@@ -251,6 +286,7 @@ func (a *answer) addLocked(c *gateway.Conn) {
 	}
 	a.index[c] = len(a.readers)
 	a.readers = append(a.readers, c)
+	return false
 }
 
 // sync ends a reader that was added when the answer had ended already.
@@ -292,24 +328,25 @@ const (
 	holding        // it is read on for those who come back
 )
 
-// left looks at what to do when a reader has left. The caller holds the lock.
+// left looks at what to do when a reader has left: c, or one on another node if that is nil. The caller holds the lock.
 func (a *answer) left(c *gateway.Conn) int {
+	elsewhere := len(a.pulls) > 0
 	switch {
-	case a.state != streaming || len(a.readers)+len(a.pulls)+a.joining > 0:
+	case a.state != streaming || len(a.readers)+a.joining > 0:
 		return others
-	case !a.kept || a.relay.cfg.Gateway.Draining():
+	case !elsewhere && (!a.kept || a.relay.cfg.Gateway.Draining()):
 		return nothing
 	}
-	if a.alone.IsZero() {
+	if !elsewhere && a.alone.IsZero() {
 		a.alone = time.Now()
 		a.expireIn(a.wait)
-	} else if time.Since(a.alone) >= a.wait {
+	} else if !elsewhere && time.Since(a.alone) >= a.wait {
 		return nothing
 	}
 	if a.holder == nil {
 		a.holder = c
 	}
-	if a.holder == c {
+	if c != nil && a.holder == c {
 		return holding
 	}
 	return others
@@ -321,7 +358,7 @@ func (a *answer) expireIn(d time.Duration) {
 	a.expiry = time.AfterFunc(d, func() {
 		defer guard.Recover()
 		a.mu.Lock()
-		still := a.alone.Equal(since) && a.joining == 0
+		still := a.alone.Equal(since) && a.joining+len(a.pulls) == 0
 		a.mu.Unlock()
 		if still {
 			a.end(gone)
@@ -352,8 +389,8 @@ func (a *answer) back(holder *gateway.Conn) {
 	a.mu.Lock()
 	a.joining--
 	held := a.left(holder)
-	if held == holding && holder == nil { // there is no room for the answer either
-		held = nothing
+	if held == others && a.state == streaming && a.holder == nil && len(a.readers)+len(a.pulls)+a.joining == 0 {
+		held = nothing // there is no room for the answer either
 	}
 	a.mu.Unlock()
 	if held == nothing {
@@ -368,5 +405,5 @@ func (a *answer) back(holder *gateway.Conn) {
 func (a *answer) isAlone() (since time.Time, holder *gateway.Conn, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.alone, a.holder, a.state == streaming && a.holder != nil && a.joining == 0
+	return a.alone, a.holder, a.state == streaming && a.holder != nil && a.joining+len(a.pulls) == 0
 }

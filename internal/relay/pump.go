@@ -41,6 +41,11 @@ func (r *Relay) pump(a *answer, body io.ReadCloser) {
 		if len(buf) > firstBuffer && filled < firstBuffer {
 			buf = append(make([]byte, 0, firstBuffer), buf[:filled]...)[:firstBuffer]
 		}
+		select {
+		case <-a.ended:
+			return
+		default:
+		}
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				a.end(complete)
@@ -177,11 +182,20 @@ func (a *answer) aside(blocks frame.Frame, done chan<- error) (waiting int) {
 // write gives blocks that are not kept to the readers, and waits until all have taken them.
 func (a *answer) write(blocks frame.Frame) {
 	a.mu.Lock()
-	readers, kept := len(a.readers), len(a.events) > 0
+	a.loose = true
+	readers, kept := len(a.readers)+a.joining, len(a.events) > 0
+	pieces := a.passLocked(&frame.Shared{Frame: blocks})
 	a.mu.Unlock()
-	done := make(chan error, readers) // nobody comes to an answer that is not kept
+	done := make(chan error, readers)
 	for range a.aside(blocks, done) {
-		<-done
+		select {
+		case <-done:
+		case <-a.ended:
+			return
+		}
+	}
+	if pieces > 0 {
+		a.awaitPulls(pieces)
 	}
 	if kept {
 		a.relay.shrink(a)

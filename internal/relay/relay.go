@@ -19,17 +19,17 @@ import (
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/callback"
+	"ssegateway/internal/connections"
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
-	"ssegateway/internal/stream"
 )
 
 // Config is what a Relay works with. All fields are required.
 type Config struct {
-	Forwarder *callback.Forwarder
+	Forwarder Forwarder
 	Paths     []string // prefixes of whole segments of the raw path, each without a "/" at its end; "" is all
 	Gateway   *gateway.Gateway
-	Streams   *stream.Opener
+	Streams   Streams
 	MaxBlock  int64 // bytes of one block of a stream
 	MaxBody   int64 // bytes of the body of a request that is not passed on
 	// Resume is for how long an answer is there for those who come back, if the backend does not say; 0: it is not.
@@ -39,6 +39,8 @@ type Config struct {
 	Position    func() broker.Position     // of the log
 	Trusts      func(peer netip.Addr) bool // whether a peer's forwarding fields are continued
 	Peer        func(r *http.Request) netip.Addr
+	// Ask asks the node that has an answer, with an error as router.Router.AskAnswer; nil: there are no others.
+	Ask func(ctx context.Context, q connections.AnswerQuestion) (connections.AnswerReply, error)
 	// LastEventID returns the id of the event that a request has got last; "" if it names none.
 	LastEventID func(r *http.Request) string
 	// SameAddress reports whether two addresses count as one.
@@ -52,6 +54,16 @@ type Config struct {
 	// Hold opens the stream of a connection, if the gateway takes the backend's answer, and else answers.
 	Hold func(w http.ResponseWriter, r *http.Request, c *gateway.Conn, answer gateway.Answer)
 	Log  *slog.Logger
+}
+
+// Forwarder sends requests to the backend, as *callback.Forwarder does.
+type Forwarder interface {
+	Send(r *http.Request, interim func(early *http.Response)) (*http.Response, error)
+}
+
+// Streams open the streams of connections, as *stream.Opener does.
+type Streams interface {
+	OpenAs(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant)
 }
 
 // Relay passes requests on. Its methods may be called concurrently.
@@ -71,7 +83,7 @@ type Relay struct {
 func New(cfg Config) *Relay {
 	r := &Relay{cfg: cfg}
 	r.proxy = httputil.ReverseProxy{
-		Rewrite: r.rewrite, Transport: cfg.Forwarder, ModifyResponse: r.decide, ErrorHandler: r.fail,
+		Rewrite: r.rewrite, Transport: transport{cfg.Forwarder}, ModifyResponse: r.decide, ErrorHandler: r.fail,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), BufferPool: &buffers{},
 	}
 	return r
@@ -195,7 +207,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	}
 	r.streams.Add(1)
 	go r.pump(a, x.answer.Body)
-	r.openAs(w, in, c, a.head, x.answer.Header["Set-Cookie"])
+	r.openAs(w, in, c, a.head, x.answer.Header)
 }
 
 // refusal returns why a request is not passed on; nil: it is.
@@ -215,14 +227,14 @@ func (r *Relay) refusal(in *http.Request) *api.Error {
 }
 
 // hasDotSegment reports whether a path, decoded once, has a segment that names this or the one above it. Whoever
-// resolves it behind the gateway would see another path than the gateway has.
+// resolves it behind the gateway would see another path than the gateway has. Some drop what follows a ";" first.
 func hasDotSegment(path string) bool {
 	decoded, err := url.PathUnescape(path)
 	if err != nil {
 		return true
 	}
 	for segment := range strings.FieldsFuncSeq(decoded, func(c rune) bool { return c == '/' || c == '\\' }) {
-		if segment == "." || segment == ".." {
+		if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
 			return true
 		}
 	}

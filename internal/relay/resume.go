@@ -40,7 +40,7 @@ func (r *Relay) resumeTime(field string) time.Duration {
 func (r *Relay) newAnswer(x *exchange) *answer {
 	a := &answer{
 		relay: r, token: x.conn.Token(), path: x.conn.Path(), since: time.Now().UTC().Truncate(time.Second), cancel: x.cancel,
-		head: streamHead(x.answer.Header), wait: x.resume, joining: 1,
+		head: streamHead(x.answer.Header), wait: x.resume, joining: 1, ended: make(chan struct{}),
 	}
 	if client := x.conn.ClientIP(); client.IsValid() {
 		a.client = client.String()
@@ -56,10 +56,15 @@ func (r *Relay) newAnswer(x *exchange) *answer {
 	return a
 }
 
-// streamHead returns the header of a stream that is relayed, without the cookies.
+// firstOnly are the fields that only the client gets who has asked for an answer.
+var firstOnly = []string{"Set-Cookie", "Date"}
+
+// streamHead returns the header of a stream that is relayed, without the fields that are for the first client only.
 func streamHead(backend http.Header) http.Header {
 	h := maps.Clone(backend)
-	h.Del("Set-Cookie")
+	for _, name := range firstOnly {
+		h.Del(name)
+	}
 	h.Del("Content-Length")
 	h.Set("X-Accel-Buffering", "no")
 	if len(h["Cache-Control"]) == 0 {
@@ -68,13 +73,15 @@ func streamHead(backend http.Header) http.Header {
 	return h
 }
 
-// openAs opens the stream of a reader.
-func (r *Relay) openAs(w http.ResponseWriter, in *http.Request, c *gateway.Conn, head http.Header, cookies []string) {
+// openAs opens the stream of a reader. backend is the head of the answer if that reader has asked for it, else nil.
+func (r *Relay) openAs(w http.ResponseWriter, in *http.Request, c *gateway.Conn, head, backend http.Header) {
 	header := w.Header()
 	clear(header)
 	maps.Copy(header, head)
-	if len(cookies) > 0 {
-		header["Set-Cookie"] = cookies
+	for _, name := range firstOnly {
+		if values := backend[name]; len(values) > 0 {
+			header[name] = values
+		}
 	}
 	r.cfg.Streams.OpenAs(w, in, c, gateway.Grant{})
 }
@@ -116,6 +123,10 @@ func isPreflight(in *http.Request) bool {
 // serveReturn answers a client that comes back for what is behind the n-th event of an answer, or stops it.
 func (r *Relay) serveReturn(w http.ResponseWriter, in *http.Request, k key, n uint64) {
 	a := r.find(k)
+	if a == nil && r.cfg.Ask != nil && gateway.Token(k).Node() != r.cfg.Gateway.Number() {
+		r.serveRemote(w, in, k, n)
+		return
+	}
 	if a == nil {
 		r.cfg.Refuse(w, in, api.ErrAnswerGone)
 		return

@@ -70,7 +70,7 @@ func FuzzScan(f *testing.F) {
 func TestDotSegments(t *testing.T) {
 	for path, want := range map[string]bool{
 		"/a/b": false, "/a/...": false, "/a/.b": false, "/a/./b": true, "/..": true, "/a/%2e%2e/b": true, "/a/%2E": true, "/a\\..\\b": true, "/a%5c..": true,
-		"/a%2f..%2fb": true, "/a/%252e%252e": false, "/%zz": true,
+		"/a%2f..%2fb": true, "/a/..;x/b": true, "/a/%2e%3bx": true, "/a/..x;y": false, "/a;../b": false, "/a/%252e%252e": false, "/%zz": true,
 	} {
 		if got := hasDotSegment(path); got != want {
 			t.Errorf("%s: %v", path, got)

@@ -39,19 +39,21 @@ func isInternal(path string) bool {
 
 // servePublic routes the requests at the public port.
 func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
-	switch path := target(r); {
+	path := target(r)
+	relays := s.relays(path)
+	switch {
 	case healthPath(r) != "":
 		s.serveHealth(w, r)
-	case !isInternal(path) && s.relays(path):
-		s.serveRelayed(w, r)
-	case !isInternal(path):
-		s.clients.ServeHTTP(w, r)
-	default:
+	case isInternal(path) || relays && path == "/internal":
 		if problem := s.mayCall(r); problem != nil {
 			refuse(w, r, problem)
 			return
 		}
 		s.serveInternal(w, r)
+	case relays:
+		s.serveRelayed(w, r)
+	default:
+		s.clients.ServeHTTP(w, r)
 	}
 }
 

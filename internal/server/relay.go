@@ -14,6 +14,7 @@ import (
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/callback"
+	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/relay"
 )
@@ -46,6 +47,7 @@ func (s *Server) newRelay() error {
 	s.forwarder = callback.NewForwarder(callback.ForwarderConfig{
 		URL: u, Timeout: s.cfg.RelayTimeout, MaxIdle: s.files.concurrency, Authorities: authorities, Certificate: certificate,
 	})
+	s.relayCORS = newCORS(s.cfg.CORSAllowedOrigins, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions)
 	s.relay = relay.New(relay.Config{
 		Forwarder: s.forwarder, Paths: s.cfg.RelayPaths, Gateway: s.gw, Streams: s.streams, MaxBlock: s.cfg.MaxBodyBytes,
 		MaxBody: s.cfg.MaxBodyBytes, Resume: s.cfg.RelayResume, AnswerBytes: s.cfg.RelayAnswerBytes, BudgetBytes: s.cfg.RelayBudgetBytes,
@@ -54,11 +56,21 @@ func (s *Server) newRelay() error {
 		Trusts:   s.finder.Trusts, Peer: callerAddr,
 		Encode: func(r *http.Request) ([]byte, bool) { return callback.EncodeRequest(r, s.clientAddr(r)) },
 		Refuse: func(w http.ResponseWriter, r *http.Request, e *api.Error) {
-			s.withCORS(func(w http.ResponseWriter, r *http.Request) { s.refuseStream(w, r, e) }).ServeHTTP(w, r)
+			s.relayCORS(func(w http.ResponseWriter, r *http.Request) { s.refuseStream(w, r, e) }).ServeHTTP(w, r)
 		},
-		Reject: s.rejectRelayed, Hold: s.hold, Log: s.log,
+		Reject: s.rejectRelayed, Hold: s.hold, Ask: s.askAnswer(), Log: s.log,
 	})
 	return nil
+}
+
+// askAnswer returns what asks other nodes for relayed answers; nil: there are none.
+func (s *Server) askAnswer() func(context.Context, connections.AnswerQuestion) (connections.AnswerReply, error) {
+	if s.node == nil {
+		return nil
+	}
+	return func(ctx context.Context, q connections.AnswerQuestion) (connections.AnswerReply, error) {
+		return s.router.AskAnswer(ctx, q)
+	}
 }
 
 // backendTLS returns what BACKEND_CA_FILE and BACKEND_CLIENT_CERT_FILE name; each is nil without its setting.
@@ -106,9 +118,9 @@ func (s *Server) relays(path string) bool { return s.relay != nil && s.relay.Cov
 func (s *Server) serveRelayed(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case s.gw.Draining() || !s.isLogOpen() || s.node != nil && s.node.Refuses():
-		s.withCORS(s.laterRelayed).ServeHTTP(w, r)
+		s.relayCORS(s.laterRelayed).ServeHTTP(w, r)
 	case s.lacksSockets(r):
-		s.withCORS(s.refuseFull).ServeHTTP(w, r)
+		s.relayCORS(s.refuseFull).ServeHTTP(w, r)
 	default:
 		s.relay.ServeHTTP(w, r)
 	}
@@ -127,7 +139,7 @@ func (s *Server) laterRelayed(w http.ResponseWriter, r *http.Request) {
 
 // rejectRelayed answers a relayed request for which there is no room.
 func (s *Server) rejectRelayed(w http.ResponseWriter, r *http.Request, request []byte, err error) {
-	s.withCORS(func(w http.ResponseWriter, r *http.Request) {
+	s.relayCORS(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case errors.Is(err, gateway.ErrDraining), errors.Is(err, gateway.ErrNameless):
 			s.laterRelayed(w, r)
@@ -148,7 +160,7 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request, c *gateway.Conn, a
 		s.rejectRelayed(w, r, nil, err)
 		return
 	}
-	s.withCORS(func(w http.ResponseWriter, r *http.Request) {
+	s.relayCORS(func(w http.ResponseWriter, r *http.Request) {
 		defer func() { // as in serveStream
 			if v := recover(); v != nil {
 				c.Abort(gateway.Error, gateway.OpenFailed)

@@ -120,9 +120,11 @@ func appendHead(b []byte, h http.Header, chunked, keepAlive bool) []byte {
 	} else {
 		b = append(b, "Connection: close\r\n"...)
 	}
-	b = append(b, "Date: "...)
-	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
-	b = append(b, "\r\n"...)
+	if len(h["Date"]) == 0 {
+		b = append(b, "Date: "...)
+		b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
+		b = append(b, "\r\n"...)
+	}
 	names := make([]string, 0, len(h))
 	for name := range h {
 		names = append(names, name)
