@@ -21,6 +21,7 @@ const module = "ssegateway/"
 // changed (see docs/architecture.md).
 var arrows = map[string][]string{
 	"sse":                  {},
+	"web":                  {},
 	"internal/config":      {},
 	"internal/logging":     {},
 	"internal/guard":       {},
@@ -50,7 +51,7 @@ var arrows = map[string][]string{
 		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/tracing", "internal/address", "internal/relay",
 	},
 	"internal/demo": {
-		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway",
+		"sse", "web", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll", "internal/server",
 		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/tracing", "internal/address", "internal/relay",
 	},

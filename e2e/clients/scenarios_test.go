@@ -38,7 +38,7 @@ func TestClients(t *testing.T) {
 					name := slug(c.name + "." + sc.name)
 					s := &site{gw: gw, path: "/" + name, topic: name, admit: make(chan struct{})}
 					backend.add(s)
-					s.network = harness.NewForwarder(t, gw.Endpoint.Addr)
+					s.network = harness.NewNetwork(t, gw.Endpoint.Addr)
 					s.next = c.start(t, "http://"+s.network.Addr+s.path)
 					if id := s.connected(t); id != "" {
 						t.Errorf("a first connection has Last-Event-ID %q", id)

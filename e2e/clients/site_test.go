@@ -27,7 +27,7 @@ func prepare(dir string) (err error) {
 // a topic of its own.
 type site struct {
 	gw      *harness.Gateway
-	network *harness.Forwarder
+	network *harness.Network
 	path    string
 	topic   string
 	next    func() (report, error) // next report of the client

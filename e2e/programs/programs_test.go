@@ -142,11 +142,10 @@ func cutOffAtEnd(t *testing.T, p program, s *site, end string) {
 	c.control(1, "")
 	c.wants("last")
 	key, _, _ := strings.Cut(c.reports["key"][0], ".")
-	c.network.Refuse(true)
-	c.network.Cut()
+	c.network.SetDown(true)
 	c.control(1, "taken:7")
 	awaitComplete(t, s.resuming.base+p.path, key+"."+strconv.Itoa(p.events))
-	c.network.Refuse(false)
+	c.network.SetDown(false)
 	if got := c.wants("end"); got != end {
 		t.Errorf("in the end it has\n%s\nwant\n%s", got, end)
 	}

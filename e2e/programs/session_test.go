@@ -36,7 +36,7 @@ type session struct {
 	app     string // where the application is
 	run     string // its name at the application
 	query   string // that, and what else the application is to know
-	network *harness.Forwarder
+	network *harness.Network
 	reports map[string][]string // so far, by kind
 
 	// set by the program
@@ -55,7 +55,7 @@ func (p program) open(t *testing.T, s *site, w way) *session {
 	run := "run" + strconv.Itoa(int(runs.Add(1)))
 	scheme, addr, _ := strings.Cut(w.base, "://")
 	c := &session{
-		t: t, app: s.direct.base, run: run, query: "run=" + run + w.query, network: harness.NewForwarder(t, addr), reports: map[string][]string{},
+		t: t, app: s.direct.base, run: run, query: "run=" + run + w.query, network: harness.NewNetwork(t, addr), reports: map[string][]string{},
 	}
 	p.start(t, c, scheme+"://"+c.network.Addr)
 	return c
@@ -109,13 +109,12 @@ func (s *session) complete(from int) (end string) {
 // interrupt cuts the client off while the application says pieces.
 func (s *session) interrupt(from, to int) {
 	s.t.Helper()
-	s.network.Refuse(true)
-	s.network.Cut()
+	s.network.SetDown(true)
 	if s.comeBack != nil {
 		s.wants("cut")
 	}
 	s.control(to-from, "taken:"+strconv.Itoa(to))
-	s.network.Refuse(false)
+	s.network.SetDown(false)
 	if s.comeBack != nil {
 		s.comeBack()
 	}

@@ -115,6 +115,7 @@ var (
 	ErrUpgrade         = &Error{501, "UPGRADE_NOT_SUPPORTED", "WebSockets are not relayed: have the proxy in front route this path around the gateway"}
 	ErrRequestBody     = &Error{400, "REQUEST_ABORTED", "the body of the request was malformed, or did not come in time"}
 	ErrAnswerGone      = &Error{410, "ANSWER_GONE", "the answer is not there any more, or never had this id: ask anew"}
+	ErrAnswerNode      = &Error{errNode.Status, errNode.Code, "the node that has the answer does not answer: come back later"}
 	ErrResumeForbidden = &Error{403, "RESUME_FORBIDDEN", "the answer was asked for with another Authorization: bring that one"}
 	errBackendAuth     = Error{401, "BACKEND_AUTH_FAILED", "Backend returned 401"}
 	errBackendForbiden = Error{403, "BACKEND_FORBIDDEN", "Backend returned 403"}

@@ -42,22 +42,6 @@ func NewOwn(gw *gateway.Gateway, t *topics.Topics, name func() string, log *slog
 	return &Own{gw: gw, topics: t, name: name, log: log, answers: noAnswers{}, sent: newSentMemory(), publishes: newPublishedMemory()}
 }
 
-// Answers are the relayed answers of this node, of which some have no connection now.
-type Answers interface {
-	// Answer describes the answer to the request that had a token.
-	Answer(token gateway.Token) (i gateway.Info, ok bool)
-	// StopAnswer ends it for all who read it. It returns false if there is none.
-	StopAnswer(token gateway.Token) bool
-}
-
-type noAnswers struct{}
-
-func (noAnswers) Answer(gateway.Token) (i gateway.Info, ok bool) { return i, false }
-func (noAnswers) StopAnswer(gateway.Token) bool                  { return false }
-
-// SetAnswers sets the relayed answers. It must be called before any other method.
-func (o *Own) SetAnswers(a Answers) { o.answers = a }
-
 // The results of sends, as they are counted.
 const (
 	countOK = iota

@@ -14,7 +14,7 @@ import (
 // from where it is kept, by each stream at its own pace: a stream that keeps up gets each event as it comes, one that
 // does not takes from what is kept when its client takes more.
 
-// Kept is an answer that streams read. Its methods are safe for concurrent use; those but Over and Stop are called under
+// Kept is an answer that streams read. Its methods are safe for concurrent use; those but Over, Stop and Cut are called under
 // the lock of a connection.
 type Kept interface {
 	// Count returns how many events are kept.
@@ -26,6 +26,8 @@ type Kept interface {
 	Describe() AnswerInfo
 	// Stop ends it for all who read it.
 	Stop()
+	// Cut is Stop without a proper end.
+	Cut()
 	// Over is called when a stream that reads it is over. It calls Release of the connection, now or later: until then the
 	// connection counts as one.
 	Over(c *Conn)

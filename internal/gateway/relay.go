@@ -70,6 +70,16 @@ func (c *Conn) IsRelayed() bool {
 	return c.kind == relayed
 }
 
+// reads returns the answer that the stream reads, or nil.
+func (c *Conn) reads() Kept {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.readerLocked(); r != nil {
+		return r.kept
+	}
+	return nil
+}
+
 // isForwarded reports whether the backend knows of no connection here: it was not held.
 func (c *Conn) isForwarded() bool {
 	c.mu.Lock()
@@ -115,8 +125,8 @@ const relayRest = 5 * time.Second
 func (g *Gateway) cutRelayed() {
 	defer guard.Recover()
 	for _, c := range g.conns.all() {
-		if c.IsRelayed() {
-			apart(func() { c.Cut(Draining) })
+		if k := c.reads(); k != nil {
+			apart(k.Cut)
 		}
 	}
 }

@@ -14,8 +14,9 @@ type book struct {
 	mu     sync.Mutex
 	keys   map[key]*answer
 	tokens map[gateway.Token]*answer
-	over   list.List // of *answer: those that are kept and have ended, in that order
-	used   int64     // bytes
+	pulls  map[string]*answer // by their readers on other nodes
+	over   list.List          // of *answer: those that are kept and have ended, in that order
+	used   int64              // bytes
 }
 
 // enter makes an answer one that can be found: by its token, and by its key if it is kept.

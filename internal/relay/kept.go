@@ -40,6 +40,7 @@ type answer struct {
 	auth   *[32]byte   // what they have to bring; nil: nothing
 	wait   time.Duration
 	cancel context.CancelFunc
+	stop   func()        // has another node stop it, whose answer it is; nil: it is this one's
 	closed sync.Once     // its backend is counted no more
 	ended  chan struct{} // closed when it has
 
@@ -66,11 +67,13 @@ type answer struct {
 	readers []*gateway.Conn
 	index   map[*gateway.Conn]int // in readers
 	pulls   map[string]*pull      // readers on other nodes
-	joining int                   // readers who are about to be there
-	holder  *gateway.Conn         // counts for the answer while nobody reads it; nil: somebody does
-	alone   time.Time             // since when nobody does
-	expiry  *time.Timer           // ends that, or what is kept of an answer that is over
-	changed chan struct{}         // closed when there is more; nil: nobody waits
+	pieces  []*frame.Shared       // for them: blocks that are not kept, behind freed pieces
+	freed   uint64
+	joining int           // readers who are about to be there
+	holder  *gateway.Conn // counts for the answer while nobody reads it; nil: somebody does
+	alone   time.Time     // since when nobody does
+	expiry  *time.Timer   // ends that, or what is kept of an answer that is over
+	changed chan struct{} // closed when there is more; nil: nobody waits
 }
 
 // key names an answer: the node's number and 96 random bits.
@@ -182,7 +185,16 @@ func (a *answer) Describe() gateway.AnswerInfo {
 }
 
 // Stop implements [gateway.Kept].
-func (a *answer) Stop() { a.end(stopped) }
+func (a *answer) Stop() {
+	if a.stop != nil {
+		a.stop()
+		return
+	}
+	a.end(stopped)
+}
+
+// Cut implements [gateway.Kept].
+func (a *answer) Cut() { a.end(failed) }
 
 // end ends the answer, once: for its readers, and with the backend if that has not ended it.
 func (a *answer) end(s state) {
@@ -257,11 +269,14 @@ func (a *answer) add(c *gateway.Conn) {
 	}
 }
 
-// addLocked returns whether the reader has missed something.
+// addLocked adds a reader, unless it has missed something already.
 func (a *answer) addLocked(c *gateway.Conn) (late bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.joining--
+	if a.loose {
+		return true
+	}
 	if a.state == streaming && a.expiry != nil {
 		a.expiry.Stop()
 	}
@@ -271,7 +286,7 @@ func (a *answer) addLocked(c *gateway.Conn) (late bool) {
 	}
 	a.index[c] = len(a.readers)
 	a.readers = append(a.readers, c)
-	return a.loose
+	return false
 }
 
 // sync ends a reader that was added when the answer had ended already.
@@ -313,24 +328,25 @@ const (
 	holding        // it is read on for those who come back
 )
 
-// left looks at what to do when a reader has left. The caller holds the lock.
+// left looks at what to do when a reader has left: c, or one on another node if that is nil. The caller holds the lock.
 func (a *answer) left(c *gateway.Conn) int {
+	elsewhere := len(a.pulls) > 0
 	switch {
-	case a.state != streaming || len(a.readers)+len(a.pulls)+a.joining > 0:
+	case a.state != streaming || len(a.readers)+a.joining > 0:
 		return others
-	case !a.kept || a.relay.cfg.Gateway.Draining():
+	case !elsewhere && (!a.kept || a.relay.cfg.Gateway.Draining()):
 		return nothing
 	}
-	if a.alone.IsZero() {
+	if !elsewhere && a.alone.IsZero() {
 		a.alone = time.Now()
 		a.expireIn(a.wait)
-	} else if time.Since(a.alone) >= a.wait {
+	} else if !elsewhere && time.Since(a.alone) >= a.wait {
 		return nothing
 	}
 	if a.holder == nil {
 		a.holder = c
 	}
-	if a.holder == c {
+	if c != nil && a.holder == c {
 		return holding
 	}
 	return others
@@ -342,7 +358,7 @@ func (a *answer) expireIn(d time.Duration) {
 	a.expiry = time.AfterFunc(d, func() {
 		defer guard.Recover()
 		a.mu.Lock()
-		still := a.alone.Equal(since) && a.joining == 0
+		still := a.alone.Equal(since) && a.joining+len(a.pulls) == 0
 		a.mu.Unlock()
 		if still {
 			a.end(gone)
@@ -373,8 +389,8 @@ func (a *answer) back(holder *gateway.Conn) {
 	a.mu.Lock()
 	a.joining--
 	held := a.left(holder)
-	if held == holding && holder == nil { // there is no room for the answer either
-		held = nothing
+	if held == others && a.state == streaming && a.holder == nil && len(a.readers)+len(a.pulls)+a.joining == 0 {
+		held = nothing // there is no room for the answer either
 	}
 	a.mu.Unlock()
 	if held == nothing {
@@ -389,5 +405,5 @@ func (a *answer) back(holder *gateway.Conn) {
 func (a *answer) isAlone() (since time.Time, holder *gateway.Conn, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.alone, a.holder, a.state == streaming && a.holder != nil && a.joining == 0
+	return a.alone, a.holder, a.state == streaming && a.holder != nil && a.joining+len(a.pulls) == 0
 }

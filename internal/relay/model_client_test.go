@@ -268,7 +268,7 @@ func (c *client) check(body string) {
 		c.a.mu.Unlock()
 		c.has++
 		if e.Data != want {
-			c.m.t.Errorf("event %d is %.50q, want %.50q", c.has, e.Data, want)
+			c.m.t.Errorf("event %d is %.50q, want %.50q: %s %d %.1500q", c.has, e.Data, want, c.key, c.m.relay.cfg.AnswerBytes, body)
 			return
 		}
 		if id := fmt.Sprint(c.key, ".", c.has); c.key != "" && e.ID.String() != id && !own {

@@ -41,6 +41,11 @@ func (r *Relay) pump(a *answer, body io.ReadCloser) {
 		if len(buf) > firstBuffer && filled < firstBuffer {
 			buf = append(make([]byte, 0, firstBuffer), buf[:filled]...)[:firstBuffer]
 		}
+		select {
+		case <-a.ended:
+			return
+		default:
+		}
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				a.end(complete)
@@ -179,6 +184,7 @@ func (a *answer) write(blocks frame.Frame) {
 	a.mu.Lock()
 	a.loose = true
 	readers, kept := len(a.readers)+a.joining, len(a.events) > 0
+	pieces := a.passLocked(&frame.Shared{Frame: blocks})
 	a.mu.Unlock()
 	done := make(chan error, readers)
 	for range a.aside(blocks, done) {
@@ -187,6 +193,9 @@ func (a *answer) write(blocks frame.Frame) {
 		case <-a.ended:
 			return
 		}
+	}
+	if pieces > 0 {
+		a.awaitPulls(pieces)
 	}
 	if kept {
 		a.relay.shrink(a)

@@ -19,6 +19,7 @@ import (
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/callback"
+	"ssegateway/internal/connections"
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 )
@@ -26,7 +27,7 @@ import (
 // Config is what a Relay works with. All fields are required.
 type Config struct {
 	Forwarder Forwarder
-	Paths     []string          // prefixes of whole segments of the raw path, each without a "/" at its end; "" is all
+	Paths     []string // prefixes of whole segments of the raw path, each without a "/" at its end; "" is all
 	Gateway   *gateway.Gateway
 	Streams   Streams
 	MaxBlock  int64 // bytes of one block of a stream
@@ -38,6 +39,8 @@ type Config struct {
 	Position    func() broker.Position     // of the log
 	Trusts      func(peer netip.Addr) bool // whether a peer's forwarding fields are continued
 	Peer        func(r *http.Request) netip.Addr
+	// Ask asks the node that has an answer, with an error as router.Router.AskAnswer; nil: there are no others.
+	Ask func(ctx context.Context, q connections.AnswerQuestion) (connections.AnswerReply, error)
 	// LastEventID returns the id of the event that a request has got last; "" if it names none.
 	LastEventID func(r *http.Request) string
 	// SameAddress reports whether two addresses count as one.

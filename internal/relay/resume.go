@@ -123,6 +123,10 @@ func isPreflight(in *http.Request) bool {
 // serveReturn answers a client that comes back for what is behind the n-th event of an answer, or stops it.
 func (r *Relay) serveReturn(w http.ResponseWriter, in *http.Request, k key, n uint64) {
 	a := r.find(k)
+	if a == nil && r.cfg.Ask != nil && gateway.Token(k).Node() != r.cfg.Gateway.Number() {
+		r.serveRemote(w, in, k, n)
+		return
+	}
 	if a == nil {
 		r.cfg.Refuse(w, in, api.ErrAnswerGone)
 		return

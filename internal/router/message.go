@@ -39,6 +39,7 @@ type nodeRequest struct {
 	Count       uint64         `json:"count,omitzero"`  // the ref of a record
 	Write       *writeRequest  `json:"write,omitzero"`
 	Watch       *watchRequest  `json:"watch,omitzero"`
+	Answer      *answerRequest `json:"answer,omitzero"` // unknown to nodes that relay nothing, which is an answer too
 }
 
 // sendRequest is a [connections.Send].
@@ -108,6 +109,7 @@ type nodeAnswer struct {
 	Statistics *statistics `json:"statistics,omitzero"`
 	Receivers  int         `json:"receivers,omitzero"`
 	Held       bool        `json:"held,omitzero"` // of Write and Watch: no result yet, ask again
+	Answer     *answerPart `json:"answer,omitzero"`
 }
 
 // sent is the result of a send.
@@ -199,6 +201,8 @@ var errorNames = map[string]error{
 	"unreachable":      connections.ErrUnreachable,
 	"too_large":        connections.ErrTooLarge,
 	"key_reused":       connections.ErrKeyReused,
+	"answer_gone":      connections.ErrAnswerGone,
+	"resume_forbidden": connections.ErrResumeForbidden,
 	"unknown":          errUnknown,
 	"malformed":        errMalformed,
 	"version":          errVersion,

@@ -14,6 +14,7 @@ import (
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/callback"
+	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/relay"
 )
@@ -57,9 +58,19 @@ func (s *Server) newRelay() error {
 		Refuse: func(w http.ResponseWriter, r *http.Request, e *api.Error) {
 			s.relayCORS(func(w http.ResponseWriter, r *http.Request) { s.refuseStream(w, r, e) }).ServeHTTP(w, r)
 		},
-		Reject: s.rejectRelayed, Hold: s.hold, Log: s.log,
+		Reject: s.rejectRelayed, Hold: s.hold, Ask: s.askAnswer(), Log: s.log,
 	})
 	return nil
+}
+
+// askAnswer returns what asks other nodes for relayed answers; nil: there are none.
+func (s *Server) askAnswer() func(context.Context, connections.AnswerQuestion) (connections.AnswerReply, error) {
+	if s.node == nil {
+		return nil
+	}
+	return func(ctx context.Context, q connections.AnswerQuestion) (connections.AnswerReply, error) {
+		return s.router.AskAnswer(ctx, q)
+	}
 }
 
 // backendTLS returns what BACKEND_CA_FILE and BACKEND_CLIENT_CERT_FILE name; each is nil without its setting.

@@ -75,6 +75,7 @@ type Server struct {
 	disk      *disk.Store      // the broker, with STATE_DIR
 	records   *records.Records // in disk; nil without STATE_DIR
 	node      *cluster.Node    // nil: there are no others
+	router    *router.Router   // nil without node
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
 	relay     *relay.Relay // nil without RELAY_URL
@@ -87,7 +88,7 @@ type Server struct {
 	serveAPI  http.HandlerFunc
 	withCORS  func(http.HandlerFunc) http.Handler
 	relayCORS func(http.HandlerFunc) http.Handler // of what the gateway itself answers to a relayed request
-	clients   http.Handler // serves requests other than health and /internal
+	clients   http.Handler                        // serves requests other than health and /internal
 
 	edge        *edge.Edge
 	files       descriptors
@@ -229,9 +230,9 @@ func (s *Server) connect() {
 	var conns connections.Connections = s.own
 	if s.node != nil {
 		s.own = connections.NewOwn(s.gw, s.topics, s.node.Name, s.log)
-		r := router.New(s.own, s.node, s.log)
-		s.node.Serve(r.Answer)
-		conns = r
+		s.router = router.New(s.own, s.node, s.log)
+		s.node.Serve(s.router.Answer)
+		conns = s.router
 	}
 	s.api = api.New(conns, s.cfg.MaxBodyBytes, s.gw.MaxTopics(), s.follow, s.log)
 	s.serveAPI = traceAPI(s.tracer, s.api.ServeHTTP)
