@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"testing"
 
+	"github.com/chromedp/chromedp"
+
 	"ssegateway/e2e/harness"
 	"ssegateway/e2e/harness/chromium"
 )
@@ -15,9 +17,10 @@ import (
 // application streams by itself, one event for each value, and serves the page.
 type application struct {
 	*httptest.Server
-	write chan string   // closed: the end
+	write chan string   // closed: the end; an empty one: it breaks off
 	gone  chan struct{} // closed: it was cancelled
 	asked chan string   // the body of each question
+	cors  string        // the origin that may ask from elsewhere
 }
 
 func newApplication(t *testing.T) *application {
@@ -26,6 +29,12 @@ func newApplication(t *testing.T) *application {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", servePage)
 	mux.HandleFunc("POST /chat", a.answer)
+	mux.HandleFunc("OPTIONS /chat", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", a.cors)
+		w.Header().Set("Access-Control-Allow-Methods", "DELETE")
+		w.Header().Set("Access-Control-Allow-Headers", "Last-Event-ID")
+		w.WriteHeader(http.StatusNoContent)
+	})
 	a.Server = httptest.NewServer(mux)
 	t.Cleanup(a.Close)
 	return a
@@ -35,12 +44,19 @@ func (a *application) answer(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	a.asked <- string(body)
 	w.Header().Set("Content-Type", "text/event-stream")
+	if a.cors != "" {
+		w.Header().Set("Access-Control-Allow-Origin", a.cors)
+		w.Header().Set("Access-Control-Expose-Headers", "Sse-Gateway-Resume")
+	}
 	_ = http.NewResponseController(w).Flush()
 	for {
 		select {
 		case text, more := <-a.write:
 			if !more {
 				return
+			}
+			if text == "" {
+				panic(http.ErrAbortHandler)
 			}
 			fmt.Fprintf(w, "data: %s\n\n", text)
 			_ = http.NewResponseController(w).Flush()
@@ -143,4 +159,76 @@ func TestGateway(t *testing.T) {
 	if n := len(app.asked); n != 2 {
 		t.Errorf("the application was asked %d times, want 2", n)
 	}
+}
+
+// An answer that fails is cut, over and over, until the gateway forgets it: it never seems to have ended.
+func TestFailure(t *testing.T) {
+	for name, c := range map[string]*harness.Certificate{"HTTP 1.1": nil, "HTTP 2": cert} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			app := newApplication(t)
+			gw := harness.StartGateway(t, binary, c, "RELAY_URL="+app.URL, "RELAY_PATHS=/", "RELAY_RESUME_SECONDS=1", "CALLBACK_URL=")
+			p := newPage(t, gw.Endpoint.Scheme()+"://"+gw.Endpoint.Addr)
+			p.start(t, "a", "/chat", map[string]any{"method": "POST"})
+			app.write <- "a"
+			if r := p.want(t, "message"); r.Data != "a" {
+				t.Fatalf("the page tells %+v", r)
+			}
+			app.write <- ""
+			p.want(t, "wait")
+			r := p.next(t)
+			for r.Type == "wait" {
+				r = p.next(t)
+			}
+			if r.Type != "problem" || r.Status != http.StatusGone {
+				t.Errorf("after the cut the page tells %+v, want 410", r)
+			}
+		})
+	}
+}
+
+// A page of another origin reads, comes back, and stops, where the application allows it.
+func TestOtherOrigin(t *testing.T) {
+	t.Parallel()
+	app := newApplication(t)
+	app.cors = app.URL
+	gw := harness.StartGateway(t, binary, nil, "RELAY_URL="+app.URL, "RELAY_PATHS=/chat", "RELAY_RESUME_SECONDS=60", "CALLBACK_URL=", "CORS_ALLOWED_ORIGINS="+app.URL)
+	way := harness.NewNetwork(t, gw.Endpoint.Addr)
+	url := "http://" + way.Addr + "/chat"
+	p := newPage(t, app.URL)
+	p.start(t, "a", url, map[string]any{"method": "POST", "keep": "answer"})
+	<-app.asked
+	// It has an id before the first event.
+	chromium.Call[chromedp.Void](t, p.tab, `async () => {
+		while (!sessionStorage.answer?.endsWith(".0")) await new Promise((done) => setTimeout(done, 10));
+	}`)
+	way.Cut()
+	p.want(t, "wait")
+	app.write <- "a"
+	if r := p.want(t, "message"); r.Data != "a" {
+		t.Fatalf("after the cut the page tells %+v", r)
+	}
+	if status := chromium.Call[int](t, p.tab, "stop", "a"); status != http.StatusNoContent {
+		t.Errorf("the stop was answered %d", status)
+	}
+	await(t, "the cancelling", app.gone)
+	p.want(t, "end")
+	p.start(t, "b", url, map[string]any{"id": numbered(0)})
+	if r := p.want(t, "problem"); r.Status != http.StatusGone {
+		t.Errorf("an answer that there never was: %+v", r)
+	}
+}
+
+// A page that is closed stops its answer.
+func TestStopAtTheEndOfThePage(t *testing.T) {
+	t.Parallel()
+	app := newApplication(t)
+	gw := harness.StartGateway(t, binary, nil, "RELAY_URL="+app.URL, "RELAY_PATHS=/", "RELAY_RESUME_SECONDS=3600", "CALLBACK_URL=")
+	p := newPage(t, "http://"+gw.Endpoint.Addr)
+	p.start(t, "a", "/chat", map[string]any{"method": "POST"})
+	app.write <- "a"
+	p.want(t, "message")
+	chromium.Call[chromedp.Void](t, p.tab, `() => { addEventListener("pagehide", () => { stop("a"); }); }`)
+	chromium.Run(t, p.tab, chromedp.Navigate("about:blank"))
+	await(t, "the cancelling", app.gone)
 }

@@ -24,6 +24,7 @@ var pageScript string
 
 var (
 	binary  string // the gateway
+	cert    *harness.Certificate
 	browser *chromium.Browser
 )
 
@@ -32,10 +33,10 @@ func TestMain(m *testing.M) {
 }
 
 func prepare(dir string) (err error) {
-	if binary, err = harness.Build(dir); err != nil {
+	if binary, cert, err = harness.BuildWithCertificate(dir); err != nil {
 		return err
 	}
-	browser, err = chromium.Start(dir)
+	browser, err = chromium.Start(dir, chromedp.Flag("ignore-certificate-errors", true))
 	return err
 }
 
