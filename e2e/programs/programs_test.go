@@ -31,7 +31,7 @@ var programs = []program{
 	{name: "fetch-event-source by POST", start: page("fetch-event-source"), path: "/events", events: 6},
 	{name: "Datastar @post", start: page("datastar")},
 	{name: "htmx hx-post", start: page("htmx")},
-	{name: "AG-UI HttpAgent", start: node("agent.mjs", "/agent?"), path: "/agent", events: 9},
+	{name: "AG-UI HttpAgent", start: page("agent"), path: "/agent", events: 9},
 	{name: "curl", start: curl},
 }
 

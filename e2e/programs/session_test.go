@@ -189,10 +189,12 @@ func page(client string) func(t *testing.T, s *session, base string) {
 		))
 		s.next = queue(reports)
 		s.leave = func() { chromium.Call[chromedp.Void](t, tab, "() => window.leave()") }
-		if client == "chat" || client == "own" {
-			s.comeBack = func() { chromium.Call[chromedp.Void](t, tab, "() => window.comeBack()") }
-			s.stop = func() { chromium.Call[chromedp.Void](t, tab, "() => window.stopAnswer()") }
+		switch client {
+		case "chat":
+			s.stop = s.leave
 			s.reload = func() { chromium.Run(t, tab, chromedp.Navigate(url+"&reloaded")) }
+		case "own":
+			s.comeBack = func() { chromium.Call[chromedp.Void](t, tab, "() => window.comeBack()") }
 		}
 	}
 }

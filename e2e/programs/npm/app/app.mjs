@@ -1,5 +1,5 @@
-// The applications of the tests, each on its own paths of one server, and the pages of its clients. PORT is where it
-// listens.
+// The applications of the tests, each on its own paths of one server, and the pages of their clients. PORT is where it
+// listens. What docs/relay.md says of a client is taken from there.
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
@@ -12,9 +12,27 @@ import { control, named } from "./run.mjs";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
+const relayPage = await readFile(here("../../../../docs/relay.md"), "utf8");
+
+// ours makes a part of a page work here: its requests name the run.
+const ours = (text) => text.replaceAll(/"(\/(?:api\/chat|agent))"/g, '"$1" + location.search');
+
+// docs has "relay.md/name.js" be the program with that name in docs/relay.md.
+const docs = {
+  name: "docs",
+  setup(build) {
+    build.onResolve({ filter: /^relay\.md\// }, ({ path }) => ({ path: path.slice("relay.md/".length), namespace: "docs" }));
+    build.onResolve({ filter: /^\.\/relay\.js$/ }, () => ({ path: here("../../../../web/relay.js") }));
+    build.onLoad({ filter: /.*/, namespace: "docs" }, ({ path }) => {
+      const [, contents] = relayPage.split("```js\n// " + path + "\n");
+      return { contents: ours(contents.split("```")[0]), resolveDir: here("..") };
+    });
+  },
+};
+
 const bundle = await build({
   entryPoints: [here("../clients/page.jsx")], bundle: true, write: false, format: "iife", jsx: "automatic", target: "chrome120",
-  define: { "process.env.NODE_ENV": '"production"' }, logLevel: "error",
+  define: { "process.env.NODE_ENV": '"production"' }, logLevel: "error", plugins: [docs],
 });
 const scripts = {
   "/page.js": bundle.outputFiles[0].contents,
@@ -24,10 +42,12 @@ const scripts = {
 };
 const page = {};
 for (const name of ["script", "datastar", "htmx"]) page[name] = await readFile(here(`../clients/${name}.html`), "utf8");
+const [form] = /<form hx-post="\/chat"[^>]*/.exec(relayPage);
+page.htmx = page.htmx.replace("FORM", form.replace("/chat", "/htmx?QUERY"));
 
 const routes = {
   "/control": control,
-  "/chat": chat,
+  "/api/chat": chat,
   "/chat-own": chatThatResumes, "/chat-own/stream": chatThatResumes,
   "/mcp": mcp(), "/mcp-store": mcp({ store: true }),
   "/events": events, "/datastar": datastar, "/htmx": htmx, "/agent": agent,

@@ -31,14 +31,14 @@ export const events = (req, res, run) =>
 // https://data-star.dev/reference/sse_events, of the client's version
 export const datastar = (req, res, run) =>
   write(req, res, run, {
-    block: (piece) => `event: datastar-merge-fragments\ndata: selector #out\ndata: mergeMode append\ndata: fragments <span>${piece}</span>\n\n`,
+    block: (piece) => `event: datastar-merge-fragments\ndata: selector #answer\ndata: mergeMode append\ndata: fragments <span>${piece}</span>\n\n`,
     end: `event: datastar-merge-signals\ndata: signals {"state": "complete"}\n\n`,
   });
 
 export const htmx = (req, res, run) =>
   write(req, res, run, {
     block: (piece) => `data: <span>${piece}</span>\n\n`,
-    end: "event: complete\ndata: complete\n\n",
+    end: "event: done\ndata:\n\n",
   });
 
 export const agent = (req, res, run) => {

@@ -4,7 +4,9 @@ import { useEffect, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { useChat } from "@ai-sdk/react";
 import { DefaultChatTransport } from "ai";
-import { EventStreamContentType, fetchEventSource } from "@microsoft/fetch-event-source";
+import { agent } from "relay.md/agent.js";
+import { useAnswers } from "relay.md/ai-sdk.js";
+import { ask } from "relay.md/fetch-event-source.js";
 
 const query = new URLSearchParams(location.search);
 const to = (path) => path + location.search;
@@ -16,93 +18,81 @@ function tellText(text) {
   if (text !== last) tell("text", (last = text));
 }
 
-// resumable is a transport that comes back by the gateway's key.
-const resumable = () =>
-  new DefaultChatTransport({
-    api: to("/chat"),
-    fetch: async (url, init) => {
-      const answer = await fetch(url, init);
-      const key = answer.headers.get("Sse-Gateway-Resume");
-      if (key) sessionStorage.setItem("resume", key);
-      return answer;
-    },
-    prepareReconnectToStreamRequest: () => ({
-      api: to("/chat"),
-      headers: { "Last-Event-ID": sessionStorage.getItem("resume") ?? "" },
-    }),
-  });
+const fetchOf = window.fetch;
+window.fetch = async (...request) => {
+  const answer = await fetchOf(...request);
+  const key = answer.headers.get("Sse-Gateway-Resume");
+  if (key) tell("key", key);
+  return answer;
+};
 
-// own is a transport that comes back to the application's own route.
-const own = () =>
-  new DefaultChatTransport({
+// useOwn comes back to the application's own route, when it is told to.
+function useOwn(options) {
+  const [transport] = useState(() => new DefaultChatTransport({
     api: to("/chat-own"),
     prepareReconnectToStreamRequest: () => ({ api: to("/chat-own/stream") }),
-  });
+  }));
+  const chat = useChat({ ...options, transport });
+  useEffect(() => {
+    if (chat.status === "error") tell("cut", "");
+  }, [chat.status]);
+  return chat;
+}
 
-function Chat({ makeTransport }) {
-  const [transport] = useState(makeTransport);
-  const { messages, status, sendMessage, resumeStream, stop } = useChat({ id: "chat", transport, resume: query.has("reloaded") });
+function Chat({ use }) {
+  const { messages, status, sendMessage, resumeStream, stop } = use({ id: "chat" });
   const answer = messages.findLast((message) => message.role === "assistant");
   useEffect(() => tellText(answer?.parts.map((part) => part.text ?? "").join("") ?? ""), [messages]);
   useEffect(() => {
     if (status === "ready" && answer) tell("end", JSON.stringify(answer));
-    if (status === "error") tell("cut", "");
   }, [status]);
   useEffect(() => {
-    Object.assign(window, {
-      comeBack: () => void resumeStream(),
-      leave: () => void stop(),
-      async stopAnswer() {
-        await fetch(to("/chat"), { method: "DELETE", keepalive: true, headers: { "Last-Event-ID": sessionStorage.getItem("resume") } });
-        stop();
-      },
-    });
-    if (!query.has("reloaded")) sendMessage({ text: "Say it." });
+    Object.assign(window, { comeBack: () => void resumeStream(), leave: () => void stop() });
+    if (!query.has("reloaded")) setTimeout(() => sendMessage({ text: "Say it." }));
   }, []);
   return <output>{answer?.parts.map((part, i) => <p key={i}>{part.text}</p>)}</output>;
 }
 
-function chat(makeTransport) {
+function chat(use) {
   const root = document.createElement("main");
   document.body.append(root);
-  createRoot(root).render(<Chat makeTransport={makeTransport} />);
+  createRoot(root).render(<Chat use={use} />);
 }
 
-function eventSource() {
+async function eventSource() {
   const leaving = new AbortController();
   window.leave = () => leaving.abort();
   let text = "";
-  fetchEventSource(to("/events"), {
+  await ask(to("/events"), {
     method: "POST", body: '{"question": "?"}', headers: { "Content-Type": "application/json" },
     signal: leaving.signal, openWhenHidden: true,
-    async onopen(response) {
-      if (response.status === 204) throw new Complete(); // it came back behind the end
-      const key = response.headers.get("Sse-Gateway-Resume");
-      if (key) tell("key", key);
-      if (!response.headers.get("Content-Type")?.startsWith(EventStreamContentType)) throw new Error(response.status);
-    },
     onmessage({ event, data }) {
       if (event === "piece") tellText((text += JSON.parse(data)));
       if (event === "end") tell("last", "");
     },
-    onclose: () => tell("end", text),
-    onerror(error) {
-      if (error instanceof Complete) throw error;
-      return 50; // milliseconds
-    },
-  }).catch((error) => tell("end", error instanceof Complete ? text : String(error)));
+  });
+  tell("end", text);
 }
 
-class Complete extends Error {}
+async function agentRun() {
+  window.leave = () => agent.abortRun();
+  agent.addMessage({ id: "question", role: "user", content: "Say it." });
+  let text = "";
+  await agent.runAgent({ runId: "run" }, {
+    onTextMessageContentEvent: ({ event }) => tellText((text += event.delta)),
+    onRunFinishedEvent: () => tell("last", ""),
+  });
+  tell("end", JSON.stringify(agent.messages));
+}
 
-// hypermedia tells of the changes of the element #out that a library writes, until #state says "complete".
+// hypermedia tells of the changes of the element #answer that a library writes, until #state says "complete".
 function hypermedia() {
-  const [out, state] = [document.querySelector("#out"), document.querySelector("#state")];
+  const [answer, state] = [document.querySelector("#answer"), document.querySelector("#state")];
   const observer = new MutationObserver(() => {
-    tellText(out.textContent);
+    tellText(answer.textContent);
     if (state.textContent === "complete") {
       observer.disconnect();
-      tell("end", out.innerHTML);
+      tell("end", answer.innerHTML);
     }
   });
   observer.observe(document.body, { subtree: true, childList: true, characterData: true });
@@ -110,9 +100,10 @@ function hypermedia() {
 }
 
 const clients = {
-  chat: () => chat(resumable),
-  own: () => chat(own),
+  chat: () => chat(useAnswers),
+  own: () => chat(useOwn),
   "fetch-event-source": eventSource,
+  agent: agentRun,
   datastar: hypermedia,
   htmx() {
     hypermedia();
