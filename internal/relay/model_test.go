@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -175,11 +177,12 @@ func (n *modelNode) die() {
 	n.m.died.Store(true)
 	n.mu.Lock()
 	n.died = time.Now()
+	sockets, apps := slices.Collect(maps.Keys(n.sockets)), slices.Clone(n.apps)
 	n.mu.Unlock()
-	for s := range n.sockets {
+	for _, s := range sockets {
 		s.die()
 	}
-	for _, a := range n.apps {
+	for _, a := range apps {
 		a.die()
 	}
 }
