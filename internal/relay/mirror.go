@@ -93,6 +93,7 @@ func (r *Relay) serveRemote(w http.ResponseWriter, in *http.Request, k key, n ui
 		defer a.end(failed) // unless it has ended
 		q := q
 		q.What = connections.Pull
+		r.streams.Go(func() { a.reassure(ctx, q) })
 		a.mirror(ctx, q)
 	}()
 	r.openAs(w, in, c, a.head, nil)
@@ -109,6 +110,22 @@ func problemOf(err error) *api.Error {
 		return api.ErrResumeForbidden
 	default:
 		return api.ErrAnswerNode
+	}
+}
+
+// reassure tells the node that has the answer that its reader is there, while that takes its time.
+func (a *answer) reassure(ctx context.Context, q connections.AnswerQuestion) {
+	defer guard.Recover()
+	q.What = connections.Stay
+	ticker := time.NewTicker(pullWait)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			_, _ = a.relay.cfg.Ask(ctx, q) // the next pull finds out
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
