@@ -53,7 +53,7 @@ func testMCP(t *testing.T, s *site, left *latencies) {
 		c := mcp("/mcp?").listen(t, s, s.relayed)
 		c.sayAndHear(0, 2)
 		c.leave()
-		c.wantCancelled(2, left)
+		left.add(c.gone(2).Sub(c.network.AwaitLeft(t, 2)[1]))
 	})
 }
 

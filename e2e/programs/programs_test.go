@@ -21,6 +21,8 @@ type program struct {
 	path  string // of the application
 	// goesOn: its application goes on without a reader, and has a way of its own to resume.
 	goesOn bool
+	// plain: its answer is no event stream, and only passed through.
+	plain bool
 	// events is how many an answer has, if the client notices the last one before the end.
 	events int
 }
@@ -28,6 +30,7 @@ type program struct {
 var programs = []program{
 	{name: "AI SDK, useChat", start: page("chat")},
 	{name: "AI SDK, useChat with resumable-stream", start: page("own"), goesOn: true},
+	{name: "AI SDK, useChat with a text stream", start: page("text"), plain: true},
 	{name: "fetch-event-source by POST", start: page("fetch-event-source"), path: "/events", events: 6},
 	{name: "Datastar @post", start: page("datastar")},
 	{name: "htmx hx-post", start: page("htmx")},
@@ -76,8 +79,10 @@ func testProgram(t *testing.T, p program, s *site, left *latencies) {
 	if end == "" {
 		return
 	}
-	for _, w := range []way{s.resuming, s.askingHTTP2} {
-		t.Run("is cut off, and the rest comes, "+w.name, func(t *testing.T) { cutOff(t, p, s, w, end) })
+	if !p.plain {
+		for _, w := range []way{s.resuming, s.askingHTTP2} {
+			t.Run("is cut off, and the rest comes, "+w.name, func(t *testing.T) { cutOff(t, p, s, w, end) })
+		}
 	}
 	if p.events > 0 {
 		t.Run("is cut off behind the last event, and has the end", func(t *testing.T) { cutOffAtEnd(t, p, s, end) })
@@ -88,9 +93,11 @@ func testProgram(t *testing.T, p program, s *site, left *latencies) {
 	if strings.HasSuffix(p.name, "useChat") || p.name == "curl" {
 		t.Run("stops an answer that is kept", func(t *testing.T) { stops(t, p, s, left) })
 	}
-	if !p.goesOn {
-		t.Run("leaves, and the application is cancelled", func(t *testing.T) { leaves(t, p, s, left) })
-		t.Run("leaves over HTTP 2, and the application is cancelled", func(t *testing.T) { leavesHTTP2(t, p, s, left) })
+	if p.goesOn {
+		return
+	}
+	for _, w := range []way{s.relayed, s.http2} {
+		t.Run("leaves, and the application is cancelled, "+w.name, func(t *testing.T) { leaves(t, p, s, w, left) })
 	}
 }
 
@@ -198,27 +205,15 @@ func reloaded(t *testing.T, p program, s *site, end string) {
 }
 
 // leaves: when the client leaves, so does the gateway.
-func leaves(t *testing.T, p program, s *site, left *latencies) {
-	c := p.open(t, s, s.relayed)
-	c.say(0, 2)
-	c.leave()
-	c.wantCancelled(1, left)
-}
-
-// leavesHTTP2: over HTTP/2 the connection may stay, and the time that the client takes counts too.
-func leavesHTTP2(t *testing.T, p program, s *site, left *latencies) {
-	c := p.open(t, s, s.http2)
+func leaves(t *testing.T, p program, s *site, w way, left *latencies) {
+	c := p.open(t, s, w)
 	c.say(0, 2)
 	at := time.Now()
 	c.leave()
+	if w != s.http2 && !p.plain { // else one cannot see when the client has left, and its time counts too
+		at = c.network.AwaitLeft(t, 1)[0]
+	}
 	left.add(c.gone(1).Sub(at))
-}
-
-// wantCancelled waits until the client has closed n streams, and the application has learned it.
-func (s *session) wantCancelled(n int, left *latencies) {
-	s.t.Helper()
-	at := s.network.AwaitLeft(s.t, n)[n-1]
-	left.add(s.gone(n).Sub(at))
 }
 
 // gone waits until n answers have lost their reader at the application, and returns when that was.

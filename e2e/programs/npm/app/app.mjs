@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
-import { chat, chatThatResumes } from "./chat.mjs";
+import { chat, chatThatResumes, textChat } from "./chat.mjs";
 import { agent, datastar, events, htmx } from "./streams.mjs";
 import { mcp } from "./mcp.mjs";
 import { control, named } from "./run.mjs";
@@ -47,7 +47,7 @@ page.htmx = page.htmx.replace("FORM", form.replace("/chat", "/htmx?QUERY"));
 
 const routes = {
   "/control": control,
-  "/api/chat": chat,
+  "/api/chat": chat, "/text-chat": textChat,
   "/chat-own": chatThatResumes, "/chat-own/stream": chatThatResumes,
   "/mcp": mcp(), "/mcp-store": mcp({ store: true }),
   "/events": events, "/datastar": datastar, "/htmx": htmx, "/agent": agent,

@@ -1,5 +1,5 @@
 // Routes of the AI SDK, with a model that says the pieces.
-import { convertToModelMessages, pipeUIMessageStreamToResponse, streamText, toUIMessageStream, UI_MESSAGE_STREAM_HEADERS } from "ai";
+import { convertToModelMessages, pipeTextStreamToResponse, pipeUIMessageStreamToResponse, streamText, toTextStream, toUIMessageStream, UI_MESSAGE_STREAM_HEADERS } from "ai";
 import { MockLanguageModelV4 } from "ai/test";
 import { json } from "node:stream/consumers";
 import { createResumableStreamContext } from "resumable-stream/generic";
@@ -38,6 +38,13 @@ async function answer(req, res, run, abortSignal, consumeSseStream) {
 export async function chat(req, res, run) {
   if (req.method === "GET") res.writeHead(204).end();
   else await answer(req, res, run, run.leaving(res));
+}
+
+// textChat is the plain route with an answer that is no event stream.
+export async function textChat(req, res, run) {
+  const { messages } = await json(req);
+  const result = streamText({ model: model(run), messages: await convertToModelMessages(messages), abortSignal: run.leaving(res), onError() {} });
+  await pipeTextStreamToResponse({ response: res, stream: toTextStream({ stream: result.stream }) });
 }
 
 // chatThatResumes is the route with the SDK's own way to resume: it goes on without a reader.

@@ -27,7 +27,8 @@ try {
     onprogress: ({ message }) => tell("text", (text += message)),
     onresumptiontoken: (id) => tell("id", id),
   });
-  tell("end", JSON.stringify({ server: client.getServerVersion(), tools, result }));
+  await transport.terminateSession();
+  tell("end", JSON.stringify({ server: client.getServerVersion(), tools, result, session: transport.sessionId ?? "ended" }));
 } catch (error) {
   tell("cut", String(error));
 }

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { useChat } from "@ai-sdk/react";
-import { DefaultChatTransport } from "ai";
+import { DefaultChatTransport, TextStreamChatTransport } from "ai";
 import { agent } from "relay.md/agent.js";
 import { useAnswers } from "relay.md/ai-sdk.js";
 import { ask } from "relay.md/fetch-event-source.js";
@@ -37,6 +37,11 @@ function useOwn(options) {
     if (chat.status === "error") tell("cut", "");
   }, [chat.status]);
   return chat;
+}
+
+function useText(options) {
+  const [transport] = useState(() => new TextStreamChatTransport({ api: to("/text-chat") }));
+  return useChat({ ...options, transport, generateId: () => "answer" });
 }
 
 function Chat({ use }) {
@@ -102,6 +107,7 @@ function hypermedia() {
 const clients = {
   chat: () => chat(useAnswers),
   own: () => chat(useOwn),
+  text: () => chat(useText),
   "fetch-event-source": eventSource,
   agent: agentRun,
   datastar: hypermedia,
