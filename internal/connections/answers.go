@@ -43,6 +43,8 @@ const (
 	Begin
 	// Pull: the pieces behind those that the reader has, perhaps after a while.
 	Pull
+	// Stay: nothing, but that the reader is there.
+	Stay
 	// Leave: the reader is counted no more.
 	Leave
 	// Stop: the answer ends.

@@ -33,8 +33,21 @@ func (r *Relay) serveRemote(w http.ResponseWriter, in *http.Request, k key, n ui
 	case http.MethodHead:
 		q.What = connections.Look
 	}
+	leave := func() {
+		q := q
+		q.What = connections.Leave
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(in.Context()), ownerPatience)
+		defer cancel()
+		_, _ = r.cfg.Ask(ctx, q) // it learns by the silence too
+	}
 	reply, err := r.cfg.Ask(in.Context(), q)
 	if e := problemOf(err); e != nil {
+		if q.What == connections.Begin && errors.Is(err, connections.ErrUnreachable) { // it may count the reader
+			r.streams.Go(func() {
+				defer guard.Recover()
+				leave()
+			})
+		}
 		r.cfg.Refuse(w, in, e)
 		return
 	}
@@ -46,12 +59,6 @@ func (r *Relay) serveRemote(w http.ResponseWriter, in *http.Request, k key, n ui
 	case q.What == connections.Look:
 		a.writeEmpty(w, http.StatusOK)
 		return
-	}
-	leave := func() {
-		q.What = connections.Leave
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(in.Context()), ownerPatience)
-		defer cancel()
-		_, _ = r.cfg.Ask(ctx, q) // it learns by the silence too
 	}
 	request, ok := r.cfg.Encode(in)
 	if !ok {
@@ -93,6 +100,7 @@ func (r *Relay) serveRemote(w http.ResponseWriter, in *http.Request, k key, n ui
 		defer a.end(failed) // unless it has ended
 		q := q
 		q.What = connections.Pull
+		r.streams.Go(func() { a.reassure(ctx, q) })
 		a.mirror(ctx, q)
 	}()
 	r.openAs(w, in, c, a.head, nil)
@@ -109,6 +117,22 @@ func problemOf(err error) *api.Error {
 		return api.ErrResumeForbidden
 	default:
 		return api.ErrAnswerNode
+	}
+}
+
+// reassure tells the node that has the answer that its reader is there, while that takes its time.
+func (a *answer) reassure(ctx context.Context, q connections.AnswerQuestion) {
+	defer guard.Recover()
+	q.What = connections.Stay
+	ticker := time.NewTicker(pullWait)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			_, _ = a.relay.cfg.Ask(ctx, q) // the next pull finds out
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -130,7 +154,6 @@ func (a *answer) mirror(ctx context.Context, q connections.AnswerQuestion) {
 			}
 			continue
 		}
-		heard = time.Now()
 		var whole []byte
 		for _, piece := range reply.Pieces {
 			whole = append(append(whole, part...), piece...)
@@ -142,6 +165,7 @@ func (a *answer) mirror(ctx context.Context, q connections.AnswerQuestion) {
 		if len(whole) > 0 {
 			a.write(frame.Blocks(whole, len(reply.Pieces)))
 		}
+		heard = time.Now() // the reader may have taken its time
 		switch reply.State {
 		case stateNames[complete]:
 			a.end(complete)

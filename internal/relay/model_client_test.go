@@ -24,8 +24,8 @@ type reply struct {
 	leave context.CancelFunc
 }
 
-// do makes a request.
-func (m *model) do(method, id string) reply {
+// do makes a request to a node.
+func (m *model) do(node *modelNode, method, id string) reply {
 	m.steps.Add(1)
 	ctx, cancel := context.WithCancel(context.Background())
 	r, _ := http.NewRequestWithContext(ctx, method, "http://h/a", http.NoBody)
@@ -34,7 +34,7 @@ func (m *model) do(method, id string) reply {
 		r.Header.Set("Last-Event-ID", id)
 	}
 	rec := &recorder{header: http.Header{}}
-	m.relay.ServeHTTP(rec, r)
+	node.relay.ServeHTTP(rec, r)
 	if a, ok := askers.LoadAndDelete(r); ok && rec.socket != nil {
 		rec.asked, _ = a.(*app)
 	}
@@ -52,10 +52,11 @@ func (m *model) asker(random *rand.Rand) func() {
 }
 
 func (m *model) ask(random *rand.Rand) {
-	got := m.do(http.MethodPost, "")
+	node := m.nodes[random.IntN(len(m.nodes))]
+	got := m.do(node, http.MethodPost, "")
 	defer got.leave()
 	if got.socket == nil {
-		if got.status != http.StatusServiceUnavailable || !m.pressure && !m.drained.Load() {
+		if got.status != http.StatusServiceUnavailable || !m.pressure && !m.drained.Load() && !m.died.Load() {
 			m.t.Errorf("asked: %d", got.status)
 		}
 		return
@@ -86,9 +87,9 @@ func (m *model) ask(random *rand.Rand) {
 				a.stop = time.Now()
 			}
 			a.mu.Unlock()
-			if found := m.gw.Find(token); found != nil {
+			if found := node.gw.Find(token); found != nil {
 				found.Send(frame.Frame{}, true, nil)
-			} else if !m.relay.StopAnswer(token) {
+			} else if !node.relay.StopAnswer(token) {
 				a.mu.Lock()
 				a.stop = time.Time{}
 				a.mu.Unlock()
@@ -110,6 +111,9 @@ type client struct {
 	has    int // events
 }
 
+// node returns the node that the client comes to.
+func (c *client) node() *modelNode { return c.m.nodes[c.random.IntN(len(c.m.nodes))] }
+
 // comeBack comes back until there is no more.
 func (c *client) comeBack() {
 	for range 4 {
@@ -120,7 +124,7 @@ func (c *client) comeBack() {
 		if c.random.IntN(20) == 0 && c.a.stopBy(c, id) {
 			continue
 		}
-		got := c.m.do([]string{http.MethodGet, http.MethodPost}[c.random.IntN(2)], id)
+		got := c.m.do(c.node(), []string{http.MethodGet, http.MethodPost}[c.random.IntN(2)], id)
 		again := false
 		if got.socket != nil {
 			if got.header.Get("Set-Cookie") != "" {
@@ -140,14 +144,16 @@ func (c *client) comeBack() {
 
 // stopBy stops the answer as a client does.
 func (a *app) stopBy(c *client, id string) bool {
+	node := c.node()
 	a.mu.Lock()
 	a.tried = time.Now()
-	first := a.ended.IsZero() && a.stop.IsZero()
+	first := a.ended.IsZero() && a.stop.IsZero() && node == a.node
 	if first {
 		a.stop = time.Now()
 	}
+	a.maybe = a.maybe || node != a.node
 	a.mu.Unlock()
-	got := c.m.do(http.MethodDelete, id)
+	got := c.m.do(node, http.MethodDelete, id)
 	got.leave()
 	if got.status == http.StatusNoContent {
 		return true
@@ -175,11 +181,11 @@ func (c *client) refused(status int) {
 	over, alone := !a.ended.IsZero(), a.readers == 0 && !a.alone.IsZero()
 	switch status {
 	case http.StatusServiceUnavailable:
-		if !c.m.pressure && !c.m.drained.Load() {
+		if !c.m.pressure && !c.m.drained.Load() && len(c.m.nodes) == 1 {
 			c.m.t.Error("refused with 503")
 		}
 	case http.StatusGone:
-		if c.m.pressure || a.ownID || c.m.drained.Load() {
+		if c.m.pressure || a.ownID || c.m.drained.Load() || c.m.died.Load() {
 			return
 		}
 		if !(over && time.Since(a.ended) >= c.m.resume) && !(alone && time.Since(a.alone) >= c.m.resume) {
@@ -238,9 +244,9 @@ func (c *client) read(s *socket) (again bool) {
 			c.m.t.Errorf("a proper end behind event %d of %d, state %s", c.has, len(a.events), stateNames[a.state])
 		}
 		return false
-	case c.m.drained.Load(), a.state == failed, still >= 10*time.Second, c.m.pressure:
-		if a.state == failed && !c.m.pressure && !c.m.drained.Load() && still < 10*time.Second && !a.mayBeStopped() && c.has != len(a.events) {
-			c.m.t.Errorf("cut behind event %d of %d that the backend had written", c.has, len(a.events))
+	case c.m.drained.Load(), c.m.died.Load(), a.state == failed, still >= 10*time.Second, c.m.pressure:
+		if a.state == failed && !c.m.pressure && !c.m.drained.Load() && !c.m.died.Load() && still < 10*time.Second && !a.mayBeStopped() && c.has != len(a.events) {
+			c.m.t.Errorf("cut behind event %d of %d that the backend had written: %v ago, on %d of %d, %d bytes, slow %v %v, resume %v", c.has, len(a.events), time.Since(a.ended), s.conn.Token().Node(), a.node.gw.Number(), len(wire), slow, still, c.m.resume)
 		}
 	default:
 		c.m.t.Errorf("cut behind event %d of %d, state %s", c.has, len(a.events), stateNames[a.state])
@@ -268,7 +274,7 @@ func (c *client) check(body string) {
 		c.a.mu.Unlock()
 		c.has++
 		if e.Data != want {
-			c.m.t.Errorf("event %d is %.50q, want %.50q: %s %d %.1500q", c.has, e.Data, want, c.key, c.m.relay.cfg.AnswerBytes, body)
+			c.m.t.Errorf("event %d is %.50q, want %.50q: %.1500q", c.has, e.Data, want, body)
 			return
 		}
 		if id := fmt.Sprint(c.key, ".", c.has); c.key != "" && e.ID.String() != id && !own {

@@ -120,7 +120,9 @@ func (s *socket) Close(abort bool) {
 	s.gone()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed, s.aborted = true, abort
+	if !s.closed {
+		s.closed, s.aborted = true, abort
+	}
 	s.changed.Broadcast()
 }
 
@@ -145,6 +147,18 @@ func (s *socket) take(most int) []byte {
 		s.conn.Ready(s, false, true)
 	}
 	return p
+}
+
+// die is the death of the node: its client sees a cut.
+func (s *socket) die() {
+	s.gone()
+	s.mu.Lock()
+	if !s.closed {
+		s.closed, s.aborted, s.buffer = true, true, nil
+	}
+	s.changed.Broadcast()
+	s.mu.Unlock()
+	s.conn.Abort(gateway.ClientClosed, 0)
 }
 
 // leave is the end of the client.

@@ -29,7 +29,7 @@ type pull struct {
 // ServeAnswer implements [connections.Answers].
 func (r *Relay) ServeAnswer(ctx context.Context, q connections.AnswerQuestion) (reply connections.AnswerReply, err error) {
 	a := r.find(key(q.Key))
-	if a == nil && (q.What == connections.Pull || q.What == connections.Leave) {
+	if a == nil && q.What != connections.Look && q.What != connections.Begin && q.What != connections.Stop {
 		a = r.pulled(q.Reader) // it is kept no more, and read on
 	}
 	if a == nil {
@@ -44,9 +44,25 @@ func (r *Relay) ServeAnswer(ctx context.Context, q connections.AnswerQuestion) (
 	case connections.Leave:
 		a.pullLeft(q.Reader)
 		return reply, nil
+	case connections.Stay:
+		if !a.stay(q.Reader) {
+			return reply, connections.ErrAnswerGone
+		}
+		return reply, nil
 	case connections.Pull:
 	}
 	return a.pull(ctx, q)
+}
+
+// stay has a reader on another node be there for longer.
+func (a *answer) stay(id string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := a.pulls[id]
+	if p != nil {
+		p.silent.Reset(pullSilence)
+	}
+	return p != nil
 }
 
 // look answers with the head, once the answer has been stopped or a reader is there, if that is asked for.

@@ -59,7 +59,7 @@ func (a *answerPart) decode() connections.AnswerReply {
 }
 
 var wishNames = [...]string{
-	connections.Look: "look", connections.Begin: "begin", connections.Pull: "pull", connections.Leave: "leave", connections.Stop: "stop",
+	connections.Look: "look", connections.Begin: "begin", connections.Pull: "pull", connections.Stay: "stay", connections.Leave: "leave", connections.Stop: "stop",
 }
 
 // errNoAnswers: the node is of a version before relayed answers.
