@@ -1,15 +1,15 @@
-// Reads answers through the relay: docs/relay.md of SSE Gateway.
+// Reads relayed answers: docs/relay.md of SSE Gateway.
 
 /**
  * @typedef {{event: string, data: string, id: string}} Message
  * @param {string | URL} url
- * @param {RequestInit & {id?: string, keep?: string, store?: Storage, onwait?: (ms: number) => void}} [init]
+ * @param {RequestInit & {id?: string, keep?: string, store?: object, onwait?(ms: number): void}} [init]
  * @returns {AsyncGenerator<Message> & {id: string, stop(): any}}
  */
 export function ask(url, { id = "", keep, store = keep && sessionStorage, onwait, ...init } = {}) {
   const own = new AbortController();
   const signal = AbortSignal.any([own.signal, init.signal ?? own.signal]);
-  const back = (method) => ({ ...init, method, body: null, headers: { ...init.headers, "Last-Event-ID": answer.id } });
+  const back = (method) => ({ ...init, method, body: null, headers: [...new Headers(init.headers), ["Last-Event-ID", answer.id]] });
   const note = (id) => {
     answer.id = id;
     if (keep) store[keep] = id;
@@ -39,7 +39,7 @@ export function ask(url, { id = "", keep, store = keep && sessionStorage, onwait
       if (signal.aborted) return;
       if (!answer.id) throw problem;
       retry = state.retry ?? retry;
-      const ms = Math.min(36e5, Math.max(retry, Math.min(8000, 100 * 2 ** failures)) * (1 + Math.random()));
+      const ms = Math.min(36e5, Math.max(retry, Math.min(8e3, 100 * 2 ** failures)) * (1 + Math.random()));
       onwait?.(ms);
       await new Promise((done) => {
         setTimeout(done, ms);

@@ -403,3 +403,18 @@ func TestGoBack(t *testing.T) {
 	p.want(t, "end")
 	s.wantRequests(t, "GET "+numbered(0))
 }
+
+// The fields of the request come along, in whatever form fetch takes them.
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	for _, headers := range []string{`{ "X-Mine": "yes" }`, `[["X-Mine", "yes"]]`, `new Headers({ "X-Mine": "yes" })`} {
+		t.Run(headers, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, says(message(1)))
+			p := newPage(t, s.URL)
+			chromium.Call[chromedp.Void](t, p.tab, fmt.Sprintf(`(id) => { start("a", "/answer", { id, headers: %s }); }`, headers), numbered(0))
+			p.wantMessage(t, "1", numbered(1))
+			s.wantRequests(t, "GET "+numbered(0)+" yes")
+		})
+	}
+}

@@ -33,8 +33,21 @@ func (r *Relay) serveRemote(w http.ResponseWriter, in *http.Request, k key, n ui
 	case http.MethodHead:
 		q.What = connections.Look
 	}
+	leave := func() {
+		q := q
+		q.What = connections.Leave
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(in.Context()), ownerPatience)
+		defer cancel()
+		_, _ = r.cfg.Ask(ctx, q) // it learns by the silence too
+	}
 	reply, err := r.cfg.Ask(in.Context(), q)
 	if e := problemOf(err); e != nil {
+		if q.What == connections.Begin && errors.Is(err, connections.ErrUnreachable) { // it may count the reader
+			r.streams.Go(func() {
+				defer guard.Recover()
+				leave()
+			})
+		}
 		r.cfg.Refuse(w, in, e)
 		return
 	}
@@ -46,12 +59,6 @@ func (r *Relay) serveRemote(w http.ResponseWriter, in *http.Request, k key, n ui
 	case q.What == connections.Look:
 		a.writeEmpty(w, http.StatusOK)
 		return
-	}
-	leave := func() {
-		q.What = connections.Leave
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(in.Context()), ownerPatience)
-		defer cancel()
-		_, _ = r.cfg.Ask(ctx, q) // it learns by the silence too
 	}
 	request, ok := r.cfg.Encode(in)
 	if !ok {
@@ -147,7 +154,6 @@ func (a *answer) mirror(ctx context.Context, q connections.AnswerQuestion) {
 			}
 			continue
 		}
-		heard = time.Now()
 		var whole []byte
 		for _, piece := range reply.Pieces {
 			whole = append(append(whole, part...), piece...)
@@ -159,6 +165,7 @@ func (a *answer) mirror(ctx context.Context, q connections.AnswerQuestion) {
 		if len(whole) > 0 {
 			a.write(frame.Blocks(whole, len(reply.Pieces)))
 		}
+		heard = time.Now() // the reader may have taken its time
 		switch reply.State {
 		case stateNames[complete]:
 			a.end(complete)

@@ -20,6 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ssegateway/e2e/harness"
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
 	"ssegateway/internal/bubble"
@@ -39,24 +40,29 @@ var (
 // whole, each event once and in order, or it is told that the answer is gone, and only where that is so. Each answer checks
 // that it is cancelled when it has to be. In the end nothing is left of it.
 func TestModel(t *testing.T) {
-	seed := *modelSeed
-	if seed == 0 {
-		seed = rand.Uint64()
+	if *modelSeed == 0 {
+		*modelSeed = rand.Uint64() //nolint:gosec // chance, not a secret
 	}
+	seed := *modelSeed
 	defer func() {
 		if t.Failed() {
 			t.Logf("to repeat: -run '^TestModel$' -relay.n=1 -relay.seed=%d", seed)
 		}
 	}()
-	for n := 0; n < *modelN && !t.Failed(); {
+	total, rounds := 0, 0
+	for total < *modelN && !t.Failed() {
 		bubble.Test(t, func(t *testing.T) {
 			m := newModel(t, seed)
 			m.run()
-			n += int(m.steps.Load())
+			total += int(m.steps.Load())
 		})
 		if !t.Failed() {
 			seed++
+			rounds++
 		}
+	}
+	if !t.Failed() {
+		harness.Figure(t, "%d random steps in %d rounds: each answer whole, once and in order, or said to be gone; the application cancelled within %v (first seed %d)", total, rounds, promptly, *modelSeed)
 	}
 }
 
@@ -70,12 +76,13 @@ type model struct {
 	pressure bool // answers are kept no more for lack of room
 	steps    atomic.Int64
 	drained  atomic.Bool // a node is
-	died     atomic.Bool // a node has
+	died     atomic.Bool // a node has, or one has not heard of it for so long that it may have
 	clients  sync.WaitGroup
 	writers  sync.WaitGroup // of the application
 
 	mu      sync.Mutex
 	apps    map[string]*app // by the key of the answer
+	unheard map[string]int  // pulls of a reader that have failed in a row
 	randoms uint64          // sources of random numbers so far
 }
 
@@ -146,6 +153,7 @@ const lease = 10 * time.Second
 
 // ask asks another node. Some questions are lost, and some answers.
 func (n *modelNode) ask(ctx context.Context, q connections.AnswerQuestion) (reply connections.AnswerReply, err error) {
+	defer func() { n.m.heard(q, err) }()
 	owner := n.m.nodes[q.Key.Node()-1]
 	random := n.m.split()
 	if random.IntN(20) == 0 || n.isDead() >= 0 || owner.isDead() >= 0 {
@@ -156,10 +164,33 @@ func (n *modelNode) ask(ctx context.Context, q connections.AnswerQuestion) (repl
 		return reply, connections.ErrUnreachable
 	}
 	time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+	if a := n.m.app(nil, key(q.Key).String()); a != nil && q.What == connections.Begin {
+		a.mu.Lock()
+		a.afar = true
+		a.mu.Unlock()
+	}
 	if reply, err = owner.relay.ServeAnswer(ctx, q); random.IntN(20) == 0 || ctx.Err() != nil || owner.isDead() >= 0 {
 		return connections.AnswerReply{}, connections.ErrUnreachable
 	}
 	return reply, err
+}
+
+// heard notes that a reader's node has heard of the one that has the answer, or has not.
+func (m *model) heard(q connections.AnswerQuestion, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if q.What != connections.Pull {
+		return
+	}
+	if m.unheard == nil {
+		m.unheard = map[string]int{}
+	}
+	m.unheard[q.Reader]++
+	if !errors.Is(err, connections.ErrUnreachable) {
+		delete(m.unheard, q.Reader)
+	} else if m.unheard[q.Reader] > 2 { // it may give up
+		m.died.Store(true)
+	}
 }
 
 // isDead returns for how long the node has been dead; less than 0: it lives.
@@ -333,9 +364,11 @@ type app struct {
 	maybe   bool      // somebody tried at another node, whose question or its answer may have been lost
 }
 
-// mayBeStopped reports whether the gateway may have stopped the answer at the moment when it ended. The caller holds the lock.
+// mayBeStopped reports whether the gateway may have stopped the answer before it knew of its end: at the same moment, or
+// while a slow reader set the pace. The caller holds the lock.
 func (a *app) mayBeStopped() bool {
-	return a.state == stopped || a.maybe || !a.tried.IsZero() && a.tried.Sub(a.ended).Abs() < time.Millisecond
+	behind := a.tried.Sub(a.ended)
+	return a.state == stopped || a.maybe || !a.tried.IsZero() && (behind.Abs() < time.Millisecond || behind > 0 && (a.m.pressure || a.ownID))
 }
 
 // modelApps answers requests.

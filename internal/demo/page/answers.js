@@ -10,6 +10,7 @@ let stopped = false; // by this window
 let words = 0;
 let cuts = 0;
 let cutAt = 0;
+let downUntil = 0;
 
 // ---- Reading
 
@@ -59,7 +60,8 @@ byId("ask").addEventListener("click", () => {
 });
 
 byId("cut").addEventListener("click", async () => {
-  byId("cut").disabled = true;
+  downUntil = Date.now() + cutTime;
+  buttons();
   setTimeout(buttons, cutTime);
   await fetch("cut", { method: "POST" });
 });
@@ -87,6 +89,7 @@ function buttons() {
   for (const id of ["cut", "reload", "along", "stop"]) {
     byId(id).disabled = !answer?.id;
   }
+  byId("cut").disabled ||= Date.now() < downUntil;
 }
 
 // ---- What is shown
