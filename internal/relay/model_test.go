@@ -31,7 +31,7 @@ import (
 )
 
 var (
-	modelN    = flag.Int("relay.n", 20000, "how many random steps TestModel takes")
+	modelN    = flag.Int("relay.n", 10000, "how many random steps TestModel takes")
 	modelSeed = flag.Uint64("relay.seed", 0, "the seed of TestModel's first round; 0 for a random one")
 )
 
@@ -120,8 +120,8 @@ func (m *model) newNode(number uint32, clustered bool) *modelNode {
 	rc := Config{AnswerBytes: 1 << 30, BudgetBytes: 1 << 40}
 	if m.pressure {
 		cfg.MaxConnections = 2 + m.random.IntN(10)
-		rc.AnswerBytes = 500 << m.random.IntN(8)
-		rc.BudgetBytes = rc.AnswerBytes * (4 + m.random.Int64N(5)) / 4
+		rc.AnswerBytes = 2000 << m.random.IntN(6)
+		rc.BudgetBytes = rc.AnswerBytes * (2 + m.random.Int64N(5)) / 4
 	}
 	n := &modelNode{m: m, gw: gateway.New(cfg, noBackend{}), sockets: map[*socket]bool{}}
 	if clustered {
@@ -232,7 +232,11 @@ func (m *model) run() {
 	for _, n := range m.nodes {
 		background.Go(func() { _ = n.gw.Run(ctx) })
 	}
-	for range 1 + m.random.IntN(4) {
+	askers := 1 + m.random.IntN(4)
+	if m.pressure {
+		askers += 3
+	}
+	for range askers {
 		m.clients.Go(m.asker(m.split()))
 	}
 	victim, at := m.nodes[m.random.IntN(len(m.nodes))], time.Duration(m.random.IntN(5000))*time.Millisecond
