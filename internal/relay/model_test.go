@@ -31,7 +31,7 @@ import (
 )
 
 var (
-	modelN    = flag.Int("relay.n", 20000, "how many random steps TestModel takes")
+	modelN    = flag.Int("relay.n", 10000, "how many random steps TestModel takes")
 	modelSeed = flag.Uint64("relay.seed", 0, "the seed of TestModel's first round; 0 for a random one")
 )
 
@@ -120,8 +120,8 @@ func (m *model) newNode(number uint32, clustered bool) *modelNode {
 	rc := Config{AnswerBytes: 1 << 30, BudgetBytes: 1 << 40}
 	if m.pressure {
 		cfg.MaxConnections = 2 + m.random.IntN(10)
-		rc.AnswerBytes = 500 << m.random.IntN(8)
-		rc.BudgetBytes = 2 * rc.AnswerBytes
+		rc.AnswerBytes = 2000 << m.random.IntN(6)
+		rc.BudgetBytes = rc.AnswerBytes * (2 + m.random.Int64N(5)) / 4
 	}
 	n := &modelNode{m: m, gw: gateway.New(cfg, noBackend{}), sockets: map[*socket]bool{}}
 	if clustered {
@@ -232,7 +232,11 @@ func (m *model) run() {
 	for _, n := range m.nodes {
 		background.Go(func() { _ = n.gw.Run(ctx) })
 	}
-	for range 1 + m.random.IntN(4) {
+	askers := 1 + m.random.IntN(4)
+	if m.pressure {
+		askers += 3
+	}
+	for range askers {
 		m.clients.Go(m.asker(m.split()))
 	}
 	victim, at := m.nodes[m.random.IntN(len(m.nodes))], time.Duration(m.random.IntN(5000))*time.Millisecond
@@ -354,6 +358,7 @@ type app struct {
 	mu      sync.Mutex
 	events  []string // their data
 	ownID   bool
+	ownRead time.Time // when the gateway had read that
 	readers int
 	afar    bool      // some were on other nodes
 	alone   time.Time // when the last one left
@@ -368,7 +373,7 @@ type app struct {
 // while a slow reader set the pace. The caller holds the lock.
 func (a *app) mayBeStopped() bool {
 	behind := a.tried.Sub(a.ended)
-	return a.state == stopped || a.maybe || !a.tried.IsZero() && (behind.Abs() < time.Millisecond || behind > 0 && (a.m.pressure || a.ownID))
+	return a.state == stopped || a.maybe || !a.tried.IsZero() && (behind.Abs() < time.Millisecond || behind > 0 && (a.m.pressure || a.wait() == 0))
 }
 
 // modelApps answers requests.
@@ -424,6 +429,11 @@ func (a *app) write() {
 			}
 			text = text[k:]
 		}
+		a.mu.Lock()
+		if a.ownID && a.ownRead.IsZero() {
+			a.ownRead = time.Now()
+		}
+		a.mu.Unlock()
 		a.check()
 	}
 	breaks := a.random.IntN(3) == 0
@@ -454,7 +464,7 @@ func (a *app) block(n int) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.events = append(a.events, data)
-	if a.random.IntN(400) == 0 {
+	if a.random.IntN(200) == 0 {
 		a.ownID = true
 		text += "id: own" + end
 	}
@@ -516,6 +526,8 @@ func (a *app) check() {
 	case !a.ended.IsZero() || a.m.drained.Load():
 	case !a.stop.IsZero() && time.Since(a.stop) > promptly:
 		a.m.t.Errorf("not cancelled %v after it was stopped", time.Since(a.stop))
+	case !a.ownRead.IsZero() && !a.afar && a.readers == 0 && !a.alone.IsZero() && min(time.Since(a.alone), time.Since(a.ownRead)) > promptly:
+		a.m.t.Errorf("not cancelled %v after the last reader left of what is not kept", time.Since(a.alone))
 	case a.readers == 0 && !a.alone.IsZero() && time.Since(a.alone) > a.longest():
 		a.m.t.Errorf("not cancelled %v after the last reader left, %v to wait", time.Since(a.alone), a.m.resume)
 	}
@@ -542,6 +554,8 @@ func (a *app) cancelled() {
 	case a.m.drained.Load(), a.m.pressure, a.alone.IsZero() && a.readers == 0:
 	case a.readers > 0 && !a.m.died.Load():
 		a.m.t.Errorf("cancelled with %d readers", a.readers)
+	case !a.ownRead.IsZero() && !a.afar && min(since, time.Since(a.ownRead)) > promptly:
+		a.m.t.Errorf("cancelled %v after the last reader left of what is not kept", since)
 	case since < a.wait(), since > a.longest():
 		a.m.t.Errorf("cancelled %v after the last reader left, %v to wait", since, a.wait())
 	}
