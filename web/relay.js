@@ -1,4 +1,4 @@
-// Reads relayed answers: docs/relay.md of SSE Gateway.
+// Relayed answers: docs/relay.md of SSE Gateway.
 
 /**
  * @typedef {{event: string, data: string, id: string}} Message
@@ -9,7 +9,7 @@
 export function ask(url, { id = "", keep, store = keep && sessionStorage, onwait, ...init } = {}) {
   const own = new AbortController();
   const signal = AbortSignal.any([own.signal, init.signal ?? own.signal]);
-  const back = (method) => ({ ...init, method, body: null, headers: [...new Headers(init.headers), ["Last-Event-ID", answer.id]] });
+  const back = (method) => ({ ...init, method, body: null, signal: null, headers: [...new Headers(init.headers), ["Last-Event-ID", answer.id]] });
   const note = (id) => {
     answer.id = id;
     if (keep) store[keep] = id;
@@ -56,7 +56,8 @@ export function ask(url, { id = "", keep, store = keep && sessionStorage, onwait
 
 /** @type {(body: ReadableStream, state?: {id?: string, retry?: number}) => AsyncGenerator<Message>} */
 export async function* events(body, state = {}) {
-  const reader = body.getReader(), decoder = new TextDecoder();
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
   let cr, rest = "", id = "", event = "", data = "";
   try {
     for (let chunk; !(chunk = await reader.read()).done; ) {

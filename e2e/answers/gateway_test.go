@@ -232,3 +232,29 @@ func TestStopAtTheEndOfThePage(t *testing.T) {
 	chromium.Run(t, p.tab, chromedp.Navigate("about:blank"))
 	await(t, "the cancelling", app.gone)
 }
+
+// An EventSource that is given an id reads the answer, comes back after a cut, and ends for good behind the end.
+func TestEventSource(t *testing.T) {
+	t.Parallel()
+	app := newApplication(t)
+	gw := harness.StartGateway(t, binary, nil, "RELAY_URL="+app.URL, "RELAY_PATHS=/", "RELAY_RESUME_SECONDS=60", "CALLBACK_URL=")
+	way := harness.NewNetwork(t, gw.Endpoint.Addr)
+	p := newPage(t, "http://"+way.Addr)
+	p.start(t, "a", "/chat", map[string]any{"method": "POST"}, 1) // leaves behind the first message
+	app.write <- "a"
+	id := p.want(t, "message").ID
+	p.want(t, "end")
+	chromium.Call[chromedp.Void](t, p.tab, `(id) => {
+		const source = new EventSource("/chat?lastEventId=" + id);
+		source.onmessage = ({ data, lastEventId }) => report(JSON.stringify({ type: "message", data, id: lastEventId }));
+		source.onerror = () => report(JSON.stringify({ type: source.readyState === EventSource.CLOSED ? "end" : "wait" }));
+	}`, id[:len(id)-1]+"0")
+	p.wantMessage(t, "a", id)
+	way.Cut()
+	p.want(t, "wait")
+	app.write <- "b"
+	p.wantMessage(t, "b", id[:len(id)-1]+"2")
+	close(app.write)
+	p.want(t, "wait")
+	p.want(t, "end")
+}

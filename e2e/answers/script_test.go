@@ -345,6 +345,25 @@ func TestStop(t *testing.T) {
 	s.wantRequests(t, "POST question", "DELETE "+numbered(1))
 }
 
+// A page that stops and leaves at once does both.
+func TestStopAndLeave(t *testing.T) {
+	t.Parallel()
+	gone := make(chan struct{})
+	s := newServer(t, holds(gone, nil, message(1)), refuses(http.StatusNoContent))
+	p := newPage(t, s.URL)
+	chromium.Call[chromedp.Void](t, p.tab, `() => {
+		globalThis.leaving = new AbortController();
+		start("a", "/answer", { signal: leaving.signal });
+	}`)
+	p.wantMessage(t, "1", numbered(1))
+	if status := chromium.Call[int](t, p.tab, `() => { const stopped = stop("a"); leaving.abort(); return stopped; }`); status != http.StatusNoContent {
+		t.Errorf("the stop was answered %d", status)
+	}
+	p.want(t, "end")
+	await(t, "the leaving", gone)
+	s.wantRequests(t, "GET", "DELETE "+numbered(1))
+}
+
 // Without an id a stop leaves. To leave the loop leaves, too, and so does a signal, also while the page waits.
 func TestLeave(t *testing.T) {
 	t.Parallel()
