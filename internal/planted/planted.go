@@ -4,13 +4,14 @@ package planted
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/go-json-experiment/json"
 )
 
 // Bug is a bug to be put into the code: at one exact place, so that a change of the code that touches it has to say here
@@ -48,7 +49,9 @@ func Build(t *testing.T, bugs []Bug) (program string) {
 		}
 		sources[b.File] = strings.Replace(source, b.Old, strings.ReplaceAll(b.New, "BUG", `isPlanted("`+b.Name+`")`), 1)
 	}
-	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	overlay := struct {
+		Replace map[string]string `json:"Replace"`
+	}{map[string]string{}}
 	for file, source := range sources {
 		here, err := filepath.Abs(file)
 		if err != nil {
@@ -69,7 +72,7 @@ func Build(t *testing.T, bugs []Bug) (program string) {
 		t.Fatal(err)
 	}
 	program = filepath.Join(dir, "planted.test")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", list, "-o", program, ".")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", list, "-o", program, ".") //nolint:gosec // of a test
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -80,7 +83,7 @@ func Build(t *testing.T, bugs []Bug) (program string) {
 func Run(t *testing.T, program, bug, test string, args ...string) (out string, err error) {
 	t.Helper()
 	// The test's own context ends before its last goroutines do.
-	run := exec.CommandContext(context.WithoutCancel(t.Context()), program, append([]string{"-test.run", "^" + test + "$", "-test.timeout", "2m"}, args...)...)
+	run := exec.CommandContext(context.WithoutCancel(t.Context()), program, append([]string{"-test.run", "^" + test + "$", "-test.timeout", "2m"}, args...)...) //nolint:gosec // of a test
 	run.Env = append(os.Environ(), "PLANTED_BUG="+bug)
 	b, err := run.CombinedOutput()
 	return string(b), err

@@ -41,7 +41,7 @@ var (
 // that it is cancelled when it has to be. In the end nothing is left of it.
 func TestModel(t *testing.T) {
 	if *modelSeed == 0 {
-		*modelSeed = rand.Uint64() //nolint:gosec // chance, not a secret
+		*modelSeed = rand.Uint64()
 	}
 	seed := *modelSeed
 	defer func() {
@@ -90,7 +90,7 @@ type model struct {
 const promptly = 100 * time.Millisecond
 
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, random: rand.New(rand.NewPCG(seed, 1)), apps: map[string]*app{}, seed: seed} //nolint:gosec // reproducible
+	m := &model{t: t, random: rand.New(rand.NewPCG(seed, 1)), apps: map[string]*app{}, seed: seed}
 	m.resume = time.Duration(m.random.IntN(4)) * time.Second
 	m.pressure = m.random.IntN(3) == 0
 	nodes := 1
@@ -98,7 +98,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		nodes = 2 + m.random.IntN(2)
 	}
 	for number := range nodes {
-		m.nodes = append(m.nodes, m.newNode(uint32(number+1), nodes > 1)) //nolint:gosec // a few
+		m.nodes = append(m.nodes, m.newNode(uint32(number+1), nodes > 1))
 	}
 	return m
 }
@@ -157,13 +157,13 @@ func (n *modelNode) ask(ctx context.Context, q connections.AnswerQuestion) (repl
 	owner := n.m.nodes[q.Key.Node()-1]
 	random := n.m.split()
 	if random.IntN(20) == 0 || n.isDead() >= 0 || owner.isDead() >= 0 {
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * time.Second) // fake clock
 		if owner.isDead() >= lease {
 			return reply, connections.ErrAnswerGone
 		}
 		return reply, connections.ErrUnreachable
 	}
-	time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+	time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond) // fake clock
 	if a := n.m.app(nil, key(q.Key).String()); a != nil && q.What == connections.Begin {
 		a.mu.Lock()
 		a.afar = true
@@ -223,7 +223,7 @@ func (m *model) split() *rand.Rand {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.randoms++
-	return rand.New(rand.NewPCG(m.randoms, m.seed)) //nolint:gosec // reproducible
+	return rand.New(rand.NewPCG(m.randoms, m.seed))
 }
 
 func (m *model) run() {
@@ -243,20 +243,20 @@ func (m *model) run() {
 	switch m.random.IntN(8) {
 	case 0, 1:
 		m.clients.Go(func() {
-			time.Sleep(at)
+			time.Sleep(at) // fake clock
 			m.drained.Store(true)
 			victim.gw.Drain(0, 20*time.Second)
 		})
 	case 2:
 		if len(m.nodes) > 1 {
 			m.clients.Go(func() {
-				time.Sleep(at)
+				time.Sleep(at) // fake clock
 				victim.die()
 			})
 		}
 	}
 	m.clients.Wait()
-	time.Sleep(m.longest())
+	time.Sleep(m.longest()) // fake clock
 	synctest.Wait()
 	m.mu.Lock()
 	for _, a := range m.apps {
@@ -266,7 +266,7 @@ func (m *model) run() {
 		}
 	}
 	m.mu.Unlock()
-	time.Sleep(m.longest())
+	time.Sleep(m.longest()) // fake clock
 	synctest.Wait()
 	for _, n := range m.nodes {
 		n.leftBehind()
@@ -416,7 +416,7 @@ func (a *app) write() {
 	for n := range a.random.IntN(60) {
 		a.m.steps.Add(1)
 		if a.random.IntN(2) == 0 {
-			time.Sleep(time.Duration(a.random.IntN(400)) * time.Millisecond)
+			time.Sleep(time.Duration(a.random.IntN(400)) * time.Millisecond) // fake clock
 		}
 		text := a.block(n)
 		for len(text) > 0 { // in pieces
