@@ -21,6 +21,7 @@ const module = "ssegateway/"
 // changed (see docs/architecture.md).
 var arrows = map[string][]string{
 	"sse":                  {},
+	"web":                  {},
 	"internal/config":      {},
 	"internal/logging":     {},
 	"internal/guard":       {},
@@ -42,22 +43,23 @@ var arrows = map[string][]string{
 	"internal/connections": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},
 	"internal/router":      {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway", "internal/connections", "internal/cluster"},
 	"internal/api":         {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway", "internal/connections"},
+	"internal/relay":       {"internal/edge", "internal/guard", "internal/logging", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway", "internal/stream", "internal/callback", "internal/connections", "internal/api"},
 	"internal/metrics":     {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway", "internal/connections", "internal/cluster", "internal/records", "internal/api"},
 	"internal/server": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll",
-		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/tracing", "internal/address",
+		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/tracing", "internal/address", "internal/relay",
 	},
 	"internal/demo": {
-		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway",
+		"sse", "web", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll", "internal/server",
-		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/tracing", "internal/address",
+		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/tracing", "internal/address", "internal/relay",
 	},
 	"internal/operator": {"sse", "internal/config"},
 	"internal/check": {
 		"sse", "internal/config", "internal/guard", "internal/logging", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway",
 		"internal/stream", "internal/callback", "internal/api", "internal/metrics", "internal/fastsend", "internal/epoll", "internal/server",
-		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/operator", "internal/tracing", "internal/address",
+		"internal/journal", "internal/broker/disk", "internal/broker/nats", "internal/cluster", "internal/records", "internal/edge", "internal/connections", "internal/router", "internal/operator", "internal/tracing", "internal/address", "internal/relay",
 	},
 
 	"internal/journal":     {},
@@ -65,6 +67,7 @@ var arrows = map[string][]string{
 	"internal/broker/nats": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats"},
 
 	"internal/bubble":              {},
+	"internal/planted":             {},
 	"internal/logging/loggingtest": {},
 	"internal/journal/journaltest": {"internal/journal"},
 

@@ -131,6 +131,13 @@ var scenarios = []scenario{
 		flags: []string{"-model.n", "1000000"},
 	},
 	{
+		name:    "relayed-answers",
+		promise: "A relayed answer that clients lose and come back to is whole, each event once and in order, or they are told that it is gone. The application is cancelled within 100 ms of the last client's leaving, or of the end of its resume time.",
+		limits:  "1,000,000 random steps: answers that end, break off, are stopped, outgrow their bounds; clients that read fast, slowly or not at all, leave and come back at random positions, to one to three nodes that lose a tenth of their messages, drain and die; on a clock of its own.",
+		pkg:     "./internal/relay", test: "TestModel", race: true,
+		flags: []string{"-relay.n", "1000000"},
+	},
+	{
 		name:    "chaos",
 		promise: "In a cluster every loss is signalled as `gap` and none is silent, every answer is true, and all is well within 10 s of a fault's end.",
 		limits:  "Three nodes, NATS and nginx on hosts of their own, 3,000 clients that return at random, 50 random faults of 1 s to 30 s, a lost store among them.",

@@ -20,7 +20,7 @@ func demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "Run the gateway with a small backend and a page to open",
 		Long: "demo runs the gateway together with a small backend, whose page shows what the gateway does.\n" +
-			"All settings are the gateway's, but CALLBACK_URL, which is the demo's backend; its page is added to CORS_ALLOWED_ORIGINS.",
+			"All settings are the gateway's, but CALLBACK_URL, RELAY_URL, RELAY_PATHS and RELAY_RESUME_SECONDS, which are the demo's; its page is added to CORS_ALLOWED_ORIGINS.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			p, err := newProcess(c)

@@ -11,10 +11,9 @@ import (
 	"ssegateway/e2e/harness/chromium"
 )
 
-// Over HTTP/1.1 a browser opens at most six connections to a site. The demo's page in the seventh
-// tab says so, and opens its stream when another tab is closed.
-func TestSeventhTab(t *testing.T) {
-	t.Parallel()
+// startDemo runs the demo until the end of the test, and returns the URL of its page.
+func startDemo(t *testing.T) (page string) {
+	t.Helper()
 	port, err := harness.FreePort()
 	if err != nil {
 		t.Fatal(err)
@@ -38,10 +37,18 @@ func TestSeventhTab(t *testing.T) {
 	if err := demo.AwaitHealth(harness.Local(port, nil)); err != nil {
 		t.Fatal(err)
 	}
+	return fmt.Sprintf("http://localhost:%d/", pagePort)
+}
+
+// Over HTTP/1.1 a browser opens at most six connections to a site. The demo's page in the seventh
+// tab says so, and opens its stream when another tab is closed.
+func TestSeventhTab(t *testing.T) {
+	t.Parallel()
+	page := startDemo(t)
 	var tabs []chromium.Tab
 	for range 7 {
 		tab := browser.Open(t)
-		chromium.Run(t, tab, chromedp.Navigate(fmt.Sprintf("http://localhost:%d/", pagePort)))
+		chromium.Run(t, tab, chromedp.Navigate(page))
 		tabs = append(tabs, tab)
 		want := "open"
 		if len(tabs) == 7 {

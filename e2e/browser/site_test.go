@@ -1,10 +1,6 @@
 package browser
 
 import (
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -68,37 +64,14 @@ func prepare(dir string) (err error) {
 	if renewed, err = harness.NewCertificate(later); err != nil {
 		return err
 	}
-	var trusted []string
-	for _, c := range []*harness.Certificate{cert, renewed} {
-		hash, err := keyHash(c)
-		if err != nil {
-			return err
-		}
-		trusted = append(trusted, hash)
-	}
 	if binary, err = harness.Build(dir); err != nil {
 		return err
 	}
 	browser, err = chromium.Start(dir,
 		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("ignore-certificate-errors-spki-list", strings.Join(trusted, ",")),
+		chromedp.Flag("ignore-certificate-errors-spki-list", cert.KeyHash()+","+renewed.KeyHash()),
 		chromedp.Flag("host-resolver-rules", "MAP *.rebinding.example 127.0.0.1")) // like the answer of a hostile name server
 	return err
-}
-
-// keyHash returns the hash of a certificate's key by which Chromium trusts it.
-func keyHash(c *harness.Certificate) (string, error) {
-	text, err := os.ReadFile(c.CertFile)
-	if err != nil {
-		return "", err
-	}
-	block, _ := pem.Decode(text)
-	parsed, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return "", err
-	}
-	hash := sha256.Sum256(parsed.RawSubjectPublicKeyInfo)
-	return base64.StdEncoding.EncodeToString(hash[:]), nil
 }
 
 // setup is the way from the browser to the gateway.

@@ -19,7 +19,7 @@ var scenarios = []scenario{
 		comeBack(t, s, func() { s.gw.CloseStream(t, s.token) })
 	}},
 	{"return after a cut", func(t *testing.T, _ client, s *site) {
-		comeBack(t, s, s.network.cut)
+		comeBack(t, s, s.network.Cut)
 	}},
 	{"miss nothing before the first event", first},
 	{"gap", gap},
@@ -38,8 +38,8 @@ func TestClients(t *testing.T) {
 					name := slug(c.name + "." + sc.name)
 					s := &site{gw: gw, path: "/" + name, topic: name, admit: make(chan struct{})}
 					backend.add(s)
-					s.network = newForwarder(t, gw.Endpoint.Addr)
-					s.next = c.start(t, "http://"+s.network.listener.Addr().String()+s.path)
+					s.network = harness.NewNetwork(t, gw.Endpoint.Addr)
+					s.next = c.start(t, "http://"+s.network.Addr+s.path)
 					if id := s.connected(t); id != "" {
 						t.Errorf("a first connection has Last-Event-ID %q", id)
 					}

@@ -3,8 +3,6 @@ package clients
 import (
 	"bytes"
 	"encoding/json"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -25,82 +23,11 @@ func prepare(dir string) (err error) {
 	return err
 }
 
-// forwarder is the network between a client and the gateway. It can fail.
-type forwarder struct {
-	listener net.Listener
-	to       string
-	running  sync.WaitGroup
-
-	mu    sync.Mutex
-	conns map[net.Conn]net.Conn // by the client's connection: the one to the gateway
-	ended bool
-}
-
-func newForwarder(t *testing.T, to string) *forwarder {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &forwarder{listener: l, to: to, conns: map[net.Conn]net.Conn{}}
-	f.running.Go(f.accept)
-	t.Cleanup(func() {
-		f.mu.Lock()
-		f.ended = true
-		f.mu.Unlock()
-		l.Close()
-		f.cut()
-		f.running.Wait()
-	})
-	return f
-}
-
-func (f *forwarder) accept() {
-	for {
-		client, err := f.listener.Accept()
-		if err != nil {
-			return
-		}
-		gateway, err := net.Dial("tcp", f.to)
-		f.mu.Lock()
-		if err != nil || f.ended {
-			client.Close()
-			if err == nil {
-				gateway.Close()
-			}
-			f.mu.Unlock()
-			continue
-		}
-		f.conns[client] = gateway
-		f.mu.Unlock()
-		for _, way := range [][2]net.Conn{{client, gateway}, {gateway, client}} {
-			f.running.Go(func() {
-				_, _ = io.Copy(way[1], way[0])
-				// When one side closes cleanly, close the other side cleanly, too.
-				client.Close()
-				gateway.Close()
-			})
-		}
-	}
-}
-
-// cut resets all connections: the client sees an error in the middle of its stream.
-func (f *forwarder) cut() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for client, gateway := range f.conns {
-		_ = client.(*net.TCPConn).SetLinger(0)
-		client.Close()
-		gateway.Close()
-	}
-	clear(f.conns)
-}
-
 // site is one client's stream through a network to a gateway whose backend grants it
 // a topic of its own.
 type site struct {
 	gw      *harness.Gateway
-	network *forwarder
+	network *harness.Network
 	path    string
 	topic   string
 	next    func() (report, error) // next report of the client

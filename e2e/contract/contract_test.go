@@ -33,7 +33,7 @@ type contractCase struct {
 
 // sections are all sections of the suite, in the order of the contract.
 var sections = []section{
-	configuration, clients, addresses, proxyProtocol, eventSourceErrors, callbacks, lifecycle, storms, sending, bodies, pendingSends, repeating, wire, eventForm, health, logging, draining,
+	configuration, clients, addresses, proxyProtocol, eventSourceErrors, callbacks, lifecycle, storms, sending, bodies, pendingSends, repeating, wire, eventForm, relaying, resuming, health, logging, draining,
 	ownLogging, ownDraining, access, cors, events, queues, overflows, halfClosing, hardening, grants, topics, replays, positions, retaining, steering, streaming, tails, metrics,
 	proofs, internalListeners,
 }

@@ -16,18 +16,24 @@ import (
 	"ssegateway/e2e/harness/chromium"
 )
 
-// snippet is a program in a page of docs/, followed by more of it. Its first line is a comment with its name.
-func snippet(t *testing.T, page, name, more string) example {
+// text returns a program in a page of docs/. Its first line is a comment with its name.
+func text(t *testing.T, page, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
+	content, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile("(?s)```[a-z]+\n(?://|#) " + regexp.QuoteMeta(name) + "\n(.*?)```").FindSubmatch(text)
+	found := regexp.MustCompile("(?s)```[a-z]+\n(?:<\\?php )?(?://|#) " + regexp.QuoteMeta(name) + "\n(.*?)```").FindSubmatch(content)
 	if found == nil {
 		t.Fatalf("%s has no %s", page, name)
 	}
-	program := strings.NewReplacer("8000", "PORT", "http://127.0.0.1:3000", "STREAMS").Replace(string(found[1])) + more
+	return string(found[1])
+}
+
+// snippet is a program in a page of docs/, followed by more of it.
+func snippet(t *testing.T, page, name, more string) example {
+	t.Helper()
+	program := strings.NewReplacer("8000", "PORT", "http://127.0.0.1:3000", "STREAMS").Replace(text(t, page, name)) + more
 	if strings.HasSuffix(name, ".py") {
 		return example{name, []string{"python3", "-c", program}, "listening", "python3", nil, nil}
 	}

@@ -2,7 +2,6 @@ package examples
 
 import (
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -96,30 +95,50 @@ func TestProgress(t *testing.T) {
 
 func TestModel(t *testing.T) {
 	t.Parallel()
-	s := page("llm").start(t)
-	p := s.visit(t, "/")
+	e := page("llm")
+	e.env = []string{"STEP_MS=60"} // 5 s in all
+	s := e.start(t, "RELAY_URL=APP", "RELAY_PATHS=/llm")
+	network := harness.NewNetwork(t, strings.TrimPrefix(s.streams, "http://"))
+	p := tab{browser.Open(t)}
+	load := func() { chromium.Run(t, p.Tab, chromedp.Navigate("http://"+network.Addr+"/llm/")) }
+	load()
 	p.enter(t, "Why?")
+	const writes = "(answer) => answer.textContent.includes('promise')"
+	p.wait(t, "#answer", writes)
+	network.Cut()
+	p.want(t, "#state", "interrupted")
+	p.want(t, "#state", "answering")
+	load()
 	p.want(t, "#state", "done")
 	text := chromium.Run(t, p.Tab, chromedp.TextContent("#answer"))
 	if !strings.HasPrefix(text, "You ask: Why?\n\nA stream is a promise") || !strings.HasSuffix(text, "watch it arrive.\n") {
 		t.Errorf("the answer is %q", text)
 	}
-	if _, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(`^answered 200 after (\d+) of (\d+) pieces$`)); !ok {
-		t.Error("the page did not accept the answer")
+	// answered returns how many pieces the nth answer has, and might have.
+	answered := func(n int) (made, all string) {
+		t.Helper()
+		says := regexp.MustCompile(`^answered with (\d+) of (\d+) pieces$`)
+		if !s.example.Log.Until(harness.Patience, func(line string) bool {
+			if found := says.FindStringSubmatch(line); found != nil {
+				made, all = found[1], found[2]
+				n--
+			}
+			return n == 0
+		}) {
+			t.Fatal("the example does not say what it has made")
+		}
+		return made, all
+	}
+	if made, all := answered(1); made != all {
+		t.Errorf("the example has made %s of %s pieces", made, all)
 	}
 
-	// The answer stops when its reader leaves.
-	p.enter(t, " And why else?")
-	p.wait(t, "#answer", "(answer) => answer.textContent.includes('promise')")
+	// The model stops when its reader says so.
+	p.enter(t, "And why else?")
+	p.wait(t, "#answer", writes)
 	p.click(t, "#stop")
-	line, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(`^answered 410 after`))
-	if !ok {
-		t.Fatal("the example was not notified that the reader has left")
-	}
-	pieces := regexp.MustCompile(`\d+`).FindAllString(line, 3)
-	made, _ := strconv.Atoi(pieces[1])
-	all, _ := strconv.Atoi(pieces[2])
-	if made >= all {
-		t.Errorf("%s: the example did not stop", line)
+	p.want(t, "#state", "done")
+	if made, all := answered(2); made == all {
+		t.Errorf("the example has made all of %s pieces, and was to stop", all)
 	}
 }

@@ -82,8 +82,16 @@ type site struct {
 	client   *http.Client
 }
 
-// start runs both until the end of the test.
+// start runs both until the end of the test. In the settings APP stands for the base URL of the example.
 func (e example) start(t *testing.T, settings ...string) *site {
+	t.Helper()
+	s := e.prepare(t, settings...)
+	s.startExample(t)
+	return s
+}
+
+// prepare starts only the gateway.
+func (e example) prepare(t *testing.T, settings ...string) *site {
 	t.Helper()
 	if _, err := exec.LookPath(e.command[0]); err != nil && e.install != "" {
 		t.Fatalf("%s is not installed, and this example needs it: install %s, or run `make test-deps`", e.command[0], e.install)
@@ -94,6 +102,9 @@ func (e example) start(t *testing.T, settings ...string) *site {
 	}
 	s := &site{runs: e, files: t.TempDir(), app: "http://127.0.0.1:" + strconv.Itoa(port), client: harness.Local(port, nil).Client()}
 	s.client.Transport = nil // not limited to one server
+	for i := range settings {
+		settings[i] = strings.Replace(settings[i], "APP", s.app, 1)
+	}
 	s.startGateway(t, append([]string{
 		"CALLBACK_URL=" + s.app + "/callback", "CORS_ALLOWED_ORIGINS=" + s.app, "HEARTBEAT_INTERVAL_SECONDS=3600",
 	}, settings...))
@@ -107,7 +118,6 @@ func (e example) start(t *testing.T, settings ...string) *site {
 			}
 		}
 	})
-	s.startExample(t)
 	return s
 }
 
@@ -225,16 +235,22 @@ type stream struct {
 // open opens a stream, whose answer must have that status.
 func (s *site) open(t *testing.T, target string, status int, header ...harness.Field) *stream {
 	t.Helper()
-	x, err := harness.Local(s.port, nil).Do(t.Context(), harness.Request{Target: target, Header: header})
+	return s.request(t, harness.Request{Target: target, Header: header}, status)
+}
+
+// request opens a stream by any request.
+func (s *site) request(t *testing.T, r harness.Request, status int) *stream {
+	t.Helper()
+	x, err := harness.Local(s.port, nil).Do(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(x.Leave)
 	head, err := x.Head(harness.Patience)
 	if err != nil || head.Status != status {
-		t.Fatalf("%s: %+v %v, want %d", target, head, err, status)
+		t.Fatalf("%s: %+v %v, want %d", r.Target, head, err, status)
 	}
-	return &stream{x, target}
+	return &stream{x, r.Target}
 }
 
 // event is an event of a stream.

@@ -4,9 +4,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -78,6 +80,12 @@ func NewCertificateUntil(dir string, end time.Time) (*Certificate, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// KeyHash returns the hash of the key by which Chromium trusts it: its flag ignore-certificate-errors-spki-list.
+func (c *Certificate) KeyHash() string {
+	hash := sha256.Sum256(c.Pair.Leaf.RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(hash[:])
 }
 
 // writePEM replaces the file atomically, as a certificate manager does.

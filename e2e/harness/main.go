@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -17,9 +18,9 @@ func BuildWithCertificate(dir string) (binary string, cert *Certificate, err err
 	return binary, cert, err
 }
 
-// Main prepares the tests of a package in a folder of their own, runs them, and sees to it that no
+// Main prepares the tests of a package in a folder of their own, runs them, cleans up, and sees to it that no
 // goroutine is left. It returns the exit code.
-func Main(m *testing.M, prepare func(dir string) error) int {
+func Main(m *testing.M, prepare func(dir string) error, cleanUp ...func() error) int {
 	dir, err := os.MkdirTemp("", "e2e")
 	if err == nil {
 		defer func() { _ = os.RemoveAll(dir) }()
@@ -30,7 +31,10 @@ func Main(m *testing.M, prepare func(dir string) error) int {
 		return 1
 	}
 	code := m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
+	for _, f := range cleanUp {
+		err = errors.Join(err, f())
+	}
+	if err := errors.Join(err, goleak.Find()); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

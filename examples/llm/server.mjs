@@ -1,16 +1,17 @@
-// A language model's answer, word by word as it is made. Node, no dependencies.
-// The model is a text file.
+// A language model's answer, word by word as it is made. Node, no dependencies. It streams by itself, and knows of the
+// gateway in front of it no more than one field: see docs/relay.md. The model is a text file.
 
 import { readFileSync } from "node:fs";
-import { createServer, request as httpRequest } from "node:http";
+import { createServer } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const PORT = Number(process.env.PORT ?? 8000);
-const GATEWAY = process.env.GATEWAY ?? "http://127.0.0.1:3000";
 const STEP_MS = Number(process.env.STEP_MS ?? 60);
-const page = readFileSync(new URL("index.html", import.meta.url), "utf8").replaceAll("{{gateway}}", GATEWAY);
-const words = readFileSync(new URL("model.txt", import.meta.url), "utf8").match(/\S+\s*/g);
+const file = (name) => readFileSync(new URL(name, import.meta.url), "utf8");
+const page = file("index.html");
+const script = file("../../web/relay.js");
+const words = file("model.txt").match(/\S+\s*/g);
 
 // model makes an answer. It is expensive: once the signal says so, it stops.
 async function* model(question, signal) {
@@ -21,48 +22,33 @@ async function* model(question, signal) {
   }
 }
 
-// answerTo streams an answer to a connection. One request carries all of it: each line
-// goes out as it is written, and ?close=true ends the stream behind the last one.
-async function answerTo(token, question) {
-  const request = httpRequest(`${GATEWAY}/internal/connections/${token}/stream?close=true`, {
-    method: "POST",
-    headers: { "Content-Type": "application/x-ndjson" },
-  });
+// answer streams an answer. The gateway keeps it for a minute: so long may a reader be away.
+async function answer(question, res) {
   const stop = new AbortController();
-  const answered = new Promise((resolve) => {
-    // An answer before the end is a 410: the reader has left.
-    request.on("response", (response) => resolve(response.resume().statusCode));
-    request.on("error", (error) => resolve(error.code));
-  });
-  answered.then(() => stop.abort());
-
+  res.on("close", () => stop.abort()); // the reader has pressed Stop, or does not come back
+  res.writeHead(200, { "Content-Type": "text/event-stream", "Sse-Gateway-Resume": "60" });
   let made = 0;
   try {
     for await (const piece of model(question, stop.signal)) {
-      request.write(JSON.stringify({ data: piece }) + "\n");
+      res.write(`data: ${JSON.stringify(piece)}\n\n`);
       made++;
     }
-    request.write(JSON.stringify({ name: "done", data: "" }) + "\n");
   } catch (error) {
     if (!stop.signal.aborted) throw error;
   }
-  request.end();
-  console.log(`answered ${await answered} after ${made} of ${words.length + 1} pieces`);
+  res.end();
+  console.log(`answered with ${made} of ${words.length + 1} pieces`);
 }
 
 createServer(async (req, res) => {
+  const send = (type, body) => res.writeHead(200, { "Content-Type": `${type}; charset=utf-8` }).end(body);
   switch (`${req.method} ${req.url}`) {
-    case "GET /":
-      return res.writeHead(200, { "Content-Type": "text/html; charset=utf-8" }).end(page);
-    case "POST /callback": { // for the gateway only: do not let others reach it
-      const { action, token, request } = JSON.parse(await text(req));
-      res.writeHead(200).end();
-      if (action === "connect") {
-        const question = new URL(request.url, "http://localhost").searchParams.get("question") ?? "";
-        answerTo(token, question).catch(console.error);
-      }
-      return;
-    }
+    case "GET /llm/":
+      return send("text/html", page);
+    case "GET /llm/relay.js":
+      return send("text/javascript", script);
+    case "POST /llm/answer":
+      return answer(await text(req), res);
     default:
       return res.writeHead(404).end();
   }

@@ -81,6 +81,16 @@ type TooManyError struct {
 // Error implements error.
 func (*TooManyError) Error() string { return "too many streams from this address" }
 
+// IsCrowd reports whether it may open one when one of its streams has ended.
+func (e *TooManyError) IsCrowd() bool { return e.Wait == 0 }
+
+// Same reports whether two addresses count as one.
+func Same(a, b netip.Addr) bool {
+	x, ok := keyOf(a)
+	y, valid := keyOf(b)
+	return ok && valid && x == y
+}
+
 // Take counts a stream for an address. It returns a [TooManyError], and counts nothing, if the address has too many.
 // Each stream that was counted needs a Give. The zero Addr is never refused.
 func (l *Limits) Take(client netip.Addr) error {

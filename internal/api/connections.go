@@ -19,6 +19,7 @@ import (
 type connection struct {
 	Token    string   `json:"token"`
 	Node     string   `json:"node"`
+	Kind     string   `json:"kind,omitempty"`
 	State    string   `json:"state"`
 	Path     string   `json:"path"`
 	ClientIP string   `json:"client_ip,omitempty"`
@@ -30,16 +31,37 @@ type connection struct {
 	Bytes    uint64   `json:"bytes_written"`
 	Queued   int64    `json:"bytes_queued"`
 	Drops    uint64   `json:"drops"`
+	*relayedForm
 }
 
-var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open"}
+// relayedForm is what the JSON form of a connection has more if it reads a relayed answer.
+type relayedForm struct {
+	Readers     int   `json:"readers"`
+	AnswerBytes int64 `json:"answer_bytes"`
+	Resumable   bool  `json:"resumable"`
+}
+
+var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open", gateway.Closed: "closed"}
+
+// kindOf returns the kind of a connection that is not an ordinary one.
+func kindOf(i connections.Info) string {
+	if i.Relayed {
+		return "relay"
+	}
+	return ""
+}
 
 func show(i connections.Info) connection {
-	return connection{
+	c := connection{
+		Kind:  kindOf(i),
 		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Path: i.Path, ClientIP: i.ClientIP,
 		Subject: i.Subject, Topics: append([]string{}, i.Topics...), Overflow: i.Overflow.String(),
 		Since: i.Since.Format(time.RFC3339), Events: i.Events, Bytes: i.Bytes, Queued: i.Queued, Drops: i.Drops,
 	}
+	if a := i.Answer; a != nil {
+		c.State, c.relayedForm = a.State, &relayedForm{a.Readers, a.Bytes, a.Resumable}
+	}
+	return c
 }
 
 // listing is a page of the list of connections.

@@ -56,6 +56,7 @@ var (
 	errCloseQuery     = &Error{400, "INVALID_CLOSE_TYPE", "close must be true or false"}
 	errStreamType     = &Error{415, "UNSUPPORTED_MEDIA_TYPE", "Content-Type must be text/event-stream or application/x-ndjson"}
 	errPending        = &Error{409, "CONNECTION_PENDING", "the connection is not open yet"}
+	errRelayed        = &Error{409, "CONNECTION_RELAYED", "the stream is relayed: the application itself writes it; it can only be closed"}
 	errGone           = &Error{410, "CONNECTION_GONE", "the client has left"}
 	errNode           = &Error{503, "NODE_UNREACHABLE", "the node that holds the connection does not answer; it is unknown whether it got the request"}
 	errTokenNotFound  = &Error{404, "TOKEN_NOT_FOUND", "Token not found"}
@@ -108,6 +109,14 @@ var (
 	ErrTooManyConns    = &Error{503, "TOO_MANY_CONNECTIONS", "the gateway holds as many connections as it may"}
 	ErrTooManyFrom     = &Error{429, "TOO_MANY_FROM_ADDRESS", "there are too many streams from this address, or it opens them too fast: try again later"}
 	ErrRequestBudget   = &Error{503, "REQUEST_BUDGET_FULL", "the gateway keeps as many bytes of requests as it may"}
+	ErrDotSegment      = &Error{400, "INVALID_REQUEST_TARGET", "the path has a segment . or .. once it is decoded: ask for the path that it leads to"}
+	ErrNotReady        = &Error{503, "NOT_READY", "the gateway takes no new requests now: come back later, perhaps to another one"}
+	ErrTwoLengths      = &Error{400, "INVALID_REQUEST", "the request has both Content-Length and Transfer-Encoding: send one of them"}
+	ErrUpgrade         = &Error{501, "UPGRADE_NOT_SUPPORTED", "WebSockets are not relayed: have the proxy in front route this path around the gateway"}
+	ErrRequestBody     = &Error{400, "REQUEST_ABORTED", "the body of the request was malformed, or did not come in time"}
+	ErrAnswerGone      = &Error{410, "ANSWER_GONE", "the answer is not there any more, or never had this id: ask anew"}
+	ErrAnswerNode      = &Error{errNode.Status, errNode.Code, "the node that has the answer does not answer: come back later"}
+	ErrResumeForbidden = &Error{403, "RESUME_FORBIDDEN", "the answer was asked for with another Authorization: bring that one"}
 	errBackendAuth     = Error{401, "BACKEND_AUTH_FAILED", "Backend returned 401"}
 	errBackendForbiden = Error{403, "BACKEND_FORBIDDEN", "Backend returned 403"}
 )
@@ -153,6 +162,7 @@ var problems = []struct {
 	{connections.ErrNotFound, errTokenNotFound},
 	{connections.ErrGone, errGone},
 	{connections.ErrPending, errPending},
+	{connections.ErrRelayed, errRelayed},
 	{connections.ErrBufferFull, errBufferFull},
 	{connections.ErrWriteFailed, errWriteFailed},
 	{connections.ErrWriteTimeout, errWriteTimeout},
@@ -188,6 +198,9 @@ func BackendError(status int) *Error {
 func tooLarge(what string, maxBody int64) *Error {
 	return &Error{errPayload.Status, errPayload.Code, what + " is larger than MAX_BODY_BYTES, " + strconv.FormatInt(maxBody, 10) + " bytes"}
 }
+
+// TooLarge returns the answer to a request whose body is larger than MAX_BODY_BYTES.
+func TooLarge(maxBody int64) *Error { return tooLarge("the body", maxBody) }
 
 // Write answers a request with the error.
 func (e *Error) Write(w http.ResponseWriter) {

@@ -75,7 +75,7 @@ func (c *Client) attempt(ctx context.Context, deadline time.Time, message []byte
 	err = writeErr
 	if err == nil || *conn.written > before && !isTimeout(err) {
 		conn.limit.left = headLimit + bodyLimit
-		response, err = readHead(conn) //nolint:bodyclose // finish reads it; the body's own Close would wait for all of it
+		response, err = readHead(conn, posted, nil) //nolint:bodyclose // finish reads it; the body's own Close would wait for all of it
 	}
 	stopped := stop() // if not, the deadline of longAgo may still be on its way
 	if err == nil {
@@ -133,14 +133,14 @@ func isTimeout(err error) bool {
 // The head of the request that an answer is to, for the parser: a POST's answer has a body.
 var posted = &http.Request{Method: http.MethodPost}
 
-// readHead reads up to the head of the final answer.
-func readHead(c *conn) (*http.Response, error) {
+// readHead reads up to the head of the final answer to a request. interim, if not nil, gets each answer before it.
+func readHead(c *conn, to *http.Request, interim func(*http.Response)) (*http.Response, error) {
 	// Distinguishes a connection that ended before an answer from an answer that was cut.
 	if _, err := c.in.Peek(1); err != nil {
 		return nil, err
 	}
 	for {
-		response, err := http.ReadResponse(c.in, posted)
+		response, err := http.ReadResponse(c.in, to)
 		switch {
 		case err == nil:
 		case isTimeout(err), errors.Is(err, errTooLong):
@@ -155,6 +155,8 @@ func readHead(c *conn) (*http.Response, error) {
 			return response, nil
 		case response.StatusCode < 100 || response.StatusCode == http.StatusSwitchingProtocols:
 			return nil, errMalformed
+		case interim != nil:
+			interim(response)
 		}
 	}
 }

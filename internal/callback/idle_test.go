@@ -197,7 +197,7 @@ func TestFate(t *testing.T) {
 				t.Fatal(err)
 			}
 			close(written)
-			_, err := readHead(conn) //nolint:bodyclose // there is none
+			_, err := readHead(conn, posted, nil) //nolint:bodyclose // there is none
 			if err == nil {
 				t.Fatal("an answer")
 			}

@@ -84,6 +84,17 @@ type Config struct {
 	// CallbackBatch is how many disconnects one callback may carry. 1: each has its own.
 	CallbackBatch int
 
+	// RelayURL is the application that requests below RelayPaths are passed on to: a scheme and a host. Empty: none are.
+	RelayURL string
+	// RelayPaths are prefixes of whole segments of the raw path, each without a "/" at its end; "" is all.
+	RelayPaths []string
+	// RelayTimeout bounds the wait from the end of a relayed request to the head of its answer; whole seconds.
+	RelayTimeout time.Duration
+	// RelayResume is for how long a relayed answer can be resumed whose head does not say; whole seconds, 0: not at all.
+	RelayResume time.Duration
+	// RelayAnswerBytes and RelayBudgetBytes bound what is kept of one relayed answer, and of all.
+	RelayAnswerBytes, RelayBudgetBytes int64
+
 	// HeartbeatInterval between the heartbeats of a stream; whole seconds, at least one.
 	HeartbeatInterval time.Duration
 	// QueueBytes may wait for one client that reads slowly, or for one pending connection.

@@ -22,7 +22,7 @@ func defaults() Config {
 		Port: 3000, HeartbeatInterval: 15 * time.Second,
 		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, MaxTopics: 10000, LogBytes: 64 << 20, LogAge: 10 * time.Minute, RetainedBytes: 64 << 20,
 		StateSync: "second", NATSPrefix: "ssegateway", NATSReplicas: 1, NodeLease: 10 * time.Second,
-		CallbackConcurrency: 0, CallbackBatch: 1, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", ClientIPHeader: "X-Forwarded-For", EventSourceErrors: "status", EventForm: "plain",
+		CallbackConcurrency: 0, CallbackBatch: 1, RelayTimeout: time.Minute, RelayAnswerBytes: 4 << 20, RelayBudgetBytes: 64 << 20, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", ClientIPHeader: "X-Forwarded-For", EventSourceErrors: "status", EventForm: "plain",
 		CallbackTimeout: 5 * time.Second, InternalSocketMode: 0o660,
 	}
 }
@@ -103,7 +103,7 @@ func TestHeaderWithoutProxies(t *testing.T) {
 func TestEveryFieldIsASetting(t *testing.T) {
 	environ := []string{}
 	for env, value := range map[string]string{
-		"CONFIG_FILE": write(t, "config.yaml", ""), "PORT": "1", "CALLBACK_URL": "http://h/", "CALLBACK_URL_BEFORE": "http://b/", "HEARTBEAT_INTERVAL_SECONDS": "1",
+		"CONFIG_FILE": write(t, "config.yaml", ""), "PORT": "1", "CALLBACK_URL": "http://h/", "CALLBACK_URL_BEFORE": "http://b/", "RELAY_URL": "http://r", "RELAY_PATHS": "/r", "RELAY_RESUME_SECONDS": "1", "RELAY_ANSWER_BYTES": "1", "RELAY_BUDGET_BYTES": "1", "HEARTBEAT_INTERVAL_SECONDS": "1",
 		"INTERNAL_ADDR": ":1", "INTERNAL_ALLOW": "::1", "INTERNAL_TOKEN": "x", "CORS_ALLOWED_ORIGINS": "*",
 		"TLS_CERT_FILE": "c", "TLS_KEY_FILE": "k", "H2C": "true", "MAX_CONNECTIONS": "1", "MAX_CONNECTIONS_PER_IP": "1", "CONNECTS_PER_MINUTE_PER_IP": "1",
 		"TRUSTED_PROXIES": "::1", "CLIENT_IP_HEADER": "X-Real-Ip", "PROXY_PROTOCOL": "true", "MAX_BODY_BYTES": "1",
@@ -559,7 +559,7 @@ func TestRedacted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "[port=3000 callback_url=https://h:8443/cb%2F/x callback_signing_secret=(set) callback_timeout_seconds=5 heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock internal_socket_mode=0600" +
+	want := "[port=3000 callback_url=https://h:8443/cb%2F/x relay_timeout_seconds=60 relay_resume_seconds=0 relay_answer_bytes=4194304 relay_budget_bytes=67108864 callback_signing_secret=(set) callback_timeout_seconds=5 heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock internal_socket_mode=0600" +
 		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status event_form=plain h2c=false http2_max_streams=250 max_connections=0 max_connections_per_ip=0 connects_per_minute_per_ip=0 client_ip_header=X-Forwarded-For proxy_protocol=false max_body_bytes=1048576" +
 		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 request_budget_bytes=0 topic_log_bytes=67108864 topic_log_seconds=600 retained_bytes=67108864 state_sync=second nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
 		" node_lease_seconds=10 callback_concurrency=0 callback_batch=1 drain_seconds=30 pprof=false log_level=info log_format=text]"

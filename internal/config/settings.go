@@ -47,6 +47,30 @@ func settings(c *Config) []setting {
 				"Without it the gateway runs, is not ready, and refuses streams with 503.",
 		},
 		{
+			env: "RELAY_URL", value: relayURL(&c.RelayURL),
+			meaning: "An application that answers by itself: requests below `RELAY_PATHS` are [passed on](contract.md#20-relay) to it, and its event streams get heartbeats and more.",
+		},
+		{
+			env: "RELAY_PATHS", value: relayPaths(&c.RelayPaths),
+			meaning: "Which requests are passed on to `RELAY_URL`: those whose path is one of these, or below one. `/` is all but health, `/metrics` and `/internal`.",
+		},
+		{
+			env: "RELAY_TIMEOUT_SECONDS", standard: "60", value: seconds(&c.RelayTimeout, 1, 3600),
+			meaning: "How long the application may take from the end of a request to the head of its answer; then the client gets a 504.",
+		},
+		{
+			env: "RELAY_RESUME_SECONDS", standard: "0", value: seconds(&c.RelayResume, 0, 3600),
+			meaning: "For how long an event stream of the application is there for a client that comes back, where its head has no `Sse-Gateway-Resume`. 0: it is not kept.",
+		},
+		{
+			env: "RELAY_ANSWER_BYTES", standard: "4194304", value: byteCount(&c.RelayAnswerBytes, 0, gib),
+			meaning: "What is kept of one event stream of the application, with 64 bytes for each event. One that outgrows it goes on, at the pace of its slowest client, and nobody can come back to it.",
+		},
+		{
+			env: "RELAY_BUDGET_BYTES", standard: "67108864", value: byteCount(&c.RelayBudgetBytes, 0, 1024*gib),
+			meaning: "What is kept of all of them together. Where there is no room those that have ended go first, the oldest first.",
+		},
+		{
 			env: "CALLBACK_URL_BEFORE", value: callbackURL(&c.CallbackURLBefore), secret: true,
 			meaning: "With several gateways, to change `CALLBACK_URL` one after the other: the one before, which others still have. " +
 				"Without it a gateway with another `CALLBACK_URL` than those that run takes no streams. The query string does not count.",

@@ -26,5 +26,8 @@ func (c *Config) contradictions() (problems []error) {
 		never(u.User != nil && c.CallbackToken != "", "CALLBACK_TOKEN: not possible together with a user in CALLBACK_URL, which takes the same header field; leave one out")
 	}
 	never(c.StateDir != "" && c.NATSURL != "", "STATE_DIR: not possible together with NATS_URL, which keeps the same for several gateways; set one of them")
+	never((c.RelayURL == "") != (len(c.RelayPaths) == 0), "RELAY_URL and RELAY_PATHS: one is set, the other is not; set both or neither")
+	never(c.relaysCallbacks(), "RELAY_PATHS: covers the path of CALLBACK_URL on the same host, so that anybody could forge callbacks; "+
+		"set CALLBACK_SIGNING_SECRET or CALLBACK_TOKEN and have the application check it, or relay other paths")
 	return problems
 }

@@ -58,6 +58,7 @@ var (
 	ErrGone          = errors.New("the client has left")
 	ErrDropped       = errors.New("the overflow policy dropped the event") // the connection goes on
 	ErrPending       = errors.New("the connection is not open yet")
+	ErrRelayed       = errors.New("the backend itself writes the stream")
 	ErrBufferFull    = errors.New("the buffer of the pending connection is full")
 	ErrWriteFailed   = errors.New("the event could not be written")
 	ErrWriteTimeout  = errors.New("the event was not written in time")

@@ -29,6 +29,8 @@ type Own struct {
 	log    *slog.Logger
 	sends  [len(sendResults)]atomic.Uint64
 
+	answers Answers
+
 	published, unpublished, republished atomic.Uint64
 
 	sent      *repeats.Memory[sendKey, *sentOnce]
@@ -37,7 +39,7 @@ type Own struct {
 
 // NewOwn makes an Own. name returns the node's name for people, which may change.
 func NewOwn(gw *gateway.Gateway, t *topics.Topics, name func() string, log *slog.Logger) *Own {
-	return &Own{gw: gw, topics: t, name: name, log: log, sent: newSentMemory(), publishes: newPublishedMemory()}
+	return &Own{gw: gw, topics: t, name: name, log: log, answers: noAnswers{}, sent: newSentMemory(), publishes: newPublishedMemory()}
 }
 
 // The results of sends, as they are counted.
@@ -110,7 +112,13 @@ func countOf(outcome Outcome, err error) int {
 func (o *Own) Name() string { return o.name() }
 
 // Holds reports whether this node has a connection, which may have closed already.
-func (o *Own) Holds(token gateway.Token) bool { return o.gw.Find(token) != nil }
+func (o *Own) Holds(token gateway.Token) bool {
+	if o.gw.Find(token) != nil {
+		return true
+	}
+	_, ok := o.answers.Answer(token)
+	return ok
+}
 
 // SendNow implements [Connections].
 func (o *Own) SendNow(ctx context.Context, s Send) (Outcome, error) {
@@ -168,7 +176,7 @@ func (o *Own) begin(ctx context.Context, s *Send) (outcome Outcome, done chan er
 	}
 	c := o.gw.Find(s.Token)
 	if c == nil {
-		return 0, nil, ErrNotFound
+		return o.beginAnswer(s)
 	}
 	if o.log.Enabled(ctx, slog.LevelDebug) {
 		o.log.DebugContext(ctx, "send", "token", s.Token.String(), "event", s.Event.Name.String(), "bytes", len(s.Event.Data), "path", logging.Cut(c.Path()))
@@ -189,7 +197,21 @@ func (o *Own) begin(ctx context.Context, s *Send) (outcome Outcome, done chan er
 		return 0, nil, ErrBufferFull
 	case gateway.Failed:
 		return 0, nil, ErrWriteFailed
+	case gateway.Relayed:
+		return 0, nil, ErrRelayed
 	case gateway.Gone:
+	}
+	return 0, nil, ErrNotFound
+}
+
+// beginAnswer is begin for what may be an answer without a connection.
+func (o *Own) beginAnswer(s *Send) (outcome Outcome, done chan error, err error) {
+	if s.HasEvent {
+		if _, ok := o.answers.Answer(s.Token); ok {
+			return 0, nil, ErrRelayed
+		}
+	} else if o.answers.StopAnswer(s.Token) {
+		return Sent, nil, nil
 	}
 	return 0, nil, ErrNotFound
 }
@@ -224,9 +246,12 @@ func (o *Own) Batch(ctx context.Context, operations []Operation) []Result {
 // Describe implements [Connections].
 func (o *Own) Describe(_ context.Context, token gateway.Token) (Info, error) {
 	if c := o.gw.Find(token); c != nil {
-		if info := c.Info(); info.State != gateway.Closed {
+		if info := c.Info(); info.State != gateway.Closed || info.Answer != nil {
 			return show(info, o.name()), nil
 		}
+	}
+	if info, ok := o.answers.Answer(token); ok {
+		return show(info, o.name()), nil
 	}
 	return Info{}, ErrNotFound
 }
@@ -248,6 +273,8 @@ func (o *Own) Change(_ context.Context, token gateway.Token, add, remove []strin
 		return names, nil
 	case errors.Is(err, topics.ErrTooManyTopics):
 		return nil, ErrTooManyTopics
+	case errors.Is(err, gateway.ErrRelayed):
+		return nil, ErrRelayed
 	case c.State() == gateway.Pending:
 		return nil, ErrPending
 	default:
@@ -276,7 +303,7 @@ func (o *Own) List(_ context.Context, q Query) (p Page) {
 			p.Next = list[i-1].Token() // more connections follow
 			break
 		}
-		if info.State != gateway.Closed { // meanwhile
+		if info.State != gateway.Closed || info.Answer != nil { // meanwhile
 			p.Connections = append(p.Connections, show(info, node))
 		}
 	}

@@ -90,7 +90,7 @@ func (o *Own) write(c *gateway.Conn, blocks []Block, end bool) (<-chan error, er
 		return done, nil
 	case gateway.Full:
 		return nil, ErrBufferFull
-	case gateway.Failed, gateway.Gone:
+	case gateway.Failed, gateway.Gone, gateway.Relayed:
 	}
 	return nil, ErrGone
 }

@@ -1,5 +1,6 @@
 // Package demo runs the gateway together with a small backend that is a model of
-// how to integrate: backend.go is what to copy, site.go a page to try it with.
+// how to integrate: backend.go is what to copy, site.go a page to try it with. answers.go is an application that streams
+// by itself, behind the gateway as a relay.
 package demo
 
 import (
@@ -33,7 +34,7 @@ type Port struct {
 }
 
 // Run runs both until ctx ends, and prints instructions on out. Of cfg it
-// replaces the callback URL and the port, and adds the page to the origins that may open streams. run
+// replaces the callback URL, the relay and the port, and adds the page to the origins that may open streams. run
 // runs the gateway.
 func Run(ctx context.Context, cfg config.Config, page, gateway Port, version string, out io.Writer, logger *slog.Logger,
 	run func(context.Context, *server.Server) error,
@@ -150,6 +151,8 @@ func newSite(cfg config.Config, pagePort int) *site {
 func (s *site) configure(cfg config.Config, pagePort int) config.Config {
 	port := strconv.Itoa(pagePort)
 	cfg.CallbackURL = "http://" + net.JoinHostPort("127.0.0.1", port) + "/callback?secret=" + url.QueryEscape(s.secret)
+	// The same backend is what answers are relayed from.
+	cfg.RelayURL, cfg.RelayPaths, cfg.RelayResume = "http://"+net.JoinHostPort("127.0.0.1", port), []string{answersPath}, keptTime
 	// Not "any": a page whose cookies are to reach the backend has to be named.
 	own := []string{s.view.Page, "http://127.0.0.1:" + port}
 	others := slices.DeleteFunc(slices.Clone(cfg.CORSAllowedOrigins), func(o string) bool { return o == "*" || slices.Contains(own, o) })

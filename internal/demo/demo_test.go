@@ -147,20 +147,31 @@ type events struct {
 // open opens a stream as the page does.
 func (r *running) open(target string) *events {
 	r.t.Helper()
+	return r.stream(http.MethodGet, target)
+}
+
+// stream makes a request whose answer is a stream.
+func (r *running) stream(method, target string, header ...string) *events {
+	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), limit)
 	r.t.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, target, http.NoBody)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	req.Header.Set("Origin", r.page)
+	for i := 0; i < len(header); i += 2 {
+		if header[i+1] != "" {
+			req.Header.Set(header[i], header[i+1])
+		}
+	}
 	resp, err := r.client.Do(req)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { resp.Body.Close() })
 	if resp.StatusCode != http.StatusOK {
-		r.t.Fatalf("GET %s: %s", target, resp.Status)
+		r.t.Fatalf("%s %s: %s", method, target, resp.Status)
 	}
 	return &events{t: r.t, head: resp, dec: sse.NewDecoder(resp.Body)}
 }
@@ -280,6 +291,9 @@ func TestStrangers(t *testing.T) {
 		{"POST", r.page + "/send", nil, http.StatusUnauthorized},
 		{"POST", r.page + "/close", []string{"Sec-Fetch-Site", "cross-site"}, http.StatusForbidden},
 		{"GET", r.page + "/token/nobody", nil, http.StatusNotFound},
+		{"POST", r.page + "/events/answers", nil, http.StatusUnauthorized},
+		{"POST", r.gateway + "/events/answers", nil, http.StatusUnauthorized},
+		{"POST", r.page + "/cut", nil, http.StatusUnauthorized},
 		{"GET", r.page + "/site.go", nil, http.StatusNotFound},
 	} {
 		if status, body := r.do(c.method, c.target, "", c.header...); status != c.want {

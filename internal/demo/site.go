@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"ssegateway/web"
 )
 
 // This file is the demo's own: its page, who its users are, what they can press.
@@ -24,6 +26,9 @@ var files embed.FS
 
 //go:embed page/index.html
 var index string
+
+//go:embed page/answers.html
+var answers string
 
 var static, _ = fs.Sub(files, "page")
 
@@ -76,31 +81,41 @@ const (
 func (s *site) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /callback", s.serveCallback)
-	mux.HandleFunc("GET /{$}", s.servePage)
-	mux.Handle("GET /page.js", http.FileServerFS(static))
-	mux.Handle("GET /page.css", http.FileServerFS(static))
-	mux.Handle("GET /overview.svg", http.FileServerFS(static))
+	mux.HandleFunc("GET /{$}", s.servePage(index))
+	mux.HandleFunc("GET /answers", s.servePage(answers))
+	for _, file := range []string{"page.js", "page.css", "overview.svg", "answers.js"} {
+		mux.Handle("GET /"+file, http.FileServerFS(static))
+	}
+	mux.Handle("GET /relay.js", http.FileServerFS(web.Files))
 	mux.HandleFunc("POST /send", s.serveSend)
 	mux.HandleFunc("POST /close", s.serveClose)
 	mux.HandleFunc("GET /token/{name}", s.serveToken)
+	mux.HandleFunc("POST "+answersPath, s.serveAnswer)
+	n := newNetwork(s.view.Gateway)
+	mux.Handle(networkPath+"/", n)
+	mux.HandleFunc("POST /cut", n.serveCut)
 	// No other site may press our buttons. The gateway and curl are no browsers.
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
-func (s *site) servePage(w http.ResponseWriter, r *http.Request) {
-	if _, ok := session(r.Cookies()); !ok {
-		http.SetCookie(w, &http.Cookie{ //nolint:gosec // not Secure: the demo is plain HTTP, on this host
-			Name: sessionCookie, Value: rand.Text(), Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode,
-		})
-	}
+// servePage serves a page with the view in it.
+func (s *site) servePage(page string) http.HandlerFunc {
 	port := strconv.Itoa(s.view.GatewayPort)
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
 	// A page that connects to a gateway of another origin has to say so here, if it says anything.
-	h.Set("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; "+
-		"connect-src 'self' http://localhost:"+port+" http://127.0.0.1:"+port)
-	_, _ = s.view.filler().WriteString(w, index) // a browser that left does not matter
+	policy := "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; " +
+		"connect-src 'self' http://localhost:" + port + " http://127.0.0.1:" + port
+	return func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := session(r.Cookies()); !ok {
+			http.SetCookie(w, &http.Cookie{ //nolint:gosec // not Secure: the demo is plain HTTP, on this host
+				Name: sessionCookie, Value: rand.Text(), Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode,
+			})
+		}
+		h := w.Header()
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", policy)
+		_, _ = s.view.filler().WriteString(w, page) // a browser that left does not matter
+	}
 }
 
 // filler returns what puts the view into the page. The page is no html/template: that calls methods by names that

@@ -92,6 +92,7 @@ type Conn struct {
 	written    atomic.Int64 // bytes
 	allowed    atomic.Int64 // bytes that requests and handlers account for
 	framing    framing
+	handled    uint32 // requests of HTTP/1 so far; only the handler of the latest looks at it
 
 	// Guarded by the edge's lock.
 	addr       netip.Addr // the peer's or client's, of IPv6 the first half; zero where it has none

@@ -293,6 +293,35 @@ func TestBodyDeadline(t *testing.T) {
 	}
 }
 
+// The time in which the handler does not read a body is not its peer's: whoever the handler passes it on to may be slow.
+func TestBodyOfSlowReader(t *testing.T) {
+	for _, proto := range []string{"1.1", "1.0"} {
+		read, failed := int64(0), error(nil)
+		var handled chan struct{} // of the bubble
+		handler := func(_ http.ResponseWriter, r *http.Request) {
+			defer close(handled)
+			for failed == nil {
+				var n int
+				n, failed = r.Body.Read(make([]byte, 5000))
+				read += int64(n)
+				time.Sleep(bodyTimeout * 3) // fake clock
+			}
+		}
+		serve(t, handler, func(_ *world, dial func() net.Conn) {
+			handled = make(chan struct{})
+			nc := dial()
+			go func() {
+				_, _ = fmt.Fprintf(nc, "POST / HTTP/%s\r\nHost: x\r\nContent-Length: 50000\r\n\r\n%s", proto, strings.Repeat("x", 50000))
+			}()
+			<-handled
+			_ = nc.Close()
+		})
+		if read != 50000 || !errors.Is(failed, io.EOF) {
+			t.Errorf("HTTP/%s: %d bytes, %v", proto, read, failed)
+		}
+	}
+}
+
 // The states of an HTTP/1 connection, from its first byte to its last.
 func TestStates(t *testing.T) {
 	var release chan struct{} // of the bubble

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -93,8 +94,11 @@ func Handler(next http.Handler) http.Handler {
 				_ = b.control.EnableFullDuplex() // HTTP/1 has it
 			}
 		}
-		if r.ProtoMajor == 1 && (c.isUncertain(r) || isLeaving(r)) {
-			w.Header().Set("Connection", "close")
+		if r.ProtoMajor == 1 {
+			c.handled++
+			if c.isUncertain() || isLeaving(r) {
+				w.Header().Set("Connection", "close")
+			}
 		}
 		accounted := accountsFor(r)
 		c.begin(r.ProtoMajor > 1, accounted)
@@ -110,14 +114,9 @@ func Handler(next http.Handler) http.Handler {
 	})
 }
 
-// isUncertain reports whether a proxy may have seen the end of a request elsewhere, so that
+// isUncertain reports whether a proxy may have seen the end of the request of HTTP/1 that is handled elsewhere, so that
 // nothing may be read after it: see framing.
-func (c *Conn) isUncertain(r *http.Request) bool {
-	if !r.ProtoAtLeast(1, 1) { // which has no Transfer-Encoding: net/http passes it over
-		return c.framing.encoding.Load()
-	}
-	return len(r.TransferEncoding) > 0 && c.framing.conflicts()
-}
+func (c *Conn) isUncertain() bool { return c.framing.uncertain.Load() == c.handled }
 
 // isPreface reports whether a request of HTTP/1 is a preface of HTTP/2, with a header or without, which net/http passes
 // on as a request of HTTP/2 for handlers that take the connection over. Its Proto stays "HTTP/2.0".
@@ -234,6 +233,22 @@ func Hurry(r *http.Request, timeout time.Duration) {
 	}
 }
 
+// Stop has no more read of the body of a request than comes within a second. It may be called while another goroutine
+// reads the body, and returns at once.
+func Stop(r *http.Request) {
+	if b, ok := r.Body.(*body); ok {
+		b.stopped.Store(time.Now().Add(drainTimeout).UnixNano())
+		_ = b.control.SetReadDeadline(time.Now().Add(drainTimeout))
+	}
+}
+
+// HasTwoLengths reports whether a request that is being handled has a length that a proxy may have read differently: it
+// has a Content-Length and a Transfer-Encoding, or is of HTTP/1.0 and has a Transfer-Encoding (RFC 9112 section 6.1).
+func HasTwoLengths(r *http.Request) bool {
+	c := From(r.Context())
+	return c != nil && r.ProtoMajor == 1 && c.isUncertain()
+}
+
 // body is a request's, which its peer has to send.
 type body struct {
 	io.ReadCloser
@@ -243,12 +258,14 @@ type body struct {
 	patient bool
 	timeout time.Duration // for the next bytes
 	awaited bool          // the connection counts as one that waits for its peer
+	stopped atomic.Int64  // when reading ends, in Unix nanoseconds; 0: as its peer sends it
 	ended   bool          // there is no more of it to read
 	failure error         // why, if that is not its end
 
 	begun    time.Time // the first read; zero: none yet
 	received int64     // bytes since counted
 	counted  time.Time
+	returned time.Time // when the last read was over
 }
 
 // Read implements io.Reader.
@@ -263,18 +280,23 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	now := time.Now()
 	if b.begun.IsZero() {
-		b.begun, b.counted = now, now
+		b.begun, b.counted, b.returned = now, now, now
 		b.await(true)
 	}
+	b.counted = b.counted.Add(now.Sub(b.returned)) // meanwhile nothing was asked of the peer
 	deadline := now.Add(b.timeout)
 	if now.Sub(b.begun) >= bodyGrace { // the rate has to be kept up: a byte now and then is not enough
 		deadline = b.counted.Add(bodyTimeout)
 	}
 	_ = b.control.SetReadDeadline(deadline)
+	if until := b.stopped.Load(); until != 0 { // behind the deadline, so that none of the two is lost
+		_ = b.control.SetReadDeadline(time.Unix(0, until))
+	}
 	n, err := b.ReadCloser.Read(p)
 	b.conn.allowed.Add(int64(n))
-	if b.received += int64(n); b.received >= bodyRate || time.Since(b.begun) < bodyGrace {
-		b.received, b.counted = 0, time.Now()
+	b.returned = time.Now()
+	if b.received += int64(n); b.received >= bodyRate || b.returned.Sub(b.begun) < bodyGrace {
+		b.received, b.counted = 0, b.returned
 	}
 	if err != nil {
 		b.end(err)

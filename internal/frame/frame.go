@@ -51,6 +51,33 @@ func Block(block []byte) Frame {
 	return f.close(0)
 }
 
+// Blocks makes a frame of whole blocks, of which that many are events.
+func Blocks(blocks []byte, events int) Frame {
+	f := open(len(blocks))
+	f.bytes = append(f.bytes, blocks...)
+	return f.close(uint32(events)) //nolint:gosec // not negative
+}
+
+// Room returns how many bytes Within needs for blocks of n bytes.
+func Room(n int) int { return n + 20 }
+
+// Within is Blocks for blocks that are in pieces, and puts the frame into b, behind what is there. It returns b with it;
+// that part must not be changed.
+func Within(b []byte, events int, pieces ...[]byte) ([]byte, Frame) {
+	n, start := 0, len(b)
+	for _, p := range pieces {
+		n += len(p)
+	}
+	b = append(strconv.AppendInt(b, int64(n), 16), "\r\n"...)
+	f := Frame{before: uint8(len(b) - start), after: 2, events: uint32(events)} //nolint:gosec // at most 18; not negative
+	for _, p := range pieces {
+		b = append(b, p...)
+	}
+	b = append(b, "\r\n"...)
+	f.bytes = b[start:len(b):len(b)]
+	return b, f
+}
+
 // Head makes a frame of the head of an HTTP/1.x response, without a chunk around it.
 func Head(head []byte) Frame { return Frame{bytes: head} }
 

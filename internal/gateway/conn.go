@@ -29,32 +29,33 @@ type Conn struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	stream          Stream // nil unless open, or closed with something to write
-	lag             *lag   // nil while nothing waits
-	events          uint64 // handed to the client's socket
-	bytes           uint64 // the same, framing and heartbeats included
-	state           State
-	chunked         bool // the stream's
-	ended           bool
-	finished        bool   // Gateway.finish was called, or is about to be
-	needsDisconnect bool   // the backend accepted or may have accepted
-	reason          Reason // zero until closed
-	detail          Detail
+	stream   Stream // nil unless open, or closed with something to write
+	lag      *lag   // nil while nothing waits
+	events   uint64 // handed to the client's socket
+	bytes    uint64 // the same, framing and heartbeats included
+	state    State
+	chunked  bool // the stream's
+	ended    bool
+	finished bool // Gateway.finish was called, or is about to be
+	kind     kind
+	reason   Reason // zero until closed
+	detail   Detail
 
 	// Fixed after construction.
 	counterShard uint8 // of the counters
 	token        Token
 	request      []byte // what callbacks repeat: the JSON object {"url":…,"headers":…}
-	since        int64  // when it came, in Unix seconds
+	since        uint32 // when it came, in Unix seconds
+
+	slotIndex int32 // guarded by the lock of the wheel's slot, as slot is
 
 	// Guarded by mu.
-	extras   *extras // nil if the backend granted nothing and nobody waits for the end
-	answered bool    // the backend's answer is known, or known to stay unknown
-	closing  bool    // pending: a close is in the buffer
+	extras          *extras // nil if the backend granted nothing and nobody waits for the end
+	needsDisconnect bool    // the backend accepted or may have accepted
+	answered        bool    // the backend's answer is known, or known to stay unknown
+	closing         bool    // pending: a close is in the buffer
 
-	// Guarded by the lock of the wheel's slot.
-	slot      int16
-	slotIndex int32
+	slot int16
 }
 
 // State is a connection's place in its life.
@@ -116,6 +117,11 @@ func (c *Conn) lockAndSend(i *outbox.Item, end bool) Result {
 }
 
 func (c *Conn) sendLocked(i *outbox.Item, end bool) Result {
+	if c.kind != asked {
+		if r, is := c.stopLocked(end && i.Frame.IsZero()); is {
+			return r
+		}
+	}
 	switch c.state {
 	case Closed:
 		return Gone
@@ -175,12 +181,17 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 	}
 	c.gw.beats.add(c)
 
+	if r := c.readerLocked(); r != nil {
+		c.openReaderLocked(head, r)
+		c.closeOpenedLocked()
+		return true
+	}
 	buffered := c.lag
 	c.lag = nil
 	// Before anything is written: a client that has seen the head misses nothing.
 	opening, missed := c.grantLocked(g)
 	if opening.IsZero() && missed != nil {
-		opening = source{missed}.first() // for the write that has the head
+		opening = firstOf(source{missed}) // for the write that has the head
 	}
 	ready := c.readyFrame()
 	if !ready.IsZero() && missed == nil && buffered == nil {
@@ -208,10 +219,19 @@ func (c *Conn) Open(s Stream, head frame.Frame, g Grant) bool {
 		}
 		c.flushLocked()
 	}
-	if c.closing && c.state == Open {
+	c.closeOpenedLocked()
+	return true
+}
+
+// closeOpenedLocked closes a connection that was to be closed while it was pending.
+func (c *Conn) closeOpenedLocked() {
+	switch {
+	case !c.closing || c.state != Open:
+	case c.cutsLocked():
+		c.closeLocked(Error, ConnectionLost)
+	default:
 		c.closeLocked(ServerClosed, 0)
 	}
-	return true
 }
 
 // ready is the event that says, with Config.Envelope, that what a stream begins with is over.
@@ -252,11 +272,16 @@ func (c *Conn) closeLocked(r Reason, d Detail) {
 			c.gw.stats.Open.Add(-1)
 		}
 		c.state, c.reason, c.detail = Closed, r, d
+		if c.kind != asked {
+			c.stopSoon()
+		}
 		c.revokeLocked()
-		if c.stream != nil && graceful {
-			c.appendLocked(outbox.Item{Frame: frame.End})
+		if c.stream != nil && (graceful || c.cutsLocked()) {
+			if !c.cutsLocked() {
+				c.appendLocked(outbox.Item{Frame: frame.End})
+			}
 			if c.lag == nil && c.stream != nil {
-				c.endLocked(false)
+				c.endRestLocked()
 			}
 			return
 		}
@@ -268,24 +293,35 @@ func (c *Conn) closeLocked(r Reason, d Detail) {
 
 // endLocked drops what waits and the stream, if there are any.
 func (c *Conn) endLocked(abort bool) {
-	if l := c.lag; l != nil {
-		c.lag = nil
-		if c.stream != nil {
-			c.gw.backlog.remove(l)
-		}
-		why := ErrNotWritten
-		if c.reason == ClientClosed {
-			why = ErrLeft
-		}
-		for i, ok := l.Pop(); ok; i, ok = l.Pop() {
-			c.dropLocked(i, why)
-		}
-	}
+	c.dropLagLocked()
 	if c.stream != nil {
 		c.stream.Close(abort)
 		c.stream = nil
 	}
+	if r := c.readerLocked(); r != nil {
+		c.overSoon(r) // until Release
+		return
+	}
 	c.ended = c.answered
+}
+
+// dropLagLocked drops what waits.
+func (c *Conn) dropLagLocked() {
+	l := c.lag
+	if l == nil {
+		return
+	}
+	c.lag = nil
+	if c.stream != nil {
+		c.gw.backlog.remove(l)
+	}
+	why := ErrNotWritten
+	if c.reason == ClientClosed {
+		why = ErrLeft
+	}
+	for i, ok := l.Pop(); ok; i, ok = l.Pop() {
+		c.dropLocked(i, why)
+	}
 }
 
 // Abort closes the connection because of the client or the stream, and cuts it at once.

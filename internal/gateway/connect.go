@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"ssegateway/internal/guard"
@@ -27,7 +28,7 @@ type Leaver interface {
 // goes away, and may be a [Leaver]. With the answer Accepted the returned connection waits for Open, or for Abort if there
 // will be no stream. Any other answer has ended it.
 func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer, error) {
-	c, err := g.register(request)
+	c, err := g.register(request, asked, nil)
 	if err != nil {
 		if errors.Is(err, ErrRequests) {
 			g.sayRefused(client)
@@ -53,10 +54,16 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 	return c, a, nil
 }
 
-func (g *Gateway) register(request []byte) (*Conn, error) {
-	if g.count.Add(1) > int64(g.cfg.MaxConnections)+g.tails.Load() {
+func (g *Gateway) register(request []byte, k kind, x *extras) (*Conn, error) {
+	spare := g.spare
+	if x != nil && x.modest {
+		spare = noSpare
+	}
+	for g.count.Add(1) > int64(g.cfg.MaxConnections)+g.tails.Load() {
 		g.releaseSlot()
-		return nil, ErrFull
+		if !spare(netip.Addr{}) {
+			return nil, ErrFull
+		}
 	}
 	node := g.node.Load()
 	if node == nameless {
@@ -67,14 +74,14 @@ func (g *Gateway) register(request []byte) (*Conn, error) {
 		g.releaseSlot()
 		return nil, ErrRequests
 	}
-	if a := g.cfg.Addresses; a != nil {
-		if err := a.Take(ClientIP(request)); err != nil {
+	if k == asked {
+		if err := g.takeAddress(request, spare); err != nil {
 			g.cfg.Requests.Release(request)
 			g.releaseSlot()
 			return nil, err
 		}
 	}
-	c := &Conn{gw: g, token: NewToken(), request: request, since: time.Now().Unix()}
+	c := &Conn{gw: g, token: NewToken(), request: request, since: uint32(time.Now().Unix()), kind: k, extras: x} //nolint:gosec // fits until 2106
 	if node >= numbered {
 		c.token = newNodeToken(uint32(node)) //nolint:gosec // the lower half
 	}

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"ssegateway/internal/frame"
@@ -24,7 +26,11 @@ func (g *Gateway) Hurry() { g.hurry() }
 // arrive at the other gateways together with the clients that were closed last.
 func (g *Gateway) Drain(window, grace time.Duration) {
 	g.draining.Store(true)
-	conns := g.conns.all()
+	g.dropHeld()
+	conns := slices.DeleteFunc(g.conns.all(), (*Conn).isForwarded)
+	cutRelayed := time.AfterFunc(max(0, window-relayRest), g.cutRelayed)
+	defer cutRelayed.Stop()
+	defer context.AfterFunc(g.hurried, g.cutRelayed)()
 	start := time.Now()
 	rest := min(maxRetry*time.Millisecond, window/2)
 	var last time.Time // the last close
@@ -96,6 +102,9 @@ func (g *Gateway) await(rest, grace time.Duration) {
 func (c *Conn) dismiss(r Reason, d Detail) bool {
 	c.mu.Lock()
 	defer c.unlock()
+	if c.kind == relayed {
+		return false // its end is the backend's, or it is cut
+	}
 	open := c.state == Open
 	if open {
 		c.appendLocked(outbox.Item{Frame: frame.Block(RetryBlock())}) // even if the queue is full

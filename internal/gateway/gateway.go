@@ -85,6 +85,7 @@ type Gateway struct {
 	subjects *subjects
 	replayer *replayer
 	stats    Stats
+	spare    func(client netip.Addr) bool // see SetSpare
 
 	node     atomic.Uint64 // alone, nameless, or numbered plus the number
 	draining atomic.Bool
@@ -117,6 +118,7 @@ func New(cfg Config, backend Backend) *Gateway {
 		backlog:  newBacklog(),
 		budget:   outbox.NewBudget(cfg.BudgetBytes, cfg.QueueBytes),
 		empty:    make(chan struct{}, 1),
+		spare:    noSpare,
 	}
 	if cfg.Clustered {
 		g.node.Store(nameless)
@@ -172,11 +174,22 @@ func (g *Gateway) Requests() *Requests { return g.cfg.Requests }
 // SetNumber sets the gateway's number in its cluster. All tokens made from now on have it.
 func (g *Gateway) SetNumber(number uint32) { g.node.Store(numbered | uint64(number)) }
 
+// Number returns the gateway's number in its cluster; 0: it has none.
+func (g *Gateway) Number() uint32 {
+	if node := g.node.Load(); node >= numbered {
+		return uint32(node) //nolint:gosec // the lower half
+	}
+	return 0
+}
+
 // Abandon removes the gateway's number, because other nodes have reported that all its connections
 // are gone. It closes them, and takes no more before SetNumber.
 func (g *Gateway) Abandon() {
 	g.node.Store(nameless)
 	for _, c := range g.conns.all() {
+		if c.IsRelayed() {
+			continue // nobody else knew of it
+		}
 		c.dismiss(Error, GatewayLost)
 	}
 }
@@ -184,7 +197,7 @@ func (g *Gateway) Abandon() {
 // Each calls f with every connection that the backend knows, in no order.
 func (g *Gateway) Each(f func(token Token, request []byte)) {
 	for _, c := range g.conns.all() {
-		if !c.isTail() {
+		if !c.isTail() && !c.isForwarded() {
 			f(c.token, c.request)
 		}
 	}
@@ -219,7 +232,7 @@ func (g *Gateway) log(ctx context.Context, c *Conn, message string, attrs ...slo
 // notified if it accepted the connection or may have.
 func (g *Gateway) finish(c *Conn) {
 	g.conns.remove(c.token)
-	if a := g.cfg.Addresses; a != nil && !c.isTail() {
+	if a := g.cfg.Addresses; a != nil && !c.isTail() && c.kind != forwarded {
 		a.Give(ClientIP(c.request)) // so there is room when the backend is told
 	}
 	if c.needsDisconnect {

@@ -39,6 +39,10 @@ type extras struct {
 	member   *topics.Member // nil without topics
 	age      *time.Timer    // closes the connection; nil: there is no maximum age
 	ahead    *time.Timer    // ends the wait for what the client has from another node; nil: it was not ahead
+	stop     func()         // of a relayed request: ends the backend's; nil: none
+	reader   *reader        // of an answer; nil: it is no relayed stream
+	modest   bool           // of a relayed request: no answer is given up to make room for it
+	cut      bool           // a relayed stream ends by a cut, behind what waits
 	gone     chan struct{}  // closed when the connection closes; nil: nobody waits
 }
 
@@ -152,6 +156,9 @@ func (c *Conn) Change(add, remove []string) (topics []string, err error) {
 func (c *Conn) change(add, remove []string) (topics []string, err error) {
 	c.mu.Lock()
 	defer c.unlock()
+	if c.kind == relayed {
+		return nil, ErrRelayed
+	}
 	if c.state != Open {
 		return nil, ErrNotOpen
 	}

@@ -44,6 +44,9 @@ func (c *Conn) Path() string {
 	return strings.Clone(path)
 }
 
+// ClientIP returns the address of the connection's client, or the zero Addr if it is not known.
+func (c *Conn) ClientIP() netip.Addr { return ClientIP(c.request) }
+
 // clientIPOpen begins a request that has the address of its client.
 const clientIPOpen = `{"client_ip":"`
 
@@ -66,6 +69,7 @@ const maxAddr = len("0000:0000:0000:0000:0000:ffff:255.255.255.255") + 1
 type Info struct {
 	Token    Token
 	State    State
+	Relayed  bool // the backend itself writes the stream
 	Path     string
 	ClientIP string // "": not known
 	Subject  string
@@ -76,6 +80,7 @@ type Info struct {
 	Bytes    uint64 // written
 	Queued   int64  // bytes
 	Drops    uint64
+	Answer   *AnswerInfo // that it reads; nil: none
 }
 
 // Info returns a description of the connection as it is now.
@@ -89,7 +94,7 @@ func (c *Conn) info() Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := Info{
-		Token: c.token, State: c.state, Path: c.Path(), Since: time.Unix(c.since, 0).UTC(),
+		Token: c.token, State: c.state, Relayed: c.kind == relayed, Path: c.Path(), Since: time.Unix(int64(c.since), 0).UTC(),
 		Events: c.events, Bytes: c.bytes,
 	}
 	if client := ClientIP(c.request); client.IsValid() {
@@ -100,6 +105,10 @@ func (c *Conn) info() Info {
 	}
 	if x := c.extras; x != nil {
 		i.Subject, i.Overflow, i.Drops = x.subject, x.overflow, x.drops
+		if x.reader != nil {
+			answer := x.reader.kept.Describe()
+			i.Answer = &answer
+		}
 		if x.member != nil {
 			i.Topics = x.member.Names()
 		}

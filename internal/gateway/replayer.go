@@ -75,11 +75,15 @@ func (s source) Next(most int) (items []outbox.Item) {
 	return items
 }
 
-// first takes the first frames of a replay as one, as few as possible.
-func (s source) first() frame.Frame {
-	var frames []frame.Frame
-	for _, i := range s.Next(0) {
-		frames = append(frames, i.Frame)
+// firstOf takes the first frames of a source as one, as few as possible. It is the zero Frame if there are none.
+func firstOf(s outbox.Source) frame.Frame {
+	items := s.Next(0)
+	if len(items) == 0 {
+		return frame.Frame{}
+	}
+	frames := make([]frame.Frame, len(items))
+	for n, i := range items {
+		frames[n] = i.Frame
 	}
 	return frame.Join(frames)
 }

@@ -19,6 +19,8 @@ const (
 	Full
 	// Failed: the frame could not be written, and the connection has ended because of that.
 	Failed
+	// Relayed: the backend itself writes this stream; nothing was done.
+	Relayed
 )
 
 // Errors for the waiter of an event that was not written. The others are of the kind ErrNotWritten.

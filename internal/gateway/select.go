@@ -50,7 +50,7 @@ func (c *Conn) fits(f Filter) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch x := c.extras; {
-	case c.state == Closed:
+	case c.state == Closed && !c.heldLocked():
 		return false
 	case x == nil:
 		return f == Filter{}

@@ -22,7 +22,7 @@ func (g *Gateway) Tail() (*Conn, error) {
 	}
 	g.count.Add(1)
 	g.cfg.Requests.Keep(nil)
-	c := &Conn{gw: g, token: newTailToken(), answered: true, since: time.Now().Unix()}
+	c := &Conn{gw: g, token: newTailToken(), answered: true, since: uint32(time.Now().Unix())} //nolint:gosec // fits until 2106
 	c.counterShard = c.token[shardByte]
 	g.conns.add(c)
 	if g.draining.Load() { // not earlier: see register

@@ -206,7 +206,7 @@ func (c *Conn) flushLocked() {
 		}
 	}
 	if c.state == Closed {
-		c.endLocked(false)
+		c.endRestLocked()
 	}
 }
 
@@ -245,7 +245,7 @@ func (c *Conn) Pump(s Stream, write func(p []byte) Detail) bool {
 			if c.state != Closed {
 				return true
 			}
-			c.endLocked(false)
+			c.endRestLocked()
 			break
 		}
 		b, items := c.lag.Batch(buf[:])

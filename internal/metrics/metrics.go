@@ -65,6 +65,12 @@ type State struct {
 	StateWritable      bool      // within the last seconds
 	CertificateExpiry  time.Time // zero without TLS
 	ForgottenKeys      uint64    // of publishes, before their time
+	HasRelay           bool      // RELAY_URL
+	Answers            int       // that clients can come back to
+	AnswersAlone       int       // of them, while no client reads them
+	AnswerBytes        int64     // that are kept of them
+	AnswersUnkept      uint64    // that were kept no more before their time
+	AnswerReturns      uint64    // clients that came back
 }
 
 // New returns Metrics without the gateway's counters. Watch adds them. results are those that an
@@ -166,6 +172,12 @@ var (
 	unrecorded = desc("state_unrecorded_total", "Connections that the backend was asked about while STATE_DIR took no record of them: after a kill it is not told of their ends.")
 	restored   = desc("state_restored_total", "Connections of former processes, found in STATE_DIR, of which the backend is told.")
 
+	answers      = desc("relay_answers", "Answers of the application that clients can come back to.")
+	answersAlone = desc("relay_answers_alone", "Those of them that are read on while no client reads them.")
+	answerBytes  = desc("relay_kept_bytes", "Bytes that are kept of answers, bookkeeping included. The bound is RELAY_BUDGET_BYTES.")
+	unkept       = desc("relay_unkept_total", "Answers that were kept no more before their time: one had outgrown RELAY_ANSWER_BYTES, there was no room in RELAY_BUDGET_BYTES, or it had ids of its own.")
+	returns      = desc("relay_returns_total", "Clients that came back to an answer.")
+
 	nodes    = desc("cluster_nodes", "Other nodes, by state. Lost: dead, and the backend is being told of what it held.", "state")
 	lease    = desc("cluster_lease_held", "1 while this node's lease holds for certain, else 0: what it has to tell the backend waits.")
 	ledger   = desc("cluster_ledger_backlog", "Records of connections that are not written to the broker, or removed, yet.")
@@ -265,6 +277,13 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(unwritten, int64(r.Owed()))
 		counter(unrecorded, r.Stats().Unrecorded.Load())
 		counter(restored, r.Stats().Restored.Load())
+	}
+	if state.HasRelay {
+		gauge(answers, int64(state.Answers))
+		gauge(answersAlone, int64(state.AnswersAlone))
+		gauge(answerBytes, state.AnswerBytes)
+		counter(unkept, state.AnswersUnkept)
+		counter(returns, state.AnswerReturns)
 	}
 	node := source.Node
 	if node == nil {

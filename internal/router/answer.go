@@ -127,6 +127,8 @@ func (r *Router) serve(ctx context.Context, q nodeRequest) (a nodeAnswer) {
 		return r.write(ctx, q.Write)
 	case q.Watch != nil:
 		return r.watch(ctx, q.Watch)
+	case q.Answer != nil:
+		return r.serveAnswer(ctx, q.Answer)
 	default:
 		return failed(errUnknown)
 	}

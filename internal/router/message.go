@@ -39,6 +39,7 @@ type nodeRequest struct {
 	Count       uint64         `json:"count,omitzero"`  // the ref of a record
 	Write       *writeRequest  `json:"write,omitzero"`
 	Watch       *watchRequest  `json:"watch,omitzero"`
+	Answer      *answerRequest `json:"answer,omitzero"` // unknown to nodes that relay nothing, which is an answer too
 }
 
 // sendRequest is a [connections.Send].
@@ -108,6 +109,7 @@ type nodeAnswer struct {
 	Statistics *statistics `json:"statistics,omitzero"`
 	Receivers  int         `json:"receivers,omitzero"`
 	Held       bool        `json:"held,omitzero"` // of Write and Watch: no result yet, ask again
+	Answer     *answerPart `json:"answer,omitzero"`
 }
 
 // sent is the result of a send.
@@ -122,6 +124,7 @@ type connection struct {
 	Token      string    `json:"token"`
 	Node       string    `json:"node"`
 	State      string    `json:"state"`
+	Relayed    bool      `json:"relayed,omitzero"`
 	Path       string    `json:"path"`
 	ClientIP   string    `json:"client_ip,omitzero"`
 	Subject    string    `json:"subject,omitzero"`
@@ -133,6 +136,15 @@ type connection struct {
 	Bytes      uint64    `json:"bytes"`
 	Queued     int64     `json:"queued"`
 	Drops      uint64    `json:"drops"`
+	Answer     *relayed  `json:"answer,omitzero"`
+}
+
+// relayed is a [gateway.AnswerInfo].
+type relayed struct {
+	State     string `json:"state"`
+	Readers   int    `json:"readers"`
+	Bytes     int64  `json:"bytes"`
+	Resumable bool   `json:"resumable,omitzero"`
 }
 
 // page is a [connections.Page] of one node.
@@ -180,6 +192,7 @@ var errorNames = map[string]error{
 	"gone":             connections.ErrGone,
 	"dropped":          connections.ErrDropped, // of Write
 	"pending":          connections.ErrPending,
+	"relayed":          connections.ErrRelayed,
 	"buffer_full":      connections.ErrBufferFull,
 	"write_failed":     connections.ErrWriteFailed,
 	"write_timeout":    connections.ErrWriteTimeout,
@@ -188,6 +201,8 @@ var errorNames = map[string]error{
 	"unreachable":      connections.ErrUnreachable,
 	"too_large":        connections.ErrTooLarge,
 	"key_reused":       connections.ErrKeyReused,
+	"answer_gone":      connections.ErrAnswerGone,
+	"resume_forbidden": connections.ErrResumeForbidden,
 	"unknown":          errUnknown,
 	"malformed":        errMalformed,
 	"version":          errVersion,
@@ -370,11 +385,16 @@ func decodeBlocks(in []event) ([]connections.Block, error) {
 	return blocks, nil
 }
 
-var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open"}
+var stateNames = [...]string{gateway.Pending: "pending", gateway.Open: "open", gateway.Closed: "closed"}
 
 func encodeConnection(i connections.Info) connection {
+	var answer *relayed
+	if a := i.Answer; a != nil {
+		answer = &relayed{a.State, a.Readers, a.Bytes, a.Resumable}
+	}
 	return connection{
-		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Path: i.Path, ClientIP: i.ClientIP, Subject: i.Subject, Topics: i.Topics,
+		Answer: answer,
+		Token:  i.Token.String(), Node: i.Node, State: stateNames[i.State], Relayed: i.Relayed, Path: i.Path, ClientIP: i.ClientIP, Subject: i.Subject, Topics: i.Topics,
 		Overflow: i.Overflow.String(), Since: i.Since, Events: i.Events, Bytes: i.Bytes, Queued: i.Queued, Drops: i.Drops,
 	}
 }
@@ -391,6 +411,10 @@ func (c connection) decode() (i connections.Info, err error) {
 	}
 	i.Overflow, _ = outbox.ParseOverflow(c.Overflow)
 	i.Node, i.Path, i.ClientIP, i.Subject, i.Topics, i.Since = c.Node, c.Path, c.ClientIP, c.Subject, c.Topics, c.Since
+	i.Relayed = c.Relayed
+	if a := c.Answer; a != nil {
+		i.Answer = &gateway.AnswerInfo{State: a.State, Readers: a.Readers, Bytes: a.Bytes, Resumable: a.Resumable}
+	}
 	i.Events, i.Bytes, i.Queued, i.Drops = c.Events, c.Bytes, c.Queued, c.Drops
 	return i, nil
 }

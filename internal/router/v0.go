@@ -339,6 +339,7 @@ var v0Errors = []v0Error{
 	{connections.ErrNotFound, 404, "TOKEN_NOT_FOUND", "Token not found"},
 	{connections.ErrGone, 410, "CONNECTION_GONE", "the client has left"},
 	{connections.ErrPending, 409, "CONNECTION_PENDING", "the connection is not open yet"},
+	{connections.ErrRelayed, 409, "CONNECTION_RELAYED", "the stream is relayed: the application itself writes it; it can only be closed"},
 	{connections.ErrBufferFull, 503, "BUFFER_FULL", "the buffer of the pending connection is full, nothing of this request was kept"},
 	{connections.ErrWriteFailed, 500, "WRITE_FAILED", "event could not be written, the connection has ended"},
 	{connections.ErrWriteTimeout, 504, "WRITE_TIMEOUT", "event is queued, but was not written in time"},

@@ -24,21 +24,6 @@ func (s *Server) callbackConfig(requests *gateway.Requests) (callback.Config, er
 		Trace:    traceCallbacks(s.tracer, address),
 		Position: func() broker.Position { return s.topics.Position() },
 	}
-	if s.cfg.BackendCAFile != "" {
-		known, err := newAuthorities(backendAuthorities, s.cfg.BackendCAFile, s.log)
-		if err != nil {
-			return c, err
-		}
-		s.follows(known)
-		c.Authorities = known.get
-	}
-	if s.cfg.BackendClientCertFile != "" {
-		own, err := newCertificate(backendPair, s.cfg.BackendClientCertFile, s.cfg.BackendClientKeyFile, s.log)
-		if err != nil {
-			return c, err
-		}
-		s.follows(own)
-		c.Certificate = own.get
-	}
-	return c, nil
+	c.Authorities, c.Certificate, err = s.backendTLS()
+	return c, err
 }

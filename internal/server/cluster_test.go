@@ -64,8 +64,13 @@ func startNodes(t *testing.T, change ...func(*natsserver.Options)) *nodes {
 // startNodesOf starts node a by one program, and b by another.
 func startNodesOf(t *testing.T, a, b string, change ...func(*natsserver.Options)) *nodes {
 	t.Helper()
+	return startNodesWith(t, a, b, nil, change...)
+}
+
+func startNodesWith(t *testing.T, a, b string, settings []string, change ...func(*natsserver.Options)) *nodes {
+	t.Helper()
 	broker := startNATS(t, change...)
-	settings := []string{"NATS_URL=" + broker.ClientURL(), fmt.Sprintf("NODE_LEASE_SECONDS=%d", leaseSeconds)}
+	settings = append(settings, "NATS_URL="+broker.ClientURL(), fmt.Sprintf("NODE_LEASE_SECONDS=%d", leaseSeconds))
 	n := &nodes{t: t, client: &http.Client{}, nats: broker}
 	n.a = harness.StartGateway(t, a, nil, settings...)
 	n.backend = n.a.Backend

@@ -48,7 +48,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		api.WriteJSON(w, http.StatusOK, []byte(`{"status":"ok"}`))
 		return
 	}
-	ready := readiness{Status: "ready", Configured: s.callbacks != nil, Reasons: s.unready()}
+	ready := readiness{Status: "ready", Configured: s.callbacks != nil || s.relay != nil, Reasons: s.unready()}
 	status := http.StatusOK
 	if len(ready.Reasons) > 0 {
 		status, ready.Status = http.StatusServiceUnavailable, "not_ready"
@@ -62,7 +62,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 
 // unready returns why the gateway is not ready for streams; nothing if it is.
 func (s *Server) unready() (reasons []string) {
-	if s.callbacks == nil {
+	if s.callbacks == nil && s.relay == nil {
 		reasons = append(reasons, "CALLBACK_URL is not configured")
 	}
 	if !s.started.Load() {
@@ -115,6 +115,11 @@ func (s *Server) state() metrics.State {
 	if s.limits != nil {
 		state.HasAddresses, state.Addresses = true, s.limits.Addresses()
 		state.StreamsPerAddress, state.ConnectsPerAddress = s.limits.Refused()
+	}
+	if s.relay != nil {
+		r := s.relay.Stats()
+		state.HasRelay, state.Answers, state.AnswersAlone, state.AnswerBytes = true, r.Kept, r.Alone, r.Bytes
+		state.AnswersUnkept, state.AnswerReturns = r.Unkept, r.Returns
 	}
 	if c := s.certificate.Load(); c != nil {
 		state.CertificateExpiry = expiry(c.current.Load())

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/logging"
+	"ssegateway/internal/relay"
 	"ssegateway/sse"
 )
 
@@ -37,17 +39,21 @@ func isInternal(path string) bool {
 
 // servePublic routes the requests at the public port.
 func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
-	switch path := target(r); {
+	path := target(r)
+	relays := s.relays(path)
+	switch {
 	case healthPath(r) != "":
 		s.serveHealth(w, r)
-	case !isInternal(path):
-		s.clients.ServeHTTP(w, r)
-	default:
+	case isInternal(path) || relays && path == "/internal":
 		if problem := s.mayCall(r); problem != nil {
 			refuse(w, r, problem)
 			return
 		}
 		s.serveInternal(w, r)
+	case relays:
+		s.serveRelayed(w, r)
+	default:
+		s.clients.ServeHTTP(w, r)
 	}
 }
 
@@ -165,8 +171,15 @@ func (c streamClient) Left() (gateway.Reason, gateway.Detail) {
 // lacksSockets reports whether the request asks for a stream with a socket of its own, and no
 // socket is left. MAX_CONNECTIONS may be larger than that, since HTTP/2 streams share sockets.
 func (s *Server) lacksSockets(r *http.Request) bool {
-	return r.ProtoMajor == 1 && s.cfg.MaxConnections > s.files.streams &&
-		int(s.gw.Stats().Pending.Load())+s.streams.Sockets() >= s.files.streams+s.gw.Tails()
+	if r.ProtoMajor != 1 || s.cfg.MaxConnections <= s.files.streams {
+		return false
+	}
+	for int(s.gw.Stats().Pending.Load())+s.sockets() >= s.files.streams+s.gw.Tails() {
+		if s.relay == nil || !s.relay.Spare(netip.Addr{}) {
+			return true
+		}
+	}
+	return false
 }
 
 // refuseFull turns a client away because there are as many streams as there may be.
@@ -235,8 +248,8 @@ func leavePositionsOut(events []sse.Event) (some bool) {
 }
 
 // lastEventID returns the first Last-Event-ID that is not empty. An EventSource sends one, but a
-// proxy or another client may add more. Without one it returns the first position that the query
-// has in its place, since a page cannot make a new EventSource send the header.
+// proxy or another client may add more. Without one it returns the first position, or id of a relayed
+// answer, that the query has in its place, since a page cannot make a new EventSource send the header.
 func lastEventID(r *http.Request) string {
 	for _, id := range r.Header.Values("Last-Event-ID") {
 		if id != "" {
@@ -248,7 +261,7 @@ func lastEventID(r *http.Request) string {
 		name, value, _ := strings.Cut(pair, "=")
 		switch name {
 		case "lastEventId", "lastEventID", "last-event-id":
-			if id, err := url.QueryUnescape(value); err == nil && broker.IsPosition(id) {
+			if id, err := url.QueryUnescape(value); err == nil && (broker.IsPosition(id) || relay.IsID(id)) {
 				return id
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"ssegateway/internal/api"
 )
 
@@ -112,9 +114,12 @@ func isNoHostChar(c rune) bool {
 }
 
 // isMalformed2 reports whether a request is malformed by RFC 9113 in a way that net/http lets through: a length that is
-// not the body's (section 8.1.1), a Host that is not the authority, or a blank in the path (8.3.1). Blanks around a value
-// are let through, as clients send them: "Bearer " with an empty token.
+// not the body's (section 8.1.1), a Host that is not the authority, a method that is no token, or a blank in the path
+// (8.3.1). Blanks around a value are let through, as clients send them: "Bearer " with an empty token.
 func isMalformed2(r *http.Request) bool {
+	if !httpguts.ValidHeaderFieldName(r.Method) { // a token, too
+		return true
+	}
 	for _, host := range r.Header["Host"] {
 		if host != r.Host {
 			return true

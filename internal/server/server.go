@@ -33,6 +33,7 @@ import (
 	"ssegateway/internal/logging"
 	"ssegateway/internal/metrics"
 	"ssegateway/internal/records"
+	"ssegateway/internal/relay"
 	"ssegateway/internal/router"
 	"ssegateway/internal/stream"
 	"ssegateway/internal/topics"
@@ -76,8 +77,11 @@ type Server struct {
 	disk      *disk.Store      // the broker, with STATE_DIR
 	records   *records.Records // in disk; nil without STATE_DIR
 	node      *cluster.Node    // nil: there are no others
+	router    *router.Router   // nil without node
 	callbacks *callback.Client // nil without a CALLBACK_URL
 	streams   *stream.Opener
+	relay     *relay.Relay // nil without RELAY_URL
+	forwarder *callback.Forwarder
 	senders   *fastsend.Server
 	own       *connections.Own
 	api       *api.API
@@ -85,7 +89,8 @@ type Server struct {
 	tracer    *tracing.Tracer // nil: nobody asks for traces
 	serveAPI  http.HandlerFunc
 	withCORS  func(http.HandlerFunc) http.Handler
-	clients   http.Handler // serves requests other than health and /internal
+	relayCORS func(http.HandlerFunc) http.Handler // of what the gateway itself answers to a relayed request
+	clients   http.Handler                        // serves requests other than health and /internal
 
 	edge        *edge.Edge
 	files       descriptors
@@ -106,10 +111,13 @@ type Server struct {
 	hurried   chan struct{} // closed by Hurry
 }
 
-// noBackend is the backend if no CALLBACK_URL is configured. It is never called.
+// noBackend is the backend if no CALLBACK_URL is configured. It is called only for what is held by the answer to a relayed request.
 type noBackend struct{}
 
-func (noBackend) Connect(_, _ context.Context, _ gateway.Token, _ []byte) gateway.Answer {
+func (noBackend) Connect(_, client context.Context, _ gateway.Token, _ []byte) gateway.Answer {
+	if a, ok := gateway.Held(client); ok {
+		return a
+	}
 	return gateway.Answer{Outcome: gateway.Unreachable}
 }
 func (noBackend) Disconnect(gateway.Notice) {}
@@ -173,12 +181,13 @@ func New(cfg config.Config, version string, log *slog.Logger) (_ *Server, err er
 		if s.callbacks, err = callback.New(callbacks); err != nil {
 			return nil, err
 		}
-		backend = s.callbacks
+		teller := holder{s.callbacks}
+		backend = teller
 		if s.node != nil {
-			backend = s.callbacks.Refusing(s.node.Backend(s.callbacks))
+			backend = s.callbacks.Refusing(s.node.Backend(teller))
 		}
 		if s.records != nil {
-			backend = s.callbacks.Refusing(s.records.Backend(s.callbacks))
+			backend = s.callbacks.Refusing(s.records.Backend(teller))
 		}
 	}
 	s.topics = topics.New(s.broker, s.node != nil)
@@ -197,13 +206,20 @@ func New(cfg config.Config, version string, log *slog.Logger) (_ *Server, err er
 	if s.streams, err = stream.NewOpener(); err != nil {
 		return nil, err
 	}
+	if err := s.newRelay(); err != nil {
+		return nil, err
+	}
 	s.connect()
+	if s.relay != nil {
+		s.own.SetAnswers(s.relay)
+		s.gw.SetSpare(s.relay.Spare)
+	}
 	if s.senders, err = fastsend.New(s.newSender); err != nil {
 		return nil, err
 	}
 	s.edge = edge.New(edge.Config{
 		Limit: files.connections(), Internal: files.reserve / 2,
-		Streams: s.streams.Sockets, Senders: s.senders.Conns, CloseSender: s.senders.CloseIdlest, Log: log,
+		Streams: s.sockets, Senders: s.senders.Conns, CloseSender: s.senders.CloseIdlest, Log: log,
 	})
 	s.metrics.Watch(metrics.Sources{Gateway: s.gw, Own: s.own, API: s.api, Topics: s.topics, Edge: s.edge, Node: s.node, Records: s.records, State: s.state})
 
@@ -219,9 +235,9 @@ func (s *Server) connect() {
 	var conns connections.Connections = s.own
 	if s.node != nil {
 		s.own = connections.NewOwn(s.gw, s.topics, s.node.Name, s.log)
-		r := router.New(s.own, s.node, s.log)
-		s.node.Serve(r.Answer)
-		conns = r
+		s.router = router.New(s.own, s.node, s.log)
+		s.node.Serve(s.router.Answer)
+		conns = s.router
 	}
 	s.api = api.New(conns, s.cfg.MaxBodyBytes, s.gw.MaxTopics(), s.follow, s.log)
 	s.serveAPI = traceAPI(s.tracer, s.api.ServeHTTP)
@@ -277,6 +293,7 @@ func (s *Server) Run(ctx context.Context) error {
 	err = s.drainBeside(begin, parts, failure)
 	parts.end()
 	closeListeners(listeners)
+	s.endRelay()
 	s.flushTraces(begin)
 	if left := parts.stop(stopGrace); left != nil {
 		s.log.Error(left.Error())
@@ -353,7 +370,7 @@ func isThisHost(p netip.Prefix) bool {
 // Warnings returns what is allowed and may yet be a mistake in the settings.
 func Warnings(cfg config.Config) (warnings []string) {
 	warn := func(text string) { warnings = append(warnings, text) }
-	if cfg.CallbackURL == "" {
+	if cfg.CallbackURL == "" && cfg.RelayURL == "" {
 		warn("CALLBACK_URL is not set: not ready, streams are refused")
 	}
 	if u, _, err := config.Backend(cfg.CallbackURL); err == nil && u.Scheme == "http" && (cfg.BackendCAFile != "" || cfg.BackendClientCertFile != "") {

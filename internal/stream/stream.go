@@ -57,8 +57,13 @@ func SetHeader(h http.Header) {
 // accepted. Fields that the response's header holds already (CORS) are kept. For
 // HTTP/2 it returns when the stream is over.
 func (o *Opener) Open(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant) {
+	SetHeader(w.Header())
+	o.OpenAs(w, r, c, g)
+}
+
+// OpenAs is Open with the header fields that the response has already.
+func (o *Opener) OpenAs(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant) {
 	h := w.Header()
-	SetHeader(h)
 	h.Del("Connection") // appendHead writes it
 	if r.ProtoMajor > 1 {
 		serveResponse(w, r, c, g)
@@ -115,9 +120,11 @@ func appendHead(b []byte, h http.Header, chunked, keepAlive bool) []byte {
 	} else {
 		b = append(b, "Connection: close\r\n"...)
 	}
-	b = append(b, "Date: "...)
-	b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
-	b = append(b, "\r\n"...)
+	if len(h["Date"]) == 0 {
+		b = append(b, "Date: "...)
+		b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
+		b = append(b, "\r\n"...)
+	}
 	names := make([]string, 0, len(h))
 	for name := range h {
 		names = append(names, name)

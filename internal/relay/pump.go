@@ -1,0 +1,203 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"runtime"
+	"strconv"
+	"sync"
+
+	"ssegateway/internal/frame"
+	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
+)
+
+// firstBuffer is the size of a stream's buffer as long as its blocks fit, in bytes.
+const firstBuffer = 2 << 10
+
+// pump reads a stream of the backend's, keeps its events if it may, and gives its blocks to those who read it. What is
+// kept waits for nobody. Of what is not kept it waits for each piece until all have taken it, so the slowest client's
+// pace becomes the backend's.
+func (r *Relay) pump(a *answer, body io.ReadCloser) {
+	defer r.streams.Done()
+	defer guard.Recover()
+	defer body.Close()
+	defer a.end(failed) // unless it has ended
+	buf, filled := make([]byte, firstBuffer), 0
+	var s scanner
+	for {
+		if filled == len(buf) {
+			if int64(filled) >= r.cfg.MaxBlock {
+				r.cfg.Log.Warn("a relayed stream is cut: one of its blocks is larger than MAX_BODY_BYTES", "token", a.token.String(), "max_body_bytes", r.cfg.MaxBlock)
+				return
+			}
+			larger := make([]byte, min(2*int64(len(buf)), r.cfg.MaxBlock))
+			copy(larger, buf)
+			buf = larger
+		}
+		n, err := body.Read(buf[filled:])
+		rest := a.take(&s, buf[:filled+n])
+		filled = copy(buf, rest)
+		if len(buf) > firstBuffer && filled < firstBuffer {
+			buf = append(make([]byte, 0, firstBuffer), buf[:filled]...)[:firstBuffer]
+		}
+		select {
+		case <-a.ended:
+			return
+		default:
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				a.end(complete)
+			}
+			return
+		}
+	}
+}
+
+// take gives the blocks in p to the readers, and returns what is left of p.
+func (a *answer) take(s *scanner, p []byte) (rest []byte) {
+	all, from := p, -1 // what is not kept begins there
+	var withIDs []byte // the same with ids, if it gets some
+	events, numbered := 0, false
+	for {
+		b, ok := s.next(p)
+		if !ok {
+			break
+		}
+		one := p[:b.end]
+		p = p[b.end:]
+		if b.mark {
+			continue
+		}
+		if b.ownID && a.ids {
+			a.ids = false
+			a.drop("the application has ids of its own")
+		}
+		if a.keeping {
+			if !b.data {
+				a.offer()
+				a.aside(frame.Blocks(one, 0), nil)
+				continue
+			}
+			if a.keep(one[:b.id], one[b.id:]) {
+				continue
+			}
+		}
+		if from < 0 {
+			from = len(all) - len(p) - len(one)
+		}
+		if b.data {
+			events++
+		}
+		if a.ids && b.data {
+			numbered = true
+			a.number++
+			withIDs = append(append(append(withIDs, one[:b.id]...), a.id(a.number)...), one[b.id:]...)
+		} else if a.ids {
+			withIDs = append(withIDs, one...)
+		}
+	}
+	a.offer()
+	switch {
+	case from < 0:
+	case numbered:
+		a.write(frame.Blocks(withIDs, events))
+	default:
+		a.write(frame.Blocks(all[from:len(all)-len(p)], events))
+	}
+	return p
+}
+
+// id returns the line with the id of the n-th event.
+func (a *answer) id(n uint64) []byte {
+	a.idLine = append(a.idLine[:0], "id: "...)
+	a.idLine = append(a.idLine, a.key.String()...)
+	a.idLine = append(a.idLine, '.')
+	a.idLine = append(strconv.AppendUint(a.idLine, n, 10), '\n')
+	return a.idLine
+}
+
+// offer tells the readers what has been kept since the call before.
+func (a *answer) offer() {
+	a.mu.Lock()
+	n := uint64(len(a.events))
+	if n == 0 || n == a.offered {
+		a.mu.Unlock()
+		return
+	}
+	var event *frame.Shared
+	if n == a.offered+1 {
+		event = a.events[n-1]
+	}
+	a.offered = n
+	a.some = append(a.some[:0], a.readers...)
+	a.mu.Unlock()
+	each(a.some, func(c *gateway.Conn) { c.Offer(n, event) })
+	clear(a.some)
+}
+
+// fewReaders are given an event by one goroutine. More share the processors.
+const fewReaders = 64
+
+// each calls f for each of some connections.
+func each(conns []*gateway.Conn, f func(*gateway.Conn)) {
+	parts := 1
+	if len(conns) > fewReaders {
+		parts = min(runtime.GOMAXPROCS(0), len(conns)/fewReaders+1)
+	}
+	var others sync.WaitGroup
+	for i := 1; i < parts; i++ {
+		part := conns[i*len(conns)/parts : (i+1)*len(conns)/parts]
+		others.Go(func() {
+			defer guard.Recover()
+			for _, c := range part {
+				f(c)
+			}
+		})
+	}
+	for _, c := range conns[:len(conns)/parts] {
+		f(c)
+	}
+	others.Wait()
+}
+
+// aside gives blocks that are not kept to the readers who are there, and returns how many of them will tell done.
+func (a *answer) aside(blocks frame.Frame, done chan<- error) (waiting int) {
+	shared := &frame.Shared{Frame: blocks}
+	a.mu.Lock()
+	n := a.offered
+	a.bytes += int64(blocks.Len())
+	a.some = append(a.some[:0], a.readers...)
+	a.mu.Unlock()
+	defer clear(a.some)
+	for _, c := range a.some {
+		if c.Aside(n, shared, done) {
+			waiting++
+		}
+	}
+	return waiting
+}
+
+// write gives blocks that are not kept to the readers, and waits until all have taken them.
+func (a *answer) write(blocks frame.Frame) {
+	a.mu.Lock()
+	a.loose = true
+	readers, kept := len(a.readers)+a.joining, len(a.events) > 0
+	pieces := a.passLocked(&frame.Shared{Frame: blocks})
+	a.mu.Unlock()
+	done := make(chan error, readers)
+	for range a.aside(blocks, done) {
+		select {
+		case <-done: //nolint:errcheck // who has left is no reader any more
+		case <-a.ended:
+			return
+		}
+	}
+	if pieces > 0 {
+		a.awaitPulls(pieces)
+	}
+	if kept {
+		a.relay.shrink(a)
+	}
+}
