@@ -4,8 +4,11 @@
 package relay
 
 import (
+	"bytes"
+	"container/list"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -14,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/broker"
@@ -50,6 +54,7 @@ type Relay struct {
 	proxy   httputil.ReverseProxy
 	open    atomic.Int64
 	streams sync.WaitGroup
+	waiting waiting
 
 	compressed, unproven, untrusted sync.Once
 }
@@ -93,6 +98,11 @@ type exchange struct {
 	request []byte
 	asked   broker.Position    // before the backend was
 	cancel  context.CancelFunc // ends the backend's request
+	over    chan struct{}      // closed when the handler is over; nil without a body that is waited for
+	since   time.Time          // when it began to wait for that
+	// Guarded by the lock of waiting:
+	place     *list.Element // nil: it is none of those
+	makesRoom bool
 	// The answer, if it is not passed through.
 	answer  *http.Response
 	held    bool
@@ -118,10 +128,18 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 		r.cfg.Refuse(w, in, api.ErrRequestTooLarge)
 		return
 	}
+	small, err := readSmall(in)
+	if err != nil {
+		r.cfg.Refuse(w, in, api.ErrRequestBody)
+		return
+	}
 	// The stream of an answer outlives the handler, and so does the request to the backend.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(in.Context()))
 	left := context.AfterFunc(in.Context(), cancel)
 	c, err := r.cfg.Gateway.Forward(request, cancel)
+	for gateway.IsFull(err) && r.MakeRoom(in.Context(), Incomplete(in)) {
+		c, err = r.cfg.Gateway.Forward(request, cancel)
+	}
 	if err != nil {
 		left()
 		cancel()
@@ -132,6 +150,10 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	r.open.Add(1)
 	streams := false
 	defer func() { // also after a panic no connection stays
+		if x.over != nil {
+			r.waiting.came(x)
+			defer r.waiting.over(x)
+		}
 		if streams {
 			return
 		}
@@ -143,8 +165,12 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 		}
 	}()
 	out := in.WithContext(context.WithValue(ctx, exchangeKey{}, x))
-	if in.Body != nil && in.Body != http.NoBody {
-		out.Body = &body{in}
+	switch {
+	case small != nil:
+		out.Body = io.NopCloser(bytes.NewReader(small))
+	case in.Body != nil && in.Body != http.NoBody:
+		r.waiting.begin(x)
+		out.Body = &body{in: in, come: func() { r.waiting.came(x) }}
 	}
 	in.Header.Del("Upgrade") // is not passed on: RFC 9110 section 7.8
 	in.Header.Del("Http2-Settings")
@@ -227,16 +253,6 @@ func isWebSocket(h http.Header) bool {
 		}
 	}
 	return false
-}
-
-// body is a request's. Close ends reading, from any goroutine.
-type body struct{ in *http.Request }
-
-func (b *body) Read(p []byte) (int, error) { return b.in.Body.Read(p) }
-
-func (b *body) Close() error {
-	edge.Stop(b.in)
-	return nil
 }
 
 // fail answers a request that the backend has not answered.

@@ -105,8 +105,8 @@ func (s *Server) serveRelayed(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case s.gw.Draining() || !s.isLogOpen() || s.node != nil && s.node.Refuses():
 		s.relayCORS(s.laterRelayed).ServeHTTP(w, r)
-	case s.lacksSockets(r):
-		s.relayCORS(s.refuseFull).ServeHTTP(w, r)
+	case !s.hasSockets(r, 1, relay.Incomplete(r)):
+		s.relayCORS(s.refuseRelayed).ServeHTTP(w, r)
 	default:
 		s.relay.ServeHTTP(w, r)
 	}
@@ -133,9 +133,20 @@ func (s *Server) rejectRelayed(w http.ResponseWriter, r *http.Request, request [
 			s.tooMany(w, r, api.ErrRequestBudget)
 		case s.refuseAddress(w, r, request, err):
 		default:
-			s.refuseFull(w, r)
+			s.refuseRelayed(w, r)
 		}
 	}).ServeHTTP(w, r)
+}
+
+// refuseRelayed turns a relayed request away because there is no room. Of one whose body has not come nothing is said:
+// many such are an attack.
+func (s *Server) refuseRelayed(w http.ResponseWriter, r *http.Request) {
+	if relay.Incomplete(r) {
+		s.turnedAway.full.Add(1)
+		s.tooMany(w, r, api.ErrTooManyConns)
+		return
+	}
+	s.refuseFull(w, r)
 }
 
 // hold opens the stream that the answer to a relayed request asks for.

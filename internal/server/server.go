@@ -87,7 +87,7 @@ type Server struct {
 	serveAPI  http.HandlerFunc
 	withCORS  func(http.HandlerFunc) http.Handler
 	relayCORS func(http.HandlerFunc) http.Handler // of what the gateway itself answers to a relayed request
-	clients   http.Handler // serves requests other than health and /internal
+	clients   http.Handler                        // serves requests other than health and /internal
 
 	edge        *edge.Edge
 	files       descriptors
