@@ -34,6 +34,7 @@ type Config struct {
 	Gateway   *gateway.Gateway
 	Streams   *stream.Opener
 	MaxBlock  int64                      // bytes of one block of a stream
+	MaxBodies int                        // requests at a time whose bodies are sent on as they come
 	Position  func() broker.Position     // of the log
 	Trusts    func(peer netip.Addr) bool // whether a peer's forwarding fields are continued
 	Peer      func(r *http.Request) netip.Addr
@@ -61,7 +62,7 @@ type Relay struct {
 
 // New makes a Relay. Wait has to be called in the end.
 func New(cfg Config) *Relay {
-	r := &Relay{cfg: cfg}
+	r := &Relay{cfg: cfg, waiting: waiting{most: cfg.MaxBodies}}
 	r.proxy = httputil.ReverseProxy{
 		Rewrite: r.rewrite, Transport: transport{cfg.Forwarder}, ModifyResponse: r.decide, ErrorHandler: r.fail,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), BufferPool: &buffers{},
@@ -132,6 +133,13 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	if err != nil {
 		r.cfg.Refuse(w, in, api.ErrRequestBody)
 		return
+	}
+	if Incomplete(in) {
+		if !r.waiting.enter() && (!r.MakeRoom(in.Context(), true) || !r.waiting.enter()) {
+			r.cfg.Reject(w, in, request, gateway.ErrFull)
+			return
+		}
+		defer r.waiting.leave()
 	}
 	// The stream of an answer outlives the handler, and so does the request to the backend.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(in.Context()))

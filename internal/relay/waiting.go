@@ -16,9 +16,29 @@ import (
 // waiting has the relayed requests whose bodies have not come whole, the oldest first. Their peers have something to do,
 // so they make room for others.
 type waiting struct {
+	most int // how many there may be
+
 	mu    sync.Mutex
+	count int
 	list  list.List // of *exchange
 	going list.List // those that make room, and have not yet
+}
+
+// enter reports whether there may be one more. If so, leave has to be called in the end.
+func (w *waiting) enter() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.count >= w.most {
+		return false
+	}
+	w.count++
+	return true
+}
+
+func (w *waiting) leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count--
 }
 
 // begin adds a request that has a body. over has to be called in the end.

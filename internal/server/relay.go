@@ -48,8 +48,9 @@ func (s *Server) newRelay() error {
 	s.relayCORS = newCORS(s.cfg.CORSAllowedOrigins, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions)
 	s.relay = relay.New(relay.Config{
 		Forwarder: s.forwarder, Paths: s.cfg.RelayPaths, Gateway: s.gw, Streams: s.streams, MaxBlock: s.cfg.MaxBodyBytes,
-		Position: func() broker.Position { return s.topics.Position() },
-		Trusts:   s.finder.Trusts, Peer: callerAddr,
+		MaxBodies: max(min(s.cfg.MaxConnections, s.files.streams/2)/2, 1), // of the descriptors and of the connections half, at most
+		Position:  func() broker.Position { return s.topics.Position() },
+		Trusts:    s.finder.Trusts, Peer: callerAddr,
 		Encode: func(r *http.Request) ([]byte, bool) { return callback.EncodeRequest(r, s.clientAddr(r)) },
 		Refuse: func(w http.ResponseWriter, r *http.Request, e *api.Error) {
 			s.relayCORS(func(w http.ResponseWriter, r *http.Request) { s.refuseStream(w, r, e) }).ServeHTTP(w, r)
