@@ -304,3 +304,37 @@ func TestTwoLengths(t *testing.T) {
 		}
 	}, http1...)
 }
+
+// An answer that is passed through goes on as it comes: its head before its body, and each piece at once.
+func TestAsItComes(t *testing.T) {
+	each(t, func(t *testing.T, k harness.Kind) {
+		piece := make(chan string)
+		a := startApp(t, func(c *call) bool {
+			for text := range piece {
+				if text == "" {
+					break
+				}
+				c.say(text)
+			}
+			return true
+		})
+		s := start(t, k, a)
+		for _, sent := range [][]string{{"Content-Length: 6\r\n\r\n", "abc", "def", ""}, {"Transfer-Encoding: chunked\r\n\r\n", "3\r\nabc\r\n", "3\r\ndef\r\n", "0\r\n\r\n"}} {
+			x := s.do(harness.Request{Method: "POST", Target: "/app", Body: []byte("q")})
+			piece <- "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n" + sent[0]
+			if head, err := x.Head(harness.Patience); err != nil || head.Status != http.StatusOK {
+				t.Fatalf("%q: %+v %v", sent, head, err)
+			}
+			piece <- sent[1]
+			next(t, x, "abc")
+			piece <- sent[2]
+			next(t, x, "def")
+			if sent[3] != "" {
+				piece <- sent[3]
+			}
+			piece <- ""
+			end(t, x, "", harness.Clean)
+		}
+		close(piece)
+	})
+}

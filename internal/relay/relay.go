@@ -65,7 +65,7 @@ func New(cfg Config) *Relay {
 	r := &Relay{cfg: cfg, waiting: waiting{most: cfg.MaxBodies}}
 	r.proxy = httputil.ReverseProxy{
 		Rewrite: r.rewrite, Transport: transport{cfg.Forwarder}, ModifyResponse: r.decide, ErrorHandler: r.fail,
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), BufferPool: &buffers{},
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), BufferPool: &buffers{}, FlushInterval: -1, // as it comes
 	}
 	return r
 }
