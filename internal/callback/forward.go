@@ -260,7 +260,11 @@ func (x *forwarded) Sent() bool {
 		return true
 	}
 	<-x.sent
-	return !x.unsent
+	if x.unsent {
+		return false
+	}
+	x.sent, x.rest = nil, nil
+	return true
 }
 
 // Read implements io.Reader.

@@ -98,7 +98,8 @@ type exchange struct {
 	conn    *gateway.Conn
 	request []byte
 	asked   broker.Position    // before the backend was
-	cancel  context.CancelFunc // ends the backend's request
+	ctx     context.Context    // of the backend's request
+	cancel  context.CancelFunc // ends that
 	over    chan struct{}      // closed when the handler is over; nil without a body that is waited for
 	since   time.Time          // when it began to wait for that
 	// Guarded by the lock of waiting:
@@ -141,8 +142,9 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 		}
 		defer r.waiting.leave()
 	}
-	// The stream of an answer outlives the handler, and so does the request to the backend.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(in.Context()))
+	// The stream of an answer outlives the handler, and so does the request to the backend. It must not keep what the
+	// handler has worked with.
+	ctx, cancel := context.WithCancel(context.Background())
 	left := context.AfterFunc(in.Context(), cancel)
 	c, err := r.cfg.Gateway.Forward(request, cancel)
 	for gateway.IsFull(err) && r.MakeRoom(in.Context(), Incomplete(in)) {
@@ -172,7 +174,8 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 			c.Pass()
 		}
 	}()
-	out := in.WithContext(context.WithValue(ctx, exchangeKey{}, x))
+	x.ctx = context.WithValue(ctx, exchangeKey{}, x)
+	out := in.WithContext(x.ctx)
 	switch {
 	case small != nil:
 		out.Body = io.NopCloser(bytes.NewReader(small))
@@ -217,6 +220,10 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	header.Set("X-Accel-Buffering", "no")
 	if len(header["Cache-Control"]) == 0 {
 		header.Set("Cache-Control", "no-cache")
+	}
+	x.answer.Header, x.w = nil, nil
+	if x.over == nil {
+		x.in = nil
 	}
 	r.cfg.Streams.OpenAs(w, in, c, gateway.Grant{})
 }
@@ -283,7 +290,7 @@ func (r *Relay) fail(w http.ResponseWriter, out *http.Request, err error) {
 	case errors.Is(err, callback.ErrBody):
 		e = api.ErrRequestBody
 	}
-	r.cfg.Log.DebugContext(out.Context(), "not relayed", "token", x.conn.Token().String(), "code", e.Code, "error", err.Error())
+	r.cfg.Log.DebugContext(x.in.Context(), "not relayed", "token", x.conn.Token().String(), "code", e.Code, "error", err.Error())
 	r.cfg.Refuse(w, x.in, e)
 }
 
