@@ -89,7 +89,9 @@ func newStreamer(t *testing.T) *streamer {
 // open waits until there are that many streams.
 func (a *streamer) open(t *testing.T, n int) []net.Conn {
 	t.Helper()
-	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) { // polls
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for begin := time.Now(); ; <-look.C {
 		a.mu.Lock()
 		conns := slices.Clone(a.conns)
 		a.mu.Unlock()

@@ -132,12 +132,8 @@ func TestWithoutCallbacks(t *testing.T) {
 			return true
 		})
 		s := start(t, k, a, "RELAY_PATHS=/", "CALLBACK_URL=")
+		awaitReady(t, s.Gateway)
 		begin := time.Now()
-		for status, text := s.Call(t, http.MethodGet, "/readyz", ""); status != http.StatusOK; status, text = s.Call(t, http.MethodGet, "/readyz", "") {
-			if time.Since(begin) > harness.Patience {
-				t.Fatalf("%d %s", status, text)
-			}
-		}
 		x, head := s.status(harness.Request{Target: "/anything", Header: fields("Accept", "text/event-stream")}, http.StatusOK)
 		if head.Get("Set-Cookie") != "a=b" || head.Get("Content-Type") != "text/event-stream" {
 			t.Errorf("%+v", head)
@@ -148,7 +144,7 @@ func TestWithoutCallbacks(t *testing.T) {
 			t.Errorf("%q %v", got, err)
 		}
 		x.HangUp()
-		for begin = time.Now(); ; {
+		for {
 			states, err := s.Connections()
 			if err == nil && len(states) == 0 {
 				break
@@ -195,6 +191,8 @@ func TestHoldInCluster(t *testing.T) {
 	cluster := []string{"NATS_URL=" + nats.URL(), "NODE_LEASE_SECONDS=2"}
 	one := start(t, k, a, cluster...)
 	other := harness.StartGateway(t, k.Command[0], nil, append([]string{"CALLBACK_URL=" + one.Backend.URL("/callback"), "RELAY_URL=http://" + a.Addr().String(), "RELAY_PATHS=/app"}, cluster...)...)
+	awaitReady(t, one.Gateway)
+	awaitReady(t, other)
 	x, _ := one.status(harness.Request{Method: "POST", Target: "/app/7", Body: []byte("q")}, http.StatusOK)
 	token := a.next(t).token
 	other.Send(t, map[string]any{"token": token, "event": map[string]any{"data": "from the other"}}, "ok")
@@ -205,5 +203,20 @@ func TestHoldInCluster(t *testing.T) {
 	ends, err := one.Backend.Await(2*harness.Patience, 2, func(c *harness.Callback) bool { return c.Token == token || c.Token == last })
 	if err != nil || ends[0].Action != "disconnect" || ends[0].Detail != "gateway_lost" || ends[1].Detail != "gateway_lost" {
 		t.Errorf("%+v %v", ends, err)
+	}
+}
+
+func awaitReady(t *testing.T, g *harness.Gateway) {
+	t.Helper()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for begin := time.Now(); ; <-look.C {
+		status, text := g.Call(t, http.MethodGet, "/readyz", "")
+		if status == http.StatusOK {
+			return
+		}
+		if time.Since(begin) > harness.Patience {
+			t.Fatalf("%d %s", status, text)
+		}
 	}
 }

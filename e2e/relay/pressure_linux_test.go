@@ -179,7 +179,9 @@ func TestNothingIsLeft(t *testing.T) {
 		s.status(harness.Request{Target: "/app"}, http.StatusOK)
 		settle := func(want int) int {
 			begin := time.Now()
-			for {
+			look := time.NewTicker(50 * time.Millisecond)
+			defer look.Stop()
+			for ; ; <-look.C {
 				states, err := s.Connections()
 				if n := s.fds(); err == nil && len(states) == 0 && n <= want || time.Since(begin) > harness.Patience {
 					if len(states) > 0 {
@@ -187,7 +189,6 @@ func TestNothingIsLeft(t *testing.T) {
 					}
 					return n
 				}
-				time.Sleep(50 * time.Millisecond) // polls
 			}
 		}
 		base := settle(1 << 20)
