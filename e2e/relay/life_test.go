@@ -58,6 +58,9 @@ func TestDrainWindow(t *testing.T) {
 		if took := time.Since(began); took < 2500*time.Millisecond || took > 6*time.Second {
 			t.Errorf("cut after %v, want 3 s", took)
 		}
+		if code, err := s.Exit(harness.Patience); code != 0 || err != nil { // a second signal would have another meaning
+			t.Errorf("exit code %d, %v", code, err)
+		}
 	})
 }
 
