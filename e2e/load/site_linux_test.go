@@ -53,6 +53,12 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if os.Getenv(plainProxyFor) != "" {
+		if err := servePlainProxy(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	flag.Parse()
 	os.Exit(harness.Main(m, build))
 }
