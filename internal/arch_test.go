@@ -67,6 +67,7 @@ var arrows = map[string][]string{
 	"internal/broker/nats": {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats"},
 
 	"internal/bubble":              {},
+	"internal/planted":             {},
 	"internal/logging/loggingtest": {},
 	"internal/journal/journaltest": {"internal/journal"},
 

@@ -263,7 +263,7 @@ var relaying = section{title: "20 relay", cases: []contractCase{
 		token := <-app.token
 		s.WantError(s.Send(encode(object{"token": token, "event": object{"data": "x"}})), 409, "CONNECTION_RELAYED", "")
 		s.WantError(s.Patch(token, `{"topics":{"add":["a"]}}`), 409, "CONNECTION_RELAYED", "")
-		if got := s.Call("GET", "/internal/connections/"+token, ""); !strings.Contains(string(got.Body), `"kind":"relay"`) {
+		if got := s.Call("GET", "/internal/connections/"+token, ""); !strings.Contains(got.Body, `"kind":"relay"`) {
 			t.Errorf("%s", got.Body)
 		}
 		s.WantStatusOK(s.Call("DELETE", "/internal/connections/"+token, ""), "ok")

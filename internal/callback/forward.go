@@ -160,9 +160,9 @@ type forwarded struct {
 	keep bool // the connection can be used again, as far as the answer says
 	over bool
 
-	rest    io.ReadCloser // of the request's body; nil: all of it was sent with the head
-	sent    chan struct{} // closed when the rest is no longer read; nil without one
-	unsent  bool          // the backend did not take all of it, or there was not all of it; before sent is closed
+	rest   io.ReadCloser // of the request's body; nil: all of it was sent with the head
+	sent   chan struct{} // closed when the rest is no longer read; nil without one
+	unsent bool          // the backend did not take all of it, or there was not all of it; before sent is closed
 
 	mu       sync.Mutex
 	failed   bool // the rest could not be read

@@ -62,7 +62,7 @@ type AnswerReply struct {
 type noAnswers struct{}
 
 func (noAnswers) Answer(gateway.Token) (i gateway.Info, ok bool) { return i, false }
-func (noAnswers) StopAnswer(gateway.Token) bool                 { return false }
+func (noAnswers) StopAnswer(gateway.Token) bool                  { return false }
 func (noAnswers) ServeAnswer(context.Context, AnswerQuestion) (a AnswerReply, err error) {
 	return a, ErrAnswerGone
 }

@@ -1,17 +1,15 @@
 package gateway_test
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+
+	"ssegateway/internal/planted"
 )
 
 // plant is a bug to be put into the code: at one exact place, so that a change of
@@ -322,62 +320,14 @@ func TestPlantedBugs(t *testing.T) {
 	}
 }
 
-// buildPlanted builds this package's tests with all the bugs in the code, each of
-// them off until the environment names it: one build instead of one for each bug.
+// buildPlanted builds this package's tests with all the bugs in the code.
 func buildPlanted(t *testing.T) (program string) {
 	t.Helper()
-	dir := t.TempDir()
-	const ask = "\n\nimport (\n\t\"os\"\n\t\"time\"\n)\n\nvar plantedBug = os.Getenv(\"PLANTED_BUG\")\n\nfunc planted(bug string) bool { return plantedBug == bug }\n\nfunc later(do func()) { time.AfterFunc(time.Second, do) }\n"
-	sources := map[string]string{
-		"planted.go":           "package gateway" + ask,
-		"../frame/planted.go":  "package frame" + ask,
-		"../broker/planted.go": "package broker" + ask,
-		"../topics/planted.go": "package topics" + ask,
-		"../outbox/planted.go": "package outbox" + ask,
-
-		"../broker/disk/planted.go": "package disk" + ask,
-		"../broker/nats/planted.go": "package nats" + ask,
-	}
+	var bugs []planted.Bug
 	for _, p := range slices.Concat(plants, seamPlants) {
-		source, ok := sources[p.file]
-		if !ok {
-			b, err := os.ReadFile(p.file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			source = string(b)
-		}
-		if n := strings.Count(source, p.old); n != 1 {
-			t.Fatalf("%s: %d places in %s to plant it, one expected: the code has changed, say what the bug would be now\n%s", p.bug, n, p.file, p.old)
-		}
-		sources[p.file] = strings.Replace(source, p.old, strings.ReplaceAll(p.new, "BUG", `planted("`+p.bug+`")`), 1)
+		bugs = append(bugs, planted.Bug{Name: p.bug, File: p.file, Old: p.old, New: p.new})
 	}
-	overlay := struct{ Replace map[string]string }{map[string]string{}}
-	for file, source := range sources {
-		here, err := filepath.Abs(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		there := filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
-		if err := os.WriteFile(there, []byte(source), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		overlay.Replace[here] = there
-	}
-	b, err := json.Marshal(overlay)
-	if err != nil {
-		t.Fatal(err)
-	}
-	list := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(list, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	program = filepath.Join(dir, "planted.test")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", list, "-o", program, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return program
+	return planted.Build(t, bugs)
 }
 
 func runPlanted(t *testing.T, program string, p plant) (out string, err error) {
@@ -390,12 +340,8 @@ func runPlanted(t *testing.T, program string, p plant) (out string, err error) {
 	if p.bug == "" {
 		n = 1
 	}
-	// The test's own context ends before its last goroutines do.
-	run := exec.CommandContext(context.WithoutCancel(t.Context()), program, "-test.run", "^"+test+"$", "-test.timeout", "2m",
-		"-model.n", strconv.Itoa(n*20000), "-model.seed", "1", "-seam.n", strconv.Itoa(n*60000), "-seam.seed", "1",
-		"-seam.lives", strconv.Itoa(n*60000), "-rapid.checks", strconv.Itoa(n*5000), "-rapid.nofailfile", "-rapid.shrinktime", "0s")
-	run.Args = append(run.Args, p.args...)
-	run.Env = append(os.Environ(), "PLANTED_BUG="+p.bug)
-	b, err := run.CombinedOutput()
-	return string(b), err
+	return planted.Run(t, program, p.bug, test, append([]string{
+		"-model.n", strconv.Itoa(n * 20000), "-model.seed", "1", "-seam.n", strconv.Itoa(n * 60000), "-seam.seed", "1",
+		"-seam.lives", strconv.Itoa(n * 60000), "-rapid.checks", strconv.Itoa(n * 5000), "-rapid.nofailfile", "-rapid.shrinktime", "0s",
+	}, p.args...)...)
 }

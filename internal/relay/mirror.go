@@ -100,7 +100,10 @@ func (r *Relay) serveRemote(w http.ResponseWriter, in *http.Request, k key, n ui
 		defer a.end(failed) // unless it has ended
 		q := q
 		q.What = connections.Pull
-		r.streams.Go(func() { a.reassure(ctx, q) })
+		r.streams.Go(func() {
+			defer guard.Recover()
+			a.reassure(ctx, q)
+		})
 		a.mirror(ctx, q)
 	}()
 	r.openAs(w, in, c, a.head, nil)
@@ -122,7 +125,6 @@ func problemOf(err error) *api.Error {
 
 // reassure tells the node that has the answer that its reader is there, while that takes its time.
 func (a *answer) reassure(ctx context.Context, q connections.AnswerQuestion) {
-	defer guard.Recover()
 	q.What = connections.Stay
 	ticker := time.NewTicker(pullWait)
 	defer ticker.Stop()

@@ -45,7 +45,7 @@ func (m *model) do(node *modelNode, method, id string) reply {
 func (m *model) asker(random *rand.Rand) func() {
 	return func() {
 		for range 1 + random.IntN(3) {
-			time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
+			time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond) // fake clock
 			m.ask(random)
 		}
 	}
@@ -73,14 +73,14 @@ func (m *model) ask(random *rand.Rand) {
 		for range random.IntN(3) {
 			other := &client{m: m, a: a, key: key, random: m.split()}
 			others.Go(func() {
-				time.Sleep(time.Duration(other.random.IntN(3000)) * time.Millisecond)
+				time.Sleep(time.Duration(other.random.IntN(3000)) * time.Millisecond) // fake clock
 				other.comeBack()
 			})
 		}
 	}
 	if random.IntN(4) == 0 {
 		others.Go(func() {
-			time.Sleep(time.Duration(m.split().IntN(5000)) * time.Millisecond)
+			time.Sleep(time.Duration(m.split().IntN(5000)) * time.Millisecond) // fake clock
 			a.mu.Lock()
 			a.tried = time.Now()
 			if a.ended.IsZero() && a.stop.IsZero() {
@@ -138,7 +138,7 @@ func (c *client) comeBack() {
 		if !again {
 			return
 		}
-		time.Sleep(time.Duration(c.random.IntN(1500)) * time.Millisecond)
+		time.Sleep(time.Duration(c.random.IntN(1500)) * time.Millisecond) // fake clock
 	}
 }
 
@@ -170,7 +170,9 @@ func (a *app) stopBy(c *client, id string) bool {
 }
 
 // settle returns when all that happens at this moment has happened: the clock of a bubble stands still until then.
-func settle() { time.Sleep(time.Microsecond) }
+func settle() {
+	time.Sleep(time.Microsecond) // fake clock
+}
 
 // refused checks that a return was refused for a reason.
 func (c *client) refused(status int) {
@@ -217,7 +219,7 @@ func (c *client) read(s *socket) (again bool) {
 				pause = 12 * time.Second
 			}
 			still = max(still, pause)
-			time.Sleep(pause)
+			time.Sleep(pause) // fake clock
 		}
 		p := s.take(1 + c.random.IntN(1<<c.random.IntN(17)))
 		if len(p) == 0 {

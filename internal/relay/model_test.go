@@ -5,14 +5,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,7 +29,7 @@ import (
 )
 
 var (
-	modelN    = flag.Int("relay.n", 20000, "how many random steps TestModel takes")
+	modelN    = flag.Int("relay.n", 10000, "how many random steps TestModel takes")
 	modelSeed = flag.Uint64("relay.seed", 0, "the seed of TestModel's first round; 0 for a random one")
 )
 
@@ -41,7 +39,7 @@ var (
 // that it is cancelled when it has to be. In the end nothing is left of it.
 func TestModel(t *testing.T) {
 	if *modelSeed == 0 {
-		*modelSeed = rand.Uint64() //nolint:gosec // chance, not a secret
+		*modelSeed = rand.Uint64()
 	}
 	seed := *modelSeed
 	defer func() {
@@ -90,7 +88,7 @@ type model struct {
 const promptly = 100 * time.Millisecond
 
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, random: rand.New(rand.NewPCG(seed, 1)), apps: map[string]*app{}, seed: seed} //nolint:gosec // reproducible
+	m := &model{t: t, random: rand.New(rand.NewPCG(seed, 1)), apps: map[string]*app{}, seed: seed}
 	m.resume = time.Duration(m.random.IntN(4)) * time.Second
 	m.pressure = m.random.IntN(3) == 0
 	nodes := 1
@@ -98,7 +96,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		nodes = 2 + m.random.IntN(2)
 	}
 	for number := range nodes {
-		m.nodes = append(m.nodes, m.newNode(uint32(number+1), nodes > 1)) //nolint:gosec // a few
+		m.nodes = append(m.nodes, m.newNode(uint32(number+1), nodes > 1))
 	}
 	return m
 }
@@ -120,8 +118,8 @@ func (m *model) newNode(number uint32, clustered bool) *modelNode {
 	rc := Config{AnswerBytes: 1 << 30, BudgetBytes: 1 << 40}
 	if m.pressure {
 		cfg.MaxConnections = 2 + m.random.IntN(10)
-		rc.AnswerBytes = 500 << m.random.IntN(8)
-		rc.BudgetBytes = 2 * rc.AnswerBytes
+		rc.AnswerBytes = 2000 << m.random.IntN(6)
+		rc.BudgetBytes = rc.AnswerBytes * (2 + m.random.Int64N(5)) / 4
 	}
 	n := &modelNode{m: m, gw: gateway.New(cfg, noBackend{}), sockets: map[*socket]bool{}}
 	if clustered {
@@ -157,13 +155,13 @@ func (n *modelNode) ask(ctx context.Context, q connections.AnswerQuestion) (repl
 	owner := n.m.nodes[q.Key.Node()-1]
 	random := n.m.split()
 	if random.IntN(20) == 0 || n.isDead() >= 0 || owner.isDead() >= 0 {
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * time.Second) // fake clock
 		if owner.isDead() >= lease {
 			return reply, connections.ErrAnswerGone
 		}
 		return reply, connections.ErrUnreachable
 	}
-	time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+	time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond) // fake clock
 	if a := n.m.app(nil, key(q.Key).String()); a != nil && q.What == connections.Begin {
 		a.mu.Lock()
 		a.afar = true
@@ -223,7 +221,7 @@ func (m *model) split() *rand.Rand {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.randoms++
-	return rand.New(rand.NewPCG(m.randoms, m.seed)) //nolint:gosec // reproducible
+	return rand.New(rand.NewPCG(m.randoms, m.seed))
 }
 
 func (m *model) run() {
@@ -232,27 +230,31 @@ func (m *model) run() {
 	for _, n := range m.nodes {
 		background.Go(func() { _ = n.gw.Run(ctx) })
 	}
-	for range 1 + m.random.IntN(4) {
+	askers := 1 + m.random.IntN(4)
+	if m.pressure {
+		askers += 3
+	}
+	for range askers {
 		m.clients.Go(m.asker(m.split()))
 	}
 	victim, at := m.nodes[m.random.IntN(len(m.nodes))], time.Duration(m.random.IntN(5000))*time.Millisecond
 	switch m.random.IntN(8) {
 	case 0, 1:
 		m.clients.Go(func() {
-			time.Sleep(at)
+			time.Sleep(at) // fake clock
 			m.drained.Store(true)
 			victim.gw.Drain(0, 20*time.Second)
 		})
 	case 2:
 		if len(m.nodes) > 1 {
 			m.clients.Go(func() {
-				time.Sleep(at)
+				time.Sleep(at) // fake clock
 				victim.die()
 			})
 		}
 	}
 	m.clients.Wait()
-	time.Sleep(m.longest())
+	time.Sleep(m.longest()) // fake clock
 	synctest.Wait()
 	m.mu.Lock()
 	for _, a := range m.apps {
@@ -262,7 +264,7 @@ func (m *model) run() {
 		}
 	}
 	m.mu.Unlock()
-	time.Sleep(m.longest())
+	time.Sleep(m.longest()) // fake clock
 	synctest.Wait()
 	for _, n := range m.nodes {
 		n.leftBehind()
@@ -341,208 +343,4 @@ func (m *model) app(r *http.Request, key string) *app {
 		return asked
 	}
 	return m.apps[key]
-}
-
-// app is an answer as the application writes it.
-type app struct {
-	m      *model
-	node   *modelNode
-	ctx    context.Context
-	random *rand.Rand
-	pipe   *io.PipeWriter
-
-	mu      sync.Mutex
-	events  []string // their data
-	ownID   bool
-	readers int
-	afar    bool      // some were on other nodes
-	alone   time.Time // when the last one left
-	ended   time.Time // zero: it goes on
-	state   state
-	stop    time.Time // when it was stopped; zero: it was not
-	tried   time.Time // when somebody tried last
-	maybe   bool      // somebody tried at another node, whose question or its answer may have been lost
-}
-
-// mayBeStopped reports whether the gateway may have stopped the answer before it knew of its end: at the same moment, or
-// while a slow reader set the pace. The caller holds the lock.
-func (a *app) mayBeStopped() bool {
-	behind := a.tried.Sub(a.ended)
-	return a.state == stopped || a.maybe || !a.tried.IsZero() && (behind.Abs() < time.Millisecond || behind > 0 && (a.m.pressure || a.ownID))
-}
-
-// modelApps answers requests.
-type modelApps modelNode
-
-// Send implements Forwarder.
-func (n *modelApps) Send(r *http.Request, _ func(*http.Response)) (*http.Response, error) {
-	a := &app{m: n.m, node: (*modelNode)(n), ctx: r.Context(), random: n.m.split()}
-	if a.random.IntN(3) == 0 {
-		select {
-		case <-time.After(time.Duration(a.random.IntN(300)) * time.Millisecond):
-		case <-a.ctx.Done():
-			return nil, callback.ErrUnreachable
-		}
-	}
-	reader, writer := io.Pipe()
-	a.pipe = writer
-	context.AfterFunc(a.ctx, func() { a.cancelled() })
-	h := http.Header{"Content-Type": {"text/event-stream"}, "Set-Cookie": {"a=b"}}
-	n.mu.Lock()
-	n.apps = append(n.apps, a)
-	dead := !n.died.IsZero()
-	n.mu.Unlock()
-	if dead {
-		return nil, callback.ErrUnreachable
-	}
-	if s := n.m.resume; s > 0 || a.random.IntN(2) == 0 {
-		h.Set(resumeField, strconv.Itoa(int(s/time.Second)))
-	}
-	askers.Store(of(a.ctx).in, a)
-	a.m.writers.Go(a.write)
-	return &http.Response{StatusCode: http.StatusOK, Header: h, Body: reader, Request: r, ProtoMajor: 1, ProtoMinor: 1}, nil
-}
-
-// askers are the answers to requests.
-var askers sync.Map
-
-// write writes the answer.
-func (a *app) write() {
-	for n := range a.random.IntN(60) {
-		a.m.steps.Add(1)
-		if a.random.IntN(2) == 0 {
-			time.Sleep(time.Duration(a.random.IntN(400)) * time.Millisecond)
-		}
-		text := a.block(n)
-		for len(text) > 0 { // in pieces
-			k := 1 + a.random.IntN(len(text))
-			if a.random.IntN(3) > 0 {
-				k = len(text)
-			}
-			if _, err := a.pipe.Write([]byte(text[:k])); err != nil {
-				return
-			}
-			text = text[k:]
-		}
-		a.check()
-	}
-	breaks := a.random.IntN(3) == 0
-	a.mu.Lock()
-	if a.ended.IsZero() {
-		a.ended = time.Now()
-		a.state = complete
-		if breaks {
-			a.state = failed
-		}
-	}
-	a.mu.Unlock()
-	if breaks {
-		_ = a.pipe.CloseWithError(io.ErrUnexpectedEOF)
-	} else {
-		_ = a.pipe.Close()
-	}
-}
-
-// block returns a random block.
-func (a *app) block(n int) string {
-	end := [...]string{"\n", "\r\n", "\r"}[a.random.IntN(3)]
-	if a.random.IntN(5) == 0 {
-		return ": comment" + end + end
-	}
-	data := fmt.Sprintf("%d %s", n, strings.Repeat("x", a.random.IntN(1<<a.random.IntN(13))))
-	text := "data: " + data + end
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.events = append(a.events, data)
-	if a.random.IntN(400) == 0 {
-		a.ownID = true
-		text += "id: own" + end
-	}
-	return text + end
-}
-
-func (a *app) running() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.ended.IsZero()
-}
-
-func (a *app) came(afar bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.readers++
-	a.afar = a.afar || afar
-}
-
-func (a *app) left() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.readers--; a.readers == 0 {
-		a.alone = time.Now()
-	}
-}
-
-// die is the end of the answer with its node.
-func (a *app) die() {
-	a.mu.Lock()
-	if a.ended.IsZero() {
-		a.ended, a.state = time.Now(), gone
-	}
-	a.mu.Unlock()
-	_ = a.pipe.CloseWithError(io.ErrUnexpectedEOF)
-}
-
-// wait returns how long the answer is read on for nobody.
-func (a *app) wait() time.Duration {
-	if a.ownID {
-		return 0
-	}
-	return a.m.resume
-}
-
-// longest is until when the answer is read on for nobody.
-func (a *app) longest() time.Duration {
-	if a.afar {
-		return a.m.longest()
-	}
-	return a.m.resume + promptly
-}
-
-// check checks that the answer is not written for nobody.
-func (a *app) check() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch {
-	case !a.ended.IsZero() || a.m.drained.Load():
-	case !a.stop.IsZero() && time.Since(a.stop) > promptly:
-		a.m.t.Errorf("not cancelled %v after it was stopped", time.Since(a.stop))
-	case a.readers == 0 && !a.alone.IsZero() && time.Since(a.alone) > a.longest():
-		a.m.t.Errorf("not cancelled %v after the last reader left, %v to wait", time.Since(a.alone), a.m.resume)
-	}
-}
-
-// cancelled is called when the gateway cancels the answer.
-func (a *app) cancelled() {
-	_ = a.pipe.CloseWithError(context.Canceled)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.ended.IsZero() {
-		return
-	}
-	a.ended, a.state = time.Now(), gone
-	since := time.Since(a.alone)
-	switch {
-	case !a.stop.IsZero():
-		a.state = stopped
-		if time.Since(a.stop) > promptly {
-			a.m.t.Errorf("cancelled %v after it was stopped", time.Since(a.stop))
-		}
-	case a.maybe:
-		a.state = stopped
-	case a.m.drained.Load(), a.m.pressure, a.alone.IsZero() && a.readers == 0:
-	case a.readers > 0 && !a.m.died.Load():
-		a.m.t.Errorf("cancelled with %d readers", a.readers)
-	case since < a.wait(), since > a.longest():
-		a.m.t.Errorf("cancelled %v after the last reader left, %v to wait", since, a.wait())
-	}
 }

@@ -189,7 +189,7 @@ func (a *answer) write(blocks frame.Frame) {
 	done := make(chan error, readers)
 	for range a.aside(blocks, done) {
 		select {
-		case <-done:
+		case <-done: //nolint:errcheck // who has left is no reader any more
 		case <-a.ended:
 			return
 		}

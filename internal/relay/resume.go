@@ -33,7 +33,7 @@ func (r *Relay) resumeTime(field string) time.Duration {
 		})
 		return r.cfg.Resume
 	}
-	return time.Duration(seconds) * time.Second //nolint:gosec // at most an hour
+	return time.Duration(seconds) * time.Second
 }
 
 // newAnswer makes an answer that is about to get its first reader.
@@ -203,7 +203,8 @@ func (a *answer) join(n uint64, forward func() (*gateway.Conn, error)) (*gateway
 	if err != nil {
 		return nil, err
 	}
-	return c, c.Relay(a, n)
+	err = c.Relay(a, n)
+	return c, err
 }
 
 // isRoom reports whether there would be room if a connection ended.

@@ -122,7 +122,7 @@ func TestAnswerElsewhere(t *testing.T) {
 		_, body := r.call(r.a, "GET", "/internal/connections/"+token, "")
 		return strings.Contains(body, `"readers":1`)
 	})
-	time.Sleep(3 * time.Second) // longer than RELAY_RESUME_SECONDS: the reader elsewhere is one
+	<-time.After(3 * time.Second) // only time can show it: longer than RELAY_RESUME_SECONDS: the reader elsewhere is one
 	r.write <- "data: 5\n\n"
 	r.reads(y, answered(key, 5, "5"))
 	y.Leave()
