@@ -47,29 +47,29 @@ func TestDefaults(t *testing.T) {
 
 // Budgets that are not set fit into a limit on memory. Those that are set stay.
 func TestMemoryLimit(t *testing.T) {
-	budgets := func(memory int64, environ ...string) [4]int64 {
+	budgets := func(memory int64, environ ...string) [5]int64 {
 		c, _, err := Load(nil, environ, memory)
 		if err != nil || c.MemoryLimit != memory {
 			t.Fatal(c.MemoryLimit, err)
 		}
-		return [4]int64{c.QueueBudgetBytes, c.LogBytes, c.RetainedBytes, c.RequestBudgetBytes}
+		return [5]int64{c.QueueBudgetBytes, c.LogBytes, c.RetainedBytes, c.RelayBudgetBytes, c.RequestBudgetBytes}
 	}
-	for memory, want := range map[int64][4]int64{
-		0:             {128 * mib, 64 * mib, 64 * mib},
-		1:             {1, 1, 1},
-		64 * mib:      {4 * mib, 2 * mib, 2 * mib},
-		gib:           {64 * mib, 32 * mib, 32 * mib},
-		2*gib - 1:     {128*mib - 1, 64*mib - 1, 64*mib - 1},
-		2 * gib:       {128 * mib, 64 * mib, 64 * mib},
-		math.MaxInt64: {128 * mib, 64 * mib, 64 * mib},
+	for memory, want := range map[int64][5]int64{
+		0:             {128 * mib, 64 * mib, 64 * mib, 64 * mib},
+		1:             {1, 1, 1, 1},
+		64 * mib:      {4 * mib, 2 * mib, 2 * mib, 2 * mib},
+		gib:           {64 * mib, 32 * mib, 32 * mib, 32 * mib},
+		2*gib - 1:     {128*mib - 1, 64*mib - 1, 64*mib - 1, 64*mib - 1},
+		2 * gib:       {128 * mib, 64 * mib, 64 * mib, 64 * mib},
+		math.MaxInt64: {128 * mib, 64 * mib, 64 * mib, 64 * mib},
 	} {
 		if got := budgets(memory); got != want {
 			t.Errorf("a limit of %d: %d, want %d", memory, got, want)
 		}
 	}
 	// To set a default is to set it.
-	got := budgets(64*mib, "QUEUE_BUDGET_BYTES=134217728", "TOPIC_LOG_BYTES=67108864", "RETAINED_BYTES=0", "REQUEST_BUDGET_BYTES=5")
-	if want := [4]int64{128 * mib, 64 * mib, 0, 5}; got != want {
+	got := budgets(64*mib, "QUEUE_BUDGET_BYTES=134217728", "TOPIC_LOG_BYTES=67108864", "RETAINED_BYTES=0", "RELAY_BUDGET_BYTES=7", "REQUEST_BUDGET_BYTES=5")
+	if want := [5]int64{128 * mib, 64 * mib, 0, 7, 5}; got != want {
 		t.Errorf("what is set: %d, want %d", got, want)
 	}
 }

@@ -22,12 +22,12 @@ func TestRelay(t *testing.T) {
 		{[]string{"RELAY_URL=http://h", "RELAY_PATHS=/a", "CALLBACK_URL=http://h/ab"}, ""},
 		{[]string{"RELAY_URL=http://h", "RELAY_PATHS=/a", "CALLBACK_URL=http://h:81/a"}, ""},
 	} {
-		_, _, err := Load(nil, test.environ)
+		_, _, err := Load(nil, test.environ, 0)
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.HasPrefix(err.Error(), test.want)) {
 			t.Errorf("%q: %v, want %s", test.environ, err, test.want)
 		}
 	}
-	if c, _, err := Load(nil, []string{"RELAY_URL=http://h", "RELAY_PATHS=/,/a/,/b"}); err != nil || strings.Join(c.RelayPaths, ",") != ",/a,/b" {
+	if c, _, err := Load(nil, []string{"RELAY_URL=http://h", "RELAY_PATHS=/,/a/,/b"}, 0); err != nil || strings.Join(c.RelayPaths, ",") != ",/a,/b" {
 		t.Error(c.RelayPaths, err)
 	}
 }

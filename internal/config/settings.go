@@ -67,8 +67,9 @@ func settings(c *Config) []setting {
 			meaning: "What is kept of one event stream of the application, with 64 bytes for each event. One that outgrows it goes on, at the pace of its slowest client, and nobody can come back to it.",
 		},
 		{
-			env: "RELAY_BUDGET_BYTES", standard: "67108864", value: byteCount(&c.RelayBudgetBytes, 0, 1024*gib),
-			meaning: "What is kept of all of them together. Where there is no room those that have ended go first, the oldest first.",
+			env: "RELAY_BUDGET_BYTES", standard: "67108864", share: 32, value: byteCount(&c.RelayBudgetBytes, 0, 1024*gib),
+			meaning: "What is kept of all of them together. Where there is no room those that have ended go first, the oldest first. " +
+				"Under a memory limit, as of a container, the default is at most a 32nd of it.",
 		},
 		{
 			env: "CALLBACK_URL_BEFORE", value: callbackURL(&c.CallbackURLBefore), secret: true,
