@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,9 +66,8 @@ type answer struct {
 	loose   bool  // blocks were written that are not kept, and that only those got who were there
 	kept    bool  // who loses it can come back
 	readers []*gateway.Conn
-	index   map[*gateway.Conn]int // in readers
-	pulls   map[string]*pull      // readers on other nodes
-	pieces  []*frame.Shared       // for them: blocks that are not kept, behind freed pieces
+	pulls   map[string]*pull // readers on other nodes
+	pieces  []*frame.Shared  // for them: blocks that are not kept, behind freed pieces
 	freed   uint64
 	joining int           // readers who are about to be there
 	holder  *gateway.Conn // counts for the answer while nobody reads it; nil: somebody does
@@ -281,10 +281,6 @@ func (a *answer) addLocked(c *gateway.Conn) (late bool) {
 		a.expiry.Stop()
 	}
 	a.alone = time.Time{}
-	if a.index == nil {
-		a.index = map[*gateway.Conn]int{}
-	}
-	a.index[c] = len(a.readers)
 	a.readers = append(a.readers, c)
 	return false
 }
@@ -302,13 +298,10 @@ func (a *answer) sync(c *gateway.Conn) {
 // Over implements [gateway.Kept].
 func (a *answer) Over(c *gateway.Conn) {
 	a.mu.Lock()
-	if i, ok := a.index[c]; ok {
+	if i := slices.Index(a.readers, c); i >= 0 {
 		last := len(a.readers) - 1
-		a.readers[i] = a.readers[last]
-		a.index[a.readers[i]] = i
-		a.readers[last] = nil
+		a.readers[i], a.readers[last] = a.readers[last], nil
 		a.readers = a.readers[:last]
-		delete(a.index, c)
 	}
 	held := a.left(c)
 	a.mu.Unlock()
@@ -399,6 +392,7 @@ func (a *answer) back(holder *gateway.Conn) {
 	if held != holding && holder != nil {
 		holder.Release()
 	}
+	a.relay.settle(a)
 }
 
 // isAlone returns since when nobody reads the answer; ok is false if somebody does.

@@ -86,6 +86,9 @@ func (a *app) write() {
 			time.Sleep(time.Duration(a.random.IntN(400)) * time.Millisecond) // fake clock
 		}
 		text := a.block(n)
+		for range a.random.IntN(3) * a.random.IntN(2) { // at once
+			text += a.block(n)
+		}
 		for len(text) > 0 { // in pieces
 			k := 1 + a.random.IntN(len(text))
 			if a.random.IntN(3) > 0 {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/hex"
 	"errors"
 	"io"
 	"runtime"
@@ -58,8 +59,8 @@ func (r *Relay) pump(a *answer, body io.ReadCloser) {
 // take gives the blocks in p to the readers, and returns what is left of p.
 func (a *answer) take(s *scanner, p []byte) (rest []byte) {
 	all, from := p, -1 // what is not kept begins there
-	var withIDs []byte // the same with ids, if it gets some
-	events, numbered := 0, false
+	var withIDs []byte // the same with ids; nil: none has got one yet
+	events := 0
 	for {
 		b, ok := s.next(p)
 		if !ok {
@@ -91,17 +92,19 @@ func (a *answer) take(s *scanner, p []byte) (rest []byte) {
 			events++
 		}
 		if a.ids && b.data {
-			numbered = true
+			if withIDs == nil {
+				withIDs = append(make([]byte, 0, 2*len(all)), all[from:len(all)-len(p)-len(one)]...)
+			}
 			a.number++
 			withIDs = append(append(append(withIDs, one[:b.id]...), a.id(a.number)...), one[b.id:]...)
-		} else if a.ids {
+		} else if withIDs != nil {
 			withIDs = append(withIDs, one...)
 		}
 	}
 	a.offer()
 	switch {
 	case from < 0:
-	case numbered:
+	case withIDs != nil:
 		a.write(frame.Blocks(withIDs, events))
 	default:
 		a.write(frame.Blocks(all[from:len(all)-len(p)], events))
@@ -112,7 +115,7 @@ func (a *answer) take(s *scanner, p []byte) (rest []byte) {
 // id returns the line with the id of the n-th event.
 func (a *answer) id(n uint64) []byte {
 	a.idLine = append(a.idLine[:0], "id: "...)
-	a.idLine = append(a.idLine, a.key.String()...)
+	a.idLine = hex.AppendEncode(a.idLine, a.key[:])
 	a.idLine = append(a.idLine, '.')
 	a.idLine = append(strconv.AppendUint(a.idLine, n, 10), '\n')
 	return a.idLine
