@@ -356,7 +356,8 @@ func TestStop(t *testing.T) {
 func TestStopAndLeave(t *testing.T) {
 	t.Parallel()
 	gone := make(chan struct{})
-	s := newServer(t, holds(gone, nil, message(1)), refuses(http.StatusNoContent), refuses(http.StatusNoContent), refuses(http.StatusNoContent))
+	stopped := refuses(http.StatusNoContent)
+	s := newServer(t, holds(gone, nil, message(1)), stopped, stopped, stopped)
 	p := newPage(t, s.URL)
 	chromium.Call[chromedp.Void](t, p.tab, `() => {
 		globalThis.leaving = new AbortController();
