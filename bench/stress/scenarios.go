@@ -77,6 +77,13 @@ var scenarios = []scenario{
 		flags: []string{"-strict", "-streams", "10000"},
 	},
 	{
+		name:    "relay",
+		promise: "A relayed stream costs at most twice the processor time that it costs nginx without buffers, for each event, and a third of the memory that it takes in a plain httputil.ReverseProxy.",
+		limits:  "8,000 streams, an event a second on each, in turn; without the kernel's share.",
+		pkg:     "./e2e/load", test: "TestRelay",
+		flags: []string{"-strict", "-streams", "8000", "-duration", "5s"},
+	},
+	{
 		name:    "unread-log",
 		promise: "A log that nobody reads stops nothing: lines are lost whole, counted, and the log says how many.",
 		limits:  "A pipe that is full, one whose reader has gone, a stopped terminal, a full disk.",

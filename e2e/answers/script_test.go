@@ -356,8 +356,8 @@ func TestStop(t *testing.T) {
 func TestStopAndLeave(t *testing.T) {
 	t.Parallel()
 	gone := make(chan struct{})
-	stopped := refuses(http.StatusNoContent)
-	s := newServer(t, holds(gone, nil, message(1)), stopped, stopped, stopped)
+	script := append([]http.HandlerFunc{holds(gone, nil, message(1))}, slices.Repeat([]http.HandlerFunc{refuses(http.StatusNoContent)}, 3)...)
+	s := newServer(t, script...)
 	p := newPage(t, s.URL)
 	chromium.Call[chromedp.Void](t, p.tab, `() => {
 		globalThis.leaving = new AbortController();

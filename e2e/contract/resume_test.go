@@ -95,6 +95,24 @@ func numbered(key string, n int, data string) string {
 	return fmt.Sprintf("data: %s\nid: %s.%d\n\n", data, key, n)
 }
 
+// awaitReaders waits until an answer has so many.
+func (s *Site) awaitReaders(token string, n int) {
+	s.t.Helper()
+	want := fmt.Sprintf(`"readers":%d,`, n)
+	deadline := time.After(patience)
+	for {
+		got := s.Call("GET", "/internal/connections/"+token, "")
+		if strings.Contains(got.Body, want) {
+			return
+		}
+		select {
+		case <-deadline:
+			s.t.Fatalf("%s, want %s", got.Body, want)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
 func (a *appStream) wantGone(t *T, since time.Time, low, high time.Duration) {
 	t.Helper()
 	select {
@@ -321,8 +339,9 @@ var resuming = section{title: "20 resuming", cases: []contractCase{
 		s.wantRefused(returning("GET", key, 1), http.StatusGone, "ANSWER_GONE")
 		s.awaitMetric("ssegateway_relay_unkept_total 1")
 		s.awaitMetric("ssegateway_relay_kept_bytes 0")
+		left := time.Now()
 		x.Leave()
-		streams[0].wantGone(t, time.Now(), 0, time.Second)
+		streams[0].wantGone(t, left, 0, time.Second)
 	}},
 	{name: "resume: 0 seconds of the application's is not at all, whatever the default", run: func(t *T) {
 		app, streams := newResumable("0", 1)
@@ -431,6 +450,7 @@ var resuming = section{title: "20 resuming", cases: []contractCase{
 		x.Begin(30_000, patience)
 		s.wantRefused(returning("GET", keys[0], 0), http.StatusGone, "ANSWER_GONE")
 		s.back(keys[2], 0).Leave()
+		s.awaitReaders(<-streams[2].token, 0)
 		streams[3].write <- big
 		x.Begin(60_000, patience)
 		s.wantRefused(returning("GET", keys[2], 0), http.StatusGone, "ANSWER_GONE")

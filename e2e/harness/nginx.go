@@ -35,6 +35,14 @@ http {
 	})
 }
 
+// StartNginxAs runs nginx with these directives about events and, for the port that it gets, about HTTP.
+func StartNginxAs(t testing.TB, events string, http func(port int) string) *Proxy {
+	t.Helper()
+	return startNginx(t, nil, func(port int) string {
+		return fmt.Sprintf("events { %s }\nhttp {\naccess_log off;\n%s\n}\n", events, http(port))
+	})
+}
+
 // startNginx runs nginx in the foreground and as a single process until the end of the test,
 // and waits until it forwards /healthz.
 func startNginx(t testing.TB, cert *Certificate, config func(port int) string) *Proxy {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -80,9 +81,9 @@ type toll struct {
 }
 
 func (l *toll) report(t *testing.T, where string) {
-	harness.Figure(t, "%d kinds of %d hostile peers each%s, %d descriptors: p99 of the worst kind: health %.1f ms, send %.1f ms, new stream %.1f ms (bound %v); "+
+	harness.Figure(t, "%d kinds of %d hostile peers each%s, %d descriptors: p99 of the worst kind: health %.1f ms, send %.1f ms, new stream %.1f ms, relayed request %.1f ms (bound %v); "+
 		"well again after at most %.2f s (bound %v); %d log lines in %.0f s (bound: one a second)", l.sieges, *peers, where, *descriptors,
-		milliseconds(l.worst["health"]), milliseconds(l.worst["send"]), milliseconds(l.worst["stream"]), *limit, l.well.Seconds(), *recovery, l.lines, l.lasted.Seconds())
+		milliseconds(l.worst["health"]), milliseconds(l.worst["send"]), milliseconds(l.worst["stream"]), milliseconds(l.worst["relay"]), *limit, l.well.Seconds(), *recovery, l.lines, l.lasted.Seconds())
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -156,7 +157,9 @@ func newVisitorWith(t *testing.T, files int, secure bool, settings ...string) *v
 	if err != nil {
 		t.Fatal(err)
 	}
-	settings = append(settings, "HEARTBEAT_INTERVAL_SECONDS=5", fmt.Sprintf("INTERNAL_ADDR=127.0.0.1:%d", internal), "INTERNAL_TOKEN="+token)
+	application := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	t.Cleanup(application.Close)
+	settings = append(settings, "RELAY_URL="+application.URL, "RELAY_PATHS=/relayed", "HEARTBEAT_INTERVAL_SECONDS=5", fmt.Sprintf("INTERNAL_ADDR=127.0.0.1:%d", internal), "INTERNAL_TOKEN="+token)
 	var c *harness.Certificate
 	if secure {
 		c = cert
@@ -184,7 +187,7 @@ func (m times) within(t *testing.T) {
 
 func (m times) String() string {
 	var b strings.Builder
-	for _, what := range []string{"health", "send", "stream"} {
+	for _, what := range []string{"health", "send", "stream", "relay"} {
 		fmt.Fprintf(&b, "%s p50 %v p99 %v; ", what, m[what].Quantile(.5).Round(10*time.Microsecond), m[what].Quantile(.99).Round(10*time.Microsecond))
 	}
 	return b.String()
@@ -194,7 +197,7 @@ func (m times) String() string {
 func (v *visitor) ask() times {
 	m := times{}
 	for range *asked {
-		for what, f := range map[string]func() error{"health": v.health, "send": v.send, "stream": v.open} {
+		for what, f := range map[string]func() error{"health": v.health, "send": v.send, "stream": v.open, "relay": v.relay} {
 			begin := time.Now()
 			if err := f(); err != nil {
 				v.t.Errorf("%s: %v", what, err)
@@ -244,6 +247,12 @@ func (v *visitor) do(method, url string, body []byte) ([]byte, error) {
 
 func (v *visitor) health() error {
 	_, err := v.do(http.MethodGet, v.g.Endpoint.Scheme()+"://"+v.g.Endpoint.Addr+"/healthz", nil)
+	return err
+}
+
+// relay has a request relayed that has a body.
+func (v *visitor) relay() error {
+	_, err := v.do(http.MethodPost, v.g.Endpoint.Scheme()+"://"+v.g.Endpoint.Addr+"/relayed", []byte("question"))
 	return err
 }
 

@@ -64,6 +64,12 @@ var kinds = []kind{
 	{name: "HTTP/2 without a window", say: says(windowless)},
 	{name: "HTTP/2 bodies that never come", say: says(bodiless)},
 	{name: "HTTP/2 header without its end", say: says(headless)},
+	{name: "relayed: body that never comes", say: says("POST /relayed HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")},
+	{name: "relayed: long body that drips", say: says("POST /relayed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"), drip: "x"},
+	{name: "relayed: chunked body that drips", say: says("POST /relayed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n"), drip: "x"},
+	{name: "relayed: body over TLS that drips", tls: true, say: handshake("http/1.1", "POST /relayed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"), drip: "x"},
+	{name: "relayed: HTTP/2 bodies that never come", say: says(relayed)},
+	{name: "relayed: HTTP/2 bodies over TLS that never come", tls: true, say: handshake("h2", relayed)},
 	{name: "internal: silent", internal: true, say: says("")},
 	{name: "internal: idle after a refusal", internal: true, say: asks("GET /internal/stats HTTP/1.1\r\nHost: x\r\n\r\n")},
 	{name: "internal: body that never comes", internal: true, say: says("POST /internal/send HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n")},
@@ -92,29 +98,27 @@ func handshake(proto, text string) func(net.Conn) net.Conn {
 
 // What HTTP/2 peers send: requests on one or many streams.
 var (
-	unread     = framesOf(20, nil, true, true)
-	windowless = framesOf(20, []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}, true, true)
-	bodiless   = framesOf(20, nil, false, true)
-	headless   = framesOf(1, nil, false, false)
+	unread     = framesOf(20, nil, "GET", "/healthz", true)
+	windowless = framesOf(20, []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}, "GET", "/healthz", true)
+	bodiless   = framesOf(20, nil, "POST", "/x", true)
+	relayed    = framesOf(20, nil, "POST", "/relayed", true)
+	headless   = framesOf(1, nil, "POST", "/x", false)
 )
 
-func framesOf(streams int, settings []http2.Setting, endStream, endHeaders bool) string {
+// framesOf returns requests. A POST has a body, of which nothing comes.
+func framesOf(streams int, settings []http2.Setting, method, path string, endHeaders bool) string {
 	var b bytes.Buffer
 	b.WriteString(http2.ClientPreface)
 	f := http2.NewFramer(&b, nil)
 	_ = f.WriteSettings(settings...)
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)
-	method, path := "GET", "/healthz"
-	if !endStream {
-		method, path = "POST", "/x"
-	}
 	for n := range streams {
 		block.Reset()
 		for _, field := range [][2]string{{":method", method}, {":scheme", "http"}, {":authority", "x"}, {":path", path}} {
 			_ = e.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
 		}
-		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*n + 1), BlockFragment: block.Bytes(), EndStream: endStream, EndHeaders: endHeaders})
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*n + 1), BlockFragment: block.Bytes(), EndStream: method != "POST", EndHeaders: endHeaders})
 	}
 	return b.String()
 }

@@ -29,6 +29,7 @@ var (
 	connections = flag.Int("connections", 4000, "how many connections come and go in TestManyConnections")
 	duration    = flag.Duration("duration", 2*time.Second, "how long a measurement takes")
 	flat        = flag.Duration("flat", time.Second, "from when on TestSoak wants flat memory")
+	rate        = flag.Int("rate", 50, "events a second of TestRelayedFanout")
 	strict      = flag.Bool("strict", false, "also assert what depends on the machine and on the number of streams")
 )
 
@@ -44,6 +45,19 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		return
+	}
+	if addr := os.Getenv(timedAt); addr != "" {
+		if err := readTimed(addr, os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if os.Getenv(plainProxyFor) != "" {
+		if err := servePlainProxy(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	flag.Parse()
 	os.Exit(harness.Main(m, build))

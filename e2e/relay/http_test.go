@@ -115,8 +115,9 @@ func TestExpect(t *testing.T) {
 			nc := s.dial()
 			in := bufio.NewReader(nc)
 			fmt.Fprintf(nc, "POST /app HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", size)
-			if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != http.StatusContinue || len(resp.Header) > 0 {
-				t.Fatalf("%+v %v", resp, err)
+			early := make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n"))
+			if _, err := io.ReadFull(in, early); err != nil || string(early) != "HTTP/1.1 100 Continue\r\n\r\n" {
+				t.Fatalf("%q %v", early, err)
 			}
 			_, _ = io.WriteString(nc, strings.Repeat("x", size))
 			resp, err := http.ReadResponse(in, nil)
@@ -196,8 +197,13 @@ func TestBodiless(t *testing.T) {
 				length       int64
 				kind         string
 			}{
-				{"HEAD", "/app", 200, 5, "text/plain"}, {"GET", "/app", 200, 5, "text/plain"}, {"GET", "/app/204", 204, 0, ""}, {"GET", "/app/304", 304, -1, ""},
-				{"HEAD", "/app/stream", 200, -1, "text/event-stream"}, {"HEAD", "/app/held", 200, 2, "application/vnd.ssegateway+json"}, {"GET", "/app", 200, 5, "text/plain"},
+				{"HEAD", "/app", 200, 5, "text/plain"},
+				{"GET", "/app", 200, 5, "text/plain"},
+				{"GET", "/app/204", 204, -1, ""},
+				{"GET", "/app/304", 304, -1, ""},
+				{"HEAD", "/app/stream", 200, -1, "text/event-stream"},
+				{"HEAD", "/app/held", 200, 2, "application/vnd.ssegateway+json"},
+				{"GET", "/app", 200, 5, "text/plain"},
 			} {
 				r, _ := http.NewRequestWithContext(t.Context(), test.method, s.url(test.path), nil)
 				resp, err := client.Do(r)
@@ -207,7 +213,7 @@ func TestBodiless(t *testing.T) {
 				body, err := io.ReadAll(resp.Body)
 				_ = resp.Body.Close()
 				want := map[bool]string{true: "hello"}[test.method == "GET" && test.length == 5]
-				if err != nil || resp.StatusCode != test.status || test.length >= 0 && resp.ContentLength != test.length || string(body) != want || resp.Header.Get("Content-Type") != test.kind {
+				if err != nil || resp.StatusCode != test.status || test.status != http.StatusOK && resp.Header.Get("Content-Length") != "" || test.length >= 0 && resp.ContentLength != test.length || string(body) != want || resp.Header.Get("Content-Type") != test.kind {
 					t.Errorf("%s %s: %d %v, length %d, %q %v", test.method, test.path, resp.StatusCode, resp.Header, resp.ContentLength, body, err)
 				}
 			}
@@ -303,4 +309,38 @@ func TestTwoLengths(t *testing.T) {
 			t.Errorf("asked %d times", a.asked())
 		}
 	}, http1...)
+}
+
+// An answer that is passed through goes on as it comes: its head before its body, and each piece at once.
+func TestAsItComes(t *testing.T) {
+	each(t, func(t *testing.T, k harness.Kind) {
+		piece := make(chan string)
+		a := startApp(t, func(c *call) bool {
+			for text := range piece {
+				if text == "" {
+					break
+				}
+				c.say(text)
+			}
+			return true
+		})
+		s := start(t, k, a)
+		for _, sent := range [][]string{{"Content-Length: 6\r\n\r\n", "abc", "def", ""}, {"Transfer-Encoding: chunked\r\n\r\n", "3\r\nabc\r\n", "3\r\ndef\r\n", "0\r\n\r\n"}} {
+			x := s.do(harness.Request{Method: "POST", Target: "/app", Body: []byte("q")})
+			piece <- "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n" + sent[0]
+			if head, err := x.Head(harness.Patience); err != nil || head.Status != http.StatusOK {
+				t.Fatalf("%q: %+v %v", sent, head, err)
+			}
+			piece <- sent[1]
+			next(t, x, "abc")
+			piece <- sent[2]
+			next(t, x, "def")
+			if sent[3] != "" {
+				piece <- sent[3]
+			}
+			piece <- ""
+			end(t, x, "", harness.Clean)
+		}
+		close(piece)
+	})
 }

@@ -57,9 +57,9 @@ func NewForwarder(cfg ForwarderConfig) *Forwarder {
 // Close closes the idle connections. Others are closed when their answers end.
 func (f *Forwarder) Close() { f.pool.close() }
 
-// smallBody is how many bytes of a body of known length are read before anything is sent, so that the request goes
+// SmallBody is how many bytes of a body of known length are read before anything is sent, so that the request goes
 // out in one write, and can be begun again if a connection turns out to be closed.
-const smallBody = 16 << 10
+const SmallBody = 16 << 10
 
 // connectTimeout bounds the making of a connection.
 const connectTimeout = 5 * time.Second
@@ -73,14 +73,10 @@ func (f *Forwarder) Send(r *http.Request, interim func(*http.Response)) (*http.R
 	var rest io.ReadCloser
 	switch {
 	case r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0:
-	case r.ContentLength > 0 && r.ContentLength <= smallBody:
+	case r.ContentLength > 0 && r.ContentLength <= SmallBody:
 		head := len(message)
 		message = append(message, make([]byte, r.ContentLength)...)
 		if _, err := io.ReadFull(r.Body, message[head:]); err != nil {
-			return nil, ErrBody
-		}
-		// The end has to be seen: it is what tells net/http, and the edge, that there is no more.
-		if n, err := r.Body.Read(make([]byte, 1)); n > 0 || err != nil && !errors.Is(err, io.EOF) {
 			return nil, ErrBody
 		}
 	default:
@@ -264,7 +260,11 @@ func (x *forwarded) Sent() bool {
 		return true
 	}
 	<-x.sent
-	return !x.unsent
+	if x.unsent {
+		return false
+	}
+	x.sent, x.rest = nil, nil
+	return true
 }
 
 // Read implements io.Reader.

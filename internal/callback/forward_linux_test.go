@@ -31,7 +31,7 @@ func TestForward(t *testing.T) {
 	u, _ := url.Parse(app.URL)
 	f := NewForwarder(ForwarderConfig{URL: u, Timeout: 10 * time.Second, MaxIdle: 4})
 	defer f.Close()
-	for _, size := range []int{0, 1, smallBody, smallBody + 1, 1 << 20} {
+	for _, size := range []int{0, 1, SmallBody, SmallBody + 1, 1 << 20} {
 		for _, length := range []int64{int64(size), -1} {
 			body := bytes.Repeat([]byte("x"), size)
 			r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, app.URL, io.NopCloser(bytes.NewReader(body)))

@@ -239,10 +239,25 @@ func Hurry(r *http.Request, timeout time.Duration) {
 
 // Stop has no more read of the body of a request than comes within a second. It may be called while another goroutine
 // reads the body, and returns at once.
-func Stop(r *http.Request) {
-	if b, ok := r.Body.(*body); ok {
-		b.stopped.Store(time.Now().Add(drainTimeout).UnixNano())
-		_ = b.control.SetReadDeadline(time.Now().Add(drainTimeout))
+func Stop(r *http.Request) { stopAt(r, time.Now().Add(drainTimeout)) }
+
+// Abandon is Stop for a body of which nothing more is read.
+func Abandon(r *http.Request) { stopAt(r, time.Unix(1, 0)) }
+
+func stopAt(r *http.Request, at time.Time) {
+	b, ok := r.Body.(*body)
+	if !ok {
+		return
+	}
+	for until := at.UnixNano(); ; {
+		earlier := b.stopped.Load()
+		if earlier != 0 && earlier <= until {
+			return
+		}
+		if b.stopped.CompareAndSwap(earlier, until) {
+			_ = b.control.SetReadDeadline(at)
+			return
+		}
 	}
 }
 

@@ -18,6 +18,9 @@ var (
 	ErrNameless = errors.New("the gateway has no number in its cluster now")
 )
 
+// IsFull reports whether there would be no such error if another connection were not there.
+func IsFull(err error) bool { return errors.Is(err, ErrFull) || errors.Is(err, ErrRequests) }
+
 // Leaver is a context of a client that can say how it left. Others have closed their connection.
 type Leaver interface {
 	Left() (Reason, Detail)

@@ -49,7 +49,11 @@ func (g *Gateway) Drain(window, grace time.Duration) {
 			}
 		})
 	}
-	g.await(max(0, time.Until(last.Add(rest))), grace)
+	rest, more := max(0, time.Until(last.Add(rest))), time.Duration(0)
+	if slices.ContainsFunc(g.conns.all(), (*Conn).isForwarded) {
+		more = max(0, time.Until(start.Add(window-relayRest))-rest)
+	}
+	g.await(rest, more, grace)
 }
 
 // apart calls f. A panic in f is logged and ends nothing else: what ended another part of the
@@ -67,13 +71,13 @@ func share(d time.Duration, i, n int) time.Duration {
 }
 
 // await returns when all connections have ended and rest is over. It cuts those that have not ended
-// grace after that.
-func (g *Gateway) await(rest, grace time.Duration) {
+// more and grace after that.
+func (g *Gateway) await(rest, more, grace time.Duration) {
 	// The backend's answers to pending connects may take half of what is left. After that, these
 	// connections have ended too.
 	rested := time.NewTimer(rest)
-	halfTime := time.AfterFunc(rest+grace/2, g.giveUp)
-	cut := time.NewTimer(rest + grace)
+	halfTime := time.AfterFunc(rest+more+grace/2, g.giveUp)
+	cut := time.NewTimer(rest + more + grace)
 	defer rested.Stop()
 	defer halfTime.Stop()
 	defer cut.Stop()

@@ -74,7 +74,8 @@ type transport struct{ Forwarder }
 
 // RoundTrip implements http.RoundTripper.
 func (t transport) RoundTrip(out *http.Request) (*http.Response, error) {
-	return t.Send(out, of(out.Context()).interim)
+	x := of(out.Context())
+	return t.Send(out.WithContext(x.ctx), x.interim) // ReverseProxy's context keeps its ResponseWriter
 }
 
 // interim passes on an answer before the final one. A client of HTTP/1.0 does not know such answers (RFC 9110 section
@@ -136,7 +137,7 @@ func (r *Relay) decide(a *http.Response) error {
 	}
 	removeOwn(a.Trailer)
 	a.Body = &passing{a.Body, a}
-	r.cfg.Log.DebugContext(a.Request.Context(), "passed through", "token", x.conn.Token().String(), "status", a.StatusCode)
+	r.cfg.Log.DebugContext(x.in.Context(), "passed through", "token", x.conn.Token().String(), "status", a.StatusCode)
 	return nil
 }
 
@@ -161,8 +162,9 @@ func (x *exchange) take(a *http.Response) error {
 		sender.Sent()
 	}
 	taken := *a
+	taken.Request = nil
 	x.answer = &taken
-	a.Body = http.NoBody
+	a.Body, a.Header, a.Request = http.NoBody, nil, nil // the body keeps a for its trailer
 	return errTaken
 }
 

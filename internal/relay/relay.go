@@ -4,8 +4,11 @@
 package relay
 
 import (
+	"bytes"
+	"container/list"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -32,6 +35,7 @@ type Config struct {
 	Streams   Streams
 	MaxBlock  int64 // bytes of one block of a stream
 	MaxBody   int64 // bytes of the body of a request that is not passed on
+	MaxBodies int   // requests at a time whose bodies are sent on as they come
 	// Resume is for how long an answer is there for those who come back, if the backend does not say; 0: it is not.
 	Resume      time.Duration
 	AnswerBytes int64                      // that are kept of an answer, the cost of its events included
@@ -75,16 +79,17 @@ type Relay struct {
 	returns atomic.Uint64
 	book    book
 	streams sync.WaitGroup
+	waiting waiting
 
 	compressed, unproven, untrusted, unreadable sync.Once
 }
 
 // New makes a Relay. Wait has to be called in the end.
 func New(cfg Config) *Relay {
-	r := &Relay{cfg: cfg}
+	r := &Relay{cfg: cfg, waiting: waiting{most: cfg.MaxBodies}}
 	r.proxy = httputil.ReverseProxy{
 		Rewrite: r.rewrite, Transport: transport{cfg.Forwarder}, ModifyResponse: r.decide, ErrorHandler: r.fail,
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), BufferPool: &buffers{},
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), BufferPool: &buffers{}, FlushInterval: -1, // as it comes
 	}
 	return r
 }
@@ -117,7 +122,13 @@ type exchange struct {
 	conn    *gateway.Conn
 	request []byte
 	asked   broker.Position    // before the backend was
-	cancel  context.CancelFunc // ends the backend's request
+	ctx     context.Context    // of the backend's request
+	cancel  context.CancelFunc // ends that
+	over    chan struct{}      // closed when the handler is over; nil without a body that is waited for
+	since   time.Time          // when it began to wait for that
+	// Guarded by the lock of waiting:
+	place     *list.Element // nil: it is none of those
+	makesRoom bool
 	// The answer, if it is not passed through.
 	answer  *http.Response
 	held    bool
@@ -148,10 +159,26 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 		r.cfg.Refuse(w, in, api.ErrRequestTooLarge)
 		return
 	}
-	// The stream of an answer outlives the handler, and so does the request to the backend.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(in.Context()))
+	small, err := readSmall(in)
+	if err != nil {
+		r.cfg.Refuse(w, in, api.ErrRequestBody)
+		return
+	}
+	if Incomplete(in) {
+		if !r.waiting.enter() && (!r.MakeRoom(in.Context(), true) || !r.waiting.enter()) {
+			r.cfg.Reject(w, in, request, gateway.ErrFull)
+			return
+		}
+		defer r.waiting.leave()
+	}
+	// The stream of an answer outlives the handler, and so does the request to the backend. It must not keep what the
+	// handler has worked with.
+	ctx, cancel := context.WithCancel(context.Background())
 	left := context.AfterFunc(in.Context(), cancel)
 	c, err := r.cfg.Gateway.Forward(request, cancel)
+	for gateway.IsFull(err) && r.MakeRoom(in.Context(), Incomplete(in)) {
+		c, err = r.cfg.Gateway.Forward(request, cancel)
+	}
 	if err != nil {
 		left()
 		cancel()
@@ -162,6 +189,10 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	r.open.Add(1)
 	streams := false
 	defer func() { // also after a panic no connection stays
+		if x.over != nil {
+			r.waiting.came(x)
+			defer r.waiting.over(x)
+		}
 		if streams {
 			return
 		}
@@ -172,9 +203,14 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 			c.Pass()
 		}
 	}()
-	out := in.WithContext(context.WithValue(ctx, exchangeKey{}, x))
-	if in.Body != nil && in.Body != http.NoBody {
-		out.Body = &body{in}
+	x.ctx = context.WithValue(ctx, exchangeKey{}, x)
+	out := in.WithContext(x.ctx)
+	switch {
+	case small != nil:
+		out.Body = io.NopCloser(bytes.NewReader(small))
+	case in.Body != nil && in.Body != http.NoBody:
+		r.waiting.begin(x)
+		out.Body = &body{in: in, come: func() { r.waiting.came(x) }}
 	}
 	in.Header.Del("Upgrade") // is not passed on: RFC 9110 section 7.8
 	in.Header.Del("Http2-Settings")
@@ -205,9 +241,17 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	if in.Context().Err() != nil { // it has left, and nobody knows how to come back
 		a.end(gone)
 	}
+	head, backend := a.head, x.answer.Header
+	if !a.keeping {
+		a.head = nil // nobody comes back
+	}
 	r.streams.Add(1)
 	go r.pump(a, x.answer.Body)
-	r.openAs(w, in, c, a.head, x.answer.Header)
+	x.answer.Header, x.w = nil, nil
+	if x.over == nil {
+		x.in = nil
+	}
+	r.openAs(w, in, c, head, backend)
 }
 
 // refusal returns why a request is not passed on; nil: it is.
@@ -252,16 +296,6 @@ func isWebSocket(h http.Header) bool {
 	return false
 }
 
-// body is a request's. Close ends reading, from any goroutine.
-type body struct{ in *http.Request }
-
-func (b *body) Read(p []byte) (int, error) { return b.in.Body.Read(p) }
-
-func (b *body) Close() error {
-	edge.Stop(b.in)
-	return nil
-}
-
 // fail answers a request that the backend has not answered.
 func (r *Relay) fail(w http.ResponseWriter, out *http.Request, err error) {
 	x := of(out.Context())
@@ -282,7 +316,7 @@ func (r *Relay) fail(w http.ResponseWriter, out *http.Request, err error) {
 	case errors.Is(err, callback.ErrBody):
 		e = api.ErrRequestBody
 	}
-	r.cfg.Log.DebugContext(out.Context(), "not relayed", "token", x.conn.Token().String(), "code", e.Code, "error", err.Error())
+	r.cfg.Log.DebugContext(x.in.Context(), "not relayed", "token", x.conn.Token().String(), "code", e.Code, "error", err.Error())
 	r.cfg.Refuse(w, x.in, e)
 }
 

@@ -32,13 +32,13 @@ func (r *Router) Answer(ctx context.Context, message []byte) []byte {
 }
 
 // fit encodes an answer and makes it small enough for the broker: it leaves out connections of
-// a page and, if cut is set, topics of a single connection.
+// a page, the end of what is read of a relayed answer and, if cut is set, topics of a single connection.
 func (r *Router) fit(a *nodeAnswer, encode func() []byte, cut bool) []byte {
 	message := encode()
 	limit := r.nodes.MaxMessage()
 	for limit > 0 && len(message) > limit {
 		switch {
-		case a.Page.halve(), cut && a.halveTopics():
+		case a.Page.halve(), a.Answer.halve(), cut && a.halveTopics():
 		case a.Error != "":
 			return message // there is nothing left to leave out
 		default:

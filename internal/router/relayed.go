@@ -58,6 +58,29 @@ func (a *answerPart) decode() connections.AnswerReply {
 	return out
 }
 
+// leastPart is how few bytes of a piece are left in an answer that is too large, at least.
+const leastPart = 512
+
+// halve drops the second half of what is read. It returns false if there is too little. What follows is asked for again.
+func (a *answerPart) halve() bool {
+	switch {
+	case a == nil:
+		return false
+	case len(a.Pieces) > 0 && len(a.Part) > 0:
+		a.Part = nil
+	case len(a.Pieces) > 1:
+		a.Pieces = a.Pieces[:len(a.Pieces)/2]
+	case len(a.Pieces) == 1 && len(a.Pieces[0]) > leastPart:
+		a.Pieces, a.Part = nil, a.Pieces[0][:len(a.Pieces[0])/2]
+	case len(a.Part) > leastPart:
+		a.Part = a.Part[:len(a.Part)/2]
+	default:
+		return false
+	}
+	a.State = "" // there is more
+	return true
+}
+
 var wishNames = [...]string{
 	connections.Look: "look", connections.Begin: "begin", connections.Pull: "pull", connections.Stay: "stay", connections.Leave: "leave", connections.Stop: "stop",
 }

@@ -82,7 +82,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		comeBack(w, r)
 		return
 	}
-	if s.lacksSockets(r) {
+	if !s.hasSockets(r, 0, false) {
 		s.refuseFull(w, r)
 		return
 	}
@@ -92,6 +92,9 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c, answer, err := s.gw.Connect(clientOf(r), request)
+	for gateway.IsFull(err) && s.relay != nil && s.relay.MakeRoom(r.Context(), false) {
+		c, answer, err = s.gw.Connect(clientOf(r), request)
+	}
 	if err != nil {
 		if s.gw.Draining() || errors.Is(err, gateway.ErrNameless) {
 			s.turnedAway.notReady.Add(1)
@@ -163,18 +166,23 @@ func (c streamClient) Left() (gateway.Reason, gateway.Detail) {
 	return gateway.ClientClosed, 0
 }
 
-// lacksSockets reports whether the request asks for a stream with a socket of its own, and no
-// socket is left. MAX_CONNECTIONS may be larger than that, since HTTP/2 streams share sockets.
-func (s *Server) lacksSockets(r *http.Request) bool {
-	if r.ProtoMajor != 1 || s.cfg.MaxConnections <= s.files.streams {
-		return false
+// hasSockets reports whether there are descriptors for a request that asks for a stream: its own, if it does not share
+// one, and that many others. MAX_CONNECTIONS may be larger than that, since HTTP/2 streams share sockets, and a relayed
+// request has two. Relayed answers that nobody reads make room first, then relayed requests whose bodies do
+// not come, as in [relay.Relay.MakeRoom].
+func (s *Server) hasSockets(r *http.Request, others int, incomplete bool) bool {
+	if r.ProtoMajor == 1 {
+		others++
 	}
-	for int(s.gw.Stats().Pending.Load())+s.sockets() >= s.files.streams+s.gw.Tails() {
-		if s.relay == nil || !s.relay.Spare(netip.Addr{}) {
+	for others > 0 && (s.relay != nil || s.cfg.MaxConnections > s.files.streams) {
+		if int(s.gw.Stats().Pending.Load())+s.sockets()+others <= s.files.streams+s.gw.Tails() {
 			return true
 		}
+		if s.relay == nil || !s.relay.Spare(netip.Addr{}) && !s.relay.MakeRoom(r.Context(), incomplete) {
+			return false
+		}
 	}
-	return false
+	return true
 }
 
 // refuseFull turns a client away because there are as many streams as there may be.

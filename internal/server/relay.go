@@ -51,6 +51,7 @@ func (s *Server) newRelay() error {
 	s.relay = relay.New(relay.Config{
 		Forwarder: s.forwarder, Paths: s.cfg.RelayPaths, Gateway: s.gw, Streams: s.streams, MaxBlock: s.cfg.MaxBodyBytes,
 		MaxBody: s.cfg.MaxBodyBytes, Resume: s.cfg.RelayResume, AnswerBytes: s.cfg.RelayAnswerBytes, BudgetBytes: s.cfg.RelayBudgetBytes,
+		MaxBodies:   max(min(s.cfg.MaxConnections, s.files.streams/2)/2, 1), // of the descriptors and of the connections half, at most
 		LastEventID: lastEventID, SameAddress: address.Same,
 		Position: func() broker.Position { return s.topics.Position() },
 		Trusts:   s.finder.Trusts, Peer: callerAddr,
@@ -119,8 +120,8 @@ func (s *Server) serveRelayed(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case s.gw.Draining() || !s.isLogOpen() || s.node != nil && s.node.Refuses():
 		s.relayCORS(s.laterRelayed).ServeHTTP(w, r)
-	case s.lacksSockets(r):
-		s.relayCORS(s.refuseFull).ServeHTTP(w, r)
+	case !s.hasSockets(r, 1, relay.Incomplete(r)):
+		s.relayCORS(s.refuseRelayed).ServeHTTP(w, r)
 	default:
 		s.relay.ServeHTTP(w, r)
 	}
@@ -147,9 +148,20 @@ func (s *Server) rejectRelayed(w http.ResponseWriter, r *http.Request, request [
 			s.tooMany(w, r, api.ErrRequestBudget)
 		case s.refuseAddress(w, r, request, err):
 		default:
-			s.refuseFull(w, r)
+			s.refuseRelayed(w, r)
 		}
 	}).ServeHTTP(w, r)
+}
+
+// refuseRelayed turns a relayed request away because there is no room. Of one whose body has not come nothing is said:
+// many such are an attack.
+func (s *Server) refuseRelayed(w http.ResponseWriter, r *http.Request) {
+	if relay.Incomplete(r) {
+		s.turnedAway.full.Add(1)
+		s.tooMany(w, r, api.ErrTooManyConns)
+		return
+	}
+	s.refuseFull(w, r)
 }
 
 // hold opens the stream that the answer to a relayed request asks for.
