@@ -94,7 +94,9 @@ func relaySite(t *testing.T, file, install string, command []string) *site {
 	e := example{name: file, command: command, install: install}
 	s := e.prepare(t, "RELAY_URL=APP", "RELAY_PATHS=/chat")
 	_, port, _ := strings.Cut(strings.TrimPrefix(s.app, "http://"), ":")
-	program := strings.ReplaceAll(text(t, "relay.md", file), "8000", port)
+	// Three times as slow as they are, so that there is time to stop them.
+	slower := strings.NewReplacer("8000", port, "sleep(0.1)", "sleep(0.3)", "sleep 0.1", "sleep 0.3", "100_000", "300_000", "sleep(100)", "sleep(300)", "100 *", "300 *")
+	program := slower.Replace(text(t, "relay.md", file))
 	switch filepath.Ext(file) {
 	case ".php":
 		program = "<?php\n" + program

@@ -70,6 +70,7 @@ func TestRelayedFanout(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := head.Header.Get("Sse-Gateway-Resume")
+	_ = head.Body.Close()
 	_ = first.Close() // the others read on
 	kinds := []struct {
 		name    string
