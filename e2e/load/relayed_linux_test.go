@@ -70,8 +70,8 @@ func TestRelayedFanout(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := head.Header.Get("Sse-Gateway-Resume")
-	_ = head.Body.Close()
 	_ = first.Close() // the others read on
+	_ = head.Body.Close()
 	kinds := []struct {
 		name    string
 		readers *timed
