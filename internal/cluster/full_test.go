@@ -134,5 +134,5 @@ func TestFullOfADeadNode(t *testing.T) {
 
 // TestModelFull has the store full as well, now and then.
 func TestModelFull(t *testing.T) {
-	checkModel(t, append([]string{"full", "full", "room", "connect", "connect", "leave"}, happenings...))
+	checkModel(t, append([]string{"lossy", "full", "full", "room", "connect", "connect", "leave"}, happenings...))
 }

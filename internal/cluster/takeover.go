@@ -25,7 +25,7 @@ func newSlots(cfg Config) chan struct{} { return make(chan struct{}, max(reapAtO
 var (
 	errInDoubt = errors.New("the lease is in doubt")
 	errRetired = errors.New("the node leaves the cluster")
-	// errUnsure: the record may have been taken over, or not.
+	// errUnsure: the record may have been taken over, or not, so it may not be found again.
 	errUnsure = errors.New("no answer to a take-over")
 )
 
@@ -95,10 +95,7 @@ func (n *Node) OnFinished(notice gateway.Notice, denied bool) {
 		} else if !unsettled {
 			node = token.Node()
 		}
-		n.mu.Lock()
-		n.disputed = append(n.disputed, dispute{notice, node, late})
-		n.mu.Unlock()
-		signal(n.disputes)
+		n.dispute(dispute{notice, node, late})
 	}
 }
 
@@ -135,10 +132,49 @@ func chain(f, g func()) func() {
 // this one dies in between. done is called when the end was reported, or is another node's to
 // report.
 func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done func()) error {
-	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
-	defer cancel()
+	number, token := n.numberNow(), d.notice.Token
+	if err := n.ledger.hold(ctx, number, token, d.notice.Request, true); err != nil {
+		return err
+	}
+	if _, certain := n.lease(number); !certain {
+		return errInDoubt // the record is in doubt too
+	}
+	taken, err := n.leaveTrace(ctx, store, d.node, token, number)
+	switch {
+	case err != nil:
+		return err
+	case !taken && !d.late:
+		n.ledger.release(number, token, done)
+	case !n.adopt(number, d.notice, done):
+		return errNumberTaken
+	}
+	return nil
+}
+
+// leaveTrace takes a record over in the name of a number of this node. Without an answer nobody
+// knows whether the record is gone. So it is tried again until there is one, or the number is lost,
+// whose records others find. It fails with errUnsure if ctx ends or the node leaves before that.
+func (n *Node) leaveTrace(ctx context.Context, store broker.Nodes, node uint32, token gateway.Token, as uint32) (taken bool, err error) {
+	for unsure := false; ; unsure = true {
+		trying, cancel := context.WithTimeout(ctx, ledgerTimeout)
+		taken, err = store.TakeOver(trying, node, broker.Token(token), as)
+		cancel()
+		if err == nil || errors.Is(err, broker.ErrFull) && !unsure {
+			return taken, err
+		}
+		wait(ctx, ledgerRepeat)
+		if own, _ := n.lease(as); !own {
+			return false, errNumberTaken
+		}
+		if ctx.Err() != nil || n.leaves() {
+			return false, fmt.Errorf("%w: %w", errUnsure, err)
+		}
+	}
+}
+
+// takeOverFound takes over a connection whose record a lost node has left.
+func (n *Node) takeOverFound(ctx context.Context, store broker.Nodes, d dispute, done func()) error {
 	n.mu.Lock()
-	number := n.number
 	if n.retired {
 		n.mu.Unlock()
 		return errRetired
@@ -146,25 +182,18 @@ func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done
 	n.taking++
 	n.mu.Unlock()
 	defer n.takeoverDone()
-	token := d.notice.Token
-	if err := n.ledger.hold(ctx, number, token, d.notice.Request, true); err != nil {
-		return err
+	err := n.takeOver(ctx, store, d, done)
+	if errors.Is(err, errUnsure) { // it may not be found again
+		n.dispute(d)
 	}
-	if _, certain := n.lease(number); !certain {
-		return errInDoubt // the record is in doubt too
-	}
-	taken, err := store.TakeOver(ctx, d.node, broker.Token(token), number)
-	switch {
-	case errors.Is(err, broker.ErrFull):
-		return err
-	case err != nil:
-		return fmt.Errorf("%w: %w", errUnsure, err)
-	case !taken && !d.late:
-		n.ledger.release(number, token, done)
-	case !n.adopt(number, d.notice, done):
-		return errNumberTaken
-	}
-	return nil
+	return err
+}
+
+// leaves reports whether nothing is taken over any more.
+func (n *Node) leaves() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.retired
 }
 
 func (n *Node) takeoverDone() {
@@ -242,13 +271,7 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 					n.stats.Reaped.Add(1)
 					<-slots
 				}
-				d := dispute{notice: notice, node: node}
-				err := n.takeOver(ctx, store, d, done)
-				for errors.Is(err, errUnsure) && ctx.Err() == nil { // the record may be gone, so it would not be found again
-					wait(ctx, ledgerRepeat)
-					err = n.takeOver(ctx, store, d, done)
-				}
-				if err != nil {
+				if err := n.takeOverFound(ctx, store, dispute{notice: notice, node: node}, done); err != nil {
 					<-slots
 					failed.Store(true)
 					if errors.Is(err, broker.ErrFull) {
@@ -317,27 +340,39 @@ func (n *Node) resolveDisputes(ctx context.Context, store broker.Nodes) {
 		case <-n.disputes:
 		}
 		for d, ok := n.nextDispute(); ok; d, ok = n.nextDispute() {
-			if n.takeOver(ctx, store, d, nil) == nil {
+			err := n.takeOver(ctx, store, d, nil)
+			if err != nil {
+				n.dispute(d)
+			}
+			n.takeoverDone()
+			if err == nil {
 				continue
 			}
-			n.mu.Lock()
-			n.disputed = append(n.disputed, d)
-			n.mu.Unlock()
 			if wait(ctx, ledgerRepeat); ctx.Err() != nil {
-				signal(n.disputes) // continue with the next store
-				return
+				return // the next store continues
 			}
 		}
 	}
 }
 
+// dispute adds a dispute, which this or the next store decides.
+func (n *Node) dispute(d dispute) {
+	n.mu.Lock()
+	n.disputed = append(n.disputed, d)
+	n.mu.Unlock()
+	signal(n.disputes)
+}
+
+// nextDispute returns a dispute, which counts as being taken over until takeoverDone is called: a
+// node that leaves has to know of it.
 func (n *Node) nextDispute() (d dispute, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.claimed || len(n.disputed) == 0 {
+	if !n.claimed || n.retired || len(n.disputed) == 0 {
 		return d, false // the next number signals again
 	}
 	d = n.disputed[0]
 	n.disputed = n.disputed[1:]
+	n.taking++
 	return d, true
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -165,6 +166,7 @@ const (
 	Cut          // nothing gets through, and nothing reports that
 	Deaf         // requests are carried out, but no answer gets through
 	Frozen       // the node stands still; its pending requests are carried out afterwards
+	Lossy        // requests are carried out, but every other answer comes too late
 )
 
 // ErrDown is the error of a link that is Down.
@@ -176,6 +178,7 @@ type Link struct {
 	// Delay, if not nil, says how long each step takes.
 	Delay func() time.Duration
 	fault Fault // guarded by the store's lock
+	deaf  bool  // no answer gets through to the request that is being carried out; guarded by the store's lock
 	full  bool  // as Full says; guarded by the store's lock
 }
 
@@ -232,7 +235,7 @@ func (o *opened) write(s *Store) error {
 	if o.back = o.back || s.revision <= o.acked && !s.Unnoticed; o.back {
 		return broker.ErrStoreLost
 	}
-	if o.fault == None {
+	if !o.deaf {
 		o.acked, o.wrote = s.revision, s.revision
 	}
 	return nil
@@ -257,8 +260,9 @@ func (o *opened) do(ctx context.Context, f func(s *Store) error) error {
 	}
 	o.thaw()
 	fault := o.fault
-	err := ErrDown
-	if fault == None || fault == Deaf {
+	o.deaf = fault == Deaf || fault == Lossy && rand.IntN(2) == 0
+	deaf, err := o.deaf, ErrDown
+	if fault != Down && fault != Cut {
 		if o.epoch != 0 && (o.epoch != o.store.epoch || o.isBack()) {
 			err = broker.ErrStoreLost
 		} else {
@@ -266,7 +270,7 @@ func (o *opened) do(ctx context.Context, f func(s *Store) error) error {
 		}
 	}
 	o.store.mu.Unlock()
-	if fault == Cut || fault == Deaf {
+	if fault == Cut || deaf {
 		<-ctx.Done()
 		return ctx.Err()
 	}
@@ -326,7 +330,7 @@ func (o *opened) Watch(ctx context.Context, f func(broker.Key)) error {
 			o.store.mu.Unlock()
 			return ErrDown
 		}
-		if fault == None && !lost {
+		if (fault == None || fault == Lossy) && !lost {
 			for _, k := range o.store.keys {
 				if k.Revision > seen {
 					fresh = append(fresh, k)
