@@ -22,6 +22,9 @@ var kinds []harness.Kind
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("8") // the longest tests wait
+	}
 	os.Exit(harness.Main(m, func(dir string) (err error) {
 		kinds, err = harness.BuildKinds(dir)
 		return err
