@@ -105,7 +105,4 @@ func TestRelayedFanout(t *testing.T) {
 	if *strict && float64(relayed) > 1.1*float64(published) {
 		t.Error("an event of an answer costs over a tenth more than one that is published")
 	}
-	if p99 := p99s["relayed"].Quantile(.5); *strict && p99 > 4*time.Millisecond {
-		t.Errorf("p99 %v, want 4ms", p99)
-	}
 }
