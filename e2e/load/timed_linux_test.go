@@ -52,6 +52,12 @@ func readTimed(addr string, args []string) error {
 		return err
 	}
 	tails := map[int32][]byte{}
+	var files []*os.File
+	defer func() {
+		for _, file := range files {
+			_ = file.Close()
+		}
+	}()
 	for i := range n {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -71,9 +77,9 @@ func readTimed(addr string, args []string) error {
 		if err != nil {
 			return err
 		}
-		fd := int32(file.Fd()) //nolint:gosec // a descriptor
+		fd := int32(file.Fd())
 		_ = conn.Close()
-		defer file.Close()
+		files = append(files, file)
 		tails[fd] = nil
 		if err := unix.SetNonblock(int(fd), true); err != nil {
 			return err
@@ -85,7 +91,7 @@ func readTimed(addr string, args []string) error {
 	if err := unix.EpollCtl(set, unix.EPOLL_CTL_ADD, 0, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
 		return err
 	}
-	fmt.Println("open")
+	_, _ = fmt.Fprintln(os.Stdout, "open")
 	var times harness.Latencies
 	want := 0
 	events := make([]unix.EpollEvent, 256)
@@ -126,7 +132,7 @@ func readTimed(addr string, args []string) error {
 				rest = behind[timedDigits:]
 			}
 			if want > 0 && len(times) >= want {
-				fmt.Println(len(times), times.Quantile(.5), times.Quantile(.99))
+				_, _ = fmt.Fprintln(os.Stdout, len(times), times.Quantile(.5), times.Quantile(.99))
 				times, want = times[:0], 0
 			}
 			tails[e.Fd] = append(tails[e.Fd][:0], rest[max(0, len(rest)-len(timedMark)-timedDigits):]...)
