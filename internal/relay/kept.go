@@ -34,7 +34,7 @@ type answer struct {
 	relay  *Relay
 	key    key
 	token  gateway.Token // of the request
-	path   string        // without a query
+	path   string        // without a query, as what follows for those who ask for what is kept
 	client string        // its address; "": not known
 	since  time.Time
 	head   http.Header // for those who come back
@@ -52,7 +52,9 @@ type answer struct {
 	idLine  []byte          // what each gets
 	number  uint64          // of the last event
 	some    []*gateway.Conn // a list to reuse
+	done    chan error      // of those who take what is not kept; to reuse
 	offered uint64          // events that were offered to the readers
+	fresh   int             // those that were not yet
 
 	reserved int64         // bytes of the budget; guarded by the relay's lock
 	place    *list.Element // among those that have ended; guarded by the relay's lock
@@ -130,6 +132,7 @@ func (a *answer) keep(before, after []byte) bool {
 	defer a.mu.Unlock()
 	if a.state == streaming {
 		a.number++
+		a.fresh++
 		a.events = append(a.events, event)
 		a.bytes += int64(event.Len())
 		a.size += int64(need) + eventCost

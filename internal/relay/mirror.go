@@ -83,11 +83,7 @@ func (r *Relay) serveRemote(w http.ResponseWriter, in *http.Request, k key, n ui
 		r.cfg.Reject(w, in, request, err)
 		return
 	}
-	a.token, a.path, a.since = c.Token(), c.Path(), time.Now().UTC().Truncate(time.Second)
-	if client := c.ClientIP(); client.IsValid() {
-		a.client = client.String()
-	}
-	r.enter(a)
+	a.token = c.Token()
 	a.add(c)
 	if in.Context().Err() != nil {
 		c.Abort(gateway.ClientClosed, 0)
@@ -165,7 +161,7 @@ func (a *answer) mirror(ctx context.Context, q connections.AnswerQuestion) {
 		q.After += uint64(len(reply.Pieces))
 		q.Part = len(part)
 		if len(whole) > 0 {
-			a.write(frame.Blocks(whole, len(reply.Pieces)))
+			a.write(&frame.Shared{Frame: frame.Blocks(whole, len(reply.Pieces))})
 		}
 		heard = time.Now() // the reader may have taken its time
 		switch reply.State {

@@ -78,7 +78,7 @@ func (a *answer) take(s *scanner, p []byte) (rest []byte) {
 		if a.keeping {
 			if !b.data {
 				a.offer()
-				a.aside(frame.Blocks(one, 0), nil)
+				a.aside(&frame.Shared{Frame: frame.Blocks(one, 0)})
 				continue
 			}
 			if a.keep(one[:b.id], one[b.id:]) {
@@ -105,9 +105,9 @@ func (a *answer) take(s *scanner, p []byte) (rest []byte) {
 	switch {
 	case from < 0:
 	case withIDs != nil:
-		a.write(frame.Blocks(withIDs, events))
+		a.write(&frame.Shared{Frame: frame.Blocks(withIDs, events)})
 	default:
-		a.write(frame.Blocks(all[from:len(all)-len(p)], events))
+		a.write(&frame.Shared{Frame: frame.Blocks(all[from:len(all)-len(p)], events)})
 	}
 	return p
 }
@@ -123,17 +123,21 @@ func (a *answer) id(n uint64) []byte {
 
 // offer tells the readers what has been kept since the call before.
 func (a *answer) offer() {
+	if a.fresh == 0 {
+		return
+	}
 	a.mu.Lock()
 	n := uint64(len(a.events))
-	if n == 0 || n == a.offered {
+	if n == 0 { // it has ended meanwhile, and nobody reads it
+		a.fresh = 0
 		a.mu.Unlock()
 		return
 	}
 	var event *frame.Shared
-	if n == a.offered+1 {
+	if a.fresh == 1 {
 		event = a.events[n-1]
 	}
-	a.offered = n
+	a.offered, a.fresh = n, 0
 	a.some = append(a.some[:0], a.readers...)
 	a.mu.Unlock()
 	each(a.some, func(c *gateway.Conn) { c.Offer(n, event) })
@@ -165,35 +169,41 @@ func each(conns []*gateway.Conn, f func(*gateway.Conn)) {
 	others.Wait()
 }
 
-// aside gives blocks that are not kept to the readers who are there, and returns how many of them will tell done.
-func (a *answer) aside(blocks frame.Frame, done chan<- error) (waiting int) {
-	shared := &frame.Shared{Frame: blocks}
+// aside gives blocks that are not kept to the readers who are there.
+func (a *answer) aside(blocks *frame.Shared) {
 	a.mu.Lock()
-	n := a.offered
 	a.bytes += int64(blocks.Len())
 	a.some = append(a.some[:0], a.readers...)
 	a.mu.Unlock()
 	defer clear(a.some)
 	for _, c := range a.some {
-		if c.Aside(n, shared, done) {
+		c.Aside(a.offered, blocks, nil)
+	}
+}
+
+// write gives blocks that are not kept to the readers, and waits until all have taken them. Nobody else comes to them.
+func (a *answer) write(blocks *frame.Shared) {
+	a.mu.Lock()
+	a.loose = true
+	a.bytes += int64(blocks.Len())
+	a.some = append(a.some[:0], a.readers...)
+	kept, pieces := len(a.events) > 0, a.passLocked(blocks)
+	a.mu.Unlock()
+	defer clear(a.some)
+	if cap(a.done) < len(a.some) {
+		a.done = make(chan error, len(a.some))
+	}
+	waiting := 0
+	for _, c := range a.some {
+		if c.Aside(a.offered, blocks, a.done) {
 			waiting++
 		}
 	}
-	return waiting
-}
-
-// write gives blocks that are not kept to the readers, and waits until all have taken them.
-func (a *answer) write(blocks frame.Frame) {
-	a.mu.Lock()
-	a.loose = true
-	readers, kept := len(a.readers)+a.joining, len(a.events) > 0
-	pieces := a.passLocked(&frame.Shared{Frame: blocks})
-	a.mu.Unlock()
-	done := make(chan error, readers)
-	for range a.aside(blocks, done) {
+	for range waiting {
 		select {
-		case <-done: //nolint:errcheck // who has left is no reader any more
+		case <-a.done: //nolint:errcheck // who has left is no reader any more
 		case <-a.ended:
+			a.done = nil // some may still tell it
 			return
 		}
 	}

@@ -39,19 +39,20 @@ func (r *Relay) resumeTime(field string) time.Duration {
 // newAnswer makes an answer that is about to get its first reader.
 func (r *Relay) newAnswer(x *exchange) *answer {
 	a := &answer{
-		relay: r, token: x.conn.Token(), path: x.conn.Path(), since: time.Now().UTC().Truncate(time.Second), cancel: x.cancel,
-		head: streamHead(x.answer.Header), wait: x.resume, joining: 1, ended: make(chan struct{}),
+		relay: r, token: x.conn.Token(), cancel: x.cancel, head: streamHead(x.answer.Header), wait: x.resume, joining: 1, ended: make(chan struct{}),
 	}
+	if a.wait == 0 {
+		return a
+	}
+	a.kept, a.keeping, a.ids = true, true, true
+	a.path, a.since = x.conn.Path(), time.Now().UTC().Truncate(time.Second)
 	if client := x.conn.ClientIP(); client.IsValid() {
 		a.client = client.String()
 	}
-	if a.wait > 0 {
-		a.kept, a.keeping, a.ids = true, true, true
-		binary.BigEndian.PutUint32(a.key[:], r.cfg.Gateway.Number())
-		_, _ = rand.Read(a.key[4:])
-		a.auth = authorization(x.in)
-		a.head.Set(resumeField, a.key.String()+".0")
-	}
+	binary.BigEndian.PutUint32(a.key[:], r.cfg.Gateway.Number())
+	_, _ = rand.Read(a.key[4:])
+	a.auth = authorization(x.in)
+	a.head.Set(resumeField, a.key.String()+".0")
 	r.enter(a)
 	return a
 }
