@@ -63,6 +63,7 @@ var wireSpecific = map[string]struct {
 	"a client that asks for the close of its connection is promised it":                                {http1Kinds, "HTTP/2 does not have the field"},
 	"a client that was refused over HTTP 1: the connection ends behind the answer":                     {http1Kinds, "HTTP/2 connections are shared by many streams"},
 	"a client that was refused over HTTP 2: the connection and its other streams go on":                {http2Kinds, "HTTP/1.1 has one request at a time"},
+	"relay on HTTP 1.1: an unwanted body is not waited for, and one that does not come is a 400":       {http1Kinds, "the harness ends a body over HTTP/2 at once"},
 	"relay on HTTP 1.1: a WebSocket handshake is a 501, two lengths are a 400, and h2c is passed over": {http1Kinds, "HTTP/2 has neither of the three"},
 	"two streams on one HTTP 2 connection live and die apart":                                          {http2Kinds, "HTTP/1.1 has one stream on a connection"},
 	"a request that is too large once it is encoded: 431 REQUEST_TOO_LARGE, without a callback":        {http1Kinds, "HTTP/2's own bound on headers comes first"},

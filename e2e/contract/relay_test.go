@@ -187,6 +187,33 @@ var relaying = section{title: "20 relay", cases: []contractCase{
 			t.Error(got)
 		}
 	}},
+	{name: "relay on HTTP 1.1: an unwanted body is not waited for, and one that does not come is a 400", run: func(t *T) {
+		s := t.startRelay(func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/app/broken":
+				panic(http.ErrAbortHandler)
+			case "/app/patient":
+				_, _ = io.Copy(io.Discard, r.Body)
+			}
+			http.Error(w, "no", http.StatusRequestEntityTooLarge)
+		})
+		const bodyTime = 10 * time.Second
+		length := harness.Field{Name: "Content-Length", Value: "1000000"} // Go's server reads nothing of that behind an answer
+		for _, c := range []struct {
+			target string
+			status int
+			within time.Duration
+		}{{"/app/refused", http.StatusRequestEntityTooLarge, bodyTime / 2}, {"/app/broken", http.StatusServiceUnavailable, bodyTime / 2}, {"/app/patient", http.StatusBadRequest, bodyTime + patience}} {
+			x := s.Do(harness.Request{Method: "POST", Target: c.target, Header: []harness.Field{length}})
+			head, err := x.Head(c.within)
+			if err != nil || head.Status != c.status {
+				t.Fatalf("%s: %+v %v", c.target, head, err)
+			}
+			if got, end, _ := x.Rest(bodyTime / 2); end != harness.Clean || got == "" {
+				t.Errorf("%s: %q %v", c.target, got, end)
+			}
+		}
+	}},
 	{name: "relay: a stream goes block by block, byte for byte, and ends as the application's does", run: func(t *T) {
 		app := newAppStream()
 		s := t.startRelay(app.serve)

@@ -75,7 +75,11 @@ type transport struct{ Forwarder }
 // RoundTrip implements http.RoundTripper.
 func (t transport) RoundTrip(out *http.Request) (*http.Response, error) {
 	x := of(out.Context())
-	return t.Send(out.WithContext(x.ctx), x.interim) // ReverseProxy's context keeps its ResponseWriter
+	out = out.WithContext(x.ctx) // ReverseProxy's context keeps its ResponseWriter
+	if x.body != nil {
+		out.Body = x.body // closing ReverseProxy's does not end the reading
+	}
+	return t.Send(out, x.interim)
 }
 
 // interim passes on an answer before the final one. A client of HTTP/1.0 does not know such answers (RFC 9110 section

@@ -122,6 +122,7 @@ type exchange struct {
 	conn    *gateway.Conn
 	request []byte
 	asked   broker.Position    // before the backend was
+	body    *body              // what the backend gets as it comes; nil: none
 	ctx     context.Context    // of the backend's request
 	cancel  context.CancelFunc // ends that
 	over    chan struct{}      // closed when the handler is over; nil without a body that is waited for
@@ -210,7 +211,8 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 		out.Body = io.NopCloser(bytes.NewReader(small))
 	case in.Body != nil && in.Body != http.NoBody:
 		r.waiting.begin(x)
-		out.Body = &body{in: in, come: func() { r.waiting.came(x) }}
+		x.body = &body{in: in, come: func() { r.waiting.came(x) }}
+		out.Body = x.body
 	}
 	in.Header.Del("Upgrade") // is not passed on: RFC 9110 section 7.8
 	in.Header.Del("Http2-Settings")
@@ -304,7 +306,7 @@ func (r *Relay) fail(w http.ResponseWriter, out *http.Request, err error) {
 	}
 	w.Header().Del("Content-Type")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if x.in.Context().Err() != nil {
+	if x.body == nil && x.in.Context().Err() != nil { // net/http ends it too when a body does not come
 		panic(http.ErrAbortHandler) // nobody is there
 	}
 	e := api.ErrBackendDown
@@ -313,7 +315,7 @@ func (r *Relay) fail(w http.ResponseWriter, out *http.Request, err error) {
 		e = api.ErrBackendTimeout
 	case errors.Is(err, callback.ErrBadAnswer):
 		e = api.BackendError(http.StatusBadGateway)
-	case errors.Is(err, callback.ErrBody):
+	case errors.Is(err, callback.ErrBody), r.waiting.made(x):
 		e = api.ErrRequestBody
 	}
 	r.cfg.Log.DebugContext(x.in.Context(), "not relayed", "token", x.conn.Token().String(), "code", e.Code, "error", err.Error())

@@ -59,6 +59,13 @@ func (w *waiting) came(x *exchange) {
 	}
 }
 
+// made reports whether x makes room.
+func (w *waiting) made(x *exchange) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return x.makesRoom
+}
+
 // over is called when x has no descriptor for its request any more.
 func (w *waiting) over(x *exchange) {
 	w.came(x)
