@@ -52,7 +52,7 @@ var plants = []struct {
 	{planted.Bug{Name: "who reads elsewhere is forgotten", File: "pull.go", Old: "		if first {\n			p.silent.Reset(pullSilence)\n", New: "		if first {\n			if !BUG {\n				p.silent.Reset(pullSilence)\n			}\n"}, []string{"cut behind", "cancelled with"}},
 	{planted.Bug{Name: "who has left elsewhere is there for ever", File: "pull.go", Old: "	delete(a.pulls, id)\n", New: "	if !BUG {\n		delete(a.pulls, id)\n	}\n"}, []string{"goes on without a reader", "not cancelled", "left behind"}},
 	{planted.Bug{Name: "what is not kept goes before those elsewhere have it", File: "pull.go", Old: "			all = all && p.has >= upto\n", New: "			all = all && (p.has >= upto || BUG)\n"}, []string{"want", "a proper end behind", "cut behind", "left behind"}},
-	{planted.Bug{Name: "the wrong end elsewhere", File: "pull.go", Old: "			if a.state != streaming {\n", New: "			if a.state != streaming && BUG {\n				reply.State = stateNames[complete]\n			} else if a.state != streaming {\n"}, []string{"a proper end behind"}},
+	{planted.Bug{Name: "the wrong end elsewhere", File: "pull.go", Old: "			reply.State = stateNames[a.state]\n", New: "			if reply.State = stateNames[a.state]; BUG && a.state != streaming {\n				reply.State = stateNames[complete]\n			}\n"}, []string{"a proper end behind"}},
 }
 
 // A model that cannot fail proves nothing. So each bug is planted in turn, and the model has to find it, and to say so in the

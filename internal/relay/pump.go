@@ -197,8 +197,8 @@ func (a *answer) write(blocks frame.Frame) {
 			return
 		}
 	}
-	if pieces > 0 {
-		a.awaitPulls(pieces)
+	if pieces > 0 && !a.awaitPulls(pieces) {
+		return
 	}
 	if kept {
 		a.relay.shrink(a)
