@@ -162,6 +162,29 @@ func TestWithoutCallbacks(t *testing.T) {
 	})
 }
 
+// An object of up to 1 MiB counts, as in the answer to a connect. A larger one counts as {}.
+func TestLargeHold(t *testing.T) {
+	each(t, func(t *testing.T, k harness.Kind) {
+		a := startApp(t, func(c *call) bool {
+			body := `{"topics":["news"],"pad":"` + strings.Repeat("x", map[string]int{"/small": 1<<20 - 1000, "/large": 1 << 20}[c.URL.Path]) + `"}`
+			c.say(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: %s\r\nSse-Gateway-Token: %s\r\nContent-Length: %d\r\n\r\n%s", holdType, c.token, len(body), body))
+			return true
+		})
+		s := start(t, k, a, "RELAY_PATHS=/", "CALLBACK_URL=")
+		awaitReady(t, s.Gateway)
+		for path, granted := range map[string]bool{"/small": true, "/large": false} {
+			s.status(harness.Request{Target: path}, http.StatusOK)
+			status, text := s.Call(t, http.MethodGet, "/internal/connections/"+a.next(t).token, "")
+			if status != http.StatusOK || strings.Contains(text, `"topics":["news"]`) != granted {
+				t.Errorf("%s: %d %s", path, status, text)
+			}
+		}
+		if !strings.Contains(s.Log.Text(), "larger than 1 MiB") {
+			t.Error("no warning")
+		}
+	}, harness.Detached)
+}
+
 // When the client has seen the head of a held stream, its record is kept: the end is told even if the gateway is killed
 // at once.
 func TestHoldSurvivesKill(t *testing.T) {

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"errors"
 	"io"
 	"maps"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/logging"
 )
 
 const (
@@ -122,14 +122,14 @@ func (r *Relay) decide(a *http.Response) error {
 			return x.take(a)
 		}
 		r.unproven.Do(func() {
-			r.cfg.Log.Warn("an answer of the type that holds a stream has no "+tokenField+" with the token of its request, so it is passed through (this is said once)", "path", x.conn.Path())
+			r.cfg.Log.Warn("an answer of the type that holds a stream has no "+tokenField+" with the token of its request, so it is passed through (this is said once)", "path", logging.Cut(x.conn.Path()))
 		})
 	case kind == streamType && a.StatusCode == http.StatusOK:
 		if !compressed {
 			return x.take(a)
 		}
 		r.compressed.Do(func() {
-			r.cfg.Log.Warn("an event stream of the application is compressed, so it is passed through as it comes, without heartbeats: have the application leave event streams as they are (this is said once)", "path", x.conn.Path())
+			r.cfg.Log.Warn("an event stream of the application is compressed, so it is passed through as it comes, without heartbeats: have the application leave event streams as they are (this is said once)", "path", logging.Cut(x.conn.Path()))
 		})
 	}
 	if a.StatusCode == http.StatusNoContent || a.StatusCode == http.StatusNotModified {
@@ -171,19 +171,21 @@ func (x *exchange) take(a *http.Response) error {
 // hold turns a relayed request into a connection of the gateway's.
 func (r *Relay) hold(w http.ResponseWriter, in *http.Request, x *exchange) {
 	content, err := io.ReadAll(io.LimitReader(x.answer.Body, maxGrant+1))
-	if err == nil && len(content) > maxGrant {
-		err = errors.New("larger than 1 MiB")
+	if len(content) > maxGrant {
+		content, err = nil, nil
+		r.larger.Do(func() {
+			r.cfg.Log.Warn("the object of an answer that holds a stream is larger than 1 MiB, so it counts as {}: make it smaller (this is said once)", "path", logging.Cut(x.conn.Path()))
+		})
 	}
 	_ = x.answer.Body.Close()
 	if err != nil {
-		r.fail(w, in.WithContext(context.WithValue(in.Context(), exchangeKey{}, &exchange{w: w, in: in, conn: x.conn})), err)
+		x.answer = nil // there is none
+		r.fail(w, in.WithContext(x.ctx), err)
 		return
 	}
 	answer := gateway.Answer{Outcome: gateway.Accepted, Status: x.answer.StatusCode, Body: content, Asked: x.asked}
-	for _, name := range []string{"Set-Cookie"} {
-		for _, value := range x.answer.Header[name] {
-			answer.Header = append(answer.Header, gateway.Field{Name: name, Value: value})
-		}
+	for _, value := range x.answer.Header["Set-Cookie"] {
+		answer.Header = append(answer.Header, gateway.Field{Name: "Set-Cookie", Value: value})
 	}
 	x.settled = true
 	r.cfg.Hold(w, in, x.conn, answer)
