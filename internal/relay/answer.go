@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strings"
+	"time"
 
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/logging"
@@ -24,6 +25,8 @@ const (
 
 	// maxGrant bounds the object of a hold, in bytes, as the answer to a connect callback is bounded.
 	maxGrant = 1 << 20
+	// grantTime bounds the wait for it.
+	grantTime = 10 * time.Second
 )
 
 // removeOwn removes the fields that only the gateway sets. Some servers read "_" as "-".
@@ -170,11 +173,13 @@ func (x *exchange) take(a *http.Response) error {
 
 // hold turns a relayed request into a connection of the gateway's.
 func (r *Relay) hold(w http.ResponseWriter, in *http.Request, x *exchange) {
+	tooLate := time.AfterFunc(grantTime, x.cancel)
 	content, err := io.ReadAll(io.LimitReader(x.answer.Body, maxGrant+1))
-	if len(content) > maxGrant {
+	late := !tooLate.Stop() && in.Context().Err() == nil
+	if late || len(content) > maxGrant {
 		content, err = nil, nil
-		r.larger.Do(func() {
-			r.cfg.Log.Warn("the object of an answer that holds a stream is larger than 1 MiB, so it counts as {}: make it smaller (this is said once)", "path", logging.Cut(x.conn.Path()))
+		r.ungranted.Do(func() {
+			r.cfg.Log.Warn("the object of an answer that holds a stream is larger than 1 MiB, or did not come within 10 s, so it counts as {} (this is said once)", "path", logging.Cut(x.conn.Path()))
 		})
 	}
 	_ = x.answer.Body.Close()

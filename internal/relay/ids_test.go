@@ -52,7 +52,7 @@ func (plainStreams) OpenAs(w http.ResponseWriter, _ *http.Request, c *gateway.Co
 	c.Open(rec.socket, frame.Frame{}, g)
 }
 
-func newPlain(t *testing.T, body *pieces) *Relay {
+func newPlain(t *testing.T, body Forwarder) *Relay {
 	t.Helper()
 	gw := gateway.New(gateway.Config{Heartbeat: 1 << 40, MaxConnections: 10, QueueBytes: 1 << 20, BudgetBytes: 1 << 30, Log: slog.New(slog.DiscardHandler)}, noBackend{})
 	ctx, cancel := context.WithCancel(context.Background())

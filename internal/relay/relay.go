@@ -80,7 +80,7 @@ type Relay struct {
 	streams sync.WaitGroup
 	waiting waiting
 
-	compressed, unproven, untrusted, unreadable, larger sync.Once
+	compressed, unproven, untrusted, unreadable, ungranted sync.Once
 }
 
 // New makes a Relay. Wait has to be called in the end.
@@ -223,7 +223,6 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	w.Header().Del("Content-Type")
 	if x.held {
 		w.Header()["X-Content-Type-Options"] = sniff
-		left()
 		r.hold(w, in, x)
 		return
 	}
