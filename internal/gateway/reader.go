@@ -309,8 +309,7 @@ func (g *Gateway) takeAddress(request []byte, spare func(netip.Addr) bool) error
 	client := ClientIP(request)
 	for {
 		err := a.Take(client)
-		crowd := Crowd(nil)
-		if err == nil || !errors.As(err, &crowd) || !crowd.IsCrowd() || !spare(client) {
+		if !IsCrowd(err) || !spare(client) {
 			return err
 		}
 	}
@@ -320,6 +319,12 @@ func (g *Gateway) takeAddress(request []byte, spare func(netip.Addr) bool) error
 type Crowd interface {
 	error
 	IsCrowd() bool
+}
+
+// IsCrowd reports whether err is a Crowd that ends when a connection of the address does.
+func IsCrowd(err error) bool {
+	var c Crowd
+	return errors.As(err, &c) && c.IsCrowd()
 }
 
 // dropHeld has the answers that are read on for nobody be given up, since nobody can come back.

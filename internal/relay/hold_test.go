@@ -54,7 +54,8 @@ func TestHoldDoesNotCome(t *testing.T) {
 			if leaves {
 				leave()
 			}
-			end, want, broken := (any)(nil), 10*time.Second, any(nil)
+			var end, broken any
+			want := 10 * time.Second
 			if leaves {
 				want, broken = 0, http.ErrAbortHandler
 			}

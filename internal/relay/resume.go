@@ -209,8 +209,7 @@ func (a *answer) join(n uint64, forward func() (*gateway.Conn, error)) (*gateway
 
 // isRoom reports whether there would be room if a connection ended.
 func isRoom(err error) bool {
-	crowd := gateway.Crowd(nil)
-	return errors.Is(err, gateway.ErrFull) || errors.As(err, &crowd) && crowd.IsCrowd()
+	return errors.Is(err, gateway.ErrFull) || gateway.IsCrowd(err)
 }
 
 // writeEmpty answers with the answer's head, and nothing behind it.
