@@ -282,7 +282,7 @@ var relaying = section{title: "20 relay", cases: []contractCase{
 			t.Errorf("%q %v", rest, end)
 		}
 	}},
-	{name: "relay: a send is a 409, a PATCH too, GET says relay, and DELETE stops properly", run: func(t *T) {
+	{name: "relay: a send is a 409, a PATCH and streaming into it too, GET says relay, and DELETE stops properly", run: func(t *T) {
 		app := newAppStream()
 		s := t.startRelay(app.serve)
 		x, _ := s.relay(harness.Request{Method: "POST", Target: "/app", Body: []byte("q")}, http.StatusOK)
@@ -290,6 +290,7 @@ var relaying = section{title: "20 relay", cases: []contractCase{
 		token := <-app.token
 		s.WantError(s.Send(encode(object{"token": token, "event": object{"data": "x"}})), 409, "CONNECTION_RELAYED", "")
 		s.WantError(s.Patch(token, `{"topics":{"add":["a"]}}`), 409, "CONNECTION_RELAYED", "")
+		s.WantError(s.Call("POST", "/internal/connections/"+token+"/stream", "data: x\n\n", "Content-Type", "text/event-stream"), 409, "CONNECTION_RELAYED", "")
 		if got := s.Call("GET", "/internal/connections/"+token, ""); !strings.Contains(got.Body, `"kind":"relay"`) {
 			t.Errorf("%s", got.Body)
 		}

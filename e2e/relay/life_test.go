@@ -98,14 +98,14 @@ func TestCompressed(t *testing.T) {
 	each(t, func(t *testing.T, k harness.Kind) {
 		a := startApp(t, func(c *call) bool {
 			encoding := strings.TrimPrefix(c.URL.Path, "/app/")
-			c.say("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: " + encoding + "\r\nX-App: 1\r\n\r\n")
+			c.say("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: " + strings.ReplaceAll(encoding, ";", "\r\nContent-Encoding: ") + "\r\nX-App: 1\r\n\r\n")
 			c.say("half an ev")
 			c.say("ent")
 			return false
 		})
 		s := start(t, k, a, "HEARTBEAT_INTERVAL_SECONDS=1")
 		for range 2 {
-			for _, encoding := range []string{"gzip", "br", "identity", "Identity"} {
+			for _, encoding := range []string{"gzip", "br", "identity", "Identity", "identity;gzip"} {
 				x, head := s.status(harness.Request{Target: "/app/" + encoding, Header: fields("Accept-Encoding", encoding)}, http.StatusOK)
 				want := "half an event"
 				if strings.EqualFold(encoding, "identity") {
@@ -114,7 +114,7 @@ func TestCompressed(t *testing.T) {
 				if got, end, err := x.Rest(harness.Patience); strings.ReplaceAll(got, harness.Heartbeat, "") != want || end != harness.Clean || want != "" && got != want {
 					t.Errorf("%s: %q %v %v", encoding, got, end, err)
 				}
-				if head.Get("X-App") != "1" || head.Get("Content-Encoding") != encoding || (head.Get("X-Accel-Buffering") == "") != (want != "") {
+				if head.Get("X-App") != "1" || strings.Join(head.Values("Content-Encoding"), ";") != encoding || (head.Get("X-Accel-Buffering") == "") != (want != "") {
 					t.Errorf("%+v", head)
 				}
 				a.next(t)
@@ -160,6 +160,29 @@ func TestWithoutCallbacks(t *testing.T) {
 			t.Errorf("asked %d times", a.asked())
 		}
 	})
+}
+
+// An object of up to 1 MiB counts, as in the answer to a connect. A larger one counts as {}.
+func TestLargeHold(t *testing.T) {
+	each(t, func(t *testing.T, k harness.Kind) {
+		a := startApp(t, func(c *call) bool {
+			body := `{"topics":["news"],"pad":"` + strings.Repeat("x", map[string]int{"/small": 1<<20 - 1000, "/large": 1 << 20}[c.URL.Path]) + `"}`
+			c.say(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: %s\r\nSse-Gateway-Token: %s\r\nContent-Length: %d\r\n\r\n%s", holdType, c.token, len(body), body))
+			return true
+		})
+		s := start(t, k, a, "RELAY_PATHS=/", "CALLBACK_URL=")
+		awaitReady(t, s.Gateway)
+		for path, granted := range map[string]bool{"/small": true, "/large": false} {
+			s.status(harness.Request{Target: path}, http.StatusOK)
+			status, text := s.Call(t, http.MethodGet, "/internal/connections/"+a.next(t).token, "")
+			if status != http.StatusOK || strings.Contains(text, `"topics":["news"]`) != granted {
+				t.Errorf("%s: %d %s", path, status, text)
+			}
+		}
+		if !strings.Contains(s.Log.Text(), "larger than 1 MiB") {
+			t.Error("no warning")
+		}
+	}, harness.Detached)
 }
 
 // When the client has seen the head of a held stream, its record is kept: the end is told even if the gateway is killed

@@ -68,12 +68,12 @@ func covers(prefix, path string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// relaysCallbacks reports whether clients could reach the handler of callbacks by a relayed path.
-func (c *Config) relaysCallbacks() bool {
-	if c.RelayURL == "" || c.CallbackURL == "" || len(c.CallbackSigningSecrets) > 0 || c.CallbackToken != "" {
+// relaysCallbacks reports whether clients could reach the handler of callbacks by a relayed path. address is one of its URLs.
+func (c *Config) relaysCallbacks(address string) bool {
+	if c.RelayURL == "" || address == "" || len(c.CallbackSigningSecrets) > 0 || c.CallbackToken != "" {
 		return false
 	}
-	callback, socket, err := Backend(c.CallbackURL)
+	callback, socket, err := Backend(address)
 	relay, relayErr := url.Parse(c.RelayURL)
 	if err != nil || relayErr != nil || socket != "" || hostPort(callback) != hostPort(relay) {
 		return false

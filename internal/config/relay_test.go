@@ -18,6 +18,7 @@ func TestRelay(t *testing.T) {
 		{[]string{"RELAY_URL=http://h", "RELAY_PATHS=/", "CALLBACK_URL=http://h"}, "RELAY_PATHS: covers the path of CALLBACK_URL"},
 		{[]string{"RELAY_URL=http://127.0.0.1:8000", "RELAY_PATHS=/a", "CALLBACK_URL=http://localhost:8000/a/b"}, "RELAY_PATHS: covers the path of CALLBACK_URL"},
 		{[]string{"RELAY_URL=http://[::1]", "RELAY_PATHS=/a", "CALLBACK_URL=http://LOCALHOST./a"}, "RELAY_PATHS: covers the path of CALLBACK_URL"},
+		{[]string{"RELAY_URL=http://h", "RELAY_PATHS=/a", "CALLBACK_URL=http://h/b", "CALLBACK_URL_BEFORE=http://h/a/b"}, "RELAY_PATHS: covers the path of CALLBACK_URL"},
 		{[]string{"RELAY_URL=http://h", "RELAY_PATHS=/", "CALLBACK_URL=http://h", "CALLBACK_TOKEN=x"}, ""},
 		{[]string{"RELAY_URL=http://h", "RELAY_PATHS=/a", "CALLBACK_URL=http://h/ab"}, ""},
 		{[]string{"RELAY_URL=http://h", "RELAY_PATHS=/a", "CALLBACK_URL=http://h:81/a"}, ""},

@@ -27,7 +27,7 @@ func (c *Config) contradictions() (problems []error) {
 	}
 	never(c.StateDir != "" && c.NATSURL != "", "STATE_DIR: not possible together with NATS_URL, which keeps the same for several gateways; set one of them")
 	never((c.RelayURL == "") != (len(c.RelayPaths) == 0), "RELAY_URL and RELAY_PATHS: one is set, the other is not; set both or neither")
-	never(c.relaysCallbacks(), "RELAY_PATHS: covers the path of CALLBACK_URL on the same host, so that anybody could forge callbacks; "+
+	never(c.relaysCallbacks(c.CallbackURL) || c.relaysCallbacks(c.CallbackURLBefore), "RELAY_PATHS: covers the path of CALLBACK_URL or CALLBACK_URL_BEFORE on the same host, so that anybody could forge callbacks; "+
 		"set CALLBACK_SIGNING_SECRET or CALLBACK_TOKEN and have the application check it, or relay other paths")
 	return problems
 }

@@ -12,6 +12,9 @@ import (
 // Stream implements [Connections].
 func (o *Own) Stream(_ context.Context, token gateway.Token) (Sink, error) {
 	c := o.gw.Find(token)
+	if _, ok := o.answers.Answer(token); ok || c != nil && c.IsRelayed() {
+		return nil, ErrRelayed
+	}
 	if c == nil || c.State() == gateway.Closed {
 		return nil, ErrNotFound
 	}
@@ -90,7 +93,9 @@ func (o *Own) write(c *gateway.Conn, blocks []Block, end bool) (<-chan error, er
 		return done, nil
 	case gateway.Full:
 		return nil, ErrBufferFull
-	case gateway.Failed, gateway.Gone, gateway.Relayed:
+	case gateway.Relayed:
+		return nil, ErrRelayed
+	case gateway.Failed, gateway.Gone:
 	}
 	return nil, ErrGone
 }

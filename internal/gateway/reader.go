@@ -14,7 +14,7 @@ import (
 // from where it is kept, by each stream at its own pace: a stream that keeps up gets each event as it comes, one that
 // does not takes from what is kept when its client takes more.
 
-// Kept is an answer that streams read. Its methods are safe for concurrent use; those but Over, Stop and Cut are called under
+// Kept is an answer that streams read. Its methods are safe for concurrent use. All but Over, Stop and Cut are called under
 // the lock of a connection.
 type Kept interface {
 	// Count returns how many events are kept.
@@ -47,7 +47,6 @@ type reader struct {
 	at    uint64  // the stream has, or its outbox, the events up to this one
 	feed  *feed   // gives what comes from now on; nil: that is written at once
 	early []piece // for Open, in order
-	cut   bool    // it ends without an end
 	over  bool    // Kept.Over was called, or is about to be
 }
 
@@ -117,9 +116,6 @@ func (c *Conn) Relay(k Kept, n uint64) error {
 	defer c.unlock()
 	r := &reader{kept: k, at: n}
 	r.early = []piece{{feed: r.openFeed()}}
-	if c.extras != nil {
-		r.cut = c.extras.cut
-	}
 	c.extrasLocked().reader = r
 	c.kind, c.answered = relayed, true
 	if c.state == Closed {
@@ -251,15 +247,11 @@ func (c *Conn) end(cut bool, reason Reason, d Detail) {
 	}
 	x := c.extrasLocked()
 	x.cut = cut
-	r := x.reader
-	if r != nil {
-		r.cut = cut
-	}
 	if c.state == Pending {
 		c.closing = true // for Open
 		return
 	}
-	if r != nil && r.feed == nil && r.at < r.kept.Count() {
+	if r := x.reader; r != nil && r.feed == nil && r.at < r.kept.Count() {
 		c.feedLocked(r)
 	}
 	c.closeLocked(reason, d)
@@ -317,8 +309,7 @@ func (g *Gateway) takeAddress(request []byte, spare func(netip.Addr) bool) error
 	client := ClientIP(request)
 	for {
 		err := a.Take(client)
-		crowd := Crowd(nil)
-		if err == nil || !errors.As(err, &crowd) || !crowd.IsCrowd() || !spare(client) {
+		if !IsCrowd(err) || !spare(client) {
 			return err
 		}
 	}
@@ -328,6 +319,12 @@ func (g *Gateway) takeAddress(request []byte, spare func(netip.Addr) bool) error
 type Crowd interface {
 	error
 	IsCrowd() bool
+}
+
+// IsCrowd reports whether err is a Crowd that ends when a connection of the address does.
+func IsCrowd(err error) bool {
+	var c Crowd
+	return errors.As(err, &c) && c.IsCrowd()
 }
 
 // dropHeld has the answers that are read on for nobody be given up, since nobody can come back.

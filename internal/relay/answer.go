@@ -1,16 +1,18 @@
 package relay
 
 import (
-	"context"
 	"errors"
 	"io"
 	"maps"
 	"mime"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
+	"time"
 
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/logging"
 )
 
 const (
@@ -24,6 +26,8 @@ const (
 
 	// maxGrant bounds the object of a hold, in bytes, as the answer to a connect callback is bounded.
 	maxGrant = 1 << 20
+	// grantTime bounds the wait for it.
+	grantTime = 10 * time.Second
 )
 
 // removeOwn removes the fields that only the gateway sets. Some servers read "_" as "-".
@@ -116,8 +120,7 @@ func (r *Relay) decide(a *http.Response) error {
 	x.resume = r.resumeTime(a.Header.Get(resumeField))
 	removeOwn(a.Header)
 	kind, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
-	encoding := a.Header.Get("Content-Encoding")
-	compressed := encoding != "" && !strings.EqualFold(encoding, "identity")
+	compressed := slices.ContainsFunc(a.Header["Content-Encoding"], func(v string) bool { return v != "" && !strings.EqualFold(v, "identity") })
 	switch {
 	case a.Request.Method == http.MethodHead:
 	case kind == holdType && a.StatusCode >= 200 && a.StatusCode <= 299:
@@ -126,14 +129,14 @@ func (r *Relay) decide(a *http.Response) error {
 			return x.take(a)
 		}
 		r.unproven.Do(func() {
-			r.cfg.Log.Warn("an answer of the type that holds a stream has no "+tokenField+" with the token of its request, so it is passed through (this is said once)", "path", x.conn.Path())
+			r.cfg.Log.Warn("an answer of the type that holds a stream has no "+tokenField+" with the token of its request, so it is passed through (this is said once)", "path", logging.Cut(x.conn.Path()))
 		})
 	case kind == streamType && a.StatusCode == http.StatusOK:
 		if !compressed {
 			return x.take(a)
 		}
 		r.compressed.Do(func() {
-			r.cfg.Log.Warn("an event stream of the application is compressed, so it is passed through as it comes, without heartbeats: have the application leave event streams as they are (this is said once)", "path", x.conn.Path())
+			r.cfg.Log.Warn("an event stream of the application is compressed, so it is passed through as it comes, without heartbeats: have the application leave event streams as they are (this is said once)", "path", logging.Cut(x.conn.Path()))
 		})
 	}
 	if a.StatusCode == http.StatusNoContent || a.StatusCode == http.StatusNotModified {
@@ -174,20 +177,24 @@ func (x *exchange) take(a *http.Response) error {
 
 // hold turns a relayed request into a connection of the gateway's.
 func (r *Relay) hold(w http.ResponseWriter, in *http.Request, x *exchange) {
+	tooLate := time.AfterFunc(grantTime, x.cancel)
 	content, err := io.ReadAll(io.LimitReader(x.answer.Body, maxGrant+1))
-	if err == nil && len(content) > maxGrant {
-		err = errors.New("larger than 1 MiB")
+	late := !tooLate.Stop() && in.Context().Err() == nil
+	if late || len(content) > maxGrant {
+		content, err = nil, nil
+		r.ungranted.Do(func() {
+			r.cfg.Log.Warn("the object of an answer that holds a stream is larger than 1 MiB, or did not come within 10 s, so it counts as {} (this is said once)", "path", logging.Cut(x.conn.Path()))
+		})
 	}
 	_ = x.answer.Body.Close()
 	if err != nil {
-		r.fail(w, in.WithContext(context.WithValue(in.Context(), exchangeKey{}, &exchange{w: w, in: in, conn: x.conn})), err)
+		x.answer = nil // there is none
+		r.fail(w, in.WithContext(x.ctx), err)
 		return
 	}
 	answer := gateway.Answer{Outcome: gateway.Accepted, Status: x.answer.StatusCode, Body: content, Asked: x.asked}
-	for _, name := range []string{"Set-Cookie"} {
-		for _, value := range x.answer.Header[name] {
-			answer.Header = append(answer.Header, gateway.Field{Name: name, Value: value})
-		}
+	for _, value := range x.answer.Header["Set-Cookie"] {
+		answer.Header = append(answer.Header, gateway.Field{Name: "Set-Cookie", Value: value})
 	}
 	x.settled = true
 	r.cfg.Hold(w, in, x.conn, answer)

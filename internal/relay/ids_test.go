@@ -52,7 +52,7 @@ func (plainStreams) OpenAs(w http.ResponseWriter, _ *http.Request, c *gateway.Co
 	c.Open(rec.socket, frame.Frame{}, g)
 }
 
-func newPlain(t *testing.T, body *pieces) *Relay {
+func newPlain(t *testing.T, body Forwarder) *Relay {
 	t.Helper()
 	gw := gateway.New(gateway.Config{Heartbeat: 1 << 40, MaxConnections: 10, QueueBytes: 1 << 20, BudgetBytes: 1 << 30, Log: slog.New(slog.DiscardHandler)}, noBackend{})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -66,7 +66,7 @@ func newPlain(t *testing.T, body *pieces) *Relay {
 		<-over
 	})
 	return New(Config{
-		Forwarder: body, Paths: []string{""}, Gateway: gw, Streams: plainStreams{}, MaxBlock: 1 << 20, MaxBody: 1 << 20, AnswerBytes: 1 << 30, BudgetBytes: 1 << 40,
+		Forwarder: body, Paths: []string{""}, Gateway: gw, Streams: plainStreams{}, MaxBody: 1 << 20, AnswerBytes: 1 << 30, BudgetBytes: 1 << 40,
 		Position: func() broker.Position { return broker.Position{Epoch: "e"} }, Trusts: func(netip.Addr) bool { return false },
 		Peer: func(*http.Request) netip.Addr { return netip.Addr{} }, SameAddress: func(a, b netip.Addr) bool { return a == b },
 		LastEventID: func(r *http.Request) string { return r.Header.Get("Last-Event-ID") },

@@ -264,38 +264,32 @@ func (a *answer) wakeLocked() {
 
 // add adds a reader, whose place come has kept. Its connection reads the answer already.
 func (a *answer) add(c *gateway.Conn) {
-	if late := a.addLocked(c); late {
+	late, s := a.addLocked(c)
+	switch {
+	case late:
 		c.Cut(gateway.ConnectionLost)
+	case s != streaming: // whoever ended it did not see this reader
+		a.endFor(c, s)
 	}
 	if c.State() == gateway.Closed { // Over may have been called before
 		a.Over(c)
 	}
 }
 
-// addLocked adds a reader, unless it has missed something already.
-func (a *answer) addLocked(c *gateway.Conn) (late bool) {
+// addLocked adds a reader, unless it has missed something already, and returns what has become of the answer.
+func (a *answer) addLocked(c *gateway.Conn) (late bool, s state) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.joining--
 	if a.loose {
-		return true
+		return true, a.state
 	}
 	if a.state == streaming && a.expiry != nil {
 		a.expiry.Stop()
 	}
 	a.alone = time.Time{}
 	a.readers = append(a.readers, c)
-	return false
-}
-
-// sync ends a reader that was added when the answer had ended already.
-func (a *answer) sync(c *gateway.Conn) {
-	a.mu.Lock()
-	s := a.state
-	a.mu.Unlock()
-	if s != streaming {
-		a.endFor(c, s)
-	}
+	return false, a.state
 }
 
 // Over implements [gateway.Kept].

@@ -22,7 +22,7 @@ var plants = []struct {
 	{planted.Bug{Name: "an event before what a slow reader has yet to get", File: "../gateway/reader.go", Old: "event != nil && r.at == n-1 && ", New: "event != nil && (r.at == n-1 || BUG) && "}, []string{"want"}},
 	{planted.Bug{Name: "what a slow reader is fed is given again", File: "../gateway/reader.go", Old: "	f.r.at += uint64(len(items))\n", New: "	if !BUG || len(items) < 2 {\n		f.r.at += uint64(len(items))\n	} else {\n		f.r.at++\n	}\n"}, []string{"want", "has the id"}},
 	{planted.Bug{Name: "what is not kept comes before what is", File: "../gateway/reader.go", Old: "		r.feed.upto, r.feed = n, nil\n", New: "		if r.feed.upto, r.feed = n, nil; BUG {\n			r.at = max(r.at, n)\n		}\n"}, []string{"want"}},
-	{planted.Bug{Name: "an end before what is kept", File: "../gateway/reader.go", Old: "	if r != nil && r.feed == nil && r.at < r.kept.Count() {\n", New: "	if BUG && c.lag != nil {\n		c.dropLagLocked()\n	}\n	if r != nil && r.feed == nil && r.at < r.kept.Count() {\n"}, []string{"a proper end behind", "cut behind", "want"}},
+	{planted.Bug{Name: "an end before what is kept", File: "../gateway/reader.go", Old: "	if r := x.reader; r != nil && r.feed == nil && r.at < r.kept.Count() {\n", New: "	if BUG && c.lag != nil {\n		c.dropLagLocked()\n	}\n	if r := x.reader; r != nil && r.feed == nil && r.at < r.kept.Count() {\n"}, []string{"a proper end behind", "cut behind", "want"}},
 	{planted.Bug{Name: "a cut that looks like an end", File: "kept.go", Old: "	if s == complete || s == stopped {\n", New: "	if s == complete || s == stopped || BUG && s == failed {\n"}, []string{"a proper end behind"}},
 	{planted.Bug{Name: "an end that looks like a cut", File: "kept.go", Old: "	detail := gateway.ConnectionLost\n", New: "	detail := gateway.ConnectionLost\n	if BUG {\n		detail = gateway.Stalled\n	}\n"}, nil},
 	{planted.Bug{Name: "an end that looks like a cut", File: "pump.go", Old: "				a.end(complete)\n", New: "				if BUG {\n					a.end(failed)\n				}\n				a.end(complete)\n"}, []string{"cut behind"}},
@@ -52,7 +52,7 @@ var plants = []struct {
 	{planted.Bug{Name: "who reads elsewhere is forgotten", File: "pull.go", Old: "		if first {\n			p.silent.Reset(pullSilence)\n", New: "		if first {\n			if !BUG {\n				p.silent.Reset(pullSilence)\n			}\n"}, []string{"cut behind", "cancelled with"}},
 	{planted.Bug{Name: "who has left elsewhere is there for ever", File: "pull.go", Old: "	delete(a.pulls, id)\n", New: "	if !BUG {\n		delete(a.pulls, id)\n	}\n"}, []string{"goes on without a reader", "not cancelled", "left behind"}},
 	{planted.Bug{Name: "what is not kept goes before those elsewhere have it", File: "pull.go", Old: "			all = all && p.has >= upto\n", New: "			all = all && (p.has >= upto || BUG)\n"}, []string{"want", "a proper end behind", "cut behind", "left behind"}},
-	{planted.Bug{Name: "the wrong end elsewhere", File: "pull.go", Old: "			if a.state != streaming {\n", New: "			if a.state != streaming && BUG {\n				reply.State = stateNames[complete]\n			} else if a.state != streaming {\n"}, []string{"a proper end behind"}},
+	{planted.Bug{Name: "the wrong end elsewhere", File: "pull.go", Old: "			reply.State = stateNames[a.state]\n", New: "			if reply.State = stateNames[a.state]; BUG && a.state != streaming {\n				reply.State = stateNames[complete]\n			}\n"}, []string{"a proper end behind"}},
 }
 
 // A model that cannot fail proves nothing. So each bug is planted in turn, and the model has to find it, and to say so in the

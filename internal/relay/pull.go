@@ -76,20 +76,30 @@ func (a *answer) look(q connections.AnswerQuestion) (reply connections.AnswerRep
 		reply.State = stateNames[what] // and nothing behind it
 		return reply, nil
 	}
+	late := false
 	if q.What == connections.Begin {
-		a.begin(q.Reader, q.After)
-		a.relay.returns.Add(1)
+		if late = !a.begin(q.Reader, q.After); !late {
+			a.relay.returns.Add(1)
+		}
 	}
 	a.back(holder)
+	if late {
+		return connections.AnswerReply{}, connections.ErrAnswerGone
+	}
 	if q.What == connections.Stop {
 		a.Stop()
 	}
 	return reply, nil
 }
 
-// begin adds a reader on another node.
-func (a *answer) begin(id string, has uint64) {
+// begin adds a reader on another node, whose place come has kept. It returns false if the reader has missed something
+// already.
+func (a *answer) begin(id string, has uint64) bool {
 	a.mu.Lock()
+	if a.loose {
+		a.mu.Unlock()
+		return false
+	}
 	if a.pulls == nil {
 		a.pulls = map[string]*pull{}
 	}
@@ -108,6 +118,7 @@ func (a *answer) begin(id string, has uint64) {
 		a.relay.book.pulls = map[string]*answer{}
 	}
 	a.relay.book.pulls[id] = a
+	return true
 }
 
 // pulled returns the answer that a reader on another node reads, or nil.
@@ -175,10 +186,7 @@ func (a *answer) behindLocked(n uint64, part int) (reply connections.AnswerReply
 	for ; rest > 0; n++ {
 		piece := a.pieceLocked(n)
 		if piece == nil {
-			reply.State = stateNames[streaming]
-			if a.state != streaming {
-				reply.State = stateNames[a.state]
-			}
+			reply.State = stateNames[a.state]
 			return reply
 		}
 		b := piece.Wire(false)
@@ -217,8 +225,9 @@ func (a *answer) passLocked(blocks *frame.Shared) (upto uint64) {
 	return a.freed + uint64(len(a.pieces))
 }
 
-// awaitPulls waits until readers on other nodes have so many pieces, or have left.
-func (a *answer) awaitPulls(upto uint64) {
+// awaitPulls waits until readers on other nodes have so many pieces, or have left. It returns false if the answer has
+// ended before: they have yet to get what there is.
+func (a *answer) awaitPulls(upto uint64) bool {
 	for {
 		a.mu.Lock()
 		all := true
@@ -230,7 +239,7 @@ func (a *answer) awaitPulls(upto uint64) {
 				a.freed, a.pieces = upto, nil
 			}
 			a.mu.Unlock()
-			return
+			return all
 		}
 		changed := a.changedLocked()
 		a.mu.Unlock()

@@ -28,11 +28,11 @@ func (r *Relay) pump(a *answer, body io.ReadCloser) {
 	var s scanner
 	for {
 		if filled == len(buf) {
-			if int64(filled) >= r.cfg.MaxBlock {
-				r.cfg.Log.Warn("a relayed stream is cut: one of its blocks is larger than MAX_BODY_BYTES", "token", a.token.String(), "max_body_bytes", r.cfg.MaxBlock)
+			if int64(filled) >= r.cfg.MaxBody {
+				r.cfg.Log.Warn("a relayed stream is cut: one of its blocks is larger than MAX_BODY_BYTES", "token", a.token.String(), "max_body_bytes", r.cfg.MaxBody)
 				return
 			}
-			larger := make([]byte, min(2*int64(len(buf)), r.cfg.MaxBlock))
+			larger := make([]byte, min(2*int64(len(buf)), r.cfg.MaxBody))
 			copy(larger, buf)
 			buf = larger
 		}
@@ -207,8 +207,8 @@ func (a *answer) write(blocks *frame.Shared) {
 			return
 		}
 	}
-	if pieces > 0 {
-		a.awaitPulls(pieces)
+	if pieces > 0 && !a.awaitPulls(pieces) {
+		return
 	}
 	if kept {
 		a.relay.shrink(a)

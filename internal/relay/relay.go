@@ -27,14 +27,13 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// Config is what a Relay works with. All fields are required.
+// Config is what a Relay works with. All fields are required, where nothing else is said.
 type Config struct {
 	Forwarder Forwarder
 	Paths     []string // prefixes of whole segments of the raw path, each without a "/" at its end; "" is all
 	Gateway   *gateway.Gateway
 	Streams   Streams
-	MaxBlock  int64 // bytes of one block of a stream
-	MaxBody   int64 // bytes of the body of a request that is not passed on
+	MaxBody   int64 // bytes of one block of a stream, and of the body of a request that is not passed on
 	MaxBodies int   // requests at a time whose bodies are sent on as they come
 	// Resume is for how long an answer is there for those who come back, if the backend does not say; 0: it is not.
 	Resume      time.Duration
@@ -81,7 +80,7 @@ type Relay struct {
 	streams sync.WaitGroup
 	waiting waiting
 
-	compressed, unproven, untrusted, unreadable sync.Once
+	compressed, unproven, untrusted, unreadable, ungranted sync.Once
 }
 
 // New makes a Relay. Wait has to be called in the end.
@@ -226,7 +225,6 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	w.Header().Del("Content-Type")
 	if x.held {
 		w.Header()["X-Content-Type-Options"] = sniff
-		left()
 		r.hold(w, in, x)
 		return
 	}

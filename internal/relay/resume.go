@@ -194,7 +194,6 @@ func (r *Relay) serveReturn(w http.ResponseWriter, in *http.Request, k key, n ui
 	if in.Context().Err() != nil {
 		c.Abort(gateway.ClientClosed, 0)
 	}
-	a.sync(c)
 	r.openAs(w, in, c, a.head, nil)
 }
 
@@ -210,8 +209,7 @@ func (a *answer) join(n uint64, forward func() (*gateway.Conn, error)) (*gateway
 
 // isRoom reports whether there would be room if a connection ended.
 func isRoom(err error) bool {
-	crowd := gateway.Crowd(nil)
-	return errors.Is(err, gateway.ErrFull) || errors.As(err, &crowd) && crowd.IsCrowd()
+	return errors.Is(err, gateway.ErrFull) || gateway.IsCrowd(err)
 }
 
 // writeEmpty answers with the answer's head, and nothing behind it.

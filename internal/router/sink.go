@@ -35,14 +35,18 @@ type eventSink struct {
 
 // Stream implements [connections.Connections].
 func (r *Router) Stream(ctx context.Context, token gateway.Token) (connections.Sink, error) {
-	if s, err := r.own.Stream(ctx, token); err == nil {
-		return s, nil
+	if s, err := r.own.Stream(ctx, token); !errors.Is(err, connections.ErrNotFound) {
+		return s, err
 	}
-	if _, err := r.forward(ctx, token, nodeRequest{Describe: token.String()}, deadline); err != nil {
+	a, err := r.forward(ctx, token, nodeRequest{Describe: token.String()}, deadline)
+	switch {
+	case err != nil:
 		if errors.Is(err, errOwn) {
 			return nil, connections.ErrNotFound
 		}
 		return nil, err
+	case a.Connection != nil && a.Connection.Relayed:
+		return nil, connections.ErrRelayed
 	}
 	s := &eventSink{router: r, token: token, id: rand.Text(), closed: make(chan struct{}), watched: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(ctx)

@@ -49,8 +49,8 @@ func (s *Server) newRelay() error {
 	})
 	s.relayCORS = newCORS(s.cfg.CORSAllowedOrigins, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions)
 	s.relay = relay.New(relay.Config{
-		Forwarder: s.forwarder, Paths: s.cfg.RelayPaths, Gateway: s.gw, Streams: s.streams, MaxBlock: s.cfg.MaxBodyBytes,
-		MaxBody: s.cfg.MaxBodyBytes, Resume: s.cfg.RelayResume, AnswerBytes: s.cfg.RelayAnswerBytes, BudgetBytes: s.cfg.RelayBudgetBytes,
+		Forwarder: s.forwarder, Paths: s.cfg.RelayPaths, Gateway: s.gw, Streams: s.streams, MaxBody: s.cfg.MaxBodyBytes,
+		Resume: s.cfg.RelayResume, AnswerBytes: s.cfg.RelayAnswerBytes, BudgetBytes: s.cfg.RelayBudgetBytes,
 		MaxBodies:   max(min(s.cfg.MaxConnections, s.files.streams/2)/2, 1), // of the descriptors and of the connections half, at most
 		LastEventID: lastEventID, SameAddress: address.Same,
 		Position: func() broker.Position { return s.topics.Position() },
