@@ -253,7 +253,7 @@ func (e *session) take(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 		e.seen.Store(at)
 		return nil
 	}
-	position, err := e.log.AppendAt(p, at, meta.Timestamp)
+	position, err := e.log.AppendAt(p, at, e.clock.local(meta.Timestamp, time.Now()))
 	e.seen.Store(at)
 	if err != nil {
 		return err

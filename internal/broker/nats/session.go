@@ -54,8 +54,9 @@ type session struct {
 	repeats  bool         // NATS recognises repeated events for long enough to repeat an append of unknown outcome
 	failed   atomic.Int32 // attempts to read in a row
 
-	seen atomic.Uint64 // sequence of the last message that is in the log
-	last author        // of that message; zero: it was not read. Used by run only
+	clock serverClock
+	seen  atomic.Uint64 // sequence of the last message that is in the log
+	last  author        // of that message; zero: it was not read. Used by run only
 
 	stored   []copyOf // what the store of retained events has; while the log is loaded
 	restored bool     // into the log
@@ -120,6 +121,7 @@ func openOnce(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) 
 	}
 	e.name, e.handle, e.subject, e.maxAge = info.Config.Name, stream, subject(cfg, epoch), info.Config.MaxAge
 	e.repeats = info.Config.Duplicates >= leastWindow
+	e.clock.set(time.Now(), info.TimeStamp)
 	if err := e.load(ctx, stream, cfg); err != nil {
 		return e, fmt.Errorf("reading the log on NATS: %w", err)
 	}
@@ -304,6 +306,7 @@ func (e *session) current(ctx context.Context) (jetstream.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.clock.set(time.Now(), stream.CachedInfo().TimeStamp)
 	if stream.CachedInfo().Config.Metadata[epochKey] != e.log.Epoch() {
 		return nil, errLogLost
 	}
