@@ -21,10 +21,13 @@ type app struct {
 	ctx    context.Context
 	random *rand.Rand
 	pipe   *io.PipeWriter
+	large  bool          // some of its events are larger than what another node gets at a time
+	soon   chan struct{} // closed shortly before the first id of its own: who comes then may come too late for what is not kept
 
 	mu      sync.Mutex
 	events  []string // their data
 	ownID   bool
+	ownAt   time.Time // when that was written first
 	ownRead time.Time // when the gateway had read that
 	readers int
 	afar    bool      // some were on other nodes
@@ -48,7 +51,8 @@ type modelApps modelNode
 
 // Send implements Forwarder.
 func (n *modelApps) Send(r *http.Request, _ func(*http.Response)) (*http.Response, error) {
-	a := &app{m: n.m, node: (*modelNode)(n), ctx: r.Context(), random: n.m.split()}
+	a := &app{m: n.m, node: (*modelNode)(n), ctx: r.Context(), random: n.m.split(), soon: make(chan struct{})}
+	a.large = len(n.m.nodes) > 1 && a.random.IntN(10) == 0
 	if a.random.IntN(3) == 0 {
 		select {
 		case <-time.After(time.Duration(a.random.IntN(300)) * time.Millisecond):
@@ -80,14 +84,20 @@ var askers sync.Map
 
 // write writes the answer.
 func (a *app) write() {
+	ownNext := false // events may have an id of their own
 	for n := range a.random.IntN(60) {
 		a.m.steps.Add(1)
 		if a.random.IntN(2) == 0 {
 			time.Sleep(time.Duration(a.random.IntN(400)) * time.Millisecond) // fake clock
 		}
-		text := a.block(n)
+		if !ownNext && a.random.IntN(100) == 0 {
+			ownNext = true
+			close(a.soon)
+			time.Sleep(promptly / 5) // fake clock
+		}
+		text := a.block(n, ownNext)
 		for range a.random.IntN(3) * a.random.IntN(2) { // at once
-			text += a.block(n)
+			text += a.block(n, ownNext)
 		}
 		for len(text) > 0 { // in pieces
 			k := 1 + a.random.IntN(len(text))
@@ -123,22 +133,34 @@ func (a *app) write() {
 	}
 }
 
-// block returns a random block.
-func (a *app) block(n int) string {
+// block returns a random block. Half of the events that may have an id of their own have one.
+func (a *app) block(n int, ownNext bool) string {
 	end := [...]string{"\n", "\r\n", "\r"}[a.random.IntN(3)]
 	if a.random.IntN(5) == 0 {
 		return ": comment" + end + end
 	}
-	data := fmt.Sprintf("%d %s", n, strings.Repeat("x", a.random.IntN(1<<a.random.IntN(13))))
+	most := 1 << a.random.IntN(13)
+	if a.large && a.random.IntN(10) == 0 {
+		most = 2 * pullBytes
+	}
+	data := fmt.Sprintf("%d %s", n, strings.Repeat("x", a.random.IntN(most)))
 	text := "data: " + data + end
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.events = append(a.events, data)
-	if a.random.IntN(200) == 0 {
-		a.ownID = true
+	if ownNext && a.random.IntN(2) == 0 {
+		if !a.ownID {
+			a.ownID, a.ownAt = true, time.Now()
+		}
 		text += "id: own" + end
 	}
 	return text + end
+}
+
+func (a *app) isOwn() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ownID
 }
 
 func (a *app) running() bool {

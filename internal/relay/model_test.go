@@ -114,7 +114,7 @@ type modelNode struct {
 }
 
 func (m *model) newNode(number uint32, clustered bool) *modelNode {
-	cfg := gateway.Config{Heartbeat: time.Second, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 30, Clustered: clustered, Log: slog.New(slog.DiscardHandler)}
+	cfg := gateway.Config{Heartbeat: time.Second, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 30, Clustered: clustered, Addresses: slowAddresses{m}, Log: slog.New(slog.DiscardHandler)}
 	rc := Config{AnswerBytes: 1 << 30, BudgetBytes: 1 << 40}
 	if m.pressure {
 		cfg.MaxConnections = 2 + m.random.IntN(10)
@@ -297,6 +297,21 @@ func (n *modelNode) leftBehind() {
 		t.Errorf("left behind: %d open, %d pending", s.Open.Load(), s.Pending.Load())
 	}
 }
+
+// slowAddresses now and then takes a while to count a client. By then an answer to which it comes may be kept no more, and
+// the client comes too late for what is not.
+type slowAddresses struct{ m *model }
+
+// Take implements gateway.Addresses.
+func (s slowAddresses) Take(netip.Addr) error {
+	if random := s.m.split(); random.IntN(4) == 0 {
+		time.Sleep(time.Duration(random.Int64N(int64(promptly / 2)))) // fake clock
+	}
+	return nil
+}
+
+// Give implements gateway.Addresses.
+func (slowAddresses) Give(netip.Addr) {}
 
 type noBackend struct{}
 
