@@ -30,6 +30,7 @@ type app struct {
 	ownAt   time.Time // when that was written first
 	ownRead time.Time // when the gateway had read that
 	readers int
+	late    int       // of them, those who may have come too late for what is not kept: they are cut
 	afar    bool      // some were on other nodes
 	alone   time.Time // when the last one left
 	ended   time.Time // zero: it goes on
@@ -169,18 +170,24 @@ func (a *app) running() bool {
 	return a.ended.IsZero()
 }
 
-func (a *app) came(afar bool) {
+// came counts a reader. gone uncounts it.
+func (a *app) came(afar bool) (gone func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	late := 0
+	if a.ownID {
+		late = 1
+	}
 	a.readers++
+	a.late += late
 	a.afar = a.afar || afar
-}
-
-func (a *app) left() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.readers--; a.readers == 0 {
-		a.alone = time.Now()
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.late -= late
+		if a.readers--; a.readers == 0 {
+			a.alone = time.Now()
+		}
 	}
 }
 
@@ -244,6 +251,7 @@ func (a *app) cancelled() {
 	case a.maybe:
 		a.state = stopped
 	case a.m.drained.Load(), a.m.pressure, a.alone.IsZero() && a.readers == 0:
+	case a.readers > 0 && a.readers == a.late: // they may be none
 	case a.readers > 0 && !a.m.died.Load():
 		a.m.t.Errorf("cancelled with %d readers", a.readers)
 	case !a.ownRead.IsZero() && !a.afar && min(since, time.Since(a.ownRead)) > promptly:

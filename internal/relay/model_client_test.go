@@ -265,7 +265,7 @@ func (c *client) read(s *socket) (again bool) {
 			c.m.t.Errorf("cut behind event %d of %d that the backend had written: %v ago, on %d of %d, %d bytes, slow %v %v, resume %v", c.has, len(a.events), time.Since(a.ended), s.conn.Token().Node(), a.node.gw.Number(), len(wire), slow, still, c.m.resume)
 		}
 	default:
-		c.m.t.Errorf("cut behind event %d of %d, state %s", c.has, len(a.events), stateNames[a.state])
+		c.m.t.Errorf("cut behind event %d of %d, state %s: on %d of %d, %d bytes, open for %v, slow %v %v, ids of its own %v, resume %v", c.has, len(a.events), stateNames[a.state], s.conn.Token().Node(), a.node.gw.Number(), len(wire), time.Since(s.opened), slow, still, a.ownID, c.m.resume)
 	}
 	return true
 }
