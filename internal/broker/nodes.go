@@ -36,8 +36,9 @@ type Nodes interface {
 	Release(ctx context.Context, node uint32, token Token) error
 	// TakeOver removes a record, whether there is one or not, in the name of another
 	// node, and leaves a trace of that for an hour. It reports whether the trace names
-	// that node: only one node can take a record over, however often it tries.
-	TakeOver(ctx context.Context, node uint32, token Token, by uint32) (taken bool, err error)
+	// that node, and whether it was there before: only one node can take a record over,
+	// however often it tries.
+	TakeOver(ctx context.Context, node uint32, token Token, by uint32) (taken, before bool, err error)
 	// Held calls f with the records of a node, until f fails. f may take long. Held fails if
 	// no records come for some seconds, even if ctx allows more.
 	Held(ctx context.Context, node uint32, f func(token Token, request []byte) error) error

@@ -74,6 +74,7 @@ type Stats struct {
 	Unknown  atomic.Uint64 // requests to other nodes without an answer
 	Answered atomic.Uint64 // requests of other nodes
 	Refused  atomic.Uint64 // connections that were refused, since too much is held
+	Unkept   atomic.Uint64 // ends that other nodes are to report, and that were not kept, since too much is held
 }
 
 // Node is this gateway among the others. Its methods are safe for concurrent use.
@@ -91,9 +92,12 @@ type Node struct {
 	refusing *logging.Throttle // streams
 	doubt    *logging.Throttle // renewals that fail
 	unopened *logging.Throttle // stores
+	unkept   *logging.Throttle // ends that others are to report
 	anew     *logging.Throttle // stores that were made anew
 
 	differing *logging.Throttle
+
+	handedBytes atomic.Int64 // the costs in handed; written under mu
 
 	admitting chan struct{} // has a value when the node may be admitted
 	judging   chan struct{} // has a value when a node may have become silent
@@ -112,7 +116,8 @@ type Node struct {
 	ownFrom  uint64                   // its revision
 	informed bool                     // an own renewal was seen at any time
 	adopted  map[gateway.Token]func() // connections of other numbers whose end this node reports; the function is called when that is done
-	orphaned map[gateway.Token]uint32 // adopted under a number that was lost, and whose records may have been lost with a store
+	orphaned map[gateway.Token]uint32 // adopted under a number that was lost
+	handed   map[uint32][]dispute     // by the number that was lost: what others report; until its key is gone, or the store is lost
 	disputed []dispute
 	late     map[gateway.Token]struct{} // the backend was asked when others may have reported the end already
 	outlived map[uint32]struct{}        // numbers that this node had when a store was lost: the records that it wrote may be gone
@@ -142,9 +147,9 @@ type key struct {
 func New(cfg Config) *Node {
 	n := &Node{
 		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw, differing: logging.Every(differsEvery), garbled: logging.Every(logEvery),
-		refusing: logging.Every(logEvery), doubt: logging.Every(logEvery), unopened: logging.Every(logEvery), anew: logging.Every(logEvery),
+		refusing: logging.Every(logEvery), doubt: logging.Every(logEvery), unopened: logging.Every(logEvery), unkept: logging.Every(logEvery), anew: logging.Every(logEvery),
 		admitting: make(chan struct{}, 1), judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
-		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, orphaned: map[gateway.Token]uint32{}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: newSlots(cfg),
+		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, orphaned: map[gateway.Token]uint32{}, handed: map[uint32][]dispute{}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: newSlots(cfg),
 	}
 	n.session, n.end = context.WithCancel(context.Background())
 	n.ledger.init(n.lease, n.Full, func() {
@@ -217,8 +222,8 @@ func (n *Node) holdsLocked() bool { return n.claimed && time.Now().Before(n.cert
 // Backlog returns how many records are still to be written or removed.
 func (n *Node) Backlog() int { return n.ledger.size() }
 
-// Held returns about how many bytes those records take in memory.
-func (n *Node) Held() int64 { return n.ledger.bytes.Load() }
+// Held returns about how many bytes those records take in memory, and the ends that other nodes are to report.
+func (n *Node) Held() int64 { return n.ledger.bytes.Load() + n.handedBytes.Load() }
 
 // Refuses reports whether the node accepts no connections now, and counts the refusal. It accepts
 // none while the store is full, or while the records that wait for a store that is away take all
@@ -313,7 +318,12 @@ func (n *Node) attach(store broker.Nodes) {
 	if claimed {
 		n.outlived[number] = struct{}{}
 	}
+	for number := range n.handed { // nobody finds the records any more
+		n.outlived[number] = struct{}{}
+		n.disputed = append(n.disputed, n.takeBackLocked(number)...)
+	}
 	n.mu.Unlock()
+	signal(n.disputes)
 	if claimed {
 		n.anew.Log(n.cfg.Log, slog.LevelWarn, "the store of the nodes was made anew, or is an earlier one: what this node holds is recorded again",
 			slog.String("node", nameOf(n.cfg.Name, number)))

@@ -213,12 +213,13 @@ func (n *Node) onLeaseLost() {
 		k.alive = time.Time{}
 		n.keys[number] = k
 	}
-	if _, outlived := n.outlived[number]; outlived {
-		for token := range n.adopted {
-			n.orphaned[token] = number
-		}
+	for token := range n.adopted {
+		n.orphaned[token] = number
 	}
 	clear(n.adopted)
+	if _, outlived := n.outlived[number]; had && !outlived {
+		n.handed[number] = nil
+	}
 	n.slots = newSlots(n.cfg)
 	n.end()
 	if n.silence != nil {

@@ -89,6 +89,9 @@ func (n *Node) onKeyLocked(number uint32, next key) (before, after value, anothe
 		next.State, next.By = lost, 0 // it does not know yet that it is lost
 	}
 	n.keys[number] = next
+	if next.State == gone {
+		n.takeBackLocked(number) // others have found all
+	}
 	if number != n.number || next.Instance != n.instance {
 		if next.State == lost {
 			signal(n.judging)

@@ -64,6 +64,8 @@ type member struct {
 	unwritten map[gateway.Token]bool
 	conns     map[gateway.Token]*gateway.Conn // that the backend was asked for, and accepted
 
+	patience time.Duration // between two tries to tell
+
 	beforeAsking chan struct{} // closed: the backend may be asked; nil: at once
 	late         map[gateway.Token]bool
 }
@@ -89,7 +91,7 @@ func (s *site) start(change ...func(m *member)) *member {
 	m := &member{
 		site: s, name: fmt.Sprint("n", len(s.all())), link: s.store.Link(),
 		resumed: make(chan struct{}), unwritten: map[gateway.Token]bool{}, conns: map[gateway.Token]*gateway.Conn{},
-		late: map[gateway.Token]bool{},
+		late: map[gateway.Token]bool{}, patience: time.Second,
 	}
 	log := slog.New(slog.DiscardHandler)
 	m.node = New(Config{Name: m.name, Lease: lease, HeldBytes: 1 << 30, Open: m.link.Open, Log: log})
@@ -190,7 +192,7 @@ func (m *member) Disconnect(n gateway.Notice) {
 					m.node.OnFinished(n, false)
 					return
 				}
-				time.Sleep(time.Second) // fake clock
+				time.Sleep(m.patience) // fake clock
 			case gateway.Deferred:
 				<-resumed
 			case gateway.Denied:

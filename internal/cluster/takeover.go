@@ -35,7 +35,11 @@ type dispute struct {
 	notice gateway.Notice
 	node   uint32 // the number of the record
 	late   bool   // it is reported in any case
+	tried  uint32 // the number in whose name the record may have been taken over, without an answer; 0: none
 }
+
+// cost returns what a dispute takes, in bytes.
+func (d dispute) cost() int64 { return int64(operationOverhead + len(d.notice.Request)) }
 
 // Permit reports whether the end of a connection may be reported to the backend. A node may report
 // only while its lease holds for certain, and only connections of its own number and those whose
@@ -78,8 +82,10 @@ func (n *Node) OnFinished(notice gateway.Notice, denied bool) {
 	delete(n.adopted, token)
 	_, late := n.late[token]
 	delete(n.late, token)
-	_, outlived := n.outlived[token.Node()]
-	before, orphaned := n.orphaned[token]
+	maker, orphaned := n.orphaned[token]
+	if !orphaned {
+		maker = token.Node()
+	}
 	delete(n.orphaned, token)
 	own := adopted || n.claimed && token.Node() == n.number
 	number := n.number
@@ -89,14 +95,45 @@ func (n *Node) OnFinished(notice gateway.Notice, denied bool) {
 		n.ledger.release(number, token, done)
 	case !denied:
 		n.ledger.drop(token) // the end was reported just before the number was lost
-	case unsettled || late || outlived || orphaned:
-		if orphaned {
-			node = before
-		} else if !unsettled {
-			node = token.Node()
-		}
-		n.dispute(dispute{notice, node, late})
+	case unsettled && !orphaned:
+		n.dispute(dispute{notice: notice, node: node, late: late})
+	case unsettled || late:
+		n.dispute(dispute{notice: notice, node: maker, late: late})
+	default:
+		n.hand(dispute{notice: notice, node: maker})
 	}
+}
+
+// hand leaves a connection of a number that was lost to those who find its record. It is kept until they have found all,
+// since it becomes a dispute if the store is lost before that.
+func (n *Node) hand(d dispute) {
+	n.mu.Lock()
+	_, outlived := n.outlived[d.node]
+	handed, waits := n.handed[d.node]
+	room := n.Held()+d.cost() <= n.cfg.HeldBytes
+	if waits && room {
+		n.handed[d.node] = append(handed, d)
+		n.handedBytes.Add(d.cost())
+	}
+	n.mu.Unlock()
+	switch {
+	case outlived:
+		n.dispute(d)
+	case waits && !room:
+		unkept := n.stats.Unkept.Add(1)
+		n.unkept.Log(n.cfg.Log, slog.LevelWarn, "ends that other nodes are to tell are not kept here: if the store of the nodes is lost now, nobody tells of them",
+			slog.Int64("bytes", n.Held()), slog.Int64("bound", n.cfg.HeldBytes), slog.Uint64("unkept", unkept))
+	}
+}
+
+// takeBackLocked returns what was handed to others under a number, which is over: they have found all, or cannot any more.
+func (n *Node) takeBackLocked(number uint32) []dispute {
+	handed := n.handed[number]
+	delete(n.handed, number)
+	for _, d := range handed {
+		n.handedBytes.Add(-d.cost())
+	}
+	return handed
 }
 
 // adopt makes this node report the end of a connection whose record it has taken over, unless its
@@ -131,7 +168,7 @@ func chain(f, g func()) func() {
 // case. The record under its own number is written first, so that the next node reports the end if
 // this one dies in between. done is called when the end was reported, or is another node's to
 // report.
-func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done func()) error {
+func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d *dispute, done func()) error {
 	number, token := n.numberNow(), d.notice.Token
 	if err := n.ledger.hold(ctx, number, token, d.notice.Request, true); err != nil {
 		return err
@@ -139,8 +176,11 @@ func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done
 	if _, certain := n.lease(number); !certain {
 		return errInDoubt // the record is in doubt too
 	}
-	taken, err := n.leaveTrace(ctx, store, d.node, token, number)
+	taken, err := n.leaveTrace(ctx, store, d.node, token, number, d.tried == number)
 	switch {
+	case errors.Is(err, errUnsure):
+		d.tried = number
+		return err
 	case err != nil:
 		return err
 	case !taken && !d.late:
@@ -154,13 +194,16 @@ func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done
 // leaveTrace takes a record over in the name of a number of this node. Without an answer nobody
 // knows whether the record is gone. So it is tried again until there is one, or the number is lost,
 // whose records others find. It fails with errUnsure if ctx ends or the node leaves before that.
-func (n *Node) leaveTrace(ctx context.Context, store broker.Nodes, node uint32, token gateway.Token, as uint32) (taken bool, err error) {
-	for unsure := false; ; unsure = true {
+// unsure says that it was tried before in that name. A trace of that name is else of this node's
+// other way to the connection, which has told of it or will: a record of its own former number is
+// found and in dispute.
+func (n *Node) leaveTrace(ctx context.Context, store broker.Nodes, node uint32, token gateway.Token, as uint32, unsure bool) (taken bool, err error) {
+	for ; ; unsure = true {
 		trying, cancel := context.WithTimeout(ctx, ledgerTimeout)
-		taken, err = store.TakeOver(trying, node, broker.Token(token), as)
+		taken, before, err := store.TakeOver(trying, node, broker.Token(token), as)
 		cancel()
 		if err == nil || errors.Is(err, broker.ErrFull) && !unsure {
-			return taken, err
+			return taken && (unsure || !before), err
 		}
 		wait(ctx, ledgerRepeat)
 		if own, _ := n.lease(as); !own {
@@ -182,7 +225,7 @@ func (n *Node) takeOverFound(ctx context.Context, store broker.Nodes, d dispute,
 	n.taking++
 	n.mu.Unlock()
 	defer n.takeoverDone()
-	err := n.takeOver(ctx, store, d, done)
+	err := n.takeOver(ctx, store, &d, done)
 	if errors.Is(err, errUnsure) { // it may not be found again
 		n.dispute(d)
 	}
@@ -321,7 +364,7 @@ func (n *Node) passOver(ctx context.Context, store broker.Nodes, node uint32, to
 		slog.String("node", nameOf("", node)), slog.Int("bytes", size))
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
-	_, err := store.TakeOver(ctx, node, token, n.numberNow())
+	_, _, err := store.TakeOver(ctx, node, token, n.numberNow())
 	return err
 }
 
@@ -340,7 +383,7 @@ func (n *Node) resolveDisputes(ctx context.Context, store broker.Nodes) {
 		case <-n.disputes:
 		}
 		for d, ok := n.nextDispute(); ok; d, ok = n.nextDispute() {
-			err := n.takeOver(ctx, store, d, nil)
+			err := n.takeOver(ctx, store, &d, nil)
 			if err != nil {
 				n.dispute(d)
 			}

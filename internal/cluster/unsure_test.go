@@ -19,15 +19,15 @@ type deafToTakeOvers struct {
 	busy *atomic.Bool // after the first of them no record is written in time; nil: it is
 }
 
-func (d deafToTakeOvers) TakeOver(ctx context.Context, node uint32, token broker.Token, by uint32) (bool, error) {
-	taken, err := d.Nodes.TakeOver(ctx, node, token, by)
+func (d deafToTakeOvers) TakeOver(ctx context.Context, node uint32, token broker.Token, by uint32) (taken, before bool, err error) {
+	taken, before, err = d.Nodes.TakeOver(ctx, node, token, by)
 	if err == nil && d.left.Add(-1) >= 0 {
 		if d.busy != nil {
 			d.busy.Store(true)
 		}
-		return false, errors.New("no answer")
+		return false, false, errors.New("no answer")
 	}
-	return taken, err
+	return taken, before, err
 }
 
 func (d deafToTakeOvers) Hold(ctx context.Context, node uint32, token broker.Token, request []byte) error {

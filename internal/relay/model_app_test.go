@@ -21,12 +21,16 @@ type app struct {
 	ctx    context.Context
 	random *rand.Rand
 	pipe   *io.PipeWriter
+	large  bool          // some of its events are larger than what another node gets at a time
+	soon   chan struct{} // closed shortly before the first id of its own: who comes then may come too late for what is not kept
 
 	mu      sync.Mutex
 	events  []string // their data
 	ownID   bool
+	ownAt   time.Time // when that was written first
 	ownRead time.Time // when the gateway had read that
 	readers int
+	late    int       // of them, those who may have come too late for what is not kept: they are cut
 	afar    bool      // some were on other nodes
 	alone   time.Time // when the last one left
 	ended   time.Time // zero: it goes on
@@ -48,7 +52,8 @@ type modelApps modelNode
 
 // Send implements Forwarder.
 func (n *modelApps) Send(r *http.Request, _ func(*http.Response)) (*http.Response, error) {
-	a := &app{m: n.m, node: (*modelNode)(n), ctx: r.Context(), random: n.m.split()}
+	a := &app{m: n.m, node: (*modelNode)(n), ctx: r.Context(), random: n.m.split(), soon: make(chan struct{})}
+	a.large = len(n.m.nodes) > 1 && a.random.IntN(10) == 0
 	if a.random.IntN(3) == 0 {
 		select {
 		case <-time.After(time.Duration(a.random.IntN(300)) * time.Millisecond):
@@ -80,14 +85,20 @@ var askers sync.Map
 
 // write writes the answer.
 func (a *app) write() {
+	ownNext := false // events may have an id of their own
 	for n := range a.random.IntN(60) {
 		a.m.steps.Add(1)
 		if a.random.IntN(2) == 0 {
 			time.Sleep(time.Duration(a.random.IntN(400)) * time.Millisecond) // fake clock
 		}
-		text := a.block(n)
+		if !ownNext && a.random.IntN(100) == 0 {
+			ownNext = true
+			close(a.soon)
+			time.Sleep(promptly / 5) // fake clock
+		}
+		text := a.block(n, ownNext)
 		for range a.random.IntN(3) * a.random.IntN(2) { // at once
-			text += a.block(n)
+			text += a.block(n, ownNext)
 		}
 		for len(text) > 0 { // in pieces
 			k := 1 + a.random.IntN(len(text))
@@ -123,22 +134,34 @@ func (a *app) write() {
 	}
 }
 
-// block returns a random block.
-func (a *app) block(n int) string {
+// block returns a random block. Half of the events that may have an id of their own have one.
+func (a *app) block(n int, ownNext bool) string {
 	end := [...]string{"\n", "\r\n", "\r"}[a.random.IntN(3)]
 	if a.random.IntN(5) == 0 {
 		return ": comment" + end + end
 	}
-	data := fmt.Sprintf("%d %s", n, strings.Repeat("x", a.random.IntN(1<<a.random.IntN(13))))
+	most := 1 << a.random.IntN(13)
+	if a.large && a.random.IntN(10) == 0 {
+		most = 2 * pullBytes
+	}
+	data := fmt.Sprintf("%d %s", n, strings.Repeat("x", a.random.IntN(most)))
 	text := "data: " + data + end
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.events = append(a.events, data)
-	if a.random.IntN(200) == 0 {
-		a.ownID = true
+	if ownNext && a.random.IntN(2) == 0 {
+		if !a.ownID {
+			a.ownID, a.ownAt = true, time.Now()
+		}
 		text += "id: own" + end
 	}
 	return text + end
+}
+
+func (a *app) isOwn() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ownID
 }
 
 func (a *app) running() bool {
@@ -147,18 +170,24 @@ func (a *app) running() bool {
 	return a.ended.IsZero()
 }
 
-func (a *app) came(afar bool) {
+// came counts a reader. gone uncounts it.
+func (a *app) came(afar bool) (gone func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	late := 0
+	if a.ownID {
+		late = 1
+	}
 	a.readers++
+	a.late += late
 	a.afar = a.afar || afar
-}
-
-func (a *app) left() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.readers--; a.readers == 0 {
-		a.alone = time.Now()
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.late -= late
+		if a.readers--; a.readers == 0 {
+			a.alone = time.Now()
+		}
 	}
 }
 
@@ -222,6 +251,7 @@ func (a *app) cancelled() {
 	case a.maybe:
 		a.state = stopped
 	case a.m.drained.Load(), a.m.pressure, a.alone.IsZero() && a.readers == 0:
+	case a.readers > 0 && a.readers == a.late: // they may be none
 	case a.readers > 0 && !a.m.died.Load():
 		a.m.t.Errorf("cancelled with %d readers", a.readers)
 	case !a.ownRead.IsZero() && !a.afar && min(since, time.Since(a.ownRead)) > promptly:

@@ -73,7 +73,7 @@ func (m *model) ask(random *rand.Rand) {
 		for range random.IntN(3) {
 			other := &client{m: m, a: a, key: key, random: m.split()}
 			others.Go(func() {
-				time.Sleep(time.Duration(other.random.IntN(3000)) * time.Millisecond) // fake clock
+				other.stayAway(3000)
 				other.comeBack()
 			})
 		}
@@ -138,7 +138,20 @@ func (c *client) comeBack() {
 		if !again {
 			return
 		}
-		time.Sleep(time.Duration(c.random.IntN(1500)) * time.Millisecond) // fake clock
+		c.stayAway(1500)
+	}
+}
+
+// stayAway waits for less than so many milliseconds, or until it is about to be too late for what is not kept.
+func (c *client) stayAway(most int) {
+	d := time.Duration(c.random.IntN(most)) * time.Millisecond
+	soon := c.a.soon
+	if c.random.IntN(2) == 0 || c.a.isOwn() {
+		soon = nil
+	}
+	select {
+	case <-soon:
+	case <-time.After(d):
 	}
 }
 
@@ -246,12 +259,13 @@ func (c *client) read(s *socket) (again bool) {
 			c.m.t.Errorf("a proper end behind event %d of %d, state %s", c.has, len(a.events), stateNames[a.state])
 		}
 		return false
+	case a.ownID && !s.opened.Before(a.ownAt): // it came too late for what is not kept
 	case c.m.drained.Load(), c.m.died.Load(), a.state == failed, still >= 10*time.Second, c.m.pressure:
 		if a.state == failed && !c.m.pressure && !c.m.drained.Load() && !c.m.died.Load() && still < 10*time.Second && !a.mayBeStopped() && c.has != len(a.events) {
 			c.m.t.Errorf("cut behind event %d of %d that the backend had written: %v ago, on %d of %d, %d bytes, slow %v %v, resume %v", c.has, len(a.events), time.Since(a.ended), s.conn.Token().Node(), a.node.gw.Number(), len(wire), slow, still, c.m.resume)
 		}
 	default:
-		c.m.t.Errorf("cut behind event %d of %d, state %s", c.has, len(a.events), stateNames[a.state])
+		c.m.t.Errorf("cut behind event %d of %d, state %s: on %d of %d, %d bytes, open for %v, slow %v %v, ids of its own %v, resume %v", c.has, len(a.events), stateNames[a.state], s.conn.Token().Node(), a.node.gw.Number(), len(wire), time.Since(s.opened), slow, still, a.ownID, c.m.resume)
 	}
 	return true
 }

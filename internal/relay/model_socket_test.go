@@ -6,6 +6,7 @@ import (
 	"net/http/httputil"
 	"strings"
 	"sync"
+	"time"
 
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
@@ -18,6 +19,7 @@ type socket struct {
 	chunked bool
 	pumped  bool
 	room    int // bytes that it takes until the client reads
+	opened  time.Time
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -34,7 +36,7 @@ type socket struct {
 }
 
 func newSocket(c *gateway.Conn, chunked, pumped bool, room int) *socket {
-	s := &socket{conn: c, chunked: chunked, pumped: pumped, room: room, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	s := &socket{conn: c, chunked: chunked, pumped: pumped, room: room, opened: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
 	return s
 }

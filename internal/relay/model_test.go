@@ -79,16 +79,17 @@ type model struct {
 	writers  sync.WaitGroup // of the application
 
 	mu      sync.Mutex
-	apps    map[string]*app // by the key of the answer
-	unheard map[string]int  // pulls of a reader that have failed in a row
-	randoms uint64          // sources of random numbers so far
+	apps    map[string]*app      // by the key of the answer
+	unheard map[string]time.Time // since when the pulls of a reader have failed
+	reached map[string]time.Time // when the node of the answer last heard of a reader
+	randoms uint64               // sources of random numbers so far
 }
 
 // promptly is how soon the backend has to be cancelled.
 const promptly = 100 * time.Millisecond
 
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, random: rand.New(rand.NewPCG(seed, 1)), apps: map[string]*app{}, seed: seed}
+	m := &model{t: t, random: rand.New(rand.NewPCG(seed, 1)), apps: map[string]*app{}, seed: seed, unheard: map[string]time.Time{}, reached: map[string]time.Time{}}
 	m.resume = time.Duration(m.random.IntN(4)) * time.Second
 	m.pressure = m.random.IntN(3) == 0
 	nodes := 1
@@ -114,7 +115,7 @@ type modelNode struct {
 }
 
 func (m *model) newNode(number uint32, clustered bool) *modelNode {
-	cfg := gateway.Config{Heartbeat: time.Second, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 30, Clustered: clustered, Log: slog.New(slog.DiscardHandler)}
+	cfg := gateway.Config{Heartbeat: time.Second, MaxConnections: 1000, QueueBytes: 1 << 20, BudgetBytes: 1 << 30, Clustered: clustered, Addresses: slowAddresses{m}, Log: slog.New(slog.DiscardHandler)}
 	rc := Config{AnswerBytes: 1 << 30, BudgetBytes: 1 << 40}
 	if m.pressure {
 		cfg.MaxConnections = 2 + m.random.IntN(10)
@@ -151,11 +152,13 @@ const lease = 10 * time.Second
 
 // ask asks another node. Some questions are lost, and some answers.
 func (n *modelNode) ask(ctx context.Context, q connections.AnswerQuestion) (reply connections.AnswerReply, err error) {
-	defer func() { n.m.heard(q, err) }()
+	begin := time.Now()
+	defer func() { n.m.heard(q, begin, err) }()
 	owner := n.m.nodes[q.Key.Node()-1]
 	random := n.m.split()
 	if random.IntN(20) == 0 || n.isDead() >= 0 || owner.isDead() >= 0 {
 		time.Sleep(2 * time.Second) // fake clock
+		n.m.missed(q)
 		if owner.isDead() >= lease {
 			return reply, connections.ErrAnswerGone
 		}
@@ -167,26 +170,47 @@ func (n *modelNode) ask(ctx context.Context, q connections.AnswerQuestion) (repl
 		a.afar = true
 		a.mu.Unlock()
 	}
+	n.m.reach(q)
 	if reply, err = owner.relay.ServeAnswer(ctx, q); random.IntN(20) == 0 || ctx.Err() != nil || owner.isDead() >= 0 {
 		return connections.AnswerReply{}, connections.ErrUnreachable
 	}
 	return reply, err
 }
 
-// heard notes that a reader's node has heard of the one that has the answer, or has not.
-func (m *model) heard(q connections.AnswerQuestion, err error) {
+// heard notes that a reader's node has heard of the one that has the answer, or has not since begin.
+func (m *model) heard(q connections.AnswerQuestion, begin time.Time, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if q.What != connections.Pull {
 		return
 	}
-	if m.unheard == nil {
-		m.unheard = map[string]int{}
-	}
-	m.unheard[q.Reader]++
-	if !errors.Is(err, connections.ErrUnreachable) {
+	since, unheard := m.unheard[q.Reader]
+	switch {
+	case !errors.Is(err, connections.ErrUnreachable):
 		delete(m.unheard, q.Reader)
-	} else if m.unheard[q.Reader] > 2 { // it may give up
+	case !unheard:
+		m.unheard[q.Reader] = begin
+		since = begin
+		fallthrough
+	default:
+		if time.Since(since) > ownerPatience { // it gives up
+			m.died.Store(true)
+		}
+	}
+}
+
+// reach notes that the node of an answer hears of a reader on another one.
+func (m *model) reach(q connections.AnswerQuestion) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reached[q.Reader] = time.Now()
+}
+
+// missed notes that the node of an answer has not heard of a reader. It may give it up before it hears of the next question.
+func (m *model) missed(q connections.AnswerQuestion) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if last, ok := m.reached[q.Reader]; ok && time.Since(last)+pullWait+2*time.Second >= pullSilence {
 		m.died.Store(true)
 	}
 }
@@ -298,6 +322,21 @@ func (n *modelNode) leftBehind() {
 	}
 }
 
+// slowAddresses now and then takes a while to count a client. By then an answer to which it comes may be kept no more, and
+// the client comes too late for what is not.
+type slowAddresses struct{ m *model }
+
+// Take implements gateway.Addresses.
+func (s slowAddresses) Take(netip.Addr) error {
+	if random := s.m.split(); random.IntN(4) == 0 {
+		time.Sleep(time.Duration(random.Int64N(int64(promptly / 2)))) // fake clock
+	}
+	return nil
+}
+
+// Give implements gateway.Addresses.
+func (slowAddresses) Give(netip.Addr) {}
+
 type noBackend struct{}
 
 func (noBackend) Connect(context.Context, context.Context, gateway.Token, []byte) gateway.Answer {
@@ -316,8 +355,7 @@ func (n *modelStreams) OpenAs(w http.ResponseWriter, r *http.Request, c *gateway
 	rec.socket, rec.status = s, http.StatusOK
 	key, _, _ := strings.Cut(rec.header.Get(resumeField), ".")
 	a := n.m.app(r, key)
-	a.came(c.Token().Node() != a.node.gw.Number())
-	s.gone = sync.OnceFunc(a.left)
+	s.gone = sync.OnceFunc(a.came(c.Token().Node() != a.node.gw.Number()))
 	n.mu.Lock()
 	n.sockets[s] = true
 	dead := !n.died.IsZero()

@@ -196,16 +196,19 @@ func testRecords(t *testing.T, open func() broker.Nodes) {
 func testTakeOver(t *testing.T, open func() broker.Nodes) {
 	ctx := within(t)
 	a, b := open(), open()
-	took := must[bool](t)
 	if err := a.Hold(ctx, 1, token(1), []byte("{}")); err != nil {
 		t.Error(err)
 	}
 	for _, i := range []int{1, 2} { // one is there, the other is not
-		if !took(a.TakeOver(ctx, 1, token(i), 5)) || !took(b.TakeOver(ctx, 1, token(i), 5)) {
-			t.Errorf("%d: not taken", i)
-		}
-		if took(b.TakeOver(ctx, 1, token(i), 6)) {
-			t.Errorf("%d: taken twice", i)
+		for _, try := range []struct {
+			from          broker.Nodes
+			by            uint32
+			taken, before bool
+		}{{a, 5, true, false}, {b, 5, true, true}, {b, 6, false, true}} {
+			taken, before, err := try.from.TakeOver(ctx, 1, token(i), try.by)
+			if err != nil || taken != try.taken || before != try.before {
+				t.Errorf("%d by %d: taken %t, before %t, %v; want %t, %t", i, try.by, taken, before, err, try.taken, try.before)
+			}
 		}
 		wantError(t, a.Hold(ctx, 1, token(i), []byte("{}")), broker.ErrTaken)
 	}

@@ -402,8 +402,9 @@ func (o *opened) Release(ctx context.Context, node uint32, token broker.Token) e
 	})
 }
 
-func (o *opened) TakeOver(ctx context.Context, node uint32, token broker.Token, by uint32) (taken bool, err error) {
+func (o *opened) TakeOver(ctx context.Context, node uint32, token broker.Token, by uint32) (taken, before bool, err error) {
 	err = o.do(ctx, func(s *Store) error {
+		before = s.records[node][token].by != 0
 		if s.records[node][token].by == 0 {
 			if err := o.needLocked(0, 1); err != nil {
 				return err
@@ -414,7 +415,7 @@ func (o *opened) TakeOver(ctx context.Context, node uint32, token broker.Token, 
 		taken = s.records[node][token].by == by
 		return err
 	})
-	return taken && err == nil, err
+	return taken && err == nil, before && err == nil, err
 }
 
 // heldTimeout is how long a read of records waits for the first, as broker.Nodes wants.

@@ -281,17 +281,17 @@ func (n *Nodes) Release(ctx context.Context, node uint32, token broker.Token) er
 }
 
 // TakeOver implements broker.Nodes.
-func (n *Nodes) TakeOver(ctx context.Context, node uint32, token broker.Token, by uint32) (bool, error) {
+func (n *Nodes) TakeOver(ctx context.Context, node uint32, token broker.Token, by uint32) (taken, before bool, err error) {
 	subject := n.recordSubject(node, token)
 	for ctx.Err() == nil {
 		m, err := n.last(ctx, subject)
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		revision := uint64(0)
 		if m != nil {
 			if other := m.Header.Get(takenBy); other != "" {
-				return other == hexOf(by), nil
+				return other == hexOf(by), true, nil
 			}
 			revision = m.Sequence
 		}
@@ -301,10 +301,10 @@ func (n *Nodes) TakeOver(ctx context.Context, node uint32, token broker.Token, b
 			return err
 		})
 		if !errors.Is(err, broker.ErrConflict) {
-			return err == nil, err
+			return err == nil, false, err
 		}
 	}
-	return false, ctx.Err()
+	return false, false, ctx.Err()
 }
 
 // Held implements broker.Nodes.

@@ -65,7 +65,7 @@ func TestNodesLost(t *testing.T) {
 			"Remove":   func() error { return n.Remove(ctx, 1, revision) },
 			"Watch":    func() error { return n.Watch(ctx, func(k broker.Key) { t.Errorf("seen %+v", k) }) },
 			"Hold":     func() error { return n.Hold(ctx, 1, broker.Token{}, []byte("{}")) },
-			"TakeOver": func() error { _, err := n.TakeOver(ctx, 1, broker.Token{}, 2); return err },
+			"TakeOver": func() error { _, _, err := n.TakeOver(ctx, 1, broker.Token{}, 2); return err },
 			"Held":     func() error { return n.Held(ctx, 1, func(broker.Token, []byte) error { return nil }) },
 		} {
 			if err := f(); !errors.Is(err, broker.ErrStoreLost) {
@@ -107,7 +107,7 @@ func TestReleasedGoes(t *testing.T) {
 	if err := errors.Join(n.Hold(ctx, 1, broker.Token{}, []byte("{}")), n.Release(ctx, 1, broker.Token{})); err != nil {
 		t.Fatal(err)
 	}
-	if taken, err := n.TakeOver(ctx, 1, broker.Token{1}, 2); !taken || err != nil {
+	if taken, _, err := n.TakeOver(ctx, 1, broker.Token{1}, 2); !taken || err != nil {
 		t.Fatal(taken, err)
 	}
 	m, err := n.last(ctx, n.recordSubject(1, broker.Token{1}))

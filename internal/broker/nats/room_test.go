@@ -120,7 +120,7 @@ func TestRoomForKeys(t *testing.T) {
 			if err := other.Hold(ctx, 2, token, request); err != nil {
 				return err
 			}
-			ok, err := other.TakeOver(ctx, 1, token, 2)
+			ok, _, err := other.TakeOver(ctx, 1, token, 2)
 			if err != nil || !ok {
 				t.Errorf("taken: %v, %v", ok, err)
 			}
