@@ -78,7 +78,7 @@ func TestCheck(t *testing.T) {
 		success  bool
 		want     []string
 	}{
-		{"nothing", nil, true, []string{"ok    settings: valid", "warn  CALLBACK_URL is not set", "ok    PORT: :" + port + " is free", "ok    MAX_CONNECTIONS: "}},
+		{"nothing", nil, true, []string{"ok    settings: valid", "warn  neither CALLBACK_URL nor RELAY_URL is set", "ok    PORT: :" + port + " is free", "ok    MAX_CONNECTIONS: "}},
 		{"backend", []string{callback}, true, []string{"ok    CALLBACK_URL: 127.0.0.1:"}},
 		{"no backend", []string{"CALLBACK_URL=http://127.0.0.1:1/"}, false, []string{"fail  CALLBACK_URL: the backend takes no connection: "}},
 		{"no host", []string{"CALLBACK_URL=http://nowhere.invalid/"}, false, []string{"fail  CALLBACK_URL: the host does not resolve: "}},
@@ -91,6 +91,7 @@ func TestCheck(t *testing.T) {
 		{"backend that gets no certificate", shows(long)[:2], false, []string{"fail  CALLBACK_URL: ", "remote error: tls: certificate required"}},
 		{"no authorities", []string{"BACKEND_CA_FILE=" + long.KeyFile}, false, []string{"fail  BACKEND_CA_FILE: there is no certificate in PEM in "}},
 		{"TLS for nothing", []string{callback, "BACKEND_CA_FILE=" + long.CertFile}, true, []string{"warn  BACKEND_CA_FILE and BACKEND_CLIENT_CERT_FILE have no effect: "}},
+		{"TLS for the relay", []string{callback, "RELAY_URL=https://127.0.0.1:1", "RELAY_PATHS=/a", "BACKEND_CA_FILE=" + long.CertFile}, true, []string{"ok    BACKEND_CA_FILE: "}},
 		{"backend at a socket", []string{"CALLBACK_URL=unix:" + listening + ":/callback?key=canary"}, true, []string{"ok    CALLBACK_URL: unix:" + listening + " takes connections"}},
 		{"no backend at a socket", []string{"CALLBACK_URL=unix:" + stale}, false, []string{"fail  CALLBACK_URL: the backend takes no connection: "}},
 		{"internal certificates", internal(long.CertFile, long.KeyFile, short.CertFile), true, []string{"ok    INTERNAL_TLS_CERT_FILE: ", "ok    INTERNAL_CLIENT_CA_FILE: "}},

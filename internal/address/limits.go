@@ -103,7 +103,6 @@ func (l *Limits) Take(client netip.Addr) error {
 	defer s.mu.Unlock()
 	e, known := s.table[k]
 	if l.max > 0 && e.streams >= l.max {
-		l.tooMany.Add(1)
 		return &TooManyError{}
 	}
 	if l.burst > 0 {
@@ -111,7 +110,6 @@ func (l *Limits) Take(client netip.Addr) error {
 		each := time.Minute / time.Duration(l.burst)
 		full := max(e.full, now) + each
 		if wait := full - now - each*time.Duration(l.burst); wait > 0 {
-			l.tooFast.Add(1)
 			return &TooManyError{Wait: wait}
 		}
 		e.full = full
@@ -126,6 +124,15 @@ func (l *Limits) Take(client netip.Addr) error {
 	s.table[k] = e
 	s.most = max(s.most, len(s.table))
 	return nil
+}
+
+// Refuse counts a client that is turned away for an error of Take. One for which room was made is not.
+func (l *Limits) Refuse(e *TooManyError) {
+	if e.IsCrowd() {
+		l.tooMany.Add(1)
+	} else {
+		l.tooFast.Add(1)
+	}
 }
 
 // Give uncounts a stream that Take has counted.

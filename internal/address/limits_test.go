@@ -77,6 +77,7 @@ func TestLimits(t *testing.T) {
 						if !errors.As(err, &e) || e.Wait != 0 {
 							t.Fatalf("%v has %d of %d streams: %v", addr, has, most, err)
 						}
+						l.Refuse(e)
 						tooMany++
 					case perMinute > 0 && !buckets[k].Allow():
 						if !errors.As(err, &e) || e.Wait <= 0 || e.Wait > time.Minute {
@@ -86,6 +87,7 @@ func TestLimits(t *testing.T) {
 						if d := e.Wait - short; d < -time.Microsecond || d > time.Microsecond {
 							t.Fatalf("%v has to wait for %v, want %v", addr, e.Wait, short)
 						}
+						l.Refuse(e)
 						tooFast++
 					case err != nil:
 						t.Fatalf("%v has %d of %d streams: %v", addr, has, most, err)

@@ -261,10 +261,12 @@ func (x *forwarded) Sent() bool {
 	}
 	<-x.sent
 	if x.unsent {
-		return false
+		x.keep = false
+		_ = x.rest.Close() // now, as long as there is a handler
 	}
+	sent := !x.unsent
 	x.sent, x.rest = nil, nil
-	return true
+	return sent
 }
 
 // Read implements io.Reader.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"net/url"
+	pathpkg "path"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,8 +55,8 @@ func relayPaths(field *[]string) value {
 		},
 		show: func() any {
 			shown := slices.Clone(*field)
-			for i, path := range shown {
-				shown[i] = cmp.Or(path, "/")
+			for i, prefix := range shown {
+				shown[i] = cmp.Or(prefix, "/")
 			}
 			return strings.Join(shown, ",")
 		},
@@ -78,7 +79,17 @@ func (c *Config) relaysCallbacks(address string) bool {
 	if err != nil || relayErr != nil || socket != "" || hostPort(callback) != hostPort(relay) {
 		return false
 	}
-	return slices.ContainsFunc(c.RelayPaths, func(prefix string) bool { return covers(prefix, cmp.Or(callback.EscapedPath(), "/")) })
+	return slices.ContainsFunc(c.RelayPaths, func(prefix string) bool { return covers(routed(prefix), routed(callback.EscapedPath())) })
+}
+
+// routed returns a raw path as the application's router may see it: decoded, and without empty segments and those that
+// name another one. It has no "/" at its end.
+func routed(raw string) string {
+	decoded, err := url.PathUnescape(raw)
+	if err != nil {
+		decoded = raw
+	}
+	return strings.TrimSuffix(pathpkg.Clean("/"+decoded), "/")
 }
 
 // hostPort returns what two URLs have in common that lead to the same listener, as far as their text says.

@@ -265,6 +265,9 @@ func show(i gateway.Info, node string) Info {
 func (o *Own) Change(_ context.Context, token gateway.Token, add, remove []string) (names []string, err error) {
 	c := o.gw.Find(token)
 	if c == nil {
+		if _, ok := o.answers.Answer(token); ok {
+			return nil, ErrRelayed
+		}
 		return nil, ErrNotFound
 	}
 	names, err = c.Change(add, remove)

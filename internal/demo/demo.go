@@ -261,6 +261,7 @@ func (s *site) sendCommand(token string) string {
 func (s *site) introduce(out io.Writer) {
 	fmt.Fprintf(out, `
   Open this page in a browser:  %[1]s
+  Answers that can be resumed:  %[1]s/answers
 
   Or open a stream here, in a second terminal:
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -108,7 +109,12 @@ func Handler(next http.Handler) http.Handler {
 			begun = time.Now()
 		}
 		returned := false // else it panicked
-		defer func() { c.end(w, r, b, begun, accounted, returned) }()
+		defer func() {
+			if b != nil {
+				b.finish()
+			}
+			c.end(w, r, b, begun, accounted, returned)
+		}()
 		next.ServeHTTP(w, r)
 		returned = true
 	})
@@ -234,7 +240,7 @@ func Hurry(r *http.Request, timeout time.Duration) {
 }
 
 // Stop has no more read of the body of a request than comes within a second. It may be called while another goroutine
-// reads the body, and returns at once.
+// reads the body, and returns at once. It does nothing when the handler is over.
 func Stop(r *http.Request) { stopAt(r, time.Now().Add(drainTimeout)) }
 
 // Abandon is Stop for a body of which nothing more is read.
@@ -245,16 +251,19 @@ func stopAt(r *http.Request, at time.Time) {
 	if !ok {
 		return
 	}
-	for until := at.UnixNano(); ; {
-		earlier := b.stopped.Load()
-		if earlier != 0 && earlier <= until {
-			return
-		}
-		if b.stopped.CompareAndSwap(earlier, until) {
-			_ = b.control.SetReadDeadline(at)
-			return
-		}
+	b.stopping.Lock()
+	defer b.stopping.Unlock()
+	if earlier, until := b.stopped.Load(), at.UnixNano(); !b.over && (earlier == 0 || earlier > until) {
+		b.stopped.Store(until)
+		_ = b.control.SetReadDeadline(at)
 	}
+}
+
+// finish is called when the handler is over. net/http panics when it is told of a deadline then.
+func (b *body) finish() {
+	b.stopping.Lock()
+	defer b.stopping.Unlock()
+	b.over = true
 }
 
 // HasTwoLengths reports whether a request that is being handled has a length that a proxy may have read differently: it
@@ -276,6 +285,9 @@ type body struct {
 	stopped atomic.Int64  // when reading ends, in Unix nanoseconds; 0: as its peer sends it
 	ended   bool          // there is no more of it to read
 	failure error         // why, if that is not its end
+
+	stopping sync.Mutex // held while another goroutine ends reading
+	over     bool       // the handler is over; guarded by stopping
 
 	begun    time.Time // the first read; zero: none yet
 	received int64     // bytes since counted

@@ -86,9 +86,13 @@ func (k key) String() string { return hex.EncodeToString(k[:]) }
 const (
 	// eventCost is what an event that is kept costs in bytes, beside its own.
 	eventCost = 64
+	// answerCost is what an answer that is kept costs in bytes, beside its head and its events.
+	answerCost = 1 << 10
 	// someEvents are counted in the budget together.
 	someEvents = 16
 )
+
+const noBudget = "there is no room in RELAY_BUDGET_BYTES"
 
 // segments have these sizes in bytes: a quarter of what there is.
 const (
@@ -120,7 +124,7 @@ func (a *answer) keep(before, after []byte) bool {
 		more += int64(room)
 	}
 	if more > 0 && !a.relay.reserve(a, more) {
-		a.drop("there is no room in RELAY_BUDGET_BYTES")
+		a.drop(noBudget)
 		return false
 	}
 	if need > cap(a.arena)-len(a.arena) {

@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -44,6 +43,12 @@ func (r *Relay) newAnswer(x *exchange) *answer {
 	if a.wait == 0 {
 		return a
 	}
+	if !r.reserve(a, answerCost+headSize(a.head)) {
+		a.wait = 0
+		r.unkept.Add(1)
+		r.cfg.Log.Debug("a relayed answer is not kept", "token", a.token.String(), "cause", noBudget)
+		return a
+	}
 	a.kept, a.keeping, a.ids = true, true, true
 	a.path, a.since = x.conn.Path(), time.Now().UTC().Truncate(time.Second)
 	if client := x.conn.ClientIP(); client.IsValid() {
@@ -55,6 +60,16 @@ func (r *Relay) newAnswer(x *exchange) *answer {
 	a.head.Set(resumeField, a.key.String()+".0")
 	r.enter(a)
 	return a
+}
+
+// headSize returns what a header takes in bytes, about.
+func headSize(h http.Header) (size int64) {
+	for name, values := range h {
+		for _, v := range values {
+			size += int64(len(name) + len(v) + eventCost)
+		}
+	}
+	return size
 }
 
 // firstOnly are the fields that only the client gets who has asked for an answer.
@@ -209,7 +224,7 @@ func (a *answer) join(n uint64, forward func() (*gateway.Conn, error)) (*gateway
 
 // isRoom reports whether there would be room if a connection ended.
 func isRoom(err error) bool {
-	return errors.Is(err, gateway.ErrFull) || gateway.IsCrowd(err)
+	return gateway.IsFull(err) || gateway.IsCrowd(err)
 }
 
 // writeEmpty answers with the answer's head, and nothing behind it.

@@ -69,6 +69,7 @@ func (s *Server) refuseAddress(w http.ResponseWriter, r *http.Request, request [
 	if !errors.As(err, &e) {
 		return false
 	}
+	s.limits.Refuse(e)
 	s.full.LogContext(r.Context(), s.log, slog.LevelWarn, "a stream is turned away: there are too many from its address", s.withAddr(r.Context(), nil, gateway.ClientIP(request))...)
 	if e.Wait > 0 { // an EventSource, too, has to wait for so long
 		seconds := int64((e.Wait + time.Second - 1) / time.Second)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -367,14 +368,18 @@ func isThisHost(p netip.Prefix) bool {
 	return p.Contains(netip.AddrFrom4([4]byte{127, 0, 0, 1})) || p.Contains(netip.IPv6Loopback())
 }
 
+func isHTTPS(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Scheme == "https"
+}
+
 // Warnings returns what is allowed and may yet be a mistake in the settings.
 func Warnings(cfg config.Config) (warnings []string) {
 	warn := func(text string) { warnings = append(warnings, text) }
 	if cfg.CallbackURL == "" && cfg.RelayURL == "" {
-		warn("CALLBACK_URL is not set: not ready, streams are refused")
-	}
-	if u, _, err := config.Backend(cfg.CallbackURL); err == nil && u.Scheme == "http" && (cfg.BackendCAFile != "" || cfg.BackendClientCertFile != "") {
-		warn("BACKEND_CA_FILE and BACKEND_CLIENT_CERT_FILE have no effect: CALLBACK_URL is not https")
+		warn("neither CALLBACK_URL nor RELAY_URL is set: not ready, streams are refused")
+	} else if (cfg.BackendCAFile != "" || cfg.BackendClientCertFile != "") && !isHTTPS(cfg.CallbackURL) && !isHTTPS(cfg.RelayURL) {
+		warn("BACKEND_CA_FILE and BACKEND_CLIENT_CERT_FILE have no effect: neither CALLBACK_URL nor RELAY_URL is https")
 	}
 	if slices.Contains(cfg.CORSAllowedOrigins, "*") {
 		warn("CORS_ALLOWED_ORIGINS is *: pages of any origin may open streams, but browsers send no cookies with them; name the origins to allow cookies")
