@@ -43,7 +43,7 @@ export function ask(url, { id = "", keep, store = keep && sessionStorage, onwait
       onwait?.(ms);
       await new Promise((done) => {
         setTimeout(done, ms);
-        signal.addEventListener("abort", done);
+        signal.onabort = done;
       });
     }
   }

@@ -291,6 +291,7 @@ var resuming = section{title: "20 resuming", cases: []contractCase{
 				other.Leave()
 				s.awaitMetric("ssegateway_relay_answers_alone 1")
 				s.WantError(s.Send(encode(object{"token": token, "event": object{"data": "x"}})), 409, "CONNECTION_RELAYED", "")
+				s.WantError(s.Patch(token, `{"topics":{"add":["a"]}}`), 409, "CONNECTION_RELAYED", "") // nobody reads it
 			}
 			began := time.Now()
 			s.WantStatusOK(s.Call("DELETE", "/internal/connections/"+token, ""), "ok")

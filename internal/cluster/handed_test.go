@@ -130,6 +130,30 @@ func TestWhatOthersReportIsKeptForAWhile(t *testing.T) {
 	})
 }
 
+// A node that learns of its lost number only when others have found all keeps nothing. Otherwise it would tell of all that again
+// when the store is lost.
+func TestNothingIsKeptWhenOthersHaveFoundAll(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		cut, other := s.start(answering), s.start(answering)
+		sleep(time.Second)
+		token, number := cut.mustConnect(), cut.number()
+		cut.link.Break(brokertest.Cut)
+		sleep(3 * lease)
+		s.expect(other, "error/gateway_lost", token)
+		cut.link.Break(brokertest.None)
+		cut.renamed(number)
+		cut.node.mu.Lock()
+		handed := len(cut.node.handed)
+		cut.node.mu.Unlock()
+		if handed != 0 {
+			t.Errorf("ends of %d numbers are kept", handed)
+		}
+		s.store.Lose()
+		sleep(3 * lease)
+		s.expect(other, "error/gateway_lost", token)
+	})
+}
+
 func TestBoundOfWhatOthersReport(t *testing.T) {
 	within(t, func(t *testing.T, s *site) {
 		cut, marker := s.start(answering, func(m *member) { m.node.cfg.HeldBytes = 2 * operationOverhead }), s.start(answering, slowly)

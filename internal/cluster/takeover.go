@@ -344,6 +344,7 @@ func (n *Node) reap(ctx context.Context, store broker.Nodes, node uint32, revisi
 	if k := n.keys[node]; k.revision == revision {
 		k.State = gone
 		n.keys[node] = k
+		n.takeBackLocked(node)
 	}
 	n.mu.Unlock()
 	n.cfg.Log.Info("lost node taken over", "node", nameOf(name, node), "connections", all, "ms", time.Since(begin).Milliseconds())

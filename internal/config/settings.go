@@ -44,7 +44,7 @@ func settings(c *Config) []setting {
 		{
 			env: "CALLBACK_URL", value: callbackURL(&c.CallbackURL), secret: true,
 			meaning: "Where callbacks are POSTed, query string included. `unix:/run/app.sock:/callback` is the path `/callback` at a Unix socket. " +
-				"Without it the gateway runs, is not ready, and refuses streams with 503.",
+				"Without it and `RELAY_URL` the gateway runs, is not ready, and refuses streams with 503.",
 		},
 		{
 			env: "RELAY_URL", value: relayURL(&c.RelayURL),

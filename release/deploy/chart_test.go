@@ -45,6 +45,9 @@ var cases = map[string]struct {
 			t.Errorf("the notes are\n%s", r.Notes)
 		}
 	}},
+	"a relay alone": {strings.Replace(least, "callbackUrl: http://backend:8000/sse/callback", "extraEnv: [{name: RELAY_URL, value: 'http://app:8000'}]", 1), nil, func(t *testing.T, r *release) {
+		equal(t, "environment", environment(r), map[string]string{"RELAY_URL": "http://app:8000", "PORT": "3000", "INTERNAL_ADDR": ":9000", "DRAIN_SECONDS": "20"})
+	}},
 	"three pods on NATS": {least + `
 replicas: 3
 drainSeconds: 0

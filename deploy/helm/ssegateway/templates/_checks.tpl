@@ -2,8 +2,10 @@
 {{- define "ssegateway.check" -}}
 {{- $v := .Values -}}
 {{- $nats := include "ssegateway.nats" . -}}
-{{- if not (or $v.callbackUrl $v.callbackUrlSecret.name) -}}
-{{- fail "callbackUrl is required: the URL where your backend answers the gateway's callbacks, such as http://backend:8000/sse/callback (or callbackUrlSecret, a Secret that holds it)" -}}
+{{- $relays := false -}}
+{{- range $v.extraEnv -}}{{- if eq .name "RELAY_URL" -}}{{- $relays = true -}}{{- end -}}{{- end -}}
+{{- if not (or $v.callbackUrl $v.callbackUrlSecret.name $relays) -}}
+{{- fail "callbackUrl is required: the URL where your backend answers the gateway's callbacks, such as http://backend:8000/sse/callback (or callbackUrlSecret, a Secret that holds it; or RELAY_URL in extraEnv)" -}}
 {{- end -}}
 {{- if and $v.callbackUrl $v.callbackUrlSecret.name -}}
 {{- fail "callbackUrl and callbackUrlSecret.name are both set: use one of them" -}}
