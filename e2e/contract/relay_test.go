@@ -144,31 +144,17 @@ var relaying = section{title: "20 relay", cases: []contractCase{
 		s.Open("/").Connect()
 	}},
 	{name: "relay: an application that is away, silent, or speaks no HTTP", run: func(t *T) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
 		answer := make(chan string, 1)
-		go func() {
-			for {
-				nc, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer nc.Close()
-					if _, err := nc.Read(make([]byte, 4096)); err != nil {
-						return
-					}
-					if text := <-answer; text != "" {
-						_, _ = io.WriteString(nc, text)
-						return
-					}
-					_, _ = io.Copy(io.Discard, nc) // until the gateway gives up
-				}()
+		l := harness.Listen(t, func(nc net.Conn) {
+			if _, err := nc.Read(make([]byte, 4096)); err != nil {
+				return
 			}
-		}()
+			if text := <-answer; text != "" {
+				_, _ = io.WriteString(nc, text)
+				return
+			}
+			_, _ = io.Copy(io.Discard, nc) // until the gateway gives up
+		})
 		s := t.Start("RELAY_URL=http://"+l.Addr().String(), "RELAY_PATHS=/app", "RELAY_TIMEOUT_SECONDS=1")
 		for _, c := range []struct {
 			answer string

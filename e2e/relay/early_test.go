@@ -17,30 +17,16 @@ import (
 // nothing else.
 func TestLeavingInBody(t *testing.T) {
 	each(t, func(t *testing.T, k harness.Kind) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
 		answered, gone := make(chan struct{}, 100), make(chan struct{}, 100)
-		go func() {
-			for {
-				nc, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer nc.Close()
-					if _, err := http.ReadRequest(bufio.NewReader(nc)); err != nil {
-						return
-					}
-					_, _ = io.WriteString(nc, stream+"data: x\n\n")
-					answered <- struct{}{}
-					_, _ = io.Copy(io.Discard, nc)
-					gone <- struct{}{}
-				}()
+		l := harness.Listen(t, func(nc net.Conn) {
+			if _, err := http.ReadRequest(bufio.NewReader(nc)); err != nil {
+				return
 			}
-		}()
+			_, _ = io.WriteString(nc, stream+"data: x\n\n")
+			answered <- struct{}{}
+			_, _ = io.Copy(io.Discard, nc)
+			gone <- struct{}{}
+		})
 		s := start(t, k, &app{Listener: l})
 		client := s.endpoint.Client()
 		defer client.CloseIdleConnections()

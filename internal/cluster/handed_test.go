@@ -35,18 +35,32 @@ func (m *member) renamed(before uint32) {
 	m.site.t.Errorf("%s has not learnt that its number is lost", m.name)
 }
 
+// markOnly has a member lose its number to another one, which is cut off before it takes anything over.
+func (s *site) markOnly(m, marker *member) {
+	s.t.Helper()
+	number := m.number()
+	m.link.Break(brokertest.Cut)
+	s.marked(number)
+	marker.link.Break(brokertest.Cut)
+	m.link.Break(brokertest.None)
+	m.renamed(number)
+}
+
+// handsOver returns of how many numbers the member keeps what others are to report.
+func (m *member) handsOver() int {
+	m.node.mu.Lock()
+	defer m.node.mu.Unlock()
+	return len(m.node.handed)
+}
+
 // A node that has lost its number leaves its ends to others, who find its records. If the store is lost before they did,
 // nobody else knows of them, and the node tells of them itself.
 func TestNumberLostThenStore(t *testing.T) {
 	within(t, func(t *testing.T, s *site) {
 		cut, marker := s.start(answering), s.start(answering, slowly)
 		sleep(time.Second)
-		token, number := cut.mustConnect(), cut.number()
-		cut.link.Break(brokertest.Cut)
-		s.marked(number)
-		marker.link.Break(brokertest.Cut) // before it takes anything over
-		cut.link.Break(brokertest.None)
-		cut.renamed(number)
+		token := cut.mustConnect()
+		s.markOnly(cut, marker)
 		s.expectNone(token)
 		s.store.Lose()
 		sleep(3 * lease)
@@ -61,12 +75,7 @@ func TestNumberLostThenStoreWithWhatWasTakenOver(t *testing.T) {
 		dead.kill()
 		marker := s.start(answering, slowly)
 		sleep(lease + soon)
-		number := lives.number()
-		lives.link.Break(brokertest.Cut)
-		s.marked(number)
-		marker.link.Break(brokertest.Cut)
-		lives.link.Break(brokertest.None)
-		lives.renamed(number)
+		s.markOnly(lives, marker)
 		s.expectNone(token)
 		s.store.Lose()
 		s.setAway(false)
@@ -106,22 +115,15 @@ func TestWhatOthersReportIsKeptForAWhile(t *testing.T) {
 	within(t, func(t *testing.T, s *site) {
 		cut, marker := s.start(answering), s.start(answering, slowly)
 		sleep(time.Second)
-		token, number := cut.mustConnect(), cut.number()
+		token := cut.mustConnect()
 		s.setAway(true) // the other has found it when it has written that down
-		cut.link.Break(brokertest.Cut)
-		s.marked(number)
-		marker.link.Break(brokertest.Cut)
-		cut.link.Break(brokertest.None)
-		cut.renamed(number)
+		s.markOnly(cut, marker)
 		if held := cut.node.Held(); held < operationOverhead {
 			t.Errorf("%d bytes are kept", held)
 		}
 		marker.link.Break(brokertest.None)
 		sleep(lease)
-		cut.node.mu.Lock()
-		handed := len(cut.node.handed)
-		cut.node.mu.Unlock()
-		if held := cut.node.Held(); held != 0 || handed != 0 {
+		if held, handed := cut.node.Held(), cut.handsOver(); held != 0 || handed != 0 {
 			t.Errorf("%d bytes of %d numbers are kept", held, handed)
 		}
 		s.setAway(false)
@@ -142,10 +144,7 @@ func TestNothingIsKeptWhenOthersHaveFoundAll(t *testing.T) {
 		s.expect(other, "error/gateway_lost", token)
 		cut.link.Break(brokertest.None)
 		cut.renamed(number)
-		cut.node.mu.Lock()
-		handed := len(cut.node.handed)
-		cut.node.mu.Unlock()
-		if handed != 0 {
+		if handed := cut.handsOver(); handed != 0 {
 			t.Errorf("ends of %d numbers are kept", handed)
 		}
 		s.store.Lose()
@@ -161,12 +160,7 @@ func TestBoundOfWhatOthersReport(t *testing.T) {
 		for range 3 {
 			cut.mustConnect()
 		}
-		number := cut.number()
-		cut.link.Break(brokertest.Cut)
-		s.marked(number)
-		marker.link.Break(brokertest.Cut)
-		cut.link.Break(brokertest.None)
-		cut.renamed(number)
+		s.markOnly(cut, marker)
 		if held, unkept := cut.node.Held(), cut.node.Stats().Unkept.Load(); held > 2*operationOverhead || unkept != 2 {
 			t.Errorf("%d bytes are kept, and %d ends are not", held, unkept)
 		}

@@ -83,24 +83,25 @@ func (n *Node) OnFinished(notice gateway.Notice, denied bool) {
 	_, late := n.late[token]
 	delete(n.late, token)
 	maker, orphaned := n.orphaned[token]
-	if !orphaned {
-		maker = token.Node()
-	}
 	delete(n.orphaned, token)
 	own := adopted || n.claimed && token.Node() == n.number
 	number := n.number
 	n.mu.Unlock()
-	switch node, unsettled := n.ledger.held(token); {
+	node, unsettled := n.ledger.held(token)
+	if orphaned {
+		node = maker
+	} else if !unsettled {
+		node = token.Node()
+	}
+	switch d := (dispute{notice: notice, node: node, late: late}); {
 	case own && !denied:
 		n.ledger.release(number, token, done)
 	case !denied:
 		n.ledger.drop(token) // the end was reported just before the number was lost
-	case unsettled && !orphaned:
-		n.dispute(dispute{notice: notice, node: node, late: late})
 	case unsettled || late:
-		n.dispute(dispute{notice: notice, node: maker, late: late})
+		n.dispute(d)
 	default:
-		n.hand(dispute{notice: notice, node: maker})
+		n.hand(d)
 	}
 }
 

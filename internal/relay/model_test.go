@@ -184,18 +184,15 @@ func (m *model) heard(q connections.AnswerQuestion, begin time.Time, err error) 
 	if q.What != connections.Pull {
 		return
 	}
-	since, unheard := m.unheard[q.Reader]
-	switch {
-	case !errors.Is(err, connections.ErrUnreachable):
+	if !errors.Is(err, connections.ErrUnreachable) {
 		delete(m.unheard, q.Reader)
-	case !unheard:
+		return
+	}
+	if _, unheard := m.unheard[q.Reader]; !unheard {
 		m.unheard[q.Reader] = begin
-		since = begin
-		fallthrough
-	default:
-		if time.Since(since) > ownerPatience { // it gives up
-			m.died.Store(true)
-		}
+	}
+	if time.Since(m.unheard[q.Reader]) > ownerPatience { // it gives up
+		m.died.Store(true)
 	}
 }
 

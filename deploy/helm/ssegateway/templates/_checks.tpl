@@ -2,11 +2,6 @@
 {{- define "ssegateway.check" -}}
 {{- $v := .Values -}}
 {{- $nats := include "ssegateway.nats" . -}}
-{{- $relays := false -}}
-{{- range $v.extraEnv -}}{{- if eq .name "RELAY_URL" -}}{{- $relays = true -}}{{- end -}}{{- end -}}
-{{- if not (or $v.callbackUrl $v.callbackUrlSecret.name $relays) -}}
-{{- fail "callbackUrl is required: the URL where your backend answers the gateway's callbacks, such as http://backend:8000/sse/callback (or callbackUrlSecret, a Secret that holds it; or RELAY_URL in extraEnv)" -}}
-{{- end -}}
 {{- if and $v.callbackUrl $v.callbackUrlSecret.name -}}
 {{- fail "callbackUrl and callbackUrlSecret.name are both set: use one of them" -}}
 {{- end -}}
@@ -31,6 +26,7 @@
 {{- end -}}
 {{- end -}}
 {{- $allowed := false -}}
+{{- $relays := false -}}
 {{- $values := dict "PORT" "none: pods listen on 3000" "INTERNAL_ADDR" "none: pods listen on :9000"
   "CALLBACK_URL" "callbackUrl" "CALLBACK_URL_FILE" "callbackUrlSecret" "DRAIN_SECONDS" "drainSeconds"
   "INTERNAL_TOKEN" "internalTokenSecret" "INTERNAL_TOKEN_FILE" "internalTokenSecret" "TLS_CERT_FILE" "tlsSecret" "TLS_KEY_FILE" "tlsSecret"
@@ -42,6 +38,10 @@
 {{- fail (printf "extraEnv must not have %s: the value of this chart for it is %s" $name .) -}}
 {{- end -}}
 {{- if and (eq .name "INTERNAL_ALLOW") (or .value .valueFrom) -}}{{- $allowed = true -}}{{- end -}}
+{{- if and (eq .name "RELAY_URL") (or .value .valueFrom) -}}{{- $relays = true -}}{{- end -}}
+{{- end -}}
+{{- if not (or $v.callbackUrl $v.callbackUrlSecret.name $relays) -}}
+{{- fail "callbackUrl is required: the URL where your backend answers the gateway's callbacks, such as http://backend:8000/sse/callback (or callbackUrlSecret, a Secret that holds it; or RELAY_URL in extraEnv)" -}}
 {{- end -}}
 {{- if $v.networkPolicy.enabled -}}
 {{- if not $v.networkPolicy.backendPodSelector -}}
