@@ -1,7 +1,10 @@
 package contract
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -45,7 +48,37 @@ const quietHeartbeat = "HEARTBEAT_INTERVAL_SECONDS=3600"
 func (k kind) run(settings []string, backend *harness.Backend) (*harness.Process, error) {
 	starts <- struct{}{}
 	defer func() { <-starts }()
-	return harness.Start(harness.Command{Args: k.Command, Env: k.environment(settings, backend)}, k.endpoint)
+	p, err := harness.Start(harness.Command{Args: k.Command, Env: k.environment(settings, backend)}, k.endpoint)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.awaitStarted(p); err != nil {
+		p.Kill()
+		return nil, err
+	}
+	return p, nil
+}
+
+// awaitStarted waits until /readyz no longer says that the gateway is starting, which it may for a moment after /healthz
+// is answered. Whether it is ready then is for the cases to say.
+func (k kind) awaitStarted(p *harness.Process) error {
+	e := k.endpoint(p.Port)
+	client := e.Client()
+	defer client.CloseIdleConnections()
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for begin := time.Now(); time.Since(begin) < patience; <-poll.C {
+		resp, err := client.Get(e.Scheme() + "://" + e.Addr + "/readyz")
+		if err != nil {
+			return err
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || !bytes.Contains(body, []byte(`"starting"`)) {
+			return err
+		}
+	}
+	return errors.New("the gateway is starting for ever")
 }
 
 func (k kind) environment(settings []string, backend *harness.Backend) []string {
