@@ -32,13 +32,13 @@ type state struct {
 	epoch    int
 	made     time.Time
 	revision uint64
-	writers  map[uint64]*opened // by the revision that was written
+	subjects map[uint64]string // what was written, by its revision
 	keys     map[uint32]broker.Key
 	records  map[uint32]map[broker.Token]record
 }
 
 func (s state) clone() state {
-	s.writers, s.keys, s.records = maps.Clone(s.writers), maps.Clone(s.keys), maps.Clone(s.records)
+	s.subjects, s.keys, s.records = maps.Clone(s.subjects), maps.Clone(s.keys), maps.Clone(s.records)
 	for node, of := range s.records {
 		s.records[node] = maps.Clone(of)
 	}
@@ -46,8 +46,9 @@ func (s state) clone() state {
 }
 
 type record struct {
-	request []byte
-	by      uint32 // who took it over; 0: nobody
+	request  []byte
+	by       uint32 // who took it over; 0: nobody
+	revision uint64
 }
 
 type answerer struct {
@@ -64,7 +65,7 @@ func NewStore() *Store {
 
 func (s *Store) clear() {
 	s.epochs++
-	s.state = state{epoch: s.epochs, made: time.Now(), writers: map[uint64]*opened{}, keys: map[uint32]broker.Key{}, records: map[uint32]map[broker.Token]record{}}
+	s.state = state{epoch: s.epochs, made: time.Now(), subjects: map[uint64]string{}, keys: map[uint32]broker.Key{}, records: map[uint32]map[broker.Token]record{}}
 }
 
 // Save copies the store's content, and returns a function that restores it. Later writes are
@@ -214,6 +215,7 @@ type opened struct {
 	made     time.Time
 	acked    uint64 // the highest revision that is known; guarded by the store's lock
 	wrote    uint64 // the last one that this node wrote; guarded by the store's lock
+	subject  string // of that one; guarded by the store's lock
 	restored int    // of the store, when that was looked at last; guarded by the store's lock
 	back     bool   // the store has gone back behind it; guarded by the store's lock
 }
@@ -222,24 +224,34 @@ type opened struct {
 func (o *opened) isBack() bool {
 	if o.restored != o.store.restored && !o.store.Unnoticed {
 		o.restored = o.store.restored
-		writer := o.store.writers[o.wrote]
-		o.back = o.back || o.store.revision < o.acked || writer != nil && writer != o
+		o.back = o.back || o.store.revision < o.acked || o.wrote > 0 && o.store.subjects[o.wrote] != o.subject
 	}
 	return o.back
 }
 
 // write records a write that has just got a revision.
-func (o *opened) write(s *Store) error {
+func (o *opened) write(s *Store, subject string) error {
 	s.revision++
-	s.writers[s.revision] = o
+	s.subjects[s.revision] = subject
 	if o.back = o.back || s.revision <= o.acked && !s.Unnoticed; o.back {
 		return broker.ErrStoreLost
 	}
-	if !o.deaf {
-		o.acked, o.wrote = s.revision, s.revision
-	}
+	o.found(subject, s.revision)
 	return nil
 }
+
+// found records something that this node wrote, as soon as it knows of it.
+func (o *opened) found(subject string, revision uint64) {
+	if o.deaf {
+		return
+	}
+	o.acked = max(o.acked, revision)
+	if revision > o.wrote {
+		o.wrote, o.subject = revision, subject
+	}
+}
+
+func recordSubject(node uint32, token broker.Token) string { return fmt.Sprintf("%d/%x", node, token) }
 
 var _ broker.Nodes = (*opened)(nil)
 
@@ -290,7 +302,7 @@ func (o *opened) set(ctx context.Context, node uint32, value []byte, last uint64
 		if err := o.needLocked(len(value), 0); err != nil {
 			return err
 		}
-		err := o.write(s)
+		err := o.write(s, fmt.Sprint(node))
 		revision = s.revision
 		s.keys[node] = broker.Key{Node: node, Revision: revision, Value: bytes.Clone(value)}
 		s.changeLocked()
@@ -377,10 +389,12 @@ func (s *Store) put(node uint32, token broker.Token, r *record) {
 
 func (o *opened) Hold(ctx context.Context, node uint32, token broker.Token, request []byte) error {
 	return o.do(ctx, func(s *Store) error {
-		if s.records[node][token].by != 0 {
+		r, ok := s.records[node][token]
+		if r.by != 0 {
 			return broker.ErrTaken
 		}
-		if _, ok := s.records[node][token]; ok {
+		if ok {
+			o.found(recordSubject(node, token), r.revision)
 			return nil
 		}
 		leave := 2
@@ -390,8 +404,9 @@ func (o *opened) Hold(ctx context.Context, node uint32, token broker.Token, requ
 		if err := o.needLocked(len(request), leave); err != nil {
 			return err
 		}
-		s.put(node, token, &record{request: bytes.Clone(request)})
-		return o.write(s)
+		err := o.write(s, recordSubject(node, token))
+		s.put(node, token, &record{request: bytes.Clone(request), revision: s.revision})
+		return err
 	})
 }
 
@@ -404,15 +419,21 @@ func (o *opened) Release(ctx context.Context, node uint32, token broker.Token) e
 
 func (o *opened) TakeOver(ctx context.Context, node uint32, token broker.Token, by uint32) (taken, before bool, err error) {
 	err = o.do(ctx, func(s *Store) error {
-		before = s.records[node][token].by != 0
-		if s.records[node][token].by == 0 {
-			if err := o.needLocked(0, 1); err != nil {
-				return err
-			}
-			s.put(node, token, &record{by: by})
-			err = o.write(s)
+		r := s.records[node][token]
+		before, taken = r.by != 0, r.by == by
+		switch {
+		case taken:
+			o.found(recordSubject(node, token), r.revision)
+			return nil
+		case before:
+			return nil
 		}
-		taken = s.records[node][token].by == by
+		if err := o.needLocked(0, 1); err != nil {
+			return err
+		}
+		taken = true
+		err := o.write(s, recordSubject(node, token))
+		s.put(node, token, &record{by: by, revision: s.revision})
 		return err
 	})
 	return taken && err == nil, before && err == nil, err

@@ -269,10 +269,14 @@ func (n *Nodes) Hold(ctx context.Context, node uint32, token broker.Token, reque
 	if err != nil {
 		return err
 	}
-	if m != nil && m.Header.Get(takenBy) != "" {
+	switch {
+	case m == nil:
+		return nil
+	case m.Header.Get(takenBy) != "":
 		return broker.ErrTaken
 	}
-	return nil // an earlier attempt has written the record
+	n.marks.found(subject, m.Sequence) // an earlier attempt has written the record
+	return nil
 }
 
 // Release implements broker.Nodes.
@@ -291,7 +295,10 @@ func (n *Nodes) TakeOver(ctx context.Context, node uint32, token broker.Token, b
 		revision := uint64(0)
 		if m != nil {
 			if other := m.Header.Get(takenBy); other != "" {
-				return other == hexOf(by), true, nil
+				if taken = other == hexOf(by); taken {
+					n.marks.found(subject, m.Sequence)
+				}
+				return taken, true, nil
 			}
 			revision = m.Sequence
 		}

@@ -88,11 +88,20 @@ func (m *marks) acknowledged(subject string, sequence, floor uint64) error {
 	if m.back = m.back || sequence <= floor; m.back {
 		return broker.ErrStoreLost
 	}
-	if sequence > m.acked {
-		m.acked = sequence
-	}
+	m.knowLocked(subject, sequence)
+	return nil
+}
+
+// found records a message that this node wrote without an answer, and has found.
+func (m *marks) found(subject string, sequence uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.knowLocked(subject, sequence)
+}
+
+func (m *marks) knowLocked(subject string, sequence uint64) {
+	m.acked = max(m.acked, sequence)
 	if sequence > m.wrote {
 		m.wrote, m.subject = sequence, subject
 	}
-	return nil
 }

@@ -18,11 +18,13 @@ import (
 func TestNodesRestored(t *testing.T) {
 	t.Parallel()
 	for _, meanwhile := range []int{0, 1, 20} {
-		t.Run(fmt.Sprint(meanwhile), func(t *testing.T) { nodesRestored(t, meanwhile) })
+		t.Run(fmt.Sprint(meanwhile), func(t *testing.T) { nodesRestored(t, meanwhile, false) })
 	}
+	t.Run("found", func(t *testing.T) { nodesRestored(t, 20, true) })
 }
 
-func nodesRestored(t *testing.T, meanwhile int) {
+// found: the answers to what was written since were lost, and it was found when it was tried again.
+func nodesRestored(t *testing.T, meanwhile int, found bool) {
 	t.Helper()
 	dir, copied := t.TempDir(), t.TempDir()
 	s := serve(t, server.Options{Port: -1, StoreDir: dir})
@@ -42,6 +44,11 @@ func nodesRestored(t *testing.T, meanwhile int) {
 		t.Fatal(err)
 	}
 	for i := range byte(5) {
+		if found {
+			if err := mustOpenNodes(t, conn, "x").Hold(ctx, 1, broker.Token{2, i}, []byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if err := n.Hold(ctx, 1, broker.Token{2, i}, []byte("{}")); err != nil {
 			t.Fatal(err)
 		}
