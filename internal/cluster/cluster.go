@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/big"
 	mathrand "math/rand/v2"
 	"sync"
@@ -111,13 +112,15 @@ type Node struct {
 	claimed  bool         // the key was acknowledged: the number is this node's until others take it
 	certain  time.Time    // until when the lease holds for certain
 	keys     map[uint32]key
-	contact  time.Time                // since when the watch has seen own renewals without a break
-	ownSeen  time.Time                // when the last of them was seen
-	ownFrom  uint64                   // its revision
-	informed bool                     // an own renewal was seen at any time
-	adopted  map[gateway.Token]func() // connections of other numbers whose end this node reports; the function is called when that is done
-	orphaned map[gateway.Token]uint32 // adopted under a number that was lost
-	handed   map[uint32][]dispute     // by the number that was lost: what others report; until its key is gone, or the store is lost
+	contact  time.Time                  // since when the watch has seen own renewals without a break
+	ownSeen  time.Time                  // when the last of them was seen
+	ownFrom  uint64                     // its revision
+	informed bool                       // an own renewal was seen at any time
+	adopted  map[gateway.Token]adoption // connections of other numbers whose end this node reports
+	underWay map[gateway.Token]struct{} // they are being taken over
+	unsure   map[record]struct{}        // they may have been taken over in the name of number, without an answer
+	orphaned map[gateway.Token]uint32   // adopted under a number that was lost
+	handed   map[uint32][]dispute       // by the number that was lost: what others report; until its key is gone, or the store is lost
 	disputed []dispute
 	late     map[gateway.Token]struct{} // the backend was asked when others may have reported the end already
 	outlived map[uint32]struct{}        // numbers that this node had when a store was lost: the records that it wrote may be gone
@@ -149,7 +152,7 @@ func New(cfg Config) *Node {
 		cfg: cfg, instance: rand.Text(), started: time.Now(), draw: draw, differing: logging.Every(differsEvery), garbled: logging.Every(logEvery),
 		refusing: logging.Every(logEvery), doubt: logging.Every(logEvery), unopened: logging.Every(logEvery), unkept: logging.Every(logEvery), anew: logging.Every(logEvery),
 		admitting: make(chan struct{}, 1), judging: make(chan struct{}, 1), disputes: make(chan struct{}, 1), leaving: make(chan leave), taken: make(chan struct{}),
-		keys: map[uint32]key{}, adopted: map[gateway.Token]func(){}, orphaned: map[gateway.Token]uint32{}, handed: map[uint32][]dispute{}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: newSlots(cfg),
+		keys: map[uint32]key{}, adopted: map[gateway.Token]adoption{}, underWay: map[gateway.Token]struct{}{}, unsure: map[record]struct{}{}, orphaned: map[gateway.Token]uint32{}, handed: map[uint32][]dispute{}, late: map[gateway.Token]struct{}{}, outlived: map[uint32]struct{}{}, slots: newSlots(cfg),
 	}
 	n.session, n.end = context.WithCancel(context.Background())
 	n.ledger.init(n.lease, n.Full, func() {
@@ -322,6 +325,7 @@ func (n *Node) attach(store broker.Nodes) {
 		n.outlived[number] = struct{}{}
 		n.disputed = append(n.disputed, n.takeBackLocked(number)...)
 	}
+	adopted := maps.Clone(n.adopted)
 	n.mu.Unlock()
 	signal(n.disputes)
 	if claimed {
@@ -332,7 +336,21 @@ func (n *Node) attach(store broker.Nodes) {
 				n.ledger.add(token, &operation{node: number, request: request, sent: true})
 			}
 		})
+		for token, a := range adopted {
+			n.ledger.add(token, &operation{node: number, request: a.request, sent: true})
+			if !n.reports(token) { // its end was reported just now
+				n.ledger.release(number, token, nil)
+			}
+		}
 	}
+}
+
+// reports reports whether this node reports the end of a connection of another number.
+func (n *Node) reports(token gateway.Token) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, adopted := n.adopted[token]
+	return adopted
 }
 
 // pause waits for d and up to as much again, at random.

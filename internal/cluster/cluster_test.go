@@ -219,10 +219,12 @@ func TestRecordedInDoubtAndAskedAfterOthersTold(t *testing.T) {
 	})
 }
 
-func (s *site) expectNone(token gateway.Token) {
+func (s *site) expectNone(tokens ...gateway.Token) {
 	s.t.Helper()
-	if told := s.of(token); len(told) != 0 {
-		s.t.Errorf("of %v was told %v, want nothing", token, told)
+	for _, token := range tokens {
+		if told := s.of(token); len(told) != 0 {
+			s.t.Errorf("of %v was told %v, want nothing", token, told)
+		}
 	}
 }
 

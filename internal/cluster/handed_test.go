@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ssegateway/internal/broker/brokertest"
+	"ssegateway/internal/gateway"
 )
 
 // marked waits until the store says that a number is lost.
@@ -88,26 +89,54 @@ func TestNumberLostThenStoreWithWhatWasTakenOver(t *testing.T) {
 // under that number waits for the backend until all is told.
 func TestReportsItsFormerNumberOnce(t *testing.T) {
 	within(t, func(t *testing.T, s *site) {
-		a, b := s.start(answering), s.start(answering, slowly)
-		sleep(time.Second)
-		token, number := a.mustConnect(), a.number()
-		s.store.Lose() // so that what a loses is in dispute
-		sleep(lease / 2)
-		s.setAway(true)
-		a.patience = 10 * lease
-		a.leave(token)
-		sleep(time.Second)
-		a.link.Break(brokertest.Cut)
-		s.marked(number)
-		b.kill()
+		a, tokens := findsItsFormerNumber(t, s, 1, 10*lease)
 		s.setAway(false)
-		a.link.Break(brokertest.None)
-		a.renamed(number)
 		sleep(5 * lease)
-		s.expect(a, "error/gateway_lost", token)
+		s.expect(a, "error/gateway_lost", tokens...)
 		sleep(10 * lease) // the first try is denied by then
-		s.expect(a, "error/gateway_lost", token)
+		s.expect(a, "error/gateway_lost", tokens...)
 	})
+}
+
+// If it dies before that, another one reports them. The records stay until they are told of, though the node comes to each
+// in two ways.
+func TestFormerNumberOfWhoDies(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		a, tokens := findsItsFormerNumber(t, s, 100, time.Second)
+		sleep(5 * lease)
+		s.expectNone(tokens...)
+		other := s.start(answering)
+		sleep(time.Second)
+		a.kill()
+		s.setAway(false)
+		sleep(5 * lease)
+		s.expect(other, "error/gateway_lost", tokens...)
+	})
+}
+
+// findsItsFormerNumber has a node lose its number to one that dies, so that it finds the records of its own connections
+// while they are in dispute. The backend is away.
+func findsItsFormerNumber(t *testing.T, s *site, connections int, patience time.Duration) (a *member, tokens []gateway.Token) {
+	a, b := s.start(answering, slowly), s.start(answering, slowly)
+	sleep(2 * time.Second)
+	for range connections {
+		tokens = append(tokens, a.mustConnect())
+	}
+	number := a.number()
+	s.store.Lose() // so that what a loses is in dispute
+	sleep(lease / 2)
+	s.setAway(true)
+	a.patience = patience
+	for _, token := range tokens {
+		a.leave(token)
+	}
+	sleep(time.Second)
+	a.link.Break(brokertest.Cut)
+	s.marked(number)
+	b.kill()
+	a.link.Break(brokertest.None)
+	a.renamed(number)
+	return a, tokens
 }
 
 // What others are to report is kept only until they have found it, and only within the bound of what is kept.

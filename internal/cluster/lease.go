@@ -217,6 +217,7 @@ func (n *Node) onLeaseLost() {
 		n.orphaned[token] = number
 	}
 	clear(n.adopted)
+	clear(n.unsure)
 	if _, outlived := n.outlived[number]; had && !outlived && n.keys[number].State != gone { // others have yet to find all
 		n.handed[number] = nil
 	}

@@ -69,8 +69,24 @@ func TestReturnsToANewStoreFirst(t *testing.T) {
 	})
 }
 
-// A node that loses its number on a store that was made anew still reports the ends that it had
-// taken over on the store before, since their records went with that store.
+// What a node had taken over, and has not reported, it records again on a store that was made anew. So
+// others report it if the node dies.
+func TestStoreLostWithWhatWasTakenOver(t *testing.T) {
+	within(t, func(t *testing.T, s *site) {
+		lives, cut, token := takeOverUnreported(t, s)
+		cut.kill()
+		other := s.start(answering)
+		sleep(time.Second)
+		s.store.Lose()
+		sleep(lease / 2)
+		lives.kill()
+		s.setAway(false)
+		sleep(3 * lease)
+		s.expect(other, "error/gateway_lost", token)
+	})
+}
+
+// The same where it does not die but loses its number.
 func TestNumberLostWithWhatWasTakenOver(t *testing.T) {
 	within(t, func(t *testing.T, s *site) {
 		lives, cut, token := takeOverUnreported(t, s)
@@ -88,7 +104,7 @@ func TestNumberLostWithWhatWasTakenOver(t *testing.T) {
 		sleep(lease)
 		s.setAway(false)
 		sleep(lease)
-		s.expect(lives, "error/gateway_lost", token)
+		s.expect(other, "error/gateway_lost", token)
 	})
 }
 

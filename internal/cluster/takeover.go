@@ -25,6 +25,8 @@ func newSlots(cfg Config) chan struct{} { return make(chan struct{}, max(reapAtO
 var (
 	errInDoubt = errors.New("the lease is in doubt")
 	errRetired = errors.New("the node leaves the cluster")
+	// errUnderWay: the node has come to the connection in another way, too.
+	errUnderWay = errors.New("a take-over is under way")
 	// errUnsure: the record may have been taken over, or not, so it may not be found again.
 	errUnsure = errors.New("no answer to a take-over")
 )
@@ -35,7 +37,18 @@ type dispute struct {
 	notice gateway.Notice
 	node   uint32 // the number of the record
 	late   bool   // it is reported in any case
-	tried  uint32 // the number in whose name the record may have been taken over, without an answer; 0: none
+}
+
+// record names a connection's record.
+type record struct {
+	node  uint32
+	token gateway.Token
+}
+
+// adoption is a connection of another number whose end this node reports.
+type adoption struct {
+	request []byte
+	done    func() // called when the end is reported; may be nil
 }
 
 // cost returns what a dispute takes, in bytes.
@@ -78,7 +91,7 @@ func (n *Node) mayReturnLocked(number uint32) bool {
 func (n *Node) OnFinished(notice gateway.Notice, denied bool) {
 	token := notice.Token
 	n.mu.Lock()
-	done, adopted := n.adopted[token]
+	adoption, adopted := n.adopted[token]
 	delete(n.adopted, token)
 	_, late := n.late[token]
 	delete(n.late, token)
@@ -95,7 +108,7 @@ func (n *Node) OnFinished(notice gateway.Notice, denied bool) {
 	}
 	switch d := (dispute{notice: notice, node: node, late: late}); {
 	case own && !denied:
-		n.ledger.release(number, token, done)
+		n.ledger.release(number, token, adoption.done)
 	case !denied:
 		n.ledger.drop(token) // the end was reported just before the number was lost
 	case unsettled || late:
@@ -144,13 +157,27 @@ func (n *Node) adopt(as uint32, notice gateway.Notice, done func()) bool {
 	ok := n.claimed && n.number == as
 	before, already := n.adopted[notice.Token] // it may have been taken over from another lost node too
 	if ok {
-		n.adopted[notice.Token] = chain(before, done)
+		n.adopted[notice.Token] = adoption{notice.Request, chain(before.done, done)}
 	}
 	n.mu.Unlock()
 	if ok && !already {
 		n.teller.Disconnect(notice)
 	}
 	return ok
+}
+
+// forgo gives up a take-over, since another node reports the end, or this node does or has done already.
+// Its record stays while this node has yet to report.
+func (n *Node) forgo(as uint32, token gateway.Token, done func()) {
+	n.mu.Lock()
+	before, adopted := n.adopted[token]
+	if adopted {
+		n.adopted[token] = adoption{before.request, chain(before.done, done)}
+	}
+	n.mu.Unlock()
+	if !adopted {
+		n.ledger.release(as, token, done)
+	}
 }
 
 // chain returns a function that calls both; each may be nil.
@@ -168,43 +195,60 @@ func chain(f, g func()) func() {
 // another node has taken the record already, that one reports it; a late dispute is reported in any
 // case. The record under its own number is written first, so that the next node reports the end if
 // this one dies in between. done is called when the end was reported, or is another node's to
-// report.
-func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d *dispute, done func()) error {
+// report. A node can come to a connection in two ways, since a record of its own former number is
+// found and in dispute: one of them waits for the other.
+func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done func()) error {
 	number, token := n.numberNow(), d.notice.Token
+	if !n.begin(token) {
+		return errUnderWay
+	}
+	defer n.finish(token)
 	if err := n.ledger.hold(ctx, number, token, d.notice.Request, true); err != nil {
 		return err
 	}
 	if _, certain := n.lease(number); !certain {
 		return errInDoubt // the record is in doubt too
 	}
-	taken, err := n.leaveTrace(ctx, store, d.node, token, number, d.tried == number)
+	taken, err := n.leaveTrace(ctx, store, record{d.node, token}, number)
 	switch {
-	case errors.Is(err, errUnsure):
-		d.tried = number
-		return err
-	case err != nil:
-		return err
-	case !taken && !d.late:
-		n.ledger.release(number, token, done)
-	case !n.adopt(number, d.notice, done):
+	case err == nil && !taken && !d.late:
+		n.forgo(number, token, done)
+	case errors.Is(err, errNumberTaken), err == nil && !n.adopt(number, d.notice, done):
+		n.hand(dispute{notice: d.notice, node: number, late: d.late})
 		return errNumberTaken
 	}
-	return nil
+	return err
+}
+
+func (n *Node) begin(token gateway.Token) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, busy := n.underWay[token]
+	n.underWay[token] = struct{}{}
+	return !busy
+}
+
+func (n *Node) finish(token gateway.Token) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.underWay, token)
 }
 
 // leaveTrace takes a record over in the name of a number of this node. Without an answer nobody
 // knows whether the record is gone. So it is tried again until there is one, or the number is lost,
 // whose records others find. It fails with errUnsure if ctx ends or the node leaves before that.
-// unsure says that it was tried before in that name. A trace of that name is else of this node's
-// other way to the connection, which has told of it or will: a record of its own former number is
-// found and in dispute.
-func (n *Node) leaveTrace(ctx context.Context, store broker.Nodes, node uint32, token gateway.Token, as uint32, unsure bool) (taken bool, err error) {
-	for ; ; unsure = true {
+// A trace of that name that was there before, though no try was without an answer, means that this
+// node has told of the connection, or will: then it is not taken again.
+func (n *Node) leaveTrace(ctx context.Context, store broker.Nodes, r record, as uint32) (taken bool, err error) {
+	for {
 		trying, cancel := context.WithTimeout(ctx, ledgerTimeout)
-		taken, before, err := store.TakeOver(trying, node, broker.Token(token), as)
+		taken, before, err := store.TakeOver(trying, r.node, broker.Token(r.token), as)
 		cancel()
-		if err == nil || errors.Is(err, broker.ErrFull) && !unsure {
-			return taken && (unsure || !before), err
+		switch {
+		case err == nil:
+			return taken && (n.answered(r) || !before), nil
+		case !n.unanswered(r, as, errors.Is(err, broker.ErrFull)):
+			return false, err
 		}
 		wait(ctx, ledgerRepeat)
 		if own, _ := n.lease(as); !own {
@@ -214,6 +258,27 @@ func (n *Node) leaveTrace(ctx context.Context, store broker.Nodes, node uint32, 
 			return false, fmt.Errorf("%w: %w", errUnsure, err)
 		}
 	}
+}
+
+// unanswered records that a try to take a record over was without an answer, unless it has certainly changed
+// nothing. It reports whether there was such a try.
+func (n *Node) unanswered(r record, as uint32, nothing bool) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !nothing && n.number == as {
+		n.unsure[r] = struct{}{}
+	}
+	_, unsure := n.unsure[r]
+	return unsure || !nothing
+}
+
+// answered records that it is known who has taken a record over. It reports whether that was in doubt.
+func (n *Node) answered(r record) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, unsure := n.unsure[r]
+	delete(n.unsure, r)
+	return unsure
 }
 
 // takeOverFound takes over a connection whose record a lost node has left.
@@ -226,7 +291,7 @@ func (n *Node) takeOverFound(ctx context.Context, store broker.Nodes, d dispute,
 	n.taking++
 	n.mu.Unlock()
 	defer n.takeoverDone()
-	err := n.takeOver(ctx, store, &d, done)
+	err := n.takeOver(ctx, store, d, done)
 	if errors.Is(err, errUnsure) { // it may not be found again
 		n.dispute(d)
 	}
@@ -385,7 +450,7 @@ func (n *Node) resolveDisputes(ctx context.Context, store broker.Nodes) {
 		case <-n.disputes:
 		}
 		for d, ok := n.nextDispute(); ok; d, ok = n.nextDispute() {
-			err := n.takeOver(ctx, store, &d, nil)
+			err := n.takeOver(ctx, store, d, nil)
 			if err != nil {
 				n.dispute(d)
 			}
