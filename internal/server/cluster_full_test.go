@@ -37,10 +37,7 @@ const (
 // startFull starts a node, and opens streams on it that fill the storage of NATS. Those that
 // do not fit are told to come back.
 func startFull(t *testing.T) *fullNodes {
-	binary, err := harness.Build(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := built(t)
 	broker := startNATS(t)
 	if err := broker.GlobalAccount().UpdateJetStreamLimits(map[string]natsserver.JetStreamAccountLimits{
 		"": {MaxMemory: -1, MaxStore: fullStorage, MaxStreams: -1, MaxConsumers: -1},

@@ -17,6 +17,7 @@ import (
 // With a NATS that takes 64 KiB in a message, all connections with long paths are listed, in
 // smaller pages.
 func TestSmallMessages(t *testing.T) {
+	t.Parallel()
 	n := startNodes(t, func(o *natsserver.Options) { o.MaxPayload = 64 << 10 })
 	const streams = 30
 	for i := range streams {
@@ -56,6 +57,7 @@ func TestSmallMessages(t *testing.T) {
 
 // A batch waits once for a node that stands still.
 func TestBatchToFrozenNode(t *testing.T) {
+	t.Parallel()
 	n := startNodes(t)
 	_, token := n.open(n.a, "x", "")
 	if err := n.a.Signal(syscall.SIGSTOP); err != nil {

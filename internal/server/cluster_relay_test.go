@@ -24,10 +24,7 @@ type relaying struct {
 
 func startRelaying(t *testing.T, settings ...string) *relaying {
 	t.Helper()
-	binary, err := harness.Build(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := built(t)
 	r := &relaying{write: make(chan string), end: make(chan struct{}), gone: make(chan time.Time, 10), token: make(chan string, 10)}
 	app := httptest.NewServer(http.HandlerFunc(r.serve))
 	t.Cleanup(app.Close)
@@ -94,6 +91,7 @@ func answered(key string, n int, data string) string {
 
 // An answer is there at each node, whichever has it.
 func TestAnswerElsewhere(t *testing.T) {
+	t.Parallel()
 	r := startRelaying(t)
 	x, key := r.key(harness.Field{Name: "authorization", Value: "Bearer x"})
 	mine := harness.Field{Name: "authorization", Value: "Bearer x"}
@@ -143,6 +141,7 @@ func TestAnswerElsewhere(t *testing.T) {
 
 // The end is the same at each node.
 func TestEndElsewhere(t *testing.T) {
+	t.Parallel()
 	r := startRelaying(t)
 	for i, end := range []func(key string){
 		func(string) { r.end <- struct{}{} },
@@ -179,6 +178,7 @@ func TestEndElsewhere(t *testing.T) {
 
 // An answer that is kept no more goes on for who reads it elsewhere.
 func TestUnkeptElsewhere(t *testing.T) {
+	t.Parallel()
 	r := startRelaying(t, "RELAY_ANSWER_BYTES=1000")
 	x, key := r.key()
 	r.write <- "data: 1\n\n"
@@ -201,6 +201,7 @@ func TestUnkeptElsewhere(t *testing.T) {
 
 // When the node of an answer dies its readers elsewhere are cut, and when that is known it is gone.
 func TestAnswerDies(t *testing.T) {
+	t.Parallel()
 	r := startRelaying(t)
 	_, key := r.key()
 	r.write <- "data: 1\n\n"

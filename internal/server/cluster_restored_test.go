@@ -15,6 +15,7 @@ import (
 // NATS is back with a copy of its directory. What was recorded since the copy is told of
 // when its node dies.
 func TestStoreRestored(t *testing.T) {
+	t.Parallel()
 	dir, copied := t.TempDir(), t.TempDir()
 	var port int
 	n := startNodes(t, func(o *natsserver.Options) {

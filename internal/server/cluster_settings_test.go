@@ -12,10 +12,8 @@ import (
 // A node with another CALLBACK_URL takes no streams, and says why; with the one before named
 // it does.
 func TestOtherCallbackURL(t *testing.T) {
-	binary, err := harness.Build(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
+	binary := built(t)
 	settings := []string{"NATS_URL=" + startNATS(t).ClientURL(), fmt.Sprintf("NODE_LEASE_SECONDS=%d", leaseSeconds)}
 	a := harness.StartGateway(t, binary, nil, settings...)
 	n := &nodes{t: t, a: a, backend: a.Backend, client: &http.Client{}}

@@ -10,10 +10,8 @@ import (
 
 // A node that is stopped while NATS is away tells of all connections that came meanwhile.
 func TestStopWhileNATSIsAway(t *testing.T) {
-	binary, err := harness.Build(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
+	binary := built(t)
 	broker := startNATS(t)
 	g := harness.StartGateway(t, binary, nil, "NATS_URL="+broker.ClientURL(), fmt.Sprintf("NODE_LEASE_SECONDS=%d", leaseSeconds))
 	n := &nodes{t: t, a: g, backend: g.Backend, client: &http.Client{}}

@@ -11,6 +11,7 @@ import (
 // A tail at one node sees what is published at either, and no node takes it for a connection: it is not
 // listed, and not told of when its node dies.
 func TestTailOfTwoNodes(t *testing.T) {
+	t.Parallel()
 	n := startNodes(t)
 	x, err := n.a.Endpoint.Do(t.Context(), harness.Request{Target: "/internal/tail?topic=t"})
 	if err != nil {

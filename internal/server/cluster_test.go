@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,28 @@ type nodes struct {
 }
 
 const leaseSeconds = 3
+
+func TestMain(m *testing.M) {
+	os.Exit(harness.Main(m, func(dir string) error {
+		folder = dir
+		return nil
+	}))
+}
+
+// folder is there for as long as the tests run.
+var folder string
+
+var build = sync.OnceValues(func() (string, error) { return harness.Build(folder) })
+
+// built returns the program. It is compiled once.
+func built(t testing.TB) string {
+	t.Helper()
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
+}
 
 // startNATS starts a server, and returns it with its address.
 func startNATS(t *testing.T, change ...func(*natsserver.Options)) *natsserver.Server {
@@ -54,10 +77,7 @@ func startNATS(t *testing.T, change ...func(*natsserver.Options)) *natsserver.Se
 
 func startNodes(t *testing.T, change ...func(*natsserver.Options)) *nodes {
 	t.Helper()
-	binary, err := harness.Build(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := built(t)
 	return startNodesOf(t, binary, binary, change...)
 }
 
@@ -169,6 +189,7 @@ func (n *nodes) reads(x *harness.Exchange, want string) {
 // Two gateways on one NATS are one: a token is good at either, and what one of them held
 // when it was killed the other tells.
 func TestTwoNodes(t *testing.T) {
+	t.Parallel()
 	n := startNodes(t)
 	x, token := n.open(n.a, "x", `{"subject":"ada"}`)
 	n.send(n.b, token, `,"event":{"data":"1"}`, 200, `{"status":"ok"}`)
@@ -240,10 +261,7 @@ func TestTwoNodes(t *testing.T) {
 // bound. Beyond it clients are told to come back, and the backend is not asked.
 func TestHeldWhileNATSTakesNoRecords(t *testing.T) {
 	broker := startNATS(t)
-	binary, err := harness.Build(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := built(t)
 	g := harness.StartGateway(t, binary, nil, "NATS_URL="+broker.ClientURL(), "MAX_CONNECTIONS=256", "CALLBACK_CONCURRENCY=256", "LOG_LEVEL=warn")
 	g.Backend.On("", harness.Script{Connect: func(*harness.Callback) harness.Answer { return harness.Answer{Status: http.StatusForbidden} }})
 	n := &nodes{t: t, a: g, backend: g.Backend, client: &http.Client{}}

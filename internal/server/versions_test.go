@@ -44,12 +44,9 @@ func buildBefore(t *testing.T) (binary string) {
 // A node of the version before and one of this one are one cluster, while it is upgraded node
 // by node.
 func TestVersionBefore(t *testing.T) {
+	t.Parallel()
 	before := buildBefore(t)
-	now, err := harness.Build(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := startNodesOf(t, before, now)
+	n := startNodesOf(t, before, built(t))
 	t.Run("asked by the new one", func(t *testing.T) { n.cross(t, n.a, n.b) })
 	t.Run("asked by the old one", func(t *testing.T) { n.cross(t, n.b, n.a) })
 	t.Run("a key that the old one does not know", func(t *testing.T) {
