@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"net/netip"
 	"sync"
-	"time"
 
 	"ssegateway/internal/gateway"
 )
@@ -147,24 +146,39 @@ func (r *Relay) shrink(a *answer) {
 	a.reserved = 0
 }
 
+// lonely has the answers that are read on for nobody, since the longest time first.
+type lonely struct {
+	mu      sync.Mutex // may be taken under an answer's
+	answers list.List  // of *answer
+}
+
+func (l *lonely) all() []*answer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]*answer, 0, l.answers.Len())
+	for e := l.answers.Front(); e != nil; e = e.Next() {
+		a, _ := e.Value.(*answer)
+		all = append(all, a)
+	}
+	return all
+}
+
+func (l *lonely) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.answers.Len()
+}
+
 // Spare gives up the answer that is read on for nobody for longest, of those whose place counts for the same address as
 // client, or of all if that is the zero Addr. It returns false if there is none.
 func (r *Relay) Spare(client netip.Addr) bool {
-	var oldest *answer
-	var since time.Time
-	r.book.mu.Lock()
-	for _, a := range r.book.keys {
-		at, holder, ok := a.isAlone()
-		if ok && (oldest == nil || at.Before(since)) && (!client.IsValid() || r.cfg.SameAddress(holder.ClientIP(), client)) {
-			oldest, since = a, at
+	for _, a := range r.alone.all() {
+		if holder := a.holds(); holder != nil && (!client.IsValid() || r.cfg.SameAddress(holder.ClientIP(), client)) {
+			a.end(gone)
+			return true
 		}
 	}
-	r.book.mu.Unlock()
-	if oldest == nil {
-		return false
-	}
-	oldest.end(gone)
-	return true
+	return false
 }
 
 // Stats are what can be counted of answers that are kept.
@@ -178,13 +192,7 @@ type Stats struct {
 func (r *Relay) Stats() Stats {
 	r.book.mu.Lock()
 	defer r.book.mu.Unlock()
-	s := Stats{Kept: len(r.book.keys), Bytes: r.book.used, Unkept: r.unkept.Load(), Returns: r.returns.Load()}
-	for _, a := range r.book.keys {
-		if _, _, ok := a.isAlone(); ok {
-			s.Alone++
-		}
-	}
-	return s
+	return Stats{Kept: len(r.book.keys), Alone: r.alone.len(), Bytes: r.book.used, Unkept: r.unkept.Load(), Returns: r.returns.Load()}
 }
 
 // Answer implements connections.Answers.

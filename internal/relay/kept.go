@@ -74,6 +74,7 @@ type answer struct {
 	joining int           // readers who are about to be there
 	holder  *gateway.Conn // counts for the answer while nobody reads it; nil: somebody does
 	alone   time.Time     // since when nobody does
+	waiting *list.Element // among the relay's that nobody reads; nil: somebody does
 	expiry  *time.Timer   // ends that, or what is kept of an answer that is over
 	changed chan struct{} // closed when there is more; nil: nobody waits
 }
@@ -214,6 +215,7 @@ func (a *answer) end(s state) {
 	readers := append([]*gateway.Conn{}, a.readers...)
 	holder := a.holder
 	a.holder = nil
+	a.isRead()
 	a.wakeLocked()
 	if a.expiry != nil {
 		a.expiry.Stop()
@@ -291,7 +293,7 @@ func (a *answer) addLocked(c *gateway.Conn) (late bool, s state) {
 	if a.state == streaming && a.expiry != nil {
 		a.expiry.Stop()
 	}
-	a.alone = time.Time{}
+	a.isRead()
 	a.readers = append(a.readers, c)
 	return false, a.state
 }
@@ -332,7 +334,7 @@ func (a *answer) left(c *gateway.Conn) int {
 		return nothing
 	}
 	if !elsewhere && a.alone.IsZero() {
-		a.alone = time.Now()
+		a.nobodyReads()
 		a.expireIn(a.wait)
 	} else if !elsewhere && time.Since(a.alone) >= a.wait {
 		return nothing
@@ -396,9 +398,34 @@ func (a *answer) back(holder *gateway.Conn) {
 	a.relay.settle(a)
 }
 
-// isAlone returns since when nobody reads the answer; ok is false if somebody does.
-func (a *answer) isAlone() (since time.Time, holder *gateway.Conn, ok bool) {
+// nobodyReads puts the answer behind those that nobody reads already. The caller holds the lock.
+func (a *answer) nobodyReads() {
+	l := &a.relay.alone
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a.alone = time.Now()
+	a.waiting = l.answers.PushBack(a)
+}
+
+// isRead is called when somebody reads the answer, or it has ended. The caller holds the lock.
+func (a *answer) isRead() {
+	a.alone = time.Time{}
+	if a.waiting == nil {
+		return
+	}
+	l := &a.relay.alone
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answers.Remove(a.waiting)
+	a.waiting = nil
+}
+
+// holds returns who counts for an answer that is read on for nobody; nil: somebody reads it, or is about to.
+func (a *answer) holds() *gateway.Conn {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.alone, a.holder, a.state == streaming && a.holder != nil && a.joining+len(a.pulls) == 0
+	if a.state != streaming || a.joining+len(a.pulls) > 0 {
+		return nil
+	}
+	return a.holder
 }

@@ -77,6 +77,7 @@ type Relay struct {
 	unkept  atomic.Uint64
 	returns atomic.Uint64
 	book    book
+	alone   lonely
 	streams sync.WaitGroup
 	waiting waiting
 
