@@ -1,4 +1,4 @@
-package server_test
+package nodes_test
 
 import (
 	"fmt"
@@ -11,7 +11,6 @@ import (
 // A node that is stopped while NATS is away tells of all connections that came meanwhile.
 func TestStopWhileNATSIsAway(t *testing.T) {
 	t.Parallel()
-	binary := built(t)
 	broker := startNATS(t)
 	g := harness.StartGateway(t, binary, nil, "NATS_URL="+broker.ClientURL(), fmt.Sprintf("NODE_LEASE_SECONDS=%d", leaseSeconds))
 	n := &nodes{t: t, a: g, backend: g.Backend, client: &http.Client{}}

@@ -1,4 +1,4 @@
-package server_test
+package nodes_test
 
 import (
 	"net/http"
@@ -46,7 +46,7 @@ func buildBefore(t *testing.T) (binary string) {
 func TestVersionBefore(t *testing.T) {
 	t.Parallel()
 	before := buildBefore(t)
-	n := startNodesOf(t, before, built(t))
+	n := startNodesOf(t, before, binary)
 	t.Run("asked by the new one", func(t *testing.T) { n.cross(t, n.a, n.b) })
 	t.Run("asked by the old one", func(t *testing.T) { n.cross(t, n.b, n.a) })
 	t.Run("a key that the old one does not know", func(t *testing.T) {

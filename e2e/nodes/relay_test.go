@@ -1,4 +1,4 @@
-package server_test
+package nodes_test
 
 import (
 	"fmt"
@@ -24,7 +24,6 @@ type relaying struct {
 
 func startRelaying(t *testing.T, settings ...string) *relaying {
 	t.Helper()
-	binary := built(t)
 	r := &relaying{write: make(chan string), end: make(chan struct{}), gone: make(chan time.Time, 10), token: make(chan string, 10)}
 	app := httptest.NewServer(http.HandlerFunc(r.serve))
 	t.Cleanup(app.Close)

@@ -1,4 +1,4 @@
-package server_test
+package nodes_test
 
 import (
 	"fmt"
@@ -22,7 +22,6 @@ type fullNodes struct {
 	*nodes
 
 	broker   *natsserver.Server
-	binary   string
 	settings []string
 	streams  []*harness.Exchange
 }
@@ -37,14 +36,13 @@ const (
 // startFull starts a node, and opens streams on it that fill the storage of NATS. Those that
 // do not fit are told to come back.
 func startFull(t *testing.T) *fullNodes {
-	binary := built(t)
 	broker := startNATS(t)
 	if err := broker.GlobalAccount().UpdateJetStreamLimits(map[string]natsserver.JetStreamAccountLimits{
 		"": {MaxMemory: -1, MaxStore: fullStorage, MaxStreams: -1, MaxConsumers: -1},
 	}); err != nil {
 		t.Fatal(err)
 	}
-	f := &fullNodes{nodes: &nodes{t: t, client: &http.Client{}}, broker: broker, binary: binary}
+	f := &fullNodes{nodes: &nodes{t: t, client: &http.Client{}}, broker: broker}
 	f.settings = []string{"NATS_URL=" + broker.ClientURL(), fmt.Sprintf("NODE_LEASE_SECONDS=%d", fullLease), "TOPIC_LOG_BYTES=1048576"}
 	f.a = harness.StartGateway(t, binary, nil, f.settings...)
 	f.backend = f.a.Backend
@@ -220,7 +218,7 @@ func TestStorageFull(t *testing.T) {
 		t.Error("the lease was lost")
 	}
 	f.want(f.a, http.MethodPost, "/internal/publish", `{"topics":["x"],"event":{"data":"1"}}`, http.StatusServiceUnavailable, "BROKER_UNAVAILABLE")
-	b := harness.StartGateway(t, f.binary, nil, append(f.settings, "CALLBACK_URL="+f.backend.URL("/callback"))...)
+	b := harness.StartGateway(t, binary, nil, append(f.settings, "CALLBACK_URL="+f.backend.URL("/callback"))...)
 	for _, x := range f.streams {
 		x.HangUp()
 	}
@@ -245,7 +243,7 @@ func TestStorageFullOfADeadNode(t *testing.T) {
 		t.Fatalf("%d records wait, %v", unrecorded, err)
 	}
 	f.a.Kill()
-	b := harness.StartGateway(t, f.binary, nil, append(f.settings, "CALLBACK_URL="+f.backend.URL("/callback"))...)
+	b := harness.StartGateway(t, binary, nil, append(f.settings, "CALLBACK_URL="+f.backend.URL("/callback"))...)
 	f.awaitTold(unrecorded, b)
 	f.awaitNoRecords()
 	f.awaitReady(b)

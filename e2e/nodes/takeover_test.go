@@ -1,6 +1,6 @@
 //go:build linux
 
-package server_test
+package nodes_test
 
 import (
 	"encoding/json"
@@ -17,7 +17,6 @@ import (
 func TestTakeoverInBatches(t *testing.T) {
 	const streams, batch = 1000, 100
 	broker := startNATS(t)
-	binary := built(t)
 	settings := []string{"NATS_URL=" + broker.ClientURL(), fmt.Sprintf("NODE_LEASE_SECONDS=%d", leaseSeconds), fmt.Sprintf("CALLBACK_BATCH=%d", batch), "LOG_LEVEL=warn"}
 	n := &nodes{t: t, client: &http.Client{}, nats: broker, a: harness.StartGateway(t, binary, nil, settings...)}
 	t.Cleanup(n.client.CloseIdleConnections)

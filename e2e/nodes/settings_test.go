@@ -1,4 +1,4 @@
-package server_test
+package nodes_test
 
 import (
 	"fmt"
@@ -13,7 +13,6 @@ import (
 // it does.
 func TestOtherCallbackURL(t *testing.T) {
 	t.Parallel()
-	binary := built(t)
 	settings := []string{"NATS_URL=" + startNATS(t).ClientURL(), fmt.Sprintf("NODE_LEASE_SECONDS=%d", leaseSeconds)}
 	a := harness.StartGateway(t, binary, nil, settings...)
 	n := &nodes{t: t, a: a, backend: a.Backend, client: &http.Client{}}

@@ -1,4 +1,4 @@
-package server_test
+package nodes_test
 
 import (
 	"encoding/json"
@@ -29,26 +29,13 @@ type nodes struct {
 
 const leaseSeconds = 3
 
+var binary string
+
 func TestMain(m *testing.M) {
-	os.Exit(harness.Main(m, func(dir string) error {
-		folder = dir
-		return nil
+	os.Exit(harness.Main(m, func(dir string) (err error) {
+		binary, err = harness.Build(dir)
+		return err
 	}))
-}
-
-// folder is there for as long as the tests run.
-var folder string
-
-var build = sync.OnceValues(func() (string, error) { return harness.Build(folder) })
-
-// built returns the program. It is compiled once.
-func built(t testing.TB) string {
-	t.Helper()
-	binary, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return binary
 }
 
 // startNATS starts a server, and returns it with its address.
@@ -77,7 +64,6 @@ func startNATS(t *testing.T, change ...func(*natsserver.Options)) *natsserver.Se
 
 func startNodes(t *testing.T, change ...func(*natsserver.Options)) *nodes {
 	t.Helper()
-	binary := built(t)
 	return startNodesOf(t, binary, binary, change...)
 }
 
@@ -261,7 +247,6 @@ func TestTwoNodes(t *testing.T) {
 // bound. Beyond it clients are told to come back, and the backend is not asked.
 func TestHeldWhileNATSTakesNoRecords(t *testing.T) {
 	broker := startNATS(t)
-	binary := built(t)
 	g := harness.StartGateway(t, binary, nil, "NATS_URL="+broker.ClientURL(), "MAX_CONNECTIONS=256", "CALLBACK_CONCURRENCY=256", "LOG_LEVEL=warn")
 	g.Backend.On("", harness.Script{Connect: func(*harness.Callback) harness.Answer { return harness.Answer{Status: http.StatusForbidden} }})
 	n := &nodes{t: t, a: g, backend: g.Backend, client: &http.Client{}}
