@@ -14,7 +14,7 @@ COUNT     ?= 1     # how often each test or benchmark runs
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
-.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate stress chaos kills hostile fuzz clean
+.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate stress screenshots chaos kills hostile fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +55,7 @@ test-release:
 # Traefik takes minutes to build, so these tests are no part of `make test`.
 test-deploy: test-deps ## build Traefik where it is missing, and run the tests of proxies with it; minutes
 	scripts/traefik
-	PATH=$(CURDIR)/bin:$$PATH FRONTS=traefik $(GO) test -race -count=$(strip $(COUNT)) -timeout 15m -run 'Front|TestPagesComeBack' $(TESTFLAGS) ./e2e/proxy ./e2e/browser
+	PATH=$(CURDIR)/bin:$$PATH FRONTS=traefik $(GO) test -race -count=$(strip $(COUNT)) -timeout 15m -run 'Front|TestPagesComeBack|TestProxies' $(TESTFLAGS) ./e2e/proxy ./e2e/browser ./e2e/probe
 
 # Type checks everything, tests included, as the other systems compile it.
 vet-others:
@@ -86,6 +86,9 @@ simulate: ## measure a gateway with up to 1,000,000 connections in memory; minut
 	$(GO) test -tags simulate -run '^TestSimulation$$' -count=1 -timeout 15m -v ./internal/gateway -docs $(CURDIR)/docs
 
 # SCENARIOS="kills …" runs only these, changed or not.
+screenshots: test-deps ## make the pictures of docs/console.md anew; minutes
+	$(GO) test -count=1 -run TestScreenshots -timeout 15m ./e2e/browser -screenshots $(CURDIR)/docs/console -traffic 14m
+
 stress: test-deps build ## run each promise's scenario at full size where its code has changed; writes docs/guarantees.md; hours; needs root
 	$(GO) run ./bench/stress $(SCENARIOS)
 

@@ -15,7 +15,7 @@ import (
 	"ssegateway/e2e/harness/chromium"
 )
 
-var screenshots = flag.String("screenshots", "", "a folder for pictures of the demo's page of answers")
+var screenshots = flag.String("screenshots", "", "a folder for pictures of the demo's page of answers, and of the console")
 
 // demoTab is a window with the demo's page of answers.
 type demoTab struct{ chromium.Tab }

@@ -15,7 +15,7 @@ import (
 const connectionsPath = "/internal/connections"
 
 // steering has the cases about listing, changing and closing connections.
-var steering = section{title: "11 looking at and steering connections", cases: []contractCase{
+var steering = section{title: "14 looking at and steering connections", cases: []contractCase{
 	{name: "GET one: token, node, state, path without query, subject, topics, since, written, queued, drops", run: func(t *T) {
 		s := t.Shared()
 		topic, subject := NewTopic(), NewTopic()
@@ -36,10 +36,38 @@ var steering = section{title: "11 looking at and steering connections", cases: [
 		}
 		want := Connection{
 			Token: x.token, Node: got.Node, State: "open", Path: "/rooms//7", Subject: subject, Topics: []string{topic},
-			Overflow: "disconnect", Since: got.Since, Events: 1, Bytes: got.Bytes,
+			Overflow: "disconnect", Since: got.Since, Events: 1, Bytes: got.Bytes, Request: got.Request,
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
+		}
+	}},
+	{name: "GET one: of its request the path and the headers that are on the list, nothing secret, and no query", run: func(t *T) {
+		s := t.Shared()
+		x := s.OpenWith(harness.Request{Target: "/rooms/8?secret=1", Header: []harness.Field{
+			{Name: "accept", Value: "text/event-stream"},
+			{Name: "authorization", Value: "Bearer secret"},
+			{Name: "cookie", Value: "secret=1"},
+			{Name: "last-event-id", Value: "secret"},
+			{Name: "x-api-key", Value: "secret"},
+			{Name: "x-forwarded-access-token", Value: "secret"},
+			{Name: "referer", Value: "http://ada:secret@app.test/chat?secret#secret"},
+			{Name: "user-agent", Value: strings.Repeat("u", 1025)},
+			{Name: "x-forwarded-for", Value: "192.0.2.1"},
+		}}, granting(`{}`))
+		got := s.Connection(x.token).Request
+		if got == nil {
+			t.Fatal("no request")
+		}
+		delete(got.Headers, "host")
+		want := &Request{Path: "/rooms/8", Headers: map[string]string{
+			"accept": "text/event-stream", "referer": "http://app.test/chat", "user-agent": strings.Repeat("u", 1024) + "…", "x-forwarded-for": "192.0.2.1",
+		}}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		if list := s.Call(http.MethodGet, connectionsPath+"?limit=1000", ""); strings.Contains(list.Body, `"request"`) {
+			t.Errorf("the list has requests: %s", list.Body)
 		}
 	}},
 	{name: "GET one: a pending connection is one", run: func(t *T) {
@@ -467,6 +495,13 @@ type Connection struct {
 	Bytes    int      `json:"bytes_written"`
 	Queued   int      `json:"bytes_queued"`
 	Drops    int      `json:"drops"`
+	Request  *Request `json:"request"`
+}
+
+// Request is what is shown of the request of a connection.
+type Request struct {
+	Path    string            `json:"path"`
+	Headers map[string]string `json:"headers"`
 }
 
 // Connection requests one connection, which must exist.

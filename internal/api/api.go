@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"ssegateway/internal/connections"
+	"ssegateway/internal/history"
 )
 
 // API serves the requests under /internal/.
@@ -19,6 +21,7 @@ type API struct {
 	maxBody   int64
 	maxTopics int
 	follow    Follow
+	past      Past
 	log       *slog.Logger
 	invalid   atomic.Uint64 // sends
 
@@ -29,10 +32,18 @@ type API struct {
 // why it does not.
 type Follow func(w http.ResponseWriter, r *http.Request, topics []string) *Error
 
+// Past has the counts of the last minutes.
+type Past struct {
+	// Points returns those of the last d.
+	Points func(d time.Duration) []history.Point
+	// Follow answers a request with a stream of the same, which goes on, or returns why it does not.
+	Follow func(w http.ResponseWriter, r *http.Request, d time.Duration) *Error
+}
+
 // New makes an API. maxBody bounds a body, in bytes, or each event in the body of a streaming
 // request. maxTopics bounds the topics of a connection, and of a publication.
-func New(conns connections.Connections, maxBody int64, maxTopics int, follow Follow, log *slog.Logger) *API {
-	return &API{conns: conns, maxBody: maxBody, maxTopics: maxTopics, follow: follow, log: log}
+func New(conns connections.Connections, maxBody int64, maxTopics int, follow Follow, past Past, log *slog.Logger) *API {
+	return &API{conns: conns, maxBody: maxBody, maxTopics: maxTopics, follow: follow, past: past, log: log}
 }
 
 // InvalidSends returns how many sends were refused as invalid before their connection was looked up.
@@ -79,7 +90,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} else if ok && !strings.Contains(token, "/") {
 			a.connection(w, r, token)
 		} else {
-			errUnknownOp.Write(w)
+			ErrUnknownOp.Write(w)
 		}
 	}
 }

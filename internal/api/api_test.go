@@ -20,6 +20,7 @@ import (
 	"ssegateway/internal/frame"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/gatewaytest"
+	"ssegateway/internal/history"
 	"ssegateway/internal/topics"
 	"ssegateway/sse"
 )
@@ -122,6 +123,30 @@ func follow(w http.ResponseWriter, _ *http.Request, topics []string) *Error {
 	return nil
 }
 
+// newPast has one point. Its stream is that of a gateway with one point, or, of the last minute, an error.
+func newPast(t testing.TB) Past {
+	h := history.New(func() history.Counts { return history.Counts{Opened: 7} })
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = h.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	return Past{
+		Points: h.Points,
+		Follow: func(w http.ResponseWriter, _ *http.Request, d time.Duration) *Error {
+			if d == time.Minute {
+				return ErrTooManyTails
+			}
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.Header().Set("Cache-Control", "no-cache, no-transform")
+			_, _ = io.WriteString(w, "data: "+d.String()+"\n\n")
+			return nil
+		},
+	}
+}
+
 func newAPI(t testing.TB) (*API, *gateway.Gateway) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -141,7 +166,7 @@ func newAPI(t testing.TB) (*API, *gateway.Gateway) {
 		running.Wait()
 	})
 	own := connections.NewOwn(gw, all, func() string { return "node-1" }, log)
-	return New(own, 500, gw.MaxTopics(), follow, log), gw
+	return New(own, 500, gw.MaxTopics(), follow, newPast(t), log), gw
 }
 
 // open makes a connection; without a stream it stays pending.

@@ -32,6 +32,14 @@ type connection struct {
 	Queued   int64    `json:"bytes_queued"`
 	Drops    uint64   `json:"drops"`
 	*relayedForm
+
+	Request *requestForm `json:"request,omitempty"`
+}
+
+// requestForm is what is shown of a client's request, where one connection is looked at.
+type requestForm struct {
+	Path    string            `json:"path"`
+	Headers map[string]string `json:"headers"`
 }
 
 // relayedForm is what the JSON form of a connection has more if it reads a relayed answer.
@@ -60,6 +68,9 @@ func show(i connections.Info) connection {
 	}
 	if a := i.Answer; a != nil {
 		c.State, c.relayedForm = a.State, &relayedForm{a.Readers, a.Bytes, a.Resumable}
+	}
+	if q := i.Request; q != nil {
+		c.Request = &requestForm{q.Path, q.Headers}
 	}
 	return c
 }
@@ -243,7 +254,7 @@ func (q *request) decodePatch(maxTopics int) (add, remove []string, problem *Err
 }
 
 func writeValue(w http.ResponseWriter, v any) {
-	body, err := json.Marshal(v)
+	body, err := json.Marshal(v, json.Deterministic(true)) // of maps
 	if err != nil {
 		panic(err) // the strings are valid UTF-8, and nothing else can fail
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -31,7 +32,10 @@ func TestShowConnection(t *testing.T) {
 	if err != nil || since.Before(before) || since.After(time.Now()) {
 		t.Errorf("since %q", got.Since)
 	}
-	got.Since = ""
+	if q := got.Request; q == nil || q.Path != "/a/b" || len(q.Headers) > 0 {
+		t.Errorf("request %+v", q)
+	}
+	got.Since, got.Request = "", nil
 	opening := uint64(len("id: " + extentOf(a).Epoch + "-0\n\n"))
 	shown := connection{
 		Token: token, Node: "node-1", State: "open", Path: "/a/b", Subject: "u", Topics: []string{"a", "b"}, Overflow: "drop_oldest",
@@ -247,6 +251,26 @@ func TestStats(t *testing.T) {
 		want(t, do(t, a, http.MethodGet, "/internal/stats", ""), 200, part)
 	}
 	want(t, do(t, a, http.MethodPost, "/internal/stats", `{}`), 405, "METHOD_NOT_ALLOWED")
+}
+
+// The history is JSON, or a stream for who asks for one. The time is 5 s to 15 min.
+func TestHistory(t *testing.T) {
+	a, _ := newAPI(t)
+	for !strings.Contains(do(t, a, http.MethodGet, "/internal/stats?history=15m", "").Body.String(), `"streams_opened":7`) {
+		runtime.Gosched() // the first point comes at once
+	}
+	want(t, do(t, a, http.MethodGet, "/internal/stats?history=90s", ""), 200, `{"interval_seconds":5,"points":[{"time":"`)
+	for _, accept := range []string{"text/event-stream", "application/json, Text/Event-Stream;q=1"} {
+		want(t, do(t, a, http.MethodGet, "/internal/stats?history=15m", "", "Accept", accept), 200, "data: 15m0s\n\n")
+		want(t, do(t, a, http.MethodGet, "/internal/stats?history=1m", "", "Accept", accept), 429, "TOO_MANY_TAILS")
+		want(t, do(t, a, http.MethodGet, "/internal/stats?history=", "", "Accept", accept), 200, `{"node":"node-1"`)
+	}
+	for _, text := range []string{"1", "15", "4s", "901s", "16m", "-1m", "1h", "1.5m", "s", "m", "0m", "05s", "99999m", "+1m", "1m%20"} {
+		want(t, do(t, a, http.MethodGet, "/internal/stats?history="+text, ""), 400, "INVALID_HISTORY")
+	}
+	want(t, do(t, a, http.MethodGet, "/internal/stats?history=%zz", ""), 400, "INVALID_QUERY")
+	want(t, do(t, a, http.MethodHead, "/internal/stats?history=15m", ""), 200, "")
+	want(t, do(t, a, http.MethodPost, "/internal/stats?history=15m", `{}`), 405, "METHOD_NOT_ALLOWED")
 }
 
 func TestServedDocument(t *testing.T) {

@@ -66,8 +66,9 @@ var (
 	errWriteFailed    = &Error{500, "WRITE_FAILED", "event could not be written, the connection has ended"}
 	errBufferFull     = &Error{503, "BUFFER_FULL", "the buffer of the pending connection is full, nothing of this request was kept"}
 	errWriteTimeout   = &Error{504, "WRITE_TIMEOUT", "event is queued, but was not written in time"}
-	errUnknownOp      = &Error{404, "NOT_FOUND", "no such internal endpoint"}
+	ErrUnknownOp      = &Error{404, "NOT_FOUND", "no such internal endpoint"}
 	errRequestAborted = &Error{400, "REQUEST_ABORTED", "body ended early"}
+	errHistory        = &Error{400, "INVALID_HISTORY", "history must be a time such as 15m or 90s, of 5 s to 15 min"}
 
 	// Of tails. The first is also that of clients' requests.
 

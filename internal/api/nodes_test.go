@@ -79,7 +79,7 @@ func among(t *testing.T, n int, f func(t *testing.T, peers []*peer)) {
 			p.own = connections.NewOwn(p.gw, all, p.node.Name, log)
 			r := router.New(p.own, p.node, log)
 			p.node.Serve(r.Answer)
-			p.API = New(r, 500, p.gw.MaxTopics(), nil, log)
+			p.API = New(r, 500, p.gw.MaxTopics(), nil, Past{}, log)
 			var own context.Context
 			own, p.stop = context.WithCancel(ctx)
 			running.Go(func() { _ = all.Run(ctx) })

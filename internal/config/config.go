@@ -154,6 +154,8 @@ type Config struct {
 	// 0: all at once, everything done within 4.5 s.
 	DrainWindow time.Duration
 
+	// Console serves the operator's console at /internal/console/.
+	Console bool
 	// PProf serves profiles of the program at /internal/debug/pprof/.
 	PProf bool
 

@@ -284,6 +284,10 @@ func settings(c *Config) []setting {
 				"In its last 5 s, or half of it if that is less, none is closed. 0: all are closed at once and everything is done within 4.5 s.",
 		},
 		{
+			env: "CONSOLE", standard: "false", value: boolean(&c.Console),
+			meaning: "Serves the [console](console.md), a page for operators, at `/internal/console/`.",
+		},
+		{
 			env: "PPROF", standard: "false", value: boolean(&c.PProf),
 			meaning: "Serves Go's profiles of the running program at `/internal/debug/pprof/`.",
 		},

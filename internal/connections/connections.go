@@ -215,6 +215,13 @@ type Totals struct {
 	Nodes       []string
 	Unreachable []string
 	Counts
+	ByNode []NodeCounts // in the order of Nodes
+}
+
+// NodeCounts are the counts of one node.
+type NodeCounts struct {
+	Node string
+	Counts
 }
 
 // Block is an event of a streaming request. A bare one has only an id and a retry, which the

@@ -247,6 +247,9 @@ func (o *Own) Batch(ctx context.Context, operations []Operation) []Result {
 func (o *Own) Describe(_ context.Context, token gateway.Token) (Info, error) {
 	if c := o.gw.Find(token); c != nil {
 		if info := c.Info(); info.State != gateway.Closed || info.Answer != nil {
+			if info.Request = c.Request(); info.Request != nil {
+				info.Request.Path = validText(info.Request.Path)
+			}
 			return show(info, o.name()), nil
 		}
 	}
@@ -257,9 +260,11 @@ func (o *Own) Describe(_ context.Context, token gateway.Token) (Info, error) {
 }
 
 func show(i gateway.Info, node string) Info {
-	i.Path = strings.ToValidUTF8(i.Path, "\ufffd")
+	i.Path = validText(i.Path)
 	return Info{i, node}
 }
+
+func validText(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
 
 // Change implements [Connections].
 func (o *Own) Change(_ context.Context, token gateway.Token, add, remove []string) (names []string, err error) {

@@ -81,6 +81,8 @@ type Info struct {
 	Queued   int64  // bytes
 	Drops    uint64
 	Answer   *AnswerInfo // that it reads; nil: none
+	// Request is what may be shown of the client's request. It is there only where one connection is described; nil: not known.
+	Request *RequestInfo
 }
 
 // Info returns a description of the connection as it is now.

@@ -268,7 +268,7 @@ func (s *simulation) sender(t *testing.T) (send func(gateway.Token), stop func()
 	}
 	log := slog.New(slog.DiscardHandler)
 	own := connections.NewOwn(s.gw, s.topics, func() string { return "node" }, log)
-	server := &http.Server{Handler: api.New(own, 1<<20, s.gw.MaxTopics(), nil, log), ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: api.New(own, 1<<20, s.gw.MaxTopics(), nil, api.Past{}, log), ReadHeaderTimeout: time.Minute}
 	over := make(chan error)
 	go func() { over <- server.Serve(listener) }()
 	client, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", listener.Addr().String())

@@ -16,6 +16,7 @@ import (
 	"ssegateway/internal/connections"
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/history"
 	"ssegateway/internal/logging"
 	"ssegateway/internal/records"
 	"ssegateway/internal/topics"
@@ -85,7 +86,7 @@ func New(version string, results map[string][]string) *Metrics {
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "ssegateway_callback_duration_seconds",
 			Help:    "Time from a callback's start to its answer, by action.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+			Buckets: history.Bounds[:],
 		}, []string{"action"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "ssegateway_request_panics_total",

@@ -99,7 +99,7 @@ func (r *Router) serve(ctx context.Context, q nodeRequest) (a nodeAnswer) {
 			if found {
 				first++
 			}
-			info.Topics = info.Topics[first:]
+			info.Topics, info.Request = info.Topics[first:], nil
 		}
 		c := encodeConnection(info)
 		a.Connection = &c

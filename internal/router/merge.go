@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"strings"
 
 	"ssegateway/internal/connections"
 	"ssegateway/internal/gateway"
@@ -78,18 +79,21 @@ func (r *Router) Statistics(ctx context.Context) connections.Statistics {
 	s := r.own.Statistics(ctx)
 	peers := r.nodes.Peers()
 	answers, unreachable := r.askAll(ctx, peers, nodeRequest{Statistics: true})
-	all := &connections.Totals{Nodes: []string{s.Node}, Unreachable: unreachable, Counts: s.Counts}
+	all := &connections.Totals{Unreachable: unreachable, ByNode: []connections.NodeCounts{{Node: s.Node, Counts: s.Counts}}}
 	for _, p := range peers {
 		switch a, ok := answers[p.Number]; {
 		case !ok: // already in unreachable
 		case a.Statistics == nil:
 			all.Unreachable = append(all.Unreachable, p.Name)
 		default:
-			all.Nodes = append(all.Nodes, a.Statistics.Node)
-			all.Add(a.Statistics.decode())
+			all.ByNode = append(all.ByNode, connections.NodeCounts{Node: a.Statistics.Node, Counts: a.Statistics.decode()})
 		}
 	}
-	slices.Sort(all.Nodes)
+	slices.SortFunc(all.ByNode, func(a, b connections.NodeCounts) int { return strings.Compare(a.Node, b.Node) })
+	for _, n := range all.ByNode {
+		all.Nodes = append(all.Nodes, n.Node)
+		all.Add(n.Counts)
+	}
 	s.Cluster = all
 	return s
 }

@@ -137,6 +137,13 @@ type connection struct {
 	Queued     int64     `json:"queued"`
 	Drops      uint64    `json:"drops"`
 	Answer     *relayed  `json:"answer,omitzero"`
+	Request    *request  `json:"request,omitzero"` // of Describe
+}
+
+// request is a [gateway.RequestInfo].
+type request struct {
+	Path    string            `json:"path"`
+	Headers map[string]string `json:"headers"`
 }
 
 // relayed is a [gateway.AnswerInfo].
@@ -392,9 +399,13 @@ func encodeConnection(i connections.Info) connection {
 	if a := i.Answer; a != nil {
 		answer = &relayed{a.State, a.Readers, a.Bytes, a.Resumable}
 	}
+	var asked *request
+	if q := i.Request; q != nil {
+		asked = &request{q.Path, q.Headers}
+	}
 	return connection{
-		Answer: answer,
-		Token:  i.Token.String(), Node: i.Node, State: stateNames[i.State], Relayed: i.Relayed, Path: i.Path, ClientIP: i.ClientIP, Subject: i.Subject, Topics: i.Topics,
+		Answer: answer, Request: asked,
+		Token: i.Token.String(), Node: i.Node, State: stateNames[i.State], Relayed: i.Relayed, Path: i.Path, ClientIP: i.ClientIP, Subject: i.Subject, Topics: i.Topics,
 		Overflow: i.Overflow.String(), Since: i.Since, Events: i.Events, Bytes: i.Bytes, Queued: i.Queued, Drops: i.Drops,
 	}
 }
@@ -414,6 +425,9 @@ func (c connection) decode() (i connections.Info, err error) {
 	i.Relayed = c.Relayed
 	if a := c.Answer; a != nil {
 		i.Answer = &gateway.AnswerInfo{State: a.State, Readers: a.Readers, Bytes: a.Bytes, Resumable: a.Resumable}
+	}
+	if q := c.Request; q != nil {
+		i.Request = &gateway.RequestInfo{Path: q.Path, Headers: q.Headers}
 	}
 	i.Events, i.Bytes, i.Queued, i.Drops = c.Events, c.Bytes, c.Queued, c.Drops
 	return i, nil

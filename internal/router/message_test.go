@@ -186,6 +186,9 @@ func TestSideBySide(t *testing.T) {
 			check("batch", results[0].Outcome == connections.Sent && results[1].Published.Receivers == 1, results)
 			info, err := a.Describe(ctx, token)
 			want, _ := b.own.Describe(ctx, token)
+			if version == 0 { // has no word for it
+				want.Request = nil
+			}
 			check("describe", err == nil && cmp.Diff(info, want) == "" && info.Path == "/pÿq" && info.Overflow == outbox.Latest, info, err)
 			topics, err := a.Change(ctx, token, []string{"u"}, []string{"t"})
 			check("change", err == nil && cmp.Diff(topics, []string{"u"}) == "", topics, err)

@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -39,20 +38,7 @@ func (s *Server) isRetrySet(r *http.Request) bool {
 }
 
 // isEventSource reports whether a request is one that an EventSource makes.
-func isEventSource(r *http.Request) bool {
-	if r.Method != http.MethodGet {
-		return false
-	}
-	for _, list := range r.Header["Accept"] {
-		for kind := range strings.SplitSeq(list, ",") {
-			kind, _, _ = strings.Cut(kind, ";")
-			if strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
-				return true
-			}
-		}
-	}
-	return false
-}
+func isEventSource(r *http.Request) bool { return r.Method == http.MethodGet && api.WantsStream(r) }
 
 // refuseStream refuses a stream. An EventSource gets a stream instead of a status if
 // EVENTSOURCE_ERRORS asks for that.

@@ -27,6 +27,10 @@ func (s *Server) serveInternalListener(w http.ResponseWriter, r *http.Request) {
 
 // serveInternal serves a request of a caller that is allowed to call.
 func (s *Server) serveInternal(w http.ResponseWriter, r *http.Request) {
+	if s.isConsole(r) {
+		serveConsole(w, r)
+		return
+	}
 	edge.Trust(r.Context())
 	w = edge.Answer(w, r)
 	if target(r) == "/metrics" {
@@ -99,6 +103,9 @@ func (s *Server) mayCallInternalListener(r *http.Request) *api.Error {
 }
 
 func (s *Server) checkToken(r *http.Request) *api.Error {
+	if s.isConsole(r) {
+		return s.mayLoadConsole(r)
+	}
 	if !s.isToken(r.Header.Get("Authorization")) {
 		return api.ErrUnauthorized
 	}

@@ -31,6 +31,7 @@ import (
 	"ssegateway/internal/fastsend"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
+	"ssegateway/internal/history"
 	"ssegateway/internal/logging"
 	"ssegateway/internal/metrics"
 	"ssegateway/internal/records"
@@ -87,6 +88,7 @@ type Server struct {
 	own       *connections.Own
 	api       *api.API
 	metrics   *metrics.Metrics
+	history   *history.History
 	tracer    *tracing.Tracer // nil: nobody asks for traces
 	serveAPI  http.HandlerFunc
 	withCORS  func(http.HandlerFunc) http.Handler
@@ -240,7 +242,8 @@ func (s *Server) connect() {
 		s.node.Serve(s.router.Answer)
 		conns = s.router
 	}
-	s.api = api.New(conns, s.cfg.MaxBodyBytes, s.gw.MaxTopics(), s.follow, s.log)
+	s.history = history.New(s.counts)
+	s.api = api.New(conns, s.cfg.MaxBodyBytes, s.gw.MaxTopics(), s.follow, api.Past{Points: s.history.Points, Follow: s.followHistory}, s.log)
 	s.serveAPI = traceAPI(s.tracer, s.api.ServeHTTP)
 }
 
@@ -260,6 +263,7 @@ func (s *Server) Run(ctx context.Context) error {
 	parts.startUntil(ctx, "gateway", s.gw.Run)
 	parts.startUntil(ctx, "streams", s.streams.Run)
 	parts.startUntil(ctx, "senders", s.senders.Run)
+	parts.startUntil(ctx, "history", s.history.Run)
 	parts.startUntil(ctx, "memory", s.keepMemory)
 	if s.limits != nil {
 		parts.startUntil(ctx, "addresses", s.limits.Run)

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"ssegateway/internal/api"
 	"ssegateway/internal/edge"
@@ -13,6 +14,23 @@ import (
 
 // follow is an [api.Follow].
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, names []string) *api.Error {
+	return s.openTail(w, r, func(*gateway.Conn) gateway.Grant {
+		// With a position it begins now, without what its topics retain.
+		begin := topics.Beginning{LastEventID: lastEventID(r), Position: s.topics.Position().String()}
+		return gateway.Grant{Topics: names, Beginning: begin}
+	})
+}
+
+// followHistory is the Follow of an [api.Past].
+func (s *Server) followHistory(w http.ResponseWriter, r *http.Request, d time.Duration) *api.Error {
+	return s.openTail(w, r, func(c *gateway.Conn) gateway.Grant {
+		s.history.Follow(c, d)
+		return gateway.Grant{}
+	})
+}
+
+// openTail answers a request with a tail. begin is called when there is one.
+func (s *Server) openTail(w http.ResponseWriter, r *http.Request, begin func(*gateway.Conn) gateway.Grant) *api.Error {
 	if hasBody(r) {
 		return api.ErrBody
 	}
@@ -35,8 +53,6 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, names []string) 
 		}
 	}()
 	edge.Endless(w)
-	// With a position it begins now, without what its topics retain.
-	begin := topics.Beginning{LastEventID: lastEventID(r), Position: s.topics.Position().String()}
-	s.streams.Open(w, r, c, gateway.Grant{Topics: names, Beginning: begin})
+	s.streams.Open(w, r, c, begin(c))
 	return nil
 }
