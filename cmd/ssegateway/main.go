@@ -28,6 +28,9 @@ func main() {
 	// matters is in its errors.
 	log.SetOutput(io.Discard)
 	if err := command().Execute(); err != nil {
+		if code := exitCode(0); errors.As(err, &code) {
+			os.Exit(int(code))
+		}
 		if !errors.Is(err, errLogged) {
 			for _, problem := range problems(err) {
 				fmt.Fprintln(os.Stderr, "[ERROR]", problem)
@@ -57,6 +60,7 @@ func command() *cobra.Command {
 		demoCommand(),
 		benchCommand(),
 		checkCommand(),
+		probeCommand(),
 		versionCommand(),
 	)
 	root.AddCommand(operatorCommands()...)

@@ -102,8 +102,9 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
-// call makes a request, and decodes the answer. body is encoded as JSON, unless it is nil.
-func (c *Client) call(ctx context.Context, method, path string, body, answer any) error {
+// Call makes a request, and decodes the answer. body is encoded as JSON, unless it is nil. What the gateway refuses is an
+// [*Error].
+func (c *Client) Call(ctx context.Context, method, path string, body, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	var content []byte

@@ -65,7 +65,7 @@ func (c *Client) List(ctx context.Context, q Query, out, notes io.Writer) error 
 			Next        string           `json:"next_cursor"`
 			Unreachable []string         `json:"unreachable_nodes"`
 		}
-		if err := c.call(ctx, http.MethodGet, "/internal/connections?"+values.Encode(), nil, &page); err != nil {
+		if err := c.Call(ctx, http.MethodGet, "/internal/connections?"+values.Encode(), nil, &page); err != nil {
 			return err
 		}
 		for _, raw := range page.Connections {
@@ -99,7 +99,7 @@ func (c *Client) List(ctx context.Context, q Query, out, notes io.Writer) error 
 // Show prints one connection.
 func (c *Client) Show(ctx context.Context, token string, asJSON bool, out io.Writer) error {
 	var raw jsontext.Value
-	if err := c.call(ctx, http.MethodGet, "/internal/connections/"+url.PathEscape(token), nil, &raw); err != nil {
+	if err := c.Call(ctx, http.MethodGet, "/internal/connections/"+url.PathEscape(token), nil, &raw); err != nil {
 		return err
 	}
 	if asJSON {
@@ -143,7 +143,7 @@ func (c *Client) printStatus(ctx context.Context, method, path string, body any,
 	var answer struct {
 		Status string `json:"status"`
 	}
-	if err := c.call(ctx, method, path, body, &answer); err != nil {
+	if err := c.Call(ctx, method, path, body, &answer); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, answer.Status)

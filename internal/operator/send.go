@@ -39,7 +39,7 @@ func (c *Client) Publish(ctx context.Context, p Publication, out, notes io.Write
 		Receivers   int64    `json:"receivers"`
 		Unreachable []string `json:"unreachable_nodes"`
 	}
-	err := c.call(ctx, http.MethodPost, "/internal/publish", struct {
+	err := c.Call(ctx, http.MethodPost, "/internal/publish", struct {
 		Publication
 		Count string `json:"count"` // the receivers of all nodes
 	}{p, "all"}, &answer)

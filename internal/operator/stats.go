@@ -49,7 +49,7 @@ type stats struct {
 const statsPath = "/internal/stats"
 
 func (c *Client) stats(ctx context.Context) (s stats, err error) {
-	err = c.call(ctx, http.MethodGet, statsPath, nil, &s)
+	err = c.Call(ctx, http.MethodGet, statsPath, nil, &s)
 	s.at = time.Now()
 	return s, err
 }
@@ -58,7 +58,7 @@ func (c *Client) stats(ctx context.Context) (s stats, err error) {
 func (c *Client) Stats(ctx context.Context, asJSON bool, out io.Writer) error {
 	if asJSON {
 		var raw jsontext.Value
-		if err := c.call(ctx, http.MethodGet, statsPath, nil, &raw); err != nil {
+		if err := c.Call(ctx, http.MethodGet, statsPath, nil, &raw); err != nil {
 			return err
 		}
 		fmt.Fprintf(out, "%s\n", raw)

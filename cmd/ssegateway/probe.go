@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"ssegateway/internal/config"
+	"ssegateway/internal/operator"
+	"ssegateway/internal/probe"
+)
+
+// exitCode is the error of a command that has said why it exits with this code.
+type exitCode int
+
+// Exit codes of the probe.
+const (
+	foundFaults exitCode = 1
+	noProbe     exitCode = 2
+)
+
+// Error implements error.
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// probeCommand probes the path from a client to the gateway.
+func probeCommand() *cobra.Command {
+	o := probe.Options{Header: http.Header{}}
+	var headers, cookies []string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "probe URL",
+		Short: "Find what the proxies in front of the gateway do to streams",
+		Long: "probe opens streams at the public URL, sends to them by the gateway's API, and says what the proxies in between do to them, and which setting ends that.\n" +
+			"The backend has to accept the streams. It exits with 0 if nothing was found, 1 if something was, and 2 if it could not probe.",
+		Example: "  ssegateway probe https://events.example.com/orders/7 --cookie session=abc --for 10m",
+		Args:    cobra.ExactArgs(1),
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		err := func() (err error) {
+			if o.URL, err = probedURL(args[0]); err != nil {
+				return err
+			}
+			if err := addHeaders(o.Header, headers, cookies); err != nil {
+				return err
+			}
+			if o.For <= 0 {
+				return errors.New("--for has to be more than 0")
+			}
+			cfg, _, err := config.Load(c.Flags(), os.Environ(), 0)
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			return runProbe(ctx, c, operator.New(cfg), o, asJSON)
+		}()
+		if code := exitCode(0); err == nil || errors.As(err, &code) {
+			return err
+		}
+		for _, problem := range problems(err) {
+			fmt.Fprintln(c.ErrOrStderr(), "cannot probe:", problem)
+		}
+		return noProbe
+	}
+	c.Flags().StringArrayVar(&headers, "header", nil, "A `header` of each request, as \"Name: value\"; may be repeated")
+	c.Flags().StringArrayVar(&cookies, "cookie", nil, "A `cookie` of each request, as name=value; may be repeated")
+	c.Flags().DurationVar(&o.For, "for", 20*time.Second, "How long streams are watched for cuts")
+	c.Flags().BoolVar(&o.Bodies, "bodies", false, "A request body that is held back is a fault: for relayed paths")
+	c.Flags().BoolVar(&asJSON, "json", false, "Print the report as JSON")
+	showOnly(c, addressSettings...)
+	return c
+}
+
+func runProbe(ctx context.Context, c *cobra.Command, client *operator.Client, o probe.Options, asJSON bool) error {
+	notes := c.ErrOrStderr()
+	if isTerminal(notes) {
+		o.Progress = func(over time.Duration) { fmt.Fprintf(notes, "\r%s\x1b[K", probe.Bar(over, o.For)) }
+	}
+	report, err := probe.Run(ctx, client, o)
+	if o.Progress != nil {
+		fmt.Fprint(notes, "\r\x1b[K")
+	}
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		text, err := json.Marshal(report, jsontext.WithIndent("  "))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(c.OutOrStdout(), "%s\n", text)
+	} else {
+		report.Print(c.OutOrStdout())
+	}
+	if len(report.Findings) > 0 {
+		return foundFaults
+	}
+	return nil
+}
+
+func probedURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("URL: %w", errors.Unwrap(err)) // without the URL, which may have a secret
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return nil, errors.New("URL: it has to begin with http:// or https://, and a host")
+	case u.User != nil:
+		return nil, errors.New("URL: it has a user; say --header \"Authorization: …\" instead")
+	}
+	u.Fragment = ""
+	return u, nil
+}
+
+func addHeaders(h http.Header, headers, cookies []string) error {
+	for _, text := range headers {
+		name, value, ok := strings.Cut(text, ":")
+		if name = strings.TrimSpace(name); !ok || name == "" {
+			return errors.New("--header: it has to be \"Name: value\"")
+		}
+		h.Add(name, strings.TrimSpace(value))
+	}
+	if len(cookies) > 0 {
+		h.Add("Cookie", strings.Join(cookies, "; "))
+	}
+	return nil
+}

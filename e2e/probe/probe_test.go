@@ -1,0 +1,200 @@
+package probe
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"ssegateway/e2e/harness"
+	"ssegateway/internal/probe"
+)
+
+var (
+	binary string // the gateway
+	cert   *harness.Certificate
+
+	update = flag.Bool("update", false, "write the table in docs/probe.md")
+)
+
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare)) }
+
+func prepare(dir string) (err error) {
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("16") // these tests wait most of the time
+	}
+	binary, cert, err = harness.BuildWithCertificate(dir)
+	return err
+}
+
+var notPlain = regexp.MustCompile(`[^a-zA-Z0-9 _-]+`)
+
+// adviceNames are the proxies' names in the advice.
+var adviceNames = map[string]string{"nginx": "nginx", "haproxy": "HAProxy", "caddy": "Caddy", "apache": "Apache", "traefik": "Traefik"}
+
+// Through the configurations in deploy/ nothing is found. When one line is spoilt, the fault is found and the line named.
+func TestProxies(t *testing.T) {
+	for _, p := range paths {
+		name := p.proxy + " " + p.spoilt
+		if p.tls {
+			name += "TLS"
+		}
+		name = strings.TrimSpace(notPlain.ReplaceAllString(name, " ")) // HAProxy reads the directory's name, too
+		t.Run(name, func(t *testing.T) {
+			if !slices.Contains(harness.Fronts(), p.proxy) {
+				t.Skip("this proxy is not asked for: see FRONTS")
+			}
+			t.Parallel()
+			report, code := p.run(t)
+			var got []probe.ID
+			for _, f := range report.Findings {
+				got = append(got, f.ID)
+				t.Logf("%s: %s", f.ID, f.Detail)
+			}
+			if !slices.Equal(got, p.want) {
+				t.Errorf("found %v, want %v; %v", got, p.want, report.Measured)
+			}
+			if want := min(1, len(p.want)); code != want {
+				t.Errorf("exit code %d, want %d", code, want)
+			}
+			if len(p.want) == 0 {
+				return
+			}
+			named := slices.ContainsFunc(report.Findings, func(f probe.Finding) bool {
+				return slices.ContainsFunc(f.Settings, func(s probe.Setting) bool {
+					return s.Proxy == adviceNames[p.proxy] && strings.Contains(s.Text, p.names)
+				})
+			})
+			if !named {
+				t.Errorf("no setting of %s names %q", adviceNames[p.proxy], p.names)
+			}
+		})
+	}
+}
+
+// run runs the gateway, the proxy and the probe.
+func (p path) run(t *testing.T) (report probe.Report, code int) {
+	t.Helper()
+	beats := p.beats
+	if beats == "" {
+		beats = "3600"
+	}
+	gw := harness.StartGateway(t, binary, nil, "HEARTBEAT_INTERVAL_SECONDS="+beats)
+	gw.Backend.On("probe", harness.Script{Connect: func(*harness.Callback) harness.Answer {
+		return harness.Answer{Body: `{"topics":["room.7"]}`}
+	}})
+	application := gw.Port
+	if !p.all {
+		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		t.Cleanup(server.Close)
+		_, port, _ := strings.Cut(server.Listener.Addr().String(), ":")
+		application, _ = strconv.Atoi(port)
+	}
+	scheme, secured := "http", (*harness.Certificate)(nil)
+	if p.tls {
+		scheme, secured = "https", cert
+	}
+	front := harness.StartFront(t, p.proxy, secured, gw.Port, application, p.change...)
+	args := []string{"probe", scheme + "://" + front.Endpoint.Addr + "/events/probe", "--json", "--for", "4s", "--header", harness.KeyHeader + ": probe"}
+	if p.bodies {
+		args = append(args, "--bodies")
+	}
+	out, errs, code := command(t, []string{"PORT=" + strconv.Itoa(gw.Port), "SSL_CERT_FILE=" + cert.CertFile}, args...)
+	if code > 1 || json.Unmarshal([]byte(out), &report) != nil {
+		t.Fatalf("exit code %d, %s%s", code, out, errs)
+	}
+	return report, code
+}
+
+// command runs the program with these settings.
+func command(t *testing.T, settings []string, args ...string) (out, errs string, code int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Env = append([]string{"GORACE=atexit_sleep_ms=0"}, settings...) // else each takes a second more
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
+}
+
+// What cannot be probed is exit code 2, with the reason. A path without faults is one line.
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	gw := harness.StartGateway(t, binary, nil)
+	gw.Backend.On("refused", harness.Script{Connect: func(*harness.Callback) harness.Answer { return harness.Answer{Status: 403} }})
+	front := harness.StartFront(t, "haproxy", nil, gw.Port, gw.Port)
+	settings := []string{"PORT=" + strconv.Itoa(gw.Port)}
+	url := "http://" + front.Endpoint.Addr + "/events/probe"
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"ftp://127.0.0.1/"}, "http://"},
+		{[]string{"http://user:secret@127.0.0.1/"}, "user"},
+		{[]string{url, "--header", "no colon"}, "--header"},
+		{[]string{url, "--header", harness.KeyHeader + ": refused"}, "403"},
+		{[]string{"http://127.0.0.1:1/events/"}, "cannot connect"},
+		{[]string{url, "--internal-addr", "127.0.0.1:1"}, "cannot reach the gateway"},
+	} {
+		out, errs, code := command(t, settings, append([]string{"probe"}, c.args...)...)
+		if code != 2 || out != "" || !strings.Contains(errs, c.says) || strings.Contains(errs, "secret") {
+			t.Errorf("%q: exit code %d, %q, %q, want 2 and %q", c.args, code, out, errs, c.says)
+		}
+	}
+	out, errs, code := command(t, settings, "probe", url, "--for", "1s")
+	if code != 0 || strings.Count(out, "\n") != 1 || !strings.HasPrefix(out, "ok ") || errs != "" {
+		t.Errorf("exit code %d, %q, %q, want one line", code, out, errs)
+	}
+}
+
+// docs/probe.md has the table of the paths that are tested here.
+func TestPage(t *testing.T) {
+	var table strings.Builder
+	table.WriteString("| configuration | changed | found |\n| --- | --- | --- |\n")
+	for _, p := range paths {
+		changed, found := p.spoilt, "nothing"
+		if changed == "" {
+			changed = "nothing"
+		}
+		if p.tls {
+			changed += ", HTTP/2"
+		}
+		if len(p.want) > 0 {
+			found = ""
+			for _, id := range p.want {
+				found += fmt.Sprintf(", `%s`", id)
+			}
+			found = found[2:]
+		}
+		fmt.Fprintf(&table, "| %s | %s | %s |\n", adviceNames[p.proxy], changed, found)
+	}
+	const file, begin, end = "../../docs/probe.md", "<!-- paths: go test ./e2e/probe -run TestPage -update -->\n\n", "\n<!-- end of paths -->"
+	page, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(page), begin)
+	old, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatal("docs/probe.md has no place for the table")
+	}
+	if old == table.String() {
+		return
+	}
+	if !*update {
+		t.Fatal("the table in docs/probe.md is another one: run the test with -update")
+	}
+	if err := os.WriteFile(file, []byte(head+begin+table.String()+end+tail), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

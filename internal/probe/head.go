@@ -1,0 +1,121 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// findVersions finds out which versions of HTTP the public end speaks, and how long a short request takes.
+func (p *prober) findVersions(ctx context.Context) error {
+	begin := time.Now()
+	conn, err := p.connect(ctx, "h2", "http/1.1")
+	if err != nil {
+		return fmt.Errorf("cannot connect to %s: %w", p.URL.Host, err)
+	}
+	defer conn.Close()
+	p.trip = time.Since(begin)
+	p.versions = []version{http1}
+	if secured, ok := conn.(*tls.Conn); ok && secured.ConnectionState().NegotiatedProtocol == "h2" {
+		p.versions = []version{http2}
+		if older, err := p.connect(ctx, "http/1.1"); err == nil {
+			older.Close()
+			p.versions = append(p.versions, http1)
+		}
+	} else if ok {
+		p.found(OnlyHTTP1, "the public end chose HTTP/1.1, though HTTP/2 was offered")
+	}
+	names := make([]string, len(p.versions))
+	for i, v := range p.versions {
+		names[i] = v.name
+	}
+	p.measured("versions", strings.Join(names, ", "))
+	return p.roundTrip(ctx)
+}
+
+// roundTrip measures a short request through the path and back: a HEAD, which a gateway answers by itself. An application
+// behind a relay may take longer for it.
+func (p *prober) roundTrip(ctx context.Context) error {
+	transport := p.transport(p.versions[0])
+	defer transport.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(ctx, longPast)
+	defer cancel()
+	const tries = 5
+	for i := range tries {
+		req, err := p.request(ctx, http.MethodHead, request{}, nil)
+		if err != nil {
+			return err
+		}
+		begin := time.Now()
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			return nil //nolint:nilerr // the time of the connection remains
+		}
+		resp.Body.Close()
+		if took := time.Since(begin); i == 1 || i > 1 && took < p.trip {
+			p.trip = took // the first one made the connection
+		}
+	}
+	return nil
+}
+
+// first opens the first stream, and looks at the head of its answer.
+func (p *prober) first(ctx context.Context) (*stream, error) {
+	s, err := p.open(ctx, request{})
+	if err != nil {
+		return nil, err
+	}
+	head := s.answered()
+	if head == nil {
+		return s, nil // it is held back, which delivery finds
+	}
+	p.checkHead(head)
+	if encoding(head) == "" {
+		return s, nil
+	}
+	p.found(Compressed, fmt.Sprintf("Content-Encoding: %.40q", encoding(head)))
+	s.leave()
+	p.encodings = "identity"
+	if s, err = p.open(ctx, request{}); err == nil && s.answered() != nil && encoding(s.answered()) != "" {
+		return nil, errors.New("the stream is compressed though nobody asked for it, so that its events cannot be looked at")
+	}
+	return s, err
+}
+
+func (p *prober) checkHead(head *http.Response) {
+	if !head.ProtoAtLeast(1, 1) {
+		p.found(HTTP10, "the answer is "+head.Proto)
+	}
+	if kind, _, _ := mime.ParseMediaType(head.Header.Get("Content-Type")); kind != "text/event-stream" {
+		p.found(ContentType, fmt.Sprintf("Content-Type: %.80q", head.Header.Get("Content-Type")))
+	}
+	var lost []string
+	if control := strings.ToLower(strings.Join(head.Header.Values("Cache-Control"), ",")); !strings.Contains(control, "no-cache") && !strings.Contains(control, "no-store") {
+		lost = append(lost, "Cache-Control: no-cache")
+	}
+	if !strings.EqualFold(head.Header.Get("X-Content-Type-Options"), "nosniff") {
+		lost = append(lost, "X-Content-Type-Options: nosniff")
+	}
+	if len(lost) > 0 {
+		p.found(HeadersLost, "the answer lacks "+strings.Join(lost, " and "))
+	}
+	if by := head.Header.Get("Server"); by != "" {
+		p.measured("server", fmt.Sprintf("%.80q", by))
+	}
+	if via := head.Header.Values("Via"); len(via) > 0 {
+		p.measured("via", fmt.Sprintf("%.200q", strings.Join(via, ", ")))
+	}
+}
+
+// encoding returns how an answer is compressed, or "".
+func encoding(head *http.Response) string {
+	if e := strings.ToLower(head.Header.Get("Content-Encoding")); e != "identity" {
+		return e
+	}
+	return ""
+}

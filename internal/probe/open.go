@@ -1,0 +1,267 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// version is a version of HTTP.
+type version struct {
+	name  string
+	http2 bool
+}
+
+var (
+	http1 = version{"HTTP/1.1", false}
+	http2 = version{"HTTP/2", true}
+)
+
+// request is what is special about a request for a stream.
+type request struct {
+	header http.Header
+	query  string
+	bare   bool // without the headers of the user
+}
+
+// transport makes a transport of its own, so that nothing is shared with another stream.
+func (p *prober) transport(v version) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(!v.http2)
+	protocols.SetHTTP2(v.http2)
+	return &http.Transport{
+		Protocols: protocols, DialContext: p.dial, TLSClientConfig: p.tls.Clone(), DisableCompression: true,
+		MaxResponseHeaderBytes: answerLimit,
+	}
+}
+
+// request makes a request as an EventSource does.
+func (p *prober) request(ctx context.Context, method string, r request, body io.Reader) (*http.Request, error) {
+	to := *p.URL
+	for _, more := range []string{p.query, r.query} {
+		if more != "" {
+			to.RawQuery = strings.TrimPrefix(to.RawQuery+"&"+more, "&")
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, to.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header = http.Header{
+		"Accept": {"text/event-stream"}, "Cache-Control": {"no-cache"}, "Accept-Encoding": {p.encodings}, "User-Agent": {p.agent()},
+	}
+	if !r.bare {
+		maps.Copy(req.Header, p.Header)
+	}
+	maps.Copy(req.Header, r.header)
+	req.Host = p.host()
+	return req, nil
+}
+
+// host returns the host that requests name.
+func (p *prober) host() string {
+	if host := p.Header.Get("Host"); host != "" {
+		return host
+	}
+	return p.URL.Host
+}
+
+// agent is the User-Agent of this run.
+func (p *prober) agent() string { return "ssegateway-probe/" + p.nonce }
+
+var (
+	errNoConnection = errors.New("no new connection appeared at the gateway")
+	errAmbiguous    = errors.New("others opened streams at the same moment, and this gateway does not tell whose is whose")
+)
+
+// open opens a stream, and finds it at the gateway. Where a cache answers for the gateway it goes on with a parameter that
+// no cache has seen.
+func (p *prober) open(ctx context.Context, r request) (*stream, error) {
+	s, err := p.tryOpen(ctx, r)
+	for range 3 {
+		if !errors.Is(err, errAmbiguous) {
+			break
+		}
+		s, err = p.tryOpen(ctx, r)
+	}
+	if !errors.Is(err, errNoConnection) || p.query != "" {
+		return s, err
+	}
+	p.query = "ssegateway-probe=" + p.nonce
+	again, err2 := p.tryOpen(ctx, r)
+	if err2 != nil {
+		return nil, err
+	}
+	p.found(Cached, "a request for the same URL never reached the gateway; with another query it did")
+	return again, nil
+}
+
+func (p *prober) tryOpen(ctx context.Context, r request) (*stream, error) {
+	before, err := p.connections(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	req, err := p.request(ctx, http.MethodGet, r, nil)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	s := &stream{version: p.versions[0], transport: p.transport(p.versions[0]), cancel: cancel, changed: make(chan struct{}), begun: time.Now()}
+	p.opened = append(p.opened, s)
+	go s.do(req)
+	if err := p.locate(ctx, s, before); err != nil {
+		s.leave()
+		return nil, err
+	}
+	return s, nil
+}
+
+// locate waits until the gateway has the stream and the head of the answer is there, or until the head is late.
+func (p *prober) locate(ctx context.Context, s *stream, before map[string]connection) error {
+	begin := time.Now()
+	for pause := pollEvery; ; pause = min(2*pause, time.Second) {
+		head := s.answered()
+		if head == nil && s.ended() != nil {
+			return fmt.Errorf("no answer from %s: %w", p.URL.Host, s.ended())
+		}
+		if head != nil && head.StatusCode != http.StatusOK {
+			return refusal(ctx, s)
+		}
+		now, err := p.connections(ctx)
+		if err != nil {
+			return err
+		}
+		c, sure, err := p.mine(ctx, before, now)
+		waited := time.Since(begin)
+		switch {
+		case err != nil:
+			return err
+		case c.Token != "" && (head != nil || sure && waited > patience || waited > 2*patience):
+			s.conn = c
+			return nil
+		case head == nil && waited > longPast:
+			return fmt.Errorf("%w, and no answer came for %v", errNoConnection, longPast)
+		case head != nil && (waited > patience || s.ended() != nil):
+			return fmt.Errorf("%w: %s answered by itself, or is in front of another gateway (%q, %.80q)",
+				errNoConnection, p.URL.Host, head.Header.Get("Content-Type"), head.Header.Get("Server"))
+		}
+		if err := wait(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// mine returns the connection that is new and the probe's. It is sure if the gateway shows the User-Agent; else it is the only
+// new one with the path, or the only new one.
+func (p *prober) mine(ctx context.Context, before, now map[string]connection) (c connection, sure bool, err error) {
+	var fresh, fitting []connection
+	for token, c := range now {
+		if _, old := before[token]; old || p.has(token) {
+			continue
+		}
+		fresh = append(fresh, c)
+		if c.Path == p.URL.EscapedPath() {
+			fitting = append(fitting, c)
+		}
+	}
+	if len(fitting) == 0 {
+		fitting = fresh // a proxy may change the path
+	}
+	for _, c := range fitting[:min(len(fitting), maxLooks)] {
+		shown, _, err := p.look(ctx, c.Token)
+		if err != nil {
+			return c, false, err
+		}
+		if q := shown.Request; q != nil && strings.Contains(q.Headers["user-agent"], p.nonce) {
+			return shown, true, nil
+		}
+	}
+	switch len(fitting) {
+	case 0:
+		return connection{}, false, nil
+	case 1:
+		return fitting[0], false, nil
+	default:
+		return connection{}, false, errAmbiguous
+	}
+}
+
+// maxLooks bounds how many connections are looked at each time, to find the probe's own among them.
+const maxLooks = 100
+
+// has reports whether a token is that of a stream that was opened before.
+func (p *prober) has(token string) bool {
+	for _, s := range p.opened {
+		if s.conn.Token == token {
+			return true
+		}
+	}
+	return false
+}
+
+// RefusedError says that there is no stream to probe.
+type RefusedError struct {
+	Status int
+	Code   string // the gateway's; empty: somebody else refused
+}
+
+// Error implements error.
+func (e *RefusedError) Error() string {
+	if e.Code == "" {
+		return fmt.Sprintf("no stream: %d %s, not from a gateway", e.Status, http.StatusText(e.Status))
+	}
+	return fmt.Sprintf("no stream: %d %s; the backend has to accept the probe: see --header and --cookie", e.Status, e.Code)
+}
+
+func refusal(ctx context.Context, s *stream) error {
+	s.until(ctx, patience, func() bool { return s.err != nil })
+	s.leave()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &RefusedError{Status: s.head.StatusCode, Code: codeOf(s.body)}
+}
+
+// codeOf returns the code in an answer of the gateway, or "".
+func codeOf(body []byte) string {
+	var answer struct {
+		Error struct {
+			Code string `json:"code"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(body, &answer) != nil {
+		return ""
+	}
+	return answer.Error.Code
+}
+
+// connect makes a connection to the public end, which offers these protocols by ALPN if there is TLS.
+func (p *prober) connect(ctx context.Context, protocols ...string) (net.Conn, error) {
+	port := p.URL.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[p.URL.Scheme]
+	}
+	ctx, cancel := context.WithTimeout(ctx, longPast)
+	defer cancel()
+	conn, err := p.dial(ctx, "tcp", net.JoinHostPort(p.URL.Hostname(), port))
+	if err != nil || p.URL.Scheme == "http" {
+		return conn, err
+	}
+	config := p.tls.Clone()
+	config.NextProtos, config.ServerName = protocols, p.URL.Hostname()
+	secured := tls.Client(conn, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secured, nil
+}

@@ -1,0 +1,654 @@
+package probe
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ssegateway/internal/bubble"
+)
+
+// spoilt is a path with a fault, or with none.
+type spoilt struct {
+	name    string
+	want    ID     // "": nothing is found
+	proxy   string // that the setting is looked up for
+	setting string // what the advice for that proxy has to name
+	path    func(w *world) http.Handler
+	edit    func(w *world, o *Options)
+	secured []string // the protocols of TLS; none: plain HTTP
+}
+
+// sound is a path without a fault.
+func sound(w *world) http.Handler { return guarded(w.forward()) }
+
+var paths = []spoilt{
+	{name: "sound", path: sound},
+	{name: "sound, with HTTP 2", path: sound, secured: []string{"h2", "http/1.1"}},
+	{name: "sound, for ten minutes", path: sound, edit: func(_ *world, o *Options) { o.For = 10 * time.Minute }},
+	{name: "an idle time longer than the heartbeat", path: func(w *world) http.Handler { return w.filtered(silent(20*time.Second, io.ErrUnexpectedEOF)) }},
+	{name: "bodies are held back, and nobody minds", path: holdBodies},
+
+	{
+		name: "the whole answer is buffered", want: HeldBack, proxy: "nginx", setting: "proxy_buffering off",
+		path: func(w *world) http.Handler { return bufferedHead(w, 1<<30) },
+	},
+	{
+		name: "the head waits for 4 KiB", want: HeldBack, proxy: "ingress-nginx", setting: "proxy-buffering",
+		path: func(w *world) http.Handler { return bufferedHead(w, 4<<10) },
+	},
+	{name: "buffers of 8 KiB", want: HeldBack, proxy: "Caddy", setting: "response_buffers", path: func(w *world) http.Handler {
+		return w.filtered(func(r io.Reader) io.Reader {
+			return reader(func(b []byte) (int, error) { return io.ReadFull(r, b[:8<<10]) })
+		})
+	}},
+	{name: "the end of a large event waits for 4 KiB", want: HeldBack, proxy: "nginx", setting: "proxy_ignore_headers", path: func(w *world) http.Handler {
+		return w.filtered(filling(4 << 10))
+	}},
+	{name: "small writes are joined for 0.2 s", want: Delayed, proxy: "HAProxy", setting: "option http-no-delay", path: func(w *world) http.Handler {
+		return w.filtered(func(r io.Reader) io.Reader {
+			return batching(r, func() time.Duration { return 200 * time.Millisecond })
+		})
+	}},
+	{name: "a write waits for an acknowledgement", want: Delayed, proxy: "nginx", setting: "tcp_nodelay on", path: func(w *world) http.Handler {
+		return w.filtered(func(r io.Reader) io.Reader {
+			var last time.Time
+			return reader(func(b []byte) (int, error) {
+				n, err := r.Read(b)
+				time.Sleep(time.Until(last.Add(40 * time.Millisecond))) // fake clock
+				last = time.Now()
+				return n, err
+			})
+		})
+	}},
+	{name: "flushed every half second", want: Delayed, proxy: "Traefik", setting: "flushInterval", path: func(w *world) http.Handler {
+		return w.filtered(func(r io.Reader) io.Reader { return ticking(r, 500*time.Millisecond) })
+	}},
+	{name: "flushed every three seconds", want: Delayed, proxy: "Apache", setting: "flushpackets=on", path: func(w *world) http.Handler {
+		return w.filtered(func(r io.Reader) io.Reader { return ticking(r, 3*time.Second) })
+	}},
+	{name: "compressed", want: Compressed, proxy: "nginx", setting: "gzip_types", path: compressing},
+	{
+		name: "a short idle time", want: IdleCut, proxy: "nginx", setting: "proxy_read_timeout",
+		path: func(w *world) http.Handler { return w.filtered(silent(5*time.Second, io.ErrUnexpectedEOF)) },
+	},
+	{
+		name: "a short idle time that looks like an end", want: IdleCut, proxy: "Caddy", setting: "read_timeout",
+		path: func(w *world) http.Handler { return w.filtered(silent(5*time.Second, io.EOF)) },
+	},
+	{
+		name: "an idle time that only a slow heartbeat meets", want: IdleCut, proxy: "AWS ALB", setting: "idle_timeout.timeout_seconds",
+		path: func(w *world) http.Handler { return w.filtered(silent(60*time.Second, io.ErrUnexpectedEOF)) },
+		edit: func(w *world, o *Options) { w.gateway.heartbeat, o.For = 5*time.Minute, 3*time.Minute },
+	},
+	{name: "a bound of the whole answer", want: LifeCut, proxy: "Envoy", setting: "timeout: 0s", path: func(w *world) http.Handler {
+		return bounded(w, 15*time.Second)
+	}},
+	{
+		name: "a bound of the whole answer, long", want: LifeCut, proxy: "Traefik", setting: "writeTimeout",
+		path: func(w *world) http.Handler { return bounded(w, 5*time.Minute) }, edit: func(_ *world, o *Options) { o.For = 10 * time.Minute },
+	},
+	{name: "HTTP/1.0", want: HTTP10, proxy: "Apache", setting: "force-response-1.0", path: older},
+	{name: "HTTP/2 is off", want: OnlyHTTP1, proxy: "HAProxy", setting: "alpn h2,http/1.1", path: sound, secured: []string{"http/1.1"}},
+	{name: "Cache-Control is hidden", want: HeadersLost, proxy: "nginx", setting: "proxy_hide_header", path: func(w *world) http.Handler {
+		return answering(w, func(h http.Header) { h.Del("Cache-Control") })
+	}},
+	{name: "nosniff is hidden", want: HeadersLost, proxy: "Envoy", setting: "response_headers_to_remove", path: func(w *world) http.Handler {
+		return answering(w, func(h http.Header) { h.Del("X-Content-Type-Options") })
+	}},
+	{name: "the content type is another", want: ContentType, proxy: "Apache", setting: "ForceType", path: func(w *world) http.Handler {
+		return answering(w, func(h http.Header) { h.Set("Content-Type", "text/plain") })
+	}},
+	{name: "requests for one URL are joined", want: Cached, proxy: "nginx", setting: "proxy_cache off", path: joining},
+	{name: "an old stream is given", want: Cached, proxy: "Cloudflare", setting: "Bypass cache", path: storing},
+	{name: "every second event runs into the one before", want: EventsLost, proxy: "Apache", setting: "mod_substitute", path: func(w *world) http.Handler {
+		return w.filtered(perEvent(func(n int, text string) string {
+			if n > 2 && n%2 == 1 {
+				return strings.TrimSuffix(text, "\n")
+			}
+			return text
+		}))
+	}},
+	{name: "some events are dropped", want: EventsLost, proxy: "nginx", setting: "sub_filter", path: func(w *world) http.Handler {
+		return w.filtered(perEvent(func(n int, text string) string {
+			if n%70 == 0 {
+				return ""
+			}
+			return text
+		}))
+	}},
+	{name: "some events come twice", want: EventsChanged, proxy: "Envoy", setting: "ext_proc", path: func(w *world) http.Handler {
+		return w.filtered(perEvent(func(n int, text string) string {
+			if n%70 == 0 {
+				return text + text
+			}
+			return text
+		}))
+	}},
+	{name: "large events end the stream", want: EventsCut, proxy: "HAProxy", setting: "tune.bufsize", path: func(w *world) http.Handler {
+		return w.filtered(func(r io.Reader) io.Reader { return &limited{r: bufio.NewReaderSize(r, 32<<10)} })
+	}},
+	{name: "lines are cut", want: EventsChanged, proxy: "nginx", setting: "sub_filter", path: func(w *world) http.Handler {
+		return w.filtered(perEvent(func(_ int, text string) string {
+			if len(text) > 64<<10 {
+				return text[:64<<10] + "\n\n"
+			}
+			return text
+		}))
+	}},
+	{name: "another character set", want: EventsChanged, proxy: "nginx", setting: "charset", path: func(w *world) http.Handler {
+		return w.filtered(perEvent(func(_ int, text string) string { return strings.ReplaceAll(text, "é", "?") }))
+	}},
+	{name: "blanks are trimmed", want: EventsChanged, proxy: "Caddy", setting: "replace-response", path: func(w *world) http.Handler {
+		return w.filtered(perEvent(func(_ int, text string) string { return strings.ReplaceAll(text, "  \n", "\n") }))
+	}},
+	{name: "addresses are rewritten", want: EventsChanged, proxy: "Cloudflare", setting: "Rewrites", path: func(w *world) http.Handler {
+		return w.filtered(perEvent(func(_ int, text string) string { return strings.ReplaceAll(text, "&amp;", "&") }))
+	}},
+	{name: "comments are dropped", want: HeartbeatsLost, proxy: "Envoy", setting: "wasm", path: func(w *world) http.Handler {
+		return w.filtered(perEvent(func(_ int, text string) string {
+			if strings.HasPrefix(text, ":") {
+				return ""
+			}
+			return text
+		}))
+	}},
+	{name: "the end is hidden", want: EndHidden, proxy: "HAProxy", setting: "http-pretend-keepalive", path: func(w *world) http.Handler {
+		return w.filtered(func(r io.Reader) io.Reader {
+			return reader(func(b []byte) (int, error) {
+				n, err := r.Read(b)
+				if errors.Is(err, io.EOF) {
+					time.Sleep(time.Minute) // fake clock
+				}
+				return n, err
+			})
+		})
+	}},
+	{name: "an end looks like a cut", want: EndCut, proxy: "nginx", setting: "proxy_http_version 1.1", path: func(w *world) http.Handler {
+		return w.filtered(func(r io.Reader) io.Reader {
+			return reader(func(b []byte) (int, error) {
+				n, err := r.Read(b)
+				if err != nil {
+					err = io.ErrUnexpectedEOF
+				}
+				return n, err
+			})
+		})
+	}},
+	{name: "a client's leaving is hidden", want: LeavingHidden, proxy: "nginx", setting: "proxy_ignore_client_abort", path: func(w *world) http.Handler {
+		return detached(w, true)
+	}},
+	{name: "a client's leaving shows at a write", want: LeavingLate, proxy: "HAProxy", setting: "option abortonclose", path: func(w *world) http.Handler {
+		return detached(w, false)
+	}},
+	{name: "Last-Event-ID is dropped", want: LastEventIDLost, proxy: "Traefik", setting: "customRequestHeaders", path: func(w *world) http.Handler {
+		return w.changed(func(r *http.Request) { r.Header.Del("Last-Event-ID") })
+	}},
+	{name: "Last-Event-ID is changed", want: LastEventIDLost, proxy: "Apache", setting: "RequestHeader unset", path: func(w *world) http.Handler {
+		return w.changed(func(r *http.Request) {
+			if id := r.Header.Get("Last-Event-ID"); id != "" {
+				r.Header.Set("Last-Event-ID", strings.ToLower(id))
+			}
+		})
+	}},
+	{name: "the query is dropped", want: QueryLost, proxy: "nginx", setting: "$is_args$args", path: func(w *world) http.Handler {
+		return w.changed(func(r *http.Request) { r.URL.RawQuery = "" })
+	}},
+	{name: "bodies are held back", want: BodyHeld, proxy: "nginx", setting: "proxy_request_buffering off", path: holdBodies, edit: func(_ *world, o *Options) { o.Bodies = true }},
+	{name: "nothing is denied", want: InternalReached, proxy: "nginx", setting: "deny all", path: func(w *world) http.Handler { return w.forward() }},
+	{name: "nothing is denied, on the gateway's host", want: InternalOpen, proxy: "HAProxy", setting: "url_dec", path: func(w *world) http.Handler { return w.local(nil) }},
+	{name: "only /internal is denied", want: InternalOpen, proxy: "Caddy", setting: "/metrics/*", path: func(w *world) http.Handler {
+		return w.local(func(target string) string {
+			if strings.Contains(strings.ToLower(target), "nternal") {
+				return ""
+			}
+			return target
+		})
+	}},
+	{name: "an encoded letter is not seen", want: InternalOpen, proxy: "HAProxy", setting: "url_dec", path: func(w *world) http.Handler {
+		return w.local(func(target string) string {
+			if strings.Contains(target, "internal") || strings.Contains(target, "metrics") {
+				return ""
+			}
+			decoded, _ := url.PathUnescape(target)
+			return decoded
+		})
+	}},
+	{name: "dot segments are cleaned behind the rule", want: InternalOpen, proxy: "Envoy", setting: "normalize_path", path: func(w *world) http.Handler {
+		return w.local(func(target string) string {
+			if !strings.HasPrefix(target, "/x/") && !strings.HasPrefix(target, "/events/") {
+				return ""
+			}
+			return (&url.URL{Path: "/"}).JoinPath(target).Path
+		})
+	}},
+	{name: "slashes are merged behind the rule", want: InternalOpen, proxy: "Apache", setting: "LocationMatch", path: func(w *world) http.Handler {
+		return w.local(func(target string) string {
+			if strings.HasPrefix(target, "/events/") {
+				return target
+			}
+			if !strings.HasPrefix(target, "//") {
+				return ""
+			}
+			return target[1:]
+		})
+	}},
+	{name: "the prefix is taken away", want: InternalOpen, proxy: "nginx", setting: "no path in `proxy_pass`", path: func(w *world) http.Handler {
+		return w.local(func(target string) string {
+			behind, ok := strings.CutPrefix(target, "/events")
+			if !ok {
+				return ""
+			}
+			return behind
+		})
+	}},
+}
+
+// Each fault of a path is found, no other is, and the advice names the setting that was spoilt.
+func TestSpoiltPaths(t *testing.T) {
+	for _, path := range paths {
+		t.Run(path.name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				report, err := path.probe(t)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if path.want == "" {
+					if len(report.Findings) > 0 {
+						t.Errorf("found %s, want nothing", short(report))
+					}
+					return
+				}
+				if len(report.Findings) != 1 || report.Findings[0].ID != path.want {
+					t.Fatalf("found %s, want %s", short(report), path.want)
+				}
+				t.Log(report.Findings[0].Detail)
+				if got := adviceOf(path.want).In(path.proxy); !strings.Contains(got, path.setting) {
+					t.Errorf("the advice for %s is %q, want one that names %q", path.proxy, got, path.setting)
+				}
+			})
+		})
+	}
+}
+
+func short(r *Report) string {
+	var b strings.Builder
+	for _, f := range r.Findings {
+		fmt.Fprintf(&b, "\n%s: %s", f.ID, f.Detail)
+	}
+	return b.String()
+}
+
+// probe runs the path and probes it.
+func (s spoilt) probe(t *testing.T) (*Report, error) {
+	w := newWorld(t)
+	defer w.close()
+	o := Options{URL: &url.URL{Scheme: "http", Host: "public", Path: "/events/7"}, For: 20 * time.Second}
+	addr := "public:80"
+	p := newProber(w.gateway, o, w.network.dial)
+	if len(s.secured) > 0 {
+		config, roots := certified(t, s.secured...)
+		p.URL.Scheme, p.tls.RootCAs, addr = "https", roots, "public:443"
+		w.serve(addr, s.path(w), config)
+	} else {
+		w.serve(addr, s.path(w), nil)
+	}
+	if s.edit != nil {
+		s.edit(w, &p.Options)
+	}
+	return p.run(t.Context())
+}
+
+// reader is a function as a Reader.
+type reader func(b []byte) (int, error)
+
+func (r reader) Read(b []byte) (int, error) { return r(b) }
+
+// bufferedHead is a proxy that answers when so many bytes of the body are there.
+func bufferedHead(w *world, size int) http.Handler {
+	p := w.forward()
+	p.ModifyResponse = func(r *http.Response) error {
+		body := r.Body
+		held := make([]byte, min(size, 1<<20))
+		n, _ := io.ReadFull(body, held)
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(held[:n]), body), body}
+		return nil
+	}
+	return guarded(p)
+}
+
+// pumped reads in a goroutine, so that a Reader can wait for other things too.
+func pumped(r io.Reader) <-chan []byte {
+	pieces := make(chan []byte, 1024)
+	go func() {
+		defer close(pieces)
+		for {
+			b := make([]byte, 8<<10)
+			n, err := r.Read(b)
+			if n > 0 {
+				pieces <- b[:n]
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return pieces
+}
+
+// batching waits after the first piece that comes, and passes on what has come till then.
+func batching(r io.Reader, pause func() time.Duration) io.Reader {
+	pieces := pumped(r)
+	return reader(func(b []byte) (int, error) {
+		piece, ok := <-pieces
+		if !ok {
+			return 0, io.EOF
+		}
+		time.Sleep(pause()) // fake clock
+		n := copy(b, piece)
+		for len(pieces) > 0 && n < len(b)/2 {
+			n += copy(b[n:], <-pieces)
+		}
+		return n, nil
+	})
+}
+
+// ticking passes on at fixed times what has come.
+func ticking(r io.Reader, every time.Duration) io.Reader {
+	begin := time.Now()
+	return batching(r, func() time.Duration { return every - time.Since(begin)%every })
+}
+
+// filling passes on what is small at once, and of what is large whole buffers. The rest waits for what comes next.
+func filling(size int) func(io.Reader) io.Reader {
+	return func(r io.Reader) io.Reader {
+		var held, ready []byte
+		piece := make([]byte, 32<<10)
+		return reader(func(b []byte) (int, error) {
+			for len(ready) == 0 {
+				n, err := r.Read(piece)
+				if err != nil {
+					return copy(b, held), err
+				}
+				held = append(held, piece[:n]...)
+				whole := len(held)
+				if n >= size || whole > n {
+					whole -= whole % size
+				}
+				ready, held = slices.Clone(held[:whole]), slices.Clone(held[whole:])
+			}
+			n := copy(b, ready)
+			ready = ready[n:]
+			return n, nil
+		})
+	}
+}
+
+// silent ends the stream when nothing comes for so long.
+func silent(most time.Duration, with error) func(io.Reader) io.Reader {
+	return func(r io.Reader) io.Reader {
+		pieces := pumped(r)
+		return reader(func(b []byte) (int, error) {
+			select {
+			case piece, ok := <-pieces:
+				if !ok {
+					return 0, io.EOF
+				}
+				return copy(b, piece), nil
+			case <-time.After(most):
+				return 0, with
+			}
+		})
+	}
+}
+
+// perEvent passes a stream on event by event. f gets the number of each, from 1, and its text.
+func perEvent(f func(n int, text string) string) func(io.Reader) io.Reader {
+	return func(r io.Reader) io.Reader {
+		lines := bufio.NewReader(r)
+		var ready []byte
+		n := 0
+		return reader(func(b []byte) (int, error) {
+			for len(ready) == 0 {
+				var text strings.Builder
+				for !strings.HasSuffix(text.String(), "\n\n") {
+					line, err := lines.ReadString('\n')
+					if err != nil {
+						return 0, err
+					}
+					text.WriteString(line)
+				}
+				n++
+				ready = []byte(f(n, text.String()))
+			}
+			copied := copy(b, ready)
+			ready = ready[copied:]
+			return copied, nil
+		})
+	}
+}
+
+// limited ends at a line that is longer than its buffer.
+type limited struct {
+	r    *bufio.Reader
+	rest []byte
+}
+
+func (l *limited) Read(b []byte) (int, error) {
+	if len(l.rest) == 0 {
+		line, err := l.r.ReadSlice('\n')
+		if err != nil {
+			return 0, io.ErrUnexpectedEOF
+		}
+		l.rest = line
+	}
+	n := copy(b, l.rest)
+	l.rest = l.rest[n:]
+	return n, nil
+}
+
+func compressing(w *world) http.Handler {
+	p := w.forward()
+	return guarded(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			p.ServeHTTP(rw, r)
+			return
+		}
+		p := *p
+		p.ModifyResponse = func(resp *http.Response) error {
+			body := resp.Body
+			resp.Header.Set("Content-Encoding", "gzip")
+			out, in := io.Pipe()
+			go func() {
+				z := gzip.NewWriter(in)
+				b := make([]byte, 1<<10)
+				for {
+					n, err := body.Read(b)
+					if n > 0 {
+						_, _ = z.Write(b[:n])
+						_ = z.Flush()
+					}
+					if err != nil {
+						_ = in.CloseWithError(z.Close())
+						return
+					}
+				}
+			}()
+			resp.Body = struct {
+				io.Reader
+				io.Closer
+			}{out, closers{out, body}}
+			return nil
+		}
+		p.ServeHTTP(rw, r)
+	}))
+}
+
+type closers []io.Closer
+
+func (c closers) Close() error {
+	for _, one := range c {
+		_ = one.Close()
+	}
+	return nil
+}
+
+// bounded ends each answer after some time.
+func bounded(w *world, most time.Duration) http.Handler {
+	p := w.forward()
+	return guarded(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), most)
+		defer cancel()
+		p.ServeHTTP(rw, r.WithContext(ctx))
+	}))
+}
+
+// older answers with HTTP/1.0, which has no chunks.
+func older(w *world) http.Handler {
+	return guarded(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		out := r.Clone(r.Context())
+		out.RequestURI, out.URL.Scheme, out.URL.Host = "", "http", "gateway:80"
+		resp, err := w.back.RoundTrip(out)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		defer resp.Body.Close()
+		conn, _, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer conn.Close()
+		go func() { // a client that leaves
+			_, _ = io.Copy(io.Discard, conn)
+			resp.Body.Close()
+		}()
+		var head bytes.Buffer
+		fmt.Fprintf(&head, "HTTP/1.0 %s\r\n", resp.Status)
+		_ = resp.Header.Write(&head)
+		head.WriteString("\r\n")
+		_, _ = conn.Write(head.Bytes())
+		_, _ = io.Copy(conn, resp.Body)
+	}))
+}
+
+// answering is a proxy that changes the head of answers.
+func answering(w *world, change func(http.Header)) http.Handler {
+	p := w.forward()
+	p.ModifyResponse = func(r *http.Response) error {
+		change(r.Header)
+		return nil
+	}
+	return guarded(p)
+}
+
+// joining lets one request for a URL wait for the answer of another.
+func joining(w *world) http.Handler {
+	var mu sync.Mutex
+	under := map[string]bool{}
+	p := w.forward()
+	return guarded(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && r.URL.RawQuery == "" && r.Header.Get("Last-Event-ID") == "" && r.ContentLength == 0 {
+			mu.Lock()
+			busy := under[r.URL.Path]
+			under[r.URL.Path] = true
+			mu.Unlock()
+			if busy {
+				<-r.Context().Done()
+				return
+			}
+		}
+		p.ServeHTTP(rw, r)
+	}))
+}
+
+// storing answers with what it once stored.
+func storing(w *world) http.Handler {
+	p := w.forward()
+	return guarded(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || r.URL.RawQuery != "" {
+			p.ServeHTTP(rw, r)
+			return
+		}
+		rw.Header().Set("Content-Type", "text/event-stream")
+		rw.Header().Set("Age", "4711")
+		_, _ = io.WriteString(rw, "data: old\n\n")
+	}))
+}
+
+// detached is a proxy whose request to the gateway does not end when the client leaves. It notices that at a write, unless
+// it hides it.
+func detached(w *world, hidden bool) http.Handler {
+	p := w.forward()
+	return guarded(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), time.Hour)
+		defer cancel()
+		if hidden {
+			rw = deaf{rw}
+		}
+		p.ServeHTTP(rw, r.WithContext(ctx))
+	}))
+}
+
+// deaf hides that nobody takes what is written.
+type deaf struct{ http.ResponseWriter }
+
+func (d deaf) Write(b []byte) (int, error) {
+	_, _ = d.ResponseWriter.Write(b)
+	return len(b), nil
+}
+
+func (d deaf) FlushError() error {
+	_ = http.NewResponseController(d.ResponseWriter).Flush()
+	return nil
+}
+
+func holdBodies(w *world) http.Handler {
+	p := w.forward()
+	return guarded(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+		p.ServeHTTP(rw, r)
+	}))
+}
+
+// local is a proxy on the gateway's host, which adds no forwarding header. It passes on another target for each, or with ""
+// denies it.
+func (w *world) local(target func(string) string) http.Handler {
+	p := &httputil.ReverseProxy{
+		Transport: w.back, FlushInterval: -1, ErrorLog: w.forward().ErrorLog,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = "http", "gateway:80"
+			if target == nil {
+				return
+			}
+			path, query, _ := strings.Cut(r.In.RequestURI, "?")
+			r.Out.URL = &url.URL{Scheme: "http", Host: "gateway:80", Opaque: target(path), RawQuery: query}
+		},
+	}
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		path, _, _ := strings.Cut(r.RequestURI, "?")
+		if strings.HasPrefix(path, "http") || target != nil && target(path) == "" {
+			rw.WriteHeader(http.StatusForbidden)
+			return
+		}
+		p.ServeHTTP(rw, r)
+	})
+}
