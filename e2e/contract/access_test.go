@@ -282,7 +282,7 @@ var access = section{title: "7 who may call internal", cases: []contractCase{
 	}},
 }}
 
-var cors = section{title: "7 CORS", cases: []contractCase{
+var cors = section{title: "2 CORS", cases: []contractCase{
 	{name: "off by default", run: func(t *T) {
 		x := t.Shared().OpenWith(fromOrigin("https://app.example"), harness.Script{})
 		for _, f := range x.WantHead().Header {

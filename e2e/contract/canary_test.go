@@ -159,6 +159,9 @@ func (b *canaryBook) scanLog(t *testing.T, gw *harness.Process) {
 // scanMetrics scans the metrics of a gateway that is about to be stopped, if it still answers.
 func (b *canaryBook) scanMetrics(t *testing.T, s *Site) {
 	t.Helper()
+	if coreOnly {
+		return // metrics are beyond the core: there /metrics may be a stream
+	}
 	resp, err := s.client.Get(s.endpoint.Scheme() + "://" + s.endpoint.Addr + "/metrics")
 	if err != nil {
 		return // the case has ended it
@@ -201,7 +204,7 @@ func (b *canaryBook) report(t *testing.T) {
 	for _, n := range b.sent {
 		times += n
 	}
-	if b.logs == 0 || b.pages == 0 || len(b.sent) < 50 {
+	if b.logs == 0 || b.pages == 0 && !coreOnly || len(b.sent) < 50 {
 		t.Errorf("%d secrets were sent, and %d logs and %d pages of metrics were looked at", len(b.sent), b.logs, b.pages)
 	}
 	if !t.Failed() {

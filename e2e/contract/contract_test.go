@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +35,7 @@ type contractCase struct {
 // sections are all sections of the suite, in the order of the contract.
 var sections = []section{
 	configuration, clients, addresses, proxyProtocol, eventSourceErrors, callbacks, lifecycle, storms, sending, bodies, pendingSends, repeating, wire, eventForm, relaying, resuming, health, logging, draining,
-	ownLogging, ownDraining, access, cors, events, queues, overflows, halfClosing, hardening, grants, topics, replays, positions, retaining, steering, streaming, tails, metrics,
+	ownLogging, ownDraining, access, cors, events, queues, overflows, halfClosing, hardening, grants, topics, replays, positions, retaining, steering, streaming, histories, tails, metrics,
 	proofs, internalListeners,
 }
 
@@ -49,14 +50,16 @@ func allCases() []contractCase {
 	return all
 }
 
-// runsOn reports whether the case runs on a gateway of that kind. A case that is not selected
-// is not part of the run, so cases are never skipped.
-func (c contractCase) runsOn(kindName string) bool {
-	if kindName == foreign && !c.section.core {
-		return false
+// leftOut returns why the case does not run on a gateway of that kind. It is empty if it does.
+func (c contractCase) leftOut(kindName string) (why string) {
+	if kindName == foreign && coreOnly && !c.section.core {
+		return "beyond the core"
 	}
 	specific, ok := wireSpecific[c.name]
-	return !ok || slices.Contains(specific.kinds, kindName)
+	if !ok || slices.Contains(specific.kinds, kindName) {
+		return ""
+	}
+	return specific.why
 }
 
 func TestMain(m *testing.M) {
@@ -99,13 +102,20 @@ func TestContract(t *testing.T) {
 			t.Cleanup(func() { shared.close(t) })
 			for _, s := range sections {
 				t.Run(s.title, func(t *testing.T) {
+					t.Attr("section", s.title) // what e2e/conformance reports by
+					t.Attr("core", strconv.FormatBool(s.core))
 					t.Parallel()
 					for _, c := range s.cases {
 						c.section = s
-						if !c.runsOn(k.Name) {
-							continue
+						why := c.leftOut(k.Name)
+						if why != "" && k.Name != foreign {
+							continue // is no part of the run, so that own cases are never skipped
 						}
 						t.Run(c.name, func(t *testing.T) {
+							t.Attr("case", c.name)
+							if why != "" {
+								t.Skip(why)
+							}
 							t.Parallel()
 							if !c.slow {
 								slots <- struct{}{}

@@ -272,7 +272,7 @@ var lifecycle = section{title: "3 lifecycle", core: true, cases: []contractCase{
 }}
 
 // halfClosing has cases that only this gateway has to pass: a half-close is a disconnect of the client.
-var halfClosing = section{title: "8 a client's half-close and further bytes", cases: []contractCase{
+var halfClosing = section{title: "2 a client's half-close and further bytes", cases: []contractCase{
 	{name: "a client's half-close is its leaving", run: func(t *T) {
 		x := t.Shared().Open("/")
 		if err := x.HalfClose(); err != nil {

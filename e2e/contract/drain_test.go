@@ -15,7 +15,7 @@ import (
 // drainLimit is the longest a drain may take by default.
 const drainLimit = 4500 * time.Millisecond
 
-var draining = section{title: "6 drain", core: true, cases: []contractCase{
+var draining = section{title: "10 drain", core: true, cases: []contractCase{
 	{name: "SIGTERM and SIGINT: every open connection closed with server_closed, its disconnect delivered, exit 0", run: func(t *T) {
 		for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 			s := t.Start()
@@ -187,7 +187,7 @@ var draining = section{title: "6 drain", core: true, cases: []contractCase{
 	}},
 }}
 
-var ownDraining = section{title: "6 drain, what this gateway adds", cases: []contractCase{
+var ownDraining = section{title: "10 drain, what this gateway adds", cases: []contractCase{
 	{name: "detail says why: draining", run: func(t *T) {
 		s := t.Start()
 		x := s.Open("/")

@@ -8,7 +8,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-var events = section{title: "8 also in the event", cases: []contractCase{
+var events = section{title: "4 also in the event", cases: []contractCase{
 	{name: "event.id becomes id, event.retry becomes retry; field order event, id, retry, data", run: func(t *T) {
 		s := t.Shared()
 		x := s.Open("/")

@@ -14,7 +14,7 @@ import (
 )
 
 // grants has the cases about the backend's answer to a connect.
-var grants = section{title: "9 the answer to a connect", cases: []contractCase{
+var grants = section{title: "11 the answer to a connect", cases: []contractCase{
 	{name: "WWW-Authenticate, Retry-After and Set-Cookie of the backend's answer reach the client, with a refusal and with a stream", run: func(t *T) {
 		s := t.Shared()
 		header := http.Header{

@@ -15,7 +15,7 @@ import (
 	"ssegateway/e2e/harness"
 )
 
-var hardening = section{title: "hardening of the public listener", cases: []contractCase{
+var hardening = section{title: "2 hardening of the public listener", cases: []contractCase{
 	{name: "a body on GET is refused with 400, whichever way it is framed, without a callback", run: func(t *T) {
 		s := t.Shared()
 		for _, r := range []harness.Request{

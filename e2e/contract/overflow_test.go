@@ -9,7 +9,7 @@ import (
 )
 
 // overflows has the cases about the policies that do not disconnect a slow client. For the other one see queues.
-var overflows = section{title: "8 overflow policies", cases: []contractCase{
+var overflows = section{title: "9 overflow policies", cases: []contractCase{
 	{name: "drop_oldest: the events that have waited longest are dropped, and the drops are counted", run: func(t *T) {
 		s := t.Start(smallQueue)
 		x := s.openStoppedWith(`{"overflow":"drop_oldest"}`)

@@ -12,7 +12,7 @@ import (
 const positionPath = "/internal/position"
 
 // positions has the cases about where in the log a stream begins whose client brings no id.
-var positions = section{title: "10 position", cases: []contractCase{
+var positions = section{title: "13 position", cases: []contractCase{
 	{name: "GET /internal/position: where the log is; the connect callback carries it, the disconnect does not", run: func(t *T) {
 		s := t.Start()
 		s.WantError(s.Call(http.MethodPost, positionPath, ""), http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "")

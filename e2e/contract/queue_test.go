@@ -11,7 +11,7 @@ import (
 // stallLimit is how long a client may read nothing while bytes wait for it.
 const stallLimit = 10 * time.Second
 
-var queues = section{title: "8 slow clients", cases: []contractCase{
+var queues = section{title: "9 slow clients", cases: []contractCase{
 	{name: "beyond the queue's bound: error, slow_consumer; never a 404 for a full queue", run: func(t *T) {
 		s := t.Start()
 		x, neighbour := s.openStopped(), s.Open("/neighbour")

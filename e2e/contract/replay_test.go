@@ -12,7 +12,7 @@ import (
 )
 
 // replays has the cases about what a client gets when it reconnects.
-var replays = section{title: "10 replay", cases: []contractCase{
+var replays = section{title: "13 replay", cases: []contractCase{
 	{name: "a stream that has topics opens with a block of only id, one without does not", run: func(t *T) {
 		s := t.Start()
 		topic := NewTopic()

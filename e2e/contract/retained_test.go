@@ -13,7 +13,7 @@ import (
 const retainedPath = "/internal/retained"
 
 // retaining has the cases about retained events and rewind.
-var retaining = section{title: "10 retained", cases: []contractCase{
+var retaining = section{title: "13 retained", cases: []contractCase{
 	{name: "a client without an id: retry, events, what its topics retain and the newest of each with rewind, the id, what was stored since, buffered, live", run: func(t *T) {
 		s := t.Shared()
 		a, b, other := NewTopic(), NewTopic(), NewTopic()

@@ -16,7 +16,7 @@ const (
 )
 
 // streaming has the cases about requests whose body is passed to the client as it arrives.
-var streaming = section{title: "11 streaming into a stream", cases: []contractCase{
+var streaming = section{title: "15 streaming into a stream", cases: []contractCase{
 	{name: "the body is passed on as it arrives, in order: text/event-stream", run: func(t *T) {
 		s := t.Shared()
 		x := s.Open("/")

@@ -15,7 +15,7 @@ import (
 const publishPath = "/internal/publish"
 
 // topics has the cases about publishing, and about which streams get an event.
-var topics = section{title: "10 topics", cases: []contractCase{
+var topics = section{title: "12 topics", cases: []contractCase{
 	{name: "publish: status, id and receivers, and the event with its id", run: func(t *T) {
 		s := t.Shared()
 		topic := NewTopic()

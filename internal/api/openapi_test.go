@@ -3,7 +3,9 @@ package api
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -68,9 +70,24 @@ func TestDocumentHasEveryCode(t *testing.T) {
 	if len(codes) < 30 {
 		t.Errorf("only %d codes found", len(codes))
 	}
+	doc, err := document()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	for _, code := range doc.Components.Schemas["ErrorCode"].Value.Enum {
+		listed = append(listed, code.(string))
+	}
+	if want := slices.Sorted(maps.Keys(codes)); !slices.Equal(listed, want) {
+		t.Errorf("ErrorCode has\n%v, want\n%v", listed, want)
+	}
+	elsewhere := bytes.Replace(openAPI, []byte("        - "+strings.Join(listed, "\n        - ")+"\n"), nil, 1)
+	if len(elsewhere) == len(openAPI) {
+		t.Error("the list of ErrorCode was not found")
+	}
 	for code := range codes {
-		if !regexp.MustCompile(`\b` + code + `\b`).Match(openAPI) {
-			t.Errorf("%s is not described", code)
+		if !regexp.MustCompile(`\b` + code + `\b`).Match(elsewhere) {
+			t.Errorf("%s is not described where it is answered", code)
 		}
 	}
 	for _, match := range pattern.FindAllStringSubmatch(clients, -1) {
@@ -189,10 +206,16 @@ func checkAnswer(t testing.TB, r *http.Request, sent string, status int, header 
 	}
 	r.Body = io.NopCloser(strings.NewReader(sent))
 	switch err := openapi3filter.ValidateRequest(t.Context(), input); {
+	case path == "/internal/batch" && status == http.StatusOK: // each operation has its own answer
+		checkOperations(t, sent, body)
 	case status < 400 && err != nil:
 		t.Errorf("%s\nto a request that the document does not allow: %s: %v", answered, sent, err)
 	case status == 400 && err == nil && !undescribable[code] && !bytes.Contains(body, []byte(errAhead.Message)):
 		t.Errorf("%s\nto a request that the document allows: %s", answered, sent)
+	}
+	if operation.Responses.Status(status) == nil { // `default` is for what has no line of its own in the document
+		t.Errorf("%s: an undescribed status", answered)
+		return
 	}
 	err = openapi3filter.ValidateResponse(t.Context(), &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: input, Status: status, Header: header, Options: input.Options,
@@ -209,6 +232,33 @@ func checkAnswer(t testing.TB, r *http.Request, sent string, status int, header 
 	for name := range header {
 		if response.Headers[name] == nil && !slices.Contains([]string{"Content-Type", "Content-Length", "Date"}, name) {
 			t.Errorf("%s: an undescribed header %s: %s", answered, name, header[name])
+		}
+	}
+}
+
+// checkOperations checks that the document allows the operations of a batch that were carried out.
+func checkOperations(t testing.TB, sent string, body []byte) {
+	t.Helper()
+	doc, err := document()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var batch struct {
+		Operations []any `json:"operations"`
+	}
+	var answer struct {
+		Results []struct {
+			Status string `json:"status"`
+		} `json:"results"`
+	}
+	if err := errors.Join(decodeJSON([]byte(sent), &batch), decodeJSON(body, &answer)); err != nil || len(batch.Operations) != len(answer.Results) {
+		t.Errorf("%s: %d results: %v", sent, len(answer.Results), err)
+		return
+	}
+	for i, result := range answer.Results {
+		err := doc.Components.Schemas["Operation"].Value.VisitJSON(batch.Operations[i], openapi3.EnableJSONSchema2020())
+		if result.Status != "" && err != nil {
+			t.Errorf("operation %d of %s, which the document does not allow: %s: %v", i, sent, body, err)
 		}
 	}
 }
@@ -305,9 +355,18 @@ func TestCheckIsNotBlind(t *testing.T) {
 		"field in an error":     {send, 404, head(), `{"error":{"message":"m","code":"TOKEN_NOT_FOUND","x":1}}`, true},
 		"invalid, accepted":     {`{"token":1}`, 200, head(), `{"status":"ok"}`, true},
 		"valid, refused":        {send, 400, head(), failed("INVALID_WAIT"), true},
+		"undescribed error":     {send, 402, head(), failed("TOKEN_NOT_FOUND"), true},
+		"operation":             {`{"operations":[{"token":"t"}]}`, 200, head(), `{"results":[{"status":"ok"}]}`, false},
+		"operation, refused":    {`{"operations":[{"token":1}]}`, 200, head(), `{"results":[` + failed("INVALID_TOKEN_MISSING") + `]}`, false},
+		"operation, accepted":   {`{"operations":[{"token":1}]}`, 200, head(), `{"results":[{"status":"ok"}]}`, true},
+		"operation, forgotten":  {`{"operations":[{"token":"t"},{"token":"t"}]}`, 200, head(), `{"results":[{"status":"ok"}]}`, true},
 	} {
 		found := &failures{TB: t}
-		r := httptest.NewRequest(http.MethodPost, "/internal/send", nil)
+		target := "/internal/send"
+		if strings.Contains(c.sent, "operations") {
+			target = "/internal/batch"
+		}
+		r := httptest.NewRequest(http.MethodPost, target, nil)
 		r.Header.Set("Content-Type", "application/json")
 		checkAnswer(found, r, c.sent, c.status, c.header, []byte(c.body))
 		if c.faulty != (found.n > 0) {
