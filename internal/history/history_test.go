@@ -38,12 +38,23 @@ func (r *recorder) Send(f frame.Frame, _ bool, _ chan<- error) gateway.Result {
 	return gateway.Sent
 }
 
-func (r *recorder) Abort(gateway.Reason, gateway.Detail) { r.aborted = true }
+func (r *recorder) fill(full bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.full = full
+}
 
+func (r *recorder) Abort(gateway.Reason, gateway.Detail) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.aborted = true
+}
+
+// got returns the points so far, in how many writes they came, and whether the connection was cut.
 func (r *recorder) got() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return fmt.Sprint(r.opened)
+	return fmt.Sprint(r.opened, r.writes, r.aborted)
 }
 
 func running(t *testing.T, f func(h *History)) {
@@ -101,19 +112,19 @@ func TestFollow(t *testing.T) {
 		h.Follow(&two, 2*Interval)
 		h.Follow(&none, 0)
 		synctest.Wait()
-		if two.got() != "[5 6]" || two.writes != 1 || none.got() != "[]" {
-			t.Errorf("%s in %d writes, %s", two.got(), two.writes, none.got())
-		}
-		wait(2 * Interval)
-		if two.got() != "[5 6 7 8]" || none.got() != "[7 8]" {
+		if two.got() != "[5 6] 1 false" || none.got() != "[] 0 false" {
 			t.Errorf("%s, %s", two.got(), none.got())
 		}
-		two.full = true
+		wait(2 * Interval)
+		if two.got() != "[5 6 7 8] 3 false" || none.got() != "[7 8] 2 false" {
+			t.Errorf("%s, %s", two.got(), none.got())
+		}
+		two.fill(true)
 		wait(Interval)
-		two.full = false
+		two.fill(false)
 		wait(Interval)
-		if two.got() != "[5 6 7 8]" || !two.aborted || none.got() != "[7 8 9 10]" || none.aborted {
-			t.Errorf("%s, %v, %s, %v", two.got(), two.aborted, none.got(), none.aborted)
+		if two.got() != "[5 6 7 8] 3 true" || none.got() != "[7 8 9 10] 4 false" {
+			t.Errorf("%s, %s", two.got(), none.got())
 		}
 	})
 }
