@@ -62,7 +62,11 @@ func (n node) each(do func(key string, value node)) {
 		return
 	}
 	for i := 0; i < len(n.Content); i += 2 {
-		do(n.Content[i].Value, node{n.Content[i+1]})
+		value := n.Content[i+1]
+		if value.Kind == yaml.AliasNode {
+			value = value.Alias
+		}
+		do(n.Content[i].Value, node{value})
 	}
 }
 
