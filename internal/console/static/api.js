@@ -5,10 +5,9 @@ const key = "ssegateway-token";
 
 // Problem is an answer that is not a success, or none at all (status 0).
 export class Problem extends Error {
-  constructor(status, code, message) {
+  constructor(status, message) {
     super(message);
     this.status = status;
-    this.code = code;
   }
 }
 
@@ -26,11 +25,11 @@ async function ask(url, options) {
     r = await fetch(url, { cache: "no-store", credentials: "omit", redirect: "error", ...options });
   } catch (e) {
     if (options.signal?.aborted) throw e;
-    throw new Problem(0, "", "The gateway does not answer.");
+    throw new Problem(0, "The gateway does not answer.");
   }
   if (r.ok) return r;
   const body = await r.json().catch(() => ({}));
-  const p = new Problem(r.status, body.error?.code ?? "", body.error?.message ?? `The answer is ${r.status}.`);
+  const p = new Problem(r.status, body.error?.message ?? `The answer is ${r.status}.`);
   if (p.status === 401 || p.status === 403) document.dispatchEvent(new CustomEvent("refused", { detail: p }));
   throw p;
 }

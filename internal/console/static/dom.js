@@ -86,26 +86,30 @@ export function confirmed(question, verb) {
 let ids = 0;
 
 // field is an input with its label.
-export function field(label, input, hint) {
+export function field(label, input) {
   input.id = `field-${++ids}`;
-  const note = hint && h("small", { id: `${input.id}-hint` }, hint);
-  if (note) input.setAttribute("aria-describedby", note.id);
-  return h("div", { class: input.type === "checkbox" ? "field check" : "field" }, h("label", { for: input.id }, label), input, note);
+  return h("div", { class: input.type === "checkbox" ? "field check" : "field" }, h("label", { for: input.id }, label), input);
 }
 
 // every calls f now and then again and again, until the signal; never twice at a time.
 export async function every(ms, signal, f) {
   while (!signal.aborted) {
     if (!document.hidden) await f();
-    await new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
-    });
+    await pause(ms, signal);
   }
+}
+
+// pause waits, until the signal at the longest.
+export function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const end = () => { clearTimeout(timer); signal.removeEventListener("abort", end); resolve(); };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
+  });
 }
 
 // card is a section with a heading.
 export const card = (title, ...children) => h("section", { class: "card" }, h("h2", {}, title), ...children);
 
-// page begins a page: its heading, and what stands beside it.
+// heading begins a page: its title, and what stands beside it.
 export const heading = (title, ...beside) => h("div", { class: "heading" }, h("h1", {}, title), ...beside);

@@ -1,6 +1,7 @@
 // The counts of the last 15 minutes, and each new point: one stream for all pages.
 
 import { follow } from "./api.js";
+import { pause } from "./dom.js";
 
 const length = 180;
 let points = [];
@@ -38,7 +39,7 @@ export async function begin() {
     }
     tell();
     if (failure.status === 401 || failure.status === 403) return; // until a token is given
-    await new Promise((resolve) => setTimeout(resolve, 2000));
+    await pause(2000, signal);
   }
 }
 

@@ -8,6 +8,9 @@ const sync = uPlot.sync("console");
 const powers = Array.from({ length: 45 }, (_, i) => 2 ** i); // steps of an axis of bytes
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
+// alone gives the moments of a series that no line would show, since their neighbours are not known.
+const alone = (u, i) => u.data[i].flatMap((v, n, all) => (v != null && all[n - 1] == null && all[n + 1] == null ? [n] : []));
+
 // plot makes a card with a plot of some series, each with a label and a function that gives its values of the points. It returns
 // the card and a function that shows points.
 export function plot({ title, series, format, binary, signal }) {
@@ -38,7 +41,7 @@ export function plot({ title, series, format, binary, signal }) {
         { ...axis, size: 66, ...(binary && { incrs: powers }), values: (u, ticks) => ticks.map((v) => format(v)) },
       ],
       series: [{}, ...series.map((s, i) => ({
-        label: s.label, stroke: colour(`--s${i + 1}`), width: 1.5, points: { show: false }, spanGaps: false,
+        label: s.label, stroke: colour(`--s${i + 1}`), width: 1.5, spanGaps: false, points: { show: true, size: 4, filter: alone },
         fill: series.length === 1 ? colour("--fill") : undefined,
       }))],
       hooks: { setCursor: [(u) => say(u.cursor.idx)] },

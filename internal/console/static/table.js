@@ -6,9 +6,9 @@ const height = 36; // of a row in pixels, as in style.css
 const around = 10; // rows beyond those that can be seen
 
 // table makes one. Each column has a title, text(row) or cell(row), optionally value(row) to sort by, class for its width, and
-// right for numbers. href(row) is where the first cell leads.
+// right for numbers, the largest of which come first. sort is the column that it begins with. href(row) is where the first cell leads.
 export function table({ label, columns, href, empty, sort }) {
-  let rows = [], shown = [], by = sort ?? null, down = false, active = 0;
+  let rows = [], shown = [], by = sort ?? null, down = Boolean(columns[sort]?.right), active = 0;
   const drawn = new Map();
   const heads = columns.map((c, i) => h("div", { role: "columnheader", class: cls(c) },
     c.value ? h("button", { type: "button", onclick: () => order(i) }, c.title) : c.title));

@@ -19,7 +19,7 @@ export function tester(main, signal) {
   method.addEventListener("change", () => { content.hidden = method.value === "GET"; });
   main.append(heading("Stream tester"),
     h("form", { class: "card stack", onsubmit: (e) => { e.preventDefault(); open(); } },
-      h("div", { class: "row fields" }, field("Method", method), field("Path", path), field("Last-Event-ID", id), h("div", { class: "row buttons" }, go, stop)), content),
+      h("div", { class: "row fields" }, field("Method", method), field("Path", path), field("Last-Event-ID", id), h("div", { class: "row" }, go, stop)), content),
     told, h("div", { class: "two" }, card("Raw bytes", raw), card("Parsed events", list)));
   let running = null;
   signal.addEventListener("abort", () => running?.abort(), { once: true });

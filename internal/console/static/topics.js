@@ -1,6 +1,6 @@
 // Topics: those that connections have or that retain events, and one of them.
 
-import { h, heading, card, field, count, rate, attempt, confirmed, every, toast } from "./dom.js";
+import { h, heading, card, field, count, rate, attempt, confirmed, every, pause, toast } from "./dom.js";
 import { call, all, follow } from "./api.js";
 import { load } from "./connections.js";
 import { table } from "./table.js";
@@ -105,7 +105,7 @@ export function topic(main, signal, name) {
         if (signal.aborted || e.status === 401 || e.status === 403) return;
         if (e.status) toast(e.message, true);
       }
-      await new Promise((resolve) => setTimeout(resolve, 2000));
+      await pause(2000, signal);
     }
   })();
   every(1000, signal, async () => {

@@ -1,0 +1,170 @@
+package browser
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/heapprofiler"
+	"github.com/chromedp/cdproto/memory"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"ssegateway/e2e/harness"
+)
+
+var session = flag.Duration("session", 0, "how long TestConsoleSession has the console open")
+
+// TestConsoleSession measures what an open overview costs the browser, and the gateway beside one that nobody looks at. Each gateway
+// has 10,000 streams, of which every second a tenth come and go. A fifth of the time both run without a page, so that a difference between them does not count.
+func TestConsoleSession(t *testing.T) {
+	if *session == 0 {
+		t.Skip("-session is not given")
+	}
+	looked, alone := startBusy(t), startBusy(t)
+	for _, b := range []*busy{looked, alone} {
+		b.wantsStreams(10_000)
+	}
+	wait := func(d time.Duration) { <-time.After(d) }
+	looked.lap()
+	alone.lap()
+	wait(*session / 5)
+	before := looked.lap().Seconds() / alone.lap().Seconds()
+
+	o := looked.operator
+	o.open()
+	o.wants("figures", `() => /^[0-9]/.test(document.querySelector(".tile .value")?.textContent)`)
+	t.Logf("loading: %s", o.loading())
+	wait(10 * time.Second)
+	var firstHeap, heap float64
+	var cpu, cpuAlone time.Duration
+	looked.lap()
+	alone.lap()
+	const parts = 10
+	for i := range parts + 1 {
+		used := o.memory()
+		if heap = used.heap; i == 0 {
+			firstHeap = heap
+		}
+		t.Logf("after %v: heap of the page %.0f KiB, %.0f nodes, %.0f listeners; resident %.1f MiB, without a page %.1f MiB", *session*time.Duration(i)/parts,
+			used.heap/1024, used.nodes, used.listeners, looked.resident(), alone.resident())
+		if i < parts {
+			wait(*session / parts)
+			cpu += looked.lap()
+			cpuAlone += alone.lap()
+		}
+	}
+	after := cpu.Seconds() / cpuAlone.Seconds()
+	t.Logf("CPU: %v, without a page %v, so %+.2f %%; without a page on either it was %+.2f %%: the page costs %+.2f %%",
+		cpu, cpuAlone, 100*(after-1), 100*(before-1), 100*(after/before-1))
+	if heap > 1.1*firstHeap+256<<10 {
+		t.Errorf("the page has grown from %.0f to %.0f KiB", firstHeap/1024, heap/1024)
+	}
+}
+
+// busy is a gateway with a console, and bench as its clients and backend.
+type busy struct {
+	*operator
+
+	used time.Duration
+}
+
+func startBusy(t *testing.T) *busy {
+	t.Helper()
+	port, err := harness.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := "127.0.0.1:" + strconv.Itoa(port)
+	o := startConsole(t, "CALLBACK_URL=http://"+backend+"/", "HEARTBEAT_INTERVAL_SECONDS=15")
+	bench := exec.CommandContext(t.Context(), binary, "bench", "mixed", "--streams", "10000", "--duration", (2 * *session).String(), "--rate", "200", "--publish-rate", "1",
+		"--server", "http://"+o.gw.Endpoint.Addr, "--backend", backend)
+	bench.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	if err := bench.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = bench.Wait() }) // the test's context has killed it
+	return &busy{operator: o}
+}
+
+func (b *busy) wantsStreams(n int) {
+	b.t.Helper()
+	for end := time.Now().Add(2 * time.Minute); ; <-time.After(time.Second) {
+		var stats struct{ Connections struct{ Open int } }
+		_, text := b.gw.Call(b.t, http.MethodGet, "/internal/stats", "")
+		if err := json.Unmarshal([]byte(text), &stats); err != nil {
+			b.t.Fatal(err)
+		}
+		if stats.Connections.Open >= n*9/10 {
+			return
+		}
+		if time.Now().After(end) {
+			b.t.Fatalf("%d streams", stats.Connections.Open)
+		}
+	}
+}
+
+// lap returns the gateway's processor time since the lap before, to a hundredth of a second.
+func (b *busy) lap() time.Duration {
+	b.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.gw.Pid()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	var now time.Duration
+	for _, field := range strings.Fields(rest)[11:13] { // utime and stime
+		ticks, err := strconv.Atoi(field)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		now += time.Duration(ticks) * 10 * time.Millisecond
+	}
+	since := now - b.used
+	b.used = now
+	return since
+}
+
+// resident returns the gateway's memory in MiB.
+func (b *busy) resident() float64 {
+	b.t.Helper()
+	n, err := b.gw.Memory("VmRSS")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return float64(n) / (1 << 20)
+}
+
+type pageMemory struct{ heap, nodes, listeners float64 }
+
+// memory returns what the page holds behind a garbage collection.
+func (o *operator) memory() (m pageMemory) {
+	o.t.Helper()
+	_, err := chromedp.Run(o.tab, chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		if _, err := cdp.Call(ctx, target, heapprofiler.CollectGarbage, cdp.Empty{}); err != nil {
+			return err
+		}
+		heap, err := cdp.Call(ctx, target, runtime.GetHeapUsage, cdp.Empty{})
+		if err != nil {
+			return err
+		}
+		dom, err := cdp.Call(ctx, target, memory.GetDOMCounters, cdp.Empty{})
+		if err == nil {
+			m = pageMemory{heap.UsedSize, float64(dom.Nodes), float64(dom.JsEventListeners)}
+		}
+		return err
+	}))
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return m
+}
