@@ -7,7 +7,11 @@ import (
 	"image"
 	"image/color" //nolint:misspell // it is called so
 	"image/png"
+	"io"
+	"math"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,39 +20,22 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"ssegateway/e2e/harness"
 	"ssegateway/e2e/harness/chromium"
 )
 
 var traffic = flag.Duration("traffic", 3*time.Minute, "how long TestScreenshots makes traffic before")
 
-// TestScreenshots makes the pictures of docs/console.md, of a gateway with some traffic.
+// TestScreenshots makes the pictures of docs/console.md, of a cluster of three with some traffic, one of them in front of an application that answers by itself.
 func TestScreenshots(t *testing.T) {
 	if *screenshots == "" {
 		t.Skip("-screenshots is not given: run `make screenshots`")
 	}
-	o := startConsole(t)
-	o.streams(0, 640)
-	o.gw.Call(t, http.MethodPost, "/internal/publish", `{"topic":"room.7","event":{"name":"stage","data":"doors open at 19:30"},"retain":true,"key":"stage"}`)
-	tick := time.NewTicker(40 * time.Millisecond)
-	defer tick.Stop()
-	n := 0
-	run := func(ticks int) {
-		for range ticks {
-			<-tick.C
-			for range 2 + (n/500)%3 {
-				o.gw.Publish(t, fmt.Sprintf("room.%d", n%9), map[string]any{"name": "message", "data": fmt.Sprintf(`{"from":"user-%d","text":"message %d"}`, n%31, n)})
-				n++
-			}
-			if n%4 == 0 {
-				for _, c := range o.streams(n, 2+n/700%2)[1:] {
-					_ = c.Close()
-				}
-			}
-		}
-	}
-	run(int(*traffic / (40 * time.Millisecond)))
+	s := startScene(t)
+	s.run(*traffic)
+	o := s.nodes[0]
 	o.open()
-	tokens := chromium.Call[[]string](t, o.tab, `async () => (await (await fetch("../connections?topic=room.7&limit=1")).json()).connections.map((c) => c.token)`)
+	token := chromium.Call[string](t, o.tab, `async () => (await (await fetch("../connections?topic=room.7&limit=1")).json()).connections[0].token`)
 	for _, view := range []struct {
 		name, scheme  string
 		width, height int64
@@ -56,7 +43,7 @@ func TestScreenshots(t *testing.T) {
 		chromium.Run(t, o.tab, chromedp.EmulateViewport(view.width, view.height))
 		o.colours(view.scheme)
 		for name, page := range map[string]string{
-			"overview": "", "connections": "connections", "connection": "connections/" + tokens[0], "topics": "topics", "topic": "topics/room.7", "relayed": "relayed", "nodes": "nodes", "tester": "tester",
+			"overview": "", "connections": "connections", "connection": "connections/" + token, "topics": "topics", "topic": "topics/room.7", "relayed": "relayed", "nodes": "nodes", "tester": "tester",
 		} {
 			o.goTo("relayed") // so that each page begins anew
 			o.goTo(page)
@@ -65,11 +52,95 @@ func TestScreenshots(t *testing.T) {
 				o.fill("Path", "/rooms/7/events?user=7")
 				o.click("Open")
 			}
-			run(75) // figures that are rates need two moments
+			s.run(3 * time.Second) // figures that are rates need two moments
 			picture := chromium.Run(t, o.tab, chromedp.CaptureScreenshot())
 			if err := os.WriteFile(filepath.Join(*screenshots, name+"-"+view.name+".png"), small(t, picture), 0o644); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+}
+
+// scene is what the pictures show: streams that come and go, and what is published to them.
+type scene struct {
+	t     *testing.T
+	nodes []*operator
+	open  [][]net.Conn // by node, the oldest first
+	began time.Time
+	n     int // events so far
+}
+
+func startScene(t *testing.T) *scene {
+	t.Helper()
+	nats := harness.StartNATS(t)
+	application := httptest.NewServer(http.HandlerFunc(answerSlowly))
+	t.Cleanup(application.Close)
+	s := &scene{t: t, began: time.Now()}
+	for range 3 {
+		settings := []string{"NATS_URL=" + nats.URL(), "RELAY_URL=" + application.URL, "RELAY_PATHS=/chat,/mcp"}
+		if len(s.nodes) > 0 {
+			settings = append(settings, "CALLBACK_URL="+s.nodes[0].gw.Backend.URL("/callback"))
+		}
+		o := startConsole(t, settings...)
+		o.gw.Becomes(t, http.StatusOK, http.MethodGet, "/readyz", "")
+		s.nodes = append(s.nodes, o)
+		s.open = append(s.open, o.streams(0, 200+130*len(s.nodes)))
+	}
+	for i, path := range []string{"/chat", "/chat", "/mcp", "/chat/7f3a/messages", "/chat", "/chat/91c2/messages", "/mcp", "/chat"} {
+		c, err := net.Dial("tcp", s.nodes[i%2].gw.Endpoint.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_, _ = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: app.example.org\r\nAccept: text/event-stream\r\nContent-Length: 2\r\n\r\n{}", path)
+		go func() { _, _ = io.Copy(io.Discard, c) }()
+	}
+	s.nodes[0].gw.Call(t, http.MethodPost, "/internal/publish", `{"topic":"room.7","event":{"name":"stage","data":"doors open at 19:30"},"retain":true,"key":"stage"}`)
+	return s
+}
+
+// answerSlowly is an application that streams its answer, until its reader has left.
+func answerSlowly(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	if r.URL.Path != "/mcp" {
+		w.Header().Set("Sse-Gateway-Resume", "60")
+	}
+	for word := 0; ; word++ {
+		if _, err := fmt.Fprintf(w, "data: {\"delta\":\"word %d \"}\n\n", word); err != nil || http.NewResponseController(w).Flush() != nil {
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-time.After(400 * time.Millisecond):
+		}
+	}
+}
+
+// run has traffic for a while: half of the events to the busiest rooms, and as many streams as come and go in waves.
+func (s *scene) run(d time.Duration) {
+	s.t.Helper()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(d); time.Now().Before(end); <-tick.C {
+		wave := math.Sin(time.Since(s.began).Minutes() * 2)
+		for range 4 + int(3*wave) {
+			room := s.n % 9
+			if s.n%2 == 0 {
+				room = s.n * 31 % 97
+			}
+			s.nodes[s.n%3].gw.Publish(s.t, fmt.Sprintf("room.%d", room), map[string]any{"name": "message", "data": fmt.Sprintf(`{"from":"user-%d","text":"message %d"}`, s.n%31, s.n)})
+			s.n++
+		}
+		for i, o := range s.nodes {
+			if wave > -.6 || s.n%5 == 0 {
+				s.open[i] = append(s.open[i], o.streams(s.n, 1+s.n%2)...)
+			}
+			leave := min(len(s.open[i]), max(0, len(s.open[i])-330-130*i-int(60*wave)))
+			for _, c := range s.open[i][:min(leave, 2)] {
+				_ = c.Close()
+			}
+			s.open[i] = s.open[i][min(leave, 2):]
 		}
 	}
 }

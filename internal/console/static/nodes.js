@@ -30,7 +30,7 @@ export function nodes(main, signal) {
       [count(n.connections.open), count(n.connections.pending), `${rate(per(n, "events_written"))}/s`, `${bytes(per(n, "bytes_written"))}/s`, bytes(n.bytes_queued), count(n.events_dropped)]
         .map((v, i) => h("td", { class: "right", "data-title": titles[i + 1] }, v)))),
     ...away.map((n) => h("tr", {}, h("th", { scope: "row" }, n), h("td", { colspan: "6", class: "bad" }, "does not answer"))));
-    told.textContent = s.cluster ? `${count(all.length)} nodes answer, ${count(away.length)} do not` : "This gateway is alone";
+    told.textContent = s.cluster ? `${count(all.length)} nodes answer${away.length ? `, ${count(away.length)} not` : ""}` : "This gateway is alone";
     log.replaceChildren(...[["Epoch", s.log.epoch], ["Oldest", count(s.log.oldest)], ["Last", count(s.log.last)], ["Events", count(s.log.events)], ["Takes", bytes(s.log.bytes)]]
       .map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v))));
     last = Object.fromEntries([["now", now], ...all.map((n) => [n.node, n])]);

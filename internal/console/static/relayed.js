@@ -11,10 +11,10 @@ export function relayed(main, signal) {
     label: "Relayed answers", href: (c) => `#/connections/${c.token}`, empty: "No client reads a relayed answer now.",
     columns: [
       { title: "Path", class: "w4", text: (c) => c.path, value: (c) => c.path },
-      { title: "State", class: "w1", cell: (c) => badge(c.state), value: (c) => c.state },
+      { title: "State", class: "w2", cell: (c) => badge(c.state), value: (c) => c.state },
+      { title: "Resumable", class: "w1 wide", text: (c) => (c.resumable ? "yes" : "no"), value: (c) => String(c.resumable) },
       { title: "Readers", class: "w1 wide", right: true, text: (c) => count(c.readers), value: (c) => c.readers ?? 0 },
       { title: "Answer", class: "w1 wide", right: true, text: (c) => bytes(c.answer_bytes), value: (c) => c.answer_bytes ?? 0 },
-      { title: "Resumable", class: "w1 wide", text: (c) => (c.resumable ? "yes" : "no"), value: (c) => String(c.resumable) },
       { title: "Age", class: "w1 wide", right: true, text: (c) => brief(c.since), value: (c) => -Date.parse(c.since) },
       { title: "Action", class: "w1", right: true, cell: (c) => h("button", { type: "button", "aria-label": `Stop ${c.path}`, onclick: () => stop(c) }, "Stop") },
     ],

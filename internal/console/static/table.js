@@ -20,7 +20,7 @@ export function table({ label, columns, href, empty, sort }) {
   const wrapped = h("div", { class: "tablebox" }, element, nothing);
   const head = element.firstChild.firstChild;
   new ResizeObserver(() => {
-    head.style.paddingRight = `${14 + scroller.offsetWidth - scroller.clientWidth}px`; // the scroll bar's width
+    head.style.setProperty("--bar", `${scroller.offsetWidth - scroller.clientWidth}px`); // the scroll bar's width
     draw();
   }).observe(scroller);
 
