@@ -85,10 +85,10 @@ compare: ## measure this program beside nchan, Pushpin and others, installed whe
 simulate: ## measure a gateway with up to 1,000,000 connections in memory; minutes; writes docs/scale.md and .svg
 	$(GO) test -tags simulate -run '^TestSimulation$$' -count=1 -timeout 15m -v ./internal/gateway -docs $(CURDIR)/docs
 
-# SCENARIOS="kills …" runs only these, changed or not.
 screenshots: test-deps ## make the pictures of docs/console.md anew; minutes
 	$(GO) test -count=1 -run TestScreenshots -timeout 15m ./e2e/browser -screenshots $(CURDIR)/docs/console -traffic 6m
 
+# SCENARIOS="kills …" runs only these, changed or not.
 stress: test-deps build ## run each promise's scenario at full size where its code has changed; writes docs/guarantees.md; hours; needs root
 	$(GO) run ./bench/stress $(SCENARIOS)
 

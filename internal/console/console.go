@@ -3,12 +3,14 @@
 package console
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"io/fs"
 	"net/http"
 	"path"
+	"time"
 )
 
 //go:embed static
@@ -62,13 +64,7 @@ func Serve(w http.ResponseWriter, r *http.Request, name string) bool {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("ETag", f.tag)
-	if r.Header.Get("If-None-Match") == f.tag {
-		w.WriteHeader(http.StatusNotModified)
-		return true
-	}
 	h.Set("Content-Type", f.kind)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(f.body)
-	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.body))
 	return true
 }

@@ -10,11 +10,12 @@ import (
 // Callbacks returns the attempts of an action so far. failed are the results that count as failures. What
 // is observed meanwhile may be in some of the numbers only.
 func (m *Metrics) Callbacks(action string, failed []string) (a history.Attempts) {
-	if h, ok := m.latency.WithLabelValues(action).(prometheus.Metric); ok {
-		for i, b := range read(h).GetHistogram().GetBucket() {
+	if m, ok := m.latency.WithLabelValues(action).(prometheus.Metric); ok {
+		h := read(m).GetHistogram()
+		for i, b := range h.GetBucket() {
 			a.Buckets[i] = b.GetCumulativeCount()
 		}
-		a.Count = read(h).GetHistogram().GetSampleCount()
+		a.Count = h.GetSampleCount()
 	}
 	for _, result := range failed {
 		a.Failed += uint64(read(m.callbacks.WithLabelValues(action, result)).GetCounter().GetValue())
