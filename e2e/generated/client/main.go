@@ -26,7 +26,7 @@ func main() {
 	page := must(c.ListConnectionsWithResponse(ctx, &gateway.ListConnectionsParams{Topic: &topic, Limit: pointer(10)})).JSON200
 	want(page.Connections[0].Token == token && page.Connections[0].State == gateway.Open && page.NextCursor == nil, page)
 	one := must(c.GetConnectionWithResponse(ctx, token)).JSON200
-	want(one.Path == "/" && one.Topics[0] == topic && one.Overflow == gateway.OverflowDisconnect && one.Since.Year() > 2000, one)
+	want(one.Path == "/" && one.Topics[0] == topic && one.Overflow == gateway.OverflowDisconnect && one.Since.Year() > 2000 && one.Request.Path == "/", one)
 
 	sent := must(c.SendWithResponse(ctx, gateway.Send{
 		Token: token, Event: &gateway.Event{Name: pointer("order"), Data: "sent"}, Wait: pointer(gateway.SendWaitWritten),
@@ -64,8 +64,10 @@ func main() {
 	streamed := must(c.StreamToConnectionWithBodyWithResponse(ctx, token, &gateway.StreamToConnectionParams{CoalesceMs: pointer(5)},
 		"text/event-stream", strings.NewReader("data: streamed\n\n"))).JSON200
 	want(streamed.Status == gateway.StreamedStatusOk && streamed.Events == 1, streamed)
-	stats := must(c.StatsWithResponse(ctx)).JSON200
+	stats := must(must(c.StatsWithResponse(ctx, &gateway.StatsParams{})).JSON200.AsStats())
 	want(stats.Connections.Open == 1 && stats.EventsWritten >= 5 && stats.Log.Events > 0 && stats.Cluster == nil, stats)
+	history := must(must(c.StatsWithResponse(ctx, &gateway.StatsParams{History: pointer("15m")})).JSON200.AsHistory())
+	want(history.IntervalSeconds == 5, history)
 
 	closed := must(c.CloseConnectionWithResponse(ctx, token)).JSON200
 	want(closed.Status == gateway.ClosedConnectionStatusOk, closed)
@@ -76,7 +78,7 @@ func main() {
 	want(gone.StatusCode() == 404 && gone.JSON404.Error.Code == gateway.TOKENNOTFOUND, gone)
 	invalid := must(c.PublishWithResponse(ctx, gateway.Publish{Event: gateway.Event{Data: "to nobody"}}))
 	want(invalid.StatusCode() == 400 && invalid.JSON400.Error.Code == gateway.INVALIDTOPICS, invalid)
-	stranger := must(must(gateway.NewClientWithResponses(base)).StatsWithResponse(ctx))
+	stranger := must(must(gateway.NewClientWithResponses(base)).StatsWithResponse(ctx, nil))
 	want(stranger.StatusCode() == 401 && stranger.JSON401.Error.Code == gateway.UNAUTHORIZED, stranger)
 	large := must(c.GetConnectionWithResponse(ctx, strings.Repeat("x", 40<<10)))
 	want(large.StatusCode() == 431 && large.JSONDefault.Error.Code == gateway.REQUESTTOOLARGE, large)

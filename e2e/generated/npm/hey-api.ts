@@ -9,7 +9,7 @@ const path = { token };
 const page = ok(await gateway.listConnections({ query: { topic, limit: 10 } }));
 want(page.connections[0]?.token === token && page.connections[0].state === "open" && page.next_cursor === undefined, page);
 const one = ok(await gateway.getConnection({ path }));
-want(one.path === "/" && one.topics[0] === topic && one.overflow === "disconnect", one);
+want(one.path === "/" && one.topics[0] === topic && one.overflow === "disconnect" && one.request?.path === "/", one);
 
 const sent = ok(await gateway.send({ body: { token, event: { name: "order", data: "sent" }, wait: "written" } }));
 want(sent.status === "written", sent);
@@ -44,7 +44,10 @@ want(changed.topics.length === 2, changed);
 const streamed = ok(await gateway.streamToConnection({ path, query: { coalesce_ms: 5 }, body: "data: streamed\n\n" }));
 want(streamed.events === 1, streamed);
 const stats = ok(await gateway.stats());
+want("log" in stats, stats);
 want(stats.connections.open === 1 && stats.events_written >= 5 && stats.log.events > 0 && stats.cluster === undefined, stats);
+const history = ok(await gateway.stats({ query: { history: "15m" } }));
+want("points" in history && history.interval_seconds === 5, history);
 
 const closed = ok(await gateway.closeConnection({ path }));
 want(closed.status === "ok", closed);

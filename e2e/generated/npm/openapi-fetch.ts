@@ -9,7 +9,7 @@ const params = { path: { token } };
 const page = ok(await c.GET("/internal/connections", { params: { query: { topic, limit: 10 } } }));
 want(page.connections[0]?.token === token && page.connections[0].state === "open" && page.next_cursor === undefined, page);
 const one = ok(await c.GET("/internal/connections/{token}", { params }));
-want(one.path === "/" && one.topics[0] === topic && one.overflow === "disconnect", one);
+want(one.path === "/" && one.topics[0] === topic && one.overflow === "disconnect" && one.request?.path === "/", one);
 
 const sent = ok(await c.POST("/internal/send", { body: { token, event: { name: "order", data: "sent" }, wait: "written" } }));
 want(sent.status === "written", sent);
@@ -52,7 +52,10 @@ const streamed = ok(await c.POST("/internal/connections/{token}/stream", {
 }));
 want(streamed.events === 1, streamed);
 const stats = ok(await c.GET("/internal/stats"));
+want(typeof stats === "object" && "log" in stats, stats);
 want(stats.connections.open === 1 && stats.events_written >= 5 && stats.log.events > 0 && stats.cluster === undefined, stats);
+const history = ok(await c.GET("/internal/stats", { params: { query: { history: "15m" } } }));
+want(typeof history === "object" && "points" in history && history.interval_seconds === 5, history);
 
 const closed = ok(await c.DELETE("/internal/connections/{token}", { params }));
 want(closed.status === "ok", closed);
