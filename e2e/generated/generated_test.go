@@ -30,6 +30,7 @@ func prepare(dir string) (err error) {
 }
 
 func TestOapiCodegen(t *testing.T) {
+	t.Parallel()
 	dir := copied(t, "client")
 	if err := os.Mkdir(filepath.Join(dir, "gateway"), 0o755); err != nil {
 		t.Fatal(err)
@@ -40,6 +41,7 @@ func TestOapiCodegen(t *testing.T) {
 }
 
 func TestTypeScript(t *testing.T) {
+	t.Parallel()
 	dir := copied(t, "npm")
 	packages, err := filepath.Abs("npm/node_modules")
 	if err == nil {
