@@ -45,7 +45,9 @@ func check(t *testing.T, want int, args ...string) *report {
 
 // What an implementation of a part of the core keeps. The file is written anew by -update.
 func TestSmall(t *testing.T) {
+	t.Parallel()
 	r := check(t, fails, buildSmall(t))
+	r.Sections = slices.DeleteFunc(r.Sections, func(s *section) bool { return !s.Core })
 	for _, s := range r.Sections {
 		for _, c := range s.Cases {
 			if c.Result == failed && len(c.Output) == 0 {
@@ -75,6 +77,7 @@ func TestSmall(t *testing.T) {
 
 // A fault is named by the section that it breaks. Without it the same cases pass.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	binary := buildSmall(t)
 	for fault, c := range map[string]struct{ cases, section string }{
 		"twice":  {"3_lifecycle/client_closed:_the_client_(leaves|resets_the_connection)$", "3 lifecycle"},
@@ -101,9 +104,11 @@ func TestFaults(t *testing.T) {
 
 // What cannot be run is no implementation that fails.
 func TestNotChecked(t *testing.T) {
+	t.Parallel()
 	for name, args := range map[string][]string{
 		"no command":         {},
 		"no such program":    {"./nowhere"},
+		"it does not start":  {"false"},
 		"no such option":     {"--most", "true"},
 		"no case":            {"--run", "9_nothing", "true"},
 		"no regexp":          {"--run", "(", "true"},

@@ -34,9 +34,17 @@ type contractCase struct {
 
 // sections are all sections of the suite, in the order of the contract.
 var sections = []section{
-	configuration, clients, addresses, proxyProtocol, eventSourceErrors, callbacks, lifecycle, storms, sending, bodies, pendingSends, repeating, wire, eventForm, relaying, resuming, health, logging, draining,
-	ownLogging, ownDraining, access, cors, events, queues, overflows, halfClosing, hardening, grants, topics, replays, positions, retaining, steering, streaming, histories, tails, metrics,
-	proofs, internalListeners,
+	configuration,
+	clients, addresses, proxyProtocol, eventSourceErrors, cors, halfClosing, hardening,
+	callbacks, lifecycle, storms, proofs,
+	sending, bodies, pendingSends, repeating, events,
+	wire, eventForm,
+	health, logging, ownLogging, metrics,
+	access, internalListeners,
+	queues, overflows,
+	draining, ownDraining,
+	grants, topics, replays, positions, retaining, steering, streaming, histories, tails,
+	relaying, resuming,
 }
 
 func allCases() []contractCase {

@@ -78,7 +78,13 @@ var coreOnly = os.Getenv("CONTRACT_COMMAND") != "" && os.Getenv("CONTRACT_SECTIO
 // makeKinds returns the kinds, after it has built the gateway for them.
 func makeKinds(dir string) ([]kind, error) {
 	if command := os.Getenv("CONTRACT_COMMAND"); command != "" {
-		return []kind{{harness.Kind{Name: foreign, Command: []string{"/bin/sh", "-c", "exec " + command}}}}, nil
+		k := kind{harness.Kind{Name: foreign, Command: []string{"/bin/sh", "-c", "exec " + command}}}
+		p, err := k.run(nil, nil) // what does not start fails here, and not in each case
+		if err != nil {
+			return nil, err
+		}
+		p.Kill()
+		return []kind{k}, nil
 	}
 	standard, err := binary("CONTRACT_BINARY", filepath.Join(dir, "standard"))
 	if err != nil {

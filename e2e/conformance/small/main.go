@@ -105,13 +105,13 @@ func connect(w http.ResponseWriter, r *http.Request) {
 	} {
 		w.Header().Set(name, value)
 	}
-	w.WriteHeader(http.StatusOK)
-	s.mu.Lock()
-	_ = http.NewResponseController(w).Flush()
-	s.mu.Unlock()
+	s.mu.Lock() // a send writes behind the head
 	mu.Lock()
 	streams[token] = s
 	mu.Unlock()
+	w.WriteHeader(http.StatusOK)
+	_ = http.NewResponseController(w).Flush()
+	s.mu.Unlock()
 	reason := "client_closed"
 	select {
 	case <-r.Context().Done():
