@@ -10,7 +10,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"log"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
@@ -51,8 +51,10 @@ func main() {
 		os.Exit(0) // there is no drain
 	}()
 	port := cmp.Or(os.Getenv("PORT"), "3000")
-	log.Printf("started port=%s", port)
-	log.Fatalf("PORT: %v", http.ListenAndServe(":"+port, http.HandlerFunc(serve))) //nolint:gosec // a model without time limits
+	slog.Info("started", "port", port)
+	server := &http.Server{Addr: ":" + port, Handler: http.HandlerFunc(serve), ReadHeaderTimeout: 10 * time.Second}
+	slog.Error("PORT", "error", server.ListenAndServe())
+	os.Exit(1)
 }
 
 func serve(w http.ResponseWriter, r *http.Request) {
