@@ -116,9 +116,20 @@ func (p *apiPage) follow(n node) (node, string) {
 	return p.root.at(path...), path[len(path)-1]
 }
 
+// generators are what e2e/generated runs, by their usual names.
+const generators = `    curl -O http://127.0.0.1:3000/internal/openapi.yaml
+    oapi-codegen -generate types,client -package gateway -o gateway/gateway.go openapi.yaml
+    npx openapi-typescript openapi.yaml -o gateway.ts
+    npx @hey-api/openapi-ts -i openapi.yaml -o gateway
+
+What a program does with each: [Go](../e2e/generated/client/main.go), [openapi-fetch](../e2e/generated/npm/openapi-fetch.ts) with the types of openapi-typescript, [hey-api](../e2e/generated/npm/hey-api.ts). In a client with types,
+look first which of its two forms an answer to ` + "`GET /internal/stats`" + ` has.
+`
+
 func (p *apiPage) write() {
 	p.line("# The internal API\n\n<!-- Written from internal/api/openapi.yaml; a test says how. -->\n")
-	p.line("A running gateway serves this as an OpenAPI %s document at `/internal/openapi.yaml`.\n", p.root.at("openapi").text())
+	p.line("A running gateway serves this as an OpenAPI %s document at `/internal/openapi.yaml`. Generators make typed clients of it as it is:\n", p.root.at("openapi").text())
+	p.line("%s", generators)
 	p.line("%s\n", p.root.at("info", "description").text())
 	scheme := p.root.at("components", "securitySchemes", "token")
 	p.line("Authorization: `%s`. %s\n", scheme.at("scheme").text(), cell(scheme.at("description").text()))
