@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,7 +54,7 @@ var paths = []spoilt{
 		})
 	}},
 	{name: "the end of a large event waits for 4 KiB", want: HeldBack, proxy: "nginx", setting: "proxy_ignore_headers", path: func(w *world) http.Handler {
-		return w.filtered(filling(4 << 10))
+		return w.filtered(func(r io.Reader) io.Reader { return filling(r, 4<<10) })
 	}},
 	{name: "small writes are joined for 0.2 s", want: Delayed, proxy: "HAProxy", setting: "option http-no-delay", path: func(w *world) http.Handler {
 		return w.filtered(func(r io.Reader) io.Reader {
@@ -375,28 +374,17 @@ func ticking(r io.Reader, every time.Duration) io.Reader {
 }
 
 // filling passes on what is small at once, and of what is large whole buffers. The rest waits for what comes next.
-func filling(size int) func(io.Reader) io.Reader {
-	return func(r io.Reader) io.Reader {
-		var held, ready []byte
-		piece := make([]byte, 32<<10)
-		return reader(func(b []byte) (int, error) {
-			for len(ready) == 0 {
-				n, err := r.Read(piece)
-				if err != nil {
-					return copy(b, held), err
-				}
-				held = append(held, piece[:n]...)
-				whole := len(held)
-				if n >= size || whole > n {
-					whole -= whole % size
-				}
-				ready, held = slices.Clone(held[:whole]), slices.Clone(held[whole:])
-			}
-			n := copy(b, ready)
-			ready = ready[n:]
-			return n, nil
-		})
-	}
+func filling(r io.Reader, size int) io.Reader {
+	held := ""
+	return perEvent(func(_ int, text string) string {
+		if held == "" && len(text) < size {
+			return text
+		}
+		text = held + text
+		whole := len(text) - len(text)%size
+		held = text[whole:]
+		return text[:whole]
+	})(r)
 }
 
 // silent ends the stream when nothing comes for so long.

@@ -194,8 +194,9 @@ type fakeConn struct {
 	token, path, agent string
 	queue              chan piece
 	end                chan struct{}
+	once               sync.Once // closes end
 	gone               chan struct{}
-	bytes              int
+	bytes              int // guarded by the gateway's mu
 }
 
 type piece struct {
@@ -349,13 +350,7 @@ func (g *fakeGateway) call(ctx context.Context, method, path string, body []byte
 			return nil, errGone
 		}
 		if method == http.MethodDelete {
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			select {
-			case <-c.end:
-			default:
-				close(c.end)
-			}
+			c.once.Do(func() { close(c.end) })
 		}
 		return g.show(c, true), nil
 	}
@@ -393,7 +388,9 @@ func (g *fakeGateway) call(ctx context.Context, method, path string, body []byte
 }
 
 func (g *fakeGateway) show(c *fakeConn, whole bool) map[string]any {
+	g.mu.Lock()
 	shown := map[string]any{"token": c.token, "state": "open", "path": c.path, "topics": g.topics, "bytes_written": c.bytes}
+	g.mu.Unlock()
 	if g.relay {
 		shown["kind"] = relayed
 	}
