@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -42,7 +43,14 @@ var adviceNames = map[string]string{"nginx": "nginx", "haproxy": "HAProxy", "cad
 
 // Through the configurations in deploy/ nothing is found. When one line is spoilt, the fault is found and the line named.
 func TestProxies(t *testing.T) {
-	for _, p := range paths {
+	gateways := map[string]*harness.Gateway{} // by their heartbeat
+	for _, beats := range []string{"", "1"} {
+		gateways[beats] = harness.StartGateway(t, binary, nil, "HEARTBEAT_INTERVAL_SECONDS="+cmp.Or(beats, "3600"))
+		gateways[beats].Backend.On("probe", harness.Script{Connect: func(*harness.Callback) harness.Answer {
+			return harness.Answer{Body: `{"topics":["room.7"]}`}
+		}})
+	}
+	for i, p := range paths {
 		name := p.proxy + " " + p.spoilt
 		if p.tls {
 			name += "TLS"
@@ -53,7 +61,7 @@ func TestProxies(t *testing.T) {
 				t.Skip("this proxy is not asked for: see FRONTS")
 			}
 			t.Parallel()
-			report, code := p.run(t)
+			report, code := p.run(t, gateways[p.beats], fmt.Sprintf("/events/probe-%d", i))
 			var got []probe.ID
 			for _, f := range report.Findings {
 				got = append(got, f.ID)
@@ -80,17 +88,9 @@ func TestProxies(t *testing.T) {
 	}
 }
 
-// run runs the gateway, the proxy and the probe.
-func (p path) run(t *testing.T) (report probe.Report, code int) {
+// run runs the proxy, and the probe of a stream behind it.
+func (p path) run(t *testing.T, gw *harness.Gateway, stream string) (report probe.Report, code int) {
 	t.Helper()
-	beats := p.beats
-	if beats == "" {
-		beats = "3600"
-	}
-	gw := harness.StartGateway(t, binary, nil, "HEARTBEAT_INTERVAL_SECONDS="+beats)
-	gw.Backend.On("probe", harness.Script{Connect: func(*harness.Callback) harness.Answer {
-		return harness.Answer{Body: `{"topics":["room.7"]}`}
-	}})
 	application := gw.Port
 	if !p.all {
 		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -103,7 +103,7 @@ func (p path) run(t *testing.T) (report probe.Report, code int) {
 		scheme, secured = "https", cert
 	}
 	front := harness.StartFront(t, p.proxy, secured, gw.Port, application, p.change...)
-	args := []string{"probe", scheme + "://" + front.Endpoint.Addr + "/events/probe", "--json", "--for", "4s", "--header", harness.KeyHeader + ": probe"}
+	args := []string{"probe", scheme + "://" + front.Endpoint.Addr + stream, "--json", "--for", cmp.Or(p.hold, "4s"), "--header", harness.KeyHeader + ": probe"}
 	if p.bodies {
 		args = append(args, "--bodies")
 	}

@@ -47,9 +47,10 @@ func (p *prober) targets() []string {
 type reach int
 
 const (
-	nowhere reach = iota // no gateway answered
-	refused              // a gateway took it for its own, and refused it
-	open                 // a gateway did what it asks
+	nowhere  reach = iota // no gateway answered
+	streamed              // a gateway took it for a stream
+	refused               // a gateway took it for its own, and refused it
+	open                  // a gateway did what it asks
 )
 
 // access asks for /internal and /metrics from outside, without the token.
@@ -60,6 +61,10 @@ func (p *prober) access(ctx context.Context, _ *stream) error {
 	}
 	var own map[string]jsontext.Value
 	if err := p.api.Call(ctx, http.MethodGet, "/internal/stats", nil, &own); err != nil {
+		return err
+	}
+	before, err := p.connections(ctx)
+	if err != nil {
 		return err
 	}
 	targets := p.targets()
@@ -80,21 +85,44 @@ func (p *prober) access(ctx context.Context, _ *stream) error {
 	}
 	close(next)
 	asking.Wait()
+	hits := map[reach][]string{}
+	for i, target := range targets {
+		hits[reached[i]] = append(hits[reached[i]], target)
+	}
 	for r, id := range map[reach]ID{open: InternalOpen, refused: InternalReached} {
-		var hits []string
-		for i, target := range targets {
-			if reached[i] == r {
-				hits = append(hits, target)
-			}
-		}
-		if len(hits) > 0 {
-			p.found(id, fmt.Sprintf("%d of %d spellings: %s", len(hits), len(targets), strings.Join(hits, " ")))
+		if list := hits[r]; len(list) > 0 {
+			p.found(id, fmt.Sprintf("%d of %d spellings: %s", len(list), len(targets), strings.Join(list, " ")))
 		}
 	}
-	if !slices.ContainsFunc(reached, func(r reach) bool { return r != nowhere }) {
+	if len(hits[open])+len(hits[refused]) == 0 {
 		p.measured("/internal from outside", fmt.Sprintf("none of %d spellings reached the gateway's", len(targets)))
 	}
-	return ctx.Err()
+	if len(hits[streamed]) == 0 {
+		return ctx.Err()
+	}
+	return p.endNew(ctx, before, hits[streamed])
+}
+
+// endNew ends the streams that these targets have become: a proxy may hold them open.
+func (p *prober) endNew(ctx context.Context, before map[string]connection, targets []string) error {
+	now, err := p.connections(ctx)
+	if err != nil {
+		return err
+	}
+	paths := map[string]bool{}
+	for _, target := range targets {
+		path, _, _ := strings.Cut(target, "?")
+		paths[path] = true
+	}
+	for token, c := range now {
+		if _, old := before[token]; old || !paths[c.Path] {
+			continue
+		}
+		if err := p.end(ctx, token); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ask makes a request with this target, and returns how far it got. own is the gateway's own answer.
@@ -111,10 +139,12 @@ func (p *prober) ask(ctx context.Context, target string, own map[string]jsontext
 		return nowhere
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil || strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+	if err != nil {
 		return nowhere
 	}
-	defer resp.Body.Close()
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+		return streamed
+	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
 	switch code := codeOf(body); {
 	case code == "INTERNAL_FORBIDDEN" || code == "UNAUTHORIZED":

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,11 +48,12 @@ func (p *prober) transport(v version) *http.Transport {
 // request makes a request as an EventSource does.
 func (p *prober) request(ctx context.Context, method string, r request, body io.Reader) (*http.Request, error) {
 	to := *p.URL
-	for _, more := range []string{p.query, r.query} {
-		if more != "" {
-			to.RawQuery = strings.TrimPrefix(to.RawQuery+"&"+more, "&")
-		}
+	queries := []string{to.RawQuery, r.query}
+	if p.busting {
+		p.requests++
+		queries = append(queries, fmt.Sprintf("ssegateway-probe=%s-%d", p.nonce, p.requests))
 	}
+	to.RawQuery = strings.Join(slices.DeleteFunc(queries, func(q string) bool { return q == "" }), "&")
 	req, err := http.NewRequestWithContext(ctx, method, to.String(), body)
 	if err != nil {
 		return nil, err
@@ -93,10 +95,10 @@ func (p *prober) open(ctx context.Context, r request) (*stream, error) {
 		}
 		s, err = p.tryOpen(ctx, r)
 	}
-	if !errors.Is(err, errNoConnection) || p.query != "" {
+	if !errors.Is(err, errNoConnection) || p.busting {
 		return s, err
 	}
-	p.query = "ssegateway-probe=" + p.nonce
+	p.busting = true
 	again, err2 := p.tryOpen(ctx, r)
 	if err2 != nil {
 		return nil, err
@@ -144,6 +146,8 @@ func (p *prober) locate(ctx context.Context, s *stream, before map[string]connec
 		c, sure, err := p.mine(ctx, before, now)
 		waited := time.Since(begin)
 		switch {
+		case errors.Is(err, errAmbiguous) && head == nil && waited <= 2*patience:
+			// It may not be there yet, and those are others'.
 		case err != nil:
 			return err
 		case c.Token != "" && (head != nil || sure && waited > patience || waited > 2*patience):

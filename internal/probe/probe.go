@@ -75,7 +75,8 @@ type prober struct {
 	versions  []version     // that the public end speaks; the first is a browser's choice
 	trip      time.Duration // of a short request through the path and back
 	encodings string        // Accept-Encoding of streams
-	query     string        // one more parameter, against a cache
+	busting   bool          // each request has a parameter that no cache has seen
+	requests  int           // with that parameter
 	events    int           // sent so far
 	opened    []*stream
 	report    Report

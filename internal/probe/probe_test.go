@@ -550,10 +550,10 @@ func joining(w *world) http.Handler {
 	under := map[string]bool{}
 	p := w.forward()
 	return guarded(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet && r.URL.RawQuery == "" && r.Header.Get("Last-Event-ID") == "" && r.ContentLength == 0 {
+		if r.Method == http.MethodGet && r.Header.Get("Last-Event-ID") == "" && r.ContentLength == 0 {
 			mu.Lock()
-			busy := under[r.URL.Path]
-			under[r.URL.Path] = true
+			busy := under[r.RequestURI]
+			under[r.RequestURI] = true
 			mu.Unlock()
 			if busy {
 				<-r.Context().Done()

@@ -105,6 +105,22 @@ func TestAmongOthers(t *testing.T) {
 	}
 }
 
+// What others open at other paths before the probe's own stream is there does not count.
+func TestBesideOthers(t *testing.T) {
+	r, err := run(t, func(w *world, _ *Options) {
+		w.gateway.accept = func(*http.Request) int {
+			for _, path := range []string{"/a", "/b"} {
+				w.gateway.add(path, "a browser")
+			}
+			time.Sleep(200 * time.Millisecond) // fake clock: the backend's answer
+			return http.StatusOK
+		}
+	})
+	if err != nil || len(r.Findings) > 0 {
+		t.Errorf("%+v, %v, want nothing found", r, err)
+	}
+}
+
 // alsoOpens has a stranger open a stream with the same path, together with each of the probe's.
 func alsoOpens(g *fakeGateway) func(token, path string) {
 	nested := false

@@ -9,7 +9,10 @@ import (
 	"ssegateway/internal/guard"
 )
 
-// watch has two streams that are open for long: one to which an event is sent every second, and one to which nothing is.
+// busyEvery is shorter than any proxy's timeout, which are whole seconds.
+const busyEvery = 500 * time.Millisecond
+
+// watch has two streams that are open for long: one to which an event is sent every half second, and one to which nothing is.
 // What ends the idle one alone is for want of bytes; what ends both is their age.
 type watch struct {
 	p          *prober
@@ -42,10 +45,10 @@ func (p *prober) beginWatch(ctx context.Context) (w *watch, err error) {
 	return w, nil
 }
 
-// send sends an event every second, until the stream is gone.
+// send sends an event every half second, until the stream is gone.
 func (w *watch) send(ctx context.Context) {
 	defer guard.Recover()
-	for n := 0; wait(ctx, time.Second) == nil; n++ {
+	for n := 0; wait(ctx, busyEvery) == nil; n++ {
 		begin := fmt.Sprintf("%s-watch-%d", w.p.nonce, n)
 		err := w.p.send(ctx, w.busy.conn.Token, event{eventName, begin}, false)
 		switch {
@@ -107,12 +110,12 @@ func (w *watch) judge(c connection, there bool) {
 	case busy.err == nil && idle.err == nil:
 		p.measured("held", fmt.Sprintf("for %v, and through %v of silence", p.For, max(idle.silence, time.Since(idle.lastByte)).Round(100*time.Millisecond)))
 	case busy.err == nil, idle.err != nil && busyAge > idleAge+idleAge/4+time.Second:
-		p.found(IdleCut, fmt.Sprintf("a stream ended after %v without a byte (%s), and one with an event every second lived on", quiet.Round(100*time.Millisecond), endOf(idle.err)))
+		p.found(IdleCut, fmt.Sprintf("a stream ended after %v without a byte (%s), and one with an event every half second lived on", quiet.Round(100*time.Millisecond), endOf(idle.err)))
 		if busy.err != nil {
-			p.found(LifeCut, fmt.Sprintf("a stream with an event every second ended after %v (%s)", busyAge.Round(100*time.Millisecond), endOf(busy.err)))
+			p.found(LifeCut, fmt.Sprintf("a stream with an event every half second ended after %v (%s)", busyAge.Round(100*time.Millisecond), endOf(busy.err)))
 		}
 	default:
-		p.found(LifeCut, fmt.Sprintf("a stream with an event every second ended after %v (%s)", busyAge.Round(100*time.Millisecond), endOf(busy.err)))
+		p.found(LifeCut, fmt.Sprintf("a stream with an event every half second ended after %v (%s)", busyAge.Round(100*time.Millisecond), endOf(busy.err)))
 	}
 	if there && idle.err == nil && c.Bytes > w.bytes && idle.bytes == w.received {
 		p.found(HeartbeatsLost, fmt.Sprintf("the gateway wrote %d bytes to an idle stream, and none came", c.Bytes-w.bytes))
