@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -44,69 +47,89 @@ func probeCommand() *cobra.Command {
 		Long: "probe opens streams at the public URL, sends to them by the gateway's API, and says what the proxies in between do to them, and which setting ends that.\n" +
 			"The backend has to accept the streams. It exits with 0 if nothing was found, 1 if something was, and 2 if it could not probe.",
 		Example: "  ssegateway probe https://events.example.com/orders/7 --cookie session=abc --for 10m",
-		Args:    cobra.ExactArgs(1),
 	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return cannotProbe(c, errors.New("it takes one URL, that of a stream: see --help"))
+		}
+		return nil
+	}
+	c.SetFlagErrorFunc(cannotProbe)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		err := func() (err error) {
-			if o.URL, err = probedURL(args[0]); err != nil {
-				return err
-			}
-			if err := addHeaders(o.Header, headers, cookies); err != nil {
-				return err
-			}
-			if o.For <= 0 {
-				return errors.New("--for has to be more than 0")
-			}
-			cfg, _, err := config.Load(c.Flags(), os.Environ(), 0)
-			if err != nil {
-				return err
-			}
-			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
-			defer stop()
-			return runProbe(ctx, c, operator.New(cfg), o, asJSON)
-		}()
-		if code := exitCode(0); err == nil || errors.As(err, &code) {
-			return err
+		cfg, err := probeOptions(c, &o, args[0], headers, cookies)
+		if err != nil {
+			return cannotProbe(c, err)
 		}
-		for _, problem := range problems(err) {
-			fmt.Fprintln(c.ErrOrStderr(), "cannot probe:", problem)
+		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, os.Interrupt)
+		defer stop()
+		report, err := runProbe(ctx, c, operator.New(cfg), o)
+		if err == nil {
+			err = printReport(c.OutOrStdout(), report, asJSON)
 		}
-		return noProbe
+		switch {
+		case err != nil:
+			return cannotProbe(c, err)
+		case len(report.Findings) > 0:
+			return foundFaults
+		}
+		return nil
 	}
 	c.Flags().StringArrayVar(&headers, "header", nil, "A `header` of each request, as \"Name: value\"; may be repeated")
 	c.Flags().StringArrayVar(&cookies, "cookie", nil, "A `cookie` of each request, as name=value; may be repeated")
-	c.Flags().DurationVar(&o.For, "for", 20*time.Second, "How long streams are watched for cuts")
+	c.Flags().DurationVar(&o.For, "for", 20*time.Second, "How long streams are watched for cuts, as 90s or 10m")
 	c.Flags().BoolVar(&o.Bodies, "bodies", false, "A request body that is held back is a fault: for relayed paths")
 	c.Flags().BoolVar(&asJSON, "json", false, "Print the report as JSON")
 	showOnly(c, addressSettings...)
 	return c
 }
 
-func runProbe(ctx context.Context, c *cobra.Command, client *operator.Client, o probe.Options, asJSON bool) error {
-	notes := c.ErrOrStderr()
-	if isTerminal(notes) {
+// cannotProbe says why, and returns the exit code for it.
+func cannotProbe(c *cobra.Command, err error) error {
+	for _, problem := range problems(err) {
+		fmt.Fprintln(c.ErrOrStderr(), "cannot probe:", problem)
+	}
+	return noProbe
+}
+
+// probeOptions fills in what the arguments and the gateway's settings say.
+func probeOptions(c *cobra.Command, o *probe.Options, target string, headers, cookies []string) (cfg config.Config, err error) {
+	if o.URL, err = probedURL(target); err != nil {
+		return cfg, err
+	}
+	if err := addHeaders(o.Header, headers, cookies); err != nil {
+		return cfg, err
+	}
+	if o.For <= 0 {
+		return cfg, errors.New("--for has to be more than 0")
+	}
+	if cfg, _, err = config.Load(c.Flags(), os.Environ(), 0); err != nil {
+		return cfg, err
+	}
+	host := o.URL.Hostname()
+	ip := net.ParseIP(host)
+	o.Direct = o.URL.Port() == strconv.Itoa(cfg.Port) && (host == "localhost" || ip != nil && ip.IsLoopback())
+	return cfg, nil
+}
+
+// runProbe probes, with a bar on a terminal.
+func runProbe(ctx context.Context, c *cobra.Command, client *operator.Client, o probe.Options) (*probe.Report, error) {
+	if notes := c.ErrOrStderr(); isTerminal(notes) {
 		o.Progress = func(over time.Duration) { fmt.Fprintf(notes, "\r%s\x1b[K", probe.Bar(over, o.For)) }
+		defer fmt.Fprint(notes, "\r\x1b[K")
 	}
-	report, err := probe.Run(ctx, client, o)
-	if o.Progress != nil {
-		fmt.Fprint(notes, "\r\x1b[K")
+	return probe.Run(ctx, client, o)
+}
+
+func printReport(out io.Writer, report *probe.Report, asJSON bool) error {
+	if !asJSON {
+		report.Print(out)
+		return nil
 	}
-	if err != nil {
-		return err
+	text, err := json.Marshal(report, jsontext.WithIndent("  "))
+	if err == nil {
+		_, err = fmt.Fprintf(out, "%s\n", text)
 	}
-	if asJSON {
-		text, err := json.Marshal(report, jsontext.WithIndent("  "))
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(c.OutOrStdout(), "%s\n", text)
-	} else {
-		report.Print(c.OutOrStdout())
-	}
-	if len(report.Findings) > 0 {
-		return foundFaults
-	}
-	return nil
+	return err
 }
 
 func probedURL(text string) (*url.URL, error) {

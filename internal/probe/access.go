@@ -59,6 +59,10 @@ func (p *prober) access(ctx context.Context, _ *stream) error {
 		p.unknown("/internal from outside", "the public end does not speak HTTP/1.1, over which a target is sent as it is")
 		return nil
 	}
+	if p.Direct {
+		p.unknown("/internal from outside", "the URL leads straight to the gateway, on its own host")
+		return nil
+	}
 	var own map[string]jsontext.Value
 	if err := p.api.Call(ctx, http.MethodGet, "/internal/stats", nil, &own); err != nil {
 		return err
@@ -89,12 +93,15 @@ func (p *prober) access(ctx context.Context, _ *stream) error {
 	for i, target := range targets {
 		hits[reached[i]] = append(hits[reached[i]], target)
 	}
-	for r, id := range map[reach]ID{open: InternalOpen, refused: InternalReached} {
-		if list := hits[r]; len(list) > 0 {
-			p.found(id, fmt.Sprintf("%d of %d spellings: %s", len(list), len(targets), strings.Join(list, " ")))
-		}
+	reachedBy := func(r reach) string {
+		return fmt.Sprintf("%d of %d spellings: %s", len(hits[r]), len(targets), strings.Join(hits[r], " "))
 	}
-	if len(hits[open])+len(hits[refused]) == 0 {
+	switch {
+	case len(hits[open]) > 0:
+		p.found(InternalOpen, reachedBy(open))
+	case len(hits[refused]) > 0:
+		p.found(InternalReached, reachedBy(refused))
+	default:
 		p.measured("/internal from outside", fmt.Sprintf("none of %d spellings reached the gateway's", len(targets)))
 	}
 	if len(hits[streamed]) == 0 {

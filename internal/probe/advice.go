@@ -74,39 +74,40 @@ func rank(id ID) int { return slices.IndexFunc(advice, func(a Advice) bool { ret
 
 func adviceOf(id ID) Advice { return advice[rank(id)] }
 
-const (
-	noRewriting = "no filter that rewrites bodies on this path: "
-	deny        = "deny every spelling, as the files in deploy/ do: "
-)
-
 // denying keeps the gateway's own paths from clients.
 var denying = [len(proxies)]string{
-	deny + "`location /internal/ { deny all; }`, and no path in `proxy_pass`", deny + "`<LocationMatch \"^/(internal|metrics)(/|$)\"> Require all denied`",
-	deny + "`http-request deny if { path,url_dec -m reg ^/+(internal|metrics)([/;]|$) }`", deny + "`@internal path /internal /internal/* /metrics /metrics/*` and `respond @internal 403`",
-	deny + "a router with `PathRegexp` and `ipAllowList`", deny + "`safe_regex` with `direct_response: {status: 403}`, and `normalize_path: true`",
+	"`location /internal/ { deny all; }`, and no path in `proxy_pass`", "`<LocationMatch \"^/(internal|metrics)(/|$)\"> Require all denied`",
+	"`http-request deny if { path,url_dec -m reg ^/+(internal|metrics)([/;]|$) }`", "`@internal path /internal /internal/* /metrics /metrics/*` and `respond @internal 403`",
+	"a router with `PathRegexp` and `ipAllowList`", "`safe_regex` with `direct_response: {status: 403}`, and `normalize_path: true`",
 	"no Ingress path that covers /internal and /metrics; `path: /events/`, `pathType: Prefix`, and no `rewrite-target`", "a WAF custom rule that blocks these paths, beside the origin's own",
 	"a listener rule for /internal* and /metrics* with a fixed response 403, before the others",
+}
+
+// unfiltered passes bodies on as they are.
+var unfiltered = [len(proxies)]string{
+	"no `sub_filter`, `charset` with `charset_types`, and `body_filter_by_lua_block`", "no `mod_substitute`, `mod_proxy_html`, `mod_xml2enc`, and `mod_ext_filter`", "no `filter lua.…`", "no `replace` and `templates`",
+	"no plugins that rewrite bodies", "no `lua`, `wasm`, and `ext_proc`", "no snippets with `sub_filter`", "no Workers, Email Address Obfuscation, and Automatic HTTPS Rewrites", "",
 }
 
 var advice = []Advice{
 	{
 		InternalOpen, "/internal or /metrics answers a client from outside.",
-		"No proxy denies these paths, and one on the gateway's host adds no forwarding header, so that the gateway takes its requests for those of a local backend.",
+		"No proxy denies these paths, and one on the gateway's host adds no forwarding header, so that the gateway takes its requests for those of a local backend. Deny every spelling, as the files in deploy/ do, or move these paths away with INTERNAL_ADDR.",
 		denying,
 	},
 	{
 		InternalReached, "Requests for /internal or /metrics from outside reach the gateway, which refuses them.",
-		"No proxy denies these paths. Only the gateway's own rule keeps strangers out.",
+		"No proxy denies these paths. Only the gateway's own rule keeps strangers out. Deny every spelling, as the files in deploy/ do.",
 		denying,
 	},
 	{
 		HeldBack, "Events, or the head of the answer, are held back until more bytes come.",
 		"A proxy collects the answer before it passes it on.",
 		[...]string{
-			"`proxy_buffering off`; by default X-Accel-Buffering of the gateway does that, unless `proxy_ignore_headers X-Accel-Buffering`", "`flushpackets=on` of `ProxyPass`; no `mod_buffer`",
-			"no `http-response wait-for-body`", "no `response_buffers` (`buffer_responses` in 2.6)",
+			"`proxy_buffering off`; by default X-Accel-Buffering of the gateway does that, unless `proxy_ignore_headers X-Accel-Buffering`", "no `text/event-stream` in `SecResponseBodyMimeType` of ModSecurity",
+			"no `http-response wait-for-body`", "no `response_buffers` (before 2.7 `buffer_responses`)",
 			"no `buffering` middleware", "no filter that buffers answers: `file_system_buffer`, or `ext_proc` with `response_body_mode: BUFFERED`",
-			"`nginx.ingress.kubernetes.io/proxy-buffering: \"off\"`", "no Response Buffering (Enterprise), and no Worker that reads the answer as a whole",
+			"`nginx.ingress.kubernetes.io/proxy-buffering: \"off\"`", "a Configuration Rule for the path with Response Body Buffering: None; no Worker that reads the answer as a whole",
 			"no Lambda function as the target",
 		},
 	},
@@ -114,7 +115,7 @@ var advice = []Advice{
 		Delayed, "Each event comes late, and those that are near each other come together.",
 		"A proxy joins small writes (no TCP_NODELAY), or passes on what has come at fixed times.",
 		[...]string{
-			"`tcp_nodelay on`, the default", "`flushpackets=on` instead of `auto` with `flushwait`",
+			"`tcp_nodelay on`, the default", "",
 			"`option http-no-delay`", "`flush_interval` not set: event streams are flushed at once",
 			"`responseForwarding.flushInterval`: event streams are flushed at once whatever it says, unless a middleware hides their content type", "",
 			"`tcp_nodelay on`, the default", "", "",
@@ -122,40 +123,31 @@ var advice = []Advice{
 	},
 	{
 		EventsLost, "Events do not come, and later ones do.",
-		"A proxy or filter drops a part of the answer.",
-		[...]string{
-			noRewriting + "`sub_filter`, `body_filter_by_lua`", noRewriting + "`mod_substitute`, `mod_ext_filter`", noRewriting + "`filter lua…`", noRewriting + "`replace-response`",
-			noRewriting + "plugins", noRewriting + "`lua`, `wasm`, `ext_proc`", noRewriting + "snippets with `sub_filter`", noRewriting + "Workers", "",
-		},
+		"A filter in a proxy drops a part of the answer. Take it off this path.",
+		unfiltered,
 	},
 	{
 		EventsCut, "A large event does not come whole, or ends the stream.",
 		"A proxy bounds what it buffers or scans of an answer.",
 		[...]string{
-			"`proxy_max_temp_file_size` and `proxy_buffers` only matter with buffering: `proxy_buffering off`", "`SecResponseBodyAccess Off` of ModSecurity for this path, and no `LimitXMLRequestBody` on answers",
+			"`proxy_buffering off`", "no `text/event-stream` in `SecResponseBodyMimeType` of ModSecurity, which has a `SecResponseBodyLimit`",
 			"larger `tune.bufsize`, if a filter needs the body", "no `response_buffers`", "no `buffering` middleware with `maxResponseBodyBytes`", "larger `per_connection_buffer_limit_bytes`, if a filter needs the body",
 			"`proxy-buffering: \"off\"`; `enable-modsecurity` off for this path", "no Worker that reads the answer as a whole", "no Lambda function as the target: its answers are bounded",
 		},
 	},
 	{
 		EventsChanged, "Events come with other bytes than were sent, in another order, or twice.",
-		"A proxy rewrites bodies: links, characters, line ends, blanks.",
-		[...]string{
-			noRewriting + "`sub_filter`, `charset` with `charset_types`", noRewriting + "`mod_substitute`, `mod_proxy_html`, `mod_xml2enc`", noRewriting + "`filter lua…`", noRewriting + "`replace-response`, `templates`",
-			noRewriting + "plugins", noRewriting + "`lua`, `wasm`, `ext_proc`", noRewriting + "snippets with `sub_filter`", noRewriting + "Email Obfuscation, Automatic HTTPS Rewrites, Workers", "",
-		},
+		"A filter in a proxy rewrites bodies: links, characters, line ends, blanks. Take it off this path.",
+		unfiltered,
 	},
 	{
 		HeartbeatsLost, "Heartbeats do not come, and so nothing keeps an idle stream alive.",
-		"A proxy drops comments, or holds back what is small.",
-		[...]string{
-			noRewriting + "`sub_filter`, `body_filter_by_lua`; `proxy_buffering off`", noRewriting + "`mod_substitute`; `flushpackets=on`", noRewriting + "`filter lua…`", noRewriting + "`replace-response`",
-			noRewriting + "plugins", noRewriting + "`lua`, `wasm`, `ext_proc`", noRewriting + "snippets; `proxy-buffering: \"off\"`", noRewriting + "Workers", "",
-		},
+		"A filter in a proxy drops comments, or holds back what is small. Take it off this path.",
+		unfiltered,
 	},
 	{
 		Compressed, "The stream is compressed.",
-		"A proxy compresses text/event-stream. It may hold events back for that, and needs memory for each stream.",
+		"A proxy compresses text/event-stream. It may hold events back for that, and needs memory for each stream. The gateway says `Cache-Control: no-transform`, which HAProxy and Envoy heed: no proxy may replace it.",
 		[...]string{
 			"`gzip off` for the location, or no `text/event-stream` (or `*`) in `gzip_types`", "`SetEnv no-gzip 1`, or no `text/event-stream` in `AddOutputFilterByType DEFLATE`",
 			"no `text/event-stream` in `compression type`", "`encode` with a matcher that leaves the path out", "`excludedContentTypes: [text/event-stream]` of the `compress` middleware",
@@ -174,7 +166,7 @@ var advice = []Advice{
 		ContentType, "The answer is no text/event-stream any more, which an EventSource refuses.",
 		"A proxy sets Content-Type.",
 		[...]string{
-			"no `add_header Content-Type` and no `proxy_hide_header Content-Type`", "no `Header set Content-Type` and no `ForceType`", "no `http-response set-header Content-Type`", "no `header Content-Type`",
+			"no `add_header Content-Type` and no `proxy_hide_header Content-Type`", "no `Header set Content-Type`", "no `http-response set-header Content-Type`", "no `header_down Content-Type`, and no `header Content-Type` with `defer`",
 			"no `Content-Type` in `customResponseHeaders`", "no `content-type` in `response_headers_to_add`", "no `Content-Type` in snippets and in `custom-headers`", "no Response Header Transform Rule for it", "",
 		},
 	},
@@ -182,7 +174,7 @@ var advice = []Advice{
 		HeadersLost, "Cache-Control or X-Content-Type-Options of the gateway do not come.",
 		"A proxy hides or replaces headers of answers.",
 		[...]string{
-			"no `proxy_hide_header` for them; no `expires`", "no `Header unset` for them; no `ExpiresActive On`", "no `http-response del-header` for them", "no `header -Cache-Control` and `header_down`",
+			"no `proxy_hide_header` for them; no `expires`", "no `Header unset` for them; no `ExpiresActive On`", "no `http-response del-header` for them", "no `header -Cache-Control`, and no `header_down -Cache-Control`",
 			"not in `customResponseHeaders`", "not in `response_headers_to_remove`", "no `hide-headers` for them in the ConfigMap", "Browser Cache TTL: Respect Existing Headers; no Response Header Transform Rule", "no header modification attributes for them",
 		},
 	},
@@ -190,7 +182,7 @@ var advice = []Advice{
 		HTTP10, "The answer is HTTP/1.0: a stream that is cut looks as one that has ended.",
 		"A very old proxy, or one that lowers the version.",
 		[...]string{
-			"", "no `downgrade-1.0` and `force-response-1.0` in `SetEnv` and `BrowserMatch`", "", "", "", "no `accept_http_10` towards clients that can do more", "", "", "",
+			"", "no `downgrade-1.0` and `force-response-1.0` in `SetEnv` and `BrowserMatch`", "", "", "", "", "", "", "",
 		},
 	},
 	{
@@ -205,9 +197,9 @@ var advice = []Advice{
 		IdleCut, "A stream is cut when no byte comes for a while.",
 		"A proxy's timeout is shorter than the gateway's HEARTBEAT_INTERVAL_SECONDS. Raise the one, or lower the other.",
 		[...]string{
-			"`proxy_read_timeout 60s`", "`ProxyTimeout 60`, or `timeout=60` of `ProxyPass`", "`timeout server 60s` and `timeout client 60s`", "`read_timeout 60s` of `transport http`, and `idle` of `servers`",
+			"`proxy_read_timeout 60s`", "`ProxyTimeout 60`, or `timeout=60` of `ProxyPass`", "`timeout server 60s`", "`read_timeout 60s` of `transport http`",
 			"`silence: 60s` of the plugin in deploy/", "`stream_idle_timeout: 60s`, and `idle_timeout: 60s` of the route", "`nginx.ingress.kubernetes.io/proxy-read-timeout: \"60\"`",
-			"Proxy Read Timeout, 100 s by default, which only Enterprise can change: let HEARTBEAT_INTERVAL_SECONDS be less", "`idle_timeout.timeout_seconds`, 60 by default",
+			"Proxy Read Timeout, 120 s by default, which only Enterprise can change: let HEARTBEAT_INTERVAL_SECONDS be less", "`idle_timeout.timeout_seconds`, 60 by default",
 		},
 	},
 	{
@@ -216,18 +208,18 @@ var advice = []Advice{
 		[...]string{
 			"none of one answer; at a reload `worker_shutdown_timeout` not set", "none of one answer; `GracefulShutdownTimeout 0`", "none of one answer; `hard-stop-after` not set", "`write` of `timeouts` in `servers` not set; `grace_period` not set",
 			"`respondingTimeouts.writeTimeout: 0`", "`timeout: 0s` of the route (15 s by default), no `max_stream_duration` and no `max_connection_duration`", "`worker-shutdown-timeout` in the ConfigMap, 240s by default, ends streams at each reload",
-			"none that can be set", "`client_keep_alive.seconds`, 3600 by default; `deregistration_delay.timeout_seconds` of the target group",
+			"none that can be set", "`deregistration_delay.timeout_seconds` of the target group, 300 by default, after which the streams of a target that is taken away end",
 		},
 	},
 	{
 		EndHidden, "The gateway ends a stream, and the client's stays open.",
-		"A proxy keeps the client's connection, and does not pass the end on.",
-		[...]string{"`proxy_http_version 1.1`", "no `proxy-sendchunked` variables that change framing", "no `option http-pretend-keepalive` towards the gateway", "", "", "", "", "", ""},
+		"A filter or a cache in a proxy loses the end of the body, and waits for more. Take it off this path.",
+		unfiltered,
 	},
 	{
 		EndCut, "A stream that the gateway ends properly looks to the client as if it had been cut.",
-		"A proxy drops the end of the body: the last chunk, or END_STREAM.",
-		[...]string{"`proxy_http_version 1.1`", "", "", "", "", "", "", "", ""},
+		"A proxy drops the end of the body: the last chunk, or END_STREAM. A filter may be what does it.",
+		unfiltered,
 	},
 	{
 		LeavingHidden, "A client that has left stays open at the gateway.",
@@ -257,16 +249,16 @@ var advice = []Advice{
 		QueryLost, "The query of the URL does not arrive.",
 		"A proxy rewrites the target without its query.",
 		[...]string{
-			"`proxy_pass` without variables or with `$is_args$args`", "`[QSA]` of `RewriteRule`", "no `http-request set-query`", "no `rewrite` or `uri` that drops `{query}`", "no `replacePathRegex` or plugin that drops it", "no `strip_query`; no `regex_rewrite` with `?`",
-			"no `rewrite-target` in a snippet without `$is_args$args`", "no URL Rewrite Rule with a static query", "",
+			"`proxy_pass` without variables or with `$is_args$args`; no `rewrite` to what ends with `?`", "no `[QSD]` and no `?` in a `RewriteRule`, or `[QSA]`", "no `http-request set-query`", "no `rewrite` to what ends with `?`, and no `uri query`", "no `replacePathRegex` or plugin that drops it", "no filter that sets `:path`",
+			"no `rewrite-target` that ends with `?`", "no URL Rewrite Rule with a static query", "",
 		},
 	},
 	{
 		BodyHeld, "The body of a request is held back until it is whole.",
 		"A proxy buffers requests. A relayed application gets nothing before; other paths have no bodies.",
 		[...]string{
-			"`proxy_request_buffering off` and `proxy_http_version 1.1`", "no `proxy-sendcl`; no `SecRequestBodyAccess On` for the path", "no `option http-buffer-request` and no `http-request wait-for-body`", "no `request_buffers` (`buffer_requests` in 2.6)",
-			"no `buffering` middleware", "no `buffer` filter for the route", "`nginx.ingress.kubernetes.io/proxy-request-buffering: \"off\"`", "none, but for Request Body Buffering (Enterprise)", "",
+			"`proxy_request_buffering off` and `proxy_http_version 1.1`", "none: it waits for the first 16 KiB, or the whole body; beyond that no `proxy-sendcl`, and `SecRequestBodyAccess Off`", "no `option http-buffer-request` and no `http-request wait-for-body`", "no `request_buffers` (before 2.7 `buffer_requests`)",
+			"no `buffering` middleware", "no `buffer` filter for the route", "`nginx.ingress.kubernetes.io/proxy-request-buffering: \"off\"`", "a Configuration Rule for the path with Request Body Buffering: None", "",
 		},
 	},
 }

@@ -16,7 +16,7 @@ func (p *prober) findVersions(ctx context.Context) error {
 	begin := time.Now()
 	conn, err := p.connect(ctx, "h2", "http/1.1")
 	if err != nil {
-		return fmt.Errorf("cannot connect to %s: %w", p.URL.Host, err)
+		return fmt.Errorf("cannot connect to %s: %w; is the URL right, and can it be reached from this host?", p.URL.Host, err)
 	}
 	defer conn.Close()
 	p.trip = time.Since(begin)

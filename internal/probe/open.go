@@ -82,7 +82,7 @@ func (p *prober) agent() string { return "ssegateway-probe/" + p.nonce }
 
 var (
 	errNoConnection = errors.New("no new connection appeared at the gateway")
-	errAmbiguous    = errors.New("others opened streams at the same moment, and this gateway does not tell whose is whose")
+	errAmbiguous    = errors.New("others opened streams at the same moment, and this gateway does not tell whose is whose; probe a path that nobody else uses")
 )
 
 // open opens a stream, and finds it at the gateway. Where a cache answers for the gateway it goes on with a parameter that
@@ -154,9 +154,9 @@ func (p *prober) locate(ctx context.Context, s *stream, before map[string]connec
 			s.conn = c
 			return nil
 		case head == nil && waited > longPast:
-			return fmt.Errorf("%w, and no answer came for %v", errNoConnection, longPast)
+			return fmt.Errorf("%w, and no answer came for %v; does the proxy reach this gateway?", errNoConnection, longPast)
 		case head != nil && (waited > patience || s.ended() != nil):
-			return fmt.Errorf("%w: %s answered by itself, or is in front of another gateway (%q, %.80q)",
+			return fmt.Errorf("%w: %s answered by itself, or is in front of another gateway (Content-Type %q, Server %.80q); the URL has to be a stream's, and --internal-addr the same gateway's",
 				errNoConnection, p.URL.Host, head.Header.Get("Content-Type"), head.Header.Get("Server"))
 		}
 		if err := wait(ctx, pause); err != nil {
@@ -222,9 +222,9 @@ type RefusedError struct {
 // Error implements error.
 func (e *RefusedError) Error() string {
 	if e.Code == "" {
-		return fmt.Sprintf("no stream: %d %s, not from a gateway", e.Status, http.StatusText(e.Status))
+		return fmt.Sprintf("no stream: %d %s, not from a gateway; the URL has to be one that the proxy passes to it", e.Status, http.StatusText(e.Status))
 	}
-	return fmt.Sprintf("no stream: %d %s; the backend has to accept the probe: see --header and --cookie", e.Status, e.Code)
+	return fmt.Sprintf("no stream: %d %s, from the gateway; the backend has to accept the probe: see --header and --cookie", e.Status, e.Code)
 }
 
 func refusal(ctx context.Context, s *stream) error {

@@ -20,6 +20,7 @@ type Options struct {
 	Header http.Header   // of each request, besides what an EventSource sends
 	For    time.Duration // how long streams are watched for cuts
 	Bodies bool          // a body that is held back counts as a finding
+	Direct bool          // the URL is the gateway's own, on this host: nothing is in between, and nobody is outside
 	// Progress, if set, is told every second how much of For is over.
 	Progress func(over time.Duration)
 }

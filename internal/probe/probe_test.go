@@ -75,7 +75,7 @@ var paths = []spoilt{
 	{name: "flushed every half second", want: Delayed, proxy: "Traefik", setting: "flushInterval", path: func(w *world) http.Handler {
 		return w.filtered(func(r io.Reader) io.Reader { return ticking(r, 500*time.Millisecond) })
 	}},
-	{name: "flushed every three seconds", want: Delayed, proxy: "Apache", setting: "flushpackets=on", path: func(w *world) http.Handler {
+	{name: "flushed every three seconds", want: Delayed, proxy: "Traefik", setting: "flushInterval", path: func(w *world) http.Handler {
 		return w.filtered(func(r io.Reader) io.Reader { return ticking(r, 3*time.Second) })
 	}},
 	{name: "compressed", want: Compressed, proxy: "nginx", setting: "gzip_types", path: compressing},
@@ -107,7 +107,7 @@ var paths = []spoilt{
 	{name: "nosniff is hidden", want: HeadersLost, proxy: "Envoy", setting: "response_headers_to_remove", path: func(w *world) http.Handler {
 		return answering(w, func(h http.Header) { h.Del("X-Content-Type-Options") })
 	}},
-	{name: "the content type is another", want: ContentType, proxy: "Apache", setting: "ForceType", path: func(w *world) http.Handler {
+	{name: "the content type is another", want: ContentType, proxy: "Apache", setting: "Header set Content-Type", path: func(w *world) http.Handler {
 		return answering(w, func(h http.Header) { h.Set("Content-Type", "text/plain") })
 	}},
 	{name: "requests for one URL are joined", want: Cached, proxy: "nginx", setting: "proxy_cache off", path: joining},
@@ -150,7 +150,7 @@ var paths = []spoilt{
 	{name: "another character set", want: EventsChanged, proxy: "nginx", setting: "charset", path: func(w *world) http.Handler {
 		return w.filtered(perEvent(func(_ int, text string) string { return strings.ReplaceAll(text, "é", "?") }))
 	}},
-	{name: "blanks are trimmed", want: EventsChanged, proxy: "Caddy", setting: "replace-response", path: func(w *world) http.Handler {
+	{name: "blanks are trimmed", want: EventsChanged, proxy: "Caddy", setting: "replace", path: func(w *world) http.Handler {
 		return w.filtered(perEvent(func(_ int, text string) string { return strings.ReplaceAll(text, "  \n", "\n") }))
 	}},
 	{name: "addresses are rewritten", want: EventsChanged, proxy: "Cloudflare", setting: "Rewrites", path: func(w *world) http.Handler {
@@ -164,7 +164,7 @@ var paths = []spoilt{
 			return text
 		}))
 	}},
-	{name: "the end is hidden", want: EndHidden, proxy: "HAProxy", setting: "http-pretend-keepalive", path: func(w *world) http.Handler {
+	{name: "the end is hidden", want: EndHidden, proxy: "HAProxy", setting: "filter lua", path: func(w *world) http.Handler {
 		return w.filtered(func(r io.Reader) io.Reader {
 			return reader(func(b []byte) (int, error) {
 				n, err := r.Read(b)
@@ -175,7 +175,7 @@ var paths = []spoilt{
 			})
 		})
 	}},
-	{name: "an end looks like a cut", want: EndCut, proxy: "nginx", setting: "proxy_http_version 1.1", path: func(w *world) http.Handler {
+	{name: "an end looks like a cut", want: EndCut, proxy: "nginx", setting: "body_filter_by_lua", path: func(w *world) http.Handler {
 		return w.filtered(func(r io.Reader) io.Reader {
 			return reader(func(b []byte) (int, error) {
 				n, err := r.Read(b)
