@@ -52,10 +52,11 @@ test-portable:
 test-release:
 	cd release && $(GO) test -count=$(strip $(COUNT)) -timeout 10m ./...
 
-# Traefik takes minutes to build, so these tests are no part of `make test`.
-test-deploy: test-deps ## build Traefik where it is missing, and run the tests of proxies with it; minutes
+# Traefik takes minutes to build, so these tests are no part of `make test`. Nor is each spoilt configuration that the probe has to name.
+test-deploy: test-deps ## build Traefik where it is missing, run the tests of proxies with it, and the probe through each spoilt configuration; minutes
 	scripts/traefik
-	PATH=$(CURDIR)/bin:$$PATH FRONTS=traefik $(GO) test -race -count=$(strip $(COUNT)) -timeout 15m -run 'Front|TestPagesComeBack|TestProxies' $(TESTFLAGS) ./e2e/proxy ./e2e/browser ./e2e/probe
+	PATH=$(CURDIR)/bin:$$PATH FRONTS=traefik $(GO) test -race -count=$(strip $(COUNT)) -timeout 15m -run 'Front|TestPagesComeBack' $(TESTFLAGS) ./e2e/proxy ./e2e/browser
+	PATH=$(CURDIR)/bin:$$PATH FRONTS='nginx haproxy caddy apache traefik' $(GO) test -race -count=$(strip $(COUNT)) -timeout 15m -run TestProxies $(TESTFLAGS) ./e2e/probe -all
 
 # Type checks everything, tests included, as the other systems compile it.
 vet-others:

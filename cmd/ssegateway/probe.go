@@ -85,6 +85,9 @@ func probeCommand() *cobra.Command {
 
 // cannotProbe says why, and returns the exit code for it.
 func cannotProbe(c *cobra.Command, err error) error {
+	if refusal := (*operator.Error)(nil); errors.As(err, &refusal) {
+		err = fmt.Errorf("the gateway's API refuses: %w; run the probe with the settings of the gateway, or with --internal-token", err)
+	}
 	for _, problem := range problems(err) {
 		fmt.Fprintln(c.ErrOrStderr(), "cannot probe:", problem)
 	}

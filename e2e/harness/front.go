@@ -57,6 +57,14 @@ type running struct {
 
 func (f *running) path(name string) string { return filepath.Join(f.dir, name) }
 
+func nginxCommand(f *running) []string {
+	user := "" // of the workers, which read and write in the test's directory
+	if os.Getuid() == 0 {
+		user = "user root; "
+	}
+	return []string{"-p", f.dir, "-c", f.file, "-e", "stderr", "-g", user + "daemon off; error_log stderr warn; pid " + f.path("pid") + ";"}
+}
+
 var fronts = map[string]front{
 	"nginx": {
 		program: "nginx", file: "nginx.conf",
@@ -72,14 +80,24 @@ var fronts = map[string]front{
 			}
 			c.text = withTempPaths(c.text, f.dir)
 		},
-		command: func(f *running) []string {
-			user := "" // of the workers, which read and write in the test's directory
-			if os.Getuid() == 0 {
-				user = "user root; "
+		command: nginxCommand,
+		reload:  func(p *Proxy, _ *running) error { return p.Signal(syscall.SIGHUP) },
+	},
+	// For three gateways. All of them are one here.
+	"nginx-cluster": {
+		program: "nginx", file: "nginx-cluster.conf",
+		edit: func(c *config, f *running) {
+			c.backends("server 10.0.0.11:3000 max_fails=0;", "server 127.0.0.1:8000;", f)
+			for _, address := range []string{"10.0.0.11:", "10.0.0.12:", "10.0.0.13:"} {
+				c.text = strings.ReplaceAll(c.text, address+"3000", fmt.Sprintf("127.0.0.1:%d", f.gateway))
+				c.text = strings.ReplaceAll(c.text, address, "127.0.0.1:")
 			}
-			return []string{"-p", f.dir, "-c", f.file, "-e", "stderr", "-g", user + "daemon off; error_log stderr warn; pid " + f.path("pid") + ";"}
+			c.replace("listen 127.0.0.1:9000", fmt.Sprintf("listen 127.0.0.1:%d", f.admin))
+			c.replace("listen 80 ", fmt.Sprintf("listen 127.0.0.1:%d ", f.port))
+			c.text = withTempPaths(c.text, f.dir)
 		},
-		reload: func(p *Proxy, _ *running) error { return p.Signal(syscall.SIGHUP) },
+		command: nginxCommand,
+		reload:  func(p *Proxy, _ *running) error { return p.Signal(syscall.SIGHUP) },
 	},
 	"haproxy": {
 		program: "haproxy", file: "haproxy.cfg",

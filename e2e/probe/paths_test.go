@@ -25,6 +25,11 @@ func apacheFilter(module, use string) []string {
 	return append(before("LoadModule headers_module", load), before("ErrorDocument 502", use)...)
 }
 
+// traefikMiddleware uses one more middleware for the streams.
+func traefikMiddleware(text string) []string {
+	return []string{"middlewares: [comeback]", "middlewares: [comeback, spoilt]", "  middlewares:\n    nobody:", "  middlewares:\n    spoilt: " + text + "\n    nobody:"}
+}
+
 const (
 	nginxStream   = "proxy_read_timeout 60s;"
 	haproxyStream = "http-response del-header X-Come-Back"
@@ -34,6 +39,7 @@ const (
 var paths = []path{
 	{proxy: "nginx"},
 	{proxy: "nginx", tls: true},
+	{proxy: "nginx-cluster", beats: "1"},
 	{proxy: "haproxy"},
 	{proxy: "haproxy", tls: true},
 	{proxy: "caddy"},
@@ -52,7 +58,7 @@ var paths = []path{
 	{proxy: "nginx", spoilt: "no `proxy_request_buffering off`, with `--bodies`", bodies: true, want: []probe.ID{probe.BodyHeld}, names: "proxy_request_buffering off"},
 	{proxy: "nginx", spoilt: "`proxy_request_buffering off`, with `--bodies`", bodies: true, change: before(nginxStream, "proxy_request_buffering off;")},
 	{proxy: "nginx", spoilt: "no `location /internal/`", all: true, change: []string{"location /internal/ { deny all; }", ""}, want: []probe.ID{probe.InternalOpen}, names: "location /internal/ { deny all; }"},
-	{proxy: "nginx", spoilt: "`proxy_cache` and `proxy_ignore_headers X-Accel-Buffering Cache-Control`", change: append(before("upstream application {", "proxy_cache_path cache keys_zone=streams:1m;"), before(nginxStream, "proxy_ignore_headers X-Accel-Buffering Cache-Control; proxy_cache streams; proxy_cache_valid 200 1m; proxy_cache_lock on; proxy_cache_lock_timeout 1m; proxy_cache_lock_age 1m;")...), want: []probe.ID{probe.Cached, probe.LeavingHidden}, names: "proxy_cache off"},
+	{proxy: "nginx", spoilt: "`proxy_cache` and `proxy_ignore_headers X-Accel-Buffering Cache-Control`", change: append(before("upstream application {", "proxy_cache_path cache keys_zone=streams:1m;"), before(nginxStream, "proxy_ignore_headers X-Accel-Buffering Cache-Control; proxy_cache streams; proxy_cache_valid 200 1m; proxy_cache_lock on; proxy_cache_lock_timeout 1m; proxy_cache_lock_age 1m;")...), want: []probe.ID{probe.HeldBack, probe.Cached, probe.LeavingHidden}, names: "proxy_cache off"},
 	{proxy: "nginx", spoilt: "`proxy_cache`", change: append(before("upstream application {", "proxy_cache_path cache keys_zone=streams:1m;"), before(nginxStream, "proxy_cache streams;")...)},
 	{proxy: "nginx", spoilt: "`proxy_pass http://gateway$uri`", change: []string{"proxy_pass http://gateway;", "proxy_pass http://gateway$uri;"}, want: []probe.ID{probe.QueryLost}, names: "$is_args$args"},
 	{proxy: "nginx", spoilt: "`proxy_http_version 1.0`", change: []string{"proxy_http_version 1.1;", "proxy_http_version 1.0;"}},
@@ -95,4 +101,12 @@ var paths = []path{
 	{proxy: "apache", spoilt: "no `<LocationMatch>`", beats: "1", all: true, change: []string{"Require all denied", "Require all granted"}, want: []probe.ID{probe.InternalReached}, names: "LocationMatch"},
 	{proxy: "apache", spoilt: "no `flushpackets=on`", beats: "1", change: []string{" flushpackets=on", ""}},
 	{proxy: "apache", spoilt: "nothing, with `--bodies`", beats: "1", bodies: true, want: []probe.ID{probe.BodyHeld}, names: "16 KiB"},
+
+	{proxy: "traefik", spoilt: "`buffering`", change: traefikMiddleware("{buffering: {maxResponseBodyBytes: 100000000}}"), want: []probe.ID{probe.HeldBack}, names: "`buffering` middleware"},
+	{proxy: "traefik", spoilt: "`compress`", change: traefikMiddleware("{compress: {minResponseBodyBytes: 1}}"), want: []probe.ID{probe.Compressed}, names: "excludedContentTypes"},
+	{proxy: "traefik", spoilt: "`customRequestHeaders`", change: traefikMiddleware("{headers: {customRequestHeaders: {Last-Event-ID: \"\"}}}"), want: []probe.ID{probe.LastEventIDLost}, names: "customRequestHeaders"},
+	{proxy: "traefik", spoilt: "`customResponseHeaders` with `Cache-Control`", change: traefikMiddleware("{headers: {customResponseHeaders: {Cache-Control: \"\"}}}"), want: []probe.ID{probe.HeadersLost}, names: "customResponseHeaders"},
+	{proxy: "traefik", spoilt: "`customResponseHeaders` with `Content-Type`", change: traefikMiddleware("{headers: {customResponseHeaders: {Content-Type: text/plain}}}"), want: []probe.ID{probe.ContentType}, names: "customResponseHeaders"},
+	{proxy: "traefik", spoilt: "`silence: 2s`", change: []string{"silence: 60s", "silence: 2s"}, want: []probe.ID{probe.IdleCut}, names: "silence"},
+	{proxy: "traefik", spoilt: "no router `internal`", all: true, change: []string{"rule: PathRegexp(", "rule: PathRegexp(`^/nowhere$`) && PathRegexp("}, want: []probe.ID{probe.InternalReached}, names: "PathRegexp"},
 }

@@ -224,7 +224,11 @@ func (e *RefusedError) Error() string {
 	if e.Code == "" {
 		return fmt.Sprintf("no stream: %d %s, not from a gateway; the URL has to be one that the proxy passes to it", e.Status, http.StatusText(e.Status))
 	}
-	return fmt.Sprintf("no stream: %d %s, from the gateway; the backend has to accept the probe: see --header and --cookie", e.Status, e.Code)
+	what := "has to accept the probe: see --header and --cookie"
+	if e.Status >= http.StatusInternalServerError {
+		what = "has to be up, and to answer: see CALLBACK_URL and the gateway's log"
+	}
+	return fmt.Sprintf("no stream: %d %s, from the gateway; its backend %s", e.Status, e.Code, what)
 }
 
 func refusal(ctx context.Context, s *stream) error {
