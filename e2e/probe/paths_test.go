@@ -88,7 +88,7 @@ var paths = []path{
 	{proxy: "caddy", spoilt: "no `@internal`", all: true, change: []string{"@internal path /internal /internal/* /metrics /metrics/*", "@internal path /nowhere"}, want: []probe.ID{probe.InternalReached}, names: "@internal"},
 	{proxy: "caddy", spoilt: "`header_down Content-Type`", change: before("transport http {", "header_down Content-Type text/plain"), want: []probe.ID{probe.ContentType}, names: "header_down Content-Type"},
 	{proxy: "caddy", spoilt: "`rewrite` without the query", change: before("transport http {", "rewrite {path}?"), want: []probe.ID{probe.QueryLost}, names: "rewrite"},
-	{proxy: "caddy", spoilt: "`timeouts { write 5s }`", change: []string{"auto_https disable_redirects\n", "auto_https disable_redirects\nservers {\ntimeouts {\nwrite 5s\n}\n}\n"}, hold: "7s", want: []probe.ID{probe.LifeCut}, names: "write"},
+	{proxy: "caddy", spoilt: "`timeouts { write 10s }`", change: []string{"auto_https disable_redirects\n", "auto_https disable_redirects\nservers {\ntimeouts {\nwrite 10s\n}\n}\n"}, hold: "12s", want: []probe.ID{probe.LifeCut}, names: "write"},
 
 	{proxy: "apache", spoilt: "`ProxyTimeout 1`, and a heartbeat each hour", change: []string{"ProxyTimeout 60", "ProxyTimeout 1"}, want: []probe.ID{probe.IdleCut}, names: "ProxyTimeout"},
 	{proxy: "apache", spoilt: "a heartbeat each hour", want: []probe.ID{probe.LeavingLate}, names: "HEARTBEAT_INTERVAL_SECONDS"},

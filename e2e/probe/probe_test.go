@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare)) }
 
 func prepare(dir string) (err error) {
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = f.Value.Set("24") // these tests wait most of the time
+		_ = f.Value.Set("32") // these tests wait most of the time
 	}
 	binary, cert, err = harness.BuildWithCertificate(dir)
 	return err
@@ -190,7 +190,7 @@ func TestPage(t *testing.T) {
 		if len(p.want) > 0 {
 			found = ""
 			for _, id := range p.want {
-				found += fmt.Sprintf(", `%s`", id)
+				found += ", `" + string(id) + "`"
 			}
 			found = found[2:]
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -145,14 +146,18 @@ func (p *prober) ask(ctx context.Context, target string, own map[string]jsontext
 	if _, err := conn.Write(head.Bytes()); err != nil {
 		return nowhere
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // the connection is
 	if err != nil {
 		return nowhere
 	}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
 		return streamed
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
+	conn.SetDeadline(time.Now().Add(patience + p.trip))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
+	if os.IsTimeout(err) {
+		return streamed // under another content type
+	}
 	switch code := codeOf(body); {
 	case code == "INTERNAL_FORBIDDEN" || code == "UNAUTHORIZED":
 		return refused

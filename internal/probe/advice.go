@@ -78,7 +78,7 @@ func adviceOf(id ID) Advice { return advice[rank(id)] }
 var denying = [len(proxies)]string{
 	"`location /internal/ { deny all; }`, and no path in `proxy_pass`", "`<LocationMatch \"^/(internal|metrics)(/|$)\"> Require all denied`",
 	"`http-request deny if { path,url_dec -m reg ^/+(internal|metrics)([/;]|$) }`", "`@internal path /internal /internal/* /metrics /metrics/*` and `respond @internal 403`",
-	"a router with `PathRegexp` and `ipAllowList`", "`safe_regex` with `direct_response: {status: 403}`, and `normalize_path: true`",
+	"a router with `PathRegexp` and `ipAllowList`", "`safe_regex` with `direct_response: {status: 403}`, and `normalize_path: true`", //nolint:misspell // Envoy calls it so
 	"no Ingress path that covers /internal and /metrics; `path: /events/`, `pathType: Prefix`, and no `rewrite-target`", "a WAF custom rule that blocks these paths, beside the origin's own",
 	"a listener rule for /internal* and /metrics* with a fixed response 403, before the others",
 }

@@ -187,7 +187,7 @@ func (p *prober) contents(ctx context.Context, s *stream) error {
 		if err := p.send(ctx, s.conn.Token, e, false); err != nil {
 			return err
 		}
-		a, ok := s.get(ctx, begin, longPast)
+		a, ok := s.getLarge(ctx, begin)
 		if !ok {
 			return p.heldBack(ctx, s, begin, c.what, EventsCut)
 		}
@@ -203,7 +203,7 @@ func (p *prober) contents(ctx context.Context, s *stream) error {
 			return err
 		}
 	}
-	s.get(ctx, begins[burst-1], longPast)
+	s.getLarge(ctx, begins[burst-1])
 	return p.order(s, begins)
 }
 

@@ -54,7 +54,7 @@ func (p *prober) roundTrip(ctx context.Context) error {
 		begin := time.Now()
 		resp, err := transport.RoundTrip(req)
 		if err != nil {
-			return nil //nolint:nilerr // the time of the connection remains
+			return nil // the time of the connection remains
 		}
 		resp.Body.Close()
 		if took := time.Since(begin); i == 1 || i > 1 && took < p.trip {
@@ -70,51 +70,54 @@ func (p *prober) first(ctx context.Context) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	head := s.answered()
-	if head == nil {
+	h := s.answered()
+	if h == nil {
 		return s, nil // it is held back, which delivery finds
 	}
-	p.checkHead(head)
-	if encoding(head) == "" {
+	p.checkHead(h)
+	if encoding(h.fields) == "" {
 		return s, nil
 	}
-	p.found(Compressed, fmt.Sprintf("Content-Encoding: %.40q", encoding(head)))
+	p.found(Compressed, fmt.Sprintf("Content-Encoding: %.40q", encoding(h.fields)))
 	s.leave()
 	p.encodings = "identity"
-	if s, err = p.open(ctx, request{}); err == nil && s.answered() != nil && encoding(s.answered()) != "" {
+	if s, err = p.open(ctx, request{}); err != nil {
+		return nil, err
+	}
+	if h = s.answered(); h != nil && encoding(h.fields) != "" {
 		return nil, errors.New("the stream is compressed though nobody asked for it, so that its events cannot be looked at")
 	}
-	return s, err
+	return s, nil
 }
 
-func (p *prober) checkHead(head *http.Response) {
-	if !head.ProtoAtLeast(1, 1) {
-		p.found(HTTP10, "the answer is "+head.Proto)
+func (p *prober) checkHead(h *head) {
+	if h.old {
+		p.found(HTTP10, "the answer is "+h.proto)
 	}
-	if kind, _, _ := mime.ParseMediaType(head.Header.Get("Content-Type")); kind != "text/event-stream" {
-		p.found(ContentType, fmt.Sprintf("Content-Type: %.80q", head.Header.Get("Content-Type")))
+	if kind, _, _ := mime.ParseMediaType(h.fields.Get("Content-Type")); kind != "text/event-stream" {
+		p.found(ContentType, fmt.Sprintf("Content-Type: %.80q", h.fields.Get("Content-Type")))
 	}
 	var lost []string
-	if control := strings.ToLower(strings.Join(head.Header.Values("Cache-Control"), ",")); !strings.Contains(control, "no-cache") && !strings.Contains(control, "no-store") {
+	if control := strings.ToLower(strings.Join(h.fields.Values("Cache-Control"), ",")); !strings.Contains(control, "no-cache") && !strings.Contains(control, "no-store") {
 		lost = append(lost, "Cache-Control: no-cache")
 	}
-	if !strings.EqualFold(head.Header.Get("X-Content-Type-Options"), "nosniff") {
+	if !strings.EqualFold(h.fields.Get("X-Content-Type-Options"), "nosniff") {
 		lost = append(lost, "X-Content-Type-Options: nosniff")
 	}
 	if len(lost) > 0 {
 		p.found(HeadersLost, "the answer lacks "+strings.Join(lost, " and "))
 	}
-	if by := head.Header.Get("Server"); by != "" {
+	if by := h.fields.Get("Server"); by != "" {
 		p.measured("server", fmt.Sprintf("%.80q", by))
 	}
-	if via := head.Header.Values("Via"); len(via) > 0 {
+	if via := h.fields.Values("Via"); len(via) > 0 {
 		p.measured("via", fmt.Sprintf("%.200q", strings.Join(via, ", ")))
 	}
 }
 
 // encoding returns how an answer is compressed, or "".
-func encoding(head *http.Response) string {
-	if e := strings.ToLower(head.Header.Get("Content-Encoding")); e != "identity" {
+func encoding(fields http.Header) string {
+	if e := strings.ToLower(fields.Get("Content-Encoding")); e != "identity" {
 		return e
 	}
 	return ""

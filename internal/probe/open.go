@@ -2,83 +2,14 @@ package probe
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
 )
-
-// version is a version of HTTP.
-type version struct {
-	name  string
-	http2 bool
-}
-
-var (
-	http1 = version{"HTTP/1.1", false}
-	http2 = version{"HTTP/2", true}
-)
-
-// request is what is special about a request for a stream.
-type request struct {
-	header http.Header
-	query  string
-	bare   bool // without the headers of the user
-}
-
-// transport makes a transport of its own, so that nothing is shared with another stream.
-func (p *prober) transport(v version) *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(!v.http2)
-	protocols.SetHTTP2(v.http2)
-	return &http.Transport{
-		Protocols: protocols, DialContext: p.dial, TLSClientConfig: p.tls.Clone(), DisableCompression: true,
-		MaxResponseHeaderBytes: answerLimit,
-	}
-}
-
-// request makes a request as an EventSource does.
-func (p *prober) request(ctx context.Context, method string, r request, body io.Reader) (*http.Request, error) {
-	to := *p.URL
-	queries := []string{to.RawQuery, r.query}
-	if p.busting {
-		p.requests++
-		queries = append(queries, fmt.Sprintf("ssegateway-probe=%s-%d", p.nonce, p.requests))
-	}
-	to.RawQuery = strings.Join(slices.DeleteFunc(queries, func(q string) bool { return q == "" }), "&")
-	req, err := http.NewRequestWithContext(ctx, method, to.String(), body)
-	if err != nil {
-		return nil, err
-	}
-	req.Header = http.Header{
-		"Accept": {"text/event-stream"}, "Cache-Control": {"no-cache"}, "Accept-Encoding": {p.encodings}, "User-Agent": {p.agent()},
-	}
-	if !r.bare {
-		maps.Copy(req.Header, p.Header)
-	}
-	maps.Copy(req.Header, r.header)
-	req.Host = p.host()
-	return req, nil
-}
-
-// host returns the host that requests name.
-func (p *prober) host() string {
-	if host := p.Header.Get("Host"); host != "" {
-		return host
-	}
-	return p.URL.Host
-}
-
-// agent is the User-Agent of this run.
-func (p *prober) agent() string { return "ssegateway-probe/" + p.nonce }
 
 var (
 	errNoConnection = errors.New("no new connection appeared at the gateway")
@@ -132,11 +63,11 @@ func (p *prober) tryOpen(ctx context.Context, r request) (*stream, error) {
 func (p *prober) locate(ctx context.Context, s *stream, before map[string]connection) error {
 	begin := time.Now()
 	for pause := pollEvery; ; pause = min(2*pause, time.Second) {
-		head := s.answered()
-		if head == nil && s.ended() != nil {
+		h := s.answered()
+		if h == nil && s.ended() != nil {
 			return fmt.Errorf("no answer from %s: %w", p.URL.Host, s.ended())
 		}
-		if head != nil && head.StatusCode != http.StatusOK {
+		if h != nil && h.status != http.StatusOK {
 			return refusal(ctx, s)
 		}
 		now, err := p.connections(ctx)
@@ -146,18 +77,18 @@ func (p *prober) locate(ctx context.Context, s *stream, before map[string]connec
 		c, sure, err := p.mine(ctx, before, now)
 		waited := time.Since(begin)
 		switch {
-		case errors.Is(err, errAmbiguous) && head == nil && waited <= 2*patience:
+		case errors.Is(err, errAmbiguous) && h == nil && waited <= 2*patience:
 			// It may not be there yet, and those are others'.
 		case err != nil:
 			return err
-		case c.Token != "" && (head != nil || sure && waited > patience || waited > 2*patience):
+		case c.Token != "" && (h != nil || sure && waited > patience || waited > 2*patience):
 			s.conn = c
 			return nil
-		case head == nil && waited > longPast:
+		case h == nil && waited > longPast:
 			return fmt.Errorf("%w, and no answer came for %v; does the proxy reach this gateway?", errNoConnection, longPast)
-		case head != nil && (waited > patience || s.ended() != nil):
+		case h != nil && (waited > patience || s.ended() != nil):
 			return fmt.Errorf("%w: %s answered by itself, or is in front of another gateway (Content-Type %q, Server %.80q); the URL has to be a stream's, and --internal-addr the same gateway's",
-				errNoConnection, p.URL.Host, head.Header.Get("Content-Type"), head.Header.Get("Server"))
+				errNoConnection, p.URL.Host, h.fields.Get("Content-Type"), h.fields.Get("Server"))
 		}
 		if err := wait(ctx, pause); err != nil {
 			return err
@@ -236,7 +167,7 @@ func refusal(ctx context.Context, s *stream) error {
 	s.leave()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &RefusedError{Status: s.head.StatusCode, Code: codeOf(s.body)}
+	return &RefusedError{Status: s.head.status, Code: codeOf(s.body)}
 }
 
 // codeOf returns the code in an answer of the gateway, or "".
@@ -250,26 +181,4 @@ func codeOf(body []byte) string {
 		return ""
 	}
 	return answer.Error.Code
-}
-
-// connect makes a connection to the public end, which offers these protocols by ALPN if there is TLS.
-func (p *prober) connect(ctx context.Context, protocols ...string) (net.Conn, error) {
-	port := p.URL.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[p.URL.Scheme]
-	}
-	ctx, cancel := context.WithTimeout(ctx, longPast)
-	defer cancel()
-	conn, err := p.dial(ctx, "tcp", net.JoinHostPort(p.URL.Hostname(), port))
-	if err != nil || p.URL.Scheme == "http" {
-		return conn, err
-	}
-	config := p.tls.Clone()
-	config.NextProtos, config.ServerName = protocols, p.URL.Hostname()
-	secured := tls.Client(conn, config)
-	if err := secured.HandshakeContext(ctx); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return secured, nil
 }

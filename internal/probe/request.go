@@ -96,7 +96,7 @@ func (p *prober) bodies(ctx context.Context, _ *stream) error {
 	ctx, cancel := context.WithTimeout(ctx, longPast)
 	defer cancel()
 	reader, writer := io.Pipe()
-	defer writer.Close()
+	defer func() { _ = writer.Close() }() // it never fails
 	req, err := p.request(ctx, http.MethodGet, request{}, reader)
 	if err != nil {
 		return err
@@ -123,14 +123,15 @@ func (p *prober) bodies(ctx context.Context, _ *stream) error {
 		defer guard.Recover()
 		_, _ = writer.Write(bytes.Repeat([]byte("x"), 1024))
 	}()
-	answer, timely := "", true
+	var answer string
+	timely := true
 	timer := time.NewTimer(patience + p.trip)
 	defer timer.Stop()
 	select {
 	case answer = <-answers:
 	case <-timer.C:
 		timely = false
-		writer.Close()
+		_ = writer.Close() // it never fails
 		answer = <-answers
 	}
 	switch {

@@ -22,8 +22,7 @@ type stream struct {
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed at each change of what follows
-	head     *http.Response
-	headAt   time.Time
+	head     *head
 	body     []byte // of an answer that is no stream
 	arrivals []arrival
 	reads    int
@@ -34,6 +33,14 @@ type stream struct {
 	silence  time.Duration // the longest so far
 	err      error         // why it ended: io.EOF if properly; nil: it has not
 	endedAt  time.Time
+}
+
+// head is that of an answer.
+type head struct {
+	status int
+	proto  string
+	old    bool // older than HTTP/1.1
+	fields http.Header
 }
 
 // arrival is an event that came.
@@ -52,7 +59,7 @@ func (s *stream) do(req *http.Request) {
 	resp, err := s.transport.RoundTrip(req)
 	if err == nil {
 		defer resp.Body.Close()
-		s.change(func() { s.head, s.headAt = resp, time.Now() })
+		s.change(func() { s.head = &head{resp.StatusCode, resp.Proto, !resp.ProtoAtLeast(1, 1), resp.Header} })
 		err = s.read(resp)
 	}
 	s.change(func() { s.err, s.endedAt = err, time.Now() })
@@ -60,7 +67,7 @@ func (s *stream) do(req *http.Request) {
 
 func (s *stream) read(resp *http.Response) error {
 	body := &timed{s: s, body: resp.Body, line: true}
-	if resp.StatusCode != http.StatusOK || encoding(resp) != "" {
+	if resp.StatusCode != http.StatusOK || encoding(resp.Header) != "" {
 		text, err := io.ReadAll(io.LimitReader(body, answerLimit))
 		s.change(func() { s.body = text })
 		if err == nil {
@@ -123,8 +130,19 @@ func (s *stream) get(ctx context.Context, begin string, d time.Duration) (a arri
 	return a, ok
 }
 
+// getLarge returns the event, which may take longPast, as long as bytes come.
+func (s *stream) getLarge(ctx context.Context, begin string) (a arrival, ok bool) {
+	for deadline := time.Now().Add(longPast); time.Now().Before(deadline); {
+		before := s.snapshot().bytes
+		if a, ok = s.get(ctx, begin, patience); ok || s.snapshot().bytes == before {
+			break
+		}
+	}
+	return a, ok
+}
+
 // answered returns the head of the answer, or nil.
-func (s *stream) answered() *http.Response {
+func (s *stream) answered() *head {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.head

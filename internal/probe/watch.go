@@ -41,13 +41,15 @@ func (p *prober) beginWatch(ctx context.Context) (w *watch, err error) {
 	}
 	w.bytes, w.received = c.Bytes, w.idle.snapshot().bytes
 	ctx, w.cancel = context.WithCancel(ctx)
-	w.sending.Go(func() { w.send(ctx) })
+	w.sending.Go(func() {
+		defer guard.Recover()
+		w.send(ctx)
+	})
 	return w, nil
 }
 
 // send sends an event every half second, until the stream is gone.
 func (w *watch) send(ctx context.Context) {
-	defer guard.Recover()
 	for n := 0; wait(ctx, busyEvery) == nil; n++ {
 		begin := fmt.Sprintf("%s-watch-%d", w.p.nonce, n)
 		err := w.p.send(ctx, w.busy.conn.Token, event{eventName, begin}, false)

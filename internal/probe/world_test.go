@@ -129,9 +129,13 @@ func (w *world) close() {
 
 // forward returns a proxy without faults, but that it denies nothing.
 func (w *world) forward() *httputil.ReverseProxy {
-	p := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "gateway:80"})
-	p.Transport, p.ErrorLog, p.FlushInterval = w.back, log.New(io.Discard, "", 0), -1
-	return p
+	return &httputil.ReverseProxy{
+		Transport: w.back, ErrorLog: log.New(io.Discard, "", 0), FlushInterval: -1,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: "gateway:80"})
+			r.SetXForwarded()
+		},
+	}
 }
 
 // guarded denies the gateway's own paths, in whatever spelling.
@@ -168,10 +172,10 @@ func (w *world) filtered(filter func(io.Reader) io.Reader) http.Handler {
 // changed is a proxy that changes requests.
 func (w *world) changed(change func(*http.Request)) http.Handler {
 	p := w.forward()
-	director := p.Director
-	p.Director = func(r *http.Request) {
-		director(r)
-		change(r)
+	rewrite := p.Rewrite
+	p.Rewrite = func(r *httputil.ProxyRequest) {
+		rewrite(r)
+		change(r.Out)
 	}
 	return guarded(p)
 }
@@ -216,11 +220,12 @@ func (g *fakeGateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	target, _, _ := strings.Cut(r.RequestURI, "?")
 	switch {
 	case target == "/metrics", strings.HasPrefix(target, "/internal/"):
-		if r.Header.Get("X-Forwarded-For") != "" {
+		switch {
+		case r.Header.Get("X-Forwarded-For") != "":
 			refuse(w, http.StatusForbidden, "INTERNAL_FORBIDDEN")
-		} else if target == "/metrics" {
+		case target == "/metrics":
 			_, _ = io.WriteString(w, "# HELP\nssegateway_connections 1\n")
-		} else {
+		default:
 			_, _ = io.WriteString(w, statistics)
 		}
 		return
