@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -255,11 +256,16 @@ func checkOperations(t testing.TB, sent string, body []byte) {
 		t.Errorf("%s: %d results: %v", sent, len(answer.Results), err)
 		return
 	}
+	allowed := map[string]bool{} // to look at each of many equal ones would take minutes
 	for i, result := range answer.Results {
-		err := doc.Components.Schemas["Operation"].Value.VisitJSON(batch.Operations[i], openapi3.EnableJSONSchema2020())
-		if result.Status != "" && err != nil {
+		text := fmt.Sprint(batch.Operations[i])
+		if result.Status == "" || allowed[text] {
+			continue
+		}
+		if err := doc.Components.Schemas["Operation"].Value.VisitJSON(batch.Operations[i], openapi3.EnableJSONSchema2020()); err != nil {
 			t.Errorf("operation %d of %s, which the document does not allow: %s: %v", i, sent, body, err)
 		}
+		allowed[text] = true
 	}
 }
 
