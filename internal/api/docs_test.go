@@ -120,9 +120,9 @@ func (p *apiPage) follow(n node) (node, string) {
 const generators = `    curl -O http://127.0.0.1:3000/internal/openapi.yaml
     oapi-codegen -generate types,client -package gateway -o gateway/gateway.go openapi.yaml
     npx openapi-typescript openapi.yaml -o gateway.ts
-    npx @hey-api/openapi-ts -i openapi.yaml -o gateway
+    npx -p typescript@5 -p @hey-api/openapi-ts openapi-ts -i openapi.yaml -o gateway
 
-What a program does with each: [Go](../e2e/generated/client/main.go), [openapi-fetch](../e2e/generated/npm/openapi-fetch.ts) with the types of openapi-typescript, [hey-api](../e2e/generated/npm/hey-api.ts). In a client with types,
+The last does not run with TypeScript 7, which npx would take. What a program does with each: [Go](../e2e/generated/client/main.go), [openapi-fetch](../e2e/generated/npm/openapi-fetch.ts) with the types of openapi-typescript, [hey-api](../e2e/generated/npm/hey-api.ts). In a client with types,
 look first which of its two forms an answer to ` + "`GET /internal/stats`" + ` has.
 `
 
