@@ -27,8 +27,10 @@ func TestRequestShown(t *testing.T) {
 		`{"url":"/","headers":{"x":"host","referer":"https://a/%zz?secret","via":"x"}}`: {Path: "/", Headers: map[string]string{"referer": "", "via": "x"}},
 		`{"url":"/","headers":{"user-agent":"` + long + `"}}`:                           {Path: "/", Headers: map[string]string{"user-agent": long[:1024] + "…"}},
 		`{"url":"/","headers":{"referer":"https://a?secret","x":"y","host":"host"}}`:    {Path: "/", Headers: map[string]string{"referer": "https://a", "host": "host"}},
+
 		`{"url":"/","headers":{}}`: {Path: "/", Headers: map[string]string{}},
-		``:                         nil,
+
+		``: nil,
 	} {
 		c, _, err := s.gw.Connect(context.Background(), []byte(request))
 		if err != nil {
