@@ -135,15 +135,20 @@ func (o *operator) loading() string {
 	}`)
 }
 
+// forget forgets what the page has said on its console.
+func (o *operator) forget() (said []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	said, o.problems = o.problems, nil
+	return said
+}
+
 // isQuiet checks that the page has said nothing on its console.
 func (o *operator) isQuiet() {
 	o.t.Helper()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.problems) > 0 {
-		o.t.Errorf("the page said: %s", strings.Join(o.problems, "\n"))
+	if said := o.forget(); len(said) > 0 {
+		o.t.Errorf("the page said: %s", strings.Join(said, "\n"))
 	}
-	o.problems = nil
 }
 
 // streams opens n streams of the users from a number on, until the end of the test.
@@ -201,22 +206,23 @@ func TestConsole(t *testing.T) {
 	}
 	script := axe(t)
 	chromium.Run(t, o.tab, chromedp.Evaluate[chromedp.Void](script))
-	for _, width := range []int64{1280, 390} {
-		chromium.Run(t, o.tab, chromedp.EmulateViewport(width, 860))
-		for _, scheme := range []string{"light", "dark"} {
-			o.colours(scheme)
-			for _, page := range append(consolePages, "topics/news") {
-				o.goTo(page)
-				o.wants("the page "+page, `() => document.querySelector("h1") !== null`)
-				if found := chromium.Call[string](t, o.tab, `async () => {
-					const r = await axe.run(document, { resultTypes: ["violations"] })
-					return r.violations.map((v) => v.id + ": " + v.nodes.map((n) => n.html.slice(0, 160) + n.failureSummary).join("; ")).join("\n")
-				}`); found != "" {
-					t.Errorf("%s, %s, %d pixels: %s", page, scheme, width, found)
-				}
-				if wide := chromium.Call[int](t, o.tab, `() => document.documentElement.scrollWidth - innerWidth`); wide > 0 {
-					t.Errorf("%s: %d pixels beyond %d", page, wide, width)
-				}
+	for _, view := range []struct {
+		width  int64
+		scheme string
+	}{{1280, "light"}, {1280, "dark"}, {390, "light"}} { // a phone has the same colours
+		chromium.Run(t, o.tab, chromedp.EmulateViewport(view.width, 860))
+		o.colours(view.scheme)
+		for _, page := range append(consolePages, "topics/news") {
+			o.goTo(page)
+			o.wants("the page "+page, `() => document.querySelector("h1") !== null`)
+			if found := chromium.Call[string](t, o.tab, `async () => {
+				const r = await axe.run(document, { resultTypes: ["violations"] })
+				return r.violations.map((v) => v.id + ": " + v.nodes.map((n) => n.html.slice(0, 160) + n.failureSummary).join("; ")).join("\n")
+			}`); found != "" {
+				t.Errorf("%s: %+v: %s", page, view, found)
+			}
+			if wide := chromium.Call[int](t, o.tab, `() => document.documentElement.scrollWidth - innerWidth`); wide > 0 {
+				t.Errorf("%s: %d pixels beyond %d", page, wide, view.width)
 			}
 		}
 	}
@@ -262,7 +268,7 @@ func TestConsole(t *testing.T) {
 	o.click("Close the connection")
 	o.click("Close")
 	o.wants("closed", `() => document.querySelector(".badge")?.textContent === "gone"`)
-	o.problems = nil // the browser itself logs the 404 of a connection that is gone
+	o.forget() // the browser itself logs the 404 of a connection that is gone
 
 	o.goTo("topics/news")
 	o.wants("receivers", `() => document.querySelector(".tile .value").textContent === "9,999"`)

@@ -35,7 +35,7 @@ func TestScreenshots(t *testing.T) {
 	s.run(*traffic)
 	o := s.nodes[0]
 	o.open()
-	token := chromium.Call[string](t, o.tab, `async () => (await (await fetch("../connections?topic=room.7&limit=1")).json()).connections[0].token`)
+	token := chromium.Call[string](t, o.tab, `async () => (await (await fetch("../connections?subject=user-97007")).json()).connections[0].token`)
 	for _, view := range []struct {
 		name, scheme  string
 		width, height int64
@@ -65,7 +65,7 @@ func TestScreenshots(t *testing.T) {
 type scene struct {
 	t     *testing.T
 	nodes []*operator
-	open  [][]net.Conn // by node, the oldest first
+	open  [][]net.Conn // by node
 	began time.Time
 	n     int // events so far
 }
@@ -95,6 +95,7 @@ func startScene(t *testing.T) *scene {
 		_, _ = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: app.example.org\r\nAccept: text/event-stream\r\nContent-Length: 2\r\n\r\n{}", path)
 		go func() { _, _ = io.Copy(io.Discard, c) }()
 	}
+	s.nodes[0].streams(97007, 1) // which is in room 7 and stays
 	s.nodes[0].gw.Call(t, http.MethodPost, "/internal/publish", `{"topic":"room.7","event":{"name":"stage","data":"doors open at 19:30"},"retain":true,"key":"stage"}`)
 	return s
 }
@@ -134,13 +135,13 @@ func (s *scene) run(d time.Duration) {
 		}
 		for i, o := range s.nodes {
 			if wave > -.6 || s.n%5 == 0 {
-				s.open[i] = append(s.open[i], o.streams(s.n, 1+s.n%2)...)
+				s.open[i] = append(s.open[i], o.streams(s.n%970, 1+s.n%2)...)
 			}
-			leave := min(len(s.open[i]), max(0, len(s.open[i])-330-130*i-int(60*wave)))
-			for _, c := range s.open[i][:min(leave, 2)] {
-				_ = c.Close()
+			for range min(2, len(s.open[i])-330-130*i-int(60*wave)) {
+				n := s.n * 31 % len(s.open[i])
+				_ = s.open[i][n].Close()
+				s.open[i] = slices.Delete(s.open[i], n, n+1)
 			}
-			s.open[i] = s.open[i][min(leave, 2):]
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -34,7 +35,11 @@ func TestConsoleSession(t *testing.T) {
 	for _, b := range []*busy{looked, alone} {
 		b.wantsStreams(10_000)
 	}
-	wait := func(d time.Duration) { <-time.After(d) }
+	wait := func(d time.Duration) {
+		t.Helper()
+		looked.wait(d)
+		alone.wait(time.Millisecond)
+	}
 	looked.lap()
 	alone.lap()
 	wait(*session / 5)
@@ -75,7 +80,9 @@ func TestConsoleSession(t *testing.T) {
 type busy struct {
 	*operator
 
-	used time.Duration
+	used  time.Duration // processor time of the laps so far
+	out   *bytes.Buffer // of bench
+	ended chan struct{}
 }
 
 func startBusy(t *testing.T) *busy {
@@ -86,19 +93,35 @@ func startBusy(t *testing.T) *busy {
 	}
 	backend := "127.0.0.1:" + strconv.Itoa(port)
 	o := startConsole(t, "CALLBACK_URL=http://"+backend+"/", "HEARTBEAT_INTERVAL_SECONDS=15")
-	bench := exec.CommandContext(t.Context(), binary, "bench", "mixed", "--streams", "10000", "--duration", (2 * *session).String(), "--rate", "200", "--publish-rate", "1",
+	bench := exec.CommandContext(t.Context(), binary, "bench", "mixed", "--streams", "10000", "--duration", (2 * *session).String(), "--rate", "100", "--publish-rate", "1",
 		"--server", "http://"+o.gw.Endpoint.Addr, "--backend", backend)
 	bench.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	out, ended := new(bytes.Buffer), make(chan struct{})
+	bench.Stdout, bench.Stderr = out, out
 	if err := bench.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = bench.Wait() }) // the test's context has killed it
-	return &busy{operator: o}
+	go func() {
+		defer close(ended)
+		_ = bench.Wait() // the end of the test kills it
+	}()
+	t.Cleanup(func() { <-ended })
+	return &busy{operator: o, out: out, ended: ended}
+}
+
+// wait waits, and fails if the clients end meanwhile.
+func (b *busy) wait(d time.Duration) {
+	b.t.Helper()
+	select {
+	case <-b.ended:
+		b.t.Fatalf("bench has ended: %s", b.out)
+	case <-time.After(d):
+	}
 }
 
 func (b *busy) wantsStreams(n int) {
 	b.t.Helper()
-	for end := time.Now().Add(2 * time.Minute); ; <-time.After(time.Second) {
+	for end := time.Now().Add(2 * time.Minute); ; b.wait(time.Second) {
 		var stats struct{ Connections struct{ Open int } }
 		_, text := b.gw.Call(b.t, http.MethodGet, "/internal/stats", "")
 		if err := json.Unmarshal([]byte(text), &stats); err != nil {

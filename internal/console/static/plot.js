@@ -6,6 +6,7 @@ import { h } from "./dom.js";
 
 const sync = uPlot.sync("console");
 const powers = Array.from({ length: 45 }, (_, i) => 2 ** i); // steps of an axis of bytes
+const steps = [5, 10, 15, 30, 60, 120, 180, 300]; // of an axis of time, in seconds
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 // alone gives the moments of a series that no line would show, since their neighbours are not known.
@@ -37,7 +38,7 @@ export function plot({ title, series, format, binary, signal }) {
         y: { range: (u, min, max) => [0, max > 0 ? max * 1.15 : 1] },
       },
       axes: [
-        { ...axis, size: 24, space: 70, values: (u, ticks, i, space, step) => ticks.map((t) => new Date(t * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: step < 60 ? "2-digit" : undefined })) },
+        { ...axis, size: 24, space: 70, incrs: steps, values: (u, ticks, i, space, step) => ticks.map((t) => new Date(t * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: step < 60 ? "2-digit" : undefined })) },
         { ...axis, size: 66, ...(binary && { incrs: powers }), values: (u, ticks) => ticks.map((v) => format(v)) },
       ],
       series: [{}, ...series.map((s, i) => ({
