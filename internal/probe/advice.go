@@ -38,31 +38,20 @@ type Setting struct {
 	Text  string `json:"setting"`
 }
 
-// Advice is what is likely behind a finding.
-type Advice struct {
-	ID    ID
-	What  string // in general
-	Cause string
+// kind is a kind of finding.
+type kind struct {
+	id    ID
+	what  string               // in general
+	cause string               // that is likely
 	by    [len(proxies)]string // what to set; empty: nothing that is known
 }
 
 // proxies are those that the settings are for, in their order.
 var proxies = [...]string{"nginx", "Apache", "HAProxy", "Caddy", "Traefik", "Envoy", "ingress-nginx", "Cloudflare", "AWS ALB"}
 
-// Proxies returns the names of the proxies that there is advice for.
-func Proxies() []string { return slices.Clone(proxies[:]) }
-
-// All returns the advice for every kind of finding, the worst first.
-func All() []Advice { return slices.Clone(advice) }
-
-// In returns what to set in a proxy, or "".
-func (a Advice) In(proxy string) string {
-	return a.by[slices.Index(proxies[:], proxy)]
-}
-
-func (a Advice) settings() []Setting {
+func (k kind) settings() []Setting {
 	list := []Setting{}
-	for i, text := range a.by {
+	for i, text := range k.by {
 		if text != "" {
 			list = append(list, Setting{proxies[i], text})
 		}
@@ -70,9 +59,10 @@ func (a Advice) settings() []Setting {
 	return list
 }
 
-func rank(id ID) int { return slices.IndexFunc(advice, func(a Advice) bool { return a.ID == id }) }
+// rank orders kinds, the worst first.
+func rank(id ID) int { return slices.IndexFunc(kinds, func(k kind) bool { return k.id == id }) }
 
-func adviceOf(id ID) Advice { return advice[rank(id)] }
+func kindOf(id ID) kind { return kinds[rank(id)] }
 
 // denying keeps the gateway's own paths from clients.
 var denying = [len(proxies)]string{
@@ -89,7 +79,7 @@ var unfiltered = [len(proxies)]string{
 	"no plugins that rewrite bodies", "no `lua`, `wasm`, and `ext_proc`", "no snippets with `sub_filter`", "no Workers, Email Address Obfuscation, and Automatic HTTPS Rewrites", "",
 }
 
-var advice = []Advice{
+var kinds = []kind{
 	{
 		InternalOpen, "/internal or /metrics answers a client from outside.",
 		"No proxy denies these paths, and one on the gateway's host adds no forwarding header, so that the gateway takes its requests for those of a local backend. Deny every spelling, as the files in deploy/ do, or move these paths away with INTERNAL_ADDR.",

@@ -17,7 +17,6 @@ type API interface {
 // connection is what the gateway says of one.
 type connection struct {
 	Token   string   `json:"token"`
-	State   string   `json:"state"`
 	Kind    string   `json:"kind"`
 	Path    string   `json:"path"`
 	Topics  []string `json:"topics"`

@@ -144,14 +144,14 @@ func (p *prober) has(token string) bool {
 	return false
 }
 
-// RefusedError says that there is no stream to probe.
-type RefusedError struct {
+// refusedError says that there is no stream to probe.
+type refusedError struct {
 	Status int
 	Code   string // the gateway's; empty: somebody else refused
 }
 
 // Error implements error.
-func (e *RefusedError) Error() string {
+func (e *refusedError) Error() string {
 	if e.Code == "" {
 		return fmt.Sprintf("no stream: %d %s, not from a gateway; the URL has to be one that the proxy passes to it", e.Status, http.StatusText(e.Status))
 	}
@@ -167,7 +167,7 @@ func refusal(ctx context.Context, s *stream) error {
 	s.leave()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &RefusedError{Status: s.head.status, Code: codeOf(s.body)}
+	return &refusedError{Status: s.head.status, Code: codeOf(s.body)}
 }
 
 // codeOf returns the code in an answer of the gateway, or "".

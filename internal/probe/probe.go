@@ -160,8 +160,8 @@ func (p *prober) found(id ID, detail string) {
 	if slices.ContainsFunc(p.report.Findings, func(f Finding) bool { return f.ID == id }) {
 		return
 	}
-	a := adviceOf(id)
-	p.report.Findings = append(p.report.Findings, Finding{ID: id, Detail: detail, Cause: a.Cause, Settings: a.settings()})
+	k := kindOf(id)
+	p.report.Findings = append(p.report.Findings, Finding{ID: id, Detail: detail, Cause: k.cause, Settings: k.settings()})
 }
 
 func (p *prober) measured(what, text string) {
@@ -172,7 +172,7 @@ func (p *prober) unknown(what, why string) {
 	p.report.NotKnown = append(p.report.NotKnown, Note{what, why})
 }
 
-// done returns the report, its findings in the order of the advice, unless the last check failed.
+// done returns the report, its findings the worst first, unless the last check failed.
 func (p *prober) done(err error) (*Report, error) {
 	if err != nil {
 		return nil, err

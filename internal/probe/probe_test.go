@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -274,7 +275,7 @@ func TestSpoiltPaths(t *testing.T) {
 					t.Fatalf("found %s, want %s", short(report), path.want)
 				}
 				t.Log(report.Findings[0].Detail)
-				if got := adviceOf(path.want).In(path.proxy); !strings.Contains(got, path.setting) {
+				if got := kindOf(path.want).by[slices.Index(proxies[:], path.proxy)]; !strings.Contains(got, path.setting) {
 					t.Errorf("the advice for %s is %q, want one that names %q", path.proxy, got, path.setting)
 				}
 			})

@@ -175,13 +175,13 @@ func TestPrint(t *testing.T) {
 // Each kind of finding has one advice, and each is found in a test.
 func TestAdvice(t *testing.T) {
 	seen := map[ID]bool{}
-	for _, a := range All() {
-		if seen[a.ID] || a.What == "" || a.Cause == "" || len(a.settings()) == 0 {
-			t.Errorf("%s: %+v", a.ID, a)
+	for _, k := range kinds {
+		if seen[k.id] || k.what == "" || k.cause == "" || len(k.settings()) == 0 {
+			t.Errorf("%s: %+v", k.id, k)
 		}
-		seen[a.ID] = true
-		if !slices.ContainsFunc(paths, func(s spoilt) bool { return s.want == a.ID }) {
-			t.Errorf("%s: no path is spoilt so", a.ID)
+		seen[k.id] = true
+		if !slices.ContainsFunc(paths, func(s spoilt) bool { return s.want == k.id }) {
+			t.Errorf("%s: no path is spoilt so", k.id)
 		}
 	}
 }
@@ -189,13 +189,13 @@ func TestAdvice(t *testing.T) {
 // docs/probe.md has the advice.
 func TestPage(t *testing.T) {
 	var text strings.Builder
-	for i, a := range All() {
+	for i, k := range kinds {
 		if i > 0 {
 			text.WriteByte('\n')
 		}
-		fmt.Fprintf(&text, "### %s\n\n%s %s\n\n| proxy | setting |\n| --- | --- |\n", a.ID, a.What, a.Cause)
-		for _, proxy := range Proxies() {
-			setting := strings.ReplaceAll(a.In(proxy), "|", `\|`)
+		fmt.Fprintf(&text, "### %s\n\n%s %s\n\n| proxy | setting |\n| --- | --- |\n", k.id, k.what, k.cause)
+		for i, proxy := range proxies {
+			setting := strings.ReplaceAll(k.by[i], "|", `\|`)
 			if setting == "" {
 				setting = "–"
 			}

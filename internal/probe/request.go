@@ -77,7 +77,7 @@ func (p *prober) credentials(ctx context.Context, _ *stream) error {
 		return nil
 	}
 	s, err := p.open(ctx, request{bare: true})
-	if refused := (*RefusedError)(nil); errors.As(err, &refused) && refused.Code != "" {
+	if refused := (*refusedError)(nil); errors.As(err, &refused) && refused.Code != "" {
 		p.measured(what, fmt.Sprintf("arrive: without them the backend answers %d", refused.Status))
 		return nil
 	}
