@@ -93,6 +93,16 @@ var paths = []spoilt{
 		path: func(w *world) http.Handler { return w.filtered(silent(60*time.Second, io.ErrUnexpectedEOF)) },
 		edit: func(w *world, o *Options) { w.gateway.heartbeat, o.For = 5*time.Minute, 3*time.Minute },
 	},
+	{
+		name: "a very short idle time, and a slow backend", want: IdleCut, proxy: "Apache", setting: "ProxyTimeout",
+		path: func(w *world) http.Handler { return w.filtered(silent(time.Second, io.ErrUnexpectedEOF)) },
+		edit: func(w *world, _ *Options) {
+			w.gateway.accept = func(*http.Request) int {
+				time.Sleep(600 * time.Millisecond) // fake clock
+				return http.StatusOK
+			}
+		},
+	},
 	{name: "a bound of the whole answer", want: LifeCut, proxy: "Envoy", setting: "timeout: 0s", path: func(w *world) http.Handler {
 		return bounded(w, 15*time.Second)
 	}},

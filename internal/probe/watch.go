@@ -31,21 +31,27 @@ func (p *prober) beginWatch(ctx context.Context) (w *watch, err error) {
 	if w.busy, err = p.open(ctx, request{}); err != nil {
 		return nil, err
 	}
-	if w.idle, err = p.open(ctx, request{}); err != nil {
-		return nil, err
-	}
-	w.idle.until(ctx, patience, func() bool { return w.idle.bytes > 0 })
-	c, _, err := p.look(ctx, w.idle.conn.Token)
-	if err != nil {
-		return nil, err
-	}
-	w.bytes, w.received = c.Bytes, w.idle.snapshot().bytes
-	ctx, w.cancel = context.WithCancel(ctx)
+	var sending context.Context
+	sending, w.cancel = context.WithCancel(ctx)
 	w.sending.Go(func() {
 		defer guard.Recover()
-		w.send(ctx)
+		w.send(sending)
 	})
+	if err := w.beginIdle(ctx); err != nil {
+		w.stop()
+		return nil, err
+	}
 	return w, nil
+}
+
+func (w *watch) beginIdle(ctx context.Context) (err error) {
+	if w.idle, err = w.p.open(ctx, request{}); err != nil {
+		return err
+	}
+	w.idle.until(ctx, patience, func() bool { return w.idle.bytes > 0 })
+	c, _, err := w.p.look(ctx, w.idle.conn.Token)
+	w.bytes, w.received = c.Bytes, w.idle.snapshot().bytes
+	return err
 }
 
 // send sends an event every half second, until the stream is gone.
@@ -64,7 +70,7 @@ func (w *watch) send(ctx context.Context) {
 	}
 }
 
-// stop leaves the streams.
+// stop ends the sending.
 func (w *watch) stop() {
 	w.cancel()
 	w.sending.Wait()
