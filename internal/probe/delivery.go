@@ -75,12 +75,12 @@ func (p *prober) delivery(ctx context.Context, s *stream) (prompt bool, err erro
 	if err == nil && complete {
 		err = p.contents(ctx, s)
 	}
-	return err == nil && s.ended() == nil, err
+	return err == nil && s.isOpen(), err
 }
 
 // overdue says what became of an event that did not come in time.
 func (p *prober) overdue(ctx context.Context, s *stream, begin string, sent time.Time) error {
-	if s.ended() == nil {
+	if s.isOpen() {
 		if a, ok := s.get(ctx, begin, patience); ok {
 			p.found(Delayed, fmt.Sprintf("an event came after %v over %s", a.at.Sub(sent).Round(time.Millisecond), s.version.name))
 			return nil
@@ -98,7 +98,7 @@ func (p *prober) overdue(ctx context.Context, s *stream, begin string, sent time
 func (p *prober) heldBack(ctx context.Context, s *stream, begin, what string, never ID) error {
 	const most = 512 << 10
 	total := 0
-	for size := 1 << 10; total < most && s.ended() == nil; size *= 2 {
+	for size := 1 << 10; total < most && s.isOpen(); size *= 2 {
 		pad, _ := p.next(" " + strings.Repeat("x", size))
 		if err := p.send(ctx, s.conn.Token, pad, false); err != nil && !isGone(err) {
 			return err
@@ -246,7 +246,7 @@ func difference(got, want string) string {
 
 // ending closes the stream at the gateway, and looks whether its end comes through.
 func (p *prober) ending(ctx context.Context, s *stream) error {
-	if over := s.ended() != nil; over {
+	if !s.isOpen() {
 		return nil // before its time: watching finds out why
 	}
 	if err := p.end(ctx, s.conn.Token); err != nil {

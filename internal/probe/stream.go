@@ -155,6 +155,8 @@ func (s *stream) ended() error {
 	return s.err
 }
 
+func (s *stream) isOpen() bool { return s.ended() == nil }
+
 // leave goes away, as a browser does whose page is closed.
 func (s *stream) leave() { s.cancel() }
 
