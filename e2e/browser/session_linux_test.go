@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,14 +20,12 @@ import (
 	"github.com/chromedp/cdproto/memory"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
-
-	"ssegateway/e2e/harness"
 )
 
 var session = flag.Duration("session", 0, "how long TestConsoleSession has the console open")
 
 // TestConsoleSession measures what an open overview costs the browser, and the gateway beside one that nobody looks at. Each gateway
-// has 10,000 streams, of which every second a tenth come and go. A fifth of the time both run without a page, so that a difference between them does not count.
+// has 10,000 streams, and 50 more a second come and go. A tenth of the time both run without a page, so that a difference between them does not count.
 func TestConsoleSession(t *testing.T) {
 	if *session == 0 {
 		t.Skip("-session is not given")
@@ -37,12 +36,16 @@ func TestConsoleSession(t *testing.T) {
 	}
 	wait := func(d time.Duration) {
 		t.Helper()
-		looked.wait(d)
-		alone.wait(time.Millisecond)
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for end := time.Now().Add(d); time.Now().Before(end); <-tick.C {
+			looked.churn()
+			alone.churn()
+		}
 	}
 	looked.lap()
 	alone.lap()
-	wait(*session / 5)
+	wait(*session / 10)
 	before := looked.lap().Seconds() / alone.lap().Seconds()
 
 	o := looked.operator
@@ -76,58 +79,59 @@ func TestConsoleSession(t *testing.T) {
 	}
 }
 
-// busy is a gateway with a console, and bench as its clients and backend.
+// busy is a gateway with a console, and streams that bench holds.
 type busy struct {
 	*operator
 
 	used  time.Duration // processor time of the laps so far
 	out   *bytes.Buffer // of bench
-	ended chan struct{}
+	ended chan struct{} // when bench has
+	n     int           // streams of churn so far
+	last  []net.Conn    // of churn
 }
 
 func startBusy(t *testing.T) *busy {
 	t.Helper()
-	port, err := harness.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	backend := "127.0.0.1:" + strconv.Itoa(port)
-	o := startConsole(t, "CALLBACK_URL=http://"+backend+"/", "HEARTBEAT_INTERVAL_SECONDS=15")
-	bench := exec.CommandContext(t.Context(), binary, "bench", "mixed", "--streams", "10000", "--duration", (2 * *session).String(), "--rate", "100", "--publish-rate", "1",
-		"--server", "http://"+o.gw.Endpoint.Addr, "--backend", backend)
+	b := &busy{operator: startConsole(t, "HEARTBEAT_INTERVAL_SECONDS=15"), out: new(bytes.Buffer), ended: make(chan struct{})}
+	bench := exec.CommandContext(t.Context(), binary, "bench", "idle", "--streams", "10000", "--settle", (2 * *session).String(),
+		"--url", "http://"+b.gw.Endpoint.Addr+"/rooms/100/events?user={n}")
 	bench.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
-	out, ended := new(bytes.Buffer), make(chan struct{})
-	bench.Stdout, bench.Stderr = out, out
+	bench.Stdout, bench.Stderr = b.out, b.out
 	if err := bench.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		defer close(ended)
+		defer close(b.ended)
 		_ = bench.Wait() // the end of the test kills it
 	}()
-	t.Cleanup(func() { <-ended })
-	return &busy{operator: o, out: out, ended: ended}
+	t.Cleanup(func() { <-b.ended })
+	return b
 }
 
-// wait waits, and fails if the clients end meanwhile.
-func (b *busy) wait(d time.Duration) {
+// churn opens five streams, and closes those of the call before.
+func (b *busy) churn() {
 	b.t.Helper()
 	select {
 	case <-b.ended:
 		b.t.Fatalf("bench has ended: %s", b.out)
-	case <-time.After(d):
+	default:
 	}
+	for _, c := range b.last {
+		_ = c.Close()
+	}
+	b.last = b.streams(b.n, 5)
+	b.n += 5
 }
 
 func (b *busy) wantsStreams(n int) {
 	b.t.Helper()
-	for end := time.Now().Add(2 * time.Minute); ; b.wait(time.Second) {
+	for end := time.Now().Add(2 * time.Minute); ; <-time.After(time.Second) {
 		var stats struct{ Connections struct{ Open int } }
 		_, text := b.gw.Call(b.t, http.MethodGet, "/internal/stats", "")
 		if err := json.Unmarshal([]byte(text), &stats); err != nil {
 			b.t.Fatal(err)
 		}
-		if stats.Connections.Open >= n*9/10 {
+		if stats.Connections.Open == n {
 			return
 		}
 		if time.Now().After(end) {
