@@ -55,7 +55,7 @@ var paths = []path{
 	{proxy: "nginx", spoilt: "`proxy_hide_header Cache-Control`", change: before(nginxStream, "proxy_hide_header Cache-Control;"), want: []probe.ID{probe.HeadersLost}, names: "proxy_hide_header"},
 	{proxy: "nginx", spoilt: "`proxy_set_header Last-Event-ID \"\"`", change: before(nginxStream, `proxy_set_header Last-Event-ID "";`), want: []probe.ID{probe.LastEventIDLost}, names: "proxy_set_header Last-Event-ID"},
 	{proxy: "nginx", spoilt: "`proxy_ignore_client_abort on`", change: before(nginxStream, "proxy_ignore_client_abort on;"), want: []probe.ID{probe.LeavingLate}, names: "proxy_ignore_client_abort"},
-	{proxy: "nginx", spoilt: "no `proxy_request_buffering off`, with `--bodies`", bodies: true, want: []probe.ID{probe.BodyHeld}, names: "proxy_request_buffering off"},
+	{proxy: "nginx", spoilt: "nothing, with `--bodies`", bodies: true, want: []probe.ID{probe.BodyHeld}, names: "proxy_request_buffering off"},
 	{proxy: "nginx", spoilt: "`proxy_request_buffering off`, with `--bodies`", bodies: true, change: before(nginxStream, "proxy_request_buffering off;")},
 	{proxy: "nginx", spoilt: "no `location /internal/`", all: true, change: []string{"location /internal/ { deny all; }", ""}, want: []probe.ID{probe.InternalOpen}, names: "location /internal/ { deny all; }"},
 	{proxy: "nginx", spoilt: "`proxy_cache` and `proxy_ignore_headers X-Accel-Buffering Cache-Control`", change: append(before("upstream application {", "proxy_cache_path cache keys_zone=streams:1m;"), before(nginxStream, "proxy_ignore_headers X-Accel-Buffering Cache-Control; proxy_cache streams; proxy_cache_valid 200 1m; proxy_cache_lock on; proxy_cache_lock_timeout 1m; proxy_cache_lock_age 1m;")...), want: []probe.ID{probe.HeldBack, probe.Cached, probe.LeavingHidden}, names: "proxy_cache off"},
@@ -76,7 +76,7 @@ var paths = []path{
 	{proxy: "haproxy", spoilt: "`http-request set-query`", change: before("option forwardfor", "http-request set-query a=b"), want: []probe.ID{probe.QueryLost}, names: "http-request set-query"},
 	{proxy: "haproxy", spoilt: "`http-response set-header Content-Type`", change: before(haproxyStream, "http-response set-header Content-Type text/plain"), want: []probe.ID{probe.ContentType}, names: "http-response set-header Content-Type"},
 	{proxy: "haproxy", spoilt: "`http-response wait-for-body`", change: before(haproxyStream, "http-response wait-for-body time 60s"), want: []probe.ID{probe.HeldBack}, names: "http-response wait-for-body"},
-	{proxy: "haproxy", spoilt: "no `alpn`", tls: true, change: []string{" alpn h2,http/1.1", ""}, want: []probe.ID{probe.OnlyHTTP1}, names: "alpn"},
+	{proxy: "haproxy", spoilt: "no `alpn`, over TLS", tls: true, change: []string{" alpn h2,http/1.1", ""}, want: []probe.ID{probe.OnlyHTTP1}, names: "alpn"},
 
 	{proxy: "caddy", spoilt: "`read_timeout 2s`", change: []string{"read_timeout 60s", "read_timeout 2s"}, want: []probe.ID{probe.IdleCut}, names: "read_timeout"},
 	{proxy: "caddy", spoilt: "`encode gzip`", change: before("@unclean not expression", "encode {\ngzip\nminimum_length 1\n}"), want: []probe.ID{probe.Compressed}, names: "encode"},

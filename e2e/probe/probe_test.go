@@ -181,11 +181,10 @@ func TestPage(t *testing.T) {
 		switch {
 		case p.proxy == "nginx-cluster":
 			changed = "nothing, three nodes"
+		case changed == "" && p.tls:
+			changed = "nothing, HTTP/2"
 		case changed == "":
 			changed = "nothing"
-		}
-		if p.tls {
-			changed += ", HTTP/2"
 		}
 		if len(p.want) > 0 {
 			found = ""

@@ -100,7 +100,7 @@ func (p *prober) heldBack(ctx context.Context, s *stream, begin, what string, ne
 	total := 0
 	for size := 1 << 10; total < most && s.isOpen(); size *= 2 {
 		pad, _ := p.next(" " + strings.Repeat("x", size))
-		if err := p.send(ctx, s.conn.Token, pad, false); err != nil && !isGone(err) {
+		if err := p.send(ctx, s.conn.Token, pad, false); err != nil {
 			return err
 		}
 		total += size
@@ -144,6 +144,10 @@ func (p *prober) delays(ctx context.Context, s *stream) (complete bool, err erro
 		}
 		for i, begin := range begins {
 			a, ok := s.get(ctx, begin, 2*patience+p.trip)
+			if err := s.ended(); !ok && err != nil {
+				p.found(LifeCut, fmt.Sprintf("a stream ended after %v, while events were sent (%s)", s.snapshot().endedAt.Sub(s.begun).Round(100*time.Millisecond), endOf(err)))
+				return false, nil
+			}
 			if !ok {
 				p.found(EventsLost, fmt.Sprintf("an event did not come within %v over %s", 2*patience, s.version.name))
 				return false, nil

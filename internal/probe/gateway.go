@@ -63,8 +63,16 @@ type event struct {
 	Data string `json:"data"`
 }
 
-// send sends an event. With written it waits until the gateway has handed it to the network.
+// send sends an event. A connection that is gone takes nothing, which shows in what comes.
 func (p *prober) send(ctx context.Context, token string, e event, written bool) error {
+	if err := p.trySend(ctx, token, e, written); !isGone(err) {
+		return err
+	}
+	return nil
+}
+
+// trySend sends an event. With written it waits until the gateway has handed it to the network.
+func (p *prober) trySend(ctx context.Context, token string, e event, written bool) error {
 	var answer struct{}
 	q := struct {
 		Token string `json:"token"`

@@ -31,7 +31,7 @@ func (p *prober) leaving(ctx context.Context, s *stream) error {
 	for i := range writes {
 		if s.conn.Kind != relayed {
 			e, _ := p.next("")
-			if err := p.send(ctx, s.conn.Token, e, false); err != nil && !isGone(err) {
+			if err := p.send(ctx, s.conn.Token, e, false); err != nil {
 				return err
 			}
 		}

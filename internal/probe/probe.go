@@ -116,7 +116,7 @@ func (p *prober) run(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	if !prompt {
-		p.unknown("all but /internal", "events do not come at once: take that fault away first")
+		p.unknown("all but /internal", "events do not come, or not at once: take that fault away first")
 		return p.done(p.access(ctx, s))
 	}
 	watch, err := p.beginWatch(ctx)

@@ -103,6 +103,9 @@ var paths = []spoilt{
 			}
 		},
 	},
+	{name: "a very short bound of the whole answer", want: LifeCut, proxy: "Caddy", setting: "write", path: func(w *world) http.Handler {
+		return bounded(w, 2*time.Second)
+	}},
 	{name: "a bound of the whole answer", want: LifeCut, proxy: "Envoy", setting: "timeout: 0s", path: func(w *world) http.Handler {
 		return bounded(w, 15*time.Second)
 	}},

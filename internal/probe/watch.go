@@ -58,7 +58,7 @@ func (w *watch) beginIdle(ctx context.Context) (err error) {
 func (w *watch) send(ctx context.Context) {
 	for n := 0; wait(ctx, busyEvery) == nil; n++ {
 		begin := fmt.Sprintf("%s-watch-%d", w.p.nonce, n)
-		err := w.p.send(ctx, w.busy.conn.Token, event{eventName, begin}, false)
+		err := w.p.trySend(ctx, w.busy.conn.Token, event{eventName, begin}, false)
 		switch {
 		case ctx.Err() != nil, isGone(err):
 			return
