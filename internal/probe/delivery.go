@@ -130,19 +130,19 @@ func (p *prober) delays(ctx context.Context, s *stream) (complete bool, err erro
 	joined := 0
 	transport := p.transport(s.version)
 	defer transport.CloseIdleConnections()
-	for range pairs {
+	for i := range pairs {
 		var came [2]arrival
 		var begins [2]string
 		var sent [2]time.Time
-		for i := range begins {
+		for j := range begins {
 			var e event
-			e, begins[i] = p.next("")
-			sent[i] = time.Now()
+			e, begins[j] = p.next("")
+			sent[j] = time.Now()
 			if err := p.send(ctx, s.conn.Token, e, false); err != nil {
 				return false, err
 			}
 		}
-		for i, begin := range begins {
+		for j, begin := range begins {
 			a, ok := s.get(ctx, begin, 2*patience+p.trip)
 			if err := s.ended(); !ok && err != nil {
 				p.found(LifeCut, fmt.Sprintf("a stream ended after %v, while events were sent (%s)", s.snapshot().endedAt.Sub(s.begun).Round(100*time.Millisecond), endOf(err)))
@@ -152,11 +152,13 @@ func (p *prober) delays(ctx context.Context, s *stream) (complete bool, err erro
 				p.found(EventsLost, fmt.Sprintf("an event did not come within %v over %s", 2*patience, s.version.name))
 				return false, nil
 			}
-			came[i] = a
+			came[j] = a
 		}
 		firsts, seconds = append(firsts, came[0].at.Sub(sent[0])), append(seconds, came[1].at.Sub(sent[1]))
-		if took, err := p.head(ctx, transport); err == nil {
-			trips = append(trips, took)
+		if len(trips) == i {
+			if took, err := p.head(ctx, transport); err == nil {
+				trips = append(trips, took)
+			}
 		}
 		if came[0].read == came[1].read {
 			joined++

@@ -44,8 +44,6 @@ func (p *prober) findVersions(ctx context.Context) error {
 func (p *prober) roundTrip(ctx context.Context) {
 	transport := p.transport(p.versions[0])
 	defer transport.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(ctx, longPast)
-	defer cancel()
 	const tries = 5
 	for i := range tries {
 		took, err := p.head(ctx, transport)
@@ -58,8 +56,10 @@ func (p *prober) roundTrip(ctx context.Context) {
 	}
 }
 
-// head makes a short request, and returns how long it takes.
+// head makes a short request, and returns how long it takes. A cache may make a GET of it.
 func (p *prober) head(ctx context.Context, transport *http.Transport) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	req, err := p.request(ctx, http.MethodHead, request{}, nil)
 	if err != nil {
 		return 0, err

@@ -192,6 +192,22 @@ func (p *prober) cleanUp(ctx context.Context) {
 		}
 		s.transport.CloseIdleConnections()
 	}
+	p.endStray(ctx)
+}
+
+// endStray ends the streams that a proxy opened for requests that were answered or given up, where the gateway shows them.
+func (p *prober) endStray(ctx context.Context) {
+	now, err := p.connections(ctx)
+	if err != nil {
+		return
+	}
+	for {
+		c, sure, err := p.mine(ctx, nil, now)
+		if err != nil || !sure || p.end(ctx, c.Token) != nil {
+			return
+		}
+		delete(now, c.Token)
+	}
 }
 
 // wait waits, or until ctx ends.
