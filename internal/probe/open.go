@@ -97,7 +97,7 @@ func (p *prober) locate(ctx context.Context, s *stream, before map[string]connec
 }
 
 // mine returns the connection that is new and the probe's. It is sure if the gateway shows the User-Agent; else it is the only
-// new one with the path, or the only new one.
+// new one with the path, or the only new one of a gateway that shows none.
 func (p *prober) mine(ctx context.Context, before, now map[string]connection) (c connection, sure bool, err error) {
 	var fresh, fitting []connection
 	for token, c := range now {
@@ -109,9 +109,11 @@ func (p *prober) mine(ctx context.Context, before, now map[string]connection) (c
 			fitting = append(fitting, c)
 		}
 	}
-	if len(fitting) == 0 {
+	moved := len(fitting) == 0
+	if moved {
 		fitting = fresh // a proxy may change the path
 	}
+	var possible []connection
 	for _, c := range fitting[:min(len(fitting), maxLooks)] {
 		shown, _, err := p.look(ctx, c.Token)
 		if err != nil {
@@ -119,13 +121,15 @@ func (p *prober) mine(ctx context.Context, before, now map[string]connection) (c
 		}
 		if q := shown.Request; q != nil && strings.Contains(q.Headers["user-agent"], p.nonce) {
 			return shown, true, nil
+		} else if q == nil || !moved {
+			possible = append(possible, c)
 		}
 	}
-	switch len(fitting) {
+	switch len(possible) {
 	case 0:
 		return connection{}, false, nil
 	case 1:
-		return fitting[0], false, nil
+		return possible[0], false, nil
 	default:
 		return connection{}, false, errAmbiguous
 	}
