@@ -133,7 +133,8 @@ func (f *Forwarder) attempt(r *http.Request, message []byte, rest io.ReadCloser,
 		fate := c.fate(before, err)
 		again = fate == untouched || fate == unread && c.reused && soon
 	}
-	malformed := x.bodyFailed() // before end, which makes it fail
+	// net/http ends the context before the read of a body fails. Both are looked at before end, which makes it fail.
+	malformed := ctx.Err() != nil && x.isSending() || x.bodyFailed()
 	x.end(false)
 	switch {
 	case malformed:
@@ -179,6 +180,16 @@ func (x *forwarded) bodyFailed() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.failed
+}
+
+// isSending reports whether the rest of the request's body is still read.
+func (x *forwarded) isSending() bool {
+	select {
+	case <-x.sent:
+		return false
+	default:
+		return x.sent != nil
+	}
 }
 
 // headCame ends the wait for the head.
@@ -295,12 +306,7 @@ func (x *forwarded) end(whole bool) {
 	x.over = true
 	keep := whole && x.keep
 	if x.sent != nil {
-		select {
-		case <-x.sent:
-			keep = keep && !x.unsent
-		default:
-			keep = false
-		}
+		keep = keep && !x.isSending() && !x.unsent
 	}
 	if !x.stop() || !keep || x.conn.in.Buffered() > 0 {
 		x.conn.raw.Close()

@@ -2,12 +2,15 @@ package callback
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -58,6 +61,41 @@ func TestForward(t *testing.T) {
 	_ = a.Body.Close()
 	if _, err := out.Write([]byte("x")); err == nil {
 		t.Error("the body is still read")
+	}
+}
+
+// failing is the body of a request whose context ends before its read has failed, as in net/http's server.
+type failing struct {
+	fail   context.CancelFunc
+	closed chan struct{}
+}
+
+func (f failing) Read([]byte) (int, error) {
+	f.fail()
+	<-f.closed
+	return 0, os.ErrDeadlineExceeded
+}
+
+func (f failing) Close() error {
+	close(f.closed)
+	return nil
+}
+
+// TestForwardWithoutBody: a body that does not come is the client's fault, and not the backend's.
+func TestForwardWithoutBody(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	defer app.Close()
+	u, _ := url.Parse(app.URL)
+	f := NewForwarder(ForwarderConfig{URL: u, Timeout: 10 * time.Second})
+	defer f.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, _ := http.NewRequestWithContext(ctx, http.MethodPost, app.URL, failing{cancel, make(chan struct{})})
+	r.RequestURI, r.ContentLength = "/", 1<<20
+	if _, err := f.Send(r, nil); !errors.Is(err, ErrBody) { //nolint:bodyclose // there is no answer
+		t.Error(err)
 	}
 }
 
