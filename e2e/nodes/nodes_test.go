@@ -84,10 +84,7 @@ func startNodesWith(t *testing.T, a, b string, settings []string, change ...func
 	t.Cleanup(n.client.CloseIdleConnections)
 	for _, g := range []*harness.Gateway{n.a, n.b} {
 		n.await("ready", func() bool { status, _ := n.call(g, http.MethodGet, "/readyz", ""); return status == http.StatusOK })
-		n.await("both nodes seen", func() bool {
-			_, body := n.call(g, http.MethodGet, "/internal/stats", "")
-			return strings.Count(body, `/`) == 3 // its own name, and two in the cluster
-		})
+		n.awaitBoth(g)
 	}
 	return n
 }
@@ -103,6 +100,20 @@ func (n *nodes) await(what string, ok func() bool) {
 			n.t.Fatalf("not %s", what)
 		}
 	}
+}
+
+// awaitBoth waits until a node has seen the other.
+func (n *nodes) awaitBoth(g *harness.Gateway) {
+	n.t.Helper()
+	n.await("both nodes seen", func() bool {
+		var stats struct {
+			Cluster struct {
+				Nodes []string `json:"nodes"`
+			} `json:"cluster"`
+		}
+		_, body := n.call(g, http.MethodGet, "/internal/stats", "")
+		return json.Unmarshal([]byte(body), &stats) == nil && len(stats.Cluster.Nodes) == 2
+	})
 }
 
 func (n *nodes) call(g *harness.Gateway, method, target, body string) (status int, answer string) {

@@ -24,10 +24,7 @@ func TestTakeoverInBatches(t *testing.T) {
 	n.b = harness.StartGateway(t, binary, nil, append(settings, "CALLBACK_URL="+n.backend.URL("/callback"))...)
 	for _, g := range []*harness.Gateway{n.a, n.b} {
 		n.await("ready", func() bool { status, _ := n.call(g, http.MethodGet, "/readyz", ""); return status == http.StatusOK })
-		n.await("both nodes seen", func() bool {
-			_, body := n.call(g, http.MethodGet, "/internal/stats", "")
-			return strings.Count(body, `/`) == 3
-		})
+		n.awaitBoth(g)
 	}
 	for range streams {
 		x, err := n.a.Endpoint.Do(t.Context(), harness.Request{Target: "/stream"})

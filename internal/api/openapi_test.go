@@ -206,13 +206,15 @@ func checkAnswer(t testing.TB, r *http.Request, sent string, status int, header 
 		},
 	}
 	r.Body = io.NopCloser(strings.NewReader(sent))
-	switch err := openapi3filter.ValidateRequest(t.Context(), input); {
-	case path == "/internal/batch" && status == http.StatusOK: // each operation has its own answer
-		checkOperations(t, sent, body)
-	case status < 400 && err != nil:
-		t.Errorf("%s\nto a request that the document does not allow: %s: %v", answered, sent, err)
-	case status == 400 && err == nil && !undescribable[code] && !bytes.Contains(body, []byte(errAhead.Message)):
-		t.Errorf("%s\nto a request that the document allows: %s", answered, sent)
+	if path == "/internal/batch" && status == http.StatusOK {
+		checkOperations(t, sent, body) // each has its own answer
+	} else {
+		switch err := openapi3filter.ValidateRequest(t.Context(), input); {
+		case status < 400 && err != nil:
+			t.Errorf("%s\nto a request that the document does not allow: %s: %v", answered, sent, err)
+		case status == 400 && err == nil && !undescribable[code] && !bytes.Contains(body, []byte(errAhead.Message)):
+			t.Errorf("%s\nto a request that the document allows: %s", answered, sent)
+		}
 	}
 	if operation.Responses.Status(status) == nil { // `default` is for what has no line of its own in the document
 		t.Errorf("%s: an undescribed status", answered)

@@ -211,9 +211,11 @@ func TestBatch(t *testing.T) {
 		want(t, do(t, a, http.MethodPost, "/internal/batch", body), problem.Status, problem.Code)
 	}
 	a.maxBody = 1 << 20
-	many := func(n int) string { return `{"operations":[` + strings.Repeat("1,", n-1) + `1]}` }
-	want(t, do(t, a, http.MethodPost, "/internal/batch", many(maxOperations+1)), 400, "TOO_MANY_OPERATIONS")
-	w = do(t, a, http.MethodPost, "/internal/batch", many(maxOperations))
+	many := func(n int, operation string) string {
+		return `{"operations":[` + strings.Repeat(operation+",", n-1) + operation + `]}`
+	}
+	want(t, do(t, a, http.MethodPost, "/internal/batch", many(maxOperations+1, `{"token":"t"}`)), 400, "TOO_MANY_OPERATIONS")
+	w = do(t, a, http.MethodPost, "/internal/batch", many(maxOperations, "1"))
 	if n := strings.Count(w.Body.String(), `"code":"INVALID_OPERATION"`); w.Code != 200 || n != maxOperations || w.Header().Get("Content-Length") != strconv.Itoa(w.Body.Len()) {
 		t.Errorf("status %d, %d results, %s bytes", w.Code, n, w.Header().Get("Content-Length"))
 	}
