@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -57,33 +56,20 @@ func TestFanout(t *testing.T) {
 
 // cpu returns the processor time of the process so far, in steps of 10 ms.
 func (p *server) cpu() time.Duration {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
+	used, err := p.CPU()
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	var total time.Duration
-	for _, field := range strings.Fields(string(text))[13:15] { // utime, stime: in hundredths of a second
-		ticks, err := strconv.Atoi(field)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		total += time.Duration(ticks) * 10 * time.Millisecond
-	}
-	return total
+	return used
 }
 
 // peakMiB returns the peak resident memory of the process.
-func (p *server) peakMiB() (mib int) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
+func (p *server) peakMiB() int64 {
+	n, err := p.Memory("VmHWM")
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			_, _ = fmt.Sscan(rest, &mib)
-		}
-	}
-	return mib >> 10
+	return n >> 20
 }
 
 // A send through a node that does not own the connection costs two broker hops (the request

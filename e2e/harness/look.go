@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Metric returns the value of one sample of the gateway's /metrics, named as it stands there, labels included.
@@ -84,4 +85,21 @@ func (p *Process) Memory(line string) (int64, error) {
 	}
 	kilobytes, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 	return kilobytes << 10, err
+}
+
+// CPU returns the processor time that the process has used, to a hundredth of a second.
+func (p *Process) CPU() (used time.Duration, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // behind the name, which may have blanks
+	for _, field := range strings.Fields(rest)[11:13] { // utime and stime
+		ticks, err := strconv.Atoi(field)
+		if err != nil {
+			return 0, err
+		}
+		used += time.Duration(ticks) * 10 * time.Millisecond
+	}
+	return used, nil
 }

@@ -2,16 +2,15 @@ package hostile
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"net"
-	"os"
-	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"ssegateway/e2e/harness"
 )
 
 // flood is what an HTTP/2 peer sends without end.
@@ -53,7 +52,7 @@ func TestFloods(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			v := newVisitor(t, false, "LOG_LEVEL=warn")
 			calm := v.ask()
-			before := resident(t, v.g.Pid())
+			before := memory(t, v.g.Process, "VmRSS")
 
 			flooded := make(chan int)
 			stop := make(chan struct{})
@@ -72,7 +71,7 @@ func TestFloods(t *testing.T) {
 			meanwhile := v.ask()
 			close(stop)
 			sent := <-flooded
-			grown := resident(t, v.g.Pid()) - before
+			grown := memory(t, v.g.Process, "VmRSS") - before
 			t.Logf("%d MB sent; %d MiB more resident; before: %v; meanwhile: %v", sent>>20, grown>>20, calm, meanwhile)
 			meanwhile.within(t)
 			if grown > 96<<20 { // high, because the race detector multiplies memory
@@ -130,21 +129,12 @@ func pour(t *testing.T, addr string, k flood) (sent int) {
 	return sent
 }
 
-// resident returns the resident memory of a process in bytes.
-func resident(t *testing.T, pid int) int { return memory(t, pid, "VmRSS") }
-
-// memory returns a field of /proc/pid/status in bytes.
-func memory(t *testing.T, pid int, field string) int {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+// memory is [harness.Process.Memory], which has to succeed.
+func memory(t *testing.T, p *harness.Process, line string) int64 {
+	t.Helper()
+	n, err := p.Memory(line)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(text)) {
-		var kb int
-		if _, err := fmt.Sscanf(line, field+": %d kB", &kb); err == nil {
-			return kb << 10
-		}
-	}
-	t.Fatalf("no %s", field)
-	return 0
+	return n
 }

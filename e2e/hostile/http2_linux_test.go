@@ -187,7 +187,7 @@ func (c *shared) send(x *timed, data string) error {
 func TestRapidResets(t *testing.T) {
 	v := newVisitor(t, false, "LOG_LEVEL=warn")
 	v.ask()
-	before := resident(t, v.g.Pid())
+	before := memory(t, v.g.Process, "VmRSS")
 	// From here on VmHWM is the most that is resident; see proc(5).
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", v.g.Pid()), []byte("5"), 0); err != nil {
 		t.Fatal(err)
@@ -212,8 +212,8 @@ func TestRapidResets(t *testing.T) {
 			}
 		}
 	}
-	grown := memory(t, v.g.Pid(), "VmHWM") - before
-	if grown > *growth<<20 {
+	grown := memory(t, v.g.Process, "VmHWM") - before
+	if grown > int64(*growth)<<20 {
 		t.Errorf("%d MiB more resident", grown>>20)
 	}
 	meanwhile.within(t)

@@ -109,28 +109,15 @@ func startAs(t *testing.T, command []string, env ...string) *site {
 	return s
 }
 
-// status reads a number from /proc/PID/status of the gateway.
-func (s *site) status(key string) int64 {
+// residentBytes returns the gateway's resident memory.
+func (s *site) residentBytes() int64 {
 	s.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.gateway.Pid()))
+	n, err := s.gateway.Memory("VmRSS")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, key+":"); ok {
-			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			return n
-		}
-	}
-	s.t.Fatalf("no %s in /proc", key)
-	return 0
+	return n
 }
-
-// residentBytes returns the gateway's resident memory.
-func (s *site) residentBytes() int64 { return s.status("VmRSS") << 10 }
 
 // kernelTCPBytes returns the kernel memory of all TCP sockets of the machine.
 func kernelTCPBytes(t *testing.T) int64 {
