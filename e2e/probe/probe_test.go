@@ -195,23 +195,5 @@ func TestPage(t *testing.T) {
 		}
 		fmt.Fprintf(&table, "| %s | %s | %s |\n", adviceNames[p.proxy], changed, found)
 	}
-	const file, begin, end = "../../docs/probe.md", "<!-- paths: go test ./e2e/probe -run TestPage -update -->\n\n", "\n<!-- end of paths -->"
-	page, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, rest, ok := strings.Cut(string(page), begin)
-	old, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatal("docs/probe.md has no place for the table")
-	}
-	if old == table.String() {
-		return
-	}
-	if !*update {
-		t.Fatal("the table in docs/probe.md is another one: run the test with -update")
-	}
-	if err := os.WriteFile(file, []byte(head+begin+table.String()+end+tail), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	harness.KeepPage(t, "../../docs/probe.md", "<!-- paths: go test ./e2e/probe -run TestPage -update -->\n\n", "\n<!-- end of paths -->", table.String(), *update)
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"ssegateway/e2e/harness"
 )
 
 var update = flag.Bool("update", false, "write the table of settings into docs/configuration.md and deploy/package/config.yaml")
@@ -17,29 +17,7 @@ const page = "../../docs/configuration.md"
 
 // TestPageShowsTheTable fails when the documentation and the table of settings differ.
 func TestPageShowsTheTable(t *testing.T) {
-	const begin, end = "-update` -->\n", "<!-- settings: end -->"
-	content, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(content), begin)
-	if !ok {
-		t.Fatalf("%s: no line that ends in %q", page, begin)
-	}
-	table, after, ok := strings.Cut(rest, end)
-	if !ok {
-		t.Fatalf("%s: no line %q", page, end)
-	}
-	want := markdown()
-	if *update {
-		if err := os.WriteFile(page, []byte(before+begin+want+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want, table); diff != "" {
-		t.Errorf("%s differs from the settings; run go test ./internal/config -update (-want +page):\n%s", page, diff)
-	}
+	harness.KeepPage(t, page, "-update` -->\n", "<!-- settings: end -->", markdown(), *update)
 }
 
 func markdown() string {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"ssegateway/bench/svg"
+	"ssegateway/e2e/harness"
 )
 
 // figureNames are the lines of the table. A figure with a colour is also a line in one of the
@@ -89,20 +90,9 @@ func platform() string {
 func writeDocs(t *testing.T, dir string, rows []*measured) {
 	t.Helper()
 	const begin, end = "<!-- begin of what make simulate writes -->\n", "<!-- end of what make simulate writes -->\n"
-	page, err := os.ReadFile(filepath.Join(dir, "scale.md"))
-	if err != nil {
+	harness.KeepPage(t, filepath.Join(dir, "scale.md"), begin, end, fmt.Sprintf("\nMedians of %d rounds; %s.\n\n%s\n", rounds, platform(), table(rows)), true)
+	if err := os.WriteFile(filepath.Join(dir, "scale.svg"), []byte(plot(rows)), 0o644); err != nil {
 		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(page), begin)
-	_, after, closed := strings.Cut(rest, end)
-	if !ok || !closed {
-		t.Fatalf("%s/scale.md does not have both marks", dir)
-	}
-	text := fmt.Sprintf("%s%s\nMedians of %d rounds; %s.\n\n%s\n%s%s", before, begin, rounds, platform(), table(rows), end, after)
-	for name, content := range map[string]string{"scale.md": text, "scale.svg": plot(rows)} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 

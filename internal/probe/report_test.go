@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"ssegateway/e2e/harness"
 	"ssegateway/internal/bubble"
 	"ssegateway/internal/operator"
 )
@@ -202,23 +202,5 @@ func TestPage(t *testing.T) {
 			fmt.Fprintf(&text, "| %s | %s |\n", proxy, setting)
 		}
 	}
-	const file, begin, end = "../../docs/probe.md", "<!-- findings: go test ./internal/probe -run TestPage -update -->\n\n", "\n<!-- end of findings -->"
-	page, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, rest, ok := strings.Cut(string(page), begin)
-	old, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatal("docs/probe.md has no place for the advice")
-	}
-	if old == text.String() {
-		return
-	}
-	if !*update {
-		t.Fatal("the advice in docs/probe.md is another one: run the test with -update")
-	}
-	if err := os.WriteFile(file, []byte(head+begin+text.String()+end+tail), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	harness.KeepPage(t, "../../docs/probe.md", "<!-- findings: go test ./internal/probe -run TestPage -update -->\n\n", "\n<!-- end of findings -->", text.String(), *update)
 }
