@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"sync"
 	"time"
 )
 
@@ -27,8 +28,8 @@ var kinds = map[string]string{
 	".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", "": "text/plain; charset=utf-8",
 }
 
-// files has all files, by their path below the console's. The page itself is "".
-var files = func() map[string]file {
+// files returns all files, by their path below the console's. The page itself is "". They are read when the first is asked for.
+var files = sync.OnceValue(func() map[string]file {
 	all := map[string]file{}
 	err := fs.WalkDir(static, "static", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -45,14 +46,14 @@ var files = func() map[string]file {
 	all[""] = all["index.html"]
 	delete(all, "index.html")
 	return all
-}()
+})
 
 // policy lets the page load its own files only, and ask only where it came from. Nobody may frame it.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // Serve answers a GET or HEAD for the file with that path below the console's. It returns false, and writes nothing, if there is none.
 func Serve(w http.ResponseWriter, r *http.Request, name string) bool {
-	f, ok := files[name]
+	f, ok := files()[name]
 	if !ok {
 		return false
 	}

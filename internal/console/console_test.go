@@ -17,7 +17,7 @@ func TestServe(t *testing.T) {
 		w := httptest.NewRecorder()
 		return w, Serve(w, r, name)
 	}
-	for name, f := range files {
+	for name, f := range files() {
 		w, ok := serve(http.MethodGet, name, "")
 		if !ok || w.Code != http.StatusOK || w.Body.String() != string(f.body) || w.Body.Len() == 0 || w.Header().Get("Content-Type") != f.kind || f.kind == "" || w.Header().Get("Content-Security-Policy") != policy {
 			t.Errorf("%s: %v, %d, %v", name, ok, w.Code, w.Header())
