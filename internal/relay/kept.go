@@ -74,7 +74,7 @@ type answer struct {
 	joining int           // readers who are about to be there
 	holder  *gateway.Conn // counts for the answer while nobody reads it; nil: somebody does
 	alone   time.Time     // since when nobody does
-	waiting *list.Element // among the relay's that nobody reads; nil: somebody does
+	lonely  *list.Element // its place in the relay's alone, as long as alone is set
 	expiry  *time.Timer   // ends that, or what is kept of an answer that is over
 	changed chan struct{} // closed when there is more; nil: nobody waits
 }
@@ -215,7 +215,7 @@ func (a *answer) end(s state) {
 	readers := append([]*gateway.Conn{}, a.readers...)
 	holder := a.holder
 	a.holder = nil
-	a.isRead()
+	a.markRead()
 	a.wakeLocked()
 	if a.expiry != nil {
 		a.expiry.Stop()
@@ -293,7 +293,7 @@ func (a *answer) addLocked(c *gateway.Conn) (late bool, s state) {
 	if a.state == streaming && a.expiry != nil {
 		a.expiry.Stop()
 	}
-	a.isRead()
+	a.markRead()
 	a.readers = append(a.readers, c)
 	return false, a.state
 }
@@ -334,7 +334,7 @@ func (a *answer) left(c *gateway.Conn) int {
 		return nothing
 	}
 	if !elsewhere && a.alone.IsZero() {
-		a.nobodyReads()
+		a.markAlone()
 		a.expireIn(a.wait)
 	} else if !elsewhere && time.Since(a.alone) >= a.wait {
 		return nothing
@@ -398,26 +398,25 @@ func (a *answer) back(holder *gateway.Conn) {
 	a.relay.settle(a)
 }
 
-// nobodyReads puts the answer behind those that nobody reads already. The caller holds the lock.
-func (a *answer) nobodyReads() {
+// markAlone puts the answer behind those that nobody reads already. The caller holds the lock.
+func (a *answer) markAlone() {
 	l := &a.relay.alone
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a.alone = time.Now()
-	a.waiting = l.answers.PushBack(a)
+	a.lonely = l.answers.PushBack(a)
 }
 
-// isRead is called when somebody reads the answer, or it has ended. The caller holds the lock.
-func (a *answer) isRead() {
-	a.alone = time.Time{}
-	if a.waiting == nil {
+// markRead takes the answer from those that nobody reads: somebody does, or it has ended. The caller holds the lock.
+func (a *answer) markRead() {
+	if a.alone.IsZero() {
 		return
 	}
 	l := &a.relay.alone
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.answers.Remove(a.waiting)
-	a.waiting = nil
+	l.answers.Remove(a.lonely)
+	a.alone, a.lonely = time.Time{}, nil
 }
 
 // holds returns who counts for an answer that is read on for nobody; nil: somebody reads it, or is about to.

@@ -110,7 +110,7 @@ func (a *answer) begin(id string, has uint64) bool {
 	if a.state == streaming && a.expiry != nil {
 		a.expiry.Stop()
 	}
-	a.isRead()
+	a.markRead()
 	a.mu.Unlock()
 	a.relay.book.mu.Lock()
 	defer a.relay.book.mu.Unlock()
