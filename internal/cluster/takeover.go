@@ -210,16 +210,20 @@ func (n *Node) takeOver(ctx context.Context, store broker.Nodes, d dispute, done
 		return errInDoubt // the record is in doubt too
 	}
 	taken, err := n.leaveTrace(ctx, store, record{d.node, token}, number)
-	switch {
-	case err == nil && !taken && !d.late:
+	if err == nil && !taken && !d.late {
 		n.forgo(number, token, done)
-	case errors.Is(err, errNumberTaken), err == nil && !n.adopt(number, d.notice, done):
+		return nil
+	}
+	if err == nil && !n.adopt(number, d.notice, done) {
+		err = errNumberTaken
+	}
+	if errors.Is(err, errNumberTaken) {
 		n.hand(dispute{notice: d.notice, node: number, late: d.late})
-		return errNumberTaken
 	}
 	return err
 }
 
+// begin claims a connection for one way to it. It returns false while the other way has it.
 func (n *Node) begin(token gateway.Token) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -246,9 +250,12 @@ func (n *Node) leaveTrace(ctx context.Context, store broker.Nodes, r record, as 
 		cancel()
 		switch {
 		case err == nil:
-			return taken && (n.answered(r) || !before), nil
-		case !n.unanswered(r, as, errors.Is(err, broker.ErrFull)):
-			return false, err
+			unsure := n.settle(r)
+			return taken && (unsure || !before), nil
+		case !errors.Is(err, broker.ErrFull):
+			n.markUnsure(r, as)
+		case !n.isUnsure(r):
+			return false, err // nothing was written
 		}
 		wait(ctx, ledgerRepeat)
 		if own, _ := n.lease(as); !own {
@@ -260,20 +267,24 @@ func (n *Node) leaveTrace(ctx context.Context, store broker.Nodes, r record, as 
 	}
 }
 
-// unanswered records that a try to take a record over was without an answer, unless it has certainly changed
-// nothing. It reports whether there was such a try.
-func (n *Node) unanswered(r record, as uint32, nothing bool) bool {
+// markUnsure records that nobody knows whether a record was taken over in the name of a number of this node.
+func (n *Node) markUnsure(r record, as uint32) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !nothing && n.number == as {
+	if n.number == as {
 		n.unsure[r] = struct{}{}
 	}
-	_, unsure := n.unsure[r]
-	return unsure || !nothing
 }
 
-// answered records that it is known who has taken a record over. It reports whether that was in doubt.
-func (n *Node) answered(r record) bool {
+func (n *Node) isUnsure(r record) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, unsure := n.unsure[r]
+	return unsure
+}
+
+// settle records that it is known who has taken a record over. It reports whether that was in doubt.
+func (n *Node) settle(r record) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	_, unsure := n.unsure[r]
