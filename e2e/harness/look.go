@@ -93,7 +93,7 @@ func (p *Process) CPU() (used time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // behind the name, which may have blanks
+	_, rest, _ := strings.Cut(string(text), ") ")       // behind the name, which may have blanks
 	for _, field := range strings.Fields(rest)[11:13] { // utime and stime
 		ticks, err := strconv.Atoi(field)
 		if err != nil {
