@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -13,17 +14,22 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ssegateway/e2e/harness"
 )
 
 var update = flag.Bool("update", false, "write testdata/small.txt anew")
 
-func buildSmall(t *testing.T) (binary string) {
-	t.Helper()
-	binary = filepath.Join(t.TempDir(), "small")
-	if out, err := exec.Command("go", "build", "-o", binary, "./small").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+var small string // the program of ./small
+
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, prepare)) }
+
+func prepare(dir string) error {
+	small = filepath.Join(dir, "small")
+	if out, err := exec.Command("go", "build", "-o", small, "./small").CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
 	}
-	return binary
+	return nil
 }
 
 // check runs the command, and returns its report.
@@ -46,7 +52,7 @@ func check(t *testing.T, want int, args ...string) *report {
 // What an implementation of a part of the core keeps. The file is written anew by -update.
 func TestSmall(t *testing.T) {
 	t.Parallel()
-	r := check(t, fails, buildSmall(t))
+	r := check(t, fails, small)
 	r.Sections = slices.DeleteFunc(r.Sections, func(s *section) bool { return !s.Core })
 	for _, s := range r.Sections {
 		for _, c := range s.Cases {
@@ -78,17 +84,16 @@ func TestSmall(t *testing.T) {
 // A fault is named by the section that it breaks. Without it the same cases pass.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	binary := buildSmall(t)
 	for fault, c := range map[string]struct{ cases, section string }{
 		"twice":  {"3_lifecycle/client_closed:_the_client_(leaves|resets_the_connection)$", "3 lifecycle"},
 		"status": {"4_backend/404_TOKEN_NOT_FOUND:_no_such", "4 backend to gateway"},
 		"order":  {"5_bytes/event_line_only", "5 bytes on the wire"},
 	} {
 		t.Run(fault, func(t *testing.T) {
-			if r := check(t, conforms, "--run", c.cases, binary); !r.Conforms || r.Passed == 0 || r.Failed > 0 {
+			if r := check(t, conforms, "--run", c.cases, small); !r.Conforms || r.Passed == 0 || r.Failed > 0 {
 				t.Errorf("without the fault: %+v", r)
 			}
-			r := check(t, fails, "--run", c.cases, binary, "-fault", fault)
+			r := check(t, fails, "--run", c.cases, small, "-fault", fault)
 			var broken []string
 			for _, s := range r.Sections {
 				if s.Failed > 0 {
