@@ -88,7 +88,7 @@ simulate: ## measure a gateway with up to 1,000,000 connections in memory; minut
 	$(GO) test -tags simulate -run '^TestSimulation$$' -count=1 -timeout 15m -v ./internal/gateway -docs $(CURDIR)/docs
 
 screenshots: test-deps ## make the pictures of docs/console.md anew; minutes
-	$(GO) test -count=1 -run TestScreenshots -timeout 15m ./e2e/browser -screenshots $(CURDIR)/docs/console -traffic 6m
+	$(GO) test -count=1 -run TestScreenshots -timeout 15m ./e2e/browser -screenshots $(CURDIR)/docs/console
 
 # SCENARIOS="kills …" runs only these, changed or not.
 stress: test-deps build ## run each promise's scenario at full size where its code has changed; writes docs/guarantees.md; hours; needs root

@@ -24,7 +24,7 @@ import (
 	"ssegateway/e2e/harness/chromium"
 )
 
-var traffic = flag.Duration("traffic", 3*time.Minute, "how long TestScreenshots makes traffic before")
+var traffic = flag.Duration("traffic", 6*time.Minute, "how long TestScreenshots makes traffic before")
 
 // TestScreenshots makes the pictures of docs/console.md, of a cluster of three with some traffic, one of them in front of an application that answers by itself.
 func TestScreenshots(t *testing.T) {
