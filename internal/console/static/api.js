@@ -9,6 +9,9 @@ export class Problem extends Error {
     super(message);
     this.status = status;
   }
+
+  // refused says that a token is missing or wrong, or that the gateway does not answer this host: the page says so by itself.
+  get refused() { return this.status === 401 || this.status === 403; }
 }
 
 export const setToken = (token) => (token ? sessionStorage.setItem(key, token) : sessionStorage.removeItem(key));
@@ -30,7 +33,7 @@ async function ask(url, options) {
   if (r.ok) return r;
   const body = await r.json().catch(() => ({}));
   const p = new Problem(r.status, body.error?.message ?? `The answer is ${r.status}.`);
-  if (p.status === 401 || p.status === 403) document.dispatchEvent(new CustomEvent("refused", { detail: p }));
+  if (p.refused) document.dispatchEvent(new CustomEvent("refused", { detail: p }));
   throw p;
 }
 

@@ -68,5 +68,5 @@ watch((points, failure) => {
 document.addEventListener("refused", (e) => askToken(e.detail));
 addEventListener("hashchange", () => { if (location.hash !== "#main") { show(); main.focus({ preventScroll: true }); scrollTo(0, 0); } });
 document.querySelector(".skip").addEventListener("click", (e) => { e.preventDefault(); main.focus(); });
-addEventListener("unhandledrejection", (e) => { if (e.reason?.name === "AbortError") e.preventDefault(); else if (e.reason?.status !== undefined) { e.preventDefault(); if (e.reason.status !== 401 && e.reason.status !== 403) toast(e.reason.message, true); } });
+addEventListener("unhandledrejection", (e) => { if (e.reason?.name === "AbortError") e.preventDefault(); else if (e.reason?.status !== undefined) { e.preventDefault(); if (!e.reason.refused) toast(e.reason.message, true); } });
 start();

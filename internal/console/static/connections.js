@@ -1,13 +1,13 @@
 // The connections, and one of them.
 
-import { h, heading, card, field, count, rate, bytes, age, brief, attempt, confirmed, every, toast } from "./dom.js";
+import { h, heading, card, field, count, rate, bytes, age, brief, attempt, confirmed, every, complain } from "./dom.js";
 import { call, all } from "./api.js";
 import { table } from "./table.js";
 
 export const most = 50_000; // connections that a page loads
 
 // load gives all connections, as far as they have come, page by page.
-export async function load(signal, each) {
+export async function load(signal, each = () => {}) {
   const rows = [];
   for await (const page of all("connections", "connections", signal)) {
     rows.push(...page);
@@ -53,7 +53,7 @@ export function connections(main, signal) {
       const first = rows.length === 0;
       await load(signal, (found, end) => { if (first || end) { rows = [...found]; done = end; filter(); } });
     } catch (e) {
-      if (!signal.aborted && e.status !== 401 && e.status !== 403) toast(e.message, true);
+      complain(e, signal);
     }
     again.disabled = false;
   }
@@ -102,7 +102,7 @@ export function connection(main, signal, token) {
     try {
       c = await call("GET", path, undefined, signal);
     } catch (e) {
-      if (signal.aborted || e.status === 401 || e.status === 403) return;
+      if (signal.aborted || e.refused) return;
       fill(facts, [["State", e.status === 404 ? badge("gone") : e.message]]);
       shut.disabled = e.status === 404;
       return;

@@ -58,6 +58,11 @@ export function toast(text, bad = false) {
   setTimeout(() => t.remove(), bad ? 10_000 : 4_000);
 }
 
+// complain says why figures cannot be had, unless their page was left, or a token is asked for instead.
+export function complain(problem, signal) {
+  if (!signal.aborted && !problem.refused) toast(problem.message, true);
+}
+
 // attempt does what an operator asked for, and says what came of it.
 export async function attempt(doing, done) {
   try {

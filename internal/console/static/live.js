@@ -38,7 +38,7 @@ export async function begin() {
       failure = e;
     }
     tell();
-    if (failure.status === 401 || failure.status === 403) return; // until a token is given
+    if (failure.refused) return; // until a token is given
     await pause(2000, signal);
   }
 }

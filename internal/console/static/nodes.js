@@ -1,6 +1,6 @@
 // The nodes of a cluster.
 
-import { heading, h, count, rate, bytes, every, toast } from "./dom.js";
+import { heading, h, count, rate, bytes, every, complain } from "./dom.js";
 import { call } from "./api.js";
 
 const titles = ["Node", "Open", "Pending", "Events", "Bytes", "Queued", "Dropped"];
@@ -20,7 +20,7 @@ export function nodes(main, signal) {
     try {
       s = await call("GET", "stats", undefined, signal);
     } catch (e) {
-      if (!signal.aborted && e.status !== 401 && e.status !== 403) toast(e.message, true);
+      complain(e, signal);
       return;
     }
     const all = s.cluster?.by_node ?? [s], away = s.cluster?.unreachable_nodes ?? [];

@@ -1,6 +1,6 @@
 // Relayed answers that clients read now.
 
-import { heading, h, count, bytes, brief, attempt, confirmed, every, toast } from "./dom.js";
+import { heading, h, count, bytes, brief, attempt, confirmed, every, complain } from "./dom.js";
 import { call } from "./api.js";
 import { badge, load } from "./connections.js";
 import { table } from "./table.js";
@@ -29,11 +29,11 @@ export function relayed(main, signal) {
 
   async function refresh() {
     try {
-      const rows = (await load(signal, () => {})).filter((c) => c.kind === "relay");
+      const rows = (await load(signal)).filter((c) => c.kind === "relay");
       list.show(rows);
       told.textContent = `${count(rows.length)} clients read an answer`;
     } catch (e) {
-      if (!signal.aborted && e.status !== 401 && e.status !== 403) toast(e.message, true);
+      complain(e, signal);
     }
   }
   every(3000, signal, refresh);

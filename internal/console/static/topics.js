@@ -1,6 +1,6 @@
 // Topics: those that connections have or that retain events, and one of them.
 
-import { h, heading, card, field, count, rate, attempt, confirmed, every, pause, toast } from "./dom.js";
+import { h, heading, card, field, count, rate, attempt, confirmed, every, pause, toast, complain } from "./dom.js";
 import { call, all, follow } from "./api.js";
 import { load } from "./connections.js";
 import { table } from "./table.js";
@@ -33,10 +33,10 @@ export function topics(main, signal) {
     const found = new Map();
     const of = (name) => found.get(name) ?? found.set(name, { name, receivers: 0, retained: 0 }).get(name);
     try {
-      for (const c of await load(signal, () => {})) for (const t of c.topics) of(t).receivers++;
+      for (const c of await load(signal)) for (const t of c.topics) of(t).receivers++;
       for await (const page of all("retained", "retained", signal)) for (const r of page) of(r.topic).retained++;
     } catch (e) {
-      if (!signal.aborted && e.status !== 401 && e.status !== 403) toast(e.message, true);
+      complain(e, signal);
       return;
     }
     rows = [...found.values()].sort((a, b) => b.receivers - a.receivers);
@@ -71,7 +71,7 @@ export function topic(main, signal, name) {
         h("code", { class: "cut" }, `${r.key ? `${r.key}: ` : ""}${r.event.data}`),
         h("button", { type: "button", "aria-label": `Remove ${r.key ?? "what is retained"}`, onclick: () => remove(r.key) }, "Remove"))) : [h("li", { class: "quiet" }, "Nothing")]));
     } catch (e) {
-      if (!signal.aborted && e.status !== 401 && e.status !== 403) toast(e.message, true);
+      complain(e, signal);
     }
   }
 
@@ -102,7 +102,7 @@ export function topic(main, signal, name) {
           waiting.push({ ...e, at: new Date().toLocaleTimeString("en-GB") });
         }
       } catch (e) {
-        if (signal.aborted || e.status === 401 || e.status === 403) return;
+        if (signal.aborted || e.refused) return;
         if (e.status) toast(e.message, true);
       }
       await pause(2000, signal);
