@@ -53,6 +53,9 @@ func TestProxies(t *testing.T) {
 	}
 	seen := map[probe.ID]bool{}
 	for i, p := range paths {
+		if !slices.Contains(harness.Fronts(), strings.TrimSuffix(p.proxy, "-cluster")) {
+			continue // no part of the run, as for the other tests of proxies
+		}
 		if p.spoilt != "" && !*all {
 			if len(p.want) == 0 || seen[p.want[0]] {
 				continue
@@ -65,9 +68,6 @@ func TestProxies(t *testing.T) {
 		}
 		name = strings.TrimSpace(notPlain.ReplaceAllString(name, " ")) // HAProxy reads the directory's name, too
 		t.Run(name, func(t *testing.T) {
-			if !slices.Contains(harness.Fronts(), strings.TrimSuffix(p.proxy, "-cluster")) {
-				t.Skip("this proxy is not asked for: see FRONTS")
-			}
 			t.Parallel()
 			report, code := p.run(t, gateways[p.beats], fmt.Sprintf("/events/probe-%d", i))
 			var got []probe.ID
