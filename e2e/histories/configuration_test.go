@@ -71,7 +71,10 @@ const (
 
 // settings are those that do not depend on what the installation has chosen, such as ports.
 func (c configuration) settings() []string {
-	s := []string{"HEARTBEAT_INTERVAL_SECONDS=" + c["heartbeat"], "CALLBACK_BATCH=" + c["ends"]}
+	s := []string{
+		"HEARTBEAT_INTERVAL_SECONDS=" + c["heartbeat"], "CALLBACK_BATCH=" + c["ends"],
+		"QUEUE_BYTES=16777216", // more than a script sends at once: else a policy drops what a busy machine has not written yet
+	}
 	if c["token"] == "on" {
 		s = append(s, "INTERNAL_TOKEN="+internalToken)
 	}
