@@ -50,11 +50,12 @@ var occurrences = []string{
 func TestHistories(t *testing.T) {
 	t.Logf("seed %d", *seed)
 	serveBroker(t)
-	var performed, steps, lines int
+	var drawn, performed, steps, lines int
 	occurred := map[string]bool{}
 	touched := map[string]map[string]bool{}
 	slots := make(chan struct{}, 3*runtime.GOMAXPROCS(0))
 	rapid.Check(t, func(rt *rapid.T) {
+		drawn++
 		s := drawScript(rt, *longest)
 		all := append([]configuration{base()}, drawConfigurations(rt, *configurations)...)
 		histories, errs := make([]history, len(all)), make([]error, len(all))
@@ -91,6 +92,9 @@ func TestHistories(t *testing.T) {
 	if t.Failed() {
 		return
 	}
+	if drawn < *scripts { // rapid stops without a word when it expects to run out of time
+		t.Errorf("only %d of %d scripts in the time that there is", drawn, *scripts)
+	}
 	for _, d := range dimensions {
 		for _, value := range d.values {
 			if !touched[d.name][value] && *configurations >= len(d.values) {
@@ -103,7 +107,7 @@ func TestHistories(t *testing.T) {
 			t.Errorf("no history has %s", what)
 		}
 	}
-	harness.Figure(t, "0 differences: %d random scripts, each under the base and %d random configurations; %d runs, %d steps, %d lines of history", *scripts, *configurations, performed, steps, lines)
+	harness.Figure(t, "0 differences: %d random scripts, each under the base and %d random configurations; %d runs, %d steps, %d lines of history", drawn, *configurations, performed, steps, lines)
 }
 
 // TestDraws checks what the histories rely on: configurations that together have every value.
