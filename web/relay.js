@@ -1,12 +1,10 @@
 // Relayed answers: docs/relay.md of SSE Gateway.
 
-/**
- * @typedef {{event: string, data: string, id: string}} Message
- * @param {string | URL} url
- * @param {RequestInit & {id?: string, keep?: string, store?: object, onwait?(ms: number): void}} [init]
- * @returns {AsyncGenerator<Message> & {id: string, stop(): any}}
- */
-export function ask(url, { id = "", keep, store = keep && sessionStorage, onwait, ...init } = {}) {
+import { events } from "./events.js";
+
+export { events };
+
+export function ask(url, { id = "", keep, store = keep && sessionStorage, onwait, stopOnClose, ...init } = {}) {
   const own = new AbortController();
   const signal = AbortSignal.any([own.signal, init.signal ?? own.signal]);
   const back = (method) => ({ ...init, method, body: null, signal: null, headers: [...new Headers(init.headers), ["Last-Event-ID", answer.id]] });
@@ -15,36 +13,41 @@ export function ask(url, { id = "", keep, store = keep && sessionStorage, onwait
     if (keep) store[keep] = id;
   };
   async function* read() {
-    for (let retry = 500, failures = 0; ; failures++) {
-      let problem, state = {};
-      try {
-        const { status, headers, body } = problem = await fetch(url, { ...(answer.id ? back("GET") : init), signal });
-        if (status == 204) return note("");
-        if (status == 200 && /^text\/event-stream/.test(headers.get("Content-Type"))) {
-          if (!answer.id) note(headers.get("Sse-Gateway-Resume") ?? "");
-          for await (const message of events(body, state)) {
-            failures = -1;
-            if (/^[\da-f]{32}\./.test(message.id)) note(message.id);
-            yield message;
+    if (stopOnClose) addEventListener("pagehide", answer.stop);
+    try {
+      for (let retry = 500, failures = 0; ; failures++) {
+        let problem, state = {};
+        try {
+          const { status, headers, body } = problem = await fetch(url, { ...(answer.id ? back("GET") : init), signal });
+          if (status == 204) return note("");
+          if (status == 200 && /^text\/event-stream/.test(headers.get("Content-Type"))) {
+            if (!answer.id) note(headers.get("Sse-Gateway-Resume") ?? "");
+            for await (const message of events(body, state)) {
+              failures = -1;
+              if (/^[\da-f]{32}\./.test(message.id)) note(message.id);
+              yield message;
+            }
+            if (failures < 0 || !state.retry) return note(""); // else: come back later
+          } else if (status > 499 || status == 429) {
+            state.retry = headers.get("Retry-After") * 1000 || retry;
+          } else {
+            note("");
           }
-          if (failures < 0 || !state.retry) return note(""); // else: come back later
-        } else if (status > 499 || status == 429) {
-          state.retry = headers.get("Retry-After") * 1000 || retry;
-        } else {
-          note("");
+        } catch (error) {
+          problem = error;
         }
-      } catch (error) {
-        problem = error;
+        if (signal.aborted) return;
+        if (!answer.id) throw problem;
+        retry = state.retry ?? retry;
+        const ms = Math.min(36e5, Math.max(retry, Math.min(8e3, 100 * 2 ** failures)) * (1 + Math.random()));
+        onwait?.(ms);
+        await new Promise((done) => {
+          setTimeout(done, ms);
+          signal.onabort = done;
+        });
       }
-      if (signal.aborted) return;
-      if (!answer.id) throw problem;
-      retry = state.retry ?? retry;
-      const ms = Math.min(36e5, Math.max(retry, Math.min(8e3, 100 * 2 ** failures)) * (1 + Math.random()));
-      onwait?.(ms);
-      await new Promise((done) => {
-        setTimeout(done, ms);
-        signal.onabort = done;
-      });
+    } finally {
+      if (stopOnClose) removeEventListener("pagehide", answer.stop);
     }
   }
   const answer = Object.assign(read(), {
@@ -52,34 +55,4 @@ export function ask(url, { id = "", keep, store = keep && sessionStorage, onwait
     stop: () => answer.id ? fetch(url, { ...back("DELETE"), keepalive: true }) : own.abort(),
   });
   return answer;
-}
-
-/** @type {(body: ReadableStream, state?: {id?: string, retry?: number}) => AsyncGenerator<Message>} */
-export async function* events(body, state = {}) {
-  const reader = body.getReader();
-  const decoder = new TextDecoder();
-  let cr, rest = "", id = "", event = "", data = "";
-  try {
-    for (let chunk; !(chunk = await reader.read()).done; ) {
-      const text = decoder.decode(chunk.value, { stream: true });
-      if (!text) continue;
-      const lines = text.slice(cr && text[0] == "\n" ? 1 : 0).split(/\r\n?|\n/);
-      cr = text.endsWith("\r");
-      lines[0] = rest + lines[0];
-      rest = lines.pop();
-      for (const line of lines) {
-        const [, field, value] = /^([^:]*):? ?(.*)/s.exec(line);
-        if (!line) {
-          state.id = id;
-          if (data) yield { event: event || "message", data: data.slice(0, -1), id };
-          data = event = "";
-        } else if (field == "data") data += value + "\n";
-        else if (field == "event") event = value;
-        else if (field == "id" && !value.includes("\0")) id = value;
-        else if (field == "retry" && /^\d+$/.test(value)) state.retry = +value;
-      }
-    }
-  } finally {
-    reader.cancel().catch(() => {});
-  }
 }

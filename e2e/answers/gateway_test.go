@@ -225,10 +225,9 @@ func TestStopAtTheEndOfThePage(t *testing.T) {
 	app := newApplication(t)
 	gw := harness.StartGateway(t, binary, nil, "RELAY_URL="+app.URL, "RELAY_PATHS=/", "RELAY_RESUME_SECONDS=3600", "CALLBACK_URL=")
 	p := newPage(t, "http://"+gw.Endpoint.Addr)
-	p.start(t, "a", "/chat", map[string]any{"method": "POST"})
+	p.start(t, "a", "/chat", map[string]any{"method": "POST", "stopOnClose": true})
 	app.write <- "a"
 	p.want(t, "message")
-	chromium.Call[chromedp.Void](t, p.tab, `() => { addEventListener("pagehide", () => { stop("a"); }); }`)
 	chromium.Run(t, p.tab, chromedp.Navigate("about:blank"))
 	await(t, "the cancelling", app.gone)
 }

@@ -1,5 +1,5 @@
 // The page of these tests, and what Node runs of them. `report` is the binding by which the page tells the test.
-import { ask, events } from "./relay.mjs";
+import { ask, events } from "./relay.js";
 
 const answers = {};
 

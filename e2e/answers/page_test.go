@@ -49,16 +49,8 @@ func servePage(w http.ResponseWriter, r *http.Request) {
 	case "/page.mjs":
 		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
 		fmt.Fprint(w, pageScript)
-	case "/relay.mjs":
-		text, err := web.Files.ReadFile("relay.js")
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
-		_, _ = w.Write(text)
 	default:
-		http.NotFound(w, r)
+		http.FileServerFS(web.Files).ServeHTTP(w, r)
 	}
 }
 

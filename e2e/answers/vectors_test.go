@@ -34,12 +34,11 @@ func TestVectorsInNode(t *testing.T) {
 	if _, err := exec.LookPath("node"); err != nil {
 		t.Fatal("node is not installed, and this test needs it: install nodejs, or run `make test-deps`")
 	}
-	module, err := web.Files.ReadFile("relay.js")
-	if err != nil {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, web.Files); err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	for name, text := range map[string]string{"relay.mjs": string(module), "page.mjs": pageScript} {
+	for name, text := range map[string]string{"package.json": `{"type": "module"}`, "page.js": pageScript} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +49,7 @@ func TestVectorsInNode(t *testing.T) {
 	}
 	node := exec.CommandContext(t.Context(), "node", "--input-type=module", "-e", `
 import { readFileSync } from "node:fs";
-import { check } from "./page.mjs";
+import { check } from "./page.js";
 console.log(JSON.stringify(await check(JSON.parse(readFileSync(`+"`"+vectors+"`"+`, "utf8")))));`)
 	node.Dir = dir
 	node.Stderr = os.Stderr

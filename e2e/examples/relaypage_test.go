@@ -1,6 +1,7 @@
 package examples
 
 import (
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,15 +16,13 @@ func (s *site) node(t *testing.T, program string) string {
 	return s.run(t, []string{"node", "--input-type=module", "-e", strings.ReplaceAll(program, `"/chat"`, `"STREAMS/chat"`)})
 }
 
-// expressSite is that of Express, with relay.js beside it.
+// expressSite is that of Express, with the modules beside it.
 func expressSite(t *testing.T) *site {
 	t.Helper()
 	s := relaySite(t, "express.mjs", "nodejs", []string{"node", "express.mjs"})
-	module, err := web.Files.ReadFile("relay.js")
-	if err != nil {
+	if err := os.CopyFS(s.files, web.Files); err != nil {
 		t.Fatal(err)
 	}
-	s.write(t, "relay.js", string(module))
 	s.write(t, "package.json", `{"type":"module"}`)
 	return s
 }

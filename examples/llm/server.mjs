@@ -10,7 +10,6 @@ const PORT = Number(process.env.PORT ?? 8000);
 const STEP_MS = Number(process.env.STEP_MS ?? 60);
 const file = (name) => readFileSync(new URL(name, import.meta.url), "utf8");
 const page = file("index.html");
-const script = file("../../web/relay.js");
 const words = file("model.txt").match(/\S+\s*/g);
 
 // model makes an answer. It is expensive: once the signal says so, it stops.
@@ -46,7 +45,8 @@ createServer(async (req, res) => {
     case "GET /llm/":
       return send("text/html", page);
     case "GET /llm/relay.js":
-      return send("text/javascript", script);
+    case "GET /llm/events.js":
+      return send("text/javascript", file(`../../web/${req.url.slice(5)}`));
     case "POST /llm/answer":
       return answer(await text(req), res);
     default:

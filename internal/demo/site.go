@@ -86,7 +86,9 @@ func (s *site) handler() http.Handler {
 	for _, file := range []string{"page.js", "page.css", "overview.svg", "answers.js"} {
 		mux.Handle("GET /"+file, http.FileServerFS(static))
 	}
-	mux.Handle("GET /relay.js", http.FileServerFS(web.Files))
+	for _, file := range []string{"relay.js", "events.js"} {
+		mux.Handle("GET /"+file, http.FileServerFS(web.Files))
+	}
 	mux.HandleFunc("POST /send", s.serveSend)
 	mux.HandleFunc("POST /close", s.serveClose)
 	mux.HandleFunc("GET /token/{name}", s.serveToken)
