@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,9 +23,18 @@ func (r *release) npmVersion() string {
 	return r.version
 }
 
-// npm packs the package ssegateway, which asks for that of its system.
+// npm packs the packages that are the same for all systems: ssegateway, which asks for the program of its system, and the
+// modules for pages.
 func (r *release) npm() error {
-	source := filepath.Join(r.root, "npm", "ssegateway")
+	if err := r.npmScripts("ssegateway", "ssegateway"); err != nil {
+		return err
+	}
+	return r.npmScripts("web", "ssegateway-web")
+}
+
+// npmScripts packs the package whose manifest is in a folder of npm. The files that it names are beside that, or in web.
+func (r *release) npmScripts(folder, name string) error {
+	source := filepath.Join(r.root, "npm", folder)
 	manifest, err := os.ReadFile(filepath.Join(source, "package.json"))
 	if err != nil {
 		return err
@@ -36,6 +47,9 @@ func (r *release) npm() error {
 	files := []file{{"package.json", 0o644, manifest}}
 	for _, name := range append(content.Files, "README.md") {
 		text, err := os.ReadFile(filepath.Join(source, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			text, err = os.ReadFile(filepath.Join(r.root, "web", name))
+		}
 		if err != nil {
 			return err
 		}
@@ -45,7 +59,7 @@ func (r *release) npm() error {
 		}
 		files = append(files, file{name, mode, text})
 	}
-	return r.npmPack("ssegateway", files)
+	return r.npmPack(name, files)
 }
 
 // npmProgram packs the npm package of a target, which has nothing but the program.

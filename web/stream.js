@@ -10,11 +10,12 @@ import { events } from "./events.js";
 const RETRY = 1000; // until the stream says another one
 const HOUR = 36e5; // no wait is longer
 const HEAD = 6e4; // for the head of an answer: a connect may wait for its turn
+const BEGIN = 100; // from the first bytes to open: a proxy says "later" by a stream that has only a retry: and ends
 const SAVE = 1000; // from an event to its place in the storage
 
 export function follow(url, { onevent, load, onstatus, keep, id = "", heartbeat = 15, fetch = globalThis.fetch }) {
   const silence = heartbeat * 2000;
-  const position = { id, onbytes: () => listen() }; // its id: behind all that the page has taken
+  const position = { id }; // its id: behind all that the page has taken
   let status = "away";
   let stale = false; // what the page shows does not belong to the position
   let request = new AbortController();
@@ -62,14 +63,30 @@ export function follow(url, { onevent, load, onstatus, keep, id = "", heartbeat 
       const { error } = await answer.json().catch(() => ({}));
       return { code: "", message: answer.statusText, ...error, status: answer.status };
     }
-    if (load && (stale || !position.id)) await take(load);
-    if (signal.aborted) return;
+    stale ||= !position.id;
+    const begun = new Promise((done) => {
+      position.onbytes = () => {
+        if (!stale) listen();
+        setTimeout(done, BEGIN);
+      };
+    });
+    const messages = events(answer.body, position);
+    let next = messages.next();
+    next.catch(() => {}); // is looked at below
+    const first = await Promise.race([next, begun]);
+    if (first?.done) return;
+    if (first?.value.event == "rejected" && position.retry == HOUR) return JSON.parse(first.value.data);
+    if (load && stale) {
+      await take(load);
+      stale = signal.aborted; // then an event may have been read that the page never took
+      if (stale) return;
+    }
+    stale = false;
     set("open");
     failures = 0;
     listen();
-    for await (const message of events(answer.body, position)) {
-      if (message.event == "rejected" && position.retry == HOUR) return JSON.parse(message.data);
-      await take(message.event == "gap" && load || onevent, message);
+    for (let one; !(one = await next).done; next = messages.next()) {
+      await take(one.value.event == "gap" && load || onevent, one.value);
       if (signal.aborted) return;
     }
   }

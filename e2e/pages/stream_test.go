@@ -1,0 +1,252 @@
+package pages
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"ssegateway/e2e/harness"
+	"ssegateway/e2e/harness/chromium"
+)
+
+// A page that is loaded again goes on with the state and the position that it kept: nothing is lost, doubled or loaded.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.change(t, 5)
+	p := s.visit(t, object{"keep": "number"})
+	p.wantStatus(t, "open")
+	s.change(t, 3)
+	p.wantState(t, 8)
+	p.wantTaken(t, 6, 8, 1)
+	p.leave(t)
+	s.wantDisconnects(t, 1)
+	s.change(t, 4)
+	p.load(t)
+	p.wantState(t, 12)
+	s.change(t, 1)
+	p.wantState(t, 13)
+	p.wantTaken(t, 9, 13, 0)
+}
+
+// A page whose storage fails works, and loads its state.
+func TestNoStorage(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.visit(t, object{"keep": "number", "storage": "forbidden"})
+	p.wantStatus(t, "open")
+	s.change(t, 2)
+	p.wantState(t, 2)
+	p.leave(t)
+	s.wantDisconnects(t, 1)
+	s.change(t, 2)
+	p.load(t)
+	p.wantState(t, 4)
+	p.wantStatus(t, "open")
+	s.change(t, 1)
+	p.wantState(t, 5)
+	p.wantTaken(t, 5, 5, 1)
+}
+
+// A gateway that is killed and started again: with STATE_DIR the page goes on, without it the page sees a gap.
+func TestGatewayKilled(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		settings []string
+		loads    int
+	}{{"with STATE_DIR", []string{"STATE_DIR=" + t.TempDir()}, 1}, {"without", nil, 2}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, c.settings...)
+			p := s.visit(t, object{})
+			p.wantStatus(t, "open")
+			s.change(t, 2)
+			p.wantState(t, 2)
+			s.Kill()
+			p.wait(t, `log.status === "away" && log.problem.status === 0 && log.statuses.length > 2`)
+			s.Restart(t)
+			p.wantStatus(t, "open")
+			s.change(t, 2)
+			p.wantState(t, 4)
+			p.wantTaken(t, 1, 4, c.loads)
+		})
+	}
+}
+
+// A backend that is away for a while has the page come back, which knows why; nothing is lost.
+func TestBackendAway(t *testing.T) {
+	for _, errors := range []string{"status", "retry", "event"} {
+		t.Run(errors, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, "EVENTSOURCE_ERRORS="+errors)
+			p := s.visit(t, object{})
+			p.wantStatus(t, "open")
+			s.change(t, 1)
+			p.wantState(t, 1)
+			s.refuses.Store(http.StatusServiceUnavailable)
+			s.closeStreams(t)
+			p.wait(t, `log.problem.status === 503 && log.problem.code === "BACKEND_ERROR"`)
+			s.change(t, 2)
+			s.refuses.Store(0)
+			p.wantState(t, 3)
+			p.wantTaken(t, 1, 3, 1)
+		})
+	}
+}
+
+// closeStreams ends all streams in order.
+func (s *site) closeStreams(t *testing.T) {
+	t.Helper()
+	states, err := s.Connections()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for token := range states {
+		s.CloseStream(t, token)
+	}
+}
+
+// A refusal is told as such, and stays one until the page asks again.
+func TestRefused(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		config object
+		tabs   int
+	}{
+		{"a status", object{}, 1},
+		{"the event rejected", object{"accept": "text/event-stream"}, 1},
+		{"tabs", object{"tabs": "number"}, 2},
+		{"tabs and the event rejected", object{"tabs": "number", "accept": "text/event-stream"}, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, "EVENTSOURCE_ERRORS=event")
+			s.refuses.Store(http.StatusForbidden)
+			var tabs []*tab
+			for range c.tabs {
+				tabs = append(tabs, s.visit(t, c.config))
+			}
+			for _, p := range tabs {
+				p.wantStatus(t, "refused")
+				if problem := p.log(t).Problem; problem.Status != 403 || problem.Code != "BACKEND_FORBIDDEN" || problem.Message != "Backend returned 403" {
+					t.Errorf("the page is told %+v", problem)
+				}
+				chromium.Call[chromedp.Void](t, p.Tab, `() => { for (const type of ["online", "pageshow"]) dispatchEvent(new Event(type)); document.dispatchEvent(new Event("visibilitychange")); }`)
+				p.wantStatus(t, "refused")
+			}
+			s.wantConnects(t, c.tabs)
+			s.refuses.Store(0)
+			for _, p := range tabs {
+				chromium.Call[chromedp.Void](t, p.Tab, "() => { stream.reconnect(); }")
+				p.wantStatus(t, "open")
+			}
+			s.change(t, 1)
+			for _, p := range tabs {
+				p.wantState(t, 1)
+				p.wantTaken(t, 1, 1, 1)
+			}
+			if n := len(s.Backend.Calls(func(c *harness.Callback) bool { return c.Action == "connect" })); n != c.tabs+1 {
+				t.Errorf("the backend was asked %d times, want %d", n, c.tabs+1)
+			}
+		})
+	}
+}
+
+// A stream that is silent for two heartbeats is dead.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.visit(t, object{"heartbeat": 0.3})
+	p.wait(t, `log.problem.message === "no byte for 0.6 s"`)
+	s.wantConnects(t, 3)
+}
+
+// An event at which the page fails costs a load of the state, and nothing else.
+func TestFailingPage(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.visit(t, object{"throws": 2, "keep": "number"})
+	p.wantStatus(t, "open")
+	s.change(t, 2)
+	p.wait(t, "log.loads === 2 && log.state === 2")
+	p.wantStatus(t, "open")
+	s.change(t, 1)
+	p.wantState(t, 3)
+	p.wantTaken(t, 1, 3, 2)
+
+	// Without load it goes on, as an EventSource does.
+	p = s.visit(t, object{"throws": 4, "withoutLoad": true})
+	p.wantStatus(t, "open")
+	s.change(t, 2)
+	p.wantState(t, 5)
+	if taken := p.log(t).Taken; len(taken) != 2 {
+		t.Errorf("the page has taken %v", taken)
+	}
+}
+
+// A state that cannot be loaded is loaded when it can; the page is not open before.
+func TestFailingLoad(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var answer http.Handler = s.app.Config.Handler
+	failing := make(chan struct{}, 1)
+	s.app.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-failing:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		default:
+			answer.ServeHTTP(w, r)
+		}
+	})
+	p := s.visit(t, object{})
+	p.wantStatus(t, "open")
+	s.change(t, 1)
+	p.wantState(t, 1)
+	failing <- struct{}{}
+	chromium.Call[chromedp.Void](t, p.Tab, `() => { stream.reconnect(""); }`)
+	p.wait(t, `log.loads === 3 && log.status === "open"`)
+	s.change(t, 1)
+	p.wantState(t, 2)
+	p.wantTaken(t, 1, 2, 3)
+}
+
+// A thousand events at once arrive, each once and in order.
+func TestBurst(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.visit(t, object{"keep": "number"})
+	other := s.visit(t, object{"tabs": "number"})
+	third := s.visit(t, object{"tabs": "number"})
+	for _, p := range []*tab{p, other, third} {
+		p.wantStatus(t, "open")
+	}
+	s.change(t, 1000)
+	for _, p := range []*tab{p, other, third} {
+		p.wantState(t, 1000)
+		p.wantTaken(t, 1, 1000, 1)
+	}
+}
+
+// A page that its user goes back to goes on at once, as it was, without a connection in between.
+func TestBackAndForth(t *testing.T) {
+	for _, config := range []object{{}, {"tabs": "number"}} {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			p := s.visit(t, config)
+			p.wantStatus(t, "open")
+			s.change(t, 1)
+			p.wantState(t, 1)
+			chromium.Run(t, p.Tab, chromedp.Navigate(s.app.URL+"/state"))
+			s.wantDisconnects(t, 1)
+			s.change(t, 2)
+			chromium.Call[chromedp.Void](t, p.Tab, "() => { setTimeout(() => history.back()); }") // NavigateBack waits for a load
+			s.wantConnects(t, 2)
+			chromium.Call[chromedp.Void](t, p.Tab, `async () => {
+				while (log.state < 3) await new Promise((done) => new MutationObserver(done).observe(document, { subtree: true, childList: true }));
+			}`) // Wait does not find a page that was kept
+			p.wantTaken(t, 1, 3, 1)
+		})
+	}
+}
