@@ -10,7 +10,8 @@ function tell() {
 }
 
 const hooks = {
-  onevent({ data }) {
+  onevent({ event, data }) {
+    if (event === "gap") return stream.reconnect("");
     const n = Number(data);
     if (n === config.throws && !log.taken.includes(n)) {
       log.taken.push(n);

@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 
@@ -72,6 +73,30 @@ func TestGatewayKilled(t *testing.T) {
 			p.wantTaken(t, 1, 4, c.loads)
 		})
 	}
+}
+
+// A page that gets its state with each connect begins anew at a gap.
+func TestStateInCallback(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.Backend.On("", harness.Script{Connect: func(*harness.Callback) harness.Answer {
+		return harness.Answer{Body: fmt.Sprintf(`{"topics": ["number"], "retry_ms": 100, "events": [{"data": "%d"}]}`, s.number.Load())}
+	}})
+	s.number.Store(1)
+	p := s.visit(t, object{"withoutLoad": true})
+	p.wantState(t, 1)
+	s.change(t, 1)
+	p.wantState(t, 2)
+	s.Kill()
+	p.wantStatus(t, "away")
+	s.number.Add(1)
+	s.Restart(t)
+	p.wantState(t, 3)
+	p.wantStatus(t, "open")
+	s.change(t, 1)
+	p.wantState(t, 4)
+	s.wantConnects(t, 3)
+	s.wantStreams(t, 1)
 }
 
 // A backend that is away for a while has the page come back, which knows why; nothing is lost.
