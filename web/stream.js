@@ -33,7 +33,7 @@ export function follow(url, { onevent, load, onstatus, keep, id = "", heartbeat 
       position.id = from ?? position.id;
       from = undefined;
       request = new AbortController();
-      const problem = await connect(request.signal).catch(({ message }) => ({ status: 0, code: "", message }));
+      const problem = await connect(request.signal).catch((error) => ({ status: 0, code: "", message: String(error?.message ?? error) }));
       listen(0);
       if (status == "closed") return;
       if (problem && !temporary(problem.status)) {
@@ -60,8 +60,8 @@ export function follow(url, { onevent, load, onstatus, keep, id = "", heartbeat 
     if (answer.status != 200 || !/^text\/event-stream/.test(answer.headers.get("Content-Type"))) {
       const wait = answer.headers.get("Retry-After");
       after = Math.max(0, wait * 1000 || Date.parse(wait) - Date.now() || 0);
-      const { error } = await answer.json().catch(() => ({}));
-      return { code: "", message: answer.statusText, ...error, status: answer.status };
+      const body = await answer.json().catch(() => {});
+      return { code: "", message: answer.statusText, ...body?.error, status: answer.status };
     }
     stale ||= !position.id;
     const begun = new Promise((done) => {
@@ -105,7 +105,7 @@ export function follow(url, { onevent, load, onstatus, keep, id = "", heartbeat 
       }
     }
     stale = false;
-    if (keep) saving ??= setTimeout(save, SAVE);
+    if (keep && status != "closed") saving ??= setTimeout(save, SAVE);
     listen();
   }
 
@@ -124,11 +124,7 @@ export function follow(url, { onevent, load, onstatus, keep, id = "", heartbeat 
   function set(next, problem) {
     if (status == next && !problem) return;
     status = next;
-    try {
-      onstatus?.(next, problem);
-    } catch (error) {
-      reportError(error);
-    }
+    reported(() => onstatus?.(next, problem));
   }
 
   // stored does something with the storage, which may be full or forbidden: then what is there still belongs together.
@@ -142,19 +138,18 @@ export function follow(url, { onevent, load, onstatus, keep, id = "", heartbeat 
     clearTimeout(saving);
     saving = undefined;
     if (!keep || stale || !position.id) return;
-    const text = JSON.stringify({ id: position.id, state: keep.save() });
-    stored((storage) => storage.setItem(keep.name, text));
+    reported(() => {
+      const text = JSON.stringify({ id: position.id, state: keep.save() });
+      stored((storage) => storage.setItem(keep.name, text));
+    });
   }
 
   function restore() {
     const kept = stored((storage) => JSON.parse(storage.getItem(keep.name)));
-    if (!kept?.id) return;
-    try {
+    if (kept?.id) reported(() => {
       keep.restore(kept.state);
       position.id = kept.id;
-    } catch (error) {
-      reportError(error);
-    }
+    });
   }
 
   function again() {
@@ -178,15 +173,14 @@ export function follow(url, { onevent, load, onstatus, keep, id = "", heartbeat 
 
   // Somebody looks, or the network is back.
   function hurry() {
-    if (document.hidden) save();
-    else if (Date.now() - heard > silence) again(); // timers may have stood still
+    if (Date.now() - heard > silence) again(); // timers may have stood still
     else if (!after) wake?.();
   }
 
   const ended = new AbortController();
   for (const [target, type, act] of [
     [window, "pagehide", sleep], [window, "pageshow", rouse], [document, "freeze", sleep], [document, "resume", rouse],
-    [window, "online", hurry], [document, "visibilitychange", hurry],
+    [window, "online", hurry], [document, "visibilitychange", () => document.hidden ? save() : hurry()],
   ]) target.addEventListener(type, act, ended);
 
   if (keep && !id) restore();
@@ -209,6 +203,14 @@ export function follow(url, { onevent, load, onstatus, keep, id = "", heartbeat 
       again();
     },
   };
+}
+
+function reported(hook) {
+  try {
+    hook();
+  } catch (error) {
+    reportError(error);
+  }
 }
 
 // temporary reports whether the same request may succeed later. 0: no answer; 200: no stream, as from a network with a login.

@@ -16,8 +16,9 @@ export function share(name, fetch = globalThis.fetch) {
   let part;
   return (url, init) => {
     if (!part || part.left.aborted) part = takePart(`sse ${name}`, fetch);
-    init.signal.addEventListener("abort", part.leave);
-    return part.open(url, init);
+    const mine = part;
+    init.signal.addEventListener("abort", () => mine.leave());
+    return mine.open(url, init);
   };
 }
 
@@ -25,7 +26,7 @@ function takePart(name, fetch) {
   const channel = new BroadcastChannel(name);
   const leaving = new AbortController();
   const left = leaving.signal;
-  let leads = false, elected, hear; // the last two are those of the request that waits for the leader
+  let leads = false, elected, hear; // the last two are of the request that follows a leader
   let position, recent; // of the leader's stream, while it is open
 
   const say = (message) => left.aborted || channel.postMessage(message);
@@ -36,8 +37,8 @@ function takePart(name, fetch) {
     else if (data.call) say({ by: me, to: data.call, ...(position && behind(data.id)) });
   };
 
-  function leave() {
-    leaving.abort();
+  function leave(reason) {
+    leaving.abort(reason);
     channel.close();
   }
 
@@ -72,7 +73,7 @@ function takePart(name, fetch) {
       }
       all += newRetry();
       if (position.id != recent.at(-1).id) recent.push({ id: position.id, text: "" });
-      while (length > RECENT) length -= recent.shift().text.length;
+      while (length > RECENT && recent.length > 1) length -= recent.shift().text.length;
       say({ by: me, text: all || ":\n", id: position.id });
     }
 
@@ -119,14 +120,14 @@ function takePart(name, fetch) {
 
     return new Promise((resolve, reject) => {
       const patience = setTimeout(() => ask({ steal: true }), PATIENCE);
-      left.addEventListener("abort", () => finish(left.reason));
-
-      function finish(error) {
+      const fail = (error) => {
+        reject(error);
+        writer?.abort(error).catch(() => {});
+      };
+      left.addEventListener("abort", () => {
         clearTimeout(patience);
-        hear = elected = undefined;
-        if (error) reject(error);
-        (error ? writer?.abort(error) : writer?.close())?.catch(() => {});
-      }
+        fail(left.reason);
+      });
 
       function push(data) {
         if (!writer) {
@@ -136,7 +137,7 @@ function takePart(name, fetch) {
         }
         id = data.id;
         writer.write(new TextEncoder().encode(data.text)).catch(() => {});
-        if (writer.desiredSize <= 0) finish(Error("this tab is too far behind"));
+        if (writer.desiredSize <= 0) leave(Error("this tab is too far behind"));
       }
 
       hear = (data) => {
@@ -150,7 +151,10 @@ function takePart(name, fetch) {
           leader = data.by;
           push(data);
         } else if (!data.to && leader && data.by == leader) {
-          data.end ? finish() : push(data);
+          if (!data.end) return push(data);
+          writer.close().catch(() => {});
+          writer = undefined;
+          leave();
         }
       };
 
@@ -166,7 +170,7 @@ function takePart(name, fetch) {
           writer.releaseLock();
           await answer.body.pipeTo(pipe.writable);
         } catch (error) {
-          finish(error);
+          fail(error);
         }
       };
 

@@ -219,17 +219,24 @@ func TestOtherOrigin(t *testing.T) {
 	}
 }
 
-// A page that is closed stops its answer.
+// A page that is closed, or left for another one, stops its answer.
 func TestStopAtTheEndOfThePage(t *testing.T) {
-	t.Parallel()
-	app := newApplication(t)
-	gw := harness.StartGateway(t, binary, nil, "RELAY_URL="+app.URL, "RELAY_PATHS=/", "RELAY_RESUME_SECONDS=3600", "CALLBACK_URL=")
-	p := newPage(t, "http://"+gw.Endpoint.Addr)
-	p.start(t, "a", "/chat", map[string]any{"method": "POST", "stopOnClose": true})
-	app.write <- "a"
-	p.want(t, "message")
-	chromium.Run(t, p.tab, chromedp.Navigate("about:blank"))
-	await(t, "the cancelling", app.gone)
+	for name, end := range map[string]func(*testing.T, *page){
+		"closed": func(t *testing.T, p *page) { t.Helper(); p.tab.Close(t) },
+		"left":   func(t *testing.T, p *page) { t.Helper(); chromium.Run(t, p.tab, chromedp.Navigate("about:blank")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			app := newApplication(t)
+			gw := harness.StartGateway(t, binary, nil, "RELAY_URL="+app.URL, "RELAY_PATHS=/", "RELAY_RESUME_SECONDS=3600", "CALLBACK_URL=")
+			p := newPage(t, "http://"+gw.Endpoint.Addr)
+			p.start(t, "a", "/chat", map[string]any{"method": "POST", "stopOnClose": true})
+			app.write <- "a"
+			p.want(t, "message")
+			end(t, p)
+			await(t, "the cancelling", app.gone)
+		})
+	}
 }
 
 // An EventSource that is given an id reads the answer, comes back after a cut, and ends for good behind the end.

@@ -10,7 +10,8 @@ function tell() {
 }
 
 const hooks = {
-  onevent({ event, data }) {
+  async onevent({ event, data }) {
+    if (config.blocks) await new Promise((done) => { globalThis.release = done; });
     if (event === "gap") return stream.reconnect("");
     const n = Number(data);
     if (n === config.throws && !log.taken.includes(n)) {
@@ -29,7 +30,7 @@ const hooks = {
     log.loads++;
     tell();
     const answer = await fetch("/state");
-    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    if (!answer.ok) return Promise.reject(); // with nothing, as a page may
     log.state = await answer.json();
     tell();
   },
@@ -56,5 +57,5 @@ if (config.accept) {
 if (config.tabs) doFetch = share(config.tabs, doFetch);
 
 tell();
-globalThis.log = log;
+Object.assign(globalThis, { log, config });
 globalThis.stream = follow(config.url, { heartbeat: config.heartbeat ?? 3600, fetch: doFetch, id: config.id, ...hooks });

@@ -72,6 +72,10 @@ func newSite(t *testing.T, settings ...string) *site {
 		}
 		fmt.Fprint(w, s.number.Load())
 	})
+	mux.HandleFunc("GET /null", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, "null")
+	})
 	s.app = httptest.NewServer(mux)
 	t.Cleanup(s.app.Close)
 	s.Gateway = harness.StartGateway(t, binary, nil, append([]string{"CORS_ALLOWED_ORIGINS=" + s.app.URL}, settings...)...)

@@ -178,6 +178,19 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// What others answer than the gateway: a final status is a refusal whatever its body is, and a page in place of a stream,
+// as of a network with a login, is none.
+func TestOthersAnswers(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.visit(t, object{"url": s.app.URL + "/null"})
+	p.wantStatus(t, "refused")
+	p = s.visit(t, object{"url": s.app.URL + "/"})
+	p.wait(t, `log.status === "away" && log.problem.status === 200 && log.statuses.length > 1`)
+	chromium.Call[chromedp.Void](t, p.Tab, `() => { stream.close(); stream.reconnect(); }`)
+	p.wantStatus(t, "closed")
+}
+
 // A stream that is silent for two heartbeats is dead.
 func TestSilence(t *testing.T) {
 	t.Parallel()
@@ -214,7 +227,7 @@ func TestFailingPage(t *testing.T) {
 func TestFailingLoad(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	var answer http.Handler = s.app.Config.Handler
+	answer := s.app.Config.Handler
 	failing := make(chan struct{}, 1)
 	s.app.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {

@@ -3,6 +3,8 @@ package pages
 import (
 	"context"
 	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/cdproto/cdp"
@@ -166,5 +168,31 @@ func TestTabsAway(t *testing.T) {
 		p.wantState(t, 3)
 		p.wantTaken(t, 1, 3, 1)
 	}
+	s.wantStreams(t, 1)
+}
+
+// A tab that does not take what the others take has a bound. It loads its state when it goes on.
+func TestTabBehind(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "MAX_BODY_BYTES=8388608")
+	leader := s.visit(t, object{"tabs": "number"})
+	leader.wantStatus(t, "open")
+	p := s.visit(t, object{"tabs": "number", "blocks": true})
+	p.wantStatus(t, "open")
+	for range 6 {
+		s.Publish(t, "number", object{"data": strconv.FormatInt(s.number.Add(1), 10) + strings.Repeat(" ", 1_000_000)})
+	}
+	leader.wantState(t, 6)
+	chromium.Call[chromedp.Void](t, p.Tab, "() => { config.blocks = false; release(); }")
+	p.wantState(t, 6)
+	p.wantStatus(t, "open")
+	if got := p.log(t); got.Loads != 2 {
+		t.Errorf("the page tells %+v, want that it has loaded its state twice", got)
+	}
+	s.change(t, 1)
+	for _, p := range []*tab{leader, p} {
+		p.wantState(t, 7)
+	}
+	leader.wantTaken(t, 1, 7, 1)
 	s.wantStreams(t, 1)
 }
