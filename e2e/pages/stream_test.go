@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -189,6 +190,59 @@ func TestOthersAnswers(t *testing.T) {
 	p.wait(t, `log.status === "away" && log.problem.status === 200 && log.statuses.length > 1`)
 	chromium.Call[chromedp.Void](t, p.Tab, `() => { stream.close(); stream.reconnect(); }`)
 	p.wantStatus(t, "closed")
+}
+
+// Failures in a row have the page come back later and later, up to 15 s, times 1 to 2. A Retry-After counts, whoever looks
+// at the page meanwhile, up to an hour.
+func TestWaits(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	others := s.app.Config.Handler
+	retryAfter := make(chan string, 10)
+	s.app.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/waits" {
+			others.ServeHTTP(w, r)
+			return
+		}
+		if field := <-retryAfter; field != "" {
+			w.Header().Set("Retry-After", field)
+		}
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	const faster = 100
+	for _, field := range []string{"", "", "", "", "", "", "", "30", time.Now().Add(26 * time.Hour).UTC().Format(http.TimeFormat)} {
+		retryAfter <- field
+	}
+	p := s.visit(t, object{"url": s.app.URL + "/waits", "faster": faster})
+	p.wait(t, "log.statuses.length === 9 && log.delays.includes(3600000)")
+	least := []float64{1000, 1000, 2000, 4000, 8000, 15000, 15000, 30000, 1800000}
+	waits := chromium.Call[[]float64](t, p.Tab, "() => log.delays")
+	for i, ms := range waits {
+		if i >= len(least) || ms < least[i] || ms > 2*least[i] {
+			t.Fatalf("the page waits for %v ms, want %v times 1 to 2", waits, least)
+		}
+	}
+
+	// It is not in a hurry where the server is not, but does as it is told.
+	chromium.Call[chromedp.Void](t, p.Tab, `() => { dispatchEvent(new Event("online")); }`)
+	retryAfter <- ""
+	if len(retryAfter) != 1 {
+		t.Error("the page came back before the Retry-After")
+	}
+	chromium.Call[chromedp.Void](t, p.Tab, "() => { stream.reconnect(); }")
+	p.wait(t, "log.statuses.length === 10")
+}
+
+// The network is back, and so is the page, however long it would have waited.
+func TestOnline(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.refuses.Store(http.StatusServiceUnavailable)
+	p := s.visit(t, object{"faster": 0.01})
+	p.wait(t, "log.delays.length === 1")
+	s.refuses.Store(0)
+	chromium.Call[chromedp.Void](t, p.Tab, `() => { dispatchEvent(new Event("online")); }`)
+	p.wantStatus(t, "open")
 }
 
 // A stream that is silent for two heartbeats is dead.
