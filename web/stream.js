@@ -44,7 +44,7 @@ export function follow(url, { onevent, load, onstatus, keep, id = "", heartbeat 
         set("away");
       } else {
         set("away", problem);
-        const least = Math.max(after || (position.retry ?? RETRY), failures && Math.min(15e3, 500 * 2 ** failures));
+        const least = Math.max(after || (position.retry ?? RETRY), failures ? Math.min(15e3, 500 * 2 ** failures) : 100);
         failures++;
         await woken(Math.min(HOUR, least * (1 + Math.random())));
       }

@@ -54,6 +54,8 @@ if (config.accept) {
     return fetch(url, init);
   };
 }
+if (config.locks === "none") Object.defineProperty(navigator, "locks", {});
+if (config.locks === "forbidden") navigator.locks.request = () => Promise.reject(new Error("forbidden"));
 if (config.tabs) doFetch = share(config.tabs, doFetch);
 
 if (config.faster) {

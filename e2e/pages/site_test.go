@@ -76,6 +76,10 @@ func newSite(t *testing.T, settings ...string) *site {
 		w.WriteHeader(http.StatusForbidden)
 		fmt.Fprint(w, "null")
 	})
+	mux.HandleFunc("GET /ends", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "retry: 0\ndata: 1\n\n")
+	})
 	s.app = httptest.NewServer(mux)
 	t.Cleanup(s.app.Close)
 	s.Gateway = harness.StartGateway(t, binary, nil, append([]string{"CORS_ALLOWED_ORIGINS=" + s.app.URL}, settings...)...)

@@ -245,6 +245,19 @@ func TestOnline(t *testing.T) {
 	p.wantStatus(t, "open")
 }
 
+// A stream that ends again and again, and has no time to wait, is opened again each time, but not in a loop without a pause.
+func TestNoRetry(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.visit(t, object{"url": s.app.URL + "/ends", "faster": 1})
+	p.wait(t, `log.statuses.length > 10 && log.statuses.includes("open")`)
+	for _, ms := range chromium.Call[[]float64](t, p.Tab, "() => log.delays") {
+		if ms < 100 {
+			t.Errorf("the page waits for %v ms", ms)
+		}
+	}
+}
+
 // A stream that is silent for two heartbeats is dead.
 func TestSilence(t *testing.T) {
 	t.Parallel()

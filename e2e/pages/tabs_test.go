@@ -171,6 +171,26 @@ func TestTabsAway(t *testing.T) {
 	s.wantStreams(t, 1)
 }
 
+// Where there are no locks, or they are forbidden, each tab has a stream of its own.
+func TestNoLocks(t *testing.T) {
+	for _, locks := range []string{"none", "forbidden"} {
+		t.Run(locks, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			tabs := []*tab{s.visit(t, object{"tabs": "number", "locks": locks}), s.visit(t, object{"tabs": "number", "locks": locks})}
+			for _, p := range tabs {
+				p.wantStatus(t, "open")
+			}
+			s.wantStreams(t, 2)
+			s.change(t, 1)
+			for _, p := range tabs {
+				p.wantState(t, 1)
+				p.wantTaken(t, 1, 1, 1)
+			}
+		})
+	}
+}
+
 // A tab that does not take what the others take has a bound. It loads its state when it goes on.
 func TestTabBehind(t *testing.T) {
 	t.Parallel()
