@@ -7,7 +7,8 @@
 
 import { parser } from "./events.js";
 
-const RECENT = 1e6; // characters that the leader keeps for tabs that come
+const RECENT = 1e6; // characters that the leader keeps for tabs that come, of
+const RECENT_EVENTS = 10_000; // events at most
 const BEHIND = 4e6; // bytes that a tab may be behind
 const PATIENCE = 10_000; // milliseconds; a leader that does not answer hangs, or its system has suspended it
 
@@ -73,7 +74,7 @@ function takePart(name, fetch) {
       }
       all += newRetry();
       if (position.id != recent.at(-1).id) recent.push({ id: position.id, text: "" });
-      while (length > RECENT && recent.length > 1) length -= recent.shift().text.length;
+      while (recent.length > RECENT_EVENTS || length > RECENT && recent.length > 1) length -= recent.shift().text.length;
       say({ by: me, text: all || ":\n", id: position.id });
     }
 

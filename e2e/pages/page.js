@@ -11,7 +11,13 @@ function tell() {
 
 const hooks = {
   async onevent({ event, data }) {
-    if (config.blocks) await new Promise((done) => { globalThis.release = done; });
+    if (config.blocks) {
+      await new Promise((done) => {
+        globalThis.release = done;
+        tell();
+      });
+      delete globalThis.release;
+    }
     if (event === "gap") return stream.reconnect("");
     const n = Number(data);
     if (n === config.throws && !log.taken.includes(n)) {

@@ -140,7 +140,7 @@ func (p *tab) leave(t *testing.T) {
 // wait waits until a condition about what the page tells holds.
 func (p *tab) wait(t *testing.T, condition string) {
 	t.Helper()
-	if err := chromium.Wait(t, p.Tab, "() => globalThis.log && ("+condition+")"); err != nil {
+	if err := chromium.Wait(t, p.Tab, "() => !!globalThis.log && ("+condition+")"); err != nil {
 		t.Fatalf("%s: %v; the page tells %s", condition, err, chromium.Call[string](t, p.Tab, "() => JSON.stringify(globalThis.log)"))
 	}
 }

@@ -32,6 +32,29 @@ func TestReload(t *testing.T) {
 	p.wantTaken(t, 9, 13, 0)
 }
 
+// An event that the page has not taken to its end when it is loaded again comes again: what is kept is from before.
+func TestReloadInTheMiddle(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.visit(t, object{"keep": "number", "blocks": true})
+	p.wantStatus(t, "open")
+	s.change(t, 1)
+	p.wait(t, "!!globalThis.release")
+	chromium.Call[chromedp.Void](t, p.Tab, `async () => {
+		release();
+		while (!sessionStorage.number?.includes('"state":1')) await new Promise((done) => setTimeout(done, 50));
+	}`)
+	s.change(t, 1)
+	p.wait(t, "!!globalThis.release")
+	p.leave(t)
+	s.wantDisconnects(t, 1)
+	p.load(t)
+	p.wait(t, "!!globalThis.release")
+	chromium.Call[chromedp.Void](t, p.Tab, "() => { release(); }")
+	p.wantState(t, 2)
+	p.wantTaken(t, 2, 2, 0)
+}
+
 // A page whose storage fails works, and loads its state.
 func TestNoStorage(t *testing.T) {
 	t.Parallel()
