@@ -76,10 +76,12 @@ export function follow(url, { onevent, load, onstatus, keep, id = "", heartbeat 
     const first = await Promise.race([next, begun]);
     if (first?.done) return;
     if (first?.value.event == "rejected" && position.retry == HOUR) return JSON.parse(first.value.data);
-    if (load && stale) {
+    const gap = first?.value.event == "gap";
+    if (load && (stale || gap)) {
       await take(load);
       stale = signal.aborted; // then an event may have been read that the page never took
       if (stale) return;
+      if (gap) next = messages.next();
     }
     stale = false;
     set("open");

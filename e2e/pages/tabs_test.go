@@ -199,11 +199,20 @@ func TestTabBehind(t *testing.T) {
 	leader.wantStatus(t, "open")
 	p := s.visit(t, object{"tabs": "number", "blocks": true})
 	p.wantStatus(t, "open")
+	chromium.Call[chromedp.Void](t, p.Tab, `() => {
+		let length = 0;
+		globalThis.reached = new Promise((done) => {
+			new BroadcastChannel("sse number").onmessage = ({ data }) => {
+				length += data.text?.length ?? 0;
+				if (length > 6e6) done();
+			};
+		});
+	}`)
 	for range 6 {
 		s.Publish(t, "number", object{"data": strconv.FormatInt(s.number.Add(1), 10) + strings.Repeat(" ", 1_000_000)})
 	}
 	leader.wantState(t, 6)
-	chromium.Call[chromedp.Void](t, p.Tab, "() => { config.blocks = false; release(); }")
+	chromium.Call[chromedp.Void](t, p.Tab, "async () => { await reached; config.blocks = false; release(); }")
 	p.wantState(t, 6)
 	p.wantStatus(t, "open")
 	if got := p.log(t); got.Loads != 2 {
