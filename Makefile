@@ -14,7 +14,7 @@ COUNT     ?= 1     # how often each test or benchmark runs
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
-.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate stress screenshots chaos kills hostile fuzz clean
+.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate stress screenshots docs chaos kills hostile fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,10 @@ simulate: ## measure a gateway with up to 1,000,000 connections in memory; minut
 screenshots: test-deps ## make the pictures of docs/console.md anew; minutes
 	$(GO) test -count=1 -run TestScreenshots -timeout 15m ./e2e/browser -screenshots $(CURDIR)/docs/console
 
+docs: ## build docs/ as a site into dist/docs, for any file server
+	@[ site/node_modules/.package-lock.json -nt site/package-lock.json ] || (cd site && npm ci --no-audit --no-fund)
+	node site/build.mjs
+
 # SCENARIOS="kills …" runs only these, changed or not.
 stress: test-deps build ## run each promise's scenario at full size where its code has changed; writes docs/guarantees.md; hours; needs root
 	$(GO) run ./bench/stress $(SCENARIOS)
@@ -111,4 +115,4 @@ fuzz: ## fuzz each target for FUZZTIME, two at a time
 	$(GO) test -count=1 -timeout 0 -v -run TestFuzz ./e2e/fuzz -targets . -each $(strip $(FUZZTIME)) $(TESTFLAGS)
 
 clean: ## remove what was built
-	rm -rf bin dist
+	rm -rf bin dist site/.pages site/.vitepress/cache

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -143,7 +144,7 @@ func markdownFiles(t *testing.T, root string) []string {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git") {
+		if d.IsDir() && slices.Contains([]string{"node_modules", ".git", "dist", ".pages"}, d.Name()) {
 			return filepath.SkipDir
 		}
 		if filepath.Ext(path) == ".md" {
