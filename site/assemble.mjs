@@ -1,47 +1,45 @@
-// Makes from docs/ what VitePress reads: the same pages, and a page or a copy of each file outside docs/ to which they lead.
+// Makes from docs/ what VitePress reads: the same pages, and those Markdown files outside docs/ to which they lead.
+// Of other files and of folders it tells which are needed.
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { basename, dirname, extname, join, posix, relative } from 'node:path'
+import { dirname, join, posix, relative } from 'node:path'
 import { docs, pages, root, site } from './paths.mjs'
 
-// Where VitePress has no highlighting by the name as it is.
-const languages = {
-  '.mjs': 'js', '.cfg': 'txt', '.conf': 'nginx', '.mod': 'txt', '.service': 'ini', '.hurl': 'txt', '.env': 'ini',
-  Dockerfile: 'docker', Makefile: 'make', 'apache.conf': 'apache', 'zurl.conf': 'ini', 'pushpin.conf': 'ini',
-}
-const known = new Set(['.js', '.ts', '.go', '.py', '.php', '.java', '.json', '.yaml', '.yml', '.html', '.css', '.sh', '.lua', '.svg', '.ini'])
-
+// assemble returns the files and folders of the repository that need a page besides.
 export function assemble() {
   rmSync(pages, { recursive: true, force: true })
   cpSync(join(site, 'public'), join(pages, 'public'), { recursive: true })
   cpSync(join(site, 'node_modules/@mermaid-js/tiny/dist/mermaid.tiny.js'), join(pages, 'public/mermaid.js'))
-  const waiting = files(docs).filter((file) => !file.endsWith('.go')).map((file) => posix.join('docs', file))
+  const others = []
+  const waiting = files(docs).filter((file) => /\.(md|svg|png)$/.test(file)).map((file) => posix.join('docs', file))
   const seen = new Set(waiting)
   const lead = (path) => {
     if (!seen.has(path)) waiting.push(path)
     seen.add(path)
   }
-  for (const path of waiting) write(path, lead) // it grows meanwhile
-}
-
-// place returns where a file of the repository is in the site: those of docs/ as they are, the others below source/.
-// The generator leaves names with a leading dot out.
-function place(path) {
-  const inDocs = path.startsWith('docs/')
-  const name = (inDocs ? path.slice(5) : posix.join('source', path)).replaceAll('/.', '/')
-  if (path.endsWith('.md')) return name
-  return posix.join(inDocs ? 'source/docs' : '', statSync(join(root, path)).isDirectory() ? `${name}/index.md` : `${name}.md`)
-}
-
-function write(path, lead) {
-  const from = join(root, path)
-  if (statSync(from).isDirectory()) return save(place(path), folder(path, lead))
-  if (path.endsWith('.md')) return save(place(path), markdown(path, lead))
-  if (path.startsWith('docs/') && isPicture(path)) {
-    save(path.slice(5), readFileSync(from))
-    return
+  for (const path of waiting) { // it grows meanwhile
+    if (path.endsWith('.md')) save(place(path), markdown(path, lead))
+    else if (isPicture(path) && path.startsWith('docs/')) save(path.slice(5), readFileSync(join(root, path)))
+    else others.push(path)
+    if (isFolder(path)) children(path).forEach(lead)
   }
-  save(posix.join('public/_files', path), readFileSync(from))
-  save(place(path), isPicture(path) ? picture(path) : source(path))
+  return others
+}
+
+const isPicture = (path) => /\.(svg|png)$/.test(path)
+export const isFolder = (path) => statSync(join(root, path)).isDirectory()
+
+// place returns where a file of the repository is in what VitePress reads, or, if it is no Markdown, in the site: those of
+// docs/ as they are, the others below source/.
+export function place(path) {
+  if (path.endsWith('.md')) return path.startsWith('docs/') ? path.slice(5) : posix.join('source', path)
+  return posix.join('source', isFolder(path) ? `${path}/index.html` : `${path}.html`)
+}
+
+// children returns what a folder has, but what is built, installed or data of tests.
+export function children(path) {
+  return readdirSync(join(root, path), { withFileTypes: true })
+    .filter((e) => !['node_modules', 'testdata', 'package-lock.json'].includes(e.name) && (e.isDirectory() || !/\.(pyc|test)$/.test(e.name)))
+    .map((e) => posix.join(path, e.name)).sort()
 }
 
 function save(path, content) {
@@ -50,37 +48,8 @@ function save(path, content) {
   writeFileSync(to, content)
 }
 
-const isPicture = (path) => /\.(svg|png)$/.test(path)
-
 // hidden is the front matter of pages that neither the search nor the next page leads to.
-const hidden = (title) => `---\ntitle: ${JSON.stringify(title)}\nsearch: false\nprev: false\nnext: false\neditLink: false\n---\n\n`
-
-const heading = (path) => `${hidden(path)}# ${path.replace(/[_*]/g, '\\$&')} {#top}\n\n`
-
-function source(path) {
-  const text = readFileSync(join(root, path), 'utf8')
-  const fence = '`'.repeat(Math.max(3, ...[...text.matchAll(/`+/g)].map((m) => m[0].length + 1)))
-  const extension = extname(path)
-  const language = languages[basename(path)] ?? languages[extension] ?? (known.has(extension) ? extension.slice(1) : 'txt')
-  return `${heading(path)}<a href="${raw(path)}" target="_self">The file itself</a>\n\n${fence}${language}\n${text.replace(/\n?$/, '\n')}${fence}\n`
-}
-
-const picture = (path) => `${heading(path)}![${basename(path)}](${raw(path)})\n`
-
-const raw = (path) => '/_files/' + path // go leaves folders with such a name alone
-
-function folder(path, lead) {
-  const entries = readdirSync(join(root, path), { withFileTypes: true }).filter(kept).sort((a, b) => a.name < b.name ? -1 : 1)
-  const lines = entries.map((e) => {
-    const child = posix.join(path, e.name)
-    lead(child)
-    return `- [\`${e.name}${e.isDirectory() ? '/' : ''}\`](${link(place(path), place(child))})`
-  })
-  return `${heading(path)}${lines.join('\n')}\n`
-}
-
-// kept leaves out what is built and installed.
-const kept = (entry) => !['node_modules', 'testdata', 'vendor'].includes(entry.name) && !/\.(lock|pyc|test)$/.test(entry.name) && entry.name !== 'package-lock.json'
+const hidden = (title) => `---\ntitle: ${JSON.stringify(title)}\nsearch: false\nprev: false\nnext: false\n---\n\n`
 
 // markdown returns a page whose links outside docs/ lead to where these files are in the site.
 function markdown(path, lead) {
@@ -106,7 +75,8 @@ function moved(path, target, embedded, lead) {
   if (!existsSync(join(root, file))) return target // VitePress names it
   if (embedded) return picturePlace(path, file)
   lead(file)
-  return link(place(path), place(file)) + (anchor === undefined ? '' : '#' + anchor)
+  const to = file.endsWith('.md') ? link(place(path), place(file)) : '/' + place(file)
+  return to + (anchor === undefined ? '' : '#' + anchor)
 }
 
 // picturePlace returns where a page finds a picture. One outside docs/ is copied.
@@ -116,7 +86,7 @@ function picturePlace(path, file) {
   return link(place(path), to)
 }
 
-function link(from, to) {
+export function link(from, to) {
   const path = relative(dirname(from), to)
   return path.startsWith('.') ? path : './' + path
 }

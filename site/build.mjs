@@ -2,6 +2,8 @@
 import { build } from 'vitepress'
 import { assemble } from './assemble.mjs'
 import { site } from './paths.mjs'
+import { show } from './source.mjs'
 
-assemble()
+const others = assemble()
 await build(site)
+await show(others)

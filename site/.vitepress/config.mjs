@@ -1,9 +1,13 @@
 import { defineConfig } from 'vitepress'
 import { out, pages } from '../paths.mjs'
 import { sidebar } from '../navigation.mjs'
+import { themes } from '../themes.mjs'
 
 // slug names a heading as a repository's browser does (docs/docs_test.go has the same): lower case, spaces as hyphens, no punctuation.
 const slug = (text) => text.toLowerCase().replace(/ /g, '-').replace(/[^\p{L}\p{Nd}_-]/gu, '')
+
+// isSource tells the links to those pages, which are not of the application that VitePress makes.
+const isSource = (token) => token.type === 'link_open' && /^\/source\/.*\.html$/.test(token.attrGet('href'))
 
 export default defineConfig({
   title: 'SSE Gateway',
@@ -13,21 +17,24 @@ export default defineConfig({
   outDir: out,
   base: process.env.BASE ?? '/',
   head: [['link', { rel: 'icon', href: (process.env.BASE ?? '/') + 'icon.svg' }]],
+  // The pages of files that are no Markdown are made afterwards, by source.mjs.
+  ignoreDeadLinks: [/^\/source\//],
   markdown: {
+    theme: themes,
     anchor: { slugify: slug },
     toc: { slugify: slug },
     headers: { slugify: slug },
     config(md) {
+      md.core.ruler.push('source', ({ tokens }) => tokens.flatMap((t) => t.children ?? []).filter(isSource).forEach((t) => t.attrSet('target', '_self')))
+      const text = md.renderer.rules.text
+      md.renderer.rules.text = (...args) => text(...args).replaceAll('{{', '&#123;&#123;') // Braces in a text are braces.
       const fence = md.renderer.rules.fence
       md.renderer.rules.fence = (tokens, i, ...rest) => tokens[i].info.trim() === 'mermaid'
         ? `<Drawing source="${encodeURIComponent(tokens[i].content)}" />`
         : fence(tokens, i, ...rest)
     },
   },
-  vue: {
-    // Braces in a text are braces.
-    template: { compilerOptions: { delimiters: ['[[[[', ']]]]'] } },
-  },
+  vite: { build: { chunkSizeWarningLimit: 5000 } },
   themeConfig: {
     nav: [
       { text: 'Contract', link: '/contract' },
@@ -39,6 +46,7 @@ export default defineConfig({
     search: {
       provider: 'local',
       options: {
+        disableQueryPersistence: true,
         miniSearch: { searchOptions: { boost: { title: 4, titles: 2, text: 1 } } },
       },
     },
