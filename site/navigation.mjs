@@ -9,7 +9,7 @@ export function sidebar() {
   return groups.map(({ text, pages, folder }) => {
     const items = pages.map(({ text, page }) => ({ text, link: '/' + page }))
     if (folder) items.push(...inFolder(folder, new Set(pages.map((p) => p.page))))
-    return { text, items, collapsed: items.length > 12 }
+    return { text, items }
   }).filter((group) => group.items.length > 0)
 }
 

@@ -1,13 +1,11 @@
 import { defineConfig } from 'vitepress'
 import { out, pages } from '../paths.mjs'
 import { sidebar } from '../navigation.mjs'
+import { config } from '../markdown.mjs'
 import { themes } from '../themes.mjs'
 
 // slug names a heading as a repository's browser does (docs/docs_test.go has the same): lower case, spaces as hyphens, no punctuation.
 const slug = (text) => text.toLowerCase().replace(/ /g, '-').replace(/[^\p{L}\p{Nd}_-]/gu, '')
-
-// isSource tells the links to those pages, which are not of the application that VitePress makes.
-const isSource = (token) => token.type === 'link_open' && /^\/source\/.*\.html$/.test(token.attrGet('href'))
 
 export default defineConfig({
   title: 'SSE Gateway',
@@ -24,15 +22,7 @@ export default defineConfig({
     anchor: { slugify: slug },
     toc: { slugify: slug },
     headers: { slugify: slug },
-    config(md) {
-      md.core.ruler.push('source', ({ tokens }) => tokens.flatMap((t) => t.children ?? []).filter(isSource).forEach((t) => t.attrSet('target', '_self')))
-      const text = md.renderer.rules.text
-      md.renderer.rules.text = (...args) => text(...args).replaceAll('{{', '&#123;&#123;') // Braces in a text are braces.
-      const fence = md.renderer.rules.fence
-      md.renderer.rules.fence = (tokens, i, ...rest) => tokens[i].info.trim() === 'mermaid'
-        ? `<Drawing source="${encodeURIComponent(tokens[i].content)}" />`
-        : fence(tokens, i, ...rest)
-    },
+    config,
   },
   vite: { build: { chunkSizeWarningLimit: 5000 } },
   themeConfig: {
@@ -43,6 +33,7 @@ export default defineConfig({
     ],
     sidebar: sidebar(),
     outline: { level: [2, 3] },
+    externalLinkIcon: false,
     search: {
       provider: 'local',
       options: {
