@@ -38,7 +38,12 @@ export default defineConfig({
       provider: 'local',
       options: {
         disableQueryPersistence: true,
-        miniSearch: { searchOptions: { boost: { title: 4, titles: 2, text: 1 } } },
+        miniSearch: {
+          searchOptions: {
+            // Whoever searches wants to do something: decisions and measurements come later.
+            boostDocument: (id) => /\/(adr|guarantees|bench|scale)/.test(id) ? 0.5 : 1,
+          },
+        },
       },
     },
   },
