@@ -12,37 +12,49 @@ import (
 	"ssegateway/e2e/harness/chromium"
 )
 
-// One page of each kind: the first, long ones with tables, one with a drawing, with pictures, a decision, a file, a folder, a page from outside docs/.
+// One page of each kind: the first, a long one with tables, one with a drawing, with pictures, with programs, a decision, a file, a folder, a page from outside docs/.
 var kinds = []string{
-	"index.html", "contract.html", "api.html", "architecture.html", "console.html", "scale.html", "relay.html",
+	"index.html", "operations.html", "architecture.html", "console.html", "relay.html",
 	"adr/0001-detached-sockets.html", "source/deploy/nginx.conf.html", "source/examples/index.html", "source/README.html", "404.html",
 }
 
-// Each kind of page is whole without a network, has no barriers in light and dark, and fits a phone.
+// Each kind of page is whole without a network, and has no barriers in light and dark.
 func TestPages(t *testing.T) {
 	script := axe(t)
 	r := open(t)
-	for _, view := range []struct {
-		width  int64
-		scheme string
-	}{{1280, "light"}, {1280, "dark"}, {390, "light"}, {390, "dark"}} {
-		r.view(view.width, view.scheme)
+	for _, scheme := range []string{"light", "dark"} {
+		r.view(1280, scheme)
 		for _, page := range kinds {
 			r.read(page)
-			if dark := chromium.Call[bool](t, r.tab, `() => document.documentElement.classList.contains("dark")`); dark != (view.scheme == "dark") {
-				t.Errorf("%s: %+v: dark is %v", page, view, dark)
-			}
-			if wide := chromium.Call[int](t, r.tab, `() => document.documentElement.scrollWidth - innerWidth`); wide > 0 {
-				t.Errorf("%s: %d pixels beyond %d", page, wide, view.width)
+			if dark := chromium.Call[bool](t, r.tab, `() => document.documentElement.classList.contains("dark")`); dark != (scheme == "dark") {
+				t.Errorf("%s: in %s dark is %v", page, scheme, dark)
 			}
 			chromium.Run(t, r.tab, chromedp.Evaluate[chromedp.Void](script))
-			if found := chromium.Call[string](t, r.tab, `async () => {
-				const r = await axe.run(document, { resultTypes: ["violations"] })
-				return r.violations.map((v) => v.id + ": " + v.nodes.slice(0, 5).map((n) => n.target + " " + n.html.slice(0, 160) + n.failureSummary).join("; ")).join("\n")
-			}`); found != "" {
-				t.Errorf("%s: %+v: %s", page, view, found)
+			if found := r.barriers(); found != "" {
+				t.Errorf("%s, %s: %s", page, scheme, found)
 			}
 		}
+	}
+	r.isQuiet()
+}
+
+// On a phone no page has to be moved sideways, and the navigation and the search can be opened.
+func TestPhone(t *testing.T) {
+	script := axe(t)
+	r := open(t)
+	r.view(390, "light")
+	for _, page := range append([]string{"contract.html", "api.html", "benchmarks.html", "configuration.html"}, kinds...) {
+		r.read(page)
+		if wide := chromium.Call[int](t, r.tab, `() => document.documentElement.scrollWidth - innerWidth`); wide > 0 {
+			t.Errorf("%s: %d pixels beyond the screen", page, wide)
+		}
+	}
+	r.read("index.html")
+	chromium.Run(t, r.tab, chromedp.Evaluate[chromedp.Void](script))
+	chromium.Call[chromedp.Void](t, r.tab, `() => document.querySelector(".VPLocalNav button.menu").click()`)
+	r.wants("the navigation", `() => document.querySelector(".VPSidebar.open")?.innerText.includes("Contract")`)
+	if found := r.barriers(); found != "" {
+		t.Errorf("with the navigation: %s", found)
 	}
 	r.isQuiet()
 }
