@@ -42,7 +42,7 @@ func blocksOf(page, text string) (all []block) {
 			continue
 		}
 		begin := i
-		for i < len(lines) && (lines[i] == "" || strings.HasPrefix(lines[i], "    ")) {
+		for i < len(lines) && (lines[i] == "" || strings.HasPrefix(lines[i], "    ") && !(lines[i-1] == "" && item.MatchString(lines[i]))) {
 			i++
 		}
 		end := i
@@ -92,7 +92,7 @@ func read(t *testing.T, path string) string {
 }
 
 func TestBlocksOf(t *testing.T) {
-	text := "# x\n\n    one\n\n    two\n\ntext\n    no block\n\n- item\n\n      three\n    - no block\n\n  ```sh\n  four\n  ```\n"
+	text := "# x\n\n    one\n\n    two\n\ntext\n    no block\n\n- item\n\n      three\n\n    - no block\n\n  ```sh\n  four\n  ```\n"
 	var got []string
 	for _, b := range blocksOf("x.md", text) {
 		got = append(got, b.language+":"+b.text)

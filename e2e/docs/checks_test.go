@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -156,6 +157,9 @@ func opening(t *testing.T, b block, rest []block) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
+	if err := c.SetDeadline(time.Now().Add(harness.Patience)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := c.Write([]byte(strings.ReplaceAll(strings.ReplaceAll(b.text, "…", "1"), "\n", "\r\n") + "\r\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +167,10 @@ func opening(t *testing.T, b block, rest []block) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = resp.Body.Close() }()
+	defer func() {
+		_ = c.Close() // the body of a stream has no end for which its Close could wait
+		_ = resp.Body.Close()
+	}()
 	status, fields, _ := strings.Cut(rest[0].text, "\n")
 	if got := resp.Proto + " " + resp.Status; got != status {
 		t.Errorf("%s:%d shows %q, and it is %q", b.page, rest[0].line, status, got)
