@@ -16,11 +16,6 @@ type block struct {
 	text     string // without its indentation
 }
 
-func (b block) first() string {
-	first, _, _ := strings.Cut(b.text, "\n")
-	return first
-}
-
 var (
 	fence    = regexp.MustCompile("^( *)```+ *([a-z]*)")
 	indented = regexp.MustCompile(`^ {4,}\S`)

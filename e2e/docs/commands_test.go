@@ -3,6 +3,7 @@ package docs
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -63,8 +64,8 @@ func commandsExist(t *testing.T, b block) (n int) {
 				}
 			case strings.HasPrefix(word, "deploy/"):
 				n++
-				if _, err := os.Stat(inRepository(word)); err != nil {
-					t.Errorf("%s:%d: %v", b.page, b.line, err)
+				if found, err := filepath.Glob(inRepository(word)); err != nil || len(found) == 0 {
+					t.Errorf("%s:%d: no file %s (%v)", b.page, b.line, word, err)
 				}
 			}
 		}

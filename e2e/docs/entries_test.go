@@ -26,7 +26,7 @@ func inventory() []entry {
 		{"api.md", "curl -O", by("e2e/generated/generated_test.go", "openapi.yaml")},
 		{"api.md", "", by("internal/api/openapi_test.go", "EnableExamplesValidation")}, // the page is made of the document, whose examples are validated
 
-		{"architecture.md", " ", drawn},
+		{"architecture.md", "GET /any/path", drawn},
 		{"architecture.md", "flowchart TD", by("internal/drawing_test.go", "architecture.md")},
 		{"architecture.md", "publish ──▶ log", drawn},
 		{"security.md", "flowchart LR", by("e2e/site/read_test.go", "TestDrawings")},
@@ -55,7 +55,7 @@ func inventory() []entry {
 		{"operations.md", "NATS_URL", commandsOnly},
 		{"operations.md", "[INFO] connect", logged},
 
-		{"probe.md", "", by("e2e/probe/probe_test.go", "nothing found")},
+		{"probe.md", "", by("internal/probe/report_test.go", "nothing found; versions HTTP/2")},
 
 		{"proxies.md", "# held by the gateway", by("e2e/proxy/accel_test.go", "proxies.md")},
 		{"proxies.md", "HTTP/1.1 200 OK", by("e2e/proxy/accel_test.go", "X-Accel-Redirect")},
@@ -109,16 +109,17 @@ func cli() []entry {
 		{"cli.md", "$ ssegateway send", session},
 		{"cli.md", "$ ssegateway tail room.7", by("e2e/process/tail_linux_test.go", "following again")},
 		{"cli.md", "$ ssegateway tail room.7 --json", by("e2e/process/tail_linux_test.go", "--json")},
-		{"cli.md", "$ ssegateway probe", by("e2e/probe/probe_test.go", "nothing found")},
+		{"cli.md", "$ ssegateway probe", by("internal/probe/report_test.go", "nothing found; versions HTTP/2")},
 	}
 }
 
 func contract() []entry {
 	wire := "e2e/contract/wire_test.go"
+	const publish = "curl http://127.0.0.1:3000/internal/publish -H 'Content-Type: application/json' \\\n  -d '{\"topic\": \"room.7\", "
 	return []entry{
 		{"contract.md", "GET /orders/7", opening},
 		{"contract.md", "HTTP/1.1 200 OK", drawn}, // opening compares it
-		{"contract.md", "event: rejected", by("e2e/contract/eventsource_test.go", "event: rejected")},
+		{"contract.md", "event: rejected", by("e2e/contract/eventsource_test.go", "want the event rejected")},
 		{"contract.md", "{", callback},
 		{"contract.md", `{"action": "disconnect",`, callback},
 		{"contract.md", `{"action": "disconnects"`, by("e2e/contract/disconnect_test.go", `disconnects`)},
@@ -129,9 +130,10 @@ func contract() []entry {
 		{"contract.md", `{"error"`, failed},
 		{"contract.md", "pending ──2xx", drawn},
 		{"contract.md", `{"topics": ["room.7"`, granted},
-		{"contract.md", "curl http://127.0.0.1:3000/internal/publish", request}, // two: with and without retain
+		{"contract.md", publish + `"event": {"name": "message"`, request},
+		{"contract.md", publish + `"event": {"name": "stage"`, request},
 		{"contract.md", `{"status":"ok","id"`, answer},
-		{"contract.md", "event: gap", by("e2e/contract/replay_test.go", "event: gap")},
+		{"contract.md", "event: gap", by("e2e/contract/replay_test.go", "x.wantGap(")},
 		{"contract.md", "curl http://127.0.0.1:3000/internal/position", request},
 		{"contract.md", `{"position"`, answer},
 		{"contract.md", "retry: 3000 ", by("e2e/contract/retained_test.go", "retry: ")},

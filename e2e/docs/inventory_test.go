@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -8,7 +9,7 @@ import (
 // entry says what runs or checks some blocks of a page.
 type entry struct {
 	page   string
-	begins string // of the first line of the block; empty: every block of the page that no other entry has
+	begins string // what the block begins with; empty: every block of the page that no other entry has
 	how    check
 }
 
@@ -22,10 +23,10 @@ func TestBlocks(t *testing.T) {
 	for _, page := range pages(t) {
 		blocks := blocksOf(page, read(t, page))
 		for i, b := range blocks {
-			t.Run(strings.TrimPrefix(page, "docs/")+":"+b.first(), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s:%d", strings.TrimPrefix(page, "docs/"), b.line), func(t *testing.T) {
 				n := find(entries, b)
 				if n < 0 {
-					t.Fatalf("%s:%d: nobody runs this block: give it an entry in inventory.go\n%s", page, b.line, b.text)
+					t.Fatalf("%s:%d: nobody runs this block: give it an entry in entries_test.go\n%s", page, b.line, b.text)
 				}
 				used[n]++
 				if b.language == "sh" || b.language == "" {
@@ -45,11 +46,11 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
-// find returns the entry of a block: the one that says most of its first line.
+// find returns the entry of a block: the one that says most of its beginning.
 func find(entries []entry, b block) int {
 	best := -1
 	for i, e := range entries {
-		if e.page == strings.TrimPrefix(b.page, "docs/") && strings.HasPrefix(b.first(), e.begins) && (best < 0 || len(e.begins) > len(entries[best].begins)) {
+		if e.page == strings.TrimPrefix(b.page, "docs/") && strings.HasPrefix(b.text, e.begins) && (best < 0 || len(e.begins) > len(entries[best].begins)) {
 			best = i
 		}
 	}
