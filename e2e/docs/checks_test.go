@@ -125,20 +125,20 @@ func callback(t *testing.T, b block, _ []block) {
 	if action == "disconnect" {
 		w.CloseStream(t, w.tokens[0])
 	}
-	var real map[string]any
-	if err := json.Unmarshal(w.Await(t, 1, action, func(*harness.Callback) bool { return true })[0].Body, &real); err != nil {
+	var actual map[string]any
+	if err := json.Unmarshal(w.Await(t, 1, action, func(*harness.Callback) bool { return true })[0].Body, &actual); err != nil {
 		t.Fatal(err)
 	}
-	fieldsExist(t, b, shown, real)
+	fieldsExist(t, b, shown, actual)
 }
 
 // fieldsExist checks that what is shown has no field that the real one has not. It may leave some out.
-func fieldsExist(t *testing.T, b block, shown, real map[string]any) {
+func fieldsExist(t *testing.T, b block, shown, actual map[string]any) {
 	t.Helper()
 	for name, value := range shown {
-		got, ok := real[name]
+		got, ok := actual[name]
 		if !ok {
-			t.Errorf("%s:%d shows %q, which is not in %v", b.page, b.line, name, real)
+			t.Errorf("%s:%d shows %q, which is not in %v", b.page, b.line, name, actual)
 			continue
 		}
 		inner, ok := value.(map[string]any)

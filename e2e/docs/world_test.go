@@ -114,9 +114,9 @@ func object(t *testing.T, b block, text string) (v map[string]any) {
 }
 
 // sameForm checks that two objects have the same fields with values of the same kinds, and what is no name, id or number the same values.
-func sameForm(t *testing.T, b block, shown, real string) {
+func sameForm(t *testing.T, b block, shown, actual string) {
 	t.Helper()
-	if s, r := form(object(t, b, shown)), form(object(t, b, real)); s != r {
+	if s, r := form(object(t, b, shown)), form(object(t, b, actual)); s != r {
 		t.Errorf("%s:%d shows\n%s\nand it is\n%s", b.page, b.line, s, r)
 	}
 }
