@@ -73,7 +73,7 @@ func inventory() []entry {
 		{"relay.md", "// ai-sdk.js", by("e2e/programs/npm/clients/page.jsx", "relay.md/ai-sdk.js")},
 		{"relay.md", "// agent.js", by("e2e/programs/npm/clients/page.jsx", "relay.md/agent.js")},
 		{"relay.md", "// fetch-event-source.js", by("e2e/programs/npm/clients/page.jsx", "relay.md/fetch-event-source.js")},
-		{"relay.md", "<form hx-post", by("e2e/programs/npm/clients/htmx.html", `hx-post`)},
+		{"relay.md", "<form hx-post", by("e2e/programs/npm/app/app.mjs", `<form hx-post=`)},
 		{"relay.md", "curl -N", by("e2e/programs/curl_test.go", "DELETE")},
 
 		{"restart.md", "# nothing.py", by(programs, "nothing.py")},
