@@ -13,6 +13,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -37,6 +38,12 @@ type backend struct {
 }
 
 type object = map[string]any
+
+// maxBody bounds a request's body: many ends at once take up to 1 MiB.
+const maxBody = 2 << 20
+
+// patience is how long the gateway may take for an answer.
+const patience = 10 * time.Second
 
 // callback is what the gateway POSTs.
 type callback struct {
@@ -90,7 +97,9 @@ func (b *backend) remember() {
 			Connections []struct{ Token, State, Subject string }
 			NextCursor  string `json:"next_cursor"`
 		}
-		status, body, err := b.call(context.Background(), http.MethodGet, "/internal/connections?cursor="+cursor, "", nil)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		status, body, err := b.call(ctx, http.MethodGet, "/internal/connections?cursor="+cursor, "", nil)
+		cancel()
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("the gateway answered %d: %s", status, body)
 		}
@@ -113,17 +122,21 @@ func (b *backend) remember() {
 
 // serveCallback is what the gateway asks and tells.
 func (b *backend) serveCallback(w http.ResponseWriter, r *http.Request) {
-	var c callback
-	body, err := io.ReadAll(r.Body)
-	if err == nil {
-		err = json.Unmarshal(body, &c)
-	}
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+	body, ok := read(w, r)
+	if !ok {
 		return
 	}
 	if !b.isSigned(r.Header, body) {
 		answer(w, http.StatusUnauthorized, object{})
+		return
+	}
+	var c callback
+	if err := json.Unmarshal(body, &c); err != nil {
+		answer(w, http.StatusBadRequest, object{"error": err.Error()})
+		return
+	}
+	if !c.isComplete() {
+		answer(w, http.StatusBadRequest, object{"error": "a callback without its token"})
 		return
 	}
 	b.mu.Lock()
@@ -142,6 +155,17 @@ func (b *backend) serveCallback(w http.ResponseWriter, r *http.Request) {
 	default: // a 200 would say that it was done
 		answer(w, http.StatusBadRequest, object{"error": fmt.Sprintf("unknown action %q", c.Action)})
 	}
+}
+
+// isComplete tells whether a callback names what it is about.
+func (c *callback) isComplete() bool {
+	switch c.Action {
+	case "connect", "disconnect":
+		return c.Token != ""
+	case "disconnects":
+		return len(c.Events) > 0 && c.Events[0].Token != ""
+	}
+	return true
 }
 
 // connect decides whether a stream opens.
@@ -181,7 +205,10 @@ func (b *backend) isSigned(header http.Header, body []byte) bool {
 
 // serveSend sends to each of a user's streams, and says to how many.
 func (b *backend) serveSend(w http.ResponseWriter, r *http.Request) {
-	text, _ := io.ReadAll(r.Body)
+	text, ok := read(w, r)
+	if !ok {
+		return
+	}
 	b.serveEach(w, r, func(token string) (int, error) {
 		event := object{"name": "note", "data": string(text)}
 		status, _, err := b.postJSON(r.Context(), "/internal/send", object{"token": token, "event": event})
@@ -191,7 +218,10 @@ func (b *backend) serveSend(w http.ResponseWriter, r *http.Request) {
 
 // serveStream streams the words to each of a user's streams: one request carries all events.
 func (b *backend) serveStream(w http.ResponseWriter, r *http.Request) {
-	text, _ := io.ReadAll(r.Body)
+	text, ok := read(w, r)
+	if !ok {
+		return
+	}
 	b.serveEach(w, r, func(token string) (int, error) {
 		body, events := io.Pipe()
 		go func() {
@@ -215,7 +245,7 @@ func (b *backend) serveEach(w http.ResponseWriter, r *http.Request, do func(toke
 		status, err := do(token)
 		switch {
 		case err != nil:
-			answer(w, http.StatusBadGateway, object{"error": err.Error()})
+			refuse(w, err)
 			return
 		case status == http.StatusOK:
 			sent++
@@ -246,11 +276,14 @@ func (b *backend) tokens(name string) (tokens []string) {
 // servePublish publishes to all who have the topic, wherever they are connected. With retain who comes later
 // gets it too, until there is newer news.
 func (b *backend) servePublish(w http.ResponseWriter, r *http.Request) {
-	text, _ := io.ReadAll(r.Body)
+	text, ok := read(w, r)
+	if !ok {
+		return
+	}
 	event := object{"name": "news", "data": string(text)}
 	status, body, err := b.postJSON(r.Context(), "/internal/publish", object{"topic": "news", "event": event, "retain": true})
 	if err != nil {
-		answer(w, http.StatusBadGateway, object{"error": err.Error()})
+		refuse(w, err)
 		return
 	}
 	answer(w, status, json.RawMessage(body))
@@ -272,6 +305,8 @@ func (b *backend) postJSON(ctx context.Context, path string, value any) (status 
 	if err != nil {
 		return 0, nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	return b.call(ctx, http.MethodPost, path, "application/json", bytes.NewReader(text))
 }
 
@@ -289,6 +324,25 @@ func (b *backend) call(ctx context.Context, method, path, contentType string, bo
 	defer resp.Body.Close()
 	answer, err = io.ReadAll(resp.Body)
 	return resp.StatusCode, answer, err
+}
+
+// read returns the body of a request, or answers that it cannot be had.
+func read(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		answer(w, http.StatusRequestEntityTooLarge, object{"error": err.Error()})
+	case err != nil: // the client has left
+		answer(w, http.StatusBadRequest, object{"error": err.Error()})
+	}
+	return body, err == nil
+}
+
+// refuse says that the gateway is away. What was to be sent is lost: publish again what must not be.
+func refuse(w http.ResponseWriter, err error) {
+	slog.Warn("the gateway cannot be reached", "error", err)
+	answer(w, http.StatusBadGateway, object{"error": err.Error()})
 }
 
 func answer(w http.ResponseWriter, status int, value any) {

@@ -7,15 +7,16 @@ import com.sun.net.httpserver.Headers;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
 import java.io.IOException;
+import java.io.OutputStream;
 import java.net.InetSocketAddress;
 import java.net.URI;
 import java.net.URLDecoder;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
-import java.net.http.HttpRequest.BodyPublisher;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import java.security.GeneralSecurityException;
 import java.security.MessageDigest;
 import java.util.Base64;
@@ -24,6 +25,8 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Executors;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import javax.crypto.Mac;
@@ -32,12 +35,16 @@ import javax.crypto.spec.SecretKeySpec;
 public class Backend {
     record Answer(int status, String json) {}
 
+    static final int MAX_BODY = 2 << 20; // bytes: many ends at once take up to 1 MiB
+    static final Duration PATIENCE = Duration.ofSeconds(10); // that the gateway may take for an answer
+
     static final int PORT = Integer.parseInt(System.getenv().getOrDefault("PORT", "8000"));
     static final String GATEWAY = System.getenv().getOrDefault("GATEWAY", "http://127.0.0.1:3000");
     // Without one anybody is believed.
     static final String SECRET = System.getenv().getOrDefault("CALLBACK_SIGNING_SECRET", "").replaceFirst("^whsec_", "");
 
-    static final HttpClient client = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+    static final HttpClient client = HttpClient.newBuilder()
+        .version(HttpClient.Version.HTTP_1_1).connectTimeout(PATIENCE).build();
     static final Map<String, String> streams = new ConcurrentHashMap<>(); // token of an open stream: whose it is
 
     public static void main(String[] args) throws Exception {
@@ -53,7 +60,7 @@ public class Backend {
     static void remember() throws InterruptedException {
         for (String cursor = ""; cursor != null;) {
             try {
-                Answer answer = call(request("/internal/connections?cursor=" + cursor).GET());
+                Answer answer = call(request("/internal/connections?cursor=" + cursor).timeout(PATIENCE).GET());
                 if (answer.status != 200) {
                     throw new IOException("the gateway answered " + answer.status + ": " + answer.json);
                 }
@@ -100,9 +107,10 @@ public class Backend {
             case "connect" -> {
                 return connect(call);
             }
-            case "disconnect" -> streams.remove(call.get("token")); // may be told twice, which does no harm
+            case "disconnect" -> streams.remove(string(call, "token")); // may be told twice, which does no harm
             case "disconnects" -> { // many ends at once
-                for (int i = 0; call.containsKey("events." + i + ".token"); i++) {
+                streams.remove(string(call, "events.0.token"));
+                for (int i = 1; call.containsKey("events." + i + ".token"); i++) {
                     streams.remove(call.get("events." + i + ".token"));
                 }
             }
@@ -113,13 +121,22 @@ public class Backend {
         return new Answer(200, "{}");
     }
 
+    /** A string that a callback has to have. */
+    static String string(Map<String, String> call, String path) {
+        if (!call.containsKey(path)) {
+            throw new IllegalArgumentException("a callback without its " + path);
+        }
+        return call.get(path);
+    }
+
     static Answer connect(Map<String, String> call) {
         // A real backend looks at a cookie: call.get("request.headers.cookie").
-        String name = query(call.get("request.url"), "name");
+        String token = string(call, "token");
+        String name = query(string(call, "request.url"), "name");
         if (name.isEmpty()) {
             return new Answer(401, "{}");
         }
-        streams.put(call.get("token"), name);
+        streams.put(token, name);
         return new Answer(200, """
             {"subject": %s, "topics": ["news"], "events": [{"name": "welcome", "data": %s}]}
             """.formatted(Json.quote(name), Json.quote("Hello, " + name)));
@@ -131,9 +148,9 @@ public class Backend {
     static int send(String name, String text) throws IOException {
         int sent = 0;
         for (String token : tokens(name)) {
-            int status = post("/internal/send", "application/json", BodyPublishers.ofString("""
-                {"token": "%s", "event": {"name": "note", "data": %s}}
-                """.formatted(token, Json.quote(text)))).status;
+            int status = post("/internal/send", """
+                {"token": %s, "event": {"name": "note", "data": %s}}
+                """.formatted(Json.quote(token), Json.quote(text))).status;
             if (status == 404) {
                 streams.remove(token); // it has just ended
             }
@@ -149,8 +166,8 @@ public class Backend {
             Stream<byte[]> lines = text.lines().flatMap(line -> Stream.of(line.split("\\s+")))
                 .map(word -> "{\"name\": \"word\", \"data\": " + Json.quote(word) + "}\n")
                 .map(line -> line.getBytes(StandardCharsets.UTF_8));
-            Answer answer = post("/internal/connections/" + token + "/stream", "application/x-ndjson",
-                BodyPublishers.ofByteArrays(lines::iterator));
+            Answer answer = call(request("/internal/connections/" + token + "/stream")
+                .header("Content-Type", "application/x-ndjson").POST(BodyPublishers.ofByteArrays(lines::iterator)));
             sent += answer.status == 200 ? 1 : 0;
         }
         return sent;
@@ -158,17 +175,17 @@ public class Backend {
 
     /** Publishes to all who have the topic. With retain who comes later gets it too, until there is newer news. */
     static Answer publish(String text) throws IOException {
-        return post("/internal/publish", "application/json", BodyPublishers.ofString("""
+        return post("/internal/publish", """
             {"topic": "news", "event": {"name": "news", "data": %s}, "retain": true}
-            """.formatted(Json.quote(text))));
+            """.formatted(Json.quote(text)));
     }
 
     static List<String> tokens(String name) {
         return streams.entrySet().stream().filter(s -> s.getValue().equals(name)).map(Map.Entry::getKey).toList();
     }
 
-    static Answer post(String path, String contentType, BodyPublisher body) throws IOException {
-        return call(request(path).header("Content-Type", contentType).POST(body));
+    static Answer post(String path, String json) throws IOException {
+        return call(request(path).timeout(PATIENCE).header("Content-Type", "application/json").POST(BodyPublishers.ofString(json)));
     }
 
     static HttpRequest.Builder request(String path) {
@@ -188,16 +205,18 @@ public class Backend {
 
     static void serve(HttpExchange exchange) throws IOException {
         try (exchange) {
-            String body = new String(exchange.getRequestBody().readAllBytes(), StandardCharsets.UTF_8);
-            String name = query(exchange.getRequestURI().toString(), "name");
+            byte[] body = exchange.getRequestBody().readNBytes(MAX_BODY + 1);
             Answer answer;
+            // One bad request, or a gateway that is away, must not cost more than its answer.
             try {
-                answer = answer(exchange, name, body);
+                answer = body.length <= MAX_BODY ? answer(exchange, new String(body, StandardCharsets.UTF_8)) : new Answer(413, "{}");
             } catch (IllegalArgumentException | IndexOutOfBoundsException e) {
-                answer = new Answer(400, "{}"); // the body is no JSON
+                answer = new Answer(400, "{\"error\": " + Json.quote("" + e.getMessage()) + "}");
             } catch (IOException e) {
-                answer = new Answer(502, "{}"); // the gateway is away
+                System.out.println("the gateway cannot be reached: " + e);
+                answer = new Answer(502, "{\"error\": " + Json.quote(e.toString()) + "}");
             }
+            exchange.getRequestBody().transferTo(OutputStream.nullOutputStream()); // so that the client gets its answer
             byte[] json = answer.json.getBytes(StandardCharsets.UTF_8);
             exchange.getResponseHeaders().set("Content-Type", "application/json");
             exchange.sendResponseHeaders(answer.status, json.length);
@@ -205,12 +224,11 @@ public class Backend {
         }
     }
 
-    static Answer answer(HttpExchange exchange, String name, String body) throws IOException {
+    static Answer answer(HttpExchange exchange, String body) throws IOException {
+        String name = query(exchange.getRequestURI().toString(), "name");
         return switch (exchange.getRequestMethod() + " " + exchange.getRequestURI().getPath()) {
-            case "POST /callback" -> { // for the gateway only: do not let others reach it
-                Map<String, String> call = Json.parse(body);
-                yield isSigned(exchange.getRequestHeaders(), body) ? callback(call) : new Answer(401, "{}");
-            }
+            case "POST /callback" -> // for the gateway only: do not let others reach it
+                isSigned(exchange.getRequestHeaders(), body) ? callback(Json.parse(body)) : new Answer(401, "{}");
             case "POST /send" -> count(send(name, body));
             case "POST /stream" -> count(stream(name, body));
             case "POST /publish" -> publish(body);
@@ -239,6 +257,8 @@ public class Backend {
 
     /** The little JSON that is needed here, since the JDK has none. Use your JSON library. */
     static class Json {
+        private static final Pattern LITERAL = Pattern.compile("true|false|null|-?[0-9][0-9.eE+-]*");
+
         private final Map<String, String> strings = new TreeMap<>();
         private final String text;
         private int at;
@@ -249,8 +269,11 @@ public class Backend {
 
         /** All strings of an object and of what is in it, by path: "request.url", "connections.0.token". */
         static Map<String, String> parse(String text) {
-            Json json = new Json(text);
-            json.value("");
+            Json json = new Json(text.strip());
+            json.value("", 0);
+            if (json.at < json.text.length()) {
+                throw new IllegalArgumentException("more behind the JSON");
+            }
             return json.strings;
         }
 
@@ -262,35 +285,42 @@ public class Backend {
             return quoted.append('"').toString();
         }
 
-        private void value(String path) {
+        private void value(String path, int depth) {
+            if (depth > 100) {
+                throw new IllegalArgumentException("nested too deeply");
+            }
             switch (next()) {
                 case '{' -> {
-                    for (at++; next() != '}'; skip(',')) {
-                        String name = string();
-                        skip(':');
-                        value(path.isEmpty() ? name : path + "." + name);
-                    }
                     at++;
+                    for (boolean more = next() != '}'; more; more = comma()) {
+                        String name = string();
+                        expect(':');
+                        value(path.isEmpty() ? name : path + "." + name, depth + 1);
+                    }
+                    expect('}');
                 }
                 case '[' -> {
                     at++;
-                    for (int i = 0; next() != ']'; i++, skip(',')) {
-                        value(path + "." + i);
+                    boolean more = next() != ']';
+                    for (int i = 0; more; i++, more = comma()) {
+                        value(path + "." + i, depth + 1);
                     }
-                    at++;
+                    expect(']');
                 }
                 case '"' -> strings.put(path, string());
-                default -> { // a number, true, false, null
-                    while (at < text.length() && ",]}".indexOf(text.charAt(at)) < 0) {
-                        at++;
+                default -> {
+                    Matcher literal = LITERAL.matcher(text).region(at, text.length());
+                    if (!literal.lookingAt()) {
+                        throw new IllegalArgumentException("no JSON at " + at);
                     }
+                    at = literal.end();
                 }
             }
         }
 
         private String string() {
             StringBuilder s = new StringBuilder();
-            for (skip('"'); text.charAt(at) != '"'; at++) {
+            for (expect('"'); text.charAt(at) != '"'; at++) {
                 char c = text.charAt(at);
                 if (c == '\\') {
                     c = text.charAt(++at);
@@ -320,10 +350,17 @@ public class Backend {
             return text.charAt(at);
         }
 
-        private void skip(char c) {
-            if (next() == c) {
-                at++;
+        private void expect(char c) {
+            if (next() != c) {
+                throw new IllegalArgumentException("no JSON at " + at + ": " + c + " is missing");
             }
+            at++;
+        }
+
+        private boolean comma() {
+            boolean is = next() == ',';
+            at += is ? 1 : 0;
+            return is;
         }
     }
 }

@@ -5,12 +5,13 @@
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
-import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const PORT = Number(process.env.PORT ?? 8000);
 const GATEWAY = process.env.GATEWAY ?? "http://127.0.0.1:3000";
 const SECRET = process.env.CALLBACK_SIGNING_SECRET?.replace("whsec_", ""); // without one anybody is believed
+const MAX_BODY = 2 << 20; // bytes: many ends at once take up to 1 MiB
+const PATIENCE = 10_000; // milliseconds that the gateway may take for an answer
 
 const streams = new Map(); // token of an open stream: whose it is
 
@@ -18,7 +19,7 @@ const streams = new Map(); // token of an open stream: whose it is
 async function remember() {
   for (let cursor = ""; cursor !== undefined;) {
     try {
-      const answer = await fetch(`${GATEWAY}/internal/connections?cursor=${cursor}`);
+      const answer = await fetch(`${GATEWAY}/internal/connections?cursor=${cursor}`, { signal: AbortSignal.timeout(PATIENCE) });
       if (!answer.ok) throw new Error(`the gateway answered ${answer.status}: ${await answer.text()}`);
       const page = await answer.json();
       for (const { token, state, subject } of page.connections) {
@@ -29,6 +30,14 @@ async function remember() {
       console.log(`waiting for the gateway: ${error.cause ?? error}`);
       await sleep(1000);
     }
+  }
+}
+
+// Refusal is an answer to a request that cannot be used.
+class Refusal extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
   }
 }
 
@@ -44,24 +53,31 @@ function isSigned(headers, body) {
   return Math.abs(Date.now() / 1000 - sent) < 300 && given.some((s) => s.length === signature.length && timingSafeEqual(s, signature));
 }
 
-function callback({ action, token, request, events }) {
-  switch (action) {
+function callback(call) {
+  switch (call?.action) {
     case "connect":
-      return connect(token, request);
+      return connect(string(call.token), string(call.request?.url));
     case "disconnect": // may be told twice, which does no harm
-      streams.delete(token);
+      streams.delete(string(call.token));
       return [200, {}];
     case "disconnects": // many ends at once
-      for (const { token } of events) streams.delete(token);
+      if (!Array.isArray(call.events)) throw new Refusal(400, "events is no array");
+      for (const event of call.events) streams.delete(string(event?.token));
       return [200, {}];
     default: // a 200 would say that it was done
-      return [400, { error: `unknown action ${JSON.stringify(action)}` }];
+      throw new Refusal(400, `unknown action ${JSON.stringify(call?.action)}`);
   }
 }
 
-function connect(token, request) {
-  // A real backend looks at a cookie in request.headers.
-  const name = new URLSearchParams(request.url.split("?")[1]).get("name");
+// string returns a value that has to be one.
+function string(value) {
+  if (typeof value !== "string") throw new Refusal(400, "a callback without its token, or its request");
+  return value;
+}
+
+function connect(token, url) {
+  // A real backend looks at a cookie in the request's headers.
+  const name = new URLSearchParams(url.split("?")[1]).get("name");
   if (!name) return [401, {}];
   streams.set(token, name);
   return [200, {
@@ -77,6 +93,7 @@ const post = (path, value) => fetch(GATEWAY + path, {
   method: "POST",
   headers: { "Content-Type": "application/json" },
   body: JSON.stringify(value),
+  signal: AbortSignal.timeout(PATIENCE),
 });
 
 const tokensOf = (name) => [...streams].filter(([, whose]) => whose === name).map(([token]) => token);
@@ -114,18 +131,41 @@ async function* lines(words) {
 // The application's own HTTP server.
 
 const server = createServer(async (req, res) => {
-  const { pathname, searchParams } = new URL(req.url, "http://localhost");
-  const body = await text(req);
-  const [status, value] = await handle(`${req.method} ${pathname}`, searchParams.get("name"), body, req.headers)
-    // One bad request, or a gateway that is away, must not end the process.
-    .catch((error) => [error instanceof SyntaxError ? 400 : 502, { error: error.message }]);
+  const [status, value] = await handle(req).catch(refuse);
   res.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(value));
 });
 
-async function handle(route, name, body, headers) {
-  switch (route) {
+// refuse answers what went wrong: one bad request, or a gateway that is away, must not end the process.
+function refuse(error) {
+  if (error instanceof SyntaxError) return [400, { error: error.message }];
+  if (error instanceof Refusal) return [error.status, { error: error.message }];
+  console.log(`the gateway cannot be reached: ${error.cause ?? error}`);
+  return [502, { error: error.message }];
+}
+
+// read returns the body of a request. It reads on behind the bound, so that the client gets its answer.
+async function read(req) {
+  const pieces = [];
+  let size = 0;
+  try {
+    for await (const piece of req) {
+      size += piece.length;
+      if (size <= MAX_BODY) pieces.push(piece);
+    }
+  } catch {
+    throw new Refusal(400, "the client has left");
+  }
+  if (size > MAX_BODY) throw new Refusal(413, "the body is too large");
+  return Buffer.concat(pieces).toString();
+}
+
+async function handle(req) {
+  const [path, query] = req.url.split("?");
+  const name = new URLSearchParams(query).get("name");
+  const body = await read(req);
+  switch (`${req.method} ${path}`) {
     case "POST /callback": // for the gateway only: do not let others reach it
-      return isSigned(headers, body) ? callback(JSON.parse(body)) : [401, {}];
+      return isSigned(req.headers, body) ? callback(JSON.parse(body)) : [401, {}];
     case "POST /send": {
       const sent = await send(name, body);
       return [sent ? 200 : 404, { sent }];

@@ -10,6 +10,13 @@ declare(strict_types=1);
 define('GATEWAY', getenv('GATEWAY') ?: 'http://127.0.0.1:3000');
 define('SECRET', getenv('CALLBACK_SIGNING_SECRET') ?: ''); // without one anybody is believed
 
+const MAX_BODY = 2 << 20; // bytes: many ends at once take up to 1 MiB
+
+/** A callback that is none. */
+class Malformed extends Exception
+{
+}
+
 // One small file for each open stream: its name is the token, its content whose it is.
 // A real backend has a table for that.
 define('STREAMS', sys_get_temp_dir() . '/streams-' . (getenv('PORT') ?: '8000'));
@@ -56,26 +63,41 @@ function isSigned(array $server, string $body): bool
 }
 
 // What the gateway asks and tells. Anything but a 2xx refuses a stream.
-function callback(array $call): array
+function callback(mixed $call): array
 {
-    switch ($call['action'] ?? null) {
+    $action = is_array($call) ? $call['action'] ?? null : null;
+    switch ($action) {
         case 'connect':
-            return connect($call['token'], $call['request']);
+            return connect(token($call), url($call));
         case 'disconnect':
-            forget($call['token']);
+            forget(token($call));
             return [200, new stdClass()];
         case 'disconnects': // many ends at once
-            array_map(forget(...), array_column($call['events'], 'token'));
+            $events = is_array($call['events'] ?? null) ? $call['events'] : throw new Malformed('events is no array');
+            array_map(forget(...), array_map(token(...), $events));
             return [200, new stdClass()];
         default: // a 200 would say that it was done
-            return [400, ['error' => 'unknown action ' . json_encode($call['action'] ?? null)]];
+            throw new Malformed('unknown action ' . json_encode($action));
     }
 }
 
-function connect(string $token, array $request): array
+/** The token in a callback, which is a file's name here. */
+function token(mixed $call): string
 {
-    // A real backend looks at a cookie in $request['headers'].
-    parse_str(explode('?', $request['url'], 2)[1] ?? '', $query);
+    $token = is_array($call) ? $call['token'] ?? null : null;
+    return is_string($token) && preg_match('/^[\w-]{1,100}$/D', $token) ? $token : throw new Malformed('a callback without its token');
+}
+
+function url(array $call): string
+{
+    $url = is_array($call['request'] ?? null) ? $call['request']['url'] ?? null : null;
+    return is_string($url) ? $url : throw new Malformed('a callback without its request');
+}
+
+function connect(string $token, string $url): array
+{
+    // A real backend looks at a cookie in the request's headers.
+    parse_str(explode('?', $url, 2)[1] ?? '', $query);
     $name = $query['name'] ?? '';
     if (!is_string($name) || $name === '') {
         return [401, new stdClass()];
@@ -125,6 +147,7 @@ function call(string $method, string $path, string $body = ''): array
         'header' => 'Content-Type: application/json',
         'content' => $body,
         'ignore_errors' => true, // they have a body, too
+        'timeout' => 10, // seconds
     ]]));
     if ($answer === false) {
         throw new RuntimeException('the gateway is away');
@@ -160,7 +183,7 @@ function stream(string $token, iterable $events): int
         }
     }
     @fwrite($gateway, "0\r\n\r\n");
-    $status = (int) explode(' ', (string) fgets($gateway))[1];
+    $status = (int) (explode(' ', (string) fgets($gateway))[1] ?? 0);
     fclose($gateway);
     return $status;
 }
@@ -188,14 +211,20 @@ if (PHP_SAPI === 'cli') {
 
 // The application's own pages.
 
-$name = $_GET['name'] ?? '';
+$name = is_string($_GET['name'] ?? null) ? $_GET['name'] : '';
 $body = file_get_contents('php://input');
+// One bad request, or a gateway that is away, must not cost more than its answer.
+$failure = fn (Throwable $e) => ['error' => $e->getMessage()];
 
 try {
+    if (max(strlen($body), (int) ($_SERVER['CONTENT_LENGTH'] ?? 0)) > MAX_BODY) {
+        throw new LengthException('the body is too large');
+    }
     switch ($_SERVER['REQUEST_METHOD'] . ' ' . parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH)) {
         case 'POST /callback': // for the gateway only: do not let others reach it
-            $call = json_decode($body, true, 512, JSON_THROW_ON_ERROR);
-            [$status, $answer] = isSigned($_SERVER, $body) ? callback($call) : [401, new stdClass()];
+            [$status, $answer] = isSigned($_SERVER, $body)
+                ? callback(json_decode($body, true, 512, JSON_THROW_ON_ERROR))
+                : [401, new stdClass()];
             break;
         case 'POST /send':
             $sent = send($name, $body);
@@ -224,10 +253,13 @@ try {
         default:
             [$status, $answer] = [404, new stdClass()];
     }
-} catch (JsonException $e) {
-    [$status, $answer] = [400, ['error' => $e->getMessage()]];
+} catch (JsonException | Malformed $e) {
+    [$status, $answer] = [400, $failure($e)];
+} catch (LengthException $e) {
+    [$status, $answer] = [413, $failure($e)];
 } catch (RuntimeException $e) {
-    [$status, $answer] = [502, ['error' => $e->getMessage()]];
+    error_log("the gateway cannot be reached: {$e->getMessage()}");
+    [$status, $answer] = [502, $failure($e)];
 }
 
 http_response_code($status);

@@ -18,6 +18,8 @@ PORT = int(os.environ.get("PORT", "8000"))
 GATEWAY = os.environ.get("GATEWAY", "http://127.0.0.1:3000")
 SECRET = os.environ.get("CALLBACK_SIGNING_SECRET", "").removeprefix("whsec_")  # without one anybody is believed
 
+MAX_BODY = 2 << 20  # bytes: many ends at once take up to 1 MiB
+
 lock = threading.Lock()
 streams = {}  # token of an open stream: whose it is
 
@@ -52,24 +54,37 @@ def is_signed(headers, body):
     return sent.isdecimal() and abs(time.time() - int(sent)) < 300 and any(hmac.compare_digest(signature, s) for s in given)
 
 
-def callback(call):
-    action = call.get("action")
+def callback(body):
+    """Answers a callback. A ValueError is a body that is none."""
+    try:
+        call = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    action = member(call, "action", object)
     if action == "connect":
-        return connect(call["token"], call["request"])
+        return connect(member(call, "token", str), member(member(call, "request", dict), "url", str))
     if action == "disconnect":
-        disconnect(call["token"])
+        disconnect(member(call, "token", str))
     elif action == "disconnects":  # many ends at once
-        for event in call["events"]:
-            disconnect(event["token"])
+        for event in member(call, "events", list):
+            disconnect(member(event, "token", str))
     else:  # a 200 would say that it was done
         return 400, {"error": f"unknown action {json.dumps(action)}"}
     return 200, {}
 
 
-def connect(token, request):
+def member(value, name, kind):
+    """A member of a callback, which has to be of that kind."""
+    value = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, kind):
+        raise ValueError(f"a callback without its {name}")
+    return value
+
+
+def connect(token, url):
     """Decides whether a stream opens. Returns the status and what the stream starts with."""
-    query = parse_qs(urlsplit(request["url"]).query)
-    name = query.get("name", [""])[0]  # a real backend looks at a cookie in request["headers"]
+    query = parse_qs(urlsplit(url).query)
+    name = query.get("name", [""])[0]  # a real backend looks at a cookie in the request's headers
     if not name:
         return 401, {}
     with lock:
@@ -95,7 +110,7 @@ def post(path, body, content_type="application/json"):
 
 
 def ask(method, path, body=None, content_type="application/json"):
-    connection = http.client.HTTPConnection(urlsplit(GATEWAY).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(GATEWAY).netloc, timeout=10)
     try:
         try:
             connection.request(method, path, body, {"Content-Type": content_type})
@@ -139,41 +154,53 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self):
+    def serve(self):
+        length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers or not length.isdecimal():
+            self.close_connection = True  # nobody knows where the next request begins
+            self.answer(411, {"error": "a body without its length"})
+            return
+        body = self.rfile.read(min(int(length), MAX_BODY))
+        if int(length) > MAX_BODY:
+            self.skip(int(length) - MAX_BODY)
+            self.answer(413, {"error": "the body is too large"})
+            return
         # One bad request, or a gateway that is away, must not cost more than its answer.
         try:
-            self.serve_post()
+            self.answer(*self.handle_request(body.decode()))
         except ValueError as error:
             self.answer(400, {"error": str(error)})
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
+            print(f"the gateway cannot be reached: {error!r}", flush=True)
             self.answer(502, {"error": str(error)})
 
-    def serve_post(self):
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = serve
+
+    def handle_request(self, body):
         target = urlsplit(self.path)
         name = parse_qs(target.query).get("name", [""])[0]
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        if target.path == "/callback":  # for the gateway only: do not let others reach it
-            call = json.loads(body)
-            if not is_signed(self.headers, body):
-                self.answer(401, {})
-            else:
-                self.answer(*callback(call))
-        elif target.path == "/send":
-            sent = send(name, body)
-            self.answer(200 if sent else 404, {"sent": sent})
-        elif target.path == "/stream":
-            sent = stream(name, body.split())
-            self.answer(200 if sent else 404, {"sent": sent})
-        elif target.path == "/publish":
-            # With retain who comes later gets it too, until there is newer news.
-            status, answer = post("/internal/publish", {"topic": "news", "event": {"name": "news", "data": body}, "retain": True})
-            self.answer(status, json.loads(answer))
-        else:
-            self.answer(404, {})
+        match f"{self.command} {target.path}":
+            case "POST /callback":  # for the gateway only: do not let others reach it
+                return callback(body) if is_signed(self.headers, body) else (401, {})
+            case "POST /send":
+                sent = send(name, body)
+                return 200 if sent else 404, {"sent": sent}
+            case "POST /stream":
+                sent = stream(name, body.split())
+                return 200 if sent else 404, {"sent": sent}
+            case "POST /publish":
+                # With retain who comes later gets it too, until there is newer news.
+                status, answer = post("/internal/publish", {"topic": "news", "event": {"name": "news", "data": body}, "retain": True})
+                return status, json.loads(answer)
+            case "GET /streams":
+                with lock:
+                    return 200, sorted(streams.values())
+        return 404, {}
 
-    def do_GET(self):
-        with lock:
-            self.answer(200, sorted(streams.values()))
+    def skip(self, length):
+        """Reads the rest of a body, so that the client gets its answer."""
+        while length > 0 and (piece := self.rfile.read(min(length, 65536))):
+            length -= len(piece)
 
     def answer(self, status, value):
         body = json.dumps(value).encode()
@@ -181,7 +208,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, *args):
         pass
