@@ -23,9 +23,9 @@ func TestBatches(t *testing.T) {
 			s := e.start(t, "CALLBACK_SIGNING_SECRET="+secret, "CALLBACK_BATCH=10")
 			const streams = 25
 			for range streams {
-				s.open(t, "/events?name=ada", 200).want(t, "welcome", "Hello, ada")
+				s.open(t, "/events/?name=ada", 200).want(t, "welcome", "Hello, ada")
 			}
-			stays := s.open(t, "/events?name=bob", 200)
+			stays := s.open(t, "/events/?name=bob", 200)
 			stays.want(t, "welcome", "Hello, bob")
 			s.wantStreams(t, "["+strings.TrimPrefix(strings.Repeat(` "ada"`, streams), " ")+` "bob"]`)
 

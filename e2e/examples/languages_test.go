@@ -32,14 +32,14 @@ func TestLanguages(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
 			s := e.start(t)
-			s.open(t, "/events", 401).Leave()
+			s.open(t, "/events/", 401).Leave()
 			s.wantStreams(t, "[]")
 
 			// The example accepts streams, and greets the users.
 			name := `Ada "Ü" & co`
-			ada := s.open(t, "/events?x=1&name=Ada%20%22%C3%9C%22+%26%20co", 200)
+			ada := s.open(t, "/events/?x=1&name=Ada%20%22%C3%9C%22+%26%20co", 200)
 			ada.want(t, "welcome", "Hello, "+name)
-			bob := s.open(t, "/events?name=bob", 200)
+			bob := s.open(t, "/events/?name=bob", 200)
 			bob.want(t, "welcome", "Hello, bob")
 			s.wantStreams(t, `["Ada \"Ü\" & co" "bob"]`)
 
@@ -73,7 +73,7 @@ func TestLanguages(t *testing.T) {
 			s.wantDisconnect(t, token, "client_closed")
 			rain := published.ID
 			s.do(t, "POST", "/publish", "sun", 200, &published)
-			bob = s.open(t, "/events?name=bob", 200, harness.Field{Name: "Last-Event-ID", Value: rain})
+			bob = s.open(t, "/events/?name=bob", 200, harness.Field{Name: "Last-Event-ID", Value: rain})
 			if got := []event{bob.next(t), bob.next(t)}; !slices.Contains(got, event{"welcome", "", "Hello, bob"}) ||
 				!slices.Contains(got, event{"news", published.ID, "sun"}) {
 				t.Errorf("bob came back to %+v", got)
@@ -89,12 +89,12 @@ func TestLanguages(t *testing.T) {
 
 			// After a restart it knows the streams that it had, more than a page of the list, and hears of
 			// one that ended meanwhile.
-			bob = s.open(t, "/events?name=bob", 200)
+			bob = s.open(t, "/events/?name=bob", 200)
 			bob.want(t, "welcome", "Hello, bob")
 			bob.want(t, "news", "sun") // who comes later gets the last news
 			crowd := make([]*stream, 110)
 			for i := range crowd {
-				crowd[i] = s.open(t, "/events?name=cleo", 200)
+				crowd[i] = s.open(t, "/events/?name=cleo", 200)
 				crowd[i].want(t, "welcome", "Hello, cleo")
 				crowd[i].want(t, "news", "sun")
 			}

@@ -28,15 +28,15 @@ func (s *site) visit(t *testing.T, target string, options ...chromedp.ContextOpt
 	return p
 }
 
-// enter fills the page's first text field, and submits its form. Tabs in the background get
-// no input events, so enter and click use scripts.
-func (p tab) enter(t *testing.T, text string) {
+// enter fills a text field, and submits its form. Tabs in the background get no input events, so enter and click use
+// scripts.
+func (p tab) enter(t *testing.T, selector, text string) {
 	t.Helper()
-	chromium.Call[chromedp.Void](t, p.Tab, `(text) => {
-		const field = document.querySelector("input:not([type])");
+	chromium.Call[chromedp.Void](t, p.Tab, `(selector, text) => {
+		const field = document.querySelector(selector);
 		field.value = text;
 		field.form.requestSubmit();
-	}`, text)
+	}`, selector, text)
 }
 
 func (p tab) click(t *testing.T, selector string) {
@@ -64,7 +64,15 @@ func (p tab) wait(t *testing.T, selector, condition string, args ...any) {
 func TestChat(t *testing.T) {
 	t.Parallel()
 	s := page("chat").start(t)
-	ada := s.visit(t, "/?room=tea&name=Ada")
+	ada := s.visit(t, "/")
+	ada.wait(t, "section", "(chat) => chat.hidden")
+	// The form leads where its fields say.
+	query := chromium.Call[string](t, ada.Tab, `() => {
+		const { name, room } = join.elements;
+		[name.value, room.value] = ["Ada", "tea"];
+		return String(new URLSearchParams(new FormData(join)));
+	}`)
+	chromium.Run(t, ada.Tab, chromedp.Navigate(s.app+"/?"+query))
 	ada.want(t, "#present", "Ada")
 	bob := s.visit(t, "/?room=tea&name=Bob")
 	bob.want(t, "#present", "Ada, Bob")
@@ -72,15 +80,44 @@ func TestChat(t *testing.T) {
 	cleo := s.visit(t, "/?room=coffee&name=Cleo")
 	cleo.want(t, "#present", "Cleo")
 
-	ada.enter(t, "Milk <b>first</b>?")
+	ada.enter(t, "#say input", "Milk <b>first</b>?")
 	for _, p := range []tab{ada, bob} {
 		p.want(t, "#said", "Ada: Milk <b>first</b>?")
 	}
 	cleo.want(t, "#said", "")
 
-	// A user who has left is removed from the list.
-	bob.Close(t)
+	// Who comes later sees the last lines.
+	dan := s.visit(t, "/?room=tea&name=Dan")
+	dan.want(t, "#said", "Ada: Milk <b>first</b>?")
+	ada.want(t, "#present", "Ada, Bob, Dan")
+
+	// A user who has left is removed from the list, also after a restart of the backend.
+	s.example.Kill()
+	s.startExample(t)
+	dan.Close(t)
+	ada.want(t, "#present", "Ada, Bob")
+	bob.enter(t, "#say input", "Tea first.")
+	const all = "Ada: Milk <b>first</b>?Bob: Tea first."
+	ada.want(t, "#said", all)
+
+	// Who comes back sees what was said meanwhile, and nothing twice, whether the browser comes back or the page.
+	chromium.Run(t, bob.Tab, chromedp.Navigate("about:blank"))
 	ada.want(t, "#present", "Ada")
+	s.closeStreams(t, "subject=Ada")
+	s.do(t, "POST", "/say", `{"room":"tea","name":"Eve","say":"Or coffee?"}`, 200, nil)
+	ada.want(t, "#said", all+"Eve: Or coffee?")
+	chromium.Call[chromedp.Void](t, ada.Tab, "() => { lastEventId = ''; open(); }") // everything comes again
+	ada.want(t, ".state", "here")
+	s.do(t, "POST", "/say", `{"room":"tea","name":"Eve","say":"No."}`, 200, nil)
+	ada.want(t, "#said", all+"Eve: Or coffee?Eve: No.")
+
+	// While the backend is away nobody comes in, and the page tries again.
+	s.example.Kill()
+	s.closeStreams(t, "subject=Ada")
+	ada.want(t, ".state", "away")
+	s.startExample(t)
+	ada.want(t, ".state", "here")
+	ada.want(t, "#said", all+"Eve: Or coffee?Eve: No.")
 }
 
 func TestProgress(t *testing.T) {
@@ -89,20 +126,26 @@ func TestProgress(t *testing.T) {
 	p := s.visit(t, "/")
 	p.click(t, "button")
 	p.wait(t, "progress", "(bar) => bar.value > 20 && bar.value < 100")
+
+	// The job outlives a restart of its program, and a page that is loaded again goes on with it.
+	s.example.Kill()
+	s.startExample(t)
+	chromium.Run(t, p.Tab, chromedp.Reload())
+	p.wait(t, "progress", "(bar) => bar.value > 0")
 	p.want(t, "output", "done")
-	s.open(t, "/jobs/unknown", 404)
+	s.open(t, "/events/jobs/unknown", 404)
 }
 
 func TestModel(t *testing.T) {
 	t.Parallel()
 	e := page("llm")
 	e.env = []string{"STEP_MS=60"} // 5 s in all
-	s := e.start(t, "RELAY_URL=APP", "RELAY_PATHS=/llm")
+	s := e.start(t, "RELAY_URL=APP", "RELAY_PATHS=/events/llm")
 	network := harness.NewNetwork(t, strings.TrimPrefix(s.streams, "http://"))
 	p := tab{browser.Open(t)}
-	load := func() { chromium.Run(t, p.Tab, chromedp.Navigate("http://"+network.Addr+"/llm/")) }
+	load := func() { chromium.Run(t, p.Tab, chromedp.Navigate("http://"+network.Addr+"/events/llm/")) }
 	load()
-	p.enter(t, "Why?")
+	p.enter(t, "input", "Why?")
 	const writes = "(answer) => answer.textContent.includes('promise')"
 	p.wait(t, "#answer", writes)
 	network.Cut()
@@ -134,7 +177,7 @@ func TestModel(t *testing.T) {
 	}
 
 	// The model stops when its reader says so.
-	p.enter(t, "And why else?")
+	p.enter(t, "input", "And why else?")
 	p.wait(t, "#answer", writes)
 	p.click(t, "#stop")
 	p.want(t, "#state", "done")

@@ -128,7 +128,8 @@ func (s *site) startExample(t *testing.T) {
 		s.run(t, s.runs.first)
 	}
 	s.example = s.command(t, s.runs.command)
-	if _, ok := s.example.Log.Find(harness.Patience, regexp.MustCompile(s.runs.started)); !ok {
+	// Java compiles first, beside the other tests.
+	if _, ok := s.example.Log.Find(3*harness.Patience, regexp.MustCompile(s.runs.started)); !ok {
 		t.Fatalf("the example does not listen:\n%s", s.example.Log.Text())
 	}
 }

@@ -1,47 +1,46 @@
 // A page with a state and a stream: a counter. Node, no dependencies.
 
-import { readFileSync } from "node:fs";
-import { createServer } from "node:http";
-import { text } from "node:stream/consumers";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Refusal, callback, page, position, publish, read, serve } from "../shared/serve.mjs";
 
-const PORT = Number(process.env.PORT ?? 8000);
-const GATEWAY = process.env.GATEWAY ?? "http://127.0.0.1:3000";
-const PUBLIC = process.env.PUBLIC ?? GATEWAY; // the gateway, as browsers reach it
-const html = readFileSync(new URL("index.html", import.meta.url), "utf8");
+const html = read("index.html", import.meta.url);
 
-// The application's state, a row in a database elsewhere. Each change makes a version.
-const state = { version: 0, value: 0 };
+// The application's state, a row in a database elsewhere: it is there after a restart. Each change makes a version.
+const FILE = `${tmpdir()}/counter-${process.env.PORT ?? 8000}.json`;
+const state = existsSync(FILE) ? JSON.parse(readFileSync(FILE, "utf8")) : { version: 0, value: 0 };
+
+function store() {
+  writeFileSync(`${FILE}.new`, JSON.stringify(state));
+  renameSync(`${FILE}.new`, FILE); // the old state or the new one, whatever happens
+}
 
 // render makes the page. The position first, then the state: what changes between the two comes as
 // an event, which the page knows by its version.
 async function render() {
-  const { position } = await (await fetch(`${GATEWAY}/internal/position`)).json();
-  const values = { gateway: PUBLIC, position, state: JSON.stringify(state) };
-  return html.replace(/{{(\w+)}}/g, (_, name) => values[name]);
+  const from = await position();
+  return page(html, { position: from, state: JSON.stringify(state) });
 }
 
 // change writes the state, then publishes what has changed.
 async function change(by) {
   state.version++;
   state.value += by;
+  store();
   const now = { ...state };
-  await publish({ event: { name: "change", data: JSON.stringify({ version: now.version, by }) } });
+  await say({ event: { name: "change", data: JSON.stringify({ version: now.version, by }) } });
   return now;
 }
 
-// publish publishes one thing after the other, so that they arrive in the order of their versions.
+// say publishes one thing after the other, so that they arrive in the order of their versions.
 // It tries until it succeeds. The page may get a change twice by that, which does no harm.
 let last = Promise.resolve();
-function publish(what) {
+function say(what) {
   return last = last.then(async () => {
     for (;;) {
-      const answer = await fetch(`${GATEWAY}/internal/publish`, {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ topic: "counter", ...what }),
-      }).catch(() => ({ ok: false }));
-      if (answer.ok) return answer.text();
+      const [status] = await publish({ topic: "counter", ...what }).catch(() => [0]);
+      if (status === 200) return;
       await sleep(200);
     }
   });
@@ -53,34 +52,17 @@ let pulsing = false; // not another one while the gateway is away
 setInterval(async () => {
   if (pulsing) return;
   pulsing = true;
-  await publish({ event: { name: "pulse", data: JSON.stringify({ version: state.version }) }, store: false });
+  await say({ event: { name: "pulse", data: JSON.stringify({ version: state.version }) }, store: false });
   pulsing = false;
 }, 1000);
 
-createServer(async (req, res) => {
-  const url = new URL(req.url, "http://localhost");
-  const answer = (status, value) => res.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(value));
-
-  switch (`${req.method} ${url.pathname}`) {
-    case "GET /":
-      return render().then(
-        (page) => res.writeHead(200, { "Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store" }).end(page),
-        (error) => answer(502, { error: error.message }));
-
-    case "POST /callback": { // for the gateway only: do not let others reach it
-      const { action } = JSON.parse(await text(req));
-      return answer(200, action === "connect" ? { topics: ["counter"], retry_ms: 500 } : {});
-    }
-
-    case "GET /state":
-      return answer(200, state);
-
-    case "POST /change": {
-      const by = Number(url.searchParams.get("by"));
-      return Number.isSafeInteger(by) ? answer(200, await change(by)) : answer(400, {});
-    }
-
-    default:
-      return answer(404, {});
-  }
-}).listen(PORT, "127.0.0.1", () => console.log(`listening on http://127.0.0.1:${PORT}`));
+serve({
+  "GET /": render,
+  "POST /callback": callback(() => [200, { topics: ["counter"], retry_ms: 500 }]),
+  "GET /state": () => [200, state],
+  "POST /change": async ({ query }) => {
+    const by = Number(query.get("by") ?? NaN);
+    if (!Number.isSafeInteger(by)) throw new Refusal(400, "by is no whole number");
+    return [200, await change(by)];
+  },
+});

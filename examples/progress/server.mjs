@@ -1,56 +1,50 @@
 // A progress bar for a background job. Node, no dependencies.
 
 import { randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { createServer } from "node:http";
-import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
+import { callback, connections, page, publish, read, serve } from "../shared/serve.mjs";
 
-const PORT = Number(process.env.PORT ?? 8000);
-const GATEWAY = process.env.GATEWAY ?? "http://127.0.0.1:3000";
 const STEP_MS = Number(process.env.STEP_MS ?? 100);
-const page = readFileSync(new URL("index.html", import.meta.url), "utf8").replaceAll("{{gateway}}", GATEWAY);
-
+const html = read("index.html", import.meta.url);
 const jobs = new Map(); // id: percent done
 
-// run does the work, and tells whoever watches. It does not care whether anybody does.
+// run does the work, and tells whoever watches. It does not care whether anybody does, nor whether the gateway is there.
 async function run(id) {
   for (let percent = 0; percent <= 100; percent++) {
     await sleep(STEP_MS);
     jobs.set(id, percent);
-    await fetch(`${GATEWAY}/internal/publish`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      // Only the newest counts, and every new stream starts with it: nothing to replay.
-      body: JSON.stringify({ topic: `job.${id}`, event: progress(id), store: false }),
-    });
+    await publish({ topic: `job.${id}`, event: progress(id) }).catch((error) =>
+      console.log(`the gateway cannot be reached: ${error.cause ?? error}`));
   }
 }
 
 const progress = (id) => ({ name: "progress", data: String(jobs.get(id)) });
 
-function callback({ action, request }) {
-  if (action !== "connect") return [200, {}];
-  const id = request.url.split("/").at(-1);
+function connect(token, path) {
+  const id = path.split("/").at(-1);
   if (!jobs.has(id)) return [404, {}];
   // A slow reader is not sent every step, only the latest one.
   return [200, { topics: [`job.${id}`], events: [progress(id)], overflow: "latest", retry_ms: 500 }];
 }
 
-createServer(async (req, res) => {
-  const answer = (status, value) => res.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify(value));
-  switch (`${req.method} ${req.url}`) {
-    case "GET /":
-      return res.writeHead(200, { "Content-Type": "text/html; charset=utf-8" }).end(page);
-    case "POST /callback": // for the gateway only: do not let others reach it
-      return answer(...callback(JSON.parse(await text(req))));
-    case "POST /jobs": {
-      const id = randomUUID();
-      jobs.set(id, 0);
-      run(id).catch(console.error);
-      return answer(202, { id });
-    }
-    default:
-      return answer(404, {});
-  }
-}).listen(PORT, "127.0.0.1", () => console.log(`listening on http://127.0.0.1:${PORT}`));
+// begin gives up no job that somebody watches: after a restart of this program it is done anew, as from a queue.
+async function begin() {
+  const watched = (await connections()).flatMap(({ topics }) => topics).filter((topic) => topic.startsWith("job."));
+  for (const topic of new Set(watched)) start(topic.slice("job.".length));
+}
+
+function start(id) {
+  jobs.set(id, 0);
+  run(id);
+}
+
+await begin().catch((error) => console.log(`the gateway cannot be reached: ${error.cause ?? error}`));
+serve({
+  "GET /": () => page(html),
+  "POST /callback": callback(connect),
+  "POST /jobs": () => {
+    const id = randomUUID();
+    start(id);
+    return [202, { id }];
+  },
+});
