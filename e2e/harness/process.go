@@ -18,6 +18,7 @@ type Command struct {
 	Args []string
 	Env  []string // NAME=value; the harness adds PORT, PATH and HOME; nothing else is inherited
 	Dir  string   // the working directory; empty: this process's
+	All  bool     // what the command starts is killed with it
 }
 
 // Process is a running gateway.
@@ -26,6 +27,7 @@ type Process struct {
 	Log  *Log // standard output and standard error
 
 	cmd    *exec.Cmd
+	kill   func() // what the command has started; nil: nothing is killed but the command
 	exited chan struct{}
 	code   int // once exited
 	at     time.Time
@@ -44,6 +46,9 @@ func Run(c Command) (*Process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = p.Log, p.Log
 	p.cmd.WaitDelay = 5 * time.Second
 	dieWithParent(p.cmd)
+	if c.All {
+		p.kill = ownGroup(p.cmd)
+	}
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -148,6 +153,9 @@ func (p *Process) ExitedAt() time.Time { return p.at }
 
 // Kill kills the process if it still runs, and waits until it has exited.
 func (p *Process) Kill() {
+	if p.kill != nil {
+		p.kill()
+	}
 	_ = p.cmd.Process.Kill()
 	<-p.exited
 }

@@ -9,3 +9,9 @@ import (
 func dieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
+
+// ownGroup gives the process and what it starts a group of their own, and returns what kills that.
+func ownGroup(cmd *exec.Cmd) (kill func()) {
+	cmd.SysProcAttr.Setpgid = true
+	return func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+}
