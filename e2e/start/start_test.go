@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +19,9 @@ import (
 	"ssegateway/e2e/harness"
 	"ssegateway/e2e/harness/chromium"
 )
+
+// position is an id in what a page shows: each log has its own.
+var position = regexp.MustCompile(`id: [A-Z0-9]+-1`)
 
 // patience is for a compiler, on a machine that is busy.
 const patience = 6 * harness.Patience
@@ -129,11 +133,12 @@ func (n *newcomer) follow(t *testing.T, page map[string][]block) {
 	if len(see) != 3 {
 		t.Fatalf("there are %d blocks under \"See it\", want a stream, a send, and what is shown", len(see))
 	}
-	stream := n.start(t, commands(t, see[:1]))
+	stream := n.start(t, "exec 2>/dev/null\n"+commands(t, see[:1])) // without curl's figures
 	n.awaitStreams(t, stream, 1)
 	send := commands(t, see[1:2])
 	n.run(t, send)
-	if !stream.Log.Until(patience, func(string) bool { return strings.Contains(stream.Log.Text(), see[2].text) }) {
+	shown := regexp.MustCompile(position.ReplaceAllString(see[2].text, `id: [A-Z0-9]+-1`))
+	if !stream.Log.Until(2*harness.Patience, func(string) bool { return shown.MatchString(stream.Log.Text()) }) {
 		t.Fatalf("the stream shows\n%s\nwant\n%s\nthe application:\n%s", stream.Log.Text(), see[2].text, app.Log.Text())
 	}
 
