@@ -1,5 +1,5 @@
 // Runs the controller of the page in a Tomcat 9, with Debian's Spring 4.3: there is no Spring Boot here. The annotations are
-// the same. What Boot does by itself (the dispatcher, JSON, static files, the address) is done by hand, without
+// the same. What Boot does by itself (the dispatcher, JSON, the page, the address) is done by hand, without
 // @Configuration, since a Spring of before Java 9 cannot make classes on Java 17.
 
 import com.example.notes.NotesController;
@@ -11,7 +11,6 @@ import java.util.Map;
 import java.util.Properties;
 import org.apache.catalina.startup.Tomcat;
 import org.springframework.beans.factory.support.RootBeanDefinition;
-import org.springframework.core.io.FileSystemResource;
 import org.springframework.http.converter.json.MappingJackson2HttpMessageConverter;
 import org.springframework.web.HttpRequestHandler;
 import org.springframework.web.context.support.GenericWebApplicationContext;
@@ -20,7 +19,6 @@ import org.springframework.web.servlet.handler.SimpleUrlHandlerMapping;
 import org.springframework.web.servlet.mvc.HttpRequestHandlerAdapter;
 import org.springframework.web.servlet.mvc.method.annotation.RequestMappingHandlerAdapter;
 import org.springframework.web.servlet.mvc.method.annotation.RequestMappingHandlerMapping;
-import org.springframework.web.servlet.resource.ResourceHttpRequestHandler;
 
 class Main {
     static final Path RESOURCES = Path.of("src/main/resources").toAbsolutePath();
@@ -38,12 +36,11 @@ class Main {
         bean(RequestMappingHandlerMapping.class, Map.of("order", 0));
         bean(RequestMappingHandlerAdapter.class, Map.of("messageConverters", List.of(new MappingJackson2HttpMessageConverter())));
         bean(HttpRequestHandlerAdapter.class, Map.of());
-        bean(ResourceHttpRequestHandler.class, Map.of("locations", List.of(new FileSystemResource(RESOURCES + "/static/"))));
         context.getBeanFactory().registerSingleton("welcome", (HttpRequestHandler) (request, response) -> {
             response.setContentType("text/html;charset=utf-8");
             Files.copy(RESOURCES.resolve("static/index.html"), response.getOutputStream());
         });
-        bean(SimpleUrlHandlerMapping.class, Map.of("urlMap", Map.of("/", "welcome", "/**", "ResourceHttpRequestHandler")));
+        bean(SimpleUrlHandlerMapping.class, Map.of("urlMap", Map.of("/", "welcome")));
 
         var properties = new Properties();
         try (var file = new FileInputStream(RESOURCES.resolve("application.properties").toFile())) {
