@@ -82,7 +82,7 @@ type site struct {
 	client   *http.Client
 }
 
-// start runs both until the end of the test. In the settings APP stands for the base URL of the example.
+// start runs both until the end of the test. In the settings APP and PORT stand for the base URL of the example and its port.
 func (e example) start(t *testing.T, settings ...string) *site {
 	t.Helper()
 	s := e.prepare(t, settings...)
@@ -103,7 +103,7 @@ func (e example) prepare(t *testing.T, settings ...string) *site {
 	s := &site{runs: e, files: t.TempDir(), app: "http://127.0.0.1:" + strconv.Itoa(port), client: harness.Local(port, nil).Client()}
 	s.client.Transport = nil // not limited to one server
 	for i := range settings {
-		settings[i] = strings.Replace(settings[i], "APP", s.app, 1)
+		settings[i] = strings.NewReplacer("APP", s.app, "PORT", strconv.Itoa(port)).Replace(settings[i])
 	}
 	s.startGateway(t, append([]string{
 		"CALLBACK_URL=" + s.app + "/callback", "CORS_ALLOWED_ORIGINS=" + s.app, "HEARTBEAT_INTERVAL_SECONDS=3600",
@@ -142,7 +142,7 @@ func (s *site) command(t *testing.T, command []string) *harness.Process {
 	for _, arg := range command {
 		args = append(args, strings.NewReplacer("PORT", port, "BACKEND", goExample, "STREAMS", s.streams).Replace(arg))
 	}
-	p, err := harness.Run(harness.Command{Args: args, Dir: s.files, Env: append([]string{
+	p, err := harness.Run(harness.Command{Args: args, Dir: s.files, All: true, Env: append([]string{
 		"PORT=" + port, "GATEWAY=" + s.streams, "TMPDIR=" + s.files, "STEP_MS=20",
 	}, s.runs.env...)})
 	if err != nil {
