@@ -2,6 +2,7 @@ package examples
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -180,7 +181,8 @@ func (c rawConn) wantRefusal(t *testing.T) {
 		t.Fatal(err)
 	}
 	line, err := bufio.NewReader(c).ReadString('\n')
-	if netErr, ok := err.(net.Error); ok && netErr.Timeout() {
+	var waited net.Error
+	if errors.As(err, &waited) && waited.Timeout() {
 		t.Error("no answer to a length that is none")
 	}
 	if line != "" && !regexp.MustCompile(`^HTTP/1\.[01] 4\d\d`).MatchString(line) {
