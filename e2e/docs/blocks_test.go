@@ -63,7 +63,7 @@ func newBlock(page string, begin int, language string, lines []string, indent in
 func pages(t *testing.T) (all []string) {
 	t.Helper()
 	all = []string{"README.md"}
-	for _, pattern := range []string{"docs/*.md", "docs/[!a]*/*.md"} {
+	for _, pattern := range []string{"docs/*.md", "docs/[^a]*/*.md"} {
 		found, err := filepath.Glob(inRepository(pattern))
 		if err != nil {
 			t.Fatal(err)

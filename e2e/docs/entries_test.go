@@ -7,6 +7,7 @@ func inventory() []entry {
 	programs := "e2e/examples/docs_test.go"
 	relayed := "e2e/examples/relay_test.go"
 	inPage := "e2e/examples/relaypage_test.go"
+	pages := "e2e/examples/streams_test.go"
 	return slices.Concat([]entry{
 		{"README.md", "make demo", commandsOnly},
 		{"README.md", "make build", commandsOnly},
@@ -31,6 +32,11 @@ func inventory() []entry {
 		{"architecture.md", "publish ──▶ log", drawn},
 		{"security.md", "flowchart LR", by("e2e/site/read_test.go", "TestDrawings")},
 
+		{"backends.md", `{"subject"`, granted},
+		{"backends.md", "curl 'http://127.0.0.1:3000/internal/connections?topic", request},
+		{"backends.md", "curl -X DELETE", request},
+		{"backends.md", "curl http://127.0.0.1:3000/internal/publish", request},
+
 		{"bench.md", "", commandsOnly},
 		{"benchmarks.md", "", by("bench/compare/compare_test.go", "benchmarks.md")},
 		{"guarantees.md", "", by("bench/stress/stress_test.go", "guarantees.md")},
@@ -54,6 +60,13 @@ func inventory() []entry {
 		{"operations.md", "spec:", pod},
 		{"operations.md", "NATS_URL", commandsOnly},
 		{"operations.md", "[INFO] connect", logged},
+
+		{"pages.md", "// server.mjs", by(pages, "server.mjs")},
+		{"pages.md", "node server.mjs", by(pages, "pages.md")},
+		{"pages.md", "// plain.js", by(pages, "plain.js")},
+		{"pages.md", "// page.js", by(pages, "page.js")},
+		{"pages.md", "// key.js", by(pages, "key.js")},
+		{"pages.md", "// shared.js", by(pages, "shared.js")},
 
 		{"probe.md", "", by("internal/probe/report_test.go", "nothing found; versions HTTP/2")},
 
@@ -93,7 +106,21 @@ func inventory() []entry {
 		{"tracing.md", "OTEL_EXPORTER", commandsOnly},
 		{"tracing.md", "proxy_set_header", nginx},
 		{"tracing.md", "curl -o cpu", by("e2e/tracing/profile_test.go", "/internal/debug/pprof/")},
-	}, cli(), contract())
+	}, concepts(), start(), cli(), contract())
+}
+
+func concepts() (all []entry) {
+	for _, page := range []string{"cluster", "connect", "drain", "relay", "replay", "send", "state"} {
+		all = append(all, entry{"concepts/" + page + ".md", "sequenceDiagram", by("e2e/site/read_test.go", "TestDrawings")})
+	}
+	return append(all, entry{"concepts/replay.md", "const events", script})
+}
+
+func start() (all []entry) {
+	for _, page := range []string{"go", "java-spring", "node-express", "php-laravel", "python-django", "python-flask", "ruby-rails"} {
+		all = append(all, entry{"start/" + page + ".md", "", by("e2e/start/start_test.go", "docs/start/")})
+	}
+	return all
 }
 
 func cli() []entry {

@@ -66,8 +66,12 @@ func TestDrawings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	below, err := filepath.Glob("../../docs/[^a]*/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	blocks := 0
-	for _, file := range pages {
+	for _, file := range append(pages, below...) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -77,10 +81,10 @@ func TestDrawings(t *testing.T) {
 			continue
 		}
 		blocks += want
-		page := strings.TrimSuffix(filepath.Base(file), ".md")
+		page := strings.TrimSuffix(strings.TrimPrefix(filepath.ToSlash(file), "../../docs/"), ".md")
 		r.view(1280, "light")
 		r.read(page + ".html")
-		const drawn = `() => [...document.querySelectorAll(".drawing svg")].filter((d) => d.querySelectorAll(".node").length > 1)`
+		const drawn = `() => [...document.querySelectorAll(".drawing svg")].filter((d) => d.querySelectorAll(".node, .actor").length > 1)`
 		if n := chromium.Call[int](t, r.tab, `() => (`+drawn+`)().length`); n != want {
 			t.Errorf("%s: %d drawings, want %d", page, n, want)
 		}
