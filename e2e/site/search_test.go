@@ -16,12 +16,12 @@ var questions = []struct {
 	found []string
 }{
 	{"nothing arrives", []string{"operations.html#nothing-arrives-find-out-where"}},
-	{"topics bytes_queued drops", []string{"operations.html#nothing-arrives-find-out-where", "api.html#connection", "contract.html#14-looking-at-connections-changing-and-closing-them"}},
+	{"topics bytes_queued drops", []string{"operations.html#what-topics-bytes_queued-and-drops-tell"}},
 	{"auth without cookies", []string{"operations.html#authentication-without-cookies"}},
 	{"protect the callback", []string{"operations.html#protecting-the-callback"}},
 	{"own CA for https callback SSL_CERT_FILE", []string{"operations.html#an-https-callback-with-a-certificate-of-your-own-authority-ca"}},
 	{"second SIGTERM", []string{"operations.html#signals-and-reload", "contract.html#10-shutdown"}},
-	{"upgrade", []string{"operations.html#upgrade"}},
+	{"upgrade", []string{"upgrade.html"}},
 	{"reload SIGHUP", []string{"operations.html#signals-and-reload"}},
 	{"log rotation", []string{"operations.html#logs"}},
 	{"restart of a single node", []string{"operations.html#restart-of-a-single-gateway"}},
