@@ -21,7 +21,7 @@ var questions = []struct {
 	{"protect the callback", []string{"operations.html#protecting-the-callback"}},
 	{"own CA for https callback SSL_CERT_FILE", []string{"operations.html#an-https-callback-with-a-certificate-of-your-own-authority-ca"}},
 	{"second SIGTERM", []string{"operations.html#signals-and-reload", "contract.html#10-shutdown"}},
-	{"upgrade", []string{"upgrade.html"}},
+	{"upgrade", []string{"upgrade.html#upgrade"}},
 	{"reload SIGHUP", []string{"operations.html#signals-and-reload"}},
 	{"log rotation", []string{"operations.html#logs"}},
 	{"restart of a single node", []string{"operations.html#restart-of-a-single-gateway"}},
