@@ -20,18 +20,49 @@ func TestPageShowsTheTable(t *testing.T) {
 	harness.KeepPage(t, page, "-update` -->\n", "<!-- settings: end -->", markdown(), *update)
 }
 
+// groups are the parts of the page. A setting belongs to the first group that has its name, or the beginning of it.
+var groups = []struct{ title, settings string }{
+	{"Listening", "CONFIG_FILE PORT TLS_ H2C HTTP2_"},
+	{"The backend", "CALLBACK_ BACKEND_"},
+	{"Who may send", "INTERNAL_"},
+	{"Clients", "HEARTBEAT_ CORS_ EVENTSOURCE_ EVENT_FORM"},
+	{"The address of a client", "MAX_CONNECTIONS_PER_IP CONNECTS_PER_ TRUSTED_ CLIENT_IP_ PROXY_PROTOCOL"},
+	{"Bounds", "MAX_ QUEUE_ REQUEST_BUDGET_"},
+	{"Topics and their log", "TOPIC_ RETAINED_"},
+	{"What survives a kill, alone", "STATE_"},
+	{"Several gateways", "NATS_ NODE_"},
+	{"Relay", "RELAY_"},
+	{"Shutdown", "DRAIN_"},
+	{"Looking on", "LOG_ CONSOLE PPROF"},
+}
+
 func markdown() string {
-	var b strings.Builder
-	b.WriteString("\n| variable | flag | default | allowed | meaning |\n| --- | --- | --- | --- | --- |\n")
+	tables := make([]strings.Builder, len(groups))
 	for _, s := range settings(new(Config)) {
 		standard := "none"
 		if s.standard != "" {
 			standard = "`" + s.standard + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | `--%s` | %s | %s | %s |\n", s.env, s.flag(), standard, s.allowed, s.meaning)
+		fmt.Fprintf(&tables[groupOf(s.env)], "| `%s` | `--%s` | %s | %s | %s |\n", s.env, s.flag(), standard, s.allowed, s.meaning)
+	}
+	var b strings.Builder
+	for i := range tables {
+		b.WriteString("\n### " + groups[i].title + "\n\n| variable | flag | default | allowed | meaning |\n| --- | --- | --- | --- | --- |\n" + tables[i].String())
 	}
 	b.WriteString("\n")
 	return b.String()
+}
+
+// groupOf returns the index of a setting's group.
+func groupOf(env string) int {
+	for i, g := range groups {
+		for name := range strings.FieldsSeq(g.settings) {
+			if strings.HasPrefix(env, name) {
+				return i
+			}
+		}
+	}
+	panic(env + " has no group")
 }
 
 // TestPageExample loads the configuration file that the page shows.
