@@ -113,6 +113,9 @@ func (a attempt) sendFrames(conn net.Conn, known []string) (lines []string) {
 			return append(lines, "marker "+line)
 		case line == fmt.Sprintf("answer %d %s", markerID, itsReply):
 			return append(lines, "marker answered")
+		case strings.HasSuffix(line, " reset STREAM_CLOSED"):
+			// Of a stream that was answered before the rest of its body had come (RFC 9113 section 5.1): a matter of who was faster.
+			continue
 		}
 		lines = append(lines, "late "+line)
 	}
