@@ -60,7 +60,7 @@ func TestBatchToFrozenNode(t *testing.T) {
 	t.Parallel()
 	n := startNodes(t)
 	_, token := n.open(n.a, "x", "")
-	if err := n.a.Signal(syscall.SIGSTOP); err != nil {
+	if err := n.a.Freeze(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = n.a.Signal(syscall.SIGCONT) }()

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -113,9 +114,18 @@ func Wait(t *testing.T, tab Tab, function string, args ...any) error {
 	t.Helper()
 	limited, cancel := context.WithTimeout(tab, 2*harness.Patience) // the tab's own timeout comes first
 	defer cancel()
-	_, err := chromedp.Run(limited, chromedp.Poll[bool](invocation(t, function, args),
-		chromedp.WithPollingMutation(), chromedp.WithPollingTimeout(harness.Patience)))
-	return err
+	for {
+		_, err := chromedp.Run(limited, chromedp.Poll[bool](invocation(t, function, args),
+			chromedp.WithPollingMutation(), chromedp.WithPollingTimeout(harness.Patience)))
+		if limited.Err() != nil || !isReplaced(err) {
+			return err
+		}
+	}
+}
+
+// isReplaced reports whether the document that was asked has made room for another one, which has to be asked anew.
+func isReplaced(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "Cannot find context with specified id") || strings.Contains(err.Error(), "Execution context was destroyed"))
 }
 
 // invocation returns the expression that calls a function. It exists because chromedp turns
