@@ -183,16 +183,6 @@ func (o *operator) streams(from, n int) []net.Conn {
 	return all
 }
 
-// axe is what looks for barriers.
-func axe(t *testing.T) string {
-	t.Helper()
-	script, err := os.ReadFile("npm/node_modules/axe-core/axe.min.js")
-	if err != nil {
-		t.Fatalf("the npm packages are not installed: run `make test-deps` (%v)", err)
-	}
-	return string(script)
-}
-
 // The console with 10,000 connections: every page has its figures, no barriers in light and dark, and nothing on its console; what is clicked is done.
 func TestConsole(t *testing.T) {
 	o := startConsole(t)
@@ -204,7 +194,7 @@ func TestConsole(t *testing.T) {
 	if n := chromium.Call[int](t, o.tab, `() => document.querySelectorAll(".chart canvas").length`); n != 9 {
 		t.Errorf("%d plots", n)
 	}
-	script := axe(t)
+	script := chromium.Axe(t, "npm/node_modules")
 	chromium.Run(t, o.tab, chromedp.Evaluate[chromedp.Void](script))
 	for _, view := range []struct {
 		width  int64
@@ -215,10 +205,7 @@ func TestConsole(t *testing.T) {
 		for _, page := range append(consolePages, "topics/news") {
 			o.goTo(page)
 			o.wants("the page "+page, `() => document.querySelector("h1") !== null`)
-			if found := chromium.Call[string](t, o.tab, `async () => {
-				const r = await axe.run(document, { resultTypes: ["violations"] })
-				return r.violations.map((v) => v.id + ": " + v.nodes.map((n) => n.html.slice(0, 160) + n.failureSummary).join("; ")).join("\n")
-			}`); found != "" {
+			if found := chromium.Barriers(t, o.tab); found != "" {
 				t.Errorf("%s: %+v: %s", page, view, found)
 			}
 			if wide := chromium.Call[int](t, o.tab, `() => document.documentElement.scrollWidth - innerWidth`); wide > 0 {

@@ -17,7 +17,7 @@ func (p *Process) Freeze() error {
 		return err
 	}
 	for begin := time.Now(); time.Since(begin) < Patience; {
-		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Pid()))
 		if err != nil {
 			return err
 		}

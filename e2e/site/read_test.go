@@ -20,7 +20,7 @@ var kinds = []string{
 
 // Each kind of page is whole without a network, and has no barriers in light and dark.
 func TestPages(t *testing.T) {
-	script := axe(t)
+	script := chromium.Axe(t, "../browser/npm/node_modules")
 	r := open(t)
 	for _, scheme := range []string{"light", "dark"} {
 		r.view(1280, scheme)
@@ -30,7 +30,7 @@ func TestPages(t *testing.T) {
 				t.Errorf("%s: in %s dark is %v", page, scheme, dark)
 			}
 			chromium.Run(t, r.tab, chromedp.Evaluate[chromedp.Void](script))
-			if found := r.barriers(); found != "" {
+			if found := chromium.Barriers(t, r.tab); found != "" {
 				t.Errorf("%s, %s: %s", page, scheme, found)
 			}
 		}
@@ -40,7 +40,7 @@ func TestPages(t *testing.T) {
 
 // On a phone no page has to be moved sideways, and the navigation and the search can be opened.
 func TestPhone(t *testing.T) {
-	script := axe(t)
+	script := chromium.Axe(t, "../browser/npm/node_modules")
 	r := open(t)
 	r.view(390, "light")
 	for _, page := range append([]string{"contract.html", "api.html", "benchmarks.html", "configuration.html"}, kinds...) {
@@ -53,7 +53,7 @@ func TestPhone(t *testing.T) {
 	chromium.Run(t, r.tab, chromedp.Evaluate[chromedp.Void](script))
 	chromium.Call[chromedp.Void](t, r.tab, `() => document.querySelector(".VPLocalNav button.menu").click()`)
 	r.wants("the navigation", `() => document.querySelector(".VPSidebar.open")?.innerText.includes("Contract")`)
-	if found := r.barriers(); found != "" {
+	if found := chromium.Barriers(t, r.tab); found != "" {
 		t.Errorf("with the navigation: %s", found)
 	}
 	r.isQuiet()

@@ -3,7 +3,6 @@ package site
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +14,6 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
-	"ssegateway/e2e/harness"
 	"ssegateway/e2e/harness/chromium"
 )
 
@@ -104,29 +102,4 @@ func (r *reader) isQuiet() {
 			r.t.Errorf("a page asked for %s", url)
 		}
 	}
-}
-
-// axe is what looks for barriers.
-func axe(t *testing.T) string {
-	t.Helper()
-	script, err := os.ReadFile("../browser/npm/node_modules/axe-core/axe.min.js")
-	if err != nil {
-		t.Fatalf("the npm packages are not installed: run `make test-deps` (%v)", err)
-	}
-	return string(script)
-}
-
-// barriers returns what axe finds in the page, which has it loaded. It may take long on a busy machine.
-func (r *reader) barriers() string {
-	r.t.Helper()
-	limited, cancel := context.WithTimeout(r.tab, 6*harness.Patience)
-	defer cancel()
-	found, err := chromedp.Run(limited, chromedp.Evaluate[string](`(async () => {
-		const r = await axe.run(document, { resultTypes: ["violations"] })
-		return r.violations.map((v) => v.id + ": " + v.nodes.slice(0, 5).map((n) => n.target + " " + n.html.slice(0, 160) + n.failureSummary).join("; ")).join("\n")
-	})()`, chromedp.EvalAwaitPromise))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return found
 }
