@@ -113,6 +113,11 @@ func (n *nodes) oneLog(t *testing.T) {
 		return status == http.StatusServiceUnavailable
 	})
 	before := publish(n.b, "4", "")
+	// A node answers when it has read its own event. So a has passed all that it cannot read.
+	n.await("read by the old node", func() bool {
+		status, _ := n.call(n.a, http.MethodPost, "/internal/publish", `{"topic":"nobody","event":{"data":""}}`)
+		return status == http.StatusOK
+	})
 	n.backend.On("back", harness.Script{Connect: func(*harness.Callback) harness.Answer { return harness.Answer{Body: `{"topics":["log"]}`} }})
 	x, err := n.a.Endpoint.Do(t.Context(), harness.Request{Target: "/stream", Header: []harness.Field{
 		{Name: harness.KeyHeader, Value: "back"}, {Name: "Last-Event-ID", Value: second},
