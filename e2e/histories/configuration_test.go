@@ -73,7 +73,8 @@ const (
 func (c configuration) settings() []string {
 	s := []string{
 		"HEARTBEAT_INTERVAL_SECONDS=" + c["heartbeat"], "CALLBACK_BATCH=" + c["ends"],
-		"QUEUE_BYTES=16777216", // more than a script sends at once: else a policy drops what a busy machine has not written yet
+		"QUEUE_BYTES=16777216",    // more than a script sends at once: else a policy drops what a busy machine has not written yet
+		"MAX_BODY_BYTES=16777216", // more than a script sends at once: else a batch of large events is refused, and the same events one by one are not
 	}
 	if c["token"] == "on" {
 		s = append(s, "INTERNAL_TOKEN="+internalToken)
