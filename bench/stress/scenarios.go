@@ -22,7 +22,7 @@ var scenarios = []scenario{
 	},
 	{
 		name:    "soak",
-		promise: "No event is lost, doubled, torn or out of order, each end is told once, and memory stays flat (±5 % from minute 10).",
+		promise: "No event is lost, doubled, torn or out of order, each end is told once, and memory stays flat (±5 % from minute 10, means of ten minutes).",
 		limits:  "15,000 streams for 50 minutes: 2,000 sends and 2 publishes to everybody a second, heartbeats, and 1,500 streams that leave after a second and come back with their position.",
 		pkg:     "./e2e/load", test: "TestSoak",
 		flags: []string{"-strict", "-streams", "15000", "-duration", "50m", "-flat", "10m"},

@@ -3,8 +3,8 @@ package load
 import (
 	"bytes"
 	"encoding/json"
-	"math"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -39,16 +39,10 @@ func TestSoak(t *testing.T) {
 	if check != (bench.Check{Events: check.Events}) || check.Events < int64(*streams) {
 		t.Errorf("%+v", check)
 	}
-	least, most := int64(math.MaxInt64), int64(0)
-	for _, s := range result.Memory {
-		if s.Seconds >= flat.Seconds() {
-			least, most = min(least, s.RSS), max(most, s.RSS)
-		}
+	means, spread := flatness(result.Memory, flat.Seconds(), duration.Seconds())
+	if len(means) == 0 {
+		t.Fatalf("no look at the memory in a part after %v", *flat)
 	}
-	if most == 0 {
-		t.Fatalf("no look at the memory after %v", *flat)
-	}
-	spread := 100 * float64(most-least) / float64(most+least) // from the middle of both
 	value := func(name string) (v float64) {
 		for _, f := range result.Figures {
 			if f.Name == name {
@@ -59,14 +53,56 @@ func TestSoak(t *testing.T) {
 		return 0
 	}
 	reopened := value("streams reopened") * duration.Seconds()
-	harness.Figure(t, "%d streams for %v, %.0f of them reopened: %d events checked, %d lost, doubled, torn, out of order or another stream's; resident memory %.1f to %.1f MB, ±%.1f %% from %v on (bound ±%d %%)",
+	harness.Figure(t, "%d streams for %v, %.0f of them reopened: %d events checked, %d lost, doubled, torn, out of order or another stream's; mean resident memory of four equal times from %v on: %.1f MB, ±%.1f %% (bound ±%d %%)",
 		*streams, *duration, reopened, check.Events, check.Lost+check.Doubled+check.Torn+check.Reordered+check.Misdelivered,
-		float64(least)/1e6, float64(most)/1e6, spread, *flat, bound)
+		*flat, means, spread, bound)
 	t.Logf("%s", strings.TrimSpace(messages.String()))
 	if reopened == 0 || value("beats") == 0 && *duration > 2*time.Second {
 		t.Error("no stream was reopened, or no heartbeat came")
 	}
 	if *strict && spread > bound {
 		t.Errorf("memory is not flat: %+v", result.Memory)
+	}
+}
+
+// flatness divides the time between from and to, in seconds, into four equal parts. It returns the mean resident memory of each in
+// MB, and by how many percent the means are at most away from the middle of the least and the most of them. A single
+// look tells little: the memory of a program with a garbage collector rises and falls with each collection. There are no
+// means if there was no look in one of the parts.
+func flatness(looks []bench.Sample, from, to float64) (means []float64, spread float64) {
+	const parts = 4
+	sum, n := [parts]float64{}, [parts]float64{}
+	for _, s := range looks {
+		if part := int(parts * (s.Seconds - from) / (to - from)); s.Seconds >= from && part < parts {
+			sum[part] += float64(s.RSS) / 1e6
+			n[part]++
+		}
+	}
+	for part := range parts {
+		if n[part] == 0 {
+			return nil, 0
+		}
+		means = append(means, sum[part]/n[part])
+	}
+	least, most := slices.Min(means), slices.Max(means)
+	return means, 100 * (most - least) / (most + least)
+}
+
+// Memory that rises and falls is flat; memory that also grows is not.
+func TestFlatness(t *testing.T) {
+	var saw, grows []bench.Sample
+	for i := range 400 {
+		rss := int64(50e6 + 1e6*(i%40))
+		saw = append(saw, bench.Sample{Seconds: float64(i), RSS: rss})
+		grows = append(grows, bench.Sample{Seconds: float64(i), RSS: rss + int64(50e3*i)})
+	}
+	if means, spread := flatness(saw, 80, 400); spread > 1 || len(means) != 4 || means[0] != 69.5 {
+		t.Errorf("%v, ±%.1f %%", means, spread)
+	}
+	if means, spread := flatness(grows, 80, 400); spread < 5 {
+		t.Errorf("%v, ±%.1f %%", means, spread)
+	}
+	if means, _ := flatness(saw[:300], 80, 400); means != nil {
+		t.Errorf("%v of a time without a look", means)
 	}
 }
