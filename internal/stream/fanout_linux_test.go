@@ -182,14 +182,19 @@ func TestFanoutSystemCalls(t *testing.T) {
 	}
 	others := 0
 	for name := range after {
-		if name != "sendto" {
+		if name != "sendto" && !scheduling[name] {
 			others += after[name] - before[name]
 		}
 	}
-	// The runtime does this and that beside it, as time passes.
+	// The runtime does this and that beside it.
 	if others > (many-few)*auditStreams/20 {
 		t.Errorf("%d other system calls for %d sends:\n%v\n%v", others, (many-few)*auditStreams, before, after)
 	}
+}
+
+// scheduling is what the runtime calls to wait and to wake, the more often the less time it gets from a busy machine.
+var scheduling = map[string]bool{
+	"futex": true, "nanosleep": true, "sched_yield": true, "epoll_pwait": true, "getpid": true, "tgkill": true, "rt_sigreturn": true, "restart_syscall": true,
 }
 
 // auditSystemCalls counts the system calls of a process that sends events.
