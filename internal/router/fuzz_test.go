@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // Whatever comes as a request: what is understood of it can be written, and says the same then.
@@ -15,10 +16,12 @@ func FuzzRequest(f *testing.F) {
 			f.Add(q.encode(1))
 		}
 	}
+	f.Add([]byte("PATCH /internal/connections/0\n{\"topics\":{\"add\":[]}}"))
 	f.Fuzz(func(t *testing.T, message []byte) {
 		if q, ok := decodeV0(message); ok {
-			if again, ok := decodeV0(q.encode(0)); !ok || cmp.Diff(q, again) != "" {
-				t.Errorf("version 0: %v %s", ok, cmp.Diff(q, again))
+			again, ok := decodeV0(q.encode(0))
+			if diff := cmp.Diff(q, again, cmpopts.EquateEmpty()); !ok || diff != "" {
+				t.Errorf("version 0: %v %s", ok, diff)
 			}
 		}
 		var q, again nodeRequest
