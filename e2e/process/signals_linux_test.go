@@ -104,7 +104,12 @@ func TestThirdSignal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Kill()
-	resp, err := http.Get("http://127.0.0.1:" + strconv.Itoa(p.Port) + "/events?key=stuck")
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(p.Port)+"/events", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set(harness.KeyHeader, "stuck")
+	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
