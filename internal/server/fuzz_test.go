@@ -32,13 +32,15 @@ func FuzzRoutes(f *testing.F) {
 	f.Add([]byte("POST /internal/send HTTP/1.0\nHost: h\nContent-Length: 2\n\n{}"))
 	f.Add([]byte("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"))
 	f.Add([]byte("GET / HTTP/1.1\nHost:\"\n\n"))
+	f.Add([]byte("GET HTTP://h? HTTP/0.0\n\n"))
+	f.Add([]byte("GET HTTP://h? HTTP/1.0\n\n"))
 	var reached string
 	s := &Server{withCORS: newCORS(nil)}
 	s.clients = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { reached = r.RequestURI })
 	public := s.admit(s.servePublic, true)
 	f.Fuzz(func(t *testing.T, request []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(request)))
-		if err != nil || len(request) > 4<<10 {
+		if err != nil || len(request) > 4<<10 || r.ProtoMajor != 1 { // net/http's server refuses other versions itself
 			return
 		}
 		raw := rawTarget(request)
