@@ -3,7 +3,7 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Refusal, callback, page, position, publish, read, serve } from "../shared/serve.mjs";
+import { Refusal, callback, page, position, publish, read, serve } from "../common/serve.mjs";
 
 const html = read("index.html", import.meta.url);
 

@@ -2,7 +2,7 @@
 // Node, no dependencies.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { Refusal, callback, connections, page, publish, read, serve, short } from "../shared/serve.mjs";
+import { Refusal, callback, connections, page, publish, read, serve, short } from "../common/serve.mjs";
 
 const html = read("index.html", import.meta.url);
 const present = new Map(); // token of an open stream: { room, name }

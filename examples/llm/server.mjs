@@ -2,7 +2,7 @@
 // gateway in front of it no more than one field: see docs/relay.md. The model is a text file.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { page, read, serve } from "../shared/serve.mjs";
+import { page, read, serve } from "../common/serve.mjs";
 
 const STEP_MS = Number(process.env.STEP_MS ?? 60);
 const html = read("index.html", import.meta.url);

@@ -2,7 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { callback, connections, page, publish, read, serve } from "../shared/serve.mjs";
+import { callback, connections, page, publish, read, serve } from "../common/serve.mjs";
 
 const STEP_MS = Number(process.env.STEP_MS ?? 100);
 const html = read("index.html", import.meta.url);
