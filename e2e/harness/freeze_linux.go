@@ -16,7 +16,9 @@ func (p *Process) Freeze() error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	for begin := time.Now(); time.Since(begin) < Patience; {
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for begin := time.Now(); time.Since(begin) < Patience; <-poll.C {
 		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Pid()))
 		if err != nil {
 			return err

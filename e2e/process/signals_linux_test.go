@@ -2,7 +2,6 @@ package process
 
 import (
 	"crypto/tls"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -104,16 +103,14 @@ func TestThirdSignal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Kill()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(p.Port)+"/events", http.NoBody)
+	x, err := harness.Local(p.Port, nil).Do(t.Context(), harness.Request{Target: "/events", Header: []harness.Field{{Name: harness.KeyHeader, Value: "stuck"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set(harness.KeyHeader, "stuck")
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
+	defer x.HangUp()
+	if _, err := x.Head(harness.Patience); err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
 	signal(t, p, syscall.SIGTERM)
 	wantLog(t, p, `\[INFO\] draining`)
 	signal(t, p, syscall.SIGTERM)

@@ -33,6 +33,7 @@ func FuzzRoutes(f *testing.F) {
 	f.Add([]byte("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"))
 	f.Add([]byte("GET / HTTP/1.1\nHost:\"\n\n"))
 	f.Add([]byte("GET HTTP://h? HTTP/0.0\n\n"))
+	f.Add([]byte("PRI * HTTP/2.0\r\n\r\n"))
 	f.Add([]byte("GET HTTP://h? HTTP/1.0\n\n"))
 	var reached string
 	s := &Server{withCORS: newCORS(nil)}
@@ -40,8 +41,11 @@ func FuzzRoutes(f *testing.F) {
 	public := s.admit(s.servePublic, true)
 	f.Fuzz(func(t *testing.T, request []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(request)))
-		if err != nil || len(request) > 4<<10 || r.ProtoMajor != 1 { // net/http's server refuses other versions itself
+		if err != nil || len(request) > 4<<10 {
 			return
+		}
+		if preface := r.Method == "PRI" && r.RequestURI == "*" && r.Proto == "HTTP/2.0"; r.ProtoMajor != 1 && !preface {
+			return // net/http's server refuses it itself
 		}
 		raw := rawTarget(request)
 		r.RemoteAddr = "192.0.2.1:1" // a stranger, whom nothing of /internal answers

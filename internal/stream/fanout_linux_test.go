@@ -180,15 +180,18 @@ func TestFanoutSystemCalls(t *testing.T) {
 	if n := after["sendto"] - before["sendto"]; n != (many-few)*auditStreams {
 		t.Errorf("%d system calls sendto more for %d events more to %d streams", n, many-few, auditStreams)
 	}
-	others := 0
+	others, waits := 0, 0
 	for name := range after {
-		if name != "sendto" && !scheduling[name] {
-			others += after[name] - before[name]
+		switch more := after[name] - before[name]; {
+		case scheduling[name]:
+			waits += more
+		case name != "sendto":
+			others += more
 		}
 	}
 	// The runtime does this and that beside it.
-	if others > (many-few)*auditStreams/20 {
-		t.Errorf("%d other system calls for %d sends:\n%v\n%v", others, (many-few)*auditStreams, before, after)
+	if sends := (many - few) * auditStreams; others > sends/20 || waits > sends/4 {
+		t.Errorf("%d system calls to wait and to wake, and %d others, for %d sends:\n%v\n%v", waits, others, sends, before, after)
 	}
 }
 
