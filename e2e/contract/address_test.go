@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -190,7 +191,7 @@ var addresses = section{title: "2 per address", cases: []contractCase{
 			}
 		}
 		s.wantTooMany(fromAddr("198.51.100.9"), 1, 5)
-		if n := strings.Count(s.gw.Log.Text(), untrustedProxy); n != 1 {
+		if n := s.gw.Log.Count(patience, regexp.MustCompile(untrustedProxy)); n != 1 {
 			t.Errorf("%d warnings, want one", n)
 		}
 	}},

@@ -62,6 +62,15 @@ func (l *Log) Find(patience time.Duration, patterns ...*regexp.Regexp) (found st
 	return found, true
 }
 
+// Count waits for a line that matches the pattern, and returns how many do then. A gateway writes its log behind the
+// answers, so a line may come after what it is about.
+func (l *Log) Count(patience time.Duration, pattern *regexp.Regexp) (n int) {
+	if _, ok := l.Find(patience, pattern); ok {
+		n = len(pattern.FindAllString(l.Text(), -1))
+	}
+	return n
+}
+
 // Until goes through the lines, those to come too, until done says that this was the last one that is needed.
 func (l *Log) Until(patience time.Duration, done func(line string) bool) bool {
 	timer := time.NewTimer(patience)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -311,7 +312,7 @@ func TestHeldWhileNATSTakesNoRecords(t *testing.T) {
 	if want := fmt.Sprintf("\nssegateway_cluster_refused_total %d\n", back.Load()); !strings.Contains(text, want) {
 		t.Errorf("the metrics do not say %q", want)
 	}
-	if lines := strings.Count(g.Log.Text(), "come back later reason=\"too much waits"); lines == 0 || lines > 10 {
+	if lines := g.Log.Count(harness.Patience, regexp.MustCompile(`come back later reason="too much waits`)); lines == 0 || lines > 10 {
 		t.Errorf("%d lines of the log say so", lines)
 	}
 }
