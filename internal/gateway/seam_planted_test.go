@@ -142,7 +142,7 @@ var seamPlants = []plant{
 		bug: "a wait given up though it was over", file: "../topics/welcome.go", test: "TestSeam",
 		old:  "\treached := m.log.Stats().Last\n",
 		new:  "\treached := m.log.Stats().Last\n\tif BUG {\n\t\treached = 0\n\t}\n",
-		says: append([]string{"a gap, but within 10 s", "it goes on from"}, wrongEvents...),
+		says: append([]string{"a gap, but within 10 s", "it goes on from", "the gap says"}, wrongEvents...),
 	},
 	{
 		bug: "a hole taken for a gap", file: "../topics/welcome.go", test: "TestSeam",
