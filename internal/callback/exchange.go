@@ -139,6 +139,11 @@ func readHead(c *conn, to *http.Request, interim func(*http.Response)) (*http.Re
 	if _, err := c.in.Peek(1); err != nil {
 		return nil, err
 	}
+	if to == posted {
+		if r := plainAnswer(c.in); r != nil {
+			return r, nil
+		}
+	}
 	for {
 		response, err := http.ReadResponse(c.in, to)
 		switch {
