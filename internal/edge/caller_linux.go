@@ -1,15 +1,13 @@
 package edge
 
 import (
-	"net"
-
 	"golang.org/x/sys/unix"
 )
 
 // waitForCaller takes the deadline for acknowledgements off a socket: that of a listener for
 // streams is shorter than what a caller may take. The edge's deadlines and the kernel's probes
 // hold.
-func waitForCaller(tcp *net.TCPConn) {
+func waitForCaller(tcp TCP) {
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return

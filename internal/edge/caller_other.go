@@ -2,7 +2,5 @@
 
 package edge
 
-import "net"
-
 // waitForCaller has nothing to take off on this system.
-func waitForCaller(*net.TCPConn) {}
+func waitForCaller(TCP) {}

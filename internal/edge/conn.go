@@ -366,21 +366,25 @@ func (c *Conn) Done() <-chan struct{} {
 
 // HandOver takes a connection that was hijacked off its edge's account. It returns the
 // connection beneath, or for TLS the given one. The caller owns that from now on: it has no
-// deadlines, and the caller counts it as long as it is open.
-func HandOver(nc net.Conn) net.Conn {
+// deadlines, and the caller counts it as long as it is open. unread is what was read of it
+// and net/http has not taken yet.
+func HandOver(nc net.Conn) (beneath net.Conn, unread []byte) {
 	c := Of(nc)
 	if c == nil {
-		return nc
+		return nc, nil
 	}
 	c.handedOver.Store(true)
 	if c.written.Load() > 0 {
 		_ = c.Conn.SetWriteDeadline(time.Time{})
 	}
 	c.forget()
-	if nc == net.Conn(c) {
-		return c.Conn
+	if c.proxied != nil {
+		unread = c.proxied.early
 	}
-	return nc
+	if nc == net.Conn(c) {
+		return c.Conn, unread
+	}
+	return nc, unread
 }
 
 func (c *Conn) forget() {

@@ -210,7 +210,7 @@ func Trust(ctx context.Context) {
 		c.edge.internal++
 	}
 	c.edge.mu.Unlock()
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+	if tcp, ok := c.Conn.(TCP); ok {
 		// A listener for streams gives its sockets small buffers, little time and no probes. A
 		// caller may get long answers, and may be silent in the middle of a streaming request.
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3})

@@ -17,15 +17,14 @@ import (
 // headerTimeout is how long a proxy may take for the header of the PROXY protocol.
 const headerTimeout = 10 * time.Second
 
-// headerBuffer is how much is read at a time while a header comes. It holds a header of version 1,
-// and no more than what net/http reads at once of what comes behind the header.
+// headerBuffer is how much is read at a time while a header comes. It holds a header of version 1.
 const headerBuffer = 256
 
 // proxied is what the header of the PROXY protocol changes of a connection. It is fixed before the
 // connection is passed on, but for early, which belongs to the reader.
 type proxied struct {
 	remote net.Addr // the client's; nil: the header has none, and the peer's own counts
-	early  []byte   // read with the header, and not yet passed on
+	early  []byte   // read before net/http got the connection, and not yet passed on
 }
 
 // errHeader is an error of a peer that has to begin with a header.

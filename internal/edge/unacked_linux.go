@@ -9,7 +9,7 @@ import (
 // Unacked returns how many bytes the kernel holds that the peer of a TCP connection did not
 // acknowledge yet.
 func Unacked(nc net.Conn) int {
-	tcp, ok := nc.(*net.TCPConn)
+	tcp, ok := nc.(TCP)
 	if !ok {
 		return 0
 	}

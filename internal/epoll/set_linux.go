@@ -72,9 +72,7 @@ func Take(nc net.Conn) (fd int, ok bool) {
 	var raw syscall.RawConn
 	var err error
 	switch c := nc.(type) {
-	case *net.TCPConn:
-		raw, err = c.SyscallConn()
-	case *net.UnixConn:
+	case syscall.Conn:
 		raw, err = c.SyscallConn()
 	default:
 		return -1, false

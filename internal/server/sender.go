@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -94,6 +95,7 @@ func (s *Server) keepSender(w http.ResponseWriter, r *http.Request) bool {
 	if later != nil {
 		status, answer = later()
 	}
-	s.senders.Take(edge.HandOver(conn), unread, known.exit, r.Host, status, answer)
+	beneath, early := edge.HandOver(conn)
+	s.senders.Take(beneath, append(bytes.Clone(unread), early...), known.exit, r.Host, status, answer)
 	return true
 }

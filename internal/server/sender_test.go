@@ -332,6 +332,27 @@ func TestKeptSenderSends(t *testing.T) {
 	})
 }
 
+// Large sends in the first segments of a connection arrive whole, though it changes hands in the middle of them.
+func TestKeptSenderBeginsAtOnce(t *testing.T) {
+	r := start(t, nil)
+	events, token := r.stream()
+	const n = 8
+	var requests strings.Builder
+	for i := range n {
+		requests.WriteString(request(event(token, strconv.Itoa(i)+strings.Repeat("x", 1500*i))))
+	}
+	sender := r.dial()
+	sender.write(requests.String())
+	for i := range n {
+		if status, body := sender.answer(); status != http.StatusOK {
+			t.Fatal(status, body)
+		}
+		if got := events.event(); len(got) != 1+1500*i || got[0] != byte('0'+i) {
+			t.Fatalf("%.20q… of %d bytes, want the %d.", got, len(got), i)
+		}
+	}
+}
+
 // Who sends and sends without reading the answers gets them when it does.
 func TestKeptSenderThatDoesNotRead(t *testing.T) {
 	r := start(t, nil)

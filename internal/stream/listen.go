@@ -3,6 +3,8 @@ package stream
 import (
 	"errors"
 	"net"
+
+	"ssegateway/internal/edge"
 )
 
 // sendBuffer is SO_SNDBUF in bytes (the kernel doubles it). With Linux's default a client
@@ -11,7 +13,7 @@ const sendBuffer = 32 << 10
 
 // resetSocket makes a socket what ListenConfig asked for, where the edge has changed that
 // for a caller of the internal API. nil is none.
-func resetSocket(tcp *net.TCPConn) {
+func resetSocket(tcp edge.TCP) {
 	if tcp != nil {
 		_ = tcp.SetKeepAlive(false)
 		setSocket(tcp)

@@ -1,12 +1,12 @@
 package stream
 
 import (
-	"net"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 )
 
@@ -21,7 +21,7 @@ func controlListener(_, _ string, raw syscall.RawConn) error {
 }
 
 // setSocket sets the same options of one socket.
-func setSocket(tcp *net.TCPConn) { control(tcp, func(fd int) { _ = setOptions(fd) }) }
+func setSocket(tcp edge.TCP) { control(tcp, func(fd int) { _ = setOptions(fd) }) }
 
 func setOptions(fd int) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer); err != nil {

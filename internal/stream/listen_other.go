@@ -3,10 +3,11 @@
 package stream
 
 import (
-	"net"
 	"syscall"
+
+	"ssegateway/internal/edge"
 )
 
 func controlListener(_, _ string, _ syscall.RawConn) error { return nil }
 
-func setSocket(tcp *net.TCPConn) { _ = tcp.SetWriteBuffer(sendBuffer) }
+func setSocket(tcp edge.TCP) { _ = tcp.SetWriteBuffer(sendBuffer) }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
 )
@@ -148,9 +149,9 @@ func (s *parked) Look(last uint64) (progress uint64, owing bool) {
 }
 
 // tcpOf returns the TCP connection that nc is or is on; nil if there is none.
-func tcpOf(nc net.Conn) *net.TCPConn {
+func tcpOf(nc net.Conn) edge.TCP {
 	for {
-		if tcp, ok := nc.(*net.TCPConn); ok {
+		if tcp, ok := nc.(edge.TCP); ok {
 			return tcp
 		}
 		inner, ok := nc.(interface{ NetConn() net.Conn })

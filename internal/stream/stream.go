@@ -84,13 +84,13 @@ func (o *Opener) OpenAs(w http.ResponseWriter, r *http.Request, c *gateway.Conn,
 }
 
 func (o *Opener) open(nc net.Conn, buffered *bufio.ReadWriter, r *http.Request, h http.Header, c *gateway.Conn, g gateway.Grant) {
-	if buffered.Reader.Buffered() > 0 {
+	accepted := edge.Of(nc)
+	nc, unread := edge.HandOver(nc)
+	if buffered.Reader.Buffered() > 0 || len(unread) > 0 {
 		c.Abort(gateway.Error, gateway.UnexpectedData)
 		_ = nc.Close()
 		return
 	}
-	accepted := edge.Of(nc)
-	nc = edge.HandOver(nc)
 	if accepted != nil && accepted.Trusted() {
 		resetSocket(tcpOf(nc))
 	}

@@ -1,11 +1,11 @@
 package stream
 
 import (
-	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 )
 
@@ -33,7 +33,7 @@ func look(fd int, last uint64) (progress uint64, owing bool) {
 }
 
 // lookTCP is look for a connection; ok is false if the system does not support it.
-func lookTCP(tcp *net.TCPConn, last uint64) (progress uint64, owing, ok bool) {
+func lookTCP(tcp edge.TCP, last uint64) (progress uint64, owing, ok bool) {
 	progress = last
 	control(tcp, func(fd int) { progress, owing = look(fd, last) })
 	return progress, owing, true
@@ -41,7 +41,7 @@ func lookTCP(tcp *net.TCPConn, last uint64) (progress uint64, owing, ok bool) {
 
 // isOver reports whether the connection is closed in both directions, not only by a FIN of
 // the peer.
-func isOver(tcp *net.TCPConn) bool {
+func isOver(tcp edge.TCP) bool {
 	const tcpClose = 7 // of enum tcp_state
 	over := false
 	control(tcp, func(fd int) {
@@ -55,11 +55,11 @@ func isOver(tcp *net.TCPConn) bool {
 const lingerTime = time.Minute
 
 // linger is for a connection that is about to be closed.
-func linger(tcp *net.TCPConn) {
+func linger(tcp edge.TCP) {
 	control(tcp, func(fd int) { _ = setUserTimeout(fd, lingerTime) })
 }
 
-func control(tcp *net.TCPConn, f func(fd int)) {
+func control(tcp edge.TCP, f func(fd int)) {
 	if raw, err := tcp.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { f(int(fd)) })
 	}

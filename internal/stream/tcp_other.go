@@ -2,13 +2,13 @@
 
 package stream
 
-import "net"
+import "ssegateway/internal/edge"
 
 // lookTCP does not know on this system.
-func lookTCP(*net.TCPConn, uint64) (progress uint64, owing, ok bool) { return 0, false, false }
+func lookTCP(edge.TCP, uint64) (progress uint64, owing, ok bool) { return 0, false, false }
 
 // isOver does not know on this system.
-func isOver(*net.TCPConn) bool { return false }
+func isOver(edge.TCP) bool { return false }
 
 // linger has nothing to set.
-func linger(*net.TCPConn) {}
+func linger(edge.TCP) {}

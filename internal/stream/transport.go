@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
 )
@@ -48,7 +49,7 @@ const lookInterval = 500 * time.Millisecond
 // link is the HTTP/2 connection that several streams share.
 type link struct {
 	Transport
-	tcp *net.TCPConn // nil if the transport is not TCP
+	tcp edge.TCP // nil if the transport is not TCP
 
 	mu       sync.Mutex
 	watched  bool // watch is under way
