@@ -95,6 +95,7 @@ type Conn struct {
 	handled    uint32 // requests of HTTP/1 so far; only the handler of the latest looks at it
 
 	// Guarded by the edge's lock.
+	abort      func()     // closes a socket that has no net.Conn yet; nil: it has one
 	addr       netip.Addr // the peer's or client's, of IPv6 the first half; zero where it has none
 	list       *list      // in which it waits for its peer; nil: a handler works for it
 	prev, next *Conn

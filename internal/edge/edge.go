@@ -97,10 +97,9 @@ func (e *Edge) admit(c *Conn) bool {
 		e.stats.Refused++
 	}
 	closed := e.sayLocked(victim != nil || !ok)
+	cut := victim.cutLocked()
 	e.mu.Unlock()
-	if victim != nil {
-		_ = victim.Conn.Close()
-	}
+	cut()
 	e.say(closed)
 	return ok
 }
@@ -112,10 +111,9 @@ func (e *Edge) makeRoom() {
 	if victim != nil {
 		e.evictLocked(victim)
 	}
+	cut := victim.cutLocked()
 	e.mu.Unlock()
-	if victim != nil {
-		_ = victim.Conn.Close()
-	}
+	cut()
 }
 
 // takenLocked returns how many descriptors connections have.

@@ -370,6 +370,43 @@ func TestAcceptFails(t *testing.T) {
 	})
 }
 
+// A failure long after the last one is paused for as the first.
+func TestAcceptFailsRarely(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld(4, 2)
+		rare := &rareListener{}
+		if _, err := w.Listen(rare, Plain, nil).Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Fatal(err)
+		}
+		if rare.paused != rareFailures*minPause {
+			t.Errorf("paused for %s, want %d times %s", rare.paused, rareFailures, minPause)
+		}
+	})
+}
+
+// rareListener fails rareFailures times, a minute after each call. Then it is closed.
+type rareListener struct {
+	net.Listener
+	failed time.Time
+	times  int
+	paused time.Duration // between a failure and the next Accept
+}
+
+const rareFailures = 20
+
+func (l *rareListener) Accept() (net.Conn, error) {
+	if l.times > 0 {
+		l.paused += time.Since(l.failed)
+	}
+	if l.times == rareFailures {
+		return nil, net.ErrClosed
+	}
+	time.Sleep(time.Minute) // fake clock
+	l.failed = time.Now()
+	l.times++
+	return nil, syscall.ENOMEM
+}
+
 func TestDone(t *testing.T) {
 	w := newWorld(2, 1)
 	isOver := func(c *Conn) bool {

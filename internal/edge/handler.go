@@ -157,6 +157,10 @@ func (c *Conn) begin(http2 bool, accounted int64) {
 	c.allowed.Add(accounted)
 	c.edge.mu.Lock()
 	defer c.edge.mu.Unlock()
+	c.beginLocked(http2)
+}
+
+func (c *Conn) beginLocked(http2 bool) {
 	c.http2, c.idle, c.requests = http2, false, true
 	c.working++
 	c.moveLocked()

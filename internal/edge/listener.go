@@ -43,9 +43,16 @@ const (
 func (l *listener) Accept() (net.Conn, error) {
 	pause := minPause
 	for {
+		begun := time.Now()
 		nc, err := l.Listener.Accept()
+		if time.Since(begun) >= maxPause { // a Front may have accepted many
+			pause = minPause
+		}
 		switch {
 		case err == nil:
+			if c, ok := nc.(*Conn); ok { // admitted as a socket
+				return c, nil
+			}
 			c := l.edge.newConn(nc, l.kind)
 			c.refusal = l.refusal
 			if l.edge.admit(c) {

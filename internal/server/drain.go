@@ -118,11 +118,12 @@ func (s *Server) drain(begin time.Time) error {
 }
 
 // closeListeners closes the listeners. Requests in progress have closeGrace to be answered.
-func closeListeners(listeners []listening) {
+func (s *Server) closeListeners(listeners []listening) {
 	closing, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
 	for _, l := range listeners {
 		_ = l.server.Shutdown(closing)
 		_ = l.server.Close() // ends the requests that Shutdown did not wait for
 	}
+	s.streams.Settle(closing)
 }

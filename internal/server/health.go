@@ -27,8 +27,8 @@ func stuck(err error) string {
 }
 
 // healthPath returns the path of a request for health, without a slash behind it; "" for any other.
-func healthPath(r *http.Request) string {
-	switch path := target(r); path {
+func healthPath(path string) string {
+	switch path {
 	case "/healthz", "/readyz":
 		return path
 	case "/healthz/", "/readyz/":
@@ -44,7 +44,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		api.Allow(w, r, http.MethodGet, http.MethodHead)
 		return
 	}
-	if healthPath(r) == "/healthz" {
+	if healthPath(target(r)) == "/healthz" {
 		api.WriteJSON(w, http.StatusOK, []byte(`{"status":"ok"}`))
 		return
 	}

@@ -14,7 +14,7 @@ import (
 
 // serveInternalListener routes the requests at the separate listener of /internal.
 func (s *Server) serveInternalListener(w http.ResponseWriter, r *http.Request) {
-	if healthPath(r) != "" {
+	if healthPath(target(r)) != "" {
 		s.serveHealth(w, r)
 		return
 	}

@@ -54,7 +54,9 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 	} else if proxies := s.proxies(); proxies != nil {
 		l = s.edge.ListenProxied(l, proxies, nil, s.refusal(true))
 	} else {
-		l = s.edge.Listen(l, edge.Plain, s.refusal(true))
+		l = s.edge.Listen(s.streams.Front(l, stream.FrontConfig{
+			Edge: s.edge, Refusal: s.refusal(true), Handles: s.isStreamTarget, Handler: s.catchPanics(s.admit(s.servePublic, true)),
+		}), edge.Plain, s.refusal(true))
 	}
 	listeners := []listening{newListening(l, public)}
 	if s.cfg.InternalAddr != (config.Addr{}) {

@@ -21,6 +21,7 @@ import (
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/logging"
 	"ssegateway/internal/relay"
+	"ssegateway/internal/stream"
 	"ssegateway/sse"
 )
 
@@ -42,7 +43,7 @@ func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 	path := target(r)
 	relays := s.relays(path)
 	switch {
-	case healthPath(r) != "":
+	case healthPath(path) != "":
 		s.serveHealth(w, r)
 	case isInternal(path) || relays && path == "/internal":
 		if problem := s.mayCall(r); problem != nil {
@@ -55,6 +56,12 @@ func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.clients.ServeHTTP(w, r)
 	}
+}
+
+// isStreamTarget reports whether a GET of a target is for a stream, as servePublic routes it.
+func (s *Server) isStreamTarget(target string) bool {
+	path, _, _ := strings.Cut(target, "?")
+	return healthPath(path) == "" && !isInternal(path) && !s.relays(path)
 }
 
 // serveStream turns a client's GET into a connection.
@@ -149,7 +156,16 @@ type streamClient struct {
 	conn *edge.Conn
 }
 
+// firstClient is the context of a request that a Front has read, with what handlers have added to it.
+type firstClient struct {
+	context.Context
+	gateway.Leaver
+}
+
 func clientOf(r *http.Request) context.Context {
+	if client := stream.ClientOf(r.Context()); client != nil {
+		return firstClient{r.Context(), client}
+	}
 	conn := edge.From(r.Context())
 	if conn == nil || r.ProtoMajor > 1 {
 		return r.Context()

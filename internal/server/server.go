@@ -297,7 +297,7 @@ func (s *Server) Run(ctx context.Context) error {
 	begin := time.Now()
 	err = s.drainBeside(begin, parts, failure)
 	parts.end()
-	closeListeners(listeners)
+	s.closeListeners(listeners)
 	s.endRelay()
 	s.flushTraces(begin)
 	if left := parts.stop(stopGrace); left != nil {

@@ -18,7 +18,7 @@ import (
 	"ssegateway/internal/gateway"
 )
 
-// detacher takes sockets over from net/http and watches their clients with one epoll set.
+// detacher has the sockets of streams and of newcomers, and watches their clients with one epoll set.
 type detacher struct {
 	set *epoll.Set
 
@@ -26,9 +26,14 @@ type detacher struct {
 
 	// mu guards what follows. It is taken under connections' locks.
 	mu         sync.Mutex
-	sockets    []*socket // by descriptor; nil where the descriptor is no socket of ours
+	sockets    []*socket           // by descriptor; nil where the descriptor is no socket of ours
+	newcomers  map[int32]*newcomer // sockets of Fronts, by descriptor
 	generation uint32
+	settled    chan struct{} // closed when there are no more newcomers; nil: nobody waits for that
 }
+
+// watcher is what is told of the events of a descriptor in the set: a socket, or a newcomer.
+type watcher interface{ ready(events uint32) }
 
 // socket is a [gateway.Stream] that owns its descriptor. The connection's lock guards the
 // fields that change after construction. The descriptor is closed only under that lock, so
@@ -45,7 +50,7 @@ type socket struct {
 
 func newDetacher(open *atomic.Int64) (*detacher, error) {
 	set, err := epoll.New(256)
-	return &detacher{set: set, open: open}, err
+	return &detacher{set: set, open: open, newcomers: map[int32]*newcomer{}}, err
 }
 
 // detach gives the connection its stream, if nc is a plain TCP connection.
@@ -59,18 +64,29 @@ func (d *detacher) detach(nc net.Conn, chunked bool, head frame.Frame, c *gatewa
 		return false
 	}
 	s := &socket{d: d, conn: c, fd: int32(fd), chunked: chunked} //nolint:gosec // a descriptor
-	if r, d := s.Left(); r != 0 {
-		c.Abort(r, d) // the client left while the backend was asked: report it before a write fails
-	}
-	if !c.Open(s, head, g) {
+	if !s.open(head, g) {
 		_ = unix.Close(fd)
 	}
 	return true
 }
 
+// open makes the socket its connection's stream. It returns false if there is none: the descriptor is not closed then.
+func (s *socket) open(head frame.Frame, g gateway.Grant) bool {
+	if r, d := s.Left(); r != 0 {
+		s.conn.Abort(r, d) // the client left while the backend was asked: report it before a write fails
+	}
+	return s.conn.Open(s, head, g)
+}
+
 const watched = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 
 func (s *socket) Start() gateway.Detail {
+	if s.generation != 0 { // the set has watched it since it was accepted
+		if s.d.keep(s) {
+			_ = s.control(unix.EPOLL_CTL_MOD, watched) // what was seen is reported again
+		}
+		return 0
+	}
 	s.d.add(s)
 	if err := s.control(unix.EPOLL_CTL_ADD, watched); err != nil {
 		s.d.remove(s)
@@ -80,7 +96,12 @@ func (s *socket) Start() gateway.Detail {
 }
 
 func (s *socket) control(op int, events uint32) error {
-	return unix.EpollCtl(s.d.set.FD, op, int(s.fd), &unix.EpollEvent{Events: events, Fd: s.fd, Pad: int32(s.generation)}) //nolint:gosec // bits, not a number
+	return s.d.control(op, s.fd, s.generation, events)
+}
+
+// control changes what the set watches of a descriptor.
+func (d *detacher) control(op int, fd int32, generation, events uint32) error {
+	return unix.EpollCtl(d.set.FD, op, int(fd), &unix.EpollEvent{Events: events, Fd: fd, Pad: int32(generation)}) //nolint:gosec // bits, not a number
 }
 
 // Write sends with one system call.
@@ -111,10 +132,13 @@ func (s *socket) Write(p []byte) (int, gateway.Detail) {
 }
 
 // Left reads from the socket. A client must not send anything on a stream: a byte is a fault.
-func (s *socket) Left() (gateway.Reason, gateway.Detail) {
+func (s *socket) Left() (gateway.Reason, gateway.Detail) { return left(s.fd, 0) }
+
+// left receives with flags. It returns how the client has left; zero if it has not.
+func left(fd int32, flags int) (gateway.Reason, gateway.Detail) {
 	var b [1]byte
 	for {
-		n, _, err := unix.Recvfrom(int(s.fd), b[:], unix.MSG_DONTWAIT)
+		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_DONTWAIT|flags)
 		switch {
 		case n > 0:
 			return gateway.Error, gateway.UnexpectedData
@@ -147,8 +171,50 @@ func (s *socket) Chunked() bool { return s.chunked }
 func (d *detacher) add(s *socket) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.generation++
-	s.generation = d.generation
+	s.generation = d.nextLocked()
+	d.putLocked(s)
+}
+
+// keep is add for the socket of a newcomer, which the set watches already. It reports whether something was seen of its
+// client since the request. From now on the stream's connection is told of that.
+func (d *detacher) keep(s *socket) (seen bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.newcomers[s.fd]
+	d.removeLocked(c)
+	d.putLocked(s)
+	return c.seen
+}
+
+// addLocked adds a newcomer, which the set is about to watch.
+func (d *detacher) addLocked(c *newcomer) {
+	c.generation = d.nextLocked()
+	d.newcomers[c.fd] = c
+}
+
+// removeLocked removes a newcomer.
+func (d *detacher) removeLocked(c *newcomer) {
+	c.gone = true
+	c.leaveListLocked()
+	if c.generation == 0 {
+		return
+	}
+	delete(d.newcomers, c.fd)
+	if len(d.newcomers) == 0 && d.settled != nil {
+		close(d.settled)
+		d.settled = nil
+	}
+}
+
+// nextLocked returns a new generation, which is never 0.
+func (d *detacher) nextLocked() uint32 {
+	if d.generation++; d.generation == 0 {
+		d.generation++
+	}
+	return d.generation
+}
+
+func (d *detacher) putLocked(s *socket) {
 	for int(s.fd) >= len(d.sockets) {
 		d.sockets = append(d.sockets, nil)
 	}
@@ -167,7 +233,7 @@ func (d *detacher) remove(s *socket) {
 func (d *detacher) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { d.set.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	var owners []*socket
+	var owners []watcher
 	for {
 		events, err := d.set.Wait()
 		if ctx.Err() != nil {
@@ -177,29 +243,39 @@ func (d *detacher) run(ctx context.Context) error {
 			return err
 		}
 		owners = d.owners(events, owners[:0])
-		for i, s := range owners {
-			if s == nil {
-				continue
+		for i, w := range owners {
+			if w != nil {
+				w.ready(events[i].Events)
 			}
-			e := events[i].Events
-			s.conn.Ready(s, e&^unix.EPOLLOUT != 0, e&unix.EPOLLOUT != 0)
 		}
 		clear(owners)
 	}
 }
 
-// owners appends the sockets of events, in order; nil for a socket that is closed.
-func (d *detacher) owners(events []unix.EpollEvent, owners []*socket) []*socket {
+// ready implements [watcher].
+func (s *socket) ready(events uint32) {
+	s.conn.Ready(s, events&^unix.EPOLLOUT != 0, events&unix.EPOLLOUT != 0)
+}
+
+// owners appends the owners of events, in order; nil for one that has closed its descriptor.
+func (d *detacher) owners(events []unix.EpollEvent, owners []watcher) []watcher {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range events {
-		var owner *socket
-		if int(e.Fd) < len(d.sockets) {
-			if s := d.sockets[e.Fd]; s != nil && s.generation == uint32(e.Pad) { //nolint:gosec // bits, not a number
-				owner = s
-			}
-		}
-		owners = append(owners, owner)
+		owners = append(owners, d.ownerLocked(e.Fd, uint32(e.Pad))) //nolint:gosec // bits, not a number
 	}
 	return owners
+}
+
+func (d *detacher) ownerLocked(fd int32, generation uint32) watcher {
+	if int(fd) < len(d.sockets) {
+		if s := d.sockets[fd]; s != nil && s.generation == generation {
+			return s
+		}
+	}
+	if c := d.newcomers[fd]; c != nil && c.generation == generation {
+		c.seen = c.handled
+		return c
+	}
+	return nil
 }

@@ -26,13 +26,19 @@ const (
 // order. Each has one end, for one of the reasons that it was given, keeps its
 // order, and leaves nothing behind.
 func TestTenThousand(t *testing.T) {
+	for _, p := range []protocol{http11, front} {
+		t.Run(string(p), func(t *testing.T) { tenThousand(t, p) })
+	}
+}
+
+func tenThousand(t *testing.T, p protocol) {
 	before := openFiles(t)
 	t.Run("waves", func(t *testing.T) {
 		m := &many{t: t}
 		m.backend.Answer = func(_, _ context.Context, _ *gatewaytest.History) gateway.Answer {
 			return gateway.Answer{Outcome: gateway.Accepted, Status: 200}
 		}
-		m.site = newSite(t, http11, &m.backend, nil)
+		m.site = newSite(t, p, &m.backend, nil)
 		m.site.serve(m.serve)
 		for begin := 0; begin < manyStreams && !t.Failed(); begin += manyWave {
 			m.wave(begin)

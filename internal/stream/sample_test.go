@@ -49,7 +49,8 @@ type life struct {
 	plan    gatewaytest.Plan
 	history *gatewaytest.History
 	seed    uint64
-	start   time.Time
+	start   time.Time // to be read when started is closed, since no synchronisation passes through a socket
+	started chan struct{}
 	client  *client
 }
 
@@ -59,7 +60,7 @@ func newSample(t *testing.T, p protocol, seed uint64) *sample {
 	scope := gatewaytest.Scope{Size: 60000, Opening: true, Unknown: true}
 	for i := range *sampleN {
 		plan := scope.NewPlan(random)
-		l := &life{plan: plan, history: gatewaytest.NewHistory(i, len(plan.Senders)), seed: random.Uint64()}
+		l := &life{started: make(chan struct{}), plan: plan, history: gatewaytest.NewHistory(i, len(plan.Senders)), seed: random.Uint64()}
 		s.backend.Expect(l.history)
 		s.all = append(s.all, l)
 	}
@@ -71,6 +72,7 @@ func newSample(t *testing.T, p protocol, seed uint64) *sample {
 
 // at waits for a tick: a millisecond, so that a plan and what it causes overlap.
 func (l *life) at(tick int) {
+	<-l.started
 	if wait := time.Until(l.start.Add(time.Duration(tick) * time.Millisecond)); wait > 0 {
 		<-time.After(wait)
 	}
@@ -160,6 +162,7 @@ func (s *sample) run() {
 func (s *sample) live(l *life) {
 	random := rand.New(rand.NewPCG(l.seed, 0))
 	l.start = time.Now()
+	close(l.started)
 	var err error
 	l.client, err = dial(context.Background(), s.protocol, s.site.addr, l.history.Path(), random.IntN(2)*4096)
 	if err != nil {

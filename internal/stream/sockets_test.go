@@ -41,11 +41,12 @@ type protocol string
 const (
 	http11 protocol = "HTTP 1.1" // detached, or parked with the build tag portable
 	http10 protocol = "HTTP 1.0"
-	https1 protocol = "HTTP 1.1 over TLS" // parked
-	https2 protocol = "HTTP 2"            // response
+	front  protocol = "HTTP 1.1 behind a front" // whose request a Front reads, or net/http with the build tag portable
+	https1 protocol = "HTTP 1.1 over TLS"       // parked
+	https2 protocol = "HTTP 2"                  // response
 )
 
-var protocols = []protocol{http11, http10, https1, https2}
+var protocols = []protocol{http11, http10, front, https1, https2}
 
 // patience bounds every wait, so that what hangs is told.
 const patience = time.Minute
@@ -102,9 +103,14 @@ func newSite(t testing.TB, p protocol, backend gateway.Backend, change func(cfg 
 			}
 		},
 	}
+	none := func() int { return 0 }
+	edges := edge.New(edge.Config{Limit: 1 << 20, Streams: none, Senders: none, Log: slog.New(slog.DiscardHandler)})
+	if p == front {
+		l = edges.Listen(s.opener.Front(l, stream.FrontConfig{
+			Edge: edges, Handles: func(string) bool { return true }, Handler: server.Handler,
+		}), edge.Plain, nil)
+	}
 	if p.isSecure() {
-		none := func() int { return 0 }
-		edges := edge.New(edge.Config{Limit: 1 << 20, Streams: none, Senders: none, Log: slog.New(slog.DiscardHandler)})
 		l = edges.ListenTLS(l, &tls.Config{Certificates: []tls.Certificate{newCertificate(t)}, NextProtos: []string{p.alpn()}}, nil)
 	}
 

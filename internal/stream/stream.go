@@ -1,14 +1,15 @@
 // Package stream writes to clients and notices when they leave. It has three kinds of
 // [gateway.Stream]:
 //
-//   - detached: a plaintext HTTP/1.x socket on Linux, taken over from net/http and
+//   - detached: a plaintext HTTP/1.x socket on Linux, a Front's or taken over from net/http,
 //     watched by one epoll set for all; no goroutine, written by the goroutine that sends.
 //   - parked: any other HTTP/1.x connection (TLS, other systems), with a goroutine
 //     parked in a read and one that writes.
 //   - response: HTTP/2, where the handler's goroutine writes to its ResponseWriter.
 //
-// HTTP/1.x connections are always taken over, since net/http notices a client that
-// leaves only as long as that client has not sent a byte more than its request.
+// A Front accepts connections, and reads plain requests without net/http. HTTP/1.x connections
+// of net/http are always taken over, since it notices a client that leaves only as long as
+// that client has not sent a byte more than its request.
 package stream
 
 import (
@@ -43,7 +44,7 @@ func NewOpener() (*Opener, error) {
 // Run watches detached clients until ctx ends.
 func (o *Opener) Run(ctx context.Context) error { return o.detacher.run(ctx) }
 
-// Sockets returns the number of open connections that were taken over from net/http.
+// Sockets returns the number of open HTTP/1.x streams.
 func (o *Opener) Sockets() int { return int(o.sockets.Load()) }
 
 // SetHeader sets the header fields of every event stream.
@@ -67,6 +68,9 @@ func (o *Opener) OpenAs(w http.ResponseWriter, r *http.Request, c *gateway.Conn,
 	h.Del("Connection") // appendHead writes it
 	if r.ProtoMajor > 1 {
 		serveResponse(w, r, c, g)
+		return
+	}
+	if openFirst(w, c, g) {
 		return
 	}
 	nc, buffered, err := http.NewResponseController(w).Hijack()
