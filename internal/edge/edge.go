@@ -38,8 +38,9 @@ type Edge struct {
 	cfg Config
 
 	mu       sync.Mutex
-	open     int // connections that are ours
-	internal int // those of them that belong to the internal API
+	admitted uint64 // connections so far
+	open     int    // connections that are ours
+	internal int    // those of them that belong to the internal API
 	// Connections that wait for their peer, the one that has done so for longest first.
 	fresh   list // no request has come yet, or its answer is not known to be out
 	used    list // one has, and was answered, or its body is awaited
@@ -89,6 +90,7 @@ func (e *Edge) admit(c *Conn) bool {
 	if ok {
 		c.counted = true
 		e.open++
+		e.admitted++
 		if c.internal {
 			e.internal++
 		}
@@ -102,6 +104,12 @@ func (e *Edge) admit(c *Conn) bool {
 	cut()
 	e.say(closed)
 	return ok
+}
+
+func (e *Edge) admittedSoFar() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.admitted
 }
 
 // makeRoom closes one connection, if there is a useless one.

@@ -374,7 +374,7 @@ func TestAcceptFails(t *testing.T) {
 func TestAcceptFailsRarely(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(4, 2)
-		rare := &rareListener{}
+		rare := &rareListener{edge: w.Edge}
 		if _, err := w.Listen(rare, Plain, nil).Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Fatal(err)
 		}
@@ -384,9 +384,10 @@ func TestAcceptFailsRarely(t *testing.T) {
 	})
 }
 
-// rareListener fails rareFailures times, a minute after each call. Then it is closed.
+// rareListener takes a socket in each call, and fails then, rareFailures times. Then it is closed.
 type rareListener struct {
 	net.Listener
+	edge   *Edge
 	failed time.Time
 	times  int
 	paused time.Duration // between a failure and the next Accept
@@ -401,7 +402,7 @@ func (l *rareListener) Accept() (net.Conn, error) {
 	if l.times == rareFailures {
 		return nil, net.ErrClosed
 	}
-	time.Sleep(time.Minute) // fake clock
+	l.edge.AdmitSocket(&net.TCPAddr{}, nil, func() {}).Forget()
 	l.failed = time.Now()
 	l.times++
 	return nil, syscall.ENOMEM

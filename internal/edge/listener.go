@@ -43,9 +43,9 @@ const (
 func (l *listener) Accept() (net.Conn, error) {
 	pause := minPause
 	for {
-		begun := time.Now()
+		before := l.edge.admittedSoFar()
 		nc, err := l.Listener.Accept()
-		if time.Since(begun) >= maxPause { // a Front may have accepted many
+		if l.edge.admittedSoFar() != before { // a Front accepts many before it fails
 			pause = minPause
 		}
 		switch {

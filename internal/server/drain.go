@@ -9,7 +9,7 @@ import (
 	"ssegateway/internal/guard"
 )
 
-// A drain without a window is over after endGrace + flushGrace + closeGrace, within the
+// A drain without a window is over after flushGrace and twice closeGrace, within the
 // 4.5 s of the contract.
 const (
 	endGrace   = 2 * time.Second // for streams and pending connects to end
@@ -117,7 +117,8 @@ func (s *Server) drain(begin time.Time) error {
 	return nil
 }
 
-// closeListeners closes the listeners. Requests in progress have closeGrace to be answered.
+// closeListeners closes the listeners. Requests in progress have closeGrace to be answered, first those of net/http and
+// then those of Fronts.
 func (s *Server) closeListeners(listeners []listening) {
 	closing, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
@@ -125,5 +126,7 @@ func (s *Server) closeListeners(listeners []listening) {
 		_ = l.server.Shutdown(closing)
 		_ = l.server.Close() // ends the requests that Shutdown did not wait for
 	}
-	s.streams.Settle(closing)
+	settling, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
+	s.streams.Settle(settling)
 }

@@ -39,7 +39,8 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 	if err != nil {
 		return nil, err
 	}
-	public := s.httpServer(s.admit(s.servePublic, true))
+	handler := s.catchPanics(s.admit(s.servePublic, true))
+	public := s.httpServer(handler)
 	public.Protocols.SetUnencryptedHTTP2(s.cfg.H2C)
 	if s.cfg.TLSCertFile != "" {
 		certificate, err := newCertificate(publicPair, s.cfg.TLSCertFile, s.cfg.TLSKeyFile, s.log)
@@ -55,7 +56,7 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 		l = s.edge.ListenProxied(l, proxies, nil, s.refusal(true))
 	} else {
 		l = s.edge.Listen(s.streams.Front(l, stream.FrontConfig{
-			Edge: s.edge, Refusal: s.refusal(true), Handles: s.isStreamTarget, Handler: s.catchPanics(s.admit(s.servePublic, true)),
+			Edge: s.edge, Refusal: s.refusal(true), Handles: s.isStreamTarget, Handler: handler,
 		}), edge.Plain, s.refusal(true))
 	}
 	listeners := []listening{newListening(l, public)}
@@ -72,7 +73,7 @@ func (s *Server) listen(ctx context.Context) ([]listening, error) {
 
 // listenInternal opens the listener of INTERNAL_ADDR.
 func (s *Server) listenInternal(ctx context.Context) (listening, error) {
-	server := s.httpServer(s.admit(s.serveInternalListener, false))
+	server := s.httpServer(s.catchPanics(s.admit(s.serveInternalListener, false)))
 	var config *tls.Config // nil: without TLS
 	if s.cfg.InternalTLSCertFile != "" {
 		var err error
@@ -126,7 +127,7 @@ func nameSetting(env string, err error) error {
 
 func (s *Server) httpServer(h http.Handler) *http.Server {
 	server := &http.Server{
-		Handler:           edge.Handler(s.catchPanics(h)),
+		Handler:           edge.Handler(h),
 		ConnState:         edge.Track,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,

@@ -115,4 +115,7 @@ func (a *answer) send() {
 	var b bytes.Buffer
 	_ = r.Write(&b)                            // to memory
 	_, _ = epoll.Send(int(a.to.fd), b.Bytes()) // it fits into the buffer of a socket that was not written to
+	// The kernel resets a connection that is closed over bytes that nobody has read, and then the answer may be lost.
+	var more [512]byte
+	_, _ = epoll.Receive(int(a.to.fd), more[:])
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
 )
 
@@ -39,8 +40,8 @@ type Front struct {
 	sweeping sync.WaitGroup
 
 	mu    sync.Mutex
-	late  []net.Conn // for Accept
-	ended bool       // Close was called
+	late  []late // for Accept
+	ended bool   // Close was called
 
 	waiting list.List // of *newcomer whose request has not come, the oldest first; guarded by the detacher's lock
 
@@ -94,7 +95,11 @@ func pollable(l *net.TCPListener) (file *os.File, raw syscall.RawConn, err error
 		return nil, nil, err
 	}
 	file = os.NewFile(uintptr(copied), "listener")
-	if raw, err = file.SyscallConn(); err != nil {
+	raw, err = file.SyscallConn()
+	if err == nil {
+		err = file.SetReadDeadline(time.Time{}) // fails if the kernel refuses to watch it, which NewFile does not tell
+	}
+	if err != nil {
 		return nil, nil, errors.Join(err, file.Close())
 	}
 	return file, raw, nil
@@ -105,8 +110,8 @@ func pollable(l *net.TCPListener) (file *os.File, raw syscall.RawConn, err error
 // something for a socket, which is closed then.
 func (f *Front) Accept() (nc net.Conn, err error) {
 	for {
-		if c := f.nextLate(); c != nil {
-			return c, nil
+		if l := f.nextLate(); l != (late{}) {
+			return l.conn, l.err
 		}
 		waiting := f.raw.Read(func(fd uintptr) (ready bool) {
 			nc, ready, err = f.accept(int(fd))
@@ -116,8 +121,10 @@ func (f *Front) Accept() (nc net.Conn, err error) {
 		case nc != nil || err != nil:
 			return nc, err
 		case waiting == nil, errors.Is(waiting, os.ErrDeadlineExceeded):
-		default:
+		case errors.Is(waiting, os.ErrClosed):
 			return nil, net.ErrClosed
+		default:
+			return nil, waiting
 		}
 	}
 }
@@ -145,30 +152,42 @@ func (f *Front) accept(fd int) (nc net.Conn, ready bool, err error) {
 	return nil, true, nil
 }
 
-// nextLate returns a connection that became net/http's after it was accepted; nil: there is none.
-func (f *Front) nextLate() net.Conn {
+// late is a connection that became net/http's after it was accepted, or why that failed.
+type late struct {
+	conn net.Conn
+	err  error
+}
+
+func (l late) close() {
+	if l.conn != nil {
+		_ = l.conn.Close()
+	}
+}
+
+// nextLate returns the next late connection; the zero late: there is none.
+func (f *Front) nextLate() late {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.late) == 0 {
-		return nil
+		return late{}
 	}
-	c := f.late[0]
+	l := f.late[0]
 	if f.late = f.late[1:]; len(f.late) == 0 {
 		f.late = nil
 		_ = f.file.SetReadDeadline(time.Time{})
 	}
-	return c
+	return l
 }
 
-// addLate has Accept return a connection.
-func (f *Front) addLate(c net.Conn) {
+// addLate has Accept return a late connection.
+func (f *Front) addLate(l late) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ended {
-		_ = c.Close()
+		l.close()
 		return
 	}
-	if f.late = append(f.late, c); len(f.late) == 1 {
+	if f.late = append(f.late, l); len(f.late) == 1 {
 		_ = f.file.SetReadDeadline(time.Unix(1, 0))
 	}
 }
@@ -188,15 +207,16 @@ func (f *Front) Close() (err error) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.ended = true
-		for _, c := range f.late {
-			_ = c.Close()
+		for _, l := range f.late {
+			l.close()
 		}
 		f.late = nil
 	})
 	return err
 }
 
-// Settle waits until all requests are answered that Fronts handle, or ctx ends. The Fronts have to be closed.
+// Settle waits until all requests are answered that Fronts handle. When ctx ends before, the contexts of those requests
+// end, as when their clients leave. The Fronts have to be closed.
 func (o *Opener) Settle(ctx context.Context) {
 	d := o.detacher
 	d.mu.Lock()
@@ -211,7 +231,15 @@ func (o *Opener) Settle(ctx context.Context) {
 	d.mu.Unlock()
 	select {
 	case <-settled:
+		return
 	case <-ctx.Done():
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.newcomers {
+		if c.handled {
+			c.endLocked(gateway.ClientClosed, 0)
+		}
 	}
 }
 

@@ -197,6 +197,29 @@ func TestFrontPasses(t *testing.T) {
 	})
 }
 
+// A request that is not answered in time when the Front has ended is told that its client has left.
+func TestSettleEndsRequests(t *testing.T) {
+	begun, reason := make(chan struct{}), make(chan gateway.Reason, 1)
+	f := newFronted(t, 100, func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-r.Context().Done()
+		why, _ := stream.ClientOf(r.Context()).Left()
+		reason <- why
+	})
+	c := f.dial(plainGet)
+	<-begun
+	if err := f.listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	f.opener.Settle(over)
+	if why := <-reason; why != gateway.ClientClosed {
+		t.Errorf("the reason is %v", why)
+	}
+	f.want(c, "front")
+}
+
 // A client that leaves, or sends more, ends the context of its request, and the reason is known.
 func TestFrontClientLeaves(t *testing.T) {
 	type end struct {

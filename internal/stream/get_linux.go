@@ -34,22 +34,34 @@ const (
 	headerEnd = "\r\n\r\n"
 )
 
-// judge says what the bytes of a connection are that have come so far.
-func judge(b []byte) verdict {
+// judge says what the bytes of a connection are that have come so far. The first seen of them were unfinished.
+func judge(b []byte, seen int) verdict {
 	if n := min(len(b), len(getStart)); string(b[:n]) != getStart[:n] {
 		return foreign
 	}
-	// net/http also takes LF alone as the end of a line. Then the head may be whole without headerEnd.
-	if line := bytes.IndexByte(b, '\n'); line == 0 || line > 0 && b[line-1] != '\r' {
+	if line := bytes.IndexByte(b, '\n'); line >= 0 && !bytes.HasSuffix(b[:line], []byte(getEnd+"\r")) {
 		return foreign
 	}
-	switch end := bytes.Index(b, []byte(headerEnd)); {
-	case end < 0 && len(b) < maxGet:
-		return unfinished
-	case end < 0 || end+len(headerEnd) != len(b):
+	for i := seen; ; i++ {
+		next := bytes.IndexByte(b[i:], '\n')
+		if next < 0 {
+			break
+		}
+		i += next
+		switch {
+		case b[i-1] != '\r': // net/http takes LF alone as the end of a line, too; i > 0, since b begins as getStart
+			return foreign
+		case !bytes.HasSuffix(b[:i+1], []byte(headerEnd)):
+		case i+1 == len(b):
+			return plain
+		default:
+			return foreign
+		}
+	}
+	if len(b) >= maxGet {
 		return foreign
 	}
-	return plain
+	return unfinished
 }
 
 // targetOf returns the target of a head that judge takes for plain. If the request line is malformed, it returns any

@@ -26,7 +26,7 @@ func FuzzGet(f *testing.F) {
 		f.Add(line + "\r\nHost: a\r\n\r\n")
 	}
 	f.Fuzz(func(t *testing.T, head string) {
-		if judge([]byte(head)) != plain {
+		if judge([]byte(head), 0) != plain {
 			return
 		}
 		got, ok := readGet(head)
@@ -49,4 +49,41 @@ func FuzzGet(f *testing.F) {
 			t.Fatalf("got %+v\nnet/http %+v", got, want)
 		}
 	})
+}
+
+// What can be no plain GET any more is known at its first byte that says so, in whatever pieces it comes.
+func TestJudge(t *testing.T) {
+	long := "GET /a HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", maxGet)
+	for _, test := range []struct {
+		head string
+		at   int // as many bytes have this verdict, and fewer are unfinished
+		want verdict
+	}{
+		{"GET /a HTTP/1.1\r\nHost: a\r\n\r\n", 28, plain},
+		{"GET /a HTTP/1.1\r\nHost: a\r\n\r\nG", 28, plain},
+		{"POST /", 1, foreign},
+		{"GET http://a/", 5, foreign},
+		{"\n", 1, foreign},
+		{"GET /\r\n", 7, foreign},
+		{"GET /a HTTP/1.0\r\n", 17, foreign},
+		{"GET /a HTTP/1.1\n", 16, foreign},
+		{"GET /a HTTP/1.1\r\nHost: a\n\n", 25, foreign},
+		{"GET /a HTTP/1.1\r\nHost: a\r\n\n", 27, foreign},
+		{long, maxGet, foreign},
+	} {
+		for n := range test.at + 1 {
+			want := unfinished
+			if n == test.at {
+				want = test.want
+			}
+			for _, seen := range []int{0, n / 2, max(0, n-1)} {
+				if got := judge([]byte(test.head[:n]), seen); got != want {
+					t.Fatalf("%d bytes of %.40q, %d of them seen before: %d, want %d", n, test.head, seen, got, want)
+				}
+			}
+		}
+	}
+	if got := judge([]byte("GET /a HTTP/1.1\r\nHost: a\r\n\r\nG"), 20); got != foreign {
+		t.Errorf("more behind a plain GET: %d", got)
+	}
 }

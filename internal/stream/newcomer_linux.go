@@ -199,11 +199,11 @@ func (c *newcomer) ready(events uint32) {
 }
 
 // read returns the request if it is whole, plain, and for the front's handler. It keeps what there is of one that is not
-// whole.
+// whole: b begins with what it has kept.
 func (c *newcomer) read(b []byte) (*http.Request, verdict) {
-	switch judge(b) {
+	switch judge(b, len(c.begun)) {
 	case unfinished:
-		c.begun = append(c.begun[:0], b...)
+		c.begun = append(c.begun, b[len(c.begun):]...)
 		return nil, unfinished
 	case plain:
 		head := string(b)
@@ -221,14 +221,19 @@ func (c *newcomer) read(b []byte) (*http.Request, verdict) {
 // looks at them again.
 func (c *newcomer) look() {
 	d := c.front.d
-	d.mu.Lock()
-	if c.gone || c.ctx.Err() != nil {
-		d.mu.Unlock()
+	d.mu.Lock() // so that a worker does not close the socket meanwhile
+	defer d.mu.Unlock()
+	if c.gone {
 		return
 	}
-	reason, detail := left(c.fd, unix.MSG_PEEK) // under the lock, so that a worker does not close the socket meanwhile
-	d.mu.Unlock()
-	if reason != 0 {
+	if reason, detail := left(c.fd, unix.MSG_PEEK); reason != 0 {
+		c.endLocked(reason, detail)
+	}
+}
+
+// endLocked ends the context of a request that is handled.
+func (c *newcomer) endLocked(reason gateway.Reason, detail gateway.Detail) {
+	if c.ctx.Err() == nil {
 		c.reason, c.detail = reason, detail
 		c.leave()
 	}
@@ -257,8 +262,8 @@ func (c *newcomer) pass(early []byte) (net.Conn, error) {
 
 // passLate passes a connection to Accept.
 func (c *newcomer) passLate(early []byte) {
-	if nc, err := c.pass(early); nc != nil && err == nil {
-		c.front.addLate(nc)
+	if nc, err := c.pass(early); nc != nil || err != nil {
+		c.front.addLate(late{nc, err})
 	}
 }
 
