@@ -69,14 +69,11 @@ func (s *Set) Close() error { return s.file.Close() }
 // connection, which removes it from the netpoller; the socket stays open. If the connection
 // is not a plain socket, Take returns false and leaves it alone.
 func Take(nc net.Conn) (fd int, ok bool) {
-	var raw syscall.RawConn
-	var err error
-	switch c := nc.(type) {
-	case syscall.Conn:
-		raw, err = c.SyscallConn()
-	default:
+	c, ok := nc.(syscall.Conn)
+	if !ok {
 		return -1, false
 	}
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return -1, false
 	}

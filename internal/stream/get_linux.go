@@ -8,6 +8,8 @@ import (
 	"net/textproto"
 	"net/url"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // Bounds of a plain GET. They are below what handlers allow.
@@ -95,7 +97,7 @@ func readGet(head string) (*http.Request, bool) {
 			return nil, false
 		}
 		value := strings.Trim(line[colon+1:], " \t")
-		if !isFieldValue(value) {
+		if !httpguts.ValidHeaderFieldValue(value) {
 			return nil, false
 		}
 		switch name, known := fieldName(line[:colon]); {
@@ -147,16 +149,6 @@ var tokenChars = func() (is [128]bool) {
 	}
 	return is
 }()
-
-// isFieldValue reports whether a value has no control characters (RFC 9110 section 5.5).
-func isFieldValue(value string) bool {
-	for i := range len(value) {
-		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
-}
 
 // isTarget reports whether a target is of visible ASCII characters.
 func isTarget(target string) bool {
