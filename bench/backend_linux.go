@@ -39,7 +39,15 @@ func startBackend(l net.Listener, streams int, answer string) *backend {
 	return b
 }
 
-func (b *backend) close() { _ = b.server.Close() } // an error does not matter any more
+// close ends the backend. Callbacks that have come are answered first: one that is counted, and not answered, would
+// be repeated by the gateway, and nobody would answer it.
+func (b *backend) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if b.server.Shutdown(ctx) != nil {
+		_ = b.server.Close() // an error does not matter any more
+	}
+}
 
 func (b *backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var call struct {

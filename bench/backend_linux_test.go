@@ -2,8 +2,10 @@ package bench
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -37,5 +39,36 @@ func TestBackendCounts(t *testing.T) {
 				t.Errorf("%v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// What was told is answered, even if the backend closes as soon as it knows: without an answer the gateway would tell it again.
+func TestBackendAnswersBeforeItCloses(t *testing.T) {
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := startBackend(l, 1, "{}")
+		tell := func(action string) error {
+			resp, err := http.Post("http://"+b.addr, "application/json", strings.NewReader(`{"action":"`+action+`","token":"a","request":{"url":"/bench/0"}}`))
+			if err == nil {
+				err = resp.Body.Close()
+			}
+			return err
+		}
+		if err := tell("connect"); err != nil {
+			t.Fatal(err)
+		}
+		told := make(chan error, 1)
+		go func() { told <- tell("disconnect") }()
+		for b.err() != nil { // asks more often than wait does
+			runtime.Gosched()
+		}
+		b.close()
+		if err := <-told; err != nil {
+			t.Fatal(err)
+		}
+		http.DefaultClient.CloseIdleConnections()
 	}
 }
