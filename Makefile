@@ -100,6 +100,7 @@ stress: test-deps build ## run each promise's scenario at full size where its co
 
 CHAOS = -strict -clients 3000 -lease 10 -drain 20
 chaos: test-deps ## three nodes, NATS and nginx on hosts of their own, 50 faults under load; needs root, takes half an hour
+	$(GO) mod download # the hosts reach no module proxy
 	$(GO) test -count=1 -timeout 10m -v -run 'TestFanout|TestRelay|TestRollingRestart' $(TESTFLAGS) ./e2e/cluster $(CHAOS) # measures, so without -race
 	$(GO) test -race -count=1 -timeout 60m -v -run TestChaos $(TESTFLAGS) ./e2e/cluster $(CHAOS) -faults 50 -longest 30s
 
