@@ -189,6 +189,6 @@ var errInvalid = errors.New("not valid")
 // position serves GET /internal/position.
 func (a *API) position(w http.ResponseWriter, r *http.Request) {
 	if Allow(w, r, http.MethodGet, http.MethodHead) {
-		WriteJSON(w, http.StatusOK, append(a.conns.Position().AppendTo([]byte(`{"position":"`)), `"}`...))
+		WriteJSON(w, http.StatusOK, append(a.conns.Position(r.Context()).AppendTo([]byte(`{"position":"`)), `"}`...))
 	}
 }

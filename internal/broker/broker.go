@@ -115,6 +115,26 @@ type Engine interface {
 	Run(ctx context.Context) error
 }
 
+// Selective is an Engine whose log has only the events of some topics: of those that are followed, and all that
+// every node reads. Whoever reads the log for a topic follows it first.
+type Selective interface {
+	Engine
+
+	// Follow has the log contain all that is kept of these topics, and from then on all that is added. When it
+	// returns, the log also has everything of them that was added before the call, and has come to the offset
+	// upto. The topics are followed at least until release is called, and then until Prune.
+	Follow(ctx context.Context, topics []string, upto uint64) (release func(), err error)
+
+	// End returns the position of the log's end, which is not before anything that was added before the call.
+	End(ctx context.Context) (Position, error)
+
+	// Prune gives up the topics that are not in use. used is called with a lock that Follow takes too.
+	Prune(used func(topic string) bool)
+}
+
+// ErrUnread is returned by Append when the event was added, and this node does not read its topic.
+var ErrUnread = errors.New("the event was added, and this node does not read its topic")
+
 // Errors of Append after which certainly nothing was added.
 var (
 	ErrRepeated    = errors.New("the event was added before")

@@ -33,6 +33,7 @@ type Log struct {
 	kept    retention
 	bytes   int64
 	offset  uint64 // of the last stored record, or of a removal behind it
+	reached uint64 // the log has all records up to this offset, as far as it is to have them; or less than offset
 	trimmed uint64 // offset of the last record that is no longer kept
 	records uint64 // so far, stored or not
 	closed  bool
@@ -164,7 +165,7 @@ func (l *Log) trimLocked(now time.Time) {
 			break
 		}
 		l.bytes -= old.record.cost()
-		l.trimmed = old.record.Offset
+		l.trimmed = max(l.trimmed, old.record.Offset)
 		for _, t := range old.record.Topics {
 			if rest := l.topics[t][1:]; len(rest) > 0 {
 				l.topics[t][0] = nil
@@ -232,7 +233,7 @@ func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return Stats{
-		Epoch: l.epoch, Oldest: l.oldestLocked(), Last: l.offset, Trimmed: l.trimmed, Records: l.records, Bytes: l.bytes, Events: int64(len(l.stored)),
+		Epoch: l.epoch, Oldest: l.oldestLocked(), Last: l.endLocked(), Trimmed: l.trimmed, Records: l.records, Bytes: l.bytes, Events: int64(len(l.stored)),
 		RetainedBytes: l.kept.bytes, Retained: len(l.kept.places),
 	}
 }
@@ -251,14 +252,39 @@ func (l *Log) oldestLocked() uint64 {
 	if len(l.stored) > 0 {
 		return l.stored[0].record.Offset
 	}
-	return l.offset + 1
+	return l.endLocked() + 1
 }
+
+// Reach records that the log has everything up to an offset, though the last record has a lower one; for engines only.
+func (l *Log) Reach(offset uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reached = max(l.reached, offset)
+}
+
+// Ping appends a record of nothing, by which those who follow the log learn that they have come so far.
+func (l *Log) Ping(ref uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		_, _ = l.appendLocked(Publication{Remove: true, Ref: ref}, l.offset, time.Now(), false) // it fails only when the log is closed
+	}
+}
+
+// Reaches reports whether the log has come to an offset, and has no record behind after.
+func (l *Log) Reaches(offset, after uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.endLocked() >= offset && l.offset <= after
+}
+
+func (l *Log) endLocked() uint64 { return max(l.offset, l.reached) }
 
 // Position returns the end of the log now.
 func (l *Log) Position() Position {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Position{l.epoch, l.offset}
+	return Position{l.epoch, l.endLocked()}
 }
 
 // Epoch returns the log's epoch.

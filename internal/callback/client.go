@@ -93,7 +93,7 @@ type Config struct {
 	// Log gets a line for each callback. None of them shows the URL. nil: no log.
 	Log *slog.Logger
 	// Position, if not nil, returns where the log is. A connect callback carries it.
-	Position func() broker.Position
+	Position func(context.Context) broker.Position
 	// Observe, if not nil, is called after each attempt with an Action, a Result and how
 	// long the backend took. It must not block.
 	Observe func(action, result string, took time.Duration)
@@ -167,7 +167,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Requests = gateway.NewRequests(0)
 	}
 	if cfg.Position == nil {
-		cfg.Position = func() broker.Position { return broker.Position{} }
+		cfg.Position = func(context.Context) broker.Position { return broker.Position{} }
 	}
 	if cfg.Trace == nil {
 		cfg.Trace = func(ctx context.Context, _ string, _ gateway.Token) (context.Context, string, func(string, int)) {

@@ -32,7 +32,7 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 	}
 	traced, head, done := c.cfg.Trace(client, ActionConnect, token)
 	start := time.Now()
-	asked := c.cfg.Position() // before the backend reads its state
+	asked := c.cfg.Position(ctx) // before the backend reads its state
 	message := getBuffer()
 	*message = c.appendConnect((*message)[:0], token, asked, request, head)
 	r := c.exchange(ctx, start.Add(c.cfg.ConnectTimeout), *message)

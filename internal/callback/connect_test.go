@@ -54,7 +54,7 @@ func TestPosition(t *testing.T) {
 		<-release
 		last.Add(1)
 	})
-	position := func() broker.Position { return broker.Position{Epoch: "E", Offset: last.Load()} }
+	position := func(context.Context) broker.Position { return broker.Position{Epoch: "E", Offset: last.Load()} }
 	c := newClient(t, Config{URL: s.URL, Concurrency: 1, Position: position})
 	last.Store(7)
 	answers := make(chan gateway.Answer, 2)

@@ -126,6 +126,8 @@ type Config struct {
 	NATSCredentialsFile, NATSCAFile string
 	// NATSPrefix begins the names of all subjects, streams and buckets on NATS.
 	NATSPrefix string
+	// NATSRead is which events are read from NATS: "all" or "own".
+	NATSRead string
 	// NATSReplicas is the number of NATS servers that keep each stream and bucket.
 	NATSReplicas int
 	// NodeLease is how long a node that does not renew its lease counts as alive; whole seconds, at least two.

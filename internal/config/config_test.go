@@ -22,7 +22,7 @@ func defaults() Config {
 	return Config{
 		Port: 3000, HeartbeatInterval: 15 * time.Second,
 		MaxBodyBytes: 1 << 20, QueueBytes: 1 << 20, QueueBudgetBytes: 128 << 20, MaxTopics: 10000, LogBytes: 64 << 20, LogAge: 10 * time.Minute, RetainedBytes: 64 << 20,
-		StateSync: "second", NATSPrefix: "ssegateway", NATSReplicas: 1, NodeLease: 10 * time.Second,
+		StateSync: "second", NATSPrefix: "ssegateway", NATSReplicas: 1, NATSRead: "all", NodeLease: 10 * time.Second,
 		CallbackConcurrency: 0, CallbackBatch: 1, RelayTimeout: time.Minute, RelayAnswerBytes: 4 << 20, RelayBudgetBytes: 64 << 20, HTTP2MaxStreams: 250, LogLevel: slog.LevelInfo, LogFormat: "text", ClientIPHeader: "X-Forwarded-For", EventSourceErrors: "status", EventForm: "plain",
 		CallbackTimeout: 5 * time.Second, InternalSocketMode: 0o660,
 	}
@@ -183,6 +183,7 @@ func TestValues(t *testing.T) {
 		{"NATS_CREDENTIALS_FILE=c", func(c *Config) { c.NATSCredentialsFile = "c" }},
 		{"NATS_CA_FILE=c", func(c *Config) { c.NATSCAFile = "c" }},
 		{"NATS_PREFIX=a-Z_9", func(c *Config) { c.NATSPrefix = "a-Z_9" }},
+		{"NATS_READ=own", func(c *Config) { c.NATSRead = "own" }},
 		{"NATS_REPLICAS=5", func(c *Config) { c.NATSReplicas = 5 }},
 		{"NODE_LEASE_SECONDS=2", func(c *Config) { c.NodeLease = 2 * time.Second }},
 		{"LOG_LEVEL=WARN", func(c *Config) { c.LogLevel = slog.LevelWarn }},

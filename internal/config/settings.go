@@ -265,6 +265,11 @@ func settings(c *Config) []setting {
 			meaning: "On how many servers of a cluster of NATS everything is kept. While other gateways run the log's are not reduced.",
 		},
 		{
+			env: "NATS_READ", standard: "all", value: choice(&c.NATSRead, "all", "own"),
+			meaning: "Which events this gateway reads from NATS. `all`: every event, so a client that comes with a new topic costs NATS nothing. " +
+				"`own`: those of its clients' topics, so an event costs only the gateways that have a client for it, and a connect with topics asks NATS. See [clustering](clustering.md#events-of-other-gateways).",
+		},
+		{
 			env: "NODE_LEASE_SECONDS", standard: "10", value: seconds(&c.NodeLease, 2, 3600),
 			meaning: "How long a gateway that is not heard of counts as alive. Then another one tells the backend of its connections. Each is taken for dead by its own, or a longer one of the others'.",
 		},

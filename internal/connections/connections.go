@@ -40,7 +40,7 @@ type Connections interface {
 	// Remove removes what a topic retains, of a key or, if that is empty, all, and returns how many events those were.
 	Remove(ctx context.Context, topic, key string) (removed int, err error)
 	// Position returns the end of the log, as far as this node has read it: never before what it has answered to a publish.
-	Position() broker.Position
+	Position(ctx context.Context) broker.Position
 	// List returns a page of the connections that match a query.
 	List(ctx context.Context, q Query) Page
 	// CloseAll closes the connections that match a filter.

@@ -267,7 +267,7 @@ func show(i gateway.Info, node string) Info {
 func validText(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
 
 // Change implements [Connections].
-func (o *Own) Change(_ context.Context, token gateway.Token, add, remove []string) (names []string, err error) {
+func (o *Own) Change(ctx context.Context, token gateway.Token, add, remove []string) (names []string, err error) {
 	c := o.gw.Find(token)
 	if c == nil {
 		if _, ok := o.answers.Answer(token); ok {
@@ -275,6 +275,11 @@ func (o *Own) Change(_ context.Context, token gateway.Token, add, remove []strin
 		}
 		return nil, ErrNotFound
 	}
+	release, err := o.topics.Follow(ctx, add, "")
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	names, err = c.Change(add, remove)
 	switch {
 	case err == nil:
@@ -351,7 +356,7 @@ func (o *Own) publish(ctx context.Context, p Publication) (Published, error) {
 }
 
 // Position implements [Connections].
-func (o *Own) Position() broker.Position { return o.topics.Position() }
+func (o *Own) Position(ctx context.Context) broker.Position { return o.topics.Position(ctx) }
 
 // Retained implements [Connections].
 func (o *Own) Retained(q RetainedQuery) (p RetainedPage) {

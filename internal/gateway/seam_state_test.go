@@ -242,7 +242,7 @@ func cutOpening(t *testing.T, first string, trims bool, cut int) (whole bool) {
 	s.publish(t, "4", true, "t")
 	grant := gateway.Grant{
 		Topics: []string{"t", "u"}, Retry: sse.RetryMillis(7), Events: []sse.Event{{Data: "state"}},
-		Beginning: topics.Beginning{LastEventID: first, Rewind: 1, Asked: s.topics.Position()},
+		Beginning: topics.Beginning{LastEventID: first, Rewind: 1, Asked: s.topics.Position(context.Background())},
 	}
 	s.retain(t, "5", "l", "t")
 	owed := []string{"1", "3", "5"}
@@ -264,7 +264,7 @@ func cutOpening(t *testing.T, first string, trims bool, cut int) (whole bool) {
 	case !trims: // else what is not retained may be gone
 		owed = append(owed, "2", "4")
 	}
-	grant.Beginning = topics.Beginning{LastEventID: last, Rewind: 1, Asked: s.topics.Position()}
+	grant.Beginning = topics.Beginning{LastEventID: last, Rewind: 1, Asked: s.topics.Position(context.Background())}
 	_, back := s.grant(t, plenty, grant)
 	synctest.Wait()
 	gets, _ := eventsSeen(t, back.written())

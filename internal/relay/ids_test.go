@@ -67,7 +67,7 @@ func newPlain(t *testing.T, body Forwarder) *Relay {
 	})
 	return New(Config{
 		Forwarder: body, Paths: []string{""}, Gateway: gw, Streams: plainStreams{}, MaxBody: 1 << 20, AnswerBytes: 1 << 30, BudgetBytes: 1 << 40,
-		Position: func() broker.Position { return broker.Position{Epoch: "e"} }, Trusts: func(netip.Addr) bool { return false },
+		Position: func(context.Context) broker.Position { return broker.Position{Epoch: "e"} }, Trusts: func(netip.Addr) bool { return false },
 		Peer: func(*http.Request) netip.Addr { return netip.Addr{} }, SameAddress: func(a, b netip.Addr) bool { return a == b },
 		LastEventID: func(r *http.Request) string { return r.Header.Get("Last-Event-ID") },
 		Encode:      func(r *http.Request) ([]byte, bool) { return callback.EncodeRequest(r, netip.Addr{}) },

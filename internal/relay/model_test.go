@@ -128,7 +128,7 @@ func (m *model) newNode(number uint32, clustered bool) *modelNode {
 		rc.Ask = n.ask
 	}
 	rc.Forwarder, rc.Paths, rc.Gateway, rc.Streams, rc.MaxBody = (*modelApps)(n), []string{""}, n.gw, (*modelStreams)(n), 1<<20
-	rc.Position = func() broker.Position { return broker.Position{Epoch: "e", Offset: 1} }
+	rc.Position = func(context.Context) broker.Position { return broker.Position{Epoch: "e", Offset: 1} }
 	rc.Trusts = func(netip.Addr) bool { return false }
 	rc.Peer = func(*http.Request) netip.Addr { return netip.Addr{} }
 	rc.LastEventID = func(r *http.Request) string { return r.Header.Get("Last-Event-ID") }

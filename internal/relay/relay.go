@@ -37,10 +37,10 @@ type Config struct {
 	MaxBodies int   // requests at a time whose bodies are sent on as they come
 	// Resume is for how long an answer is there for those who come back, if the backend does not say; 0: it is not.
 	Resume      time.Duration
-	AnswerBytes int64                      // that are kept of an answer, the cost of its events included
-	BudgetBytes int64                      // that are kept of all
-	Position    func() broker.Position     // of the log
-	Trusts      func(peer netip.Addr) bool // whether a peer's forwarding fields are continued
+	AnswerBytes int64                                 // that are kept of an answer, the cost of its events included
+	BudgetBytes int64                                 // that are kept of all
+	Position    func(context.Context) broker.Position // of the log
+	Trusts      func(peer netip.Addr) bool            // whether a peer's forwarding fields are continued
 	Peer        func(r *http.Request) netip.Addr
 	// Ask asks the node that has an answer, with an error as router.Router.AskAnswer; nil: there are no others.
 	Ask func(ctx context.Context, q connections.AnswerQuestion) (connections.AnswerReply, error)
@@ -186,7 +186,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 		r.cfg.Reject(w, in, request, err)
 		return
 	}
-	x := &exchange{w: w, in: in, conn: c, request: request, asked: r.cfg.Position(), cancel: cancel}
+	x := &exchange{w: w, in: in, conn: c, request: request, asked: r.cfg.Position(in.Context()), cancel: cancel}
 	r.open.Add(1)
 	streams := false
 	defer func() { // also after a panic no connection stays

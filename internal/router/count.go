@@ -33,7 +33,7 @@ func (r *Router) publishOnce(ctx context.Context, p connections.Publication, sil
 }
 
 // Position implements [connections.Connections].
-func (r *Router) Position() broker.Position { return r.own.Position() }
+func (r *Router) Position(ctx context.Context) broker.Position { return r.own.Position(ctx) }
 
 // Retained implements [connections.Connections]. Every node has all of them.
 func (r *Router) Retained(q connections.RetainedQuery) connections.RetainedPage {
@@ -110,7 +110,7 @@ func (r *Router) count(ctx context.Context, ref uint64) nodeAnswer {
 	}
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	receivers, all := d.(*topics.Delivery).Wait(ctx) //nolint:forcetypeassert // the map has no other type
+	receivers, all := d.(*topics.Delivery).Count(ctx) //nolint:forcetypeassert // the map has no other type
 	if !all {
 		return failed(connections.ErrUnreachable) // too late
 	}

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+
 	"ssegateway/internal/broker"
 	"ssegateway/internal/callback"
 	"ssegateway/internal/config"
@@ -22,7 +24,7 @@ func (s *Server) callbackConfig(requests *gateway.Requests) (callback.Config, er
 		Timeout: callbackTimeout, ConnectTimeout: s.cfg.CallbackTimeout, Concurrency: s.cfg.CallbackConcurrency, Batch: s.cfg.CallbackBatch,
 		Log: s.log, Observe: s.metrics.ObserveCallback, Requests: requests,
 		Trace:    traceCallbacks(s.tracer, address),
-		Position: func() broker.Position { return s.topics.Position() },
+		Position: func(ctx context.Context) broker.Position { return s.topics.Position(ctx) },
 	}
 	c.Authorities, c.Certificate, err = s.backendTLS()
 	return c, err

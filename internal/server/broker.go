@@ -36,10 +36,16 @@ func (s *Server) openBroker() (err error) {
 	if err != nil {
 		return err
 	}
-	s.engine = nats.NewEngine(s.nats, nats.LogConfig{
+	log := nats.LogConfig{
 		Prefix: s.cfg.NATSPrefix, MaxBytes: s.cfg.LogBytes, MaxAge: s.cfg.LogAge, Replicas: s.cfg.NATSReplicas,
 		RetainedBytes: s.cfg.RetainedBytes,
-	})
+	}
+	if s.cfg.NATSRead == "own" {
+		selective := nats.NewSelective(s.nats, log)
+		s.engine, s.broker = selective.Engine, selective
+		return nil
+	}
+	s.engine = nats.NewEngine(s.nats, log)
 	s.broker = s.engine
 	return nil
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -130,7 +131,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	switch answer.Outcome {
 	case gateway.Accepted:
 		if c.State() == gateway.Pending {
-			s.streams.Open(w, r, c, s.grant(r, c, answer))
+			s.open(w, r, c, s.grant(r, c, answer))
 			return
 		}
 		comeBack(w, r) // closed meanwhile: the gateway drains, or the client has left
@@ -147,6 +148,18 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	case gateway.Unasked:
 		comeBack(w, r)
 	}
+}
+
+// open opens an accepted connection.
+func (s *Server) open(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant) {
+	release, err := s.topics.Follow(r.Context(), g.Topics, cmp.Or(g.LastEventID, g.Position))
+	if err != nil {
+		c.Abort(gateway.Error, gateway.OpenFailed)
+		comeBack(w, r)
+		return
+	}
+	defer release()
+	s.streams.Open(w, r, c, g)
 }
 
 // streamClient is the context of a request for a stream. It ends when the client goes away, or sends

@@ -53,7 +53,7 @@ func (s *Server) newRelay() error {
 		Resume: s.cfg.RelayResume, AnswerBytes: s.cfg.RelayAnswerBytes, BudgetBytes: s.cfg.RelayBudgetBytes,
 		MaxBodies:   max(min(s.cfg.MaxConnections, s.files.streams/2)/2, 1), // of the descriptors and of the connections half, at most
 		LastEventID: lastEventID, SameAddress: address.Same,
-		Position: func() broker.Position { return s.topics.Position() },
+		Position: func(ctx context.Context) broker.Position { return s.topics.Position(ctx) },
 		Trusts:   s.finder.Trusts, Peer: callerAddr,
 		Encode: func(r *http.Request) ([]byte, bool) { return callback.EncodeRequest(r, s.clientAddr(r)) },
 		Refuse: func(w http.ResponseWriter, r *http.Request, e *api.Error) {

@@ -14,9 +14,14 @@ import (
 
 // follow is an [api.Follow].
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, names []string) *api.Error {
+	release, err := s.topics.Follow(r.Context(), names, lastEventID(r))
+	if err != nil {
+		return api.ErrBroker
+	}
+	defer release()
 	return s.openTail(w, r, func(*gateway.Conn) gateway.Grant {
 		// With a position it begins now, without what its topics retain.
-		begin := topics.Beginning{LastEventID: lastEventID(r), Position: s.topics.Position().String()}
+		begin := topics.Beginning{LastEventID: lastEventID(r), Position: s.topics.Position(r.Context()).String()}
 		return gateway.Grant{Topics: names, Beginning: begin}
 	})
 }

@@ -95,6 +95,10 @@ func (d *Delivery) Publish(ctx context.Context, p broker.Publication) (broker.Po
 		appended(nil)
 		return position, 0, err
 	}
+	if errors.Is(err, broker.ErrUnread) { // so nobody here has the topic
+		appended(nil)
+		return position, 0, nil
+	}
 	appended(err)
 	if err != nil {
 		return position, 0, err

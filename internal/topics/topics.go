@@ -36,7 +36,8 @@ type Subscriber interface {
 // concurrent use.
 type Topics struct {
 	engine  broker.Engine
-	shared  bool // other nodes have the log too, so a client may have more of it than this node has read
+	selects broker.Selective // the engine, if its log has only the topics that are followed; else nil
+	shared  bool             // other nodes have the log too, so a client may have more of it than this node has read
 	shards  []*shard
 	refs    atomic.Uint64
 	waiters sync.Map // Publication.Ref to *waiter
@@ -57,6 +58,7 @@ func (t *Topics) Stats() *Stats { return &t.stats }
 // is delivered before Run.
 func New(engine broker.Engine, shared bool) *Topics {
 	t := &Topics{engine: engine, shared: shared, shards: make([]*shard, runtime.GOMAXPROCS(0))}
+	t.selects, _ = engine.(broker.Selective)
 	t.refs.Store(rand.Uint64()) //nolint:gosec // unlike other nodes', not secret
 	for i := range t.shards {
 		s := &shard{topics: t, index: map[string]*topic{}}
@@ -89,6 +91,12 @@ func (t *Topics) Run(ctx context.Context) error {
 			s.run(ctx)
 		})
 	}
+	if t.selects != nil {
+		wg.Go(func() {
+			defer guard.Recover()
+			broker.Every(ctx, pruneInterval, func() { t.selects.Prune(func(name string) bool { return t.Count(name) > 0 }) })
+		})
+	}
 	wg.Wait()
 	return nil
 }
@@ -114,9 +122,6 @@ func (t *Topics) Subscribers(name string, f func(some []Subscriber)) {
 		}
 	}
 }
-
-// Position returns the end of the log now.
-func (t *Topics) Position() broker.Position { return t.engine.Log().Position() }
 
 // Log returns the extent of the log.
 func (t *Topics) Log() broker.Stats { return t.engine.Log().Stats() }

@@ -95,7 +95,7 @@ func (m *Member) Welcome(names []string, begin Beginning, retry sse.Retry) (open
 func (s *shard) enterLocked(m *Member) broker.Stats {
 	log, position := s.topics.engine.Log(), s.position
 	extent := log.Stats()
-	if log != s.log {
+	if log != s.log || s.topics.selects != nil { // the past of a topic does not come by the shard
 		position = extent.Last
 	}
 	if m.log == nil || m.log.Epoch() != log.Epoch() {
@@ -135,18 +135,15 @@ func (m *Member) GiveUp() (gap frame.Frame, then *Replay, late bool) {
 	return s.topics.gap(had.String(), id), then, true
 }
 
-// IsAhead reports whether an id is a position of the log that has not been delivered yet. A client
-// with that position would miss what is published until then, without a gap.
-func (t *Topics) IsAhead(id string) bool {
-	p, ok := broker.ParsePosition(id)
-	return ok && slices.ContainsFunc(t.shards, func(s *shard) bool { return s.isAhead(p) })
+func (t *Topics) isAhead(p broker.Position) bool {
+	return slices.ContainsFunc(t.shards, func(s *shard) bool { return s.isAhead(p) })
 }
 
 func (s *shard) isAhead(p broker.Position) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.Epoch == s.log.Epoch() {
-		return p.Offset > s.position
+		return p.Offset > s.position && !s.log.Reaches(p.Offset, s.position)
 	}
 	return p.Epoch == s.topics.engine.Log().Epoch() && p.Offset > 0 // the shard has yet to reach that log
 }

@@ -35,14 +35,14 @@ type appending struct {
 	by      author
 	message *nats.Msg
 	options []jetstream.PublishOpt
-	full    bool                 // there is no room for it, so only a repeat is not refused
-	mine    chan broker.Position // gets the event's position when this node has read it back
+	full    bool          // there is no room for it, so only a repeat is not refused
+	mine    chan readBack // gets what has become of it when this node has read it back
 }
 
 // append adds an event to the log. It returns when JetStream has stored the event and this
 // node has read it back.
 func (e *session) append(ctx context.Context, p broker.Publication) (broker.Position, error) {
-	a := &appending{p: p, mine: make(chan broker.Position, 1)}
+	a := &appending{p: p, mine: make(chan readBack, 1)}
 	if p.Retain || p.Remove {
 		if err := e.retry(ctx, e.openStore); err != nil {
 			return broker.Position{}, fmt.Errorf("%w: %w: %w", broker.ErrUnavailable, errRetaining, err)
@@ -121,6 +121,7 @@ func (e *session) prepare(ctx context.Context, a *appending) error {
 // is elected, or the connected server is gone, it tries again. NATS recognises the event by its id,
 // so that it is stored once.
 func (e *session) send(ctx context.Context, a *appending) (broker.Position, error) {
+	sequence := uint64(0)
 	for repeat := firstRepeat; ; repeat = min(2*repeat, lastRepeat) {
 		ack, err := e.attempt(ctx, a)
 		if err == nil && ack.Duplicate && a.p.IdempotencyKey != "" {
@@ -130,6 +131,7 @@ func (e *session) send(ctx context.Context, a *appending) (broker.Position, erro
 			}
 		}
 		if err == nil || errors.Is(err, errOwn) {
+			sequence = ack.Sequence
 			break
 		}
 		if code := codeOf(err); a.full && code == wrongLastID {
@@ -140,8 +142,8 @@ func (e *session) send(ctx context.Context, a *appending) (broker.Position, erro
 			return broker.Position{}, err
 		}
 		select {
-		case at := <-a.mine:
-			return at, nil
+		case mine := <-a.mine:
+			return mine.result()
 		case <-ctx.Done():
 			return broker.Position{}, err
 		case <-e.closed:
@@ -149,16 +151,31 @@ func (e *session) send(ctx context.Context, a *appending) (broker.Position, erro
 		case <-time.After(repeat/2 + rand.N(repeat)): //nolint:gosec // to spread, not to hide
 		}
 	}
+	if !e.comes(a.p, sequence) {
+		return readBack{broker.Position{Epoch: e.log.Epoch(), Offset: sequence}, true}.result()
+	}
 	ctx, cancel := e.conn.linked(ctx)
 	defer cancel()
 	select {
-	case at := <-a.mine:
-		return at, nil
+	case mine := <-a.mine:
+		return mine.result()
 	case <-ctx.Done():
 		return broker.Position{}, fmt.Errorf("%w: reading the event back: %w", broker.ErrUnavailable, context.Cause(ctx))
 	case <-e.closed:
 		return broker.Position{}, broker.ErrUnavailable
 	}
+}
+
+func (r readBack) result() (broker.Position, error) {
+	if r.unread {
+		return r.at, broker.ErrUnread
+	}
+	return r.at, nil
+}
+
+// comes reports whether an event that NATS has stored with that sequence comes back to this node.
+func (e *session) comes(p broker.Publication, sequence uint64) bool {
+	return e.own == nil || p.Retain || p.Remove || len(p.Topics) != 1 || e.own.comes(p.Topics[0], sequence)
 }
 
 // retry calls f again while the stream has no leader, or another server is expected to take over.
@@ -233,6 +250,9 @@ func (e *session) repeated(ctx context.Context, a *appending, sequence uint64) (
 	if !e.isMine(first.Subject) { // of the log before renew
 		at.Epoch, _, _ = strings.Cut(strings.TrimPrefix(first.Subject, strings.TrimSuffix(e.subject, at.Epoch)), ".")
 		return at, broker.ErrRepeated
+	}
+	if e.own != nil {
+		e.own.ask(nil, true) // else this node may not come there for long
 	}
 	if err := e.hasRead(ctx, sequence); err != nil {
 		return at, err

@@ -210,7 +210,7 @@ func TestAppendEndsWithConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &session{conn: conn, js: js, subject: "x", waiting: map[uint64]chan broker.Position{}, closed: make(chan struct{})}
+	s := &session{conn: conn, js: js, subject: "x", waiting: map[uint64]chan readBack{}, closed: make(chan struct{})}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, err = s.append(ctx, broker.Publication{Topics: []string{"a"}, Event: sse.Event{Data: "x"}})

@@ -30,6 +30,8 @@ type LogConfig struct {
 	Replicas int // of the stream, in a cluster of NATS servers
 
 	RetainedBytes int64 // what all retained events may take in memory
+
+	own *interest // the topics that the node reads; nil: all
 }
 
 // Engine implements broker.Engine. Until the log is opened for the first time, Log returns an

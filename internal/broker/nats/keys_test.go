@@ -122,7 +122,7 @@ func TestKeyOfOwnAttempt(t *testing.T) {
 	e := running(t, at(s.ClientURL()))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	a := &appending{p: keyed(plain("x", true), "k", 1), mine: make(chan broker.Position, 1)}
+	a := &appending{p: keyed(plain("x", true), "k", 1), mine: make(chan readBack, 1)}
 	defer e.session.expect(a)()
 	if err := e.session.prepare(ctx, a); err != nil {
 		t.Fatal(err)

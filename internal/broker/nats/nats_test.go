@@ -134,6 +134,50 @@ func TestEngine(t *testing.T) {
 	}})
 }
 
+// TestSelective is TestEngine for one that reads only what is followed. Each topic is followed as late as possible: before
+// it is published on.
+func TestSelective(t *testing.T) {
+	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
+	brokertest.Run(t, brokertest.Suite{Open: func(t testing.TB, bounds brokertest.Bounds) broker.Engine {
+		cfg := at(s.ClientURL())
+		cfg.Prefix = strings.NewReplacer("/", "_").Replace(t.Name()) + rand.Text()
+		cfg.MaxBytes, cfg.MaxAge, cfg.RetainedBytes = bounds.MaxBytes, bounds.MaxAge, bounds.RetainedBytes
+		return following{mustSelective(t, cfg), t}
+	}})
+}
+
+// following follows the topics of each event that it appends.
+type following struct {
+	Selective
+	t testing.TB
+}
+
+func (f following) Append(ctx context.Context, p broker.Publication) (broker.Position, error) {
+	release, err := f.Follow(ctx, p.Topics, 0)
+	if err != nil {
+		return broker.Position{}, err
+	}
+	defer release()
+	return f.Selective.Append(ctx, p)
+}
+
+// mustSelective is mustEngine for a Selective.
+func mustSelective(t testing.TB, cfg place) Selective {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := Dial(cfg.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	e := NewSelective(conn, cfg.LogConfig)
+	if err := e.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
 // mustEngine returns an engine whose log is open.
 func mustEngine(t testing.TB, cfg place) *Engine {
 	t.Helper()

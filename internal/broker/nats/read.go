@@ -36,15 +36,15 @@ type reader struct {
 // to see whether the log is in use.
 func (r *reader) Stop() { r.stop() }
 
-// messages makes a reader of the stream from a sequence on. It does not use the library's
+// messages makes a reader of the stream from a sequence on, of all messages or those with one of the subjects. It does not use the library's
 // ordered consumers: they cannot be stopped reliably while they begin anew.
-func (e *session) messages(ctx context.Context, stream jetstream.Stream, begin uint64) (*reader, error) {
+func (e *session) messages(ctx context.Context, stream jetstream.Stream, begin uint64, subjects ...string) (*reader, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
 	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(begin, 1),
 		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: readerIdle,
-		Metadata: map[string]string{readsKey: readsSubjects},
+		Metadata: map[string]string{readsKey: readsSubjects}, FilterSubjects: subjects,
 	})
 	if err != nil {
 		return nil, err
@@ -71,6 +71,7 @@ func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConf
 		e.seen.Store(sequence)
 		e.last, e.restored = author{}, false
 	}
+	broken := e.own != nil && e.own.begin()
 	state := stream.CachedInfo().State
 	beginAt(max(state.FirstSeq, 1) - 1)
 	if e.stored, err = e.readStore(ctx); err != nil {
@@ -82,7 +83,11 @@ func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConf
 	if err := e.restore(); err != nil {
 		return err
 	}
-	return e.checkEnd(ctx, stream)
+	if err := e.checkEnd(ctx, stream); err != nil || !broken {
+		return err
+	}
+	e.log.BeginAt(e.seen.Load()) // whoever was on the log before learns that something is missing
+	return nil
 }
 
 // checkEnd returns errCutShort if more of this log is retained than there is of it.
@@ -158,7 +163,7 @@ func (e *session) loadWindow(ctx context.Context, stream jetstream.Stream, begin
 		if err := e.restore(); err != nil {
 			return err
 		}
-		if err := e.take(m, meta); err != nil {
+		if err := e.take(loggedOf(m, meta)); err != nil {
 			return err
 		}
 		copied = copied || m.Headers().Get(storeHeader) != ""
@@ -183,12 +188,7 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	// Begin with the last message that is known, to check that it is still the same.
-	begin := e.seen.Load()
-	if state := stream.CachedInfo().State; e.last == (author{}) || state.Msgs == 0 || state.FirstSeq > begin {
-		begin++
-	}
-	from, err := e.messages(ctx, stream, begin)
+	from, err := e.resume(ctx, stream)
 	if err != nil {
 		return err
 	}
@@ -214,50 +214,97 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 		if err != nil {
 			return err
 		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return fmt.Errorf("%w: %w", errBadMessage, err)
-		}
-		seen := e.seen.Load()
-		switch at := meta.Sequence.Stream; {
-		case at == seen && fresh:
-			if _, by, _ := decode(m.Data()); by != e.last {
-				return fmt.Errorf("%w: %d is another message now", errCutShort, at)
-			}
-			continue
-		case at > seen+1 && fresh:
-			return fmt.Errorf("%w: %d comes behind %d", errLogLost, at, seen)
-		case at != seen+1:
-			return errOutOfOrder
-		}
-		if err := e.take(m, meta); err != nil {
+		if fresh, err = e.accept(m, fresh); err != nil {
 			return err
 		}
-		if id := m.Headers().Get(storeHeader); id != "" {
-			e.hearOfStore(id)
-		}
-		fresh = false
 	}
 }
 
-// take adds the next message to the log. It skips one that is not the gateway's.
-func (e *session) take(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
-	at := meta.Sequence.Stream
-	if !e.isMine(m.Subject()) {
+// resume makes a reader of what is behind the last message that is known. If that message is still there it comes first,
+// so that accept can check that it is the same.
+func (e *session) resume(ctx context.Context, stream jetstream.Stream) (*reader, error) {
+	begin := e.seen.Load()
+	if state := stream.CachedInfo().State; e.last == (author{}) || state.Msgs == 0 || state.FirstSeq > begin {
+		begin++
+	}
+	return e.messages(ctx, stream, begin)
+}
+
+// accept takes the next message of a reader, which is fresh until it has given a message that was not known. It returns
+// whether it still is.
+func (e *session) accept(m jetstream.Msg, fresh bool) (bool, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", errBadMessage, err)
+	}
+	seen := e.seen.Load()
+	switch at := meta.Sequence.Stream; {
+	case at == seen && fresh:
+		if _, by, _ := decode(m.Data()); by != e.last {
+			return false, fmt.Errorf("%w: %d is another message now", errCutShort, at)
+		}
+		return true, nil
+	case at > seen+1 && fresh:
+		return false, fmt.Errorf("%w: %d comes behind %d", errLogLost, at, seen)
+	case at != seen+1:
+		return false, errOutOfOrder
+	}
+	return false, e.takeNew(loggedOf(m, meta))
+}
+
+// takeNew takes a message that was added since the log was loaded.
+func (e *session) takeNew(l logged) error {
+	err := e.take(l)
+	if err == nil && l.store != "" {
+		e.hearOfStore(l.store)
+	}
+	return err
+}
+
+func loggedOf(m jetstream.Msg, meta *jetstream.MsgMetadata) logged {
+	return logged{m.Subject(), m.Data(), meta.Sequence.Stream, meta.Timestamp, m.Headers().Get(storeHeader)}
+}
+
+// take adds the next message to the log. It skips one that is not the gateway's, or that this node does not read.
+func (e *session) take(l logged) error {
+	at := l.sequence
+	if !e.isMine(l.subject) {
 		return fmt.Errorf("%w: another log's message %d", errLogLost, at)
 	}
-	p, by, err := decode(m.Data())
+	if !e.reads(l.subject) {
+		e.pass(l)
+		return nil
+	}
+	p, by, err := decode(l.data)
 	e.last = by
 	if err != nil {
 		e.passOver(at, fmt.Errorf("%w: %w", errBadMessage, err))
 		e.seen.Store(at)
 		return nil
 	}
-	position, err := e.log.AppendAt(p, at, e.clock.local(meta.Timestamp, time.Now()))
+	if e.isMark(l.subject) {
+		e.log.Reach(at)
+		e.seen.Store(at)
+		e.readBack(by, readBack{})
+		return nil
+	}
+	position, err := e.log.AppendAt(p, at, e.clock.local(l.at, time.Now()))
 	e.seen.Store(at)
 	if err != nil {
 		return err
 	}
+	e.readBack(by, readBack{position, false})
+	return nil
+}
+
+// readBack is what has become of a message that this node appended.
+type readBack struct {
+	at     broker.Position
+	unread bool // this node does not read its topic
+}
+
+// readBack tells whoever waits that a message of this author has been read.
+func (e *session) readBack(by author, what readBack) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.progress != nil {
@@ -265,7 +312,6 @@ func (e *session) take(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 		e.progress = nil
 	}
 	if mine, ok := e.waiting[by.number]; ok && by.origin == e.origin {
-		mine <- position
+		mine <- what
 	}
-	return nil
 }

@@ -54,6 +54,9 @@ type session struct {
 	repeats  bool         // NATS recognises repeated events for long enough to repeat an append of unknown outcome
 	failed   atomic.Int32 // attempts to read in a row
 
+	own    *interest    // the topics that this node reads; nil: all
+	marked atomic.Int64 // when this node last marked the log, in ns
+
 	clock serverClock
 	seen  atomic.Uint64 // sequence of the last message that is in the log
 	last  author        // of that message; zero: it was not read. Used by run only
@@ -68,7 +71,7 @@ type session struct {
 	oldReader atomic.Bool // a node of the version before reads the log
 
 	mu         sync.Mutex
-	waiting    map[uint64]chan broker.Position // pending appends, by their number
+	waiting    map[uint64]chan readBack // pending appends, by their number
 	number     uint64
 	progress   chan struct{}    // closed when a message was read; nil: nobody waits
 	store      jetstream.Stream // of retained events; nil: it is not known yet, or there is none
@@ -105,7 +108,7 @@ func openOnce(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) 
 	}
 	e := &session{
 		conn: conn, js: js, origin: crand.Text(), prefix: cfg.Prefix, replicas: cfg.Replicas,
-		waiting: map[uint64]chan broker.Position{}, closed: make(chan struct{}),
+		own: cfg.own, waiting: map[uint64]chan readBack{}, closed: make(chan struct{}),
 	}
 	stream, err := e.stream(ctx, cfg)
 	if errors.Is(err, nats.ErrNoResponders) {
@@ -178,7 +181,11 @@ func (e *session) run(ctx context.Context) error {
 	defer close(e.closed)
 	for {
 		back := e.conn.back()
-		err := e.read(ctx, back)
+		read := e.read
+		if e.own != nil {
+			read = e.readOwn
+		}
+		err := read(ctx, back)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -221,6 +228,12 @@ func (e *session) watch(ctx context.Context, back <-chan struct{}) error {
 		}
 		if err == nil {
 			e.lookAfterStore(ctx, stream)
+		}
+		if err == nil && e.own != nil {
+			if !e.publishesAgain(stream.CachedInfo().Config) {
+				return errNotAgain
+			}
+			e.mayMark(stream)
 		}
 		if err == nil && stream.CachedInfo().Config.Duplicates < keyWindow(stream.CachedInfo().Config) {
 			e.remembers.Store(false) // a node of the version before has changed it
