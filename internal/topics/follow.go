@@ -28,6 +28,8 @@ func (t *Topics) Follow(ctx context.Context, names []string, id string) (release
 // Position returns the end of the log now. If that cannot be known, it returns how far this node has read.
 func (t *Topics) Position(ctx context.Context) broker.Position {
 	if t.selects != nil {
+		ctx, cancel := context.WithTimeout(ctx, endPatience)
+		defer cancel()
 		if end, err := t.selects.End(ctx); err == nil {
 			return end
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -142,12 +143,19 @@ func (e *session) readOwn(ctx context.Context, back <-chan struct{}) error {
 	return err
 }
 
-// ready says that the log has what is whole.
-func (i *interest) ready() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.open = true
-	i.stir()
+// choose finds out whether this node can read a part of the log, and has JetStream publish the log's messages once more then. As long as a
+// node of a version before subjects reads the log, this one reads and writes as that one does.
+func (e *session) choose(ctx context.Context, stream jetstream.Stream) error {
+	err := e.publishAgain(ctx, stream)
+	old := errors.Is(err, errOldNode)
+	if old {
+		e.conn.lines.old.Log(e.conn.log, slog.LevelWarn, "this node reads the topics of all nodes until those of a version before are gone")
+		err = nil
+	}
+	if err == nil {
+		e.own.readAll(old)
+	}
+	return err
 }
 
 // publishAgain has JetStream publish the log's messages once more.

@@ -31,6 +31,7 @@ type interest struct {
 	fresh  []*followed          // that the next round takes up
 	next   *round               // somebody waits for it; nil: nobody does
 	open   bool                 // the engine's log has the topics that are whole
+	all    bool                 // everything is read, since a node of a version before subjects would not understand
 	broken bool                 // the last session missed messages
 
 	wake chan struct{} // has room for one: there is something to do for a round
@@ -63,7 +64,7 @@ func (e Selective) Follow(ctx context.Context, topics []string, upto uint64) (re
 	own := e.cfg.own
 	held := own.hold(topics)
 	release = func() { own.release(held) }
-	r := own.ask(held, upto > e.Log().Position().Offset)
+	r := own.ask(held, upto > e.Log().Position().Offset && !own.isAll())
 	for ; r != nil; r = own.ask(held, false) {
 		if _, err := e.await(ctx, r); err != nil {
 			release()
@@ -75,6 +76,9 @@ func (e Selective) Follow(ctx context.Context, topics []string, upto uint64) (re
 
 // End implements [broker.Selective].
 func (e Selective) End(ctx context.Context) (broker.Position, error) {
+	if e.cfg.own.isAll() {
+		return e.Log().Position(), nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
 	return e.await(ctx, e.cfg.own.ask(nil, true))
@@ -83,8 +87,8 @@ func (e Selective) End(ctx context.Context) (broker.Position, error) {
 // await waits for a round. One that failed is followed by another.
 func (e Selective) await(ctx context.Context, r *round) (broker.Position, error) {
 	for {
-		if e.conn.gone() {
-			return broker.Position{}, errLinkLost
+		if e.Away() > takeOverTime {
+			return broker.Position{}, broker.ErrUnavailable
 		}
 		select {
 		case <-r.over:
@@ -152,7 +156,7 @@ func (i *interest) release(held []*followed) {
 func (i *interest) ask(held []*followed, end bool) *round {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.open && !end && !slices.ContainsFunc(held, func(f *followed) bool { return !f.whole }) {
+	if i.open && !end && (i.all || !slices.ContainsFunc(held, func(f *followed) bool { return !f.whole })) {
 		return nil
 	}
 	if i.next == nil {
@@ -170,16 +174,46 @@ func (i *interest) stir() {
 	}
 }
 
-// begin is called when a session begins to load its log: that will have the topics of now. It reports whether the session
+// begin is called when a session begins to load its log: that will have the topics of now, or everything. It reports whether the session
 // before missed messages.
 func (i *interest) begin() (broken bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.wholeLocked()
+	broken, i.open, i.broken = i.broken, false, false
+	return broken
+}
+
+// wholeLocked says that the log has, or is about to have, all topics.
+func (i *interest) wholeLocked() {
 	for _, f := range i.topics {
 		f.from, f.whole, f.last = 1, true, 0
 	}
-	broken, i.fresh, i.open, i.broken = i.broken, nil, false, false
-	return broken
+	i.fresh = nil
+}
+
+// readAll sets whether everything is read.
+func (i *interest) readAll(all bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.all && !all {
+		i.wholeLocked()
+	}
+	i.all = all
+}
+
+func (i *interest) isAll() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.all
+}
+
+// ready says that the log has what is whole.
+func (i *interest) ready() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.open = true
+	i.stir()
 }
 
 // isWhole reports whether the log has everything of a topic up to where this node has read.
@@ -187,7 +221,7 @@ func (i *interest) isWhole(digest string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	f := i.topics[digest]
-	return f != nil && f.whole
+	return i.all || f != nil && f.whole
 }
 
 // comes reports whether a message with that sequence, of that topic, comes to this node after it was acknowledged.
@@ -195,5 +229,5 @@ func (i *interest) comes(topic string, sequence uint64) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	f := i.topics[digestOf(topic)]
-	return f != nil && f.from > 0 && sequence > f.from
+	return i.all || f != nil && f.from > 0 && sequence > f.from
 }

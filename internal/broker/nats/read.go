@@ -203,6 +203,9 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 		cancel(e.watch(reading, back))
 	})
 	e.failed.Store(0)
+	if e.own != nil {
+		e.own.ready()
+	}
 	for fresh := true; ; {
 		m, err := from.Next(jetstream.NextContext(reading))
 		if reading.Err() != nil {

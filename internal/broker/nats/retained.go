@@ -64,7 +64,7 @@ func digestOf(parts ...string) string {
 // subjectOf returns the subject of an event's message.
 func (e *session) subjectOf(p broker.Publication) string {
 	if !p.Retain && !p.Remove {
-		if e.own != nil && len(p.Topics) == 1 {
+		if len(p.Topics) == 1 && e.own != nil && !e.own.isAll() {
 			return e.eventSubject(digestOf(p.Topics[0]))
 		}
 		return e.subject

@@ -144,12 +144,24 @@ func (e *session) past(ctx context.Context, topics []*followed, m *mark) (past [
 	return past, max(stream.CachedInfo().State.FirstSeq, 1) - 1, nil
 }
 
-// mayMark has this node mark the log, if the stream is far ahead of what it has read: so that it does not have to read
+// watchOwn checks that messages are published once more, and whether a node of a version before is gone, for which this one reads everything.
+//
+// It has this node mark the log, if the stream is far ahead of what it has read: so that it does not have to read
 // all of that when it has to catch up.
-func (e *session) mayMark(stream jetstream.Stream) {
+func (e *session) watchOwn(ctx context.Context, stream jetstream.Stream) error {
+	if e.own.isAll() {
+		if err := e.choose(ctx, stream); err != nil || e.own.isAll() {
+			return err
+		}
+		return errNotAgain // from now on they are
+	}
+	if !e.publishesAgain(stream.CachedInfo().Config) {
+		return errNotAgain
+	}
 	ahead := stream.CachedInfo().State.LastSeq - min(e.seen.Load(), stream.CachedInfo().State.LastSeq)
 	last := time.Unix(0, e.marked.Load())
 	if ahead > markEvery || ahead > 0 && time.Since(last) > e.maxAge/markAge {
 		e.own.ask(nil, true)
 	}
+	return nil
 }

@@ -125,6 +125,11 @@ func openOnce(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) 
 	e.name, e.handle, e.subject, e.maxAge = info.Config.Name, stream, subject(cfg, epoch), info.Config.MaxAge
 	e.repeats = info.Config.Duplicates >= leastWindow
 	e.clock.set(time.Now(), info.TimeStamp)
+	if e.own != nil {
+		if err := e.choose(ctx, stream); err != nil {
+			return nil, fmt.Errorf("the log's stream on NATS: %w", err)
+		}
+	}
 	if err := e.load(ctx, stream, cfg); err != nil {
 		return e, fmt.Errorf("reading the log on NATS: %w", err)
 	}
@@ -182,7 +187,7 @@ func (e *session) run(ctx context.Context) error {
 	for {
 		back := e.conn.back()
 		read := e.read
-		if e.own != nil {
+		if e.own != nil && !e.own.isAll() {
 			read = e.readOwn
 		}
 		err := read(ctx, back)
@@ -230,10 +235,9 @@ func (e *session) watch(ctx context.Context, back <-chan struct{}) error {
 			e.lookAfterStore(ctx, stream)
 		}
 		if err == nil && e.own != nil {
-			if !e.publishesAgain(stream.CachedInfo().Config) {
-				return errNotAgain
+			if err := e.watchOwn(ctx, stream); err != nil {
+				return err
 			}
-			e.mayMark(stream)
 		}
 		if err == nil && stream.CachedInfo().Config.Duplicates < keyWindow(stream.CachedInfo().Config) {
 			e.remembers.Store(false) // a node of the version before has changed it
