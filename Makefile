@@ -81,7 +81,7 @@ ifeq ($(strip $(BENCH)),.)
 	$(BIN) bench --streams 1000 --duration 2s
 endif
 
-compare: ## measure this program beside nchan, Pushpin and others, installed where missing; writes docs/benchmarks.md; 40 minutes
+compare: ## measure this program beside nchan, Pushpin and others, installed where missing; writes docs/benchmarks.md; 50 minutes
 	$(GO) run ./bench/compare
 
 simulate: ## measure a gateway with up to 1,000,000 connections in memory; minutes; writes docs/scale.md and .svg

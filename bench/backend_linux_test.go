@@ -32,7 +32,7 @@ func TestBackendCounts(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if err := b.wait(ctx); (err != nil) != strings.Contains(test.want, "1 missing") {
+			if err := b.wait(ctx, 0); (err != nil) != strings.Contains(test.want, "1 missing") {
 				t.Errorf("wait: %v", err)
 			}
 			if err := b.err(); err == nil && test.want != "" || err != nil && !strings.HasSuffix(err.Error(), test.want) || err != nil && test.want == "" {

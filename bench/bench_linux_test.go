@@ -75,8 +75,12 @@ func TestScenarios(t *testing.T) {
 		least    int64 // events that are checked
 	}{
 		{"connect", []string{"streams opened", "first byte p50", "server CPU per stream", "bench CPU per stream"}, 0},
+		{"storm", []string{"all are back after", "failed requests", "server CPU per reconnect", "bench CPU per reconnect", "backend CPU per reconnect"}, 0},
 		{"idle", []string{"server RSS per stream", "server PSS per stream", "kernel slab per stream, both ends", "bench CPU at rest"}, 0},
 		{"fanout", []string{"deliveries", "last stream has it p99", "server CPU per delivery", "bench CPU per delivery"}, streams * events},
+		{"readers", []string{
+			"latency to 1 p50", "latency to 100 p99", "latency to 300 p99", "server CPU per delivery to 1", "server CPU per delivery to 300", "bench CPU per delivery to 300",
+		}, 3 * (1 + 10 + 100 + streams)},
 		{"unicast", []string{
 			"paced sends", "paced latency p99", "saturated sends", "saturated latency p99", "server CPU per saturated send",
 			"server CPU per batched event", "server CPU per streamed event",
@@ -86,7 +90,7 @@ func TestScenarios(t *testing.T) {
 		{"mixed", []string{"send latency p99", "publish latency p99", "streams reopened", "beats", "server RSS growth after the first sixth"}, streams * 2},
 	} {
 		t.Run(test.scenario, func(t *testing.T) {
-			args := []string{test.scenario, "--streams", strconv.Itoa(streams), "--events", strconv.Itoa(events), "--rate", strconv.Itoa(rate)}
+			args := []string{test.scenario, "--streams", strconv.Itoa(streams), "--events", strconv.Itoa(events), "--rate", strconv.Itoa(rate), "--publish-rate=10"}
 			switch test.scenario {
 			case "heartbeat": // longer than the time allowed between two beats
 				args = append(args, "--duration=3s")
@@ -191,13 +195,13 @@ func TestOtherServer(t *testing.T) {
 
 // Dividing the streams among processes gives the same result.
 func TestWorkers(t *testing.T) {
-	for _, scenario := range []string{"fanout", "unicast", "churn"} {
-		report, messages, err := run(t, scenario, "--streams=50", "--events=5", "--rate=200", "--streams-per-process=20")
+	for _, scenario := range []string{"fanout", "readers", "unicast", "churn", "storm"} {
+		report, messages, err := run(t, scenario, "--streams=50", "--events=5", "--rate=200", "--publish-rate=10", "--streams-per-process=20")
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", scenario, err, messages)
 		}
 		c := report.Results[0].Check
-		if c != (bench.Check{Events: c.Events}) || scenario == "fanout" && c.Events != 50*5 || scenario == "unicast" && c.Events < 50 {
+		if c != (bench.Check{Events: c.Events}) || scenario == "fanout" && c.Events != 50*5 || scenario == "readers" && c.Events != 3*(1+10+50) || scenario == "unicast" && c.Events < 50 {
 			t.Errorf("%s: %+v", scenario, c)
 		}
 	}
@@ -236,6 +240,68 @@ func TestOtherServerAtFault(t *testing.T) {
 	report, messages, err := run(t, "unicast", "--streams=5", "--rate=50", "--senders=1", "--url", s.URL+"/stream/{n}", "--publish-url", s.URL+"/publish")
 	if err == nil || report.Results[0].Check.Misdelivered == 0 {
 		t.Errorf("exit %v, said %q, checked %+v", err, messages, report.Results)
+	}
+}
+
+// In a storm, streams that are refused or end are counted, and come back. Before it, they fail the run.
+func TestStormOtherServer(t *testing.T) {
+	const streams, refused, ended = 30, 3, 2
+	for name, peaceful := range map[string]int64{"in the storm": streams, "before": 0} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				nth := asked.Add(1) - peaceful
+				if nth > 0 && nth <= refused {
+					w.WriteHeader(http.StatusBadGateway)
+					return
+				}
+				w.Header().Set("Content-Type", "text/event-stream")
+				_ = http.NewResponseController(w).Flush()
+				if nth > refused && nth <= refused+ended {
+					return
+				}
+				<-r.Context().Done()
+			}))
+			t.Cleanup(s.Close)
+			pid := strconv.Itoa(os.Getpid())
+			report, messages, err := run(t, "storm", "--streams", strconv.Itoa(streams), "--url", s.URL+"/{n}", "--pid", pid, "--backend-pid", pid)
+			if peaceful == 0 {
+				if err == nil || !strings.Contains(messages, "the stream was refused") && !strings.Contains(messages, "the server ended the stream") {
+					t.Errorf("exit %v, said %q", err, messages)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("%v\n%s", err, messages)
+			}
+			got := map[string]float64{}
+			for _, f := range report.Results[0].Figures {
+				got[f.Name] = f.Value
+			}
+			if n := asked.Load(); got["failed requests"] != refused+ended || n != 2*streams+refused+ended {
+				t.Errorf("%v failed, and %d came to the server", got["failed requests"], n)
+			}
+			if got["all are back after"] < 1000 || got["backend CPU per reconnect"] <= 0 {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+}
+
+// A stream that is opened between the events is checked from the first one that it gets.
+func TestReadersLostAndDoubled(t *testing.T) {
+	s := startOther(t, func(stream string, nth int, event string) string {
+		switch {
+		case nth == 3 && stream == "7":
+			return ": nothing\n\n"
+		case nth == 3 && stream == "8":
+			return event + event
+		}
+		return event
+	})
+	report, messages, err := run(t, "readers", "--streams=10", "--publish-rate=10", "--url", s.URL+"/stream/{n}", "--publish-url", s.URL+"/publish")
+	if want := (bench.Check{Events: 3 * (1 + 10), Lost: 1, Doubled: 1}); err == nil || len(report.Results) != 1 || report.Results[0].Check != want {
+		t.Errorf("exit %v, said %q, checked %+v, want %+v", err, messages, report.Results, want)
 	}
 }
 
@@ -411,7 +477,7 @@ func TestArguments(t *testing.T) {
 		{[]string{"--streams=100000000"}, "open files"},
 		{[]string{"--size=10"}, "--size: 10 is too small"},
 		{[]string{"--pid=1"}, "only together with --server or --url"},
-		{[]string{"--url=http://127.0.0.1:1/{n}"}, "--publish-url: fanout, unicast and mixed need it"},
+		{[]string{"--url=http://127.0.0.1:1/{n}"}, "--publish-url: fanout, readers, unicast and mixed need it"},
 		{[]string{"connect", "--url=https://127.0.0.1:1/{n}"}, "is not an http URL"},
 		{[]string{"connect", "--url=http://127.0.0.1:1/{n}"}, "connection refused"},
 		{[]string{"connect", "--url=http://127.0.0.1:1/{n}", "--queue-bytes=70000"}, "bench does not start the server"},

@@ -13,11 +13,11 @@ import (
 )
 
 // Scenarios are what can be measured, in the order in which they run.
-var Scenarios = []string{"connect", "churn", "idle", "heartbeat", "fanout", "unicast", "mixed"}
+var Scenarios = []string{"connect", "storm", "churn", "idle", "heartbeat", "fanout", "readers", "unicast", "mixed"}
 
 // publishes reports whether events are published in the scenario.
 func publishes(scenario string) bool {
-	return slices.Contains([]string{"fanout", "unicast", "mixed"}, scenario)
+	return slices.Contains([]string{"fanout", "readers", "unicast", "mixed"}, scenario)
 }
 
 // hasBeats reports whether heartbeats are measured in the scenario.
@@ -41,7 +41,7 @@ type Options struct {
 	Events      int           // fanout: one after the other
 	Size        int           // bytes of an event's data
 	Rate        int           // unicast, mixed: sends a second, paced
-	PublishRate int           // mixed: publishes a second
+	PublishRate int           // readers, mixed: publishes a second
 	Duration    time.Duration // of each part that is not bounded otherwise
 	Senders     int           // unicast, mixed: connections that send
 	Heartbeat   int           // heartbeat, mixed: the server's interval, in seconds
@@ -63,6 +63,8 @@ type Options struct {
 	PublishHeaders                         []string
 	// PIDs are the server's processes. Empty: its CPU and memory are not known.
 	PIDs []int
+	// BackendPIDs are the processes of the backend that such a server asks, unless it is answered here. Empty: it asks nobody.
+	BackendPIDs []int
 
 	// Gateway is the program to start, with its arguments, and Worker the one that
 	// calls Work.
@@ -79,13 +81,13 @@ func (o *Options) Flags(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 	fs.IntVar(&o.Streams, "streams", 1000, "Streams to open")
 	fs.IntVar(&o.Connecting, "connecting", 64, "Streams being opened at a time")
-	fs.DurationVar(&o.Duration, "duration", 5*time.Second, "churn, heartbeat, mixed, each part of unicast: how long")
+	fs.DurationVar(&o.Duration, "duration", 5*time.Second, "churn, heartbeat, mixed, each part of readers and unicast: how long")
 	fs.DurationVar(&o.Settle, "settle", 5*time.Second, "idle: time between the last stream and the look at the memory")
 	fs.IntVar(&o.Events, "events", 100, "fanout: events, one after the other")
 	fs.IntVar(&o.Size, "size", 256, "Bytes of an event's data")
 	fs.IntVar(&o.Senders, "senders", 64, "unicast, mixed: connections that send")
 	fs.IntVar(&o.Rate, "rate", 2000, "mixed, the paced part of unicast: sends a second")
-	fs.IntVar(&o.PublishRate, "publish-rate", 2, "mixed: publishes to all streams a second")
+	fs.IntVar(&o.PublishRate, "publish-rate", 2, "readers, mixed: publishes to all streams a second")
 	fs.StringVar(&o.Profile, "profile", "", "The `server`, for its URLs and bodies: "+strings.Join(Profiles, ", ")+" (default custom with --url, else ssegateway)")
 	fs.StringVar(&o.Server, "server", "", "Measure the server of the profile at this `URL`; it is {server} in what follows")
 	fs.StringVar(&o.PublishServer, "publish-server", "", "{publish-server}, where it publishes elsewhere")
@@ -99,6 +101,7 @@ func (o *Options) Flags(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&o.PublishHeaders, "publish-header", nil, "Header of that request, `\"Name: value\"`; repeatable")
 	fs.StringVar(&o.PublishBody, "publish-body", "", "`Body` of that request, with {data} (default of profile custom: {data})")
 	fs.IntSliceVar(&o.PIDs, "pid", nil, "`Processes` of the server, for its CPU and memory")
+	fs.IntSliceVar(&o.BackendPIDs, "backend-pid", nil, "storm: `processes` of what the server asks, for their CPU, if bench does not answer itself")
 	fs.IntVar(&o.StreamsPerProcess, "streams-per-process", 0, "Most streams of one process of bench; 0: by the limit on open files")
 }
 
@@ -147,8 +150,8 @@ func (o *Options) checkServer() error {
 		return fmt.Errorf("--profile: %q is none; there are %s", o.Profile, strings.Join(Profiles, ", "))
 	}
 	if o.starts() {
-		if o.PublishURL != "" || o.PublishServer != "" || o.PublishBody != "" || o.Backend != "" || len(o.PIDs) > 0 {
-			return errors.New("--publish-…, --backend and --pid: only together with --server or --url")
+		if o.PublishURL != "" || o.PublishServer != "" || o.PublishBody != "" || o.Backend != "" || len(o.PIDs)+len(o.BackendPIDs) > 0 {
+			return errors.New("--publish-…, --backend, --pid and --backend-pid: only together with --server or --url")
 		}
 		if o.Profile != "ssegateway" {
 			return fmt.Errorf("--profile %s: needs --server or --url; only ssegateway is started here", o.Profile)
@@ -165,7 +168,7 @@ func (o *Options) checkServer() error {
 	case o.Profile != "ssegateway" && o.Backend != "":
 		return errors.New("--backend: only profile ssegateway has callbacks")
 	case o.Profile == "custom" && o.PublishURL == "" && slices.ContainsFunc(Scenarios, func(s string) bool { return o.runs(s) && publishes(s) }):
-		return errors.New("--publish-url: fanout, unicast and mixed need it beside --url")
+		return errors.New("--publish-url: fanout, readers, unicast and mixed need it beside --url")
 	}
 	for flag, base := range map[string]string{"server": o.Server, "publish-server": o.PublishServer} {
 		if u, err := url.Parse(base); base != "" && (err != nil || u.Scheme != "http" || u.Hostname() == "" || u.Path != "") {

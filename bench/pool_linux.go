@@ -67,8 +67,8 @@ func (o *Options) workersFor(streams int) (int, error) {
 
 // startPool starts the workers: one in this process, or as many processes as are needed.
 // It passes errors of streams to fail.
-func startPool(ctx context.Context, fail context.CancelCauseFunc, o *Options, streams int, open requestSpec, common, resumes bool) (*pool, error) {
-	host, port, err := open.address()
+func startPool(ctx context.Context, fail context.CancelCauseFunc, o *Options, scenario string, streams int, s *server) (*pool, error) {
+	host, port, err := s.open.address()
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +79,9 @@ func startPool(ctx context.Context, fail context.CancelCauseFunc, o *Options, st
 	processes, err := o.workersFor(streams)
 	if err != nil {
 		return nil, err
+	}
+	if scenario == "storm" {
+		processes = max(processes, 1) // so that what this process uses is the backend's
 	}
 	p := &pool{ctx: ctx, streams: streams}
 	for i := range max(processes, 1) {
@@ -94,7 +97,10 @@ func startPool(ctx context.Context, fail context.CancelCauseFunc, o *Options, st
 		p.workers = append(p.workers, r)
 	}
 	_, err = p.all(p.ctx, func(r *remote) order {
-		return order{Do: doStart, Setup: &setup{r.share, open, common, resumes, [4]byte(ips[0].To4()), port, o.Connecting}}
+		return order{Do: doStart, Setup: &setup{
+			Share: r.share, Open: s.open, Common: common(scenario), Resumes: s.backend != nil, Late: scenario == "readers",
+			Addr: [4]byte(ips[0].To4()), Port: port, Connecting: o.Connecting,
+		}}
 	})
 	return p, err
 }
@@ -231,6 +237,15 @@ func (p *pool) open(n int) error {
 func (p *pool) churn(c churn) error {
 	_, err := p.all(p.ctx, func(*remote) order { return order{Do: doChurn, Churn: &c} })
 	return err
+}
+
+// storm closes all streams, and opens all again at once. It returns when the last one was open, and how many requests failed until then.
+func (p *pool) storm() (at, failed int64, err error) {
+	answers, err := p.all(p.ctx, func(*remote) order { return order{Do: doStorm} })
+	for _, a := range answers {
+		at, failed = max(at, a.At), failed+a.Failed
+	}
+	return at, failed, err
 }
 
 // aim sets how many events each stream must have received since the beginning. await waits for them.

@@ -154,7 +154,7 @@ func newReaders(fail func(error), s *setup) (*readers, error) {
 			l.streams = make([]stream, (s.Share.Streams-l.first+l.step-1)/l.step)
 		}
 		for j := range l.streams {
-			l.streams[j].stream, l.streams[j].resumes = l.first+j*l.step, s.Resumes
+			l.streams[j].stream, l.streams[j].resumes, l.streams[j].common.anyFirst = l.first+j*l.step, s.Resumes, s.Late
 		}
 		var err error
 		if l.poller, err = newPoller(); err != nil {
@@ -223,6 +223,25 @@ func (r *readers) setChurn(c churn, own int) {
 	r.wakeAll()
 }
 
+// comeBack is when a stream is opened again after it failed in a storm.
+const comeBack = time.Second
+
+// storm closes all streams, and opens them again at once, own of them in this process. From then on a stream
+// that is refused or ends is counted, and comes back.
+func (r *readers) storm(own int) {
+	now := clock()
+	r.each(func(l *loop) {
+		l.storming = true
+		for i := range l.streams {
+			l.hangUp(i)
+			l.opened.add(-1, now)
+			l.lives = append(l.lives, life{i, now})
+		}
+	})
+	r.opened.aim(int64(own))
+	r.wakeAll()
+}
+
 // beats counts the heartbeats, which are comments.
 type beats struct {
 	Count   int64
@@ -256,7 +275,7 @@ type stream struct {
 	lastBeat int64
 }
 
-// life is when churn closes a stream.
+// life is when churn closes a stream and opens it again. After a storm the stream is closed already.
 type life struct {
 	index int
 	until int64
@@ -277,6 +296,8 @@ type loop struct {
 	connecting int
 	dials      int
 	lives      []life // ordered by until
+	storming   bool   // see readers.storm
+	failed     int64  // requests, since the storm began
 	allowed    time.Duration
 	beats      beats
 	connect    *hdrhistogram.Histogram // to the first byte
@@ -317,8 +338,24 @@ func (l *loop) turn(ready []unix.EpollEvent) error {
 		return errStopped
 	}
 	for _, e := range ready {
-		if err := l.handle(int(e.Fd), e.Events); err != nil {
-			l.fail(fmt.Errorf("stream %d: %w", l.streams[e.Fd].stream, err))
+		i := int(e.Fd)
+		opened := l.streams[i].opened()
+		if l.streams[i].fd == 0 {
+			continue // it was closed after it had become ready
+		}
+		switch err := l.handle(i, e.Events); {
+		case err == nil:
+		case l.storming:
+			l.failed++
+			l.hangUp(i)
+			if opened {
+				l.opened.add(-1, 0)
+			} else {
+				l.connecting--
+			}
+			l.lives = append(l.lives, life{i, clock() + int64(comeBack)})
+		default:
+			l.fail(fmt.Errorf("stream %d: %w", l.streams[i].stream, err))
 		}
 	}
 	for l.connecting < l.limit && l.next < len(l.streams) && l.streams[l.next].stream < int(l.wanted.Load()) {
@@ -340,13 +377,20 @@ func (l *loop) turn(ready []unix.EpollEvent) error {
 	return nil
 }
 
-// reopen closes a stream from the client's side, and opens it again.
-func (l *loop) reopen(i int) error {
+// hangUp closes a stream from the client's side, so that it can be opened again.
+func (l *loop) hangUp(i int) {
 	s := &l.streams[i]
 	unix.Close(s.fd) //nolint:errcheck // nothing is lost with it
 	s.fd = 0
-	l.opened.add(-1, 0)
 	s.reopen()
+}
+
+// reopen opens a stream again, and closes it before that if it is open.
+func (l *loop) reopen(i int) error {
+	if l.streams[i].fd != 0 {
+		l.hangUp(i)
+		l.opened.add(-1, 0)
+	}
 	return l.dial(i)
 }
 

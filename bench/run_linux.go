@@ -74,8 +74,8 @@ type run struct {
 }
 
 var scenarios = map[string]func(*run) error{
-	"connect": (*run).connect, "churn": (*run).churn, "idle": (*run).idle, "heartbeat": (*run).heartbeat,
-	"fanout": (*run).fanout, "unicast": (*run).unicast, "mixed": (*run).mixed,
+	"connect": (*run).connect, "storm": (*run).storm, "churn": (*run).churn, "idle": (*run).idle, "heartbeat": (*run).heartbeat,
+	"fanout": (*run).fanout, "readers": (*run).readers, "unicast": (*run).unicast, "mixed": (*run).mixed,
 }
 
 func (o *Options) scenario(ctx context.Context, name string) (result Result, err error) {
@@ -103,7 +103,7 @@ func (o *Options) scenario(ctx context.Context, name string) (result Result, err
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	r := &run{Options: o, ctx: ctx, server: s, streams: result.Streams, result: &result}
-	if r.pool, err = startPool(ctx, fail, o, r.streams, s.open, common(name), s.backend != nil); err != nil {
+	if r.pool, err = startPool(ctx, fail, o, name, r.streams, s); err != nil {
 		return result, err
 	}
 	began := time.Now()
@@ -121,7 +121,7 @@ func (r *run) end() (err error) {
 	}
 	r.ended = true
 	if r.result.Check, err = r.pool.finish(&r.sent); err == nil && r.server.backend != nil {
-		err = r.server.backend.wait(r.ctx)
+		err = r.server.backend.wait(r.ctx, 0)
 	}
 	return err
 }
@@ -134,6 +134,14 @@ func (r *run) used() (u used, err error) {
 	own, err2 := cpuOf(0)
 	workers, err3 := r.pool.cpu()
 	return used{server, own + workers}, errors.Join(err1, err2, err3)
+}
+
+// backendUsed returns the processor time of whom the server asks. If that is this process, it is that of all that the process does.
+func (r *run) backendUsed() (time.Duration, error) {
+	if r.server.backend != nil {
+		return cpuOf(0)
+	}
+	return cpuOf(r.BackendPIDs...)
 }
 
 // measured returns the processor time that was used while f ran.

@@ -31,6 +31,37 @@ func (r *run) connect() error {
 	return nil
 }
 
+// storm closes all streams and opens all again at once. The backend's part is over when it knows of the end of each stream that was closed.
+func (r *run) storm() error {
+	if err := r.pool.open(r.streams); err != nil {
+		return err
+	}
+	before, err := r.backendUsed()
+	if err != nil {
+		return err
+	}
+	began := clock()
+	var back, failed int64
+	_, used, err := r.measured(func() (err error) {
+		if back, failed, err = r.pool.storm(); err == nil && r.server.backend != nil {
+			err = r.server.backend.wait(r.ctx, r.streams)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	after, err := r.backendUsed()
+	if err != nil {
+		return err
+	}
+	r.result.add("all are back after", "ms", float64(back-began)/1e6)
+	r.result.add("failed requests", "", float64(failed))
+	r.cost("reconnect", used, int64(r.streams))
+	r.result.add("backend CPU per reconnect", "µs", float64((after-before).Nanoseconds())/1e3/float64(r.streams))
+	return nil
+}
+
 // churn opens streams and closes them as soon as they are open, as many at a time as there are streams.
 func (r *run) churn() error {
 	var l latencies
@@ -200,6 +231,49 @@ func (r *run) fanout() error {
 	r.latency("each stream has it", l.common)
 	r.cost("delivery", used, deliveries)
 	return nil
+}
+
+// readers publishes to all streams at a steady rate, to one stream at first, then to ten times as many in each part, up to all.
+func (r *run) readers() error {
+	x, to, err := r.outbox(r.server.publish)
+	if err != nil {
+		return err
+	}
+	publish := r.server.publish.parse()
+	due := make([]uint64, r.streams) // events, by stream
+	for n := 1; ; n = min(10*n, r.streams) {
+		if err := r.pool.open(n); err != nil {
+			return err
+		}
+		p := &part{request: publish, senders: 1, rate: r.PublishRate, events: 1, common: true, duration: r.Duration}
+		var events []int64
+		_, used, err := r.measured(func() (err error) {
+			if events, err = x.run(r.ctx, to.addr, p); err != nil {
+				return err
+			}
+			for i := range due[:n] {
+				due[i] += uint64(events[0])
+			}
+			if err := r.pool.aim(func(stream int) uint64 { return due[stream] }); err != nil {
+				return err
+			}
+			_, err = r.pool.await()
+			return err
+		})
+		r.sent.Common = x.common
+		if err != nil {
+			return fmt.Errorf("%d readers: %w", n, err)
+		}
+		l, err := r.pool.take()
+		if err != nil {
+			return err
+		}
+		r.latency(fmt.Sprintf("latency to %d", n), l.common)
+		r.cost(fmt.Sprintf("delivery to %d", n), used, events[0]*int64(n))
+		if n == r.streams {
+			return nil
+		}
+	}
 }
 
 // outbox returns an empty outbox, and an unconnected sender for the request's server.

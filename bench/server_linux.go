@@ -27,7 +27,7 @@ type server struct {
 // the options name.
 func startServer(ctx context.Context, o *Options, scenario string, streams int) (s *server, err error) {
 	answer := "{}"
-	if scenario == "fanout" || scenario == "mixed" {
+	if common(scenario) && publishes(scenario) || scenario == "mixed" {
 		answer = `{"topics":["` + commonChannel + `"]}`
 	}
 	if !o.starts() {

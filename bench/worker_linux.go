@@ -32,6 +32,7 @@ const (
 	doStart  = "start"
 	doOpen   = "open"   // waits until the streams are open
 	doChurn  = "churn"  // if it is over: waits until all streams are open
+	doStorm  = "storm"  // waits until the streams are open again
 	doAim    = "aim"    // sets the number of events for doAwait
 	doAwait  = "await"  // waits for the events
 	doFinal  = "final"  // see readers.final
@@ -47,7 +48,9 @@ type setup struct {
 	Common bool // {channel} is the common one
 	// Resumes: a stream that was closed is opened again with its position, so that it gets every
 	// event to all streams, and it has a new token, so that its own events are numbered from 1 again.
-	Resumes    bool
+	Resumes bool
+	// Late: streams are opened between the events to all, so the first that a stream gets may have any number.
+	Late       bool
 	Addr       [4]byte
 	Port       int
 	Connecting int
@@ -71,7 +74,8 @@ type answer struct {
 	ID    int64
 	Error string `json:",omitempty"` // with ID 0: the scenario has failed
 
-	At                   int64                  `json:",omitempty"` // await: when the last event was received
+	At                   int64                  `json:",omitempty"` // await: when the last event was received; storm: when the last stream was open
+	Failed               int64                  `json:",omitempty"` // storm: requests
 	Connect, Own, Common *hdrhistogram.Snapshot `json:",omitempty"` // take
 	Beats                *beats                 `json:",omitempty"`
 	Check                *Check                 `json:",omitempty"` // finish
@@ -165,6 +169,13 @@ func (w *worker) do(ctx context.Context, o order) (a answer, err error) {
 		}
 		if _, err := r.opened.wait(ctx); err != nil {
 			return a, fmt.Errorf("opening streams again: %w", err)
+		}
+	case doStorm:
+		r.storm(w.share.of(w.share.Streams))
+		a.At, err = r.opened.wait(ctx)
+		r.each(func(l *loop) { a.Failed += l.failed })
+		if err != nil {
+			return a, fmt.Errorf("opening streams again, %d requests failed: %w", a.Failed, err)
 		}
 	case doAim:
 		r.arrived.aim(o.N)

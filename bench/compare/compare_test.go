@@ -146,6 +146,20 @@ func TestBars(t *testing.T) {
 	}
 }
 
+// Each figure is one that bench has, with the arguments with which it is run.
+func TestReadersFigures(t *testing.T) {
+	figures := readersFigures(1, 1000)
+	for i, want := range []string{
+		"1 reader: latency, p50 = latency to 1 p50", "1 reader: latency, p99 = latency to 1 p99", "1 reader: server CPU per delivery = server CPU per delivery to 1",
+		"1,000 readers: latency, p50 = latency to 1000 p50", "1,000 readers: latency, p99 = latency to 1000 p99",
+		"1,000 readers: server CPU per delivery = server CPU per delivery to 1000",
+	} {
+		if got := figures[i].label + " = " + figures[i].names[0]; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 // The figure of every goal exists, and so does every scenario that a server is without.
 func TestNames(t *testing.T) {
 	for _, g := range goals {

@@ -131,6 +131,9 @@ func runOnce(ctx context.Context, bin string, s server, sc scenario, streams int
 	for _, pid := range pids {
 		args = append(args, "--pid="+strconv.Itoa(pid))
 	}
+	if s.origin { // it runs in this process, which waits otherwise
+		args = append(args, "--backend-pid="+strconv.Itoa(os.Getpid()))
+	}
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, ours), args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var out, messages bytes.Buffer

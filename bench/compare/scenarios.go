@@ -86,6 +86,14 @@ var scenarios = []scenario{
 		},
 	},
 	{
+		name: "readers", title: "One writer, more and more readers", streams: 2000, heartbeat: usualHeartbeat,
+		about: "At the end; at first there is 1. One writer publishes 50 events of 256 bytes a second to all, for a second with each number of readers. " +
+			"Latency is from the time at which the event was due until a reader has it, also if the event had to wait for the one before; " +
+			"where a server cannot keep up, it grows as long as the writer writes.",
+		args:    []string{"--publish-rate=50", "--duration=1s"},
+		figures: readersFigures(1, 10, 100, 1000, 2000),
+	},
+	{
 		name: "unicast", title: "One event to one", streams: fullStreams, heartbeat: usualHeartbeat,
 		about: "One POST for each event of 256 bytes, from 64 senders on connections that are kept (Pushpin closes them): paced, 2,000 a second, then saturated, " +
 			"each sender sending again as soon as it is answered. A batch has 64 sends; a streaming request many events for one stream. " +
@@ -106,11 +114,24 @@ var scenarios = []scenario{
 	},
 	{
 		name: "heartbeat", title: "Heartbeats", streams: fullStreams, heartbeat: 1,
-		about: "One a second to each stream.",
+		about: "One a second to each stream: a comment, which all but the floor can send by themselves.",
 		args:  []string{"--duration=4s"},
 		figures: []figure{
 			micros("server CPU per beat", "server CPU per beat"),
 			beside(micros("bench CPU per beat", "bench CPU per beat")),
+		},
+	},
+	{
+		name: "storm", title: "Reconnect storms", streams: 2000, heartbeat: usualHeartbeat,
+		about: "All are cut by their clients, and all come back at once. A stream that is refused, or ends again, is a failed request, and comes back after a second; " +
+			"what that costs is in the figures. ssegateway and plain ask their backend, and tell it of each end, until it knows of all; " +
+			"Pushpin asks its origin, which is another program than that backend; nchan asks nobody.",
+		figures: []figure{
+			micros("server CPU per reconnect", "server CPU per reconnect"),
+			beside(micros("backend CPU per reconnect", "backend CPU per reconnect")),
+			beside(micros("bench CPU per reconnect", "bench CPU per reconnect")),
+			plotted(millis("all are back after", "all are back after")),
+			{names: []string{"failed requests"}, label: "failed requests", unit: "number", scale: 1},
 		},
 	},
 	{
@@ -123,6 +144,21 @@ var scenarios = []scenario{
 			plotted(rate("cycles", "cycles", "cycles, connect and close only")),
 		},
 	},
+}
+
+// readersFigures returns the figures with each of these numbers of readers.
+func readersFigures(numbers ...int) (figures []figure) {
+	for _, n := range numbers {
+		readers, to := grouped(float64(n))+" readers: ", "to "+strconv.Itoa(n)
+		if n == 1 {
+			readers = "1 reader: "
+		}
+		p50, p99 := millis(readers+"latency, p50", "latency "+to+" p50"), millis(readers+"latency, p99", "latency "+to+" p99")
+		cpu := micros(readers+"server CPU per delivery", "server CPU per delivery "+to)
+		p99.plot, cpu.plot = n == 1000, n == 1000
+		figures = append(figures, p50, p99, cpu)
+	}
+	return figures
 }
 
 // arguments returns bench's arguments except those that name the server.

@@ -64,7 +64,7 @@ var servers = []server{
 	},
 	{
 		name: "floor", about: "[a bare loop](../bench/compare/floor/main_linux.go) of one `send()` for each stream: the kernel's part, which no server gets below. It asks nobody, and can only send to all",
-		limit: true, without: []string{"connect", "unicast", "heartbeat", "churn"},
+		limit: true, without: []string{"connect", "storm", "unicast", "heartbeat", "churn"},
 		env: []string{"PORT={port}"}, command: []string{"{bin}/floor"}, ready: "/",
 		target: []string{"--profile=custom", "--url=http://127.0.0.1:{port}/", "--publish-url=http://127.0.0.1:{port}/"},
 	},
