@@ -84,7 +84,7 @@ type Publication struct {
 // Record is a published event. All readers share it. It never changes, except for the count of
 // the queues in which its frame waits.
 type Record struct {
-	Offset  uint64   // of this record, or, if it is neither stored nor a removal, of the last before it that was
+	Offset  uint64   // of this record, or, if it is neither stored nor a removal, how far the log had come
 	Topics  []string // none of a removal
 	Frame   frame.Shared
 	Stored  bool

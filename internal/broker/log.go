@@ -95,7 +95,7 @@ func (l *Log) appendLocked(p Publication, offset uint64, at time.Time, bounded b
 	if p.Remove {
 		r = &Record{Offset: offset, Ref: p.Ref, Removed: l.kept.remove(p.Topics, p.Key)}
 	} else {
-		position := Position{l.epoch, l.offset}
+		position := Position{l.epoch, l.endLocked()}
 		if p.Store {
 			position.Offset = offset
 		}
@@ -108,7 +108,10 @@ func (l *Log) appendLocked(p Publication, offset uint64, at time.Time, bounded b
 		l.kept.retain(r, p.Key)
 	}
 	r.Seq = l.records + 1
-	l.records, l.offset = r.Seq, r.Offset
+	l.records = r.Seq
+	if p.Store || p.Remove {
+		l.offset = r.Offset
+	}
 	if r.Stored {
 		l.storeLocked(r, at)
 	}
@@ -116,7 +119,7 @@ func (l *Log) appendLocked(p Publication, offset uint64, at time.Time, bounded b
 	l.last.next.Store(link)
 	l.last = link
 	l.changed.Broadcast()
-	return Position{l.epoch, r.Offset}, nil
+	return Position{l.epoch, l.offset}, nil
 }
 
 // record makes the record of an event. A stored one has the position as its id.

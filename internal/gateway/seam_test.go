@@ -73,8 +73,9 @@ func TestSeam(t *testing.T) {
 type seam struct {
 	t      *testing.T
 	engine broker.Engine
-	lag    *lagging // the engine, if it is a lagging one
-	lives  *lives   // of an engine that outlives the process; nil: there is one life
+	lag    *lagging   // the engine, if it is a lagging one
+	some   *selecting // the engine, if it is a selecting one
+	lives  *lives     // of an engine that outlives the process; nil: there is one life
 	gw     *gateway.Gateway
 	topics *topics.Topics
 	shards int // of topics
@@ -163,6 +164,11 @@ func newSeam(t *testing.T, seed uint64) *seam {
 		s.lag = newLagging(rand.New(rand.NewPCG(seed, 500)), bound, reopens)
 		s.engine, s.published = s.lag, s.lag.published
 		s.truth, _ = s.lag.truth.Tail()
+	}
+	if s.lag == nil && random.IntN(2) == 0 {
+		s.some = newSelecting(rand.New(rand.NewPCG(seed, 501)))
+		s.engine, s.published = s.some, s.some.published
+		s.truth, _ = s.some.truth.Tail()
 	}
 	s.steps.Store(seamRound)
 	s.serve(random, s.lag != nil)
@@ -414,7 +420,7 @@ func (s *seam) connect(c *seamClient) {
 		g.LastEventID, g.Position = "", g.LastEventID
 	}
 	if c.random.IntN(3) > 0 {
-		g.Asked = s.engine.Log().Position()
+		g.Asked = s.topics.Position(context.Background())
 		for range c.random.IntN(20) {
 			runtime.Gosched() // others publish while the backend thinks
 		}
@@ -435,8 +441,16 @@ func (s *seam) connect(c *seamClient) {
 	c.conn, c.stream = conn, newSeamStream(conn, room, c.random)
 	session := &session{order: s.seamOrder, topics: g.Topics, rewind: g.Rewind, from: cmp.Or(g.LastEventID, g.Position), asked: g.Asked, shard: gateway.ShardOf(conn, s.shards)}
 	session.before, session.opening.start, session.openedAt = s.extent(false), s.clock.Add(1), time.Now()
+	release, err := s.topics.Follow(context.Background(), g.Topics, session.from)
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	if !conn.Open(c.stream, frame.Frame{}, g) {
 		s.t.Error("the connection did not open")
+	}
+	release()
+	if s.some != nil && c.random.IntN(3) == 0 {
+		s.some.Prune(func(name string) bool { return s.topics.Count(name) > 0 })
 	}
 	session.opening.finish, session.after = s.clock.Add(1), s.extent(true)
 	c.sessions = append(c.sessions, session)
@@ -445,6 +459,18 @@ func (s *seam) connect(c *seamClient) {
 // extent returns a lower bound of the log's current extent or, with most set, an upper one. Oldest
 // ignores a hole before the oldest event. With a lagging engine places are those of truth.
 func (s *seam) extent(most bool) broker.Stats {
+	if s.some != nil && most {
+		stats := s.engine.Log().Stats()
+		stats.Oldest, stats.Records = stats.Trimmed+1, s.some.count()
+		stats.Last = max(stats.Last, stats.Records)
+		return stats
+	}
+	if s.some != nil {
+		count := s.some.count()
+		stats := s.engine.Log().Stats()
+		stats.Oldest, stats.Records = stats.Trimmed+1, count
+		return stats
+	}
 	if s.lag == nil {
 		stats := s.engine.Log().Stats()
 		stats.Oldest = stats.Trimmed + 1
@@ -494,7 +520,12 @@ func (s *seam) change(c *seamClient) {
 	want = broker.SortTopics(append(want, add...))
 	want = slices.DeleteFunc(want, func(name string) bool { return slices.Contains(remove, name) })
 	change := seamChange{topics: want, span: seamSpan{start: s.clock.Add(1)}}
+	release, err := s.topics.Follow(context.Background(), add, "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	got, err := c.conn.Change(add, remove)
+	release()
 	change.span.finish = s.clock.Add(1)
 	switch {
 	case err != nil && c.conn.State() != gateway.Closed:
@@ -528,10 +559,10 @@ func (s *seam) check() {
 func (s *seam) offsetBy(start int64) uint64 { return s.at(s.placeBy(start)) }
 
 // placeBy returns the place that all shards had reached at a time: a publish returns only when
-// they have reached its event.
+// they have reached its event, if it comes to them.
 func (s *seam) placeBy(start int64) int {
 	for place := len(s.chain); place > 0; place-- {
-		if s.spans[place-1].finish < start {
+		if s.spans[place-1].finish < start && (s.some == nil || !s.some.unread[place-1]) {
 			return place
 		}
 	}
@@ -655,6 +686,9 @@ func (s *seam) checkFirstTopics(x *session, blocks []block) (start uint64, rest 
 	at, ok := broker.ParsePosition(blocks[0].id)
 	span := x.changes[first].span
 	low, high := s.offsetBy(span.start), s.at(s.placeAt(span.finish))
+	if s.some != nil { // whose end may be an event that is not stored
+		high = uint64(s.placeAt(span.finish)) //nolint:gosec // a count
+	}
 	if !ok || blocks[0].event || at.Epoch != x.before.Epoch || at.Offset < low || at.Offset > high {
 		return 0, nil, fmt.Errorf("its first topics come with %+v instead of an id from %d to %d", blocks[0], low, high)
 	}

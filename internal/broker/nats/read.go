@@ -163,7 +163,12 @@ func (e *session) loadWindow(ctx context.Context, stream jetstream.Stream, begin
 		if err := e.restore(); err != nil {
 			return err
 		}
-		if err := e.take(loggedOf(m, meta)); err != nil {
+		if l := loggedOf(m, meta); e.reads(l.subject) {
+			err = e.take(l)
+		} else {
+			e.pass(l)
+		}
+		if err != nil {
 			return err
 		}
 		copied = copied || m.Headers().Get(storeHeader) != ""
@@ -252,6 +257,10 @@ func (e *session) accept(m jetstream.Msg, fresh bool) (bool, error) {
 	case at != seen+1:
 		return false, errOutOfOrder
 	}
+	if l := loggedOf(m, meta); e.isMine(l.subject) && !e.reads(l.subject) {
+		e.pass(l)
+		return false, nil
+	}
 	return false, e.takeNew(loggedOf(m, meta))
 }
 
@@ -268,15 +277,11 @@ func loggedOf(m jetstream.Msg, meta *jetstream.MsgMetadata) logged {
 	return logged{m.Subject(), m.Data(), meta.Sequence.Stream, meta.Timestamp, m.Headers().Get(storeHeader)}
 }
 
-// take adds the next message to the log. It skips one that is not the gateway's, or that this node does not read.
+// take adds the next message to the log. It skips one that is not the gateway's.
 func (e *session) take(l logged) error {
 	at := l.sequence
 	if !e.isMine(l.subject) {
 		return fmt.Errorf("%w: another log's message %d", errLogLost, at)
-	}
-	if !e.reads(l.subject) {
-		e.pass(l)
-		return nil
 	}
 	p, by, err := decode(l.data)
 	e.last = by
