@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Results is everything that was measured.
+// results is everything that was measured.
 type results struct {
 	about   string // the machine, the programs, and when
 	options options
