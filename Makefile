@@ -14,7 +14,7 @@ COUNT     ?= 1     # how often each test or benchmark runs
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
-.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate stress screenshots docs chaos kills hostile fuzz clean
+.PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate growth stress screenshots docs chaos kills hostile fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ compare: ## measure this program beside nchan, Pushpin and others, installed whe
 
 simulate: ## measure a gateway with up to 1,000,000 connections in memory; minutes; writes docs/scale.md and .svg
 	$(GO) test -tags simulate -run '^TestSimulation$$' -count=1 -timeout 15m -v ./internal/gateway -docs $(CURDIR)/docs
+
+growth: ## measure what a publish costs with 1 to 5 gateways on NATS, with each NATS_READ; writes a section of docs/scale.md; 5 minutes
+	$(GO) run ./bench/growth --docs docs
 
 screenshots: test-deps ## make the pictures of docs/console.md anew; minutes
 	$(GO) test -count=1 -run TestScreenshots -timeout 15m ./e2e/browser -screenshots $(CURDIR)/docs/console

@@ -317,7 +317,7 @@ func (p *pool) state() (sum state) {
 func (p *pool) cpu() (time.Duration, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now, err := cpuOf(p.pids...)
+	now, err := CPUOf(p.pids...)
 	return p.spent + now, err
 }
 

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuOf returns the processor time that the processes have used. 0 stands for this process.
-func cpuOf(pids ...int) (time.Duration, error) {
+// CPUOf returns the processor time that the processes have used. 0 stands for this process.
+func CPUOf(pids ...int) (time.Duration, error) {
 	var sum time.Duration
 	for _, pid := range pids {
 		clockID := int32(unix.CLOCK_PROCESS_CPUTIME_ID)

@@ -130,8 +130,8 @@ func (r *run) end() (err error) {
 type used struct{ server, own time.Duration }
 
 func (r *run) used() (u used, err error) {
-	server, err1 := cpuOf(r.server.pids...)
-	own, err2 := cpuOf(0)
+	server, err1 := CPUOf(r.server.pids...)
+	own, err2 := CPUOf(0)
 	workers, err3 := r.pool.cpu()
 	return used{server, own + workers}, errors.Join(err1, err2, err3)
 }
@@ -139,9 +139,9 @@ func (r *run) used() (u used, err error) {
 // backendUsed returns the processor time of whom the server asks. If that is this process, it is that of all that the process does.
 func (r *run) backendUsed() (time.Duration, error) {
 	if r.server.backend != nil {
-		return cpuOf(0)
+		return CPUOf(0)
 	}
-	return cpuOf(r.BackendPIDs...)
+	return CPUOf(r.BackendPIDs...)
 }
 
 // measured returns the processor time that was used while f ran.
