@@ -121,8 +121,8 @@ type Selective interface {
 	Engine
 
 	// Follow has the log contain all that is kept of these topics, and from then on all that is added. When it
-	// returns, the log also has everything of them that was added before the call, and has come to the offset
-	// upto. The topics are followed at least until release is called, and then until Prune.
+	// returns, the log has everything that was added to topics before the call which were not followed then, and has come to
+	// the offset upto, if there is one. The topics are followed at least until release is called, and then until Prune.
 	Follow(ctx context.Context, topics []string, upto uint64) (release func(), err error)
 
 	// End returns the position of the log's end, which is not before anything that was added before the call.

@@ -386,7 +386,6 @@ func (i *interest) passed(f *feed, l logged) {
 
 // pass goes on behind a message that this node does not take.
 func (e *session) pass(l logged) {
-	e.last = author{}
 	e.seen.Store(l.sequence)
 	e.mu.Lock()
 	waiting := len(e.waiting) > 0

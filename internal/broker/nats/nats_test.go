@@ -302,6 +302,8 @@ func TestStreamDeleted(t *testing.T) {
 // up meanwhile may be somebody else's.
 type relay struct {
 	net.Listener
+
+	clients sync.Map // connections
 	target atomic.Pointer[string]
 	hung   atomic.Bool // nothing reaches the server, and the connections stay
 	group  sync.WaitGroup
@@ -338,8 +340,18 @@ func (r *relay) to(s *server.Server) {
 	r.target.Store(&address)
 }
 
+// cut ends the connections of now.
+func (r *relay) cut() {
+	r.clients.Range(func(client, _ any) bool {
+		_ = client.(net.Conn).Close() //nolint:forcetypeassert // the map has no other type
+		return true
+	})
+}
+
 func (r *relay) relay(client net.Conn) {
 	defer func() { _ = client.Close() }()
+	r.clients.Store(client, nil)
+	defer r.clients.Delete(client)
 	s, err := net.Dial("tcp", *r.target.Load())
 	if err != nil {
 		return

@@ -228,12 +228,12 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 	}
 }
 
-// resume makes a reader of what is behind the last message that is known. If that message is still there it comes first,
-// so that accept can check that it is the same.
+// resume makes a reader of what is behind the last message that is known. If the last one that was taken is still there it
+// comes first, so that accept can check that it is the same.
 func (e *session) resume(ctx context.Context, stream jetstream.Stream) (*reader, error) {
-	begin := e.seen.Load()
-	if state := stream.CachedInfo().State; e.last == (author{}) || state.Msgs == 0 || state.FirstSeq > begin {
-		begin++
+	begin := e.seen.Load() + 1
+	if state := stream.CachedInfo().State; e.last != (author{}) && state.Msgs > 0 && state.FirstSeq <= e.lastAt {
+		begin = e.lastAt
 	}
 	return e.messages(ctx, stream, begin)
 }
@@ -247,8 +247,8 @@ func (e *session) accept(m jetstream.Msg, fresh bool) (bool, error) {
 	}
 	seen := e.seen.Load()
 	switch at := meta.Sequence.Stream; {
-	case at == seen && fresh:
-		if _, by, _ := decode(m.Data()); by != e.last {
+	case at <= seen && fresh:
+		if _, by, _ := decode(m.Data()); at == e.lastAt && by != e.last {
 			return false, fmt.Errorf("%w: %d is another message now", errCutShort, at)
 		}
 		return true, nil
@@ -284,7 +284,7 @@ func (e *session) take(l logged) error {
 		return fmt.Errorf("%w: another log's message %d", errLogLost, at)
 	}
 	p, by, err := decode(l.data)
-	e.last = by
+	e.last, e.lastAt = by, at
 	if err != nil {
 		e.passOver(at, fmt.Errorf("%w: %w", errBadMessage, err))
 		e.seen.Store(at)

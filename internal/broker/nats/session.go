@@ -59,7 +59,9 @@ type session struct {
 
 	clock serverClock
 	seen  atomic.Uint64 // sequence of the last message that is in the log
-	last  author        // of that message; zero: it was not read. Used by run only
+
+	last   author // of the last message that was taken; zero: none was. Used by run only, like lastAt
+	lastAt uint64 // the sequence of that message
 
 	stored   []copyOf // what the store of retained events has; while the log is loaded
 	restored bool     // into the log
