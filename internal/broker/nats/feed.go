@@ -30,10 +30,11 @@ const (
 	timeHeader     = "Nats-Time-Stamp"
 	beforeHeader   = "Nats-Last-Sequence" // of the message before, with the same subject
 
-	feedRoom  = 1 << 16 // messages that may wait to be taken
-	markEvery = 1000    // messages that others read, after which this node marks how far it is
-	markAge   = 4       // so often within the age of the log it does so anyway
-	pastBatch = 256     // topics whose past is read at a time
+	feedRoom   = 1 << 16 // messages that may wait to be taken
+	markEvery  = 1000    // messages that others read, after which this node marks how far it is
+	markAge    = 4       // so often within the age of the log it does so anyway
+	checkBatch = 100     // topics that are checked at a time
+	pastBatch  = 256     // topics whose past is read at a time
 )
 
 var (

@@ -33,6 +33,8 @@ type interest struct {
 	open   bool                 // the engine's log has the topics that are whole
 	all    bool                 // everything is read, since a node of a version before subjects would not understand
 	broken bool                 // the last session missed messages
+	check  bool                 // the next round checks that nothing is missing
+	asked  string               // digest of the topic up to which that was checked
 
 	wake chan struct{} // has room for one: there is something to do for a round
 }

@@ -304,9 +304,9 @@ type relay struct {
 	net.Listener
 
 	clients sync.Map // connections
-	target atomic.Pointer[string]
-	hung   atomic.Bool // nothing reaches the server, and the connections stay
-	group  sync.WaitGroup
+	target  atomic.Pointer[string]
+	hung    atomic.Bool // nothing reaches the server, and the connections stay
+	group   sync.WaitGroup
 }
 
 func newRelay(t testing.TB, s *server.Server) *relay {

@@ -41,25 +41,39 @@ func (r *reader) Stop() { r.stop() }
 func (e *session) messages(ctx context.Context, stream jetstream.Stream, begin uint64, subjects ...string) (*reader, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
-	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(begin, 1),
-		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: readerIdle,
-		Metadata: map[string]string{readsKey: readsSubjects}, FilterSubjects: subjects,
+	from, _, err := e.reader(ctx, stream, jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(begin, 1), FilterSubjects: subjects,
 	})
+	return from, err
+}
+
+// lastMessages makes a reader of the headers of the last message of each of some subjects, and returns how many there are.
+func (e *session) lastMessages(ctx context.Context, subjects []string) (*reader, uint64, error) {
+	return e.reader(ctx, e.handle, jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubjects: subjects, HeadersOnly: true,
+	})
+}
+
+// reader makes a reader, and returns how many messages wait for it.
+func (e *session) reader(ctx context.Context, stream jetstream.Stream, cfg jetstream.ConsumerConfig) (*reader, uint64, error) {
+	cfg.AckPolicy, cfg.MemoryStorage, cfg.Replicas, cfg.InactiveThreshold = jetstream.AckNonePolicy, true, 1, readerIdle
+	cfg.Metadata = map[string]string{readsKey: readsSubjects}
+	consumer, err := stream.CreateConsumer(ctx, cfg)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	from, err := consumer.Messages(jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat),
 		jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	info := consumer.CachedInfo()
 	stop := func() {
 		from.Stop()
-		info := consumer.CachedInfo() // the deletion waits for no answer: NATS may be down
+		// The deletion waits for no answer: NATS may be down.
 		_ = e.conn.nats.Publish(jetstream.DefaultAPIPrefix+"CONSUMER.DELETE."+info.Stream+"."+info.Name, nil)
 	}
-	return &reader{from, stop}, nil
+	return &reader{from, stop}, info.NumPending, nil
 }
 
 // load reads what is retained, and then the log from the beginning up to where the stream was.

@@ -3,6 +3,9 @@ package nats
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -35,8 +38,12 @@ func (e *session) round(ctx context.Context, f *feed) error {
 	if own.next = nil; len(own.fresh) > 0 {
 		own.stir()
 	}
+	var check []*followed
+	if own.check {
+		check, own.check = own.someLocked(checkBatch), false
+	}
 	own.mu.Unlock()
-	if r == nil && len(fresh) == 0 {
+	if r == nil && len(fresh) == 0 && len(check) == 0 {
 		return nil
 	}
 	at, err := e.follow(ctx, f, fresh)
@@ -44,7 +51,72 @@ func (e *session) round(ctx context.Context, f *feed) error {
 		r.at, r.err = at, err
 		close(r.over)
 	}
+	if err == nil && len(check) > 0 {
+		err = e.checkLast(ctx, f, check, at.Offset)
+	}
 	return err
+}
+
+// mayMiss has the next round check that nothing is missing.
+func (i *interest) mayMiss() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.check = true
+	i.stir()
+}
+
+// someLocked returns some of the whole topics, in turn.
+func (i *interest) someLocked(most int) (some []*followed) {
+	digests := slices.Sorted(maps.Keys(i.topics))
+	begin, _ := slices.BinarySearch(digests, i.asked+"\x00")
+	for _, digest := range append(digests[begin:], digests[:begin]...) {
+		if t := i.topics[digest]; t.whole && len(some) < most {
+			some, i.asked = append(some, t), digest
+		}
+	}
+	return some
+}
+
+// checkLast checks that the last messages that topics had up to a mark have come. Between the servers of a cluster a message can be lost
+// without an end of this node's connection. Where another of its topic follows, that shows the loss earlier.
+func (e *session) checkLast(ctx context.Context, f *feed, topics []*followed, upto uint64) error {
+	subjects := make([]string, len(topics))
+	bySubject := map[string]*followed{}
+	for n, t := range topics {
+		subjects[n] = e.eventSubject(t.digest)
+		bySubject[subjects[n]] = t
+	}
+	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	defer cancel()
+	from, last, err := e.lastMessages(ctx, subjects)
+	if err != nil {
+		return err
+	}
+	defer from.Stop()
+	for range last {
+		m, err := from.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return err
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return err
+		}
+		if at := meta.Sequence.Stream; at <= upto && at > e.own.hasCome(f, bySubject[m.Subject()]) {
+			return e.hole(fmt.Errorf("%w: %d", errHole, at))
+		}
+	}
+	return nil
+}
+
+// hasCome returns up to which sequence all messages of a topic have come.
+func (i *interest) hasCome(f *feed, t *followed) uint64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if t.gone {
+		return math.MaxUint64
+	}
+	return max(f.begin, t.from, t.last)
 }
 
 func (e *session) follow(ctx context.Context, f *feed, fresh []*followed) (at broker.Position, err error) {
@@ -157,6 +229,9 @@ func (e *session) watchOwn(ctx context.Context, stream jetstream.Stream) error {
 	}
 	if !e.publishesAgain(stream.CachedInfo().Config) {
 		return errNotAgain
+	}
+	if stream.CachedInfo().Cluster != nil {
+		e.own.mayMiss()
 	}
 	ahead := stream.CachedInfo().State.LastSeq - min(e.seen.Load(), stream.CachedInfo().State.LastSeq)
 	last := time.Unix(0, e.marked.Load())
