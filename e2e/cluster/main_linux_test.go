@@ -17,6 +17,7 @@ var (
 	drain   = flag.Int("drain", 6, "DRAIN_SECONDS")
 	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "decides which faults there are; printed")
 	strict  = flag.Bool("strict", false, "hold the bounds that an otherwise idle machine has to hold")
+	own     = flag.Int("own", 2, "how many of the nodes have NATS_READ=own")
 	only    = flag.String("only", "", "the only kind of fault there is")
 )
 

@@ -99,6 +99,9 @@ func newSite(t *testing.T, settings ...string) *site {
 			"HEARTBEAT_INTERVAL_SECONDS=" + strconv.Itoa(heartbeat), "LOG_FORMAT=json",
 			"NODE_LEASE_SECONDS=" + strconv.Itoa(*lease),
 		}, settings...)
+		if i < *own {
+			env = append(env, "NATS_READ=own")
+		}
 		s.nodes = append(s.nodes, start(nodeHost(i), env, filepath.Join(dir, "ssegateway")))
 	}
 	s.nginx = start(nginxHost, nil, nginxCommand(t)...)

@@ -17,6 +17,7 @@ var dimensions = []struct {
 }{
 	{"kind", []string{"detached", "parked", "tls-http1", "tls-http2", "h2c"}},
 	{"engine", []string{"memory", "disk", "nats", "three nodes"}},
+	{"read", []string{"all", "own"}}, // from NATS
 	{"overflow", []string{"unset", "disconnect", "drop_oldest", "latest"}},
 	{"requests", []string{"kept", "chunked", "fresh"}}, // kept: the short cut, where the listener has it
 	{"form", []string{"single", "batch", "event stream", "ndjson"}},

@@ -86,7 +86,7 @@ func install(c configuration) (_ *installation, err error) {
 		fallthrough
 	case "nats":
 		in.prefix = fmt.Sprintf("h%d", prefixes.Add(1))
-		settings = append(settings, "NATS_URL="+broker.url, "NATS_PREFIX="+in.prefix)
+		settings = append(settings, "NATS_URL="+broker.url, "NATS_PREFIX="+in.prefix, "NATS_READ="+c["read"])
 	}
 	errs := make([]error, len(in.nodes))
 	var wg sync.WaitGroup

@@ -152,7 +152,8 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 
 // open opens an accepted connection.
 func (s *Server) open(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant) {
-	release, err := s.topics.Follow(r.Context(), g.Topics, cmp.Or(g.LastEventID, g.Position))
+	ctx := context.WithoutCancel(r.Context()) // whether the client has left is known when the stream opens
+	release, err := s.topics.Follow(ctx, g.Topics, cmp.Or(g.LastEventID, g.Position))
 	if err != nil {
 		c.Abort(gateway.Error, gateway.OpenFailed)
 		comeBack(w, r)
