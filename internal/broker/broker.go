@@ -128,6 +128,9 @@ type Selective interface {
 	// End returns the position of the log's end, which is not before anything that was added before the call.
 	End(ctx context.Context) (Position, error)
 
+	// Selects reports whether the log lacks topics that are not followed. It may have all of them for a while.
+	Selects() bool
+
 	// Prune gives up the topics that are not in use. used is called with a lock that Follow takes too.
 	Prune(used func(topic string) bool)
 }

@@ -270,7 +270,7 @@ func (l *Log) Ping(ref uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed {
-		_, _ = l.appendLocked(Publication{Remove: true, Ref: ref}, l.offset, time.Now(), false) // it fails only when the log is closed
+		_, _ = l.appendLocked(Publication{Remove: true, Ref: ref}, l.endLocked(), time.Now(), false) // it fails only when the log is closed
 	}
 }
 

@@ -31,8 +31,8 @@ func (c *Client) Connect(ctx, client context.Context, token gateway.Token, reque
 	case itsTurn:
 	}
 	traced, head, done := c.cfg.Trace(client, ActionConnect, token)
-	start := time.Now()
 	asked := c.cfg.Position(ctx) // before the backend reads its state
+	start := time.Now()
 	message := getBuffer()
 	*message = c.appendConnect((*message)[:0], token, asked, request, head)
 	r := c.exchange(ctx, start.Add(c.cfg.ConnectTimeout), *message)

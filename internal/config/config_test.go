@@ -564,7 +564,7 @@ func TestRedacted(t *testing.T) {
 	want := "[port=3000 callback_url=https://h:8443/cb%2F/x relay_timeout_seconds=60 relay_resume_seconds=0 relay_answer_bytes=4194304 relay_budget_bytes=67108864 callback_signing_secret=(set) callback_timeout_seconds=5 heartbeat_interval_seconds=15 internal_addr=unix:/run/gw.sock internal_socket_mode=0600" +
 		" internal_allow=10.0.0.0/8,::1/128 internal_token=(set) eventsource_errors=status event_form=plain h2c=false http2_max_streams=250 max_connections=0 max_connections_per_ip=0 connects_per_minute_per_ip=0 client_ip_header=X-Forwarded-For proxy_protocol=false max_body_bytes=1048576" +
 		" queue_bytes=1048576 queue_budget_bytes=134217728 max_topics=10000 request_budget_bytes=0 topic_log_bytes=67108864 topic_log_seconds=600 retained_bytes=67108864 state_sync=second nats_url=nats://n:1,tls://m nats_prefix=ssegateway nats_replicas=1" +
-		" node_lease_seconds=10 callback_concurrency=0 callback_batch=1 drain_seconds=30 console=false pprof=false log_level=info log_format=text]"
+		" nats_read=all node_lease_seconds=10 callback_concurrency=0 callback_batch=1 drain_seconds=30 console=false pprof=false log_level=info log_format=text]"
 	if diff := cmp.Diff(want, fmt.Sprint(c.Redacted())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -122,7 +122,7 @@ func (o *Own) Holds(token gateway.Token) bool {
 
 // SendNow implements [Connections].
 func (o *Own) SendNow(ctx context.Context, s Send) (Outcome, error) {
-	if s.Wait {
+	if s.Wait || s.Event.ID.IsSet() && o.topics.MustAsk(s.Event.ID.String()) {
 		return 0, ErrWouldWait
 	}
 	return o.send(ctx, &s, false)
@@ -146,7 +146,9 @@ func (o *Own) send(ctx context.Context, s *Send, mayWait bool) (outcome Outcome,
 
 // isAhead reports whether the id of an event is a position that this node has not reached yet.
 // The client would reconnect with it, and miss what is published until then.
-func (o *Own) isAhead(id sse.ID) bool { return id.IsSet() && o.topics.IsAhead(id.String()) }
+func (o *Own) isAhead(ctx context.Context, id sse.ID) bool {
+	return id.IsSet() && o.topics.IsAhead(ctx, id.String())
+}
 
 // Close implements [Connections].
 func (o *Own) Close(ctx context.Context, token gateway.Token) (Outcome, error) {
@@ -171,7 +173,7 @@ func (o *Own) perform(ctx context.Context, s *Send) (Outcome, error) {
 // begin does what a send asks for, but does not wait. done, if not nil, gets what outcomeOf
 // translates.
 func (o *Own) begin(ctx context.Context, s *Send) (outcome Outcome, done chan error, err error) {
-	if o.isAhead(s.Event.ID) {
+	if o.isAhead(ctx, s.Event.ID) {
 		return 0, nil, ErrAhead
 	}
 	c := o.gw.Find(s.Token)
@@ -275,11 +277,13 @@ func (o *Own) Change(ctx context.Context, token gateway.Token, add, remove []str
 		}
 		return nil, ErrNotFound
 	}
-	release, err := o.topics.Follow(ctx, add, "")
-	if err != nil {
-		return nil, err
+	if c.State() == gateway.Open {
+		release, err := o.topics.Follow(ctx, add, "")
+		if err != nil {
+			return nil, err
+		}
+		defer release()
 	}
-	defer release()
 	names, err = c.Change(add, remove)
 	switch {
 	case err == nil:

@@ -28,7 +28,7 @@ type sink struct {
 }
 
 func (s sink) Gone() <-chan struct{}    { return s.conn.Gone() }
-func (s sink) IsAhead(e sse.Event) bool { return s.own.isAhead(e.ID) }
+func (s sink) IsAhead(e sse.Event) bool { return s.own.isAhead(context.Background(), e.ID) }
 func (s sink) Stop()                    {}
 
 func (s sink) Write(blocks []Block, end bool) error {
@@ -60,7 +60,7 @@ func (o *Own) Write(token gateway.Token, blocks []Block, end bool) (done <-chan 
 		return nil, ErrGone
 	}
 	for _, b := range blocks {
-		if o.isAhead(b.ID) {
+		if o.isAhead(context.Background(), b.ID) {
 			return nil, ErrAhead
 		}
 	}

@@ -113,6 +113,9 @@ func (s *selecting) End(context.Context) (broker.Position, error) {
 	return broker.Position{Epoch: lagEpoch, Offset: uint64(len(s.all))}, nil
 }
 
+// Selects implements [broker.Selective].
+func (s *selecting) Selects() bool { return true }
+
 // Prune implements [broker.Selective].
 func (s *selecting) Prune(used func(topic string) bool) {
 	s.mu.Lock()

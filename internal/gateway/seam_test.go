@@ -687,7 +687,7 @@ func (s *seam) checkFirstTopics(x *session, blocks []block) (start uint64, rest 
 	span := x.changes[first].span
 	low, high := s.offsetBy(span.start), s.at(s.placeAt(span.finish))
 	if s.some != nil { // whose end may be an event that is not stored
-		high = uint64(s.placeAt(span.finish)) //nolint:gosec // a count
+		high = uint64(s.placeAt(span.finish))
 	}
 	if !ok || blocks[0].event || at.Epoch != x.before.Epoch || at.Offset < low || at.Offset > high {
 		return 0, nil, fmt.Errorf("its first topics come with %+v instead of an id from %d to %d", blocks[0], low, high)

@@ -131,7 +131,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	switch answer.Outcome {
 	case gateway.Accepted:
 		if c.State() == gateway.Pending {
-			s.open(w, r, c, s.grant(r, c, answer))
+			s.open(w, r, c, s.grant(r, c, answer), comeBack)
 			return
 		}
 		comeBack(w, r) // closed meanwhile: the gateway drains, or the client has left
@@ -150,13 +150,13 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// open opens an accepted connection.
-func (s *Server) open(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant) {
+// open opens an accepted connection, or has it told to come back later, if its topics cannot be followed now.
+func (s *Server) open(w http.ResponseWriter, r *http.Request, c *gateway.Conn, g gateway.Grant, later http.HandlerFunc) {
 	ctx := context.WithoutCancel(r.Context()) // whether the client has left is known when the stream opens
 	release, err := s.topics.Follow(ctx, g.Topics, cmp.Or(g.LastEventID, g.Position))
 	if err != nil {
 		c.Abort(gateway.Error, gateway.OpenFailed)
-		comeBack(w, r)
+		later(w, r)
 		return
 	}
 	defer release()
@@ -252,7 +252,7 @@ func hasBody(r *http.Request) bool {
 // grant decodes the backend's answer that accepted a connection.
 func (s *Server) grant(r *http.Request, c *gateway.Conn, answer gateway.Answer) gateway.Grant {
 	g, err := api.DecodeGrant(answer.Body, s.gw.MaxTopics())
-	if slices.ContainsFunc(g.Events, func(e sse.Event) bool { return e.ID.IsSet() && s.topics.IsAhead(e.ID.String()) }) {
+	if slices.ContainsFunc(g.Events, func(e sse.Event) bool { return e.ID.IsSet() && s.topics.IsAhead(r.Context(), e.ID.String()) }) {
 		g, err = gateway.Grant{}, errors.New("events has an id that is a position to which the log has not come")
 	}
 	if err != nil {

@@ -189,6 +189,6 @@ func (s *Server) hold(w http.ResponseWriter, r *http.Request, c *gateway.Conn, a
 		for _, f := range answer.Header {
 			w.Header()[f.Name] = append(w.Header()[f.Name], f.Value)
 		}
-		s.streams.Open(w, r, c, s.grant(r, c, answer))
+		s.open(w, r, c, s.grant(r, c, answer), s.laterRelayed)
 	}).ServeHTTP(w, r)
 }

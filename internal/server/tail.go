@@ -14,11 +14,6 @@ import (
 
 // follow is an [api.Follow].
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, names []string) *api.Error {
-	release, err := s.topics.Follow(r.Context(), names, lastEventID(r))
-	if err != nil {
-		return api.ErrBroker
-	}
-	defer release()
 	return s.openTail(w, r, func(*gateway.Conn) gateway.Grant {
 		// With a position it begins now, without what its topics retain.
 		begin := topics.Beginning{LastEventID: lastEventID(r), Position: s.topics.Position(r.Context()).String()}
@@ -57,7 +52,14 @@ func (s *Server) openTail(w http.ResponseWriter, r *http.Request, begin func(*ga
 			panic(v)
 		}
 	}()
+	g := begin(c)
+	release, err := s.topics.Follow(r.Context(), g.Topics, g.LastEventID)
+	if err != nil {
+		c.Abort(gateway.Error, gateway.OpenFailed)
+		return api.ErrBroker
+	}
+	defer release()
 	edge.Endless(w)
-	s.streams.Open(w, r, c, begin(c))
+	s.streams.Open(w, r, c, g)
 	return nil
 }

@@ -39,7 +39,7 @@ func (t *Topics) Position(ctx context.Context) broker.Position {
 
 // IsAhead reports whether an id is a position of the log that has not been delivered yet. A client
 // with that position would miss what is published until then, without a gap.
-func (t *Topics) IsAhead(id string) bool {
+func (t *Topics) IsAhead(ctx context.Context, id string) bool {
 	p, ok := broker.ParsePosition(id)
 	if !ok || !t.isAhead(p) {
 		return false
@@ -48,10 +48,16 @@ func (t *Topics) IsAhead(id string) bool {
 		return true
 	}
 	// It may be the position of an event that does not come to this node.
-	ctx, cancel := context.WithTimeout(context.Background(), endPatience)
+	ctx, cancel := context.WithTimeout(ctx, endPatience)
 	defer cancel()
 	t.pass(ctx)
 	return t.isAhead(p)
+}
+
+// MustAsk reports whether IsAhead would have to wait for NATS.
+func (t *Topics) MustAsk(id string) bool {
+	p, ok := broker.ParsePosition(id)
+	return ok && t.selects != nil && t.isAhead(p)
 }
 
 // pass waits until this node has delivered what was added to the log before. It reports whether it has.
@@ -68,7 +74,7 @@ func (t *Topics) pass(ctx context.Context) bool {
 
 // Count is like Wait, for a record of another node. Where the log has not the record's topics it had no receivers.
 func (d *Delivery) Count(ctx context.Context) (receivers int, all bool) {
-	if d.topics.selects == nil {
+	if s := d.topics.selects; s == nil || !s.Selects() {
 		return d.Wait(ctx)
 	}
 	all = d.topics.pass(ctx)

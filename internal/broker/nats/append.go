@@ -121,7 +121,7 @@ func (e *session) prepare(ctx context.Context, a *appending) error {
 // is elected, or the connected server is gone, it tries again. NATS recognises the event by its id,
 // so that it is stored once.
 func (e *session) send(ctx context.Context, a *appending) (broker.Position, error) {
-	sequence := uint64(0)
+	var sequence uint64
 	for repeat := firstRepeat; ; repeat = min(2*repeat, lastRepeat) {
 		ack, err := e.attempt(ctx, a)
 		if err == nil && ack.Duplicate && a.p.IdempotencyKey != "" {
@@ -252,7 +252,7 @@ func (e *session) repeated(ctx context.Context, a *appending, sequence uint64) (
 		return at, broker.ErrRepeated
 	}
 	if e.own != nil {
-		e.own.ask(nil, true) // else this node may not come there for long
+		e.own.ask() // else this node may not come there for long
 	}
 	if err := e.hasRead(ctx, sequence); err != nil {
 		return at, err

@@ -64,12 +64,12 @@ type lines struct {
 	unopened, lost, open, stuck, unstuck  *logging.Throttle // of the log
 	lags, untidy                          *logging.Throttle // of the store of retained events
 	foreign                               *logging.Throttle // messages that are not the gateway's
-	old                                   *logging.Throttle // nodes of a version before
+	all                                   *logging.Throttle // why all topics are read
 }
 
 func newLines() (l lines) {
 	for _, t := range []**logging.Throttle{
-		&l.failed, &l.wrong, &l.back, &l.away, &l.full, &l.room, &l.unopened, &l.lost, &l.open, &l.stuck, &l.unstuck, &l.foreign, &l.lags, &l.untidy, &l.old,
+		&l.failed, &l.wrong, &l.back, &l.away, &l.full, &l.room, &l.unopened, &l.lost, &l.open, &l.stuck, &l.unstuck, &l.foreign, &l.lags, &l.untidy, &l.all,
 	} {
 		*t = logging.Every(logEvery)
 	}

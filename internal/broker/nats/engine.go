@@ -207,7 +207,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.mu.Lock()
 		e.session, e.since = nil, time.Now()
 		e.mu.Unlock()
-		if err != nil {
+		if err != nil && !errors.Is(err, errReopen) {
 			e.conn.lines.lost.Log(e.conn.log, slog.LevelError, "the log is lost, and opened anew", slog.String("error", err.Error()))
 		}
 		if errors.Is(err, errCutShort) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,11 +32,7 @@ const (
 	timeHeader     = "Nats-Time-Stamp"
 	beforeHeader   = "Nats-Last-Sequence" // of the message before, with the same subject
 
-	feedRoom   = 1 << 16 // messages that may wait to be taken
-	markEvery  = 1000    // messages that others read, after which this node marks how far it is
-	markAge    = 4       // so often within the age of the log it does so anyway
-	checkBatch = 100     // topics that are checked at a time
-	pastBatch  = 256     // topics whose past is read at a time
+	feedRoom = 1 << 16 // messages that may wait to be taken
 )
 
 var (
@@ -43,6 +41,8 @@ var (
 	errHole      = fmt.Errorf("%w: NATS did not deliver a message of it", errLogLost)
 	errMarkLost  = errors.New("the node's own mark did not come")
 	errReconnect = errors.New("the connection to NATS is another one")
+	errReopen    = errors.New("from now on another part of the log is read")
+	errServers   = errors.New("NATS has several servers, which can lose messages between them")
 )
 
 // feed is what NATS delivers of the log as it is stored.
@@ -51,17 +51,8 @@ type feed struct {
 	common     []*nats.Subscription // to what every node reads
 	reconnects uint64               // of the connection, before the first subscription
 	begin      uint64               // up to this sequence a reader has read
-	last       map[string]uint64    // sequence of the last message of each subject that every node reads
 
 	mark *mark // that is waited for; guarded by the interest's lock
-}
-
-// mark is a message that this node adds to the log. What was stored before it comes before it.
-type mark struct {
-	subject  string
-	sequence uint64      // as the acknowledgement has it
-	topics   []*followed // are taken from there on
-	came     chan struct{}
 }
 
 func (e *session) markSubject(number string) string {
@@ -103,11 +94,11 @@ func (e *session) readOwn(ctx context.Context, back <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	f, err := e.subscribe()
-	if err != nil {
+	f := &feed{messages: make(chan *nats.Msg, feedRoom), reconnects: e.conn.nats.Stats().Reconnects}
+	defer e.unsubscribe(f)
+	if err := e.subscribe(f); err != nil {
 		return err
 	}
-	defer e.unsubscribe(f)
 	if err := e.catchUp(ctx, stream, f); err != nil {
 		return err
 	}
@@ -144,19 +135,29 @@ func (e *session) readOwn(ctx context.Context, back <-chan struct{}) error {
 	return err
 }
 
-// choose finds out whether this node can read a part of the log, and has JetStream publish the log's messages once more then. As long as a
-// node of a version before subjects reads the log, this one reads and writes as that one does.
-func (e *session) choose(ctx context.Context, stream jetstream.Stream) error {
-	err := e.publishAgain(ctx, stream)
-	old := errors.Is(err, errOldNode)
-	if old {
-		e.conn.lines.old.Log(e.conn.log, slog.LevelWarn, "this node reads the topics of all nodes until those of a version before are gone")
-		err = nil
+// whyAll returns why this node has to read everything, nil if it has not to: because a node of a version before subjects reads the log, or
+// because NATS has several servers.
+func (e *session) whyAll(ctx context.Context, stream jetstream.Stream) (reason, err error) {
+	if in := stream.CachedInfo().Cluster; in != nil && in.Name != "" {
+		return errServers, nil
 	}
-	if err == nil {
-		e.own.readAll(old)
+	if err = noOldReader(ctx, stream); errors.Is(err, errOldNode) {
+		return err, nil
 	}
-	return err
+	return nil, err
+}
+
+// choose decides before the log is loaded whether all of it is read.
+func (e *session) choose(ctx context.Context, stream jetstream.Stream) (all bool, err error) {
+	reason, err := e.whyAll(ctx, stream)
+	if err != nil {
+		return false, err
+	}
+	if reason != nil {
+		e.conn.lines.all.Log(e.conn.log, slog.LevelWarn, "this node reads the topics of all nodes, in spite of NATS_READ=own", slog.String("reason", reason.Error()))
+		return true, nil
+	}
+	return false, e.publishAgain(ctx, stream)
 }
 
 // publishAgain has JetStream publish the log's messages once more.
@@ -166,9 +167,6 @@ func (e *session) publishAgain(ctx context.Context, stream jetstream.Stream) err
 	have := stream.CachedInfo().Config
 	if e.publishesAgain(have) {
 		return nil
-	}
-	if err := noOldReader(ctx, stream); err != nil {
-		return err
 	}
 	if below := e.subject + ".>"; !slices.Contains(have.Subjects, below) {
 		have.Subjects = append(have.Subjects, below)
@@ -183,32 +181,35 @@ func (e *session) publishesAgain(have jetstream.StreamConfig) bool {
 }
 
 // subscribe begins a feed, of what all nodes read and of the topics that are whole.
-func (e *session) subscribe() (*feed, error) {
-	f := &feed{messages: make(chan *nats.Msg, feedRoom), reconnects: e.conn.nats.Stats().Reconnects, last: map[string]uint64{}}
+func (e *session) subscribe(f *feed) error {
 	for _, subject := range []string{e.subject, e.subject + ".*." + retainedToken + ".*", e.markSubject("*")} {
 		s, err := e.conn.nats.ChanSubscribe(e.live(subject), f.messages)
 		if err != nil {
-			e.unsubscribe(f)
-			return nil, err
+			return err
 		}
 		f.common = append(f.common, s)
 	}
 	e.own.mu.Lock()
-	defer e.own.mu.Unlock()
-	for _, t := range e.own.topics {
-		if t.whole {
-			if err := e.subscribeLocked(f, t); err != nil {
-				return f, err
-			}
-		}
-	}
-	return f, nil
+	topics := slices.Collect(maps.Values(e.own.topics))
+	topics = slices.DeleteFunc(topics, func(t *followed) bool { return !t.whole })
+	e.own.mu.Unlock()
+	return e.subscribeTo(f, topics)
 }
 
-func (e *session) subscribeLocked(f *feed, t *followed) (err error) {
-	t.unsubscribe()
-	t.sub, err = e.conn.nats.ChanSubscribe(e.live(e.eventSubject(t.digest)), f.messages)
-	return err
+// subscribeTo has messages of topics come that are not given up.
+func (e *session) subscribeTo(f *feed, topics []*followed) (err error) {
+	e.own.mu.Lock()
+	defer e.own.mu.Unlock()
+	for _, t := range topics {
+		if t.gone {
+			continue
+		}
+		t.unsubscribe()
+		if t.sub, err = e.conn.nats.ChanSubscribe(e.live(e.eventSubject(t.digest)), f.messages); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unsubscribe ends a feed. A topic that is not whole is taken up anew.
@@ -253,41 +254,16 @@ func (e *session) catchUp(ctx context.Context, stream jetstream.Stream, f *feed)
 	return nil
 }
 
-// addMark adds a mark to the log. expect is called before.
-func (e *session) addMark(ctx context.Context, expect func(*mark)) (*mark, error) {
-	ctx, timedOut := context.WithTimeout(ctx, appendTimeout)
-	defer timedOut()
-	ctx, cancel := e.conn.linked(ctx)
-	defer cancel()
-	e.mu.Lock()
-	e.number++
-	by := author{e.origin, e.number}
-	e.mu.Unlock()
-	m := &mark{subject: e.markSubject(strconv.FormatUint(by.number, 10)), came: make(chan struct{})}
-	expect(m)
-	data, err := encode(broker.Publication{Remove: true}, by) // for nodes of the version before: a removal of nothing
-	if err != nil {
-		return nil, err
-	}
-	message := &nats.Msg{Subject: m.subject, Data: data}
-	ack, err := e.js.PublishMsg(ctx, message, jetstream.WithRetryAttempts(0))
-	if err != nil {
-		return nil, fmt.Errorf("marking the log: %w", err)
-	}
-	m.sequence = ack.Sequence
-	return m, nil
-}
-
 // takeFeed adds to the log what comes, until ctx ends or messages may have been missed.
 func (e *session) takeFeed(ctx context.Context, f *feed) error {
 	for {
-		if len(f.messages) == cap(f.messages) { // then some may have found no room
-			return errBehind
-		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case m := <-f.messages:
+			if len(f.messages) >= cap(f.messages)-1 { // before it was taken the channel may have been full, and a message lost
+				return errBehind
+			}
 			if e.conn.nats.Stats().Reconnects != f.reconnects {
 				return errReconnect
 			}
@@ -323,12 +299,13 @@ func (e *session) takeLive(f *feed, m *nats.Msg) error {
 	case sequence <= f.begin:
 		return nil
 	case sequence <= e.seen.Load():
-		return e.hole(fmt.Errorf("%w: %d comes behind %d", errHole, sequence, e.seen.Load()))
+		return fmt.Errorf("%w: %d comes behind %d", errOutOfOrder, sequence, e.seen.Load())
 	}
 	taken, known := e.own.arrives(f, l, e.subject)
 	switch {
 	case before > known:
-		return e.hole(fmt.Errorf("%w: %d, before %d", errHole, before, sequence))
+		e.own.miss()
+		return fmt.Errorf("%w: %d, before %d", errHole, before, sequence)
 	case !taken:
 		e.pass(l)
 		return nil
@@ -340,33 +317,20 @@ func (e *session) takeLive(f *feed, m *nats.Msg) error {
 	return err
 }
 
-// hole records that messages were missed, so that the next log does not reach back over them.
-func (e *session) hole(err error) error {
-	e.own.mu.Lock()
-	defer e.own.mu.Unlock()
-	e.own.broken = true
-	return err
-}
-
 // arrives reports whether a message is taken, and up to which sequence this node has had all messages with its subject.
 func (i *interest) arrives(f *feed, l logged, log string) (taken bool, known uint64) {
+	digest, ok := strings.CutSuffix(strings.TrimPrefix(l.subject, log+"."), "."+eventToken)
+	if !ok {
+		return true, math.MaxUint64
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	below := strings.TrimPrefix(strings.TrimPrefix(l.subject, log), ".")
-	if digest, ok := strings.CutSuffix(below, "."+eventToken); ok {
-		t := i.topics[digest]
-		if t == nil || t.from == 0 {
-			return false, l.sequence
-		}
-		known = max(f.begin, t.from, t.last)
-		t.last = l.sequence
-		return true, known
+	t := i.topics[digest]
+	if t == nil || t.from == 0 {
+		return false, math.MaxUint64
 	}
-	if strings.HasPrefix(below, markToken+".") {
-		return true, l.sequence
-	}
-	known = max(f.begin, f.last[l.subject])
-	f.last[l.subject] = l.sequence
+	known = max(f.begin, t.from, t.last)
+	t.last = l.sequence
 	return true, known
 }
 
@@ -387,13 +351,7 @@ func (i *interest) passed(f *feed, l logged) {
 
 // pass goes on behind a message that this node does not take.
 func (e *session) pass(l logged) {
+	_, e.last, _ = decode(l.data)
 	e.seen.Store(l.sequence)
-	e.mu.Lock()
-	waiting := len(e.waiting) > 0
-	e.mu.Unlock()
-	var by author
-	if waiting { // perhaps for this one
-		_, by, _ = decode(l.data)
-	}
-	e.readBack(by, readBack{broker.Position{Epoch: e.log.Epoch(), Offset: l.sequence}, true})
+	e.readBack(e.last, readBack{broker.Position{Epoch: e.log.Epoch(), Offset: l.sequence}, true})
 }

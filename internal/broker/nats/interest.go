@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -28,13 +29,12 @@ func NewSelective(conn *Conn, cfg LogConfig) Selective {
 type interest struct {
 	mu     sync.Mutex
 	topics map[string]*followed // by the digest of the name
-	fresh  []*followed          // that the next round takes up
-	next   *round               // somebody waits for it; nil: nobody does
-	open   bool                 // the engine's log has the topics that are whole
-	all    bool                 // everything is read, since a node of a version before subjects would not understand
-	broken bool                 // the last session missed messages
-	check  bool                 // the next round checks that nothing is missing
-	asked  string               // digest of the topic up to which that was checked
+	fresh  []*followed          // that are not subscribed to yet
+	next   *round               // that somebody waits for; nil: nobody does
+	open   bool                 // a session reads on from what the engine's log has
+	all    bool                 // everything is read
+	broken bool                 // messages were missed, and no log has begun behind them yet
+	news   chan struct{}        // closed when one of the above, or a topic, is another way
 
 	wake chan struct{} // has room for one: there is something to do for a round
 }
@@ -49,14 +49,22 @@ type followed struct {
 	whole bool   // the log has what was before, too
 
 	sub  *nats.Subscription // of the session's feed
-	last uint64             // sequence of the last message that came; used by the feed only
+	last uint64             // sequence of the last message that came
 }
 
-// round is one step of a session: it takes up the fresh topics, and comes to the log's end of that time.
+// everSince is a followed.from that is before all messages.
+const everSince = 1
+
+// round is one step of a session: it subscribes to the fresh topics, and comes to the log's end of that time.
 type round struct {
 	over chan struct{} // closed when it is
 	at   broker.Position
 	err  error
+}
+
+func (r *round) end(at broker.Position, err error) {
+	r.at, r.err = at, err
+	close(r.over)
 }
 
 // Follow implements [broker.Selective].
@@ -65,65 +73,74 @@ func (e Selective) Follow(ctx context.Context, topics []string, upto uint64) (re
 	defer cancel()
 	own := e.cfg.own
 	held := own.hold(topics)
-	release = func() { own.release(held) }
-	r := own.ask(held, upto > e.Log().Position().Offset && !own.isAll())
-	for ; r != nil; r = own.ask(held, false) {
-		if _, err := e.await(ctx, r); err != nil {
-			release()
-			return nil, fmt.Errorf("%w: following topics: %w", broker.ErrUnavailable, err)
-		}
+	if upto > e.Log().Position().Offset {
+		_, err = e.End(ctx)
 	}
-	return release, nil
+	for err == nil {
+		whole, news := own.has(held)
+		if whole {
+			return func() { own.release(held) }, nil
+		}
+		err = e.await(ctx, news)
+	}
+	own.release(held)
+	return nil, fmt.Errorf("%w: following topics: %w", broker.ErrUnavailable, err)
 }
 
 // End implements [broker.Selective].
 func (e Selective) End(ctx context.Context) (broker.Position, error) {
-	if e.cfg.own.isAll() {
-		return e.Log().Position(), nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
-	return e.await(ctx, e.cfg.own.ask(nil, true))
+	for e.Selects() {
+		r := e.cfg.own.ask()
+		if err := e.await(ctx, r.over); err != nil {
+			return broker.Position{}, fmt.Errorf("%w: the log's end: %w", broker.ErrUnavailable, err)
+		}
+		if r.err == nil {
+			return r.at, nil
+		}
+	}
+	return e.Log().Position(), nil
 }
 
-// await waits for a round. One that failed is followed by another.
-func (e Selective) await(ctx context.Context, r *round) (broker.Position, error) {
-	for {
-		if e.Away() > takeOverTime {
-			return broker.Position{}, broker.ErrUnavailable
-		}
-		select {
-		case <-r.over:
-			if r.err == nil {
-				return r.at, nil
-			}
-		case <-ctx.Done():
-			return broker.Position{}, context.Cause(ctx)
-		}
-		r = e.cfg.own.ask(nil, true)
+var errAway = errors.New("NATS is away")
+
+// await waits for a channel to be closed.
+func (e Selective) await(ctx context.Context, closed <-chan struct{}) error {
+	if e.Away() > takeOverTime {
+		return errAway
+	}
+	select {
+	case <-closed:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
+
+// Selects implements [broker.Selective].
+func (e Selective) Selects() bool { return !e.cfg.own.isAll() }
 
 // Prune implements [broker.Selective].
 func (e Selective) Prune(used func(topic string) bool) {
 	own := e.cfg.own
 	own.mu.Lock()
 	defer own.mu.Unlock()
-	for digest, f := range own.topics {
-		if f.held == 0 && !used(f.name) {
-			f.gone = true
-			f.unsubscribe()
+	for digest, t := range own.topics {
+		if t.held == 0 && !used(t.name) {
+			t.gone = true
+			t.unsubscribe()
 			delete(own.topics, digest)
 		}
 	}
-	own.fresh = slices.DeleteFunc(own.fresh, func(f *followed) bool { return f.gone })
+	own.fresh = slices.DeleteFunc(own.fresh, func(t *followed) bool { return t.gone })
 }
 
 // unsubscribe ends that messages of the topic come.
-func (f *followed) unsubscribe() {
-	if f.sub != nil {
-		_ = f.sub.Unsubscribe() // it fails when the connection is closed
-		f.sub = nil
+func (t *followed) unsubscribe() {
+	if t.sub != nil {
+		_ = t.sub.Unsubscribe() // it fails when the connection is closed
+		t.sub = nil
 	}
 }
 
@@ -134,14 +151,15 @@ func (i *interest) hold(topics []string) []*followed {
 	defer i.mu.Unlock()
 	for n, name := range topics {
 		digest := digestOf(name)
-		f := i.topics[digest]
-		if f == nil {
-			f = &followed{name: name, digest: digest}
-			i.topics[digest] = f
-			i.fresh = append(i.fresh, f)
+		t := i.topics[digest]
+		if t == nil {
+			t = &followed{name: name, digest: digest}
+			i.topics[digest] = t
+			i.fresh = append(i.fresh, t)
+			i.stir()
 		}
-		f.held++
-		held[n] = f
+		t.held++
+		held[n] = t
 	}
 	return held
 }
@@ -149,18 +167,36 @@ func (i *interest) hold(topics []string) []*followed {
 func (i *interest) release(held []*followed) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for _, f := range held {
-		f.held--
+	for _, t := range held {
+		t.held--
 	}
 }
 
-// ask returns the next round. It returns nil if none is needed: because all topics are whole, and the end is not asked for.
-func (i *interest) ask(held []*followed, end bool) *round {
+// has reports whether the log has topics, and otherwise what is closed when that may have changed.
+func (i *interest) has(held []*followed) (whole bool, news <-chan struct{}) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.open && !end && (i.all || !slices.ContainsFunc(held, func(f *followed) bool { return !f.whole })) {
-		return nil
+	if i.open && (i.all || !slices.ContainsFunc(held, func(t *followed) bool { return !t.whole })) {
+		return true, nil
 	}
+	if i.news == nil {
+		i.news = make(chan struct{})
+	}
+	return false, i.news
+}
+
+// tellLocked has those look again who wait for topics.
+func (i *interest) tellLocked() {
+	if i.news != nil {
+		close(i.news)
+		i.news = nil
+	}
+}
+
+// ask returns the next round.
+func (i *interest) ask() *round {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	if i.next == nil {
 		i.next = &round{over: make(chan struct{})}
 	}
@@ -176,32 +212,50 @@ func (i *interest) stir() {
 	}
 }
 
-// begin is called when a session begins to load its log: that will have the topics of now, or everything. It reports whether the session
-// before missed messages.
-func (i *interest) begin() (broken bool) {
+// take returns what the next round has to do. r is nil if nobody waits for it.
+func (i *interest) take() (r *round, fresh []*followed) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.wholeLocked()
-	broken, i.open, i.broken = i.broken, false, false
-	return broken
+	r, fresh = i.next, i.fresh
+	i.next, i.fresh = nil, nil
+	return r, fresh
 }
 
-// wholeLocked says that the log has, or is about to have, all topics.
-func (i *interest) wholeLocked() {
-	for _, f := range i.topics {
-		f.from, f.whole, f.last = 1, true, 0
-	}
-	i.fresh = nil
-}
-
-// readAll sets whether everything is read.
-func (i *interest) readAll(all bool) {
+// begin is called when a session begins to load its log: everything, or the topics of now. It reports whether messages were
+// missed before.
+func (i *interest) begin(all bool) (broken bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.all && !all {
-		i.wholeLocked()
+	for _, t := range i.topics {
+		t.from, t.whole, t.last = everSince, true, 0
 	}
-	i.all = all
+	i.fresh, i.open, i.all = nil, false, all
+	return i.broken
+}
+
+// ready is called when the session reads on from what the engine's log has.
+func (i *interest) ready() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.open, i.broken = true, false
+	if i.all && i.next != nil { // there are no rounds
+		i.next.end(broker.Position{}, errReadsAll)
+		i.next = nil
+	}
+	i.stir()
+	i.tellLocked()
+}
+
+var errReadsAll = errors.New("the node reads everything")
+
+// filled is called when the log has what topics had before.
+func (i *interest) filled(topics []*followed) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, t := range topics {
+		t.whole = true
+	}
+	i.tellLocked()
 }
 
 func (i *interest) isAll() bool {
@@ -210,26 +264,25 @@ func (i *interest) isAll() bool {
 	return i.all
 }
 
-// ready says that the log has what is whole.
-func (i *interest) ready() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.open = true
-	i.stir()
-}
-
 // isWhole reports whether the log has everything of a topic up to where this node has read.
 func (i *interest) isWhole(digest string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	f := i.topics[digest]
-	return i.all || f != nil && f.whole
+	t := i.topics[digest]
+	return i.all || t != nil && t.whole
 }
 
 // comes reports whether a message with that sequence, of that topic, comes to this node after it was acknowledged.
 func (i *interest) comes(topic string, sequence uint64) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	f := i.topics[digestOf(topic)]
-	return i.all || f != nil && f.from > 0 && sequence > f.from
+	t := i.topics[digestOf(topic)]
+	return i.all || t != nil && (t.from == everSince || t.from > 0 && sequence > t.from)
+}
+
+// miss records that messages were missed, so that the next log does not reach back over them.
+func (i *interest) miss() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.broken = true
 }

@@ -41,39 +41,25 @@ func (r *reader) Stop() { r.stop() }
 func (e *session) messages(ctx context.Context, stream jetstream.Stream, begin uint64, subjects ...string) (*reader, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
-	from, _, err := e.reader(ctx, stream, jetstream.ConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(begin, 1), FilterSubjects: subjects,
+	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(begin, 1),
+		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: readerIdle,
+		Metadata: map[string]string{readsKey: readsSubjects}, FilterSubjects: subjects,
 	})
-	return from, err
-}
-
-// lastMessages makes a reader of the headers of the last message of each of some subjects, and returns how many there are.
-func (e *session) lastMessages(ctx context.Context, subjects []string) (*reader, uint64, error) {
-	return e.reader(ctx, e.handle, jetstream.ConsumerConfig{
-		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubjects: subjects, HeadersOnly: true,
-	})
-}
-
-// reader makes a reader, and returns how many messages wait for it.
-func (e *session) reader(ctx context.Context, stream jetstream.Stream, cfg jetstream.ConsumerConfig) (*reader, uint64, error) {
-	cfg.AckPolicy, cfg.MemoryStorage, cfg.Replicas, cfg.InactiveThreshold = jetstream.AckNonePolicy, true, 1, readerIdle
-	cfg.Metadata = map[string]string{readsKey: readsSubjects}
-	consumer, err := stream.CreateConsumer(ctx, cfg)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	from, err := consumer.Messages(jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat),
 		jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	info := consumer.CachedInfo()
 	stop := func() {
 		from.Stop()
-		// The deletion waits for no answer: NATS may be down.
+		info := consumer.CachedInfo() // the deletion waits for no answer: NATS may be down
 		_ = e.conn.nats.Publish(jetstream.DefaultAPIPrefix+"CONSUMER.DELETE."+info.Stream+"."+info.Name, nil)
 	}
-	return &reader{from, stop}, info.NumPending, nil
+	return &reader{from, stop}, nil
 }
 
 // load reads what is retained, and then the log from the beginning up to where the stream was.
@@ -85,7 +71,6 @@ func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConf
 		e.seen.Store(sequence)
 		e.last, e.restored = author{}, false
 	}
-	broken := e.own != nil && e.own.begin()
 	state := stream.CachedInfo().State
 	beginAt(max(state.FirstSeq, 1) - 1)
 	if e.stored, err = e.readStore(ctx); err != nil {
@@ -97,11 +82,7 @@ func (e *session) load(ctx context.Context, stream jetstream.Stream, cfg LogConf
 	if err := e.restore(); err != nil {
 		return err
 	}
-	if err := e.checkEnd(ctx, stream); err != nil || !broken {
-		return err
-	}
-	e.log.BeginAt(e.seen.Load()) // whoever was on the log before learns that something is missing
-	return nil
+	return e.checkEnd(ctx, stream)
 }
 
 // checkEnd returns errCutShort if more of this log is retained than there is of it.
@@ -242,12 +223,12 @@ func (e *session) read(ctx context.Context, back <-chan struct{}) error {
 	}
 }
 
-// resume makes a reader of what is behind the last message that is known. If the last one that was taken is still there it
-// comes first, so that accept can check that it is the same.
+// resume makes a reader of what is behind the last message that is known. If that message is still there it comes first,
+// so that accept can check that it is the same.
 func (e *session) resume(ctx context.Context, stream jetstream.Stream) (*reader, error) {
-	begin := e.seen.Load() + 1
-	if state := stream.CachedInfo().State; e.last != (author{}) && state.Msgs > 0 && state.FirstSeq <= e.lastAt {
-		begin = e.lastAt
+	begin := e.seen.Load()
+	if state := stream.CachedInfo().State; e.last == (author{}) || state.Msgs == 0 || state.FirstSeq > begin {
+		begin++
 	}
 	return e.messages(ctx, stream, begin)
 }
@@ -261,8 +242,8 @@ func (e *session) accept(m jetstream.Msg, fresh bool) (bool, error) {
 	}
 	seen := e.seen.Load()
 	switch at := meta.Sequence.Stream; {
-	case at <= seen && fresh:
-		if _, by, _ := decode(m.Data()); at == e.lastAt && by != e.last {
+	case at == seen && fresh:
+		if _, by, _ := decode(m.Data()); by != e.last {
 			return false, fmt.Errorf("%w: %d is another message now", errCutShort, at)
 		}
 		return true, nil
@@ -298,7 +279,7 @@ func (e *session) take(l logged) error {
 		return fmt.Errorf("%w: another log's message %d", errLogLost, at)
 	}
 	p, by, err := decode(l.data)
-	e.last, e.lastAt = by, at
+	e.last = by
 	if err != nil {
 		e.passOver(at, fmt.Errorf("%w: %w", errBadMessage, err))
 		e.seen.Store(at)

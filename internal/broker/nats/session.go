@@ -59,9 +59,7 @@ type session struct {
 
 	clock serverClock
 	seen  atomic.Uint64 // sequence of the last message that is in the log
-
-	last   author // of the last message that was taken; zero: none was. Used by run only, like lastAt
-	lastAt uint64 // the sequence of that message
+	last  author        // of that message; zero: it was not read. Used by run only
 
 	stored   []copyOf // what the store of retained events has; while the log is loaded
 	restored bool     // into the log
@@ -127,13 +125,19 @@ func openOnce(ctx context.Context, conn *Conn, cfg LogConfig) (*session, error) 
 	e.name, e.handle, e.subject, e.maxAge = info.Config.Name, stream, subject(cfg, epoch), info.Config.MaxAge
 	e.repeats = info.Config.Duplicates >= leastWindow
 	e.clock.set(time.Now(), info.TimeStamp)
+	broken := false
 	if e.own != nil {
-		if err := e.choose(ctx, stream); err != nil {
+		all, err := e.choose(ctx, stream)
+		if err != nil {
 			return nil, fmt.Errorf("the log's stream on NATS: %w", err)
 		}
+		broken = e.own.begin(all)
 	}
 	if err := e.load(ctx, stream, cfg); err != nil {
 		return e, fmt.Errorf("reading the log on NATS: %w", err)
+	}
+	if broken {
+		e.log.BeginAt(e.seen.Load()) // whoever was on the log before learns that something is missing
 	}
 	return e, nil
 }
@@ -196,7 +200,7 @@ func (e *session) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, errLogLost):
+		case errors.Is(err, errLogLost), errors.Is(err, errReopen):
 			return err
 		case err != nil:
 			e.failed.Add(1)
