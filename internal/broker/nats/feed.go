@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,14 +68,13 @@ func (e *session) eventSubject(digest string) string {
 
 // reads reports whether this node takes a message with that subject.
 func (e *session) reads(subject string) bool {
-	if e.own == nil {
-		return true
-	}
-	below := strings.TrimPrefix(strings.TrimPrefix(subject, e.subject), ".")
-	if digest, ok := strings.CutSuffix(below, "."+eventToken); ok {
-		return e.own.isWhole(digest)
-	}
-	return true
+	digest, ok := e.topicOf(subject)
+	return !ok || e.own == nil || e.own.isWhole(digest)
+}
+
+// topicOf returns the digest of the topic of an event that has only one and is not retained.
+func (e *session) topicOf(subject string) (digest string, ok bool) {
+	return strings.CutSuffix(strings.TrimPrefix(subject, e.subject+"."), "."+eventToken)
 }
 
 // isMark reports whether a message with that subject marks how far a node has read.
@@ -301,14 +299,16 @@ func (e *session) takeLive(f *feed, m *nats.Msg) error {
 	case sequence <= e.seen.Load():
 		return fmt.Errorf("%w: %d comes behind %d", errOutOfOrder, sequence, e.seen.Load())
 	}
-	taken, known := e.own.arrives(f, l, e.subject)
-	switch {
-	case before > known:
-		e.own.miss()
-		return fmt.Errorf("%w: %d, before %d", errHole, before, sequence)
-	case !taken:
-		e.pass(l)
-		return nil
+	if digest, ok := e.topicOf(l.subject); ok {
+		taken, known := e.own.arrives(f, digest, sequence)
+		if !taken {
+			e.pass(l)
+			return nil
+		}
+		if before > known {
+			e.own.miss()
+			return fmt.Errorf("%w: %d, before %d", errHole, before, sequence)
+		}
 	}
 	err = e.takeNew(l)
 	if e.isMark(l.subject) {
@@ -317,20 +317,16 @@ func (e *session) takeLive(f *feed, m *nats.Msg) error {
 	return err
 }
 
-// arrives reports whether a message is taken, and up to which sequence this node has had all messages with its subject.
-func (i *interest) arrives(f *feed, l logged, log string) (taken bool, known uint64) {
-	digest, ok := strings.CutSuffix(strings.TrimPrefix(l.subject, log+"."), "."+eventToken)
-	if !ok {
-		return true, math.MaxUint64
-	}
+// arrives reports whether a message of a topic is taken, and up to which sequence this node has had all messages of the topic.
+func (i *interest) arrives(f *feed, digest string, sequence uint64) (taken bool, known uint64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	t := i.topics[digest]
 	if t == nil || t.from == 0 {
-		return false, math.MaxUint64
+		return false, 0
 	}
 	known = max(f.begin, t.from, t.last)
-	t.last = l.sequence
+	t.last = sequence
 	return true, known
 }
 
