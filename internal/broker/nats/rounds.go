@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync"
 	"time"
@@ -129,6 +130,9 @@ func (e *session) fill(ctx context.Context, topics []*followed, m *mark) {
 			e.log.Insert(past, begin)
 			e.own.filled(topics)
 			return
+		}
+		if ctx.Err() == nil {
+			e.conn.lines.failed.Log(e.conn.log, slog.LevelWarn, "what topics had before cannot be read", slog.String("error", err.Error()))
 		}
 		select {
 		case <-ctx.Done():
