@@ -169,8 +169,9 @@ func newSimulation(t *testing.T, n int) (*simulation, *measured) {
 		Topics: all, Log: slog.New(slog.DiscardHandler),
 	}, content{})}
 	ctx, cancel := context.WithCancel(t.Context())
-	over := make(chan error)
+	over := make(chan error, 2)
 	go func() { over <- s.gw.Run(ctx) }()
+	go func() { over <- all.Run(ctx) }()
 	s.conns = make([]*gateway.Conn, 0, n)
 	before := heap()
 	m.of[register], _ = costOf(n, 1, func() {
@@ -193,8 +194,10 @@ func newSimulation(t *testing.T, n int) (*simulation, *measured) {
 			}
 		})
 		cancel()
-		if err := <-over; err != nil {
-			t.Error(err)
+		for range cap(over) {
+			if err := <-over; err != nil {
+				t.Error(err)
+			}
 		}
 		for _, left := range s.gw.Leftovers() {
 			t.Error(left)
