@@ -194,11 +194,14 @@ var http2Bodies = subject{"http2-bodies", []attempt{
 	{"trailers that do not end", "malformed", headers(1, open, to("POST", "/internal/send", "content-type: application/json")...) + data(1, open, noToken) + headers(1, open, "a: b")},
 }}
 
+// twice is a case that ends in one of two ways.
+const twice = "a stream twice"
+
 // http2Raced are cases in which the answer and the error have no order. What counts is the marker behind them.
 var http2Raced = subject{"http2-raced", []attempt{
 	{"a stream with a lower number", "a broken connection", h2get(5, "/healthz") + h2get(3, "/healthz")},
 	{"data behind the end", "of a stream that has ended", h2get(1, "/healthz") + data(1, ends, "x")},
-	{"a stream twice", "a broken connection", h2get(1, "/healthz") + h2get(1, "/healthz")},
+	{twice, "a broken connection", h2get(1, "/healthz") + h2get(1, "/healthz")},
 	{"reset of a stream", "the client has left", h2get(1, "/stream") + reset(1)},
 	{"window that overflows a stream", "an error of the stream", h2get(1, "/stream") + window(1, 1<<31-1)},
 	{"GOAWAY, and a request", "no new streams of the other side", raw(http2.FrameGoAway, 0, 0, "\x00\x00\x00\x00\x00\x00\x00\x00") + h2get(1, "/healthz")},

@@ -131,9 +131,13 @@ func TestHTTP2(t *testing.T) {
 }
 
 // tryRaced is tryFrames for cases of which only the marker counts.
-func (s *site) tryRaced(t *testing.T, a attempt, listener, client string, _ []string) []string {
+func (s *site) tryRaced(t *testing.T, a attempt, listener, client string, frozen []string) []string {
 	lines := s.tryFrames(t, a, listener, client, []string{})
-	return slices.DeleteFunc(lines, func(line string) bool { return !strings.HasPrefix(line, "marker ") })
+	lines = slices.DeleteFunc(lines, func(line string) bool { return !strings.HasPrefix(line, "marker ") })
+	if a.name == twice && slices.Equal(lines, []string{"marker answer goaway PROTOCOL_ERROR"}) {
+		return frozen // where the first request was answered before the second was read (RFC 9113 section 5.1.1)
+	}
+	return lines
 }
 
 func (s *site) tryFrames(t *testing.T, a attempt, listener, client string, frozen []string) []string {
