@@ -459,15 +459,13 @@ func (s *seam) connect(c *seamClient) {
 // extent returns a lower bound of the log's current extent or, with most set, an upper one. Oldest
 // ignores a hole before the oldest event. With a lagging engine places are those of truth.
 func (s *seam) extent(most bool) broker.Stats {
-	if s.some != nil && most {
-		stats := s.engine.Log().Stats()
-		stats.Oldest, stats.Records = stats.Trimmed+1, s.some.count()
-		stats.Last = max(stats.Last, stats.Records)
-		return stats
-	}
 	if s.some != nil {
-		count := s.some.count()
+		count := s.some.count() // before the log is read, and with most set behind that
 		stats := s.engine.Log().Stats()
+		if most {
+			count = s.some.count()
+			stats.Last = max(stats.Last, count)
+		}
 		stats.Oldest, stats.Records = stats.Trimmed+1, count
 		return stats
 	}

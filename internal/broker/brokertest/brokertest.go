@@ -494,13 +494,14 @@ func testUnstored(t *testing.T, s Suite) {
 		before = p.Offset
 	}
 	before = 0
+	_, selects := b.Engine.(broker.Selective) // its log may have come further than to its last record
 	for n, r := range take(t, tailer, 40) {
 		switch {
 		case text(r) != strconv.Itoa(n):
 			t.Fatalf("record %d is %q", n, text(r))
 		case r.Stored != (n%4 == 1):
 			t.Errorf("record %d is stored: %v", n, r.Stored)
-		case r.Stored && r.Offset <= before, !r.Stored && (r.Offset < before || id(r) != ""):
+		case r.Stored && r.Offset <= before, !r.Stored && (r.Offset < before || r.Offset > before && !selects || id(r) != ""):
 			t.Errorf("record %d behind %d: %+v, id %q", n, before, r, id(r))
 		}
 		before = r.Offset

@@ -18,7 +18,7 @@ import (
 
 // TestComeAndGo has topics come to a node and go, while everything is published on: on that node, and on
 // another one that reads all. Both engines run already. Between two visits disturb is called, if it is not nil: it may cut the node off for a while.
-func TestComeAndGo(t *testing.T, all broker.Engine, some broker.Selective, visits int, disturb func(*rand.Rand)) {
+func TestComeAndGo(t *testing.T, all broker.Engine, some broker.Selective, visits int, disturb func()) {
 	v := &visited{t: t, all: all, some: some, log: some.Log(), cut: disturb != nil}
 	v.changed.L = &v.mu
 	for range 6 {
@@ -45,7 +45,7 @@ func TestComeAndGo(t *testing.T, all broker.Engine, some broker.Selective, visit
 			for range visits {
 				v.visit(v.topics[random.IntN(len(v.topics))], random)
 				if disturb != nil && random.IntN(10) == 0 {
-					disturb(random)
+					disturb()
 				}
 			}
 		})

@@ -151,7 +151,7 @@ func (e *session) send(ctx context.Context, a *appending) (broker.Position, erro
 		case <-time.After(repeat/2 + rand.N(repeat)): //nolint:gosec // to spread, not to hide
 		}
 	}
-	if !e.comes(a.p, sequence) {
+	if !e.comes(a.message.Subject, sequence) {
 		return readBack{broker.Position{Epoch: e.log.Epoch(), Offset: sequence}, true}.result()
 	}
 	ctx, cancel := e.conn.linked(ctx)
@@ -173,9 +173,10 @@ func (r readBack) result() (broker.Position, error) {
 	return r.at, nil
 }
 
-// comes reports whether an event that NATS has stored with that sequence comes back to this node.
-func (e *session) comes(p broker.Publication, sequence uint64) bool {
-	return e.own == nil || p.Retain || p.Remove || len(p.Topics) != 1 || e.own.comes(p.Topics[0], sequence)
+// comes reports whether an event that NATS has stored with that subject and sequence comes back to this node.
+func (e *session) comes(subject string, sequence uint64) bool {
+	digest, ok := e.topicOf(subject)
+	return !ok || e.own.comes(digest, sequence)
 }
 
 // retry calls f again while the stream has no leader, or another server is expected to take over.

@@ -166,9 +166,7 @@ func (e *session) publishAgain(ctx context.Context, stream jetstream.Stream) err
 	if e.publishesAgain(have) {
 		return nil
 	}
-	if below := e.subject + ".>"; !slices.Contains(have.Subjects, below) {
-		have.Subjects = append(have.Subjects, below)
-	}
+	e.takeBelow(&have)
 	have.RePublish = &jetstream.RePublish{Source: e.prefix + ".log.>", Destination: e.prefix + ".live.>"}
 	_, err := e.js.UpdateStream(ctx, have)
 	return err

@@ -273,10 +273,10 @@ func (i *interest) isWhole(digest string) bool {
 }
 
 // comes reports whether a message with that sequence, of that topic, comes to this node after it was acknowledged.
-func (i *interest) comes(topic string, sequence uint64) bool {
+func (i *interest) comes(digest string, sequence uint64) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	t := i.topics[digestOf(topic)]
+	t := i.topics[digest]
 	return i.all || t != nil && (t.from == everSince || t.from > 0 && sequence > t.from)
 }
 

@@ -125,32 +125,28 @@ func next(t testing.TB, tailer *broker.Tailer) *broker.Record {
 }
 
 func TestEngine(t *testing.T) {
-	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
-	brokertest.Run(t, brokertest.Suite{Open: func(t testing.TB, bounds brokertest.Bounds) broker.Engine {
-		cfg := at(s.ClientURL())
-		cfg.Prefix = strings.NewReplacer("/", "_").Replace(t.Name()) + rand.Text()
-		cfg.MaxBytes, cfg.MaxAge, cfg.RetainedBytes = bounds.MaxBytes, bounds.MaxAge, bounds.RetainedBytes
-		return mustEngine(t, cfg)
-	}})
+	runSuite(t, func(t testing.TB, cfg place) broker.Engine { return mustEngine(t, cfg) })
 }
 
 // TestSelective is TestEngine for one that reads only what is followed. Each topic is followed as late as possible: before
 // it is published on.
 func TestSelective(t *testing.T) {
+	runSuite(t, func(t testing.TB, cfg place) broker.Engine { return following{mustSelective(t, cfg)} })
+}
+
+func runSuite(t *testing.T, open func(t testing.TB, cfg place) broker.Engine) {
+	t.Helper()
 	s := serve(t, server.Options{Port: -1, StoreDir: t.TempDir()})
 	brokertest.Run(t, brokertest.Suite{Open: func(t testing.TB, bounds brokertest.Bounds) broker.Engine {
 		cfg := at(s.ClientURL())
 		cfg.Prefix = strings.NewReplacer("/", "_").Replace(t.Name()) + rand.Text()
 		cfg.MaxBytes, cfg.MaxAge, cfg.RetainedBytes = bounds.MaxBytes, bounds.MaxAge, bounds.RetainedBytes
-		return following{mustSelective(t, cfg), t}
+		return open(t, cfg)
 	}})
 }
 
 // following follows the topics of each event that it appends.
-type following struct {
-	Selective
-	t testing.TB
-}
+type following struct{ Selective }
 
 func (f following) Append(ctx context.Context, p broker.Publication) (broker.Position, error) {
 	release, err := f.Follow(ctx, p.Topics, 0)
@@ -161,34 +157,34 @@ func (f following) Append(ctx context.Context, p broker.Publication) (broker.Pos
 	return f.Selective.Append(ctx, p)
 }
 
-// mustSelective is mustEngine for a Selective.
-func mustSelective(t testing.TB, cfg place) Selective {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	conn, err := Dial(cfg.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
-	e := NewSelective(conn, cfg.LogConfig)
-	if err := e.Open(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
 // mustEngine returns an engine whose log is open.
 func mustEngine(t testing.TB, cfg place) *Engine {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
+	return opened(t, NewEngine(mustDial(t, cfg), cfg.LogConfig))
+}
+
+// mustSelective is mustEngine for a Selective.
+func mustSelective(t testing.TB, cfg place) Selective {
+	t.Helper()
+	return opened(t, NewSelective(mustDial(t, cfg), cfg.LogConfig))
+}
+
+func mustDial(t testing.TB, cfg place) *Conn {
+	t.Helper()
 	conn, err := Dial(cfg.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	e := NewEngine(conn, cfg.LogConfig)
+	return conn
+}
+
+func opened[E interface {
+	Open(ctx context.Context) error
+}](t testing.TB, e E) E {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	if err := e.Open(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -252,11 +252,12 @@ func (e *session) accept(m jetstream.Msg, fresh bool) (bool, error) {
 	case at != seen+1:
 		return false, errOutOfOrder
 	}
-	if l := loggedOf(m, meta); e.isMine(l.subject) && !e.reads(l.subject) {
+	l := loggedOf(m, meta)
+	if e.isMine(l.subject) && !e.reads(l.subject) {
 		e.pass(l)
 		return false, nil
 	}
-	return false, e.takeNew(loggedOf(m, meta))
+	return false, e.takeNew(l)
 }
 
 // takeNew takes a message that was added since the log was loaded.

@@ -118,8 +118,7 @@ func (e *session) openStore(ctx context.Context) error {
 		return fmt.Errorf("who reads the log: %w", err)
 	}
 	have := stream.CachedInfo().Config
-	if below := e.subject + ".>"; !slices.Contains(have.Subjects, below) {
-		have.Subjects = append(have.Subjects, below)
+	if e.takeBelow(&have) {
 		if _, err := e.js.UpdateStream(ctx, have); err != nil {
 			return fmt.Errorf("the log's subjects: %w", err)
 		}
@@ -129,6 +128,16 @@ func (e *session) openStore(ctx context.Context) error {
 	}
 	e.copies.Store(true)
 	return nil
+}
+
+// takeBelow has the log's stream take messages with subjects below the log's own. It reports whether that is new.
+func (e *session) takeBelow(log *jetstream.StreamConfig) bool {
+	below := e.subject + ".>"
+	if slices.Contains(log.Subjects, below) {
+		return false
+	}
+	log.Subjects = append(log.Subjects, below)
+	return true
 }
 
 // lookAfterStore finds out whether a node of the version before has come or gone since, and, if JetStream

@@ -3,7 +3,6 @@ package nats
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -40,7 +39,7 @@ func TestComeAndGoWhileCut(t *testing.T) {
 	all, some := mustEngine(t, roomy(s.ClientURL())), mustSelective(t, roomy(relay.url()))
 	runEngine(t, all)
 	runEngine(t, some.Engine)
-	brokertest.TestComeAndGo(t, all, some, 25, func(*rand.Rand) { relay.cut() })
+	brokertest.TestComeAndGo(t, all, some, 25, relay.cut)
 }
 
 // visitor is a running Selective, with the log's stream.
