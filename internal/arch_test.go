@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 	"internal/topics":      {"internal/guard", "sse", "internal/frame", "internal/broker", "internal/repeats"},
 	"internal/gateway":     {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox"},
 	"internal/stream":      {"internal/edge", "internal/guard", "internal/logging", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},
-	"internal/callback":    {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},
+	"internal/callback":    {"internal/guard", "internal/logging", "internal/epoll", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},
 	"internal/cluster":     {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},
 	"internal/records":     {"internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},
 	"internal/history":     {"internal/edge", "internal/guard", "internal/logging", "sse", "internal/frame", "internal/broker", "internal/repeats", "internal/topics", "internal/outbox", "internal/gateway"},

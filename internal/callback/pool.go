@@ -126,7 +126,7 @@ func (p *pool) connect(ctx context.Context, deadline time.Time) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	counted := &countedConn{Conn: raw}
+	counted := &countedConn{Conn: direct(raw)}
 	c := &conn{Conn: counted, raw: raw, written: &counted.written}
 	if s, ok := raw.(syscall.Conn); ok {
 		c.sys, _ = s.SyscallConn()

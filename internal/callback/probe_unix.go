@@ -2,8 +2,6 @@
 
 package callback
 
-import "golang.org/x/sys/unix"
-
 // probe peeks at an idle connection's socket.
 type probe struct {
 	look  func(fd uintptr) // made once, so that a probe allocates nothing
@@ -14,11 +12,7 @@ func (p *probe) init(c *conn) {
 	if c.sys == nil {
 		return
 	}
-	var b [1]byte
-	p.look = func(fd uintptr) {
-		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		p.quiet = err == unix.EAGAIN
-	}
+	p.look = func(fd uintptr) { p.quiet = isQuiet(int(fd)) }
 }
 
 // quiet reports that the backend neither closed the connection nor sent anything on it.

@@ -3,11 +3,9 @@ package epoll
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,38 +62,3 @@ func (s *Set) SetDeadline(t time.Time) { _ = s.file.SetReadDeadline(t) } // cann
 
 // Close closes the set. It must not be called during Wait.
 func (s *Set) Close() error { return s.file.Close() }
-
-// Take returns a descriptor of its own for the socket of a connection, and closes the
-// connection, which removes it from the netpoller; the socket stays open. If the connection
-// is not a plain socket, Take returns false and leaves it alone.
-func Take(nc net.Conn) (fd int, ok bool) {
-	c, ok := nc.(syscall.Conn)
-	if !ok {
-		return -1, false
-	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return -1, false
-	}
-	// File() would make the socket blocking, for both descriptors.
-	if raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }) != nil || err != nil {
-		return -1, false
-	}
-	_ = nc.Close()
-	return fd, true
-}
-
-// Send sends as much of p as the socket takes now. It uses RawSyscall6, which does not notify
-// the scheduler, because the call never blocks. p must not be empty.
-func Send(fd int, p []byte) (n int, errno syscall.Errno) {
-	r, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-	return int(r), errno
-}
-
-// Receive reads what has arrived, without blocking, as Send does.
-func Receive(fd int, p []byte) (n int, errno syscall.Errno) {
-	r, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-		unix.MSG_DONTWAIT, 0, 0)
-	return int(r), errno
-}

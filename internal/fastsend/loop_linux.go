@@ -178,7 +178,7 @@ func (l *loop) close(c *conn) {
 // discard closes a connection that is not watched.
 func (l *loop) discard(c *conn) {
 	l.count.Add(-1)
-	_ = unix.Close(c.fd)
+	epoll.Close(c.fd)
 }
 
 func (l *loop) run(ctx context.Context) error {

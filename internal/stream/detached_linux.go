@@ -5,7 +5,6 @@ package stream
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -65,7 +64,7 @@ func (d *detacher) detach(nc net.Conn, chunked bool, head frame.Frame, c *gatewa
 	}
 	s := &socket{d: d, conn: c, fd: int32(fd), chunked: chunked} //nolint:gosec // a descriptor
 	if !s.open(head, g) {
-		_ = unix.Close(fd)
+		epoll.Close(fd)
 	}
 	return true
 }
@@ -132,23 +131,27 @@ func (s *socket) Write(p []byte) (int, gateway.Detail) {
 }
 
 // Left reads from the socket. A client must not send anything on a stream: a byte is a fault.
-func (s *socket) Left() (gateway.Reason, gateway.Detail) { return left(s.fd, 0) }
+func (s *socket) Left() (gateway.Reason, gateway.Detail) { return left(s.fd, false) }
 
-// left receives with flags. It returns how the client has left; zero if it has not.
-func left(fd int32, flags int) (gateway.Reason, gateway.Detail) {
+// left receives a byte, or peeks at it. It returns how the client has left; zero if it has not.
+func left(fd int32, peek bool) (gateway.Reason, gateway.Detail) {
 	var b [1]byte
+	receive := epoll.Receive
+	if peek {
+		receive = epoll.Peek
+	}
 	for {
-		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_DONTWAIT|flags)
+		n, errno := receive(int(fd), b[:])
 		switch {
+		case errno == unix.EINTR:
+		case errno == unix.EAGAIN:
+			return 0, 0
+		case errno != 0:
+			return readFault(errno)
 		case n > 0:
 			return gateway.Error, gateway.UnexpectedData
-		case err == nil:
-			return gateway.ClientClosed, 0
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN):
-			return 0, 0
 		default:
-			return readFault(err)
+			return gateway.ClientClosed, 0
 		}
 	}
 }
@@ -163,7 +166,7 @@ func (s *socket) Close(abort bool) {
 	} else {
 		_ = setUserTimeout(int(s.fd), lingerTime) // fails only for what is no TCP socket
 	}
-	_ = unix.Close(int(s.fd)) // also removes it from the epoll set
+	epoll.Close(int(s.fd)) // also removes it from the epoll set
 }
 
 func (s *socket) Chunked() bool { return s.chunked }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ssegateway/internal/epoll"
 	"ssegateway/internal/gateway"
 	"ssegateway/internal/guard"
 )
@@ -136,17 +137,17 @@ const acceptAtOnce = 64
 // more.
 func (f *Front) accept(fd int) (nc net.Conn, ready bool, err error) {
 	for range acceptAtOnce {
-		s, peer, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		switch {
-		case err == nil:
+		s, peer, errno := epoll.Accept(fd)
+		switch errno {
+		case 0:
 			if c, err := f.begin(s, peer); c != nil || err != nil {
 				return c, true, err
 			}
-		case errors.Is(err, unix.EAGAIN):
+		case unix.EAGAIN:
 			return nil, false, nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+		case unix.EINTR, unix.ECONNABORTED:
 		default:
-			return nil, true, os.NewSyscallError("accept", err)
+			return nil, true, os.NewSyscallError("accept", errno)
 		}
 	}
 	return nil, true, nil

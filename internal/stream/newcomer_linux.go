@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -47,34 +46,12 @@ type newcomer struct {
 	detail gateway.Detail
 }
 
-// addrOf returns the address of a peer as package net does.
-func addrOf(sa unix.Sockaddr) *net.TCPAddr {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}
-	case *unix.SockaddrInet6:
-		return &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port, Zone: zoneOf(sa.ZoneId)}
-	}
-	return &net.TCPAddr{}
-}
-
-// zoneOf returns the zone of a link-local peer: the name of its interface, or its number if that has gone. 0 is no zone.
-func zoneOf(id uint32) string {
-	if id == 0 {
-		return ""
-	}
-	if i, err := net.InterfaceByIndex(int(id)); err == nil {
-		return i.Name
-	}
-	return strconv.FormatUint(uint64(id), 10)
-}
-
 // begin reads what has come of the first request of a socket that was accepted, which mostly is all of it. It returns
 // the connection if that is net/http's, otherwise nil. When it fails, the socket is closed.
-func (f *Front) begin(fd int, sa unix.Sockaddr) (net.Conn, error) {
-	c := &newcomer{front: f, fd: int32(fd), peer: addrOf(sa), since: time.Now()} //nolint:gosec // a descriptor
-	if c.conn = f.cfg.Edge.AdmitSocket(c.peer, f.cfg.Refusal, c.evict); c.conn == nil {
-		_ = unix.Close(fd)
+func (f *Front) begin(fd int, peer *net.TCPAddr) (net.Conn, error) {
+	c := &newcomer{front: f, fd: int32(fd), peer: peer, since: time.Now()} //nolint:gosec // a descriptor
+	if c.conn = f.cfg.Edge.AdmitSocket(peer, f.cfg.Refusal, c.evict); c.conn == nil {
+		epoll.Close(fd)
 		return nil, nil
 	}
 	c.reading.Lock()
@@ -141,7 +118,7 @@ func (c *newcomer) evict() {
 	c.reading.Lock()
 	defer c.reading.Unlock()
 	if c.take(true) {
-		_ = unix.Close(int(c.fd))
+		epoll.Close(int(c.fd))
 	}
 }
 
@@ -150,7 +127,7 @@ func (c *newcomer) evict() {
 func (c *newcomer) abort() {
 	if c.take(true) {
 		c.conn.Forget()
-		_ = unix.Close(int(c.fd))
+		epoll.Close(int(c.fd))
 	}
 }
 
@@ -226,7 +203,7 @@ func (c *newcomer) look() {
 	if c.gone {
 		return
 	}
-	if reason, detail := left(c.fd, unix.MSG_PEEK); reason != 0 {
+	if reason, detail := left(c.fd, true); reason != 0 {
 		c.endLocked(reason, detail)
 	}
 }
@@ -293,7 +270,7 @@ func (c *newcomer) handle(r *http.Request) {
 func (c *newcomer) close() {
 	if c.take(false) {
 		c.conn.Forget()
-		_ = unix.Close(int(c.fd))
+		epoll.Close(int(c.fd))
 	}
 }
 

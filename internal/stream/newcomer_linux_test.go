@@ -10,13 +10,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"ssegateway/internal/edge"
 )
@@ -90,65 +86,4 @@ func TestSocketConnIsNotWatched(t *testing.T) {
 	if err := syscall.Close(file); !errors.Is(err, syscall.EBADF) {
 		t.Errorf("the descriptor is open: %v", err)
 	}
-}
-
-// A peer's address is what package net takes it for.
-func TestAddressOfPeer(t *testing.T) {
-	for _, listen := range localAddrs(t) {
-		t.Run(listen, func(t *testing.T) {
-			l, err := net.Listen("tcp", net.JoinHostPort(listen, "0"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			c, err := net.Dial("tcp", net.JoinHostPort(listen, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			nc, err := l.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer nc.Close()
-			raw, err := nc.(*net.TCPConn).SyscallConn()
-			if err != nil {
-				t.Fatal(err)
-			}
-			var peer unix.Sockaddr
-			if err := raw.Control(func(fd uintptr) { peer, _ = unix.Getpeername(int(fd)) }); err != nil {
-				t.Fatal(err)
-			}
-			if got := addrOf(peer).String(); got != nc.RemoteAddr().String() {
-				t.Errorf("%s, want %s", got, nc.RemoteAddr())
-			}
-		})
-	}
-	for id, want := range map[uint32]string{0: "", 1<<31 - 1: "2147483647"} { // there is no such interface
-		if got := addrOf(&unix.SockaddrInet6{ZoneId: id}).Zone; got != want {
-			t.Errorf("zone %d is %q, want %q", id, got, want)
-		}
-	}
-}
-
-// localAddrs returns addresses of this host of each kind that it has.
-func localAddrs(t *testing.T) []string {
-	addrs := []string{"127.0.0.1"}
-	if l, err := net.Listen("tcp", "[::1]:0"); err == nil {
-		_ = l.Close()
-		addrs = append(addrs, "::1")
-	}
-	interfaces, err := net.Interfaces()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, i := range interfaces {
-		of, _ := i.Addrs()
-		for _, a := range of {
-			if text, _, _ := strings.Cut(a.String(), "/"); net.ParseIP(text).IsLinkLocalUnicast() && strings.Contains(text, ":") {
-				addrs = append(addrs, text+"%"+i.Name)
-			}
-		}
-	}
-	return addrs
 }

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package callback
+
+import "net"
+
+func direct(nc net.Conn) net.Conn { return nc }
