@@ -32,58 +32,16 @@ func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 		return g, errors.New("not a JSON object")
 	}
 	wrong := ""
-	fields := map[string]func(jsontext.Value) bool{
-		"topics": func(v jsontext.Value) bool {
-			var problem *Error
-			if g.Topics, problem = decodeTopics(v, maxTopics, errTopics); problem != nil && problem != errTopics && wrong == "" {
-				wrong = "topics: " + problem.Message
-			}
-			return problem == nil
-		},
-		"subject": func(v jsontext.Value) (ok bool) {
-			g.Subject, ok = unquote(v)
-			return ok
-		},
-		"position": func(v jsontext.Value) (ok bool) {
-			g.Position, ok = unquote(v)
-			return ok
-		},
-		"rewind": func(v jsontext.Value) bool {
-			n, err := strconv.ParseUint(string(v), 10, 16)
-			g.Rewind = int(n)
-			return err == nil && 1 <= n && n <= maxRewind
-		},
-		"events": func(v jsontext.Value) (ok bool) {
-			g.Events, ok = decodeEvents(v)
-			return ok
-		},
-		"retry_ms": func(v jsontext.Value) bool {
-			ms, err := strconv.ParseUint(string(v), 10, 53)
-			g.Retry = sse.RetryMillis(ms)
-			return err == nil
-		},
-		"max_age_seconds": func(v jsontext.Value) bool {
-			seconds, err := strconv.ParseUint(string(v), 10, 32)
-			g.MaxAge = time.Duration(seconds) * time.Second
-			return err == nil && seconds > 0
-		},
-		"overflow": func(v jsontext.Value) (ok bool) {
-			s, _ := unquote(v)
-			g.Overflow, ok = outbox.ParseOverflow(s)
-			return ok
-		},
-	}
 	err = members(d, func(name string) error {
-		field := fields[name]
-		if field == nil {
+		if !isGrantField(name) {
 			return d.SkipValue()
 		}
 		var v jsontext.Value
 		if err := q.take(&v); err != nil {
 			return err
 		}
-		if !field(v) && wrong == "" {
-			wrong = name + " is not as documented"
+		if problem := setGrantField(&g, name, v, maxTopics); problem != "" && wrong == "" {
+			wrong = problem
 		}
 		return nil
 	})
@@ -96,6 +54,49 @@ func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 		return gateway.Grant{}, errors.New(wrong)
 	}
 	return g, nil
+}
+
+func isGrantField(name string) bool {
+	switch name {
+	case "topics", "subject", "position", "rewind", "events", "retry_ms", "max_age_seconds", "overflow":
+		return true
+	}
+	return false
+}
+
+// setGrantField decodes one of these fields. It returns what is wrong with it, "" if nothing is.
+func setGrantField(g *gateway.Grant, name string, v jsontext.Value, maxTopics int) (wrong string) {
+	ok := false
+	switch name {
+	case "topics":
+		var problem *Error
+		if g.Topics, problem = decodeTopics(v, maxTopics, errTopics); problem != nil && problem != errTopics {
+			return "topics: " + problem.Message
+		}
+		ok = problem == nil
+	case "subject":
+		g.Subject, ok = unquote(v)
+	case "position":
+		g.Position, ok = unquote(v)
+	case "rewind":
+		n, err := strconv.ParseUint(string(v), 10, 16)
+		g.Rewind, ok = int(n), err == nil && 1 <= n && n <= maxRewind
+	case "events":
+		g.Events, ok = decodeEvents(v)
+	case "retry_ms":
+		ms, err := strconv.ParseUint(string(v), 10, 53)
+		g.Retry, ok = sse.RetryMillis(ms), err == nil
+	case "max_age_seconds":
+		seconds, err := strconv.ParseUint(string(v), 10, 32)
+		g.MaxAge, ok = time.Duration(seconds)*time.Second, err == nil && seconds > 0
+	case "overflow":
+		s, _ := unquote(v)
+		g.Overflow, ok = outbox.ParseOverflow(s)
+	}
+	if !ok {
+		return name + " is not as documented"
+	}
+	return ""
 }
 
 func decodeEvents(value jsontext.Value) (events []sse.Event, ok bool) {

@@ -203,16 +203,26 @@ const chunkCost = 6
 // body is finish for the body of an acceptance, which it returns if it came in whole, by
 // the deadline and before ctx ended.
 func (c *Client) body(ctx context.Context, r *reply) (body []byte, err error) {
-	stop := context.AfterFunc(ctx, func() { r.conn.SetDeadline(longAgo) })
-	if r.response.ContentLength > grantLimit {
+	stop := func() bool { return true }
+	n := r.response.ContentLength
+	if n < 0 || !r.atHand() {
+		stop = context.AfterFunc(ctx, func() { r.conn.SetDeadline(longAgo) })
+	}
+	r.conn.limit.left = chunkCost*grantLimit + bodyLimit
+	switch {
+	case n > grantLimit:
 		err = errGrantTooLong
-	} else {
-		r.conn.limit.left = chunkCost*grantLimit + bodyLimit
-		if body, err = io.ReadAll(io.LimitReader(r.response.Body, grantLimit+1)); err != nil {
-			err = bodyError(err)
-		} else if len(body) > grantLimit {
+	case n >= 0:
+		body = make([]byte, n)
+		_, err = io.ReadFull(r.response.Body, body)
+	default:
+		body, err = io.ReadAll(io.LimitReader(r.response.Body, grantLimit+1))
+		if len(body) > grantLimit {
 			err = errGrantTooLong
 		}
+	}
+	if err != nil && !errors.Is(err, errGrantTooLong) {
+		err = bodyError(err)
 	}
 	if stop() && err == nil && r.keep && r.conn.in.Buffered() == 0 {
 		c.pool.put(r.conn)

@@ -24,6 +24,8 @@ func IsFull(err error) bool { return errors.Is(err, ErrFull) || errors.Is(err, E
 // Leaver is a context of a client that can say how it left. Others have closed their connection.
 type Leaver interface {
 	Left() (Reason, Detail)
+	// AfterFunc is context.AfterFunc for this context.
+	AfterFunc(f func()) (stop func() bool)
 }
 
 // Connect registers a pending connection and asks the backend about it. An error is one of the above, or one of
@@ -38,14 +40,18 @@ func (g *Gateway) Connect(client context.Context, request []byte) (*Conn, Answer
 		}
 		return nil, Answer{}, err
 	}
-	stop := context.AfterFunc(client, func() {
-		defer guard.Recover()
-		reason, detail := ClientClosed, Detail(0)
-		if l, ok := client.(Leaver); ok {
-			reason, detail = l.Left()
-		}
-		c.Abort(reason, detail)
-	})
+	var stop func() bool
+	if l, ok := client.(Leaver); ok {
+		stop = l.AfterFunc(func() {
+			defer guard.Recover()
+			c.Abort(l.Left())
+		})
+	} else {
+		stop = context.AfterFunc(client, func() {
+			defer guard.Recover()
+			c.Abort(ClientClosed, 0)
+		})
+	}
 	defer stop()
 	g.log(client, c, "connect")
 	a := Answer{Outcome: Unanswered} // if asking panics

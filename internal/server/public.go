@@ -193,6 +193,9 @@ func clientOf(r *http.Request) context.Context {
 	return streamClient{ctx, conn}
 }
 
+// AfterFunc implements [gateway.Leaver].
+func (c streamClient) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(c.Context, f) }
+
 // Left implements [gateway.Leaver].
 func (c streamClient) Left() (gateway.Reason, gateway.Detail) {
 	if errors.Is(c.conn.Err(), edge.ErrUnexpected) {

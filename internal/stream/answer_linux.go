@@ -4,7 +4,6 @@ package stream
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net/http"
 	"time"
@@ -38,26 +37,6 @@ func (a *answer) Write(p []byte) (int, error) {
 	return a.body.Write(p)
 }
 
-// firstContext is the context of a first request. It ends when the client leaves, or sends more than its request.
-type firstContext struct {
-	context.Context
-
-	client *newcomer
-}
-
-// Value implements context.Context.
-func (c *firstContext) Value(key any) any {
-	if key == (firstKey{}) {
-		return c
-	}
-	return c.Context.Value(key)
-}
-
-// Left implements [gateway.Leaver].
-func (c *firstContext) Left() (gateway.Reason, gateway.Detail) {
-	return c.client.reason, c.client.detail
-}
-
 // openFirst makes the socket of a first request the stream of a connection. It returns false if w does not answer one.
 func openFirst(w http.ResponseWriter, c *gateway.Conn, g gateway.Grant) bool {
 	a := answerOf(w)
@@ -89,7 +68,7 @@ func answerOf(w http.ResponseWriter) *answer {
 func (c *newcomer) serve() {
 	a := &answer{to: c, header: http.Header{}}
 	defer func() {
-		c.leave()
+		c.ctx.end(0, 0)
 		v := recover()
 		if !a.opened {
 			if v == nil && !a.silent {

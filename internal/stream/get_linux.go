@@ -4,6 +4,7 @@ package stream
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -73,9 +74,9 @@ func targetOf(head string) string {
 	return target
 }
 
-// readGet reads a head that judge takes for plain. It returns false if the request is not plain: if net/http could read
+// readGet reads a head that judge takes for plain, for a request with that context. It returns false if the request is not plain: if net/http could read
 // it differently, or a field is about a body, the connection or another protocol. Then it is left to net/http.
-func readGet(head string) (*http.Request, bool) {
+func readGet(ctx context.Context, head string) (*http.Request, bool) {
 	line, rest, _ := strings.Cut(head, "\r\n")
 	target, ok := strings.CutSuffix(line[len("GET "):], getEnd)
 	if !ok || !isTarget(target) {
@@ -85,7 +86,10 @@ func readGet(head string) (*http.Request, bool) {
 	if err != nil {
 		return nil, false
 	}
-	r := &http.Request{Method: http.MethodGet, URL: u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: make(http.Header, 8), Body: http.NoBody, RequestURI: target}
+	r := noRequest.WithContext(ctx) // a copy
+	r.Method, r.URL, r.RequestURI = http.MethodGet, u, target
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
+	r.Header, r.Body = make(http.Header, 8), http.NoBody
 	values := make([]string, strings.Count(rest, "\n")) // one allocation for all fields
 	for fields := 0; ; fields++ {
 		line, rest, _ = strings.Cut(rest, "\r\n")
@@ -126,6 +130,8 @@ func readGet(head string) (*http.Request, bool) {
 	}
 	return r, true
 }
+
+var noRequest = new(http.Request)
 
 // fieldName returns a field's name in the form that net/http uses. It returns false for a name that is no token, and for
 // those that no plain request has. Connection is left to readGet.

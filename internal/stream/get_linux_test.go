@@ -29,7 +29,7 @@ func FuzzGet(f *testing.F) {
 		if judge([]byte(head), 0) != plain {
 			return
 		}
-		got, ok := readGet(head)
+		got, ok := readGet(t.Context(), head)
 		if !ok {
 			return
 		}
@@ -45,6 +45,7 @@ func FuzzGet(f *testing.F) {
 			t.Fatalf("net/http reads a body, or an end: %+v", want)
 		}
 		want.Body, got.Body = nil, nil
+		want = want.WithContext(got.Context())
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %+v\nnet/http %+v", got, want)
 		}

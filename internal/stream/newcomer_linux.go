@@ -5,7 +5,6 @@ package stream
 import (
 	"bytes"
 	"container/list"
-	"context"
 	"net"
 	"net/http"
 	"os"
@@ -39,11 +38,7 @@ type newcomer struct {
 	seen    bool          // something was seen of the client since
 	gone    bool          // the descriptor is closed, or somebody else's; until it is handled, reading guards it, too
 
-	// Fixed when it is handled, but for reason and detail, which may be read when ctx has ended.
-	ctx    context.Context
-	leave  context.CancelFunc
-	reason gateway.Reason
-	detail gateway.Detail
+	ctx firstContext
 }
 
 // begin reads what has come of the first request of a socket that was accepted, which mostly is all of it. It returns
@@ -185,7 +180,7 @@ func (c *newcomer) read(b []byte) (*http.Request, verdict) {
 	case plain:
 		head := string(b)
 		if c.front.cfg.Handles(targetOf(head)) {
-			if r, ok := readGet(head); ok {
+			if r, ok := readGet(&c.ctx, head); ok {
 				return r, plain
 			}
 		}
@@ -210,10 +205,7 @@ func (c *newcomer) look() {
 
 // endLocked ends the context of a request that is handled.
 func (c *newcomer) endLocked(reason gateway.Reason, detail gateway.Detail) {
-	if c.ctx.Err() == nil {
-		c.reason, c.detail = reason, detail
-		c.leave()
-	}
+	c.ctx.end(reason, detail)
 }
 
 // pass makes a connection for net/http of the socket, with the bytes that were read of it. It returns nil if the socket
@@ -246,9 +238,8 @@ func (c *newcomer) passLate(early []byte) {
 
 // handle has a worker handle the request.
 func (c *newcomer) handle(r *http.Request) {
-	c.ctx, c.leave = context.WithCancel(context.Background())
 	r.RemoteAddr = c.peer.String()
-	c.request = r.WithContext(&firstContext{c.ctx, c})
+	c.request = r
 	c.begun = nil
 	d := c.front.d
 	d.mu.Lock()
