@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,8 +23,9 @@ type Set struct {
 	raw    syscall.RawConn
 	events []unix.EpollEvent
 	poll   func(fd uintptr) bool // made once
+	polls  int                   // calls of poll by the last Wait: with one, it did not have to wait
 	n      int                   // number of events that poll found
-	err    error
+	errno  syscall.Errno
 }
 
 // New makes a set. Wait returns at most the given number of events at a time.
@@ -39,20 +42,29 @@ func New(events int) (*Set, error) {
 		return nil, errors.Join(fmt.Errorf("epoll: %w", err), s.file.Close())
 	}
 	s.poll = func(fd uintptr) bool {
-		s.n, s.err = unix.EpollWait(int(fd), s.events, 0)
-		return s.n > 0 || s.err != nil && !errors.Is(s.err, unix.EINTR)
+		s.polls++
+		n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(unsafe.SliceData(s.events))), uintptr(len(s.events)), 0, 0, 0)
+		if s.n, s.errno = int(n), errno; errno != 0 {
+			s.n = 0
+		}
+		return s.n > 0 || errno != 0 && errno != unix.EINTR
 	}
 	return s, nil
 }
 
 // Wait returns the next events; they are valid until the next call. It fails with
-// os.ErrDeadlineExceeded after the deadline.
+// os.ErrDeadlineExceeded after the deadline. What is done about events uses system calls of which the scheduler is not
+// told. So other goroutines have a turn before Wait if the last one returned at once.
 func (s *Set) Wait() ([]unix.EpollEvent, error) {
+	if s.polls == 1 {
+		runtime.Gosched()
+	}
+	s.polls = 0
 	if err := s.raw.Read(s.poll); err != nil {
 		return nil, err
 	}
-	if s.err != nil {
-		return nil, fmt.Errorf("epoll_wait: %w", s.err)
+	if s.errno != 0 {
+		return nil, os.NewSyscallError("epoll_pwait", s.errno)
 	}
 	return s.events[:s.n], nil
 }

@@ -201,7 +201,6 @@ func (l *loop) run(ctx context.Context) error {
 				l.serve(c)
 			}
 			clear(conns)
-			runtime.Gosched() // system calls are raw here, so that the scheduler sees no pause
 		}
 		l.sweep(time.Now())
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -121,7 +122,9 @@ func (f *Front) Accept() (nc net.Conn, err error) {
 		switch {
 		case nc != nil || err != nil:
 			return nc, err
-		case waiting == nil, errors.Is(waiting, os.ErrDeadlineExceeded):
+		case waiting == nil: // acceptAtOnce of them
+			runtime.Gosched() // the scheduler is not told of the system calls
+		case errors.Is(waiting, os.ErrDeadlineExceeded):
 		case errors.Is(waiting, os.ErrClosed):
 			return nil, net.ErrClosed
 		default:
