@@ -222,6 +222,9 @@ func invalidJSON(err error) *Error {
 }
 
 func hasHalfPair(err error) bool {
+	if err == nil { // spares the usual case an allocation
+		return false
+	}
 	var syntax *jsontext.SyntacticError
 	return errors.As(err, &syntax) && strings.Contains(syntax.Err.Error(), "invalid surrogate pair")
 }

@@ -26,7 +26,12 @@ func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return g, nil
 	}
-	q := &request{body: body}
+	q, _ := requests.Get().(*request)
+	q.body = body
+	defer func() {
+		q.body = nil // the caller's
+		q.release()
+	}()
 	d, ok := q.start()
 	if !ok {
 		return g, errors.New("not a JSON object")

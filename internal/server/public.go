@@ -20,6 +20,7 @@ import (
 	"ssegateway/internal/callback"
 	"ssegateway/internal/edge"
 	"ssegateway/internal/gateway"
+	"ssegateway/internal/guard"
 	"ssegateway/internal/logging"
 	"ssegateway/internal/relay"
 	"ssegateway/internal/stream"
@@ -194,7 +195,12 @@ func clientOf(r *http.Request) context.Context {
 }
 
 // AfterFunc implements [gateway.Leaver].
-func (c streamClient) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(c.Context, f) }
+func (c streamClient) AfterFunc(f func()) (stop func() bool) {
+	return context.AfterFunc(c.Context, func() {
+		defer guard.Recover()
+		f()
+	})
+}
 
 // Left implements [gateway.Leaver].
 func (c streamClient) Left() (gateway.Reason, gateway.Detail) {

@@ -7,6 +7,7 @@ import (
 	"container/list"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -238,7 +239,8 @@ func (c *newcomer) passLate(early []byte) {
 
 // handle has a worker handle the request.
 func (c *newcomer) handle(r *http.Request) {
-	r.RemoteAddr = c.peer.String()
+	peer := c.peer.AddrPort()
+	r.RemoteAddr = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port()).String() // as c.peer.String, with one allocation
 	c.request = r
 	c.begun = nil
 	d := c.front.d

@@ -49,10 +49,15 @@ func (o *Opener) Sockets() int { return int(o.sockets.Load()) }
 
 // SetHeader sets the header fields of every event stream.
 func SetHeader(h http.Header) {
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache, no-transform")
-	h.Set("X-Accel-Buffering", "no")
+	h["Content-Type"], h["Cache-Control"], h["X-Accel-Buffering"] = contentType, cacheControl, accelBuffering
 }
+
+// Values that all streams share.
+var (
+	contentType    = []string{"text/event-stream"}
+	cacheControl   = []string{"no-cache, no-transform"}
+	accelBuffering = []string{"no"}
+)
 
 // Open answers a request with the stream of a connection that the backend has
 // accepted. Fields that the response's header holds already (CORS) are kept. For
