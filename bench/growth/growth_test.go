@@ -118,7 +118,7 @@ func TestTopic(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	for _, args := range [][]string{
-		{"x"}, {"--nodes=0"}, {"--nodes=6"}, {"--runs=0"}, {"--duration=0s"}, {"--publishers=4"}, {"--publishers=65"}, {"--unknown"},
+		{"x"}, {"--nodes=0"}, {"--nodes=6"}, {"--runs=0"}, {"--duration=0s"}, {"--publishers=0"}, {"--publishers=65"}, {"--unknown"},
 	} {
 		if err := run(t.Context(), args, t.Output(), t.Output()); err == nil {
 			t.Errorf("%v: no error", args)

@@ -41,6 +41,14 @@ func (o *options) scenarios(repetition int) (all []scenario) {
 	return all
 }
 
+// publishers returns how many there are, if each node that is published on has that many.
+func (s scenario) publishers(each int) int {
+	if s.layout == oneNode {
+		return each
+	}
+	return each * s.nodes
+}
+
 // publishesAt returns the node on which a publisher publishes.
 func (s scenario) publishesAt(publisher int) int {
 	if s.layout == oneNode {
