@@ -219,7 +219,7 @@ func TestFrom(t *testing.T) {
 
 func TestArguments(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
-		{"--servers=apache", `--servers: "apache" is none of ssegateway, nchan-1worker, nchan-2workers, pushpin, plain, floor`},
+		{"--servers=apache", `--servers: "apache" is none of ssegateway, ssegateway-1processor, nchan-1worker, nchan-2workers, pushpin, plain, floor`},
 		{"--scenarios=sprint", `--scenarios: "sprint" is none of`},
 		{"--runs=0", "--runs and --streams: whole numbers from 1"},
 		{"all", `"all": only flags are known here`},

@@ -5,9 +5,8 @@ var reasons = map[string]string{
 	"idle": "Why: plain is the contract and nothing else: no topics, metrics, console or NATS client.",
 	"connect": "Why: nchan asks nobody. ssegateway makes a callback for each stream, which is a request, an answer and the parsing of both; " +
 		"plain, which does the same with net/http, shows what that takes.",
-	"unicast": "Why: with one worker nchan keeps to one core and leaves the other to bench, while ssegateway uses both and shares them with bench; " +
-		"with two workers nchan's p99 is behind. Between paced sends each server sleeps: waking up costs more than the send. " +
-		"For each, ssegateway reads once, writes twice and asks epoll 1.3 times, which is what the send needs; Go's scheduler adds half a futex call and two thirds of a nanosleep (strace -c).",
+	"unicast": "Why: with one worker nchan keeps to one core and leaves the other to bench, while ssegateway uses both and shares them with bench. " +
+		"Kept to one core, as **ssegateway, 1 processor** is, it is to be compared with one worker.",
 	"heartbeat": "Why: most of it is the kernel's send(), which is the same for all.",
 	"churn":     "Why: nchan asks nobody and tells nobody. ssegateway makes two callbacks in each cycle.",
 }

@@ -22,7 +22,7 @@ type server struct {
 	about string // for the document
 	// packages: it is installed from the system's packages.
 	packages bool
-	// limit: it shows what is possible, and is not a peer.
+	// limit: it shows what is possible, or why something is as it is, and is not a peer.
 	limit   bool
 	without []string // scenarios that it cannot run
 
@@ -44,6 +44,11 @@ var servers = []server{
 	{
 		name: ours, about: "this program, as `make build` makes it, with its defaults and `LOG_LEVEL=error`",
 		env: contractEnv, command: []string{"{bin}/ssegateway"}, ready: "/readyz", target: contract,
+	},
+	{
+		name: "ssegateway, 1 processor", about: "the same with `GOMAXPROCS=1`: it keeps to one core, as nchan does with one worker",
+		limit: true, without: []string{"idle", "connect", "storm", "fanout", "readers", "heartbeat", "churn"},
+		env: append([]string{"GOMAXPROCS=1"}, contractEnv...), command: []string{"{bin}/ssegateway"}, ready: "/readyz", target: contract,
 	},
 	nchan("nchan, 1 worker", "1"),
 	nchan("nchan, 2 workers", "2"),
