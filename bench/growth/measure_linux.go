@@ -93,8 +93,8 @@ func (o *options) measureTraffic(t *traffic) (r result, err error) {
 	return r, nil
 }
 
-// during publishes for some time, with that many publishers on each node that is published on, and waits until everything has arrived, at nodes without a client of it too: behind it, an event for one client
-// of each node is published on the first.
+// during publishes for some time, with that many publishers on each node that is published on, and waits until everything has
+// arrived, at nodes without a client of it too: behind it, an event for one client of each node is published on the first.
 func (t *traffic) during(d time.Duration, publishers int) error {
 	stop := t.start(t.scenario.publishers(publishers))
 	select {

@@ -45,8 +45,8 @@ func section(r *results) string {
 	o := &r.options
 	fmt.Fprintf(&b, "## A cluster's growth\n\n"+
 		"`make growth` measures the processor time that a publish costs gateways and NATS, with each value of `NATS_READ`. Each node has %d clients, with a topic each.\n"+
-		"On each node that is published on, %d publishers at once publish events of %d bytes, each after the answer to its last one. It is published on all nodes, each event where its client is,\n"+
-		"or all on one node, while the clients of the others have other topics. A run fails unless each event arrives at its client, once and in order, and at no other. All share the cores with what publishes\n"+
+		"%d publishers for each node publish events of %d bytes, each after the answer to its last one: on all nodes, each event where its client is, or on one node only, while the\n"+
+		"clients of the others have other topics. A run fails unless each event arrives at its client, once and in order, and at no other. All share the cores with what publishes\n"+
 		"and reads: publishes a second say less than processor time.\n\n",
 		o.topics, o.publishers, dataBytes)
 	fmt.Fprintf(&b, "Medians of %d runs of %g s; %s.\n\n| nodes | published | `NATS_READ` |", o.runs, o.duration.Seconds(), r.about)

@@ -37,6 +37,7 @@ func (q *request) release() {
 		q.body = nil
 	}
 	q.input = bytes.Buffer{}
+	q.decoder.Reset(&q.input) // it has the body, too
 	requests.Put(q)
 }
 

@@ -27,9 +27,10 @@ func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 		return g, nil
 	}
 	q, _ := requests.Get().(*request)
+	buffer := q.body
 	q.body = body
 	defer func() {
-		q.body = nil // the caller's
+		q.body = buffer
 		q.release()
 	}()
 	d, ok := q.start()

@@ -382,15 +382,29 @@ func TestBody(t *testing.T) {
 
 // Nobody waits for the body when the asking has ended.
 func TestBodyAfterTheEnd(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	c := newClient(t, Config{URL: "http://" + rawBackend(t, nil, func(c net.Conn, in *bufio.Reader) {
-		if readRequest(in) == nil {
-			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{")
-			time.AfterFunc(2*time.Second, cancel) // the head has been read long since
-			_, _ = io.Copy(io.Discard, in)
-		}
-	}), Timeout: time.Minute})
-	check(t, c.Connect(ctx, context.Background(), gateway.NewToken(), request), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
+	for name, begun := range map[string]string{
+		"short":   "Content-Length: 20\r\n\r\n{",
+		"long":    "Content-Length: 70000\r\n\r\n{",
+		"longest": "Content-Length: 1048576\r\n\r\n{",
+		"chunked": "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			c := newClient(t, Config{URL: "http://" + rawBackend(t, nil, func(c net.Conn, in *bufio.Reader) {
+				if readRequest(in) == nil {
+					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n"+begun)
+					time.AfterFunc(2*time.Second, cancel) // the head has been read long since
+					_, _ = io.Copy(io.Discard, in)
+				}
+			}), Timeout: time.Minute})
+			began := time.Now()
+			check(t, c.Connect(ctx, context.Background(), gateway.NewToken(), request), gateway.Answer{Outcome: gateway.Accepted, Status: 200})
+			if took := time.Since(began); took > 30*time.Second {
+				t.Errorf("it was waited for for %s", took)
+			}
+		})
+	}
 }
 
 // The slow body of a refusal holds up neither the answer nor, beyond its own turn,

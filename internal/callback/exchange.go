@@ -205,7 +205,7 @@ const chunkCost = 6
 func (c *Client) body(ctx context.Context, r *reply) (body []byte, err error) {
 	stop := func() bool { return true }
 	n := r.response.ContentLength
-	if n < 0 || !r.atHand() {
+	if n < 0 || n > int64(r.conn.in.Buffered()) { // otherwise nothing is waited for
 		stop = context.AfterFunc(ctx, func() { r.conn.SetDeadline(longAgo) })
 	}
 	r.conn.limit.left = chunkCost*grantLimit + bodyLimit

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The system calls here never block, so they do not tell the scheduler. Their sockets are non-blocking, and SO_LINGER is
+// The system calls here never block, so the scheduler is not told of them. Their sockets are non-blocking, and SO_LINGER is
 // not set, or is 0.
 
 // Take returns a descriptor of its own for the socket of a connection, and closes the
@@ -32,12 +32,18 @@ func Take(nc net.Conn) (fd int, ok bool) {
 	return fd, true
 }
 
-// Accept accepts a connection of a listener, if there is one.
-func Accept(listener int) (fd int, peer *net.TCPAddr, errno syscall.Errno) {
+// Accept accepts a connection of a listener, if there is one. A listener that other processes have, too, may have become
+// blocking by them. With shared the scheduler is told of the call, as of any that may wait.
+func Accept(listener int, shared bool) (fd int, peer *net.TCPAddr, errno syscall.Errno) {
+	const flags = unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 	var from unix.RawSockaddrAny
 	size := uint32(unix.SizeofSockaddrAny)
-	r, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)),
-		unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	var r uintptr
+	if shared {
+		r, _, errno = syscall.Syscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)), flags, 0, 0)
+	} else {
+		r, _, errno = syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)), flags, 0, 0)
+	}
 	if errno != 0 {
 		return -1, nil, errno
 	}

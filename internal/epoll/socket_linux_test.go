@@ -33,7 +33,7 @@ func TestAddressOfPeer(t *testing.T) {
 			var errno syscall.Errno
 			if err := raw.Control(func(listener uintptr) {
 				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}, -1)
-				fd, peer, errno = Accept(int(listener))
+				fd, peer, errno = Accept(int(listener), false)
 			}); err != nil || errno != 0 {
 				t.Fatal(err, errno)
 			}
@@ -41,7 +41,7 @@ func TestAddressOfPeer(t *testing.T) {
 			if peer.String() != c.LocalAddr().String() {
 				t.Errorf("%s, want %s", peer, c.LocalAddr())
 			}
-			if _, _, errno := Accept(fd); errno == 0 {
+			if _, _, errno := Accept(fd, true); errno == 0 {
 				t.Error("a connection was accepted of a socket that does not listen")
 			}
 		})

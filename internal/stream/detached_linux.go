@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -136,12 +137,14 @@ func (s *socket) Left() (gateway.Reason, gateway.Detail) { return left(s.fd, fal
 // left receives a byte, or peeks at it. It returns how the client has left; zero if it has not.
 func left(fd int32, peek bool) (gateway.Reason, gateway.Detail) {
 	var b [1]byte
-	receive := epoll.Receive
-	if peek {
-		receive = epoll.Peek
-	}
 	for {
-		n, errno := receive(int(fd), b[:])
+		var n int
+		var errno syscall.Errno
+		if peek {
+			n, errno = epoll.Peek(int(fd), b[:])
+		} else {
+			n, errno = epoll.Receive(int(fd), b[:])
+		}
 		switch {
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN:

@@ -33,6 +33,7 @@ type Front struct {
 	// Fixed after construction.
 	cfg    FrontConfig
 	d      *detacher
+	shared bool     // another process has opened the listener
 	file   *os.File // the listener, to wait for; a net.Listener does not allow that
 	raw    syscall.RawConn
 	closed chan struct{}
@@ -55,7 +56,8 @@ type Front struct {
 // listener is closed.
 func (o *Opener) Front(l net.Listener, cfg FrontConfig) net.Listener {
 	tcp, ok := l.(*net.TCPListener)
-	if a, is := l.(adopted); is {
+	a, shared := l.(adopted)
+	if shared {
 		tcp, ok = a.TCPListener, true
 	}
 	if !ok {
@@ -66,7 +68,7 @@ func (o *Opener) Front(l net.Listener, cfg FrontConfig) net.Listener {
 		return l
 	}
 	f := &Front{
-		Listener: tcp, cfg: cfg, d: o.detacher, file: file, raw: raw, closed: make(chan struct{}), idle: make(chan *newcomer),
+		Listener: tcp, cfg: cfg, d: o.detacher, shared: shared, file: file, raw: raw, closed: make(chan struct{}), idle: make(chan *newcomer),
 	}
 	f.sweeping.Go(func() {
 		defer guard.Recover()
@@ -89,8 +91,9 @@ func pollable(l *net.TCPListener) (file *os.File, raw syscall.RawConn, err error
 		// The kernel gives out a connection when its first bytes are there, or after a second. So most requests are whole
 		// when the socket is accepted.
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1)
-		// ListenConfig turns off the probes; a listener that another process has opened may have them.
+		// ListenConfig turns off the probes, and nothing sets SO_LINGER; a listener that another process has opened may have both.
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
+		_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{})
 		copied, failure = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) // File would make both blocking
 	})
 	if err := errors.Join(err, failure); err != nil {
@@ -140,7 +143,7 @@ const acceptAtOnce = 64
 // more.
 func (f *Front) accept(fd int) (nc net.Conn, ready bool, err error) {
 	for range acceptAtOnce {
-		s, peer, errno := epoll.Accept(fd)
+		s, peer, errno := epoll.Accept(fd, f.shared)
 		switch errno {
 		case 0:
 			if c, err := f.begin(s, peer); c != nil || err != nil {

@@ -74,8 +74,9 @@ func targetOf(head string) string {
 	return target
 }
 
-// readGet reads a head that judge takes for plain, for a request with that context. It returns false if the request is not plain: if net/http could read
-// it differently, or a field is about a body, the connection or another protocol. Then it is left to net/http.
+// readGet reads a head that judge takes for plain, for a request with that context. It returns false if the request is not
+// plain: if net/http could read it differently, or a field is about a body, the connection or another protocol. Then it is left
+// to net/http.
 func readGet(ctx context.Context, head string) (*http.Request, bool) {
 	line, rest, _ := strings.Cut(head, "\r\n")
 	target, ok := strings.CutSuffix(line[len("GET "):], getEnd)

@@ -10,9 +10,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ssegateway/internal/edge"
 )
@@ -85,5 +88,76 @@ func TestSocketConnIsNotWatched(t *testing.T) {
 	}
 	if err := syscall.Close(file); !errors.Is(err, syscall.EBADF) {
 		t.Errorf("the descriptor is open: %v", err)
+	}
+}
+
+// Another process can make a listener blocking that it shares. That stops no goroutine but the one that accepts. What else it
+// has set does not come to streams.
+func TestSharedListener(t *testing.T) {
+	lc := ListenConfig()
+	ours, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp := ours.(*net.TCPListener) //nolint:forcetypeassert // it is one
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 5})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	o, err := NewOpener()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.detacher.set.Close()
+	l, err := Adopt(tcp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := func() int { return 0 }
+	edges := edge.New(edge.Config{Limit: 10, Streams: none, Senders: none, Log: slog.New(slog.DiscardHandler)})
+	l = o.Front(l, FrontConfig{Edge: edges, Handles: func(string) bool { return false }})
+	defer l.Close()
+	var linger int
+	if err := raw.Control(func(fd uintptr) {
+		linger, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_LINGER)
+		_ = unix.SetNonblock(int(fd), false)
+	}); err != nil || linger != 0 {
+		t.Errorf("SO_LINGER is %d, %v", linger, err)
+	}
+	accepted := make(chan error, 1)
+	go func() {
+		nc, err := l.Accept()
+		if err == nil {
+			_ = nc.Close()
+		}
+		accepted <- err
+	}()
+	collected := make(chan struct{})
+	go func() {
+		for range 100 { // it accepts by then
+			runtime.GC()
+		}
+		close(collected)
+	}()
+	select {
+	case <-collected:
+	case <-time.After(30 * time.Second):
+		t.Error("the world cannot be stopped")
+	}
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "POST / HTTP/1.1\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-accepted; err != nil {
+		t.Error(err)
 	}
 }
