@@ -14,6 +14,10 @@ COUNT     ?= 1     # how often each test or benchmark runs
 VERSION   ?= $(shell git describe --tags --dirty 2>/dev/null) # without a tag the program names its commit
 TESTFLAGS ?=       # more flags for go test, such as -v or -run NAME
 
+# With the race detector a program, each package's tests among them, lives on for a second once main has returned, so
+# that races of goroutines left behind are seen. This is enough for these; harness.ExitSoon says the same to gateways.
+export GORACE ?= atexit_sleep_ms=20
+
 .PHONY: help build release demo demo-cluster test test-deps test-portable test-release test-deploy vet-others lint fmt bench compare simulate growth stress screenshots docs chaos kills hostile fuzz clean
 
 help: ## list the targets

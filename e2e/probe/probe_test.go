@@ -126,7 +126,7 @@ func (p path) run(t *testing.T, gw *harness.Gateway, stream string) (report prob
 func command(t *testing.T, settings []string, args ...string) (out, errs string, code int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, args...)
-	cmd.Env = append([]string{"GORACE=atexit_sleep_ms=0"}, settings...) // else each takes a second more
+	cmd.Env = append([]string{harness.ExitSoon}, settings...)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {

@@ -32,7 +32,7 @@ func operate(t *testing.T, certificate *harness.Certificate, settings ...string)
 	g.Backend.On("room", harness.Script{Connect: func(*harness.Callback) harness.Answer {
 		return harness.Answer{Body: `{"topics": ["room.7"], "subject": "ada"}`}
 	}})
-	settings = append(settings, "PORT="+strconv.Itoa(g.Port))
+	settings = append(settings, "PORT="+strconv.Itoa(g.Port), harness.ExitSoon)
 	if certificate != nil {
 		settings = append(settings, "TLS_CERT_FILE="+certificate.CertFile, "TLS_KEY_FILE="+certificate.KeyFile)
 	}

@@ -52,7 +52,7 @@ func start(t *testing.T, stderr *os.File, settings ...string) *gateway {
 		t.Fatal(err)
 	}
 	g := &gateway{t: t, cmd: exec.Command(binary), backend: backend, url: "http://127.0.0.1:" + strconv.Itoa(port), exited: make(chan struct{})}
-	g.cmd.Env = append([]string{"PORT=" + strconv.Itoa(port), "CALLBACK_URL=" + backend.URL("/callback"), "HEARTBEAT_INTERVAL_SECONDS=3600"}, settings...)
+	g.cmd.Env = append([]string{harness.ExitSoon, "PORT=" + strconv.Itoa(port), "CALLBACK_URL=" + backend.URL("/callback"), "HEARTBEAT_INTERVAL_SECONDS=3600"}, settings...)
 	g.cmd.Stderr = stderr
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := g.cmd.Start(); err != nil {
