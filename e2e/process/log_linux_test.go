@@ -29,8 +29,10 @@ func pipe(t *testing.T) (r, w *os.File) {
 
 // TestLogNobodyReads: a full pipe as the log does not block anything, not even the exit.
 func TestLogNobodyReads(t *testing.T) {
+	t.Parallel()
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
+			t.Parallel()
 			_, w := pipe(t)
 			g := start(t, w, "LOG_LEVEL=debug", "LOG_FORMAT="+format)
 			g.chatter()
@@ -45,8 +47,10 @@ func TestLogNobodyReads(t *testing.T) {
 // TestLogReadAgain: when the log is read again, all lines are complete, and a line has the
 // number of missing ones.
 func TestLogReadAgain(t *testing.T) {
+	t.Parallel()
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
+			t.Parallel()
 			r, w := pipe(t)
 			g := start(t, w, "LOG_LEVEL=debug", "LOG_FORMAT="+format)
 			g.chatter()
@@ -123,6 +127,7 @@ func openTerminal(t *testing.T) (master, terminal *os.File) {
 
 // TestLogToStoppedTerminal: a terminal stopped by ^S does not block anything.
 func TestLogToStoppedTerminal(t *testing.T) {
+	t.Parallel()
 	master, terminal := openTerminal(t)
 	if _, err := master.WriteString("\x13"); err != nil { // ^S
 		t.Fatal(err)
@@ -154,6 +159,7 @@ func TestLogToFullDisk(t *testing.T) {
 
 // TestLastLine: the log has the reason of an exit, however soon the exit is.
 func TestLastLine(t *testing.T) {
+	t.Parallel()
 	for range 5 {
 		r, w := pipe(t)
 		g := start(t, w)

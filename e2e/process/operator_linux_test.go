@@ -68,6 +68,7 @@ func (o *operated) wants(success bool, pattern string, args ...string) string {
 
 // The commands find the gateway by its own settings, wherever it serves the API, and do what the API does.
 func TestOperator(t *testing.T) {
+	t.Parallel()
 	certificate, err := harness.NewCertificate(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +91,7 @@ func TestOperator(t *testing.T) {
 		{"socket, in a file", nil, []string{"CONFIG_FILE=" + file(t, "internal_addr: unix:"+filepath.Join(t.TempDir(), "s")+"\ninternal_token: secret\n")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			o := operate(t, test.certificate, test.settings...)
 			first, lines := o.open("/rooms/7")
 			second, _ := o.open("/rooms/8")

@@ -95,8 +95,10 @@ func TestTail(t *testing.T) {
 // `tail` says that it has lost the gateway, and goes on when that is back: with a gap, since its log is a new one.
 // With the log on NATS nothing is missing.
 func TestTailGoesOn(t *testing.T) {
+	t.Parallel()
 	for name, settings := range map[string][]string{"memory": nil, "NATS": {"NATS_URL=" + natsServer(t, true)}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			o := operate(t, nil, settings...)
 			o.awaitReady()
 			first := strings.Split(o.wants(true, "ok, .*\n", "publish", "room.7", "before"), ", ")[1]

@@ -93,6 +93,7 @@ func TestSlowConsumer(t *testing.T) {
 // A client that takes nothing for 10 seconds while bytes wait is cut. All kinds of
 // clients stall at once, to save the time.
 func TestStalled(t *testing.T) {
+	t.Parallel()
 	start := time.Now()
 	all := map[protocol]*single{}
 	for _, p := range protocols {
@@ -121,6 +122,7 @@ func TestStalled(t *testing.T) {
 // A client that reads slowly, but all the time, gets everything, though it takes
 // longer than any deadline: each byte that it takes begins the 10 seconds anew.
 func TestSlowButSteady(t *testing.T) {
+	t.Parallel()
 	type kind struct {
 		protocol
 		close bool // behind the last event, rather than when that was written

@@ -22,6 +22,7 @@ const https2windows protocol = "HTTP 2, windows"
 // A client that takes 100 bytes each 100 ms is kept however long it lasts, whether it is
 // its socket that is slow or its flow control, and however large what is on its way.
 func TestTrickle(t *testing.T) {
+	t.Parallel()
 	start := time.Now()
 	slowly := pace{100, 100 * time.Millisecond}
 	all := map[protocol]*single{}
