@@ -160,21 +160,26 @@ var ErrTimeout = errors.New("timeout")
 
 // await waits until ready, which it calls under the lock, returns true.
 func (x *Exchange) await(patience time.Duration, ready func() bool) bool {
+	look := func() (ok bool, changed <-chan struct{}) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return ready(), x.changed
+	}
+	ok, changed := look()
+	if ok {
+		return true // without a timer: bytes that are there may be read one by one
+	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for {
-		x.mu.Lock()
-		ok, changed := ready(), x.changed
-		x.mu.Unlock()
-		if ok {
-			return true
-		}
+	for !ok {
 		select {
 		case <-changed:
 		case <-timer.C:
 			return false
 		}
+		ok, changed = look()
 	}
+	return true
 }
 
 // Head waits for the response head.
