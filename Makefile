@@ -36,10 +36,11 @@ demo: build ## build, then run the gateway with a small backend and a page to op
 demo-cluster: build ## the same with three nodes, a NATS server and nginx in front, which root gets through apt-get
 	@scripts/demo-cluster
 
-# The first three mostly compile, and one of them mostly waits. The hostile peers keep both cores busy, so they get no
-# other package beside them. The plain run is the last one, so that a reader finds its result at the end.
+# The first three mostly compile, and one of them mostly waits: the longest begins first, and none waits for another.
+# The hostile peers keep both cores busy, so they get no other package beside them. The plain run is the last one, so that
+# a reader finds its result at the end.
 test: test-deps ## install what the tests need where it is missing, then run every test
-	@$(MAKE) -j2 --output-sync=target vet-others test-portable test-release
+	@$(MAKE) -j3 --output-sync=target test-release test-portable vet-others
 	$(GO) test -race -count=$(strip $(COUNT)) -timeout 10m $(TESTFLAGS) ./e2e/hostile
 	$(GO) test -race -count=$(strip $(COUNT)) -timeout 15m $(TESTFLAGS) $$($(GO) list ./... | grep -v /e2e/hostile)
 
