@@ -14,7 +14,7 @@ var reasons = map[string]string{
 // goalReasons has, by "scenario/figure", why a goal is not reached. They are written by hand.
 var goalReasons = map[string]string{
 	"idle/resident memory at start":          "bench opens and closes some streams before, to warm the server up; just started, the program has 15.1 MB.",
-	"connect/server CPU per stream":          "two HTTP requests and answers, the stream's and the callback's; in profiles no place stands out.",
+	"connect/server CPU per stream":          "two HTTP requests and answers, the stream's and the callback's. When the goal was set, plain took 119 µs; three fifths are system calls.",
 	"fanout/server CPU per delivery":         "most of it is what the bare loop takes as well.",
 	"fanout/the last stream has it, p50":     "the bare loop does not reach that here.",
 	"fanout/the last stream has it, p99":     "the bare loop does not reach that here.",
@@ -24,5 +24,5 @@ var goalReasons = map[string]string{
 	"unicast/batches: server CPU per event":  "each event of a batch goes to another stream, so there is a write to a socket for each, as in a fan-out; what comes on top of that was not looked into.",
 	"unicast/paced: latency, p99":            "no server reaches it here.",
 	"heartbeat/server CPU per beat":          "the bare loop takes more than that for each delivery here.",
-	"churn/server CPU per cycle":             "three HTTP requests and answers, the stream's and the two callbacks'; in profiles no place stands out.",
+	"churn/server CPU per cycle":             "three HTTP requests and answers, the stream's and the two callbacks'. When the goal was set, plain took 144 µs; three fifths are system calls.",
 }

@@ -179,7 +179,7 @@ type goal struct {
 var goals = []goal{
 	{"idle", "resident memory per stream", 1.3, 0.6},
 	{"idle", "resident memory at start", 15, 10},
-	{"connect", "server CPU per stream", 70, 50},
+	{"connect", "server CPU per stream", 55, 45},
 	{"fanout", "server CPU per delivery", 5.5, 4.6},
 	{"fanout", "the last stream has it, p50", 50, 35},
 	{"fanout", "the last stream has it, p99", 75, 50},
@@ -190,7 +190,7 @@ var goals = []goal{
 	{"unicast", "streaming request: server CPU per event", 7, 5.5},
 	{"unicast", "paced: latency, p99", 1, 0.5},
 	{"heartbeat", "server CPU per beat", 5.5, 4.6},
-	{"churn", "server CPU per cycle", 90, 75},
+	{"churn", "server CPU per cycle", 75, 60},
 }
 
 // The size of the program, in MB.
