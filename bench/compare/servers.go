@@ -24,7 +24,7 @@ type server struct {
 	packages bool
 	// limit: it shows what is possible, or why something is as it is, and is not a peer.
 	limit   bool
-	without []string // scenarios that it cannot run
+	without []string // scenarios that it does not run
 
 	config  []string // files of the directory config, put into {dir}
 	workers string

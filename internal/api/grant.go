@@ -39,9 +39,6 @@ func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 	}
 	wrong := ""
 	err = members(d, func(name string) error {
-		if !isGrantField(name) {
-			return d.SkipValue()
-		}
 		var v jsontext.Value
 		if err := q.take(&v); err != nil {
 			return err
@@ -62,17 +59,9 @@ func DecodeGrant(body []byte, maxTopics int) (g gateway.Grant, err error) {
 	return g, nil
 }
 
-func isGrantField(name string) bool {
-	switch name {
-	case "topics", "subject", "position", "rewind", "events", "retry_ms", "max_age_seconds", "overflow":
-		return true
-	}
-	return false
-}
-
-// setGrantField decodes one of these fields. It returns what is wrong with it, "" if nothing is.
+// setGrantField decodes a field. It returns what is wrong with it, "" if nothing is. Unknown ones are ignored.
 func setGrantField(g *gateway.Grant, name string, v jsontext.Value, maxTopics int) (wrong string) {
-	ok := false
+	var ok bool
 	switch name {
 	case "topics":
 		var problem *Error
@@ -98,6 +87,8 @@ func setGrantField(g *gateway.Grant, name string, v jsontext.Value, maxTopics in
 	case "overflow":
 		s, _ := unquote(v)
 		g.Overflow, ok = outbox.ParseOverflow(s)
+	default:
+		ok = true
 	}
 	if !ok {
 		return name + " is not as documented"

@@ -43,11 +43,12 @@ func direct(nc net.Conn) net.Conn {
 	}
 	c := &directConn{Conn: nc, raw: raw}
 	c.in.do = func(fd uintptr) bool {
-		c.in.n, c.in.errno = epoll.Receive(int(fd), c.in.p)
-		for c.in.errno == unix.EINTR {
+		for {
 			c.in.n, c.in.errno = epoll.Receive(int(fd), c.in.p)
+			if c.in.errno != unix.EINTR {
+				return c.in.errno != unix.EAGAIN
+			}
 		}
-		return c.in.errno != unix.EAGAIN
 	}
 	c.out.do = func(fd uintptr) bool {
 		for c.out.n < len(c.out.p) {
@@ -102,11 +103,4 @@ func (c *directConn) Write(p []byte) (int, error) {
 
 func (c *directConn) failed(op, call string, errno syscall.Errno) error {
 	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(call, errno)}
-}
-
-// isQuiet reports whether a socket is open, and nothing has arrived.
-func isQuiet(fd int) bool {
-	var b [1]byte
-	_, errno := epoll.Peek(fd, b[:])
-	return errno == unix.EAGAIN
 }
